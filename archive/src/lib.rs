@@ -1,0 +1,20 @@
+//! Bytes at rest: where backups are kept (stores), how they are sealed, and what describes them.
+//!
+//! - [`store`]: one trait, two stores (a folder, a bucket), one conformance suite;
+//! - [`seal`]: zstd and age, for streams and for small secrets;
+//! - [`manifest`]: what a backup is;
+//! - [`writer`]: one backup from a source to a store, visible only once it is proven;
+//! - [`reader`]: the way back;
+//! - [`catalog`]: what a store holds, and what unfinished attempts left in it.
+//!
+//! Nothing here knows etcd or NATS.
+
+pub mod catalog;
+pub mod manifest;
+pub mod reader;
+pub mod seal;
+pub mod store;
+pub mod writer;
+
+pub use manifest::Manifest;
+pub use store::{Key, Store, StoreError};

@@ -1,0 +1,23 @@
+//! The words of Backstay: ids, subjects, messages, resources, validation, codecs.
+//!
+//! No IO and no clock live here: everything is a value or a function of values, so both ends of the
+//! bus, the command line and the tests share one meaning of each word.
+
+pub mod api;
+pub mod bus;
+pub mod codec;
+pub mod duration;
+pub mod names;
+pub mod resource;
+pub mod selector;
+pub mod spec;
+pub mod subject;
+pub mod time;
+pub mod types;
+pub mod validate;
+
+pub use names::{AttemptId, ClusterName, ClusterUuid, MachineId, NameError, SlotId, SnapshotName};
+pub use time::{Clock, Timestamp};
+
+/// The version of the bus's messages that this build speaks.
+pub const VERSION: u32 = 1;

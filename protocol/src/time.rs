@@ -1,0 +1,60 @@
+//! Points in time as the resources show them, and the clock that shells hand to pure cores.
+
+use serde::{Deserialize, Serialize};
+
+/// A point in time: seconds since the Unix epoch and nanoseconds within that second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timestamp {
+    pub seconds: i64,
+    #[serde(default)]
+    pub nanos: i32,
+}
+
+impl Timestamp {
+    pub fn from_seconds(seconds: i64) -> Self {
+        Self { seconds, nanos: 0 }
+    }
+
+    /// From milliseconds since the Unix epoch.
+    pub fn from_millis(millis: i64) -> Self {
+        let nanos = (millis.rem_euclid(1000) * 1_000_000) as i32;
+        Self { seconds: millis.div_euclid(1000), nanos }
+    }
+
+    /// Milliseconds since the Unix epoch, rounded down; saturates at the ends of `i64`.
+    pub fn as_millis(self) -> i64 {
+        self.seconds.saturating_mul(1000).saturating_add(i64::from(self.nanos) / 1_000_000)
+    }
+
+    /// `2026-11-22T10:00:00Z`, seconds only; a time that no calendar holds is printed as a number.
+    pub fn rfc3339(self) -> String {
+        match jiff::Timestamp::from_second(self.seconds) {
+            Ok(time) => time.to_string(),
+            Err(_) => self.seconds.to_string(),
+        }
+    }
+}
+
+/// Where a shell gets the time from; pure functions take the time as an argument instead.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    fn now(&self) -> Timestamp;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn milliseconds_round_trip(ms in -4_000_000_000_000_i64..4_000_000_000_000) {
+            prop_assert_eq!(Timestamp::from_millis(ms).as_millis(), ms);
+        }
+    }
+
+    #[test]
+    fn rfc3339_has_seconds_only() {
+        assert_eq!(Timestamp { seconds: 1_702_166_400, nanos: 5 }.rfc3339(), "2023-12-10T00:00:00Z");
+    }
+}

@@ -1,0 +1,210 @@
+//! The resource types: names, namespaces, columns, and how a name that a person typed is resolved.
+
+use serde_json::Value;
+
+/// What is fixed about a resource type.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TypeDefinition {
+    /// The full name, e.g. `EtcdBackupStatuses.omni.sidero.dev`.
+    pub name: &'static str,
+    /// What a table's TYPE column shows, e.g. `EtcdBackupStatus`.
+    pub singular: &'static str,
+    /// The default namespace.
+    pub namespace: &'static str,
+    /// Who writes it; a type with an owner is read-only.
+    pub owner: Option<&'static str>,
+    /// Table columns after NAMESPACE TYPE ID VERSION: heading, and path into the resource (`spec.…`).
+    pub columns: &'static [(&'static str, &'static str)],
+    /// Short forms besides the initials.
+    pub aliases: &'static [&'static str],
+}
+
+macro_rules! types {
+    ($($constant:ident = $definition:expr;)*) => {
+        $(pub static $constant: TypeDefinition = $definition;)*
+
+        /// Every type, in the order of their full names.
+        pub static ALL: &[&TypeDefinition] = &[$(&$constant),*];
+    };
+}
+
+types! {
+    CLUSTER_UUIDS = TypeDefinition {
+        name: "ClusterUUIDs.omni.sidero.dev", singular: "ClusterUUID", namespace: "default", owner: None,
+        columns: &[("UUID", "uuid")], aliases: &["cuuid", "cuuids"],
+    };
+    CLUSTERS = TypeDefinition {
+        name: "Clusters.omni.sidero.dev", singular: "Cluster", namespace: "default", owner: None,
+        columns: &[("TALOS VERSION", "talosversion"), ("KUBERNETES VERSION", "kubernetesversion")], aliases: &["c"],
+    };
+    ETCD_BACKUP_OVERALL_STATUSES = TypeDefinition {
+        name: "EtcdBackupOverallStatuses.omni.sidero.dev", singular: "EtcdBackupOverallStatus", namespace: "ephemeral",
+        owner: Some("EtcdBackupOverallStatusController"),
+        columns: &[
+            ("CONFIGURATION NAME", "configurationname"),
+            ("CONFIGURATION ERROR", "configurationerror"),
+            ("LAST BACKUP STATUS", "lastbackupstatus.status"),
+            ("LAST BACKUP ERROR", "lastbackupstatus.error"),
+            ("LAST BACKUP TIME", "lastbackupstatus.lastbackuptime"),
+            ("CONFIGURATION ATTEMPT", "configurationattempt"),
+        ],
+        aliases: &["ebos"],
+    };
+    ETCD_BACKUP_S3_CONFIGS = TypeDefinition {
+        name: "EtcdBackupS3Configs.omni.sidero.dev", singular: "EtcdBackupS3Config", namespace: "default", owner: None,
+        columns: &[("BUCKET", "bucket"), ("REGION", "region"), ("ENDPOINT", "endpoint"), ("ACCESS KEY ID", "accesskeyid")],
+        aliases: &["ebsc", "ebscs"],
+    };
+    ETCD_BACKUP_STATUSES = TypeDefinition {
+        name: "EtcdBackupStatuses.omni.sidero.dev", singular: "EtcdBackupStatus", namespace: "ephemeral",
+        owner: Some("EtcdBackupController"),
+        columns: &[
+            ("STATUS", "status"),
+            ("ERROR", "error"),
+            ("LAST BACKUP", "lastbackuptime"),
+            ("LAST BACKUP ATTEMPT", "lastbackupattempt"),
+        ],
+        aliases: &["ebs"],
+    };
+    ETCD_BACKUPS = TypeDefinition {
+        name: "EtcdBackups.omni.sidero.dev", singular: "EtcdBackup", namespace: "external", owner: Some("EtcdBackupController"),
+        columns: &[("CREATED AT", "createdat"), ("SNAPSHOT", "snapshot")], aliases: &["eb", "ebs"],
+    };
+    ETCD_MANUAL_BACKUPS = TypeDefinition {
+        name: "EtcdManualBackups.omni.sidero.dev", singular: "EtcdManualBackup", namespace: "ephemeral", owner: None,
+        columns: &[("BACKUP AT", "backupat")], aliases: &["emb", "embs"],
+    };
+    MACHINE_SET_NODES = TypeDefinition {
+        name: "MachineSetNodes.omni.sidero.dev", singular: "MachineSetNode", namespace: "default", owner: None,
+        columns: &[], aliases: &["msn", "msns"],
+    };
+    MACHINE_SETS = TypeDefinition {
+        name: "MachineSets.omni.sidero.dev", singular: "MachineSet", namespace: "default", owner: None,
+        columns: &[], aliases: &["ms"],
+    };
+}
+
+/// Why a typed name is no type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    #[error("resource {given:?} is not registered; there are: {known}")]
+    Unknown { given: String, known: String },
+    #[error("resource type {given:?} is ambiguous: it may mean {candidates}")]
+    Ambiguous { given: String, candidates: String },
+}
+
+impl TypeDefinition {
+    /// The plural without the group in lower case: the token that stands in subjects and keys.
+    pub fn plural(&self) -> String {
+        self.stem().to_ascii_lowercase()
+    }
+
+    fn stem(&self) -> &'static str {
+        self.name.split('.').next().unwrap_or(self.name)
+    }
+
+    fn answers_to(&self, lower: &str) -> bool {
+        let full = self.name.to_ascii_lowercase();
+        let singular = self.singular.to_ascii_lowercase();
+        let group = &full[self.stem().len()..];
+        lower == full
+            || lower == self.plural()
+            || lower == singular
+            || lower == format!("{singular}{group}")
+            || self.prefixes().any(|prefix| prefix == lower)
+            || self.aliases.contains(&lower)
+    }
+
+    /// `plural.omni`, `plural.omni.sidero`: the full name cut at a dot.
+    fn prefixes(&self) -> impl Iterator<Item = String> {
+        let full = self.name.to_ascii_lowercase();
+        let dots: Vec<usize> = full.match_indices('.').map(|(at, _)| at).collect();
+        dots.into_iter().skip(1).map(move |at| full[..at].to_owned())
+    }
+}
+
+/// The type that a person means, without regard to case: plural, singular, full name or short form.
+pub fn resolve(given: &str) -> Result<&'static TypeDefinition, ResolveError> {
+    let lower = given.to_ascii_lowercase();
+    let found: Vec<_> = ALL.iter().filter(|d| d.answers_to(&lower)).collect();
+    match found[..] {
+        [definition] => Ok(definition),
+        [] => Err(ResolveError::Unknown { given: given.to_owned(), known: names(ALL.iter()) }),
+        _ => Err(ResolveError::Ambiguous { given: given.to_owned(), candidates: names(found.into_iter()) }),
+    }
+}
+
+/// The type whose full name is exactly `name`.
+pub fn by_full_name(name: &str) -> Option<&'static TypeDefinition> {
+    ALL.iter().find(|d| d.name == name).copied()
+}
+
+/// The type whose subject token is exactly `plural`.
+pub fn by_plural(plural: &str) -> Option<&'static TypeDefinition> {
+    ALL.iter().find(|d| d.plural() == plural).copied()
+}
+
+fn names<'a>(definitions: impl Iterator<Item = &'a &'static TypeDefinition>) -> String {
+    definitions.map(|d| d.name).collect::<Vec<_>>().join(", ")
+}
+
+/// The spec of `definition` with every field present.
+pub fn every_field(definition: &TypeDefinition) -> Value {
+    use crate::spec::{self, Spec};
+    match definition.name {
+        n if n == CLUSTER_UUIDS.name => spec::ClusterUuidSpec::every_field(),
+        n if n == CLUSTERS.name => spec::ClusterSpec::every_field(),
+        n if n == ETCD_BACKUP_OVERALL_STATUSES.name => spec::OverallStatusSpec::every_field(),
+        n if n == ETCD_BACKUP_S3_CONFIGS.name => spec::S3ConfigSpec::every_field(),
+        n if n == ETCD_BACKUP_STATUSES.name => spec::BackupStatusSpec::every_field(),
+        n if n == ETCD_BACKUPS.name => spec::BackupSpec::every_field(),
+        n if n == ETCD_MANUAL_BACKUPS.name => spec::ManualBackupSpec::every_field(),
+        n if n == MACHINE_SETS.name => spec::MachineSetSpec::every_field(),
+        _ => spec::MachineSetNodeSpec::every_field(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_name_resolves() {
+        for form in [
+            "etcdbackup",
+            "EtcdBackups",
+            "etcdbackups.omni",
+            "etcdbackups.omni.sidero",
+            "EtcdBackups.omni.sidero.dev",
+            "etcdbackup.omni.sidero.dev",
+            "eb",
+        ] {
+            assert_eq!(resolve(form).map(|d| d.name), Ok(ETCD_BACKUPS.name), "{form}");
+        }
+        assert_eq!(resolve("cluster").map(|d| d.name), Ok(CLUSTERS.name));
+        assert_eq!(resolve("etcdbackupoverallstatus").map(|d| d.name), Ok(ETCD_BACKUP_OVERALL_STATUSES.name));
+    }
+
+    #[test]
+    fn unknown_and_ambiguous_names_list_what_exists() {
+        let unknown = resolve("foo").expect_err("no such type").to_string();
+        assert!(
+            unknown.starts_with(r#"resource "foo" is not registered"#)
+                && unknown.contains("EtcdBackups.omni.sidero.dev"),
+            "{unknown}"
+        );
+        let ambiguous = resolve("ebs").expect_err("two types").to_string();
+        assert!(ambiguous.contains("EtcdBackups.") && ambiguous.contains("EtcdBackupStatuses."), "{ambiguous}");
+    }
+
+    #[test]
+    fn columns_point_at_fields_that_exist() {
+        for definition in ALL {
+            let full = every_field(definition);
+            for (heading, path) in definition.columns {
+                let found = path.split('.').try_fold(&full, |value, key| value.get(key));
+                assert!(found.is_some(), "{} {heading}: no {path}", definition.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What a resource must satisfy before it is taken: functions of the spec, the limits and `now`.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::duration;
+use crate::names::NameError;
+use crate::spec::{ClusterSpec, ManualBackupSpec, S3ConfigSpec};
+use crate::time::Timestamp;
+
+/// How far the time of a manual backup may lie in the past or the future.
+pub const MANUAL_WINDOW: Duration = Duration::from_secs(60);
+
+/// The bounds of the automatic backups' interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntervalBounds {
+    pub min: Duration,
+    pub max: Duration,
+}
+
+impl Default for IntervalBounds {
+    fn default() -> Self {
+        Self { min: Duration::from_secs(60), max: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// Why a resource is not taken. The texts are part of what people see.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    #[error("bucket must be specified")]
+    NoBucket,
+    #[error("access key and secret key must be specified together")]
+    HalfAKey,
+    #[error("session token needs an access key and a secret key")]
+    TokenAlone,
+    #[error("endpoint {0:?} must begin with http:// or https://")]
+    Endpoint(String),
+    #[error("backup time must be specified")]
+    NoBackupTime,
+    #[error("backup time must not be more than 1 minute in the past")]
+    Past,
+    #[error("backup time must not be more than 1 minute in the future")]
+    Future,
+    #[error("nanos must be 0")]
+    Nanos,
+    #[error("backup interval must be at least {}, got {}", duration::format(*.min), duration::format(*.got))]
+    IntervalTooShort { min: Duration, got: Duration },
+    #[error("backup interval must be at most {}, got {}", duration::format(*.max), duration::format(*.got))]
+    IntervalTooLong { max: Duration, got: Duration },
+    #[error("interval nanos must be below 1000000000, got {0}")]
+    IntervalNanos(u32),
+    #[error("automatic backups are enabled without an interval")]
+    NoInterval,
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+/// The S3 configuration as far as it can be judged without asking S3.
+pub fn s3_config(spec: &S3ConfigSpec) -> Result<(), Invalid> {
+    if spec.bucket.trim().is_empty() {
+        return Err(Invalid::NoBucket);
+    }
+    if spec.accesskeyid.is_empty() != spec.secretaccesskey.is_empty() {
+        return Err(Invalid::HalfAKey);
+    }
+    if spec.accesskeyid.is_empty() && !spec.sessiontoken.is_empty() {
+        return Err(Invalid::TokenAlone);
+    }
+    let endpoint = &spec.endpoint;
+    if !endpoint.is_empty() && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+        return Err(Invalid::Endpoint(endpoint.clone()));
+    }
+    Ok(())
+}
+
+/// The time of a manual backup; exactly one minute off is allowed.
+pub fn manual_backup(spec: &ManualBackupSpec, now: Timestamp) -> Result<Timestamp, Invalid> {
+    let at = spec.backupat.ok_or(Invalid::NoBackupTime)?;
+    if at.nanos != 0 {
+        return Err(Invalid::Nanos);
+    }
+    let window = MANUAL_WINDOW.as_secs() as i64;
+    if at.seconds < now.seconds.saturating_sub(window) {
+        return Err(Invalid::Past);
+    }
+    if at.seconds > now.seconds.saturating_add(window) {
+        return Err(Invalid::Future);
+    }
+    Ok(at)
+}
+
+/// A cluster's backup configuration.
+pub fn cluster(spec: &ClusterSpec, bounds: IntervalBounds) -> Result<(), Invalid> {
+    let Some(configuration) = &spec.backupconfiguration else {
+        return Ok(());
+    };
+    let interval = configuration.interval.unwrap_or_default();
+    if interval.nanos >= 1_000_000_000 {
+        return Err(Invalid::IntervalNanos(interval.nanos));
+    }
+    let got = interval.as_duration();
+    match configuration.enabled {
+        Some(false) if got.is_zero() => return Ok(()),
+        Some(true) if got.is_zero() => return Err(Invalid::NoInterval),
+        None if got.is_zero() => return Ok(()),
+        _ => {}
+    }
+    if got < bounds.min {
+        return Err(Invalid::IntervalTooShort { min: bounds.min, got });
+    }
+    if got > bounds.max {
+        return Err(Invalid::IntervalTooLong { max: bounds.max, got });
+    }
+    Ok(())
+}
+
+/// A field that no resource of the type has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct UnknownField {
+    /// Where it stands, e.g. `spec.backupconfiguration.intervall`.
+    pub path: String,
+    pub name: String,
+    pub nearest: Option<String>,
+}
+
+impl std::fmt::Display for UnknownField {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unknown field {:?} ({})", self.name, self.path)?;
+        match &self.nearest {
+            Some(nearest) => write!(f, ": did you mean {nearest:?}?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Finds the first field of `given` that `known`, a value with every field present, has not.
+pub fn unknown_fields(given: &Value, known: &Value, path: &str) -> Result<(), UnknownField> {
+    let (Value::Object(given), Value::Object(known)) = (given, known) else {
+        return Ok(());
+    };
+    for (name, value) in given {
+        match known.get(name) {
+            Some(known) => unknown_fields(value, known, &format!("{path}.{name}"))?,
+            None => {
+                return Err(UnknownField {
+                    path: format!("{path}.{name}"),
+                    name: name.clone(),
+                    nearest: nearest(name, known.keys().map(String::as_str)),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The candidate that looks most like `name`, where one looks alike at all.
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    candidates
+        .map(|c| (strsim::jaro_winkler(&lower, &c.to_ascii_lowercase()), c))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, c)| c.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{BackupConfiguration, Interval, Spec};
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanos: 3 };
+
+    fn manual(seconds: i64, nanos: i32) -> Result<Timestamp, Invalid> {
+        manual_backup(&ManualBackupSpec { backupat: Some(Timestamp { seconds, nanos }) }, NOW)
+    }
+
+    fn with_interval(seconds: u64, enabled: Option<bool>) -> Result<(), Invalid> {
+        let interval = Some(Interval { seconds, nanos: 0 });
+        let spec = ClusterSpec {
+            backupconfiguration: Some(BackupConfiguration { interval, enabled }),
+            ..ClusterSpec::default()
+        };
+        cluster(&spec, IntervalBounds::default())
+    }
+
+    #[test]
+    fn manual_times_are_at_most_a_minute_off() {
+        assert!(manual(NOW.seconds - 60, 0).is_ok() && manual(NOW.seconds + 60, 0).is_ok());
+        assert_eq!(manual(NOW.seconds - 61, 0), Err(Invalid::Past));
+        assert_eq!(manual(NOW.seconds + 61, 0), Err(Invalid::Future));
+        assert_eq!(manual(NOW.seconds, 1), Err(Invalid::Nanos));
+        assert_eq!(manual(i64::MIN, 0), Err(Invalid::Past));
+        assert_eq!(manual(i64::MAX, 0), Err(Invalid::Future));
+    }
+
+    #[test]
+    fn intervals_have_bounds_with_the_documented_text() {
+        let text = with_interval(30, None).expect_err("too short").to_string();
+        assert_eq!(text, "backup interval must be at least 1m0s, got 30s");
+        let text = with_interval(90_000, None).expect_err("too long").to_string();
+        assert_eq!(text, "backup interval must be at most 24h0m0s, got 25h0m0s");
+        assert!(with_interval(60, None).is_ok() && with_interval(86_400, None).is_ok());
+        assert_eq!(with_interval(0, Some(true)), Err(Invalid::NoInterval));
+        assert!(with_interval(0, Some(false)).is_ok() && with_interval(0, None).is_ok());
+    }
+
+    #[test]
+    fn half_a_key_is_refused() {
+        let spec = |bucket: &str, key: &str, secret: &str, token: &str| S3ConfigSpec {
+            bucket: bucket.into(),
+            accesskeyid: key.into(),
+            secretaccesskey: secret.into(),
+            sessiontoken: token.into(),
+            ..Default::default()
+        };
+        assert_eq!(s3_config(&spec("", "a", "b", "")), Err(Invalid::NoBucket));
+        assert_eq!(s3_config(&spec("b", "a", "", "")), Err(Invalid::HalfAKey));
+        assert_eq!(s3_config(&spec("b", "", "s", "")), Err(Invalid::HalfAKey));
+        assert_eq!(s3_config(&spec("b", "", "", "t")), Err(Invalid::TokenAlone));
+        assert!(s3_config(&spec("b", "", "", "")).is_ok());
+    }
+
+    #[test]
+    fn a_misspelt_field_names_the_nearest() {
+        let given = serde_json::json!({"bucket": "b", "accessKeyID": "x"});
+        let error = unknown_fields(&given, &S3ConfigSpec::every_field(), "spec").expect_err("misspelt");
+        assert_eq!(error.to_string(), r#"unknown field "accessKeyID" (spec.accessKeyID): did you mean "accesskeyid"?"#);
+    }
+
+    proptest! {
+        #[test]
+        fn validation_never_panics(seconds in any::<i64>(), nanos in any::<i32>(), interval in any::<u64>(), n in any::<u32>(), now in any::<i64>()) {
+            let spec = ManualBackupSpec { backupat: Some(Timestamp { seconds, nanos }) };
+            let _ = manual_backup(&spec, Timestamp::from_seconds(now));
+            let interval = Some(Interval { seconds: interval, nanos: n });
+            let spec = ClusterSpec { backupconfiguration: Some(BackupConfiguration { interval, enabled: None }), ..ClusterSpec::default() };
+            let _ = cluster(&spec, IntervalBounds::default());
+        }
+    }
+}
