@@ -1,1 +1,30 @@
-//! x
+//! backstay-agent: one machine's etcd, one attempt at a time.
+//!
+//! - [`agent`]: the daemon, assembled from its collaborators, and how it stops;
+//! - [`attempt`]: accepting, running and reporting attempts; the pipeline itself;
+//! - [`once`]: one backup without NATS or coordinator, through the same pipeline;
+//! - [`etcd`]: the member: status, linearizable read, snapshot stream;
+//! - [`bus`]: commands, beats and progress; [`outbox`]: reports that must arrive;
+//! - [`state`], [`identity`], [`machine`]: what the agent is and remembers;
+//! - [`storage`], [`settings`], [`cli`]: what it is told.
+//!
+//! Deciding when to back up what is the coordinator's; bytes at rest are the archive crate's.
+
+pub mod agent;
+pub mod attempt;
+pub mod bus;
+pub mod cli;
+pub mod etcd;
+pub mod identity;
+pub mod machine;
+pub mod once;
+pub mod outbox;
+pub mod settings;
+pub mod state;
+pub mod storage;
+
+pub use agent::Agent;
+pub use settings::Settings;
+
+/// The version of this agent, as manifests and beats carry it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

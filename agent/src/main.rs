@@ -1,1 +1,75 @@
-fn main(){}
+//! The wiring of backstay-agent: arguments, runtime, signals, exit code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use backstay_agent::cli::{Cli, Command, OnceArgs, RunArgs};
+use backstay_agent::etcd::Etcd;
+use backstay_agent::once::once;
+use backstay_agent::{Agent, Settings};
+use backstay_daemon::logs::{self, LEVEL_VARIABLE, LogFormat};
+use backstay_daemon::{SystemClock, stop};
+use clap::Parser;
+use tokio_util::task::TaskTracker;
+
+/// Sealing and verifying have threads of their own: more workers would only wait.
+const WORKERS: usize = 2;
+
+/// For threads that are in the middle of something when all else has ended.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {}", format!("{error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = match cli.command {
+        Command::Run(args) => runtime.block_on(run(&args)),
+        Command::Once(args) => runtime.block_on(one_backup(*args)),
+    };
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    result
+}
+
+async fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let settings = Settings::load(args.config.as_deref(), std::env::vars(), args.overrides())?;
+    logs::init(settings.log);
+    let signals = TaskTracker::new();
+    let stop = stop::on_signal(&signals).context("cannot listen to signals")?;
+    Ok(Agent::build(settings, Arc::new(SystemClock))?.run(stop).await?)
+}
+
+async fn one_backup(args: OnceArgs) -> anyhow::Result<()> {
+    // The outcome is all that a person wants to see, unless asked for more.
+    if std::env::var_os(LEVEL_VARIABLE).is_some() {
+        logs::init(LogFormat::Text);
+    }
+    let (what, etcd) = args.resolve(|name| std::env::var(name).ok()).map_err(|text| anyhow!(text))?;
+    if what.recipients.is_empty() {
+        eprintln!("Warning: no --recipient was given: the backup is not encrypted");
+    }
+    let signals = TaskTracker::new();
+    let stop = stop::on_signal(&signals).context("cannot listen to signals")?;
+    match once(what, &Etcd::new(etcd)?, &SystemClock, &stop).await {
+        Ok(taken) => {
+            println!("{taken}");
+            Ok(())
+        }
+        Err(_) if stop.is_cancelled() => Err(anyhow!("interrupted; no backup was made")),
+        Err(failure) => Err(failure.into()),
+    }
+}

@@ -1,1 +1,21 @@
-//! x
+//! The coordinator: schedule, dispatch and status of a fleet's backups; and `backstayctl`.
+//!
+//! The bytes of a backup never pass through here. See [`leader`] for how the parts hang together.
+
+pub mod api;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod directory;
+pub mod fleet;
+pub mod init;
+pub mod inputs;
+pub mod keys;
+pub mod kv;
+pub mod leader;
+pub mod lease;
+pub mod member;
+pub mod overall;
+pub mod schedule;
+pub mod status;
+pub mod storage;

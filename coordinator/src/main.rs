@@ -1,1 +1,94 @@
-fn main(){}
+//! backstay-coordinator: wires the coordinator and runs it until a signal.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use backstay_coordinator::config;
+use backstay_coordinator::init;
+use backstay_coordinator::keys::{self, Keys};
+use backstay_coordinator::leader::Coordinator;
+use backstay_daemon::nats::{self, DEFAULT_URL, Patience};
+use backstay_daemon::settings::{self, Override};
+use backstay_daemon::{SystemClock, logs, stop, systemd};
+use clap::{Parser, Subcommand};
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+/// Decides when each cluster is backed up, asks the right agent, and keeps the status.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  backstay-coordinator init --dir /etc/backstay
+  backstay-coordinator serve --config /etc/backstay/coordinator.toml"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a first configuration and the keys, and say what to keep where
+    Init {
+        /// The folder to write to; made where it is not there
+        #[arg(long)]
+        dir: PathBuf,
+        /// Keep backups in this folder, which agents and coordinator share, instead of S3
+        #[arg(long, value_name = "PATH")]
+        local: Option<PathBuf>,
+        /// Where NATS is
+        #[arg(long, value_name = "URL", default_value = DEFAULT_URL)]
+        nats: String,
+    },
+    /// Run the coordinator until SIGTERM
+    Serve {
+        #[arg(long)]
+        config: PathBuf,
+        /// Where NATS is, instead of what the configuration says
+        #[arg(long, value_name = "URL")]
+        nats: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Init { dir, local, nats } => {
+            init::run(&init::Plan { dir, local, nats_url: nats }).map(|advice| print!("{advice}")).map_err(Into::into)
+        }
+        Command::Serve { config, nats } => serve(config, nats),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn serve(file: PathBuf, nats_url: Option<String>) -> anyhow::Result<()> {
+    let mut overrides = settings::from_environment(std::env::vars(), &[logs::LEVEL_VARIABLE]);
+    overrides.extend(nats_url.map(|url| Override::new("nats.url", url)));
+    let config = config::load(Some(&file), &overrides)?;
+    logs::init(config.settings.log);
+    let identity = keys::load_identity(&config.settings.state_dir)?;
+    let tasks = TaskTracker::new();
+    let stop = stop::on_signal(&tasks).context("cannot listen to signals")?;
+    let client = nats::connect(&config.settings.nats, "backstay-coordinator", Patience::Daemon).await?;
+    info!(nats = config.settings.nats.shown_url(), storage = config.storage.name(), "starting");
+    let coordinator = Coordinator {
+        keys: Arc::new(Keys::new(identity, config.recovery.clone())),
+        config: Arc::new(config),
+        client,
+        clock: Arc::new(SystemClock),
+    };
+    systemd::ready();
+    coordinator.run(&stop).await;
+    systemd::stopping();
+    info!("stopped");
+    Ok(())
+}

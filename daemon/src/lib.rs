@@ -1,1 +1,13 @@
-//! x
+//! What both daemons and the command line share at the edge: settings, the NATS connection, logs,
+//! signals, systemd and the clock.
+//!
+//! Nothing here knows what a backup is.
+
+pub mod clock;
+pub mod logs;
+pub mod nats;
+pub mod settings;
+pub mod stop;
+pub mod systemd;
+
+pub use clock::SystemClock;

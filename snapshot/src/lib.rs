@@ -1,1 +1,7 @@
-//! x
+//! etcd's snapshot file, with no network: what a stream of it must look like to be whole.
+//!
+//! - [`frames`]: the messages of `Maintenance.Snapshot`, put together into a database and its trailer.
+
+pub mod frames;
+
+pub use frames::{FrameError, Frames, Trailer};

@@ -1,1 +1,34 @@
-//! x
+//! The stand: real parts for tests, each with its own ports of 127.0.0.1 and its own temporary folder,
+//! gone when dropped.
+//!
+//! - [`Etcd`], [`Nats`], [`S3`]: one part each;
+//! - [`Stand`]: a whole system of parts and of the workspace's own daemons;
+//! - [`loader`]: data like that of Kubernetes, from a seed;
+//! - [`Proxy`]: a wire that can be cut, stopped or slowed down;
+//! - [`eventually`]: the one place that polls and sleeps.
+//!
+//! Set `BACKSTAY_TEST_KEEP=1` to keep the folders, and `BACKSTAY_TEST_S3_ENDPOINT` (with `_BUCKET`, `_REGION`,
+//! `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`) to use another S3 endpoint than the stand's own.
+
+pub mod daemon;
+pub mod etcd;
+pub mod folder;
+pub mod loader;
+pub mod nats;
+pub mod port;
+pub mod process;
+pub mod proxy;
+pub mod s3;
+pub mod stand;
+mod wait;
+
+pub use daemon::Daemon;
+pub use etcd::{Etcd, EtcdMember, EtcdOptions};
+pub use folder::Folder;
+pub use nats::Nats;
+pub use port::{Port, free_port};
+pub use process::Process;
+pub use proxy::{Proxy, Wire};
+pub use s3::{Fault, Op, S3, S3Options};
+pub use stand::{Output, Stand, StandBuilder};
+pub use wait::eventually;

@@ -11,12 +11,19 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 pub mod local;
+mod parts;
 pub mod s3;
 
 /// Every part but the last has exactly this many bytes: some providers refuse unequal parts.
 pub const PART_BYTES: usize = 8 * 1024 * 1024;
 
+/// The highest number of a part, and so the most parts of one object: S3's own bound.
+pub const PARTS_MAX: u32 = 10_000;
+
 /// The name of an object below the store's root: segments divided by `/`, none empty, `.` or `..`.
+///
+/// Segments that begin with `.` are kept for what the stores themselves need: they are not listed, and
+/// writing to such a key is `Invalid`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
 
@@ -53,6 +60,11 @@ impl Key {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the store keeps this name for itself.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.0.split('/').any(|segment| segment.starts_with('.'))
     }
 }
 
@@ -110,6 +122,10 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    pub(crate) fn new(kind: ErrorKind, action: &str, target: impl fmt::Display, cause: impl fmt::Display) -> Self {
+        Self { kind, action: action.to_owned(), target: target.to_string(), cause: cause.to_string() }
+    }
+
     pub fn is(&self, kind: ErrorKind) -> bool {
         self.kind == kind
     }
@@ -150,22 +166,26 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Begins an upload in parts that `owner` may later complete at `key`.
     async fn begin(&self, key: &Key, owner: AttemptId) -> Result<Box<dyn Upload>, StoreError>;
 
-    /// Uploads below `prefix` that were begun and neither completed nor aborted.
+    /// Uploads at keys that begin with `prefix` (any text) that were begun and neither completed nor
+    /// aborted. Some providers cannot list them: then there are none here, and `probe` of that store
+    /// says so.
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>, StoreError>;
 
-    /// Removes such an upload with all its parts; one that is not there is fine.
+    /// Removes such an upload with all its parts; one that is not there is fine. Never touches an object.
     async fn abort_unfinished(&self, upload: &Unfinished) -> Result<(), StoreError>;
 }
 
 /// One upload in parts. Parts may be sent concurrently and in any order.
 #[async_trait]
 pub trait Upload: Send + Sync + fmt::Debug {
-    /// Sends part `number` (from 1). Retries inside send the same bytes.
+    /// Sends part `number` (1 to [`PARTS_MAX`]) of 1 to [`PART_BYTES`] bytes. Retries inside send the
+    /// same bytes; a part that is sent again by the caller replaces the earlier one.
     async fn part(&self, number: u32, body: Bytes) -> Result<(), StoreError>;
 
     /// Makes parts `1..=count` the object, unless the key is taken: then `AlreadyExists`, and the upload
-    /// stays to be aborted. Fails without asking the store where a part is missing. Idempotent: where
-    /// an answer was lost and this attempt's object is there, that is success.
+    /// stays to be aborted. Fails without asking the store where a part is missing, one is left over,
+    /// or one that is not the last has not exactly [`PART_BYTES`]. Idempotent: where an answer was lost
+    /// and this attempt's object is there, that is success.
     async fn complete(&self, count: u32) -> Result<(), StoreError>;
 
     /// Removes every part. Fine after a completed or aborted upload, where it does nothing.

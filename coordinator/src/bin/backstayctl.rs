@@ -1,1 +1,7 @@
-fn main(){}
+//! The command line for people: see `backstay_coordinator::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    backstay_coordinator::cli::main()
+}

@@ -1,0 +1,37 @@
+# One set of commands: contributors and CI use the same. `make help` lists them.
+CARGO ?= cargo
+SETUP := tests/setup.sh
+
+.PHONY: help setup build fmt lint test demo bench deny
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what building and testing need (Debian), or print the one command that does
+	@$(SETUP)
+
+build: setup ## build the three programs, optimised
+	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+lint: setup ## rustfmt and clippy, no warnings allowed
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+test: setup ## every test, against real etcd, NATS and S3
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace
+
+demo: setup ## walk the documentation page, step by step, on real parts (KEEP=1 leaves them running)
+	$(CARGO) build --locked --release --workspace --bins
+	@$(CARGO) run --locked --release -q -p backstay-tests --bin backstay-demo
+
+bench: setup ## compare with etcdctl, for 100 MiB and 1 GiB
+	$(CARGO) build --locked --release --workspace --bins
+	@$(CARGO) run --locked --release -q -p backstay-tests --bin backstay-bench
+
+deny: setup ## check licences, bans and sources of dependencies; builds cargo-deny first where it is missing
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check licenses bans sources

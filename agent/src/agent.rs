@@ -1,0 +1,162 @@
+//! The agent, assembled from its collaborators, and how it runs and stops.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::connection::State;
+use backstay_archive::seal::Identity;
+use backstay_daemon::nats::{self, NatsError, Patience};
+use backstay_daemon::systemd;
+use backstay_protocol::{Clock, subject};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::attempt::desk::Parts;
+use crate::attempt::{Address, Attempts};
+use crate::bus::beat::Beats;
+use crate::bus::commands;
+use crate::etcd::{Etcd, EtcdError, poll};
+use crate::machine::{self, UnknownMachine};
+use crate::outbox::Outbox;
+use crate::outbox::sender::{self, JetStream};
+use crate::settings::Settings;
+use crate::state::{StateDir, StateError};
+use crate::{VERSION, identity};
+
+/// From the signal to the end: the attempt's abort and the last reports.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// Of that, for reports that are not acknowledged: they are on disk in any case.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("`cluster` must be set: the name of the cluster that this machine's etcd belongs to")]
+    NoCluster,
+    #[error(transparent)]
+    Machine(#[from] UnknownMachine),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    #[error("cannot subscribe to commands: {0}")]
+    Subscribe(String),
+}
+
+/// One machine's agent.
+pub struct Agent {
+    address: Address,
+    settings: Settings,
+    identity: Arc<Identity>,
+    outbox: Arc<Outbox>,
+    attempts: Arc<Attempts>,
+    etcd: Etcd,
+    clock: Arc<dyn Clock>,
+}
+
+impl Agent {
+    /// Opens the state folder and takes up what it holds. Neither etcd nor NATS needs to be there.
+    pub fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, AgentError> {
+        let cluster = settings.cluster.clone().ok_or(AgentError::NoCluster)?;
+        let machine = settings.machine.map_or_else(|| machine::identify(Path::new("/")), Ok)?;
+        let address = Address { cluster, machine };
+        let etcd = Etcd::new(settings.etcd.clone())?;
+        let state = Arc::new(StateDir::open(&settings.state_dir)?);
+        let identity = Arc::new(identity::load_or_create(&state)?);
+        let outbox = Arc::new(Outbox::open(state.file("outbox"))?);
+        let attempts = Arc::new(Attempts::new(Parts {
+            address: address.clone(),
+            etcd: etcd.clone(),
+            identity: Arc::clone(&identity),
+            state,
+            outbox: Arc::clone(&outbox),
+            clock: Arc::clone(&clock),
+            s3_ca: settings.s3.ca.clone(),
+        }));
+        Ok(Self { address, settings, identity, outbox, attempts, etcd, clock })
+    }
+
+    /// Where commands to this agent go.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Works until `stop`, then finishes: within 10 s in all cases, with nothing unfinished in the store if
+    /// the store answers.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
+        let client = nats::connect(&self.settings.nats, &self.name(), Patience::Daemon).await?;
+        let end = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        self.spawn(&client, &tasks, &stop, &end).await?;
+        info!(version = VERSION, cluster = %self.address.cluster, machine = %self.address.machine, "the agent works");
+        systemd::ready();
+        stop.cancelled().await;
+        systemd::stopping();
+        self.attempts.stop();
+        if timeout(DRAIN_TIMEOUT, self.drain(&client, &tasks, &end)).await.is_err() {
+            warn!("stopped without waiting longer; the next start reports what was under way");
+        }
+        info!("stopped");
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        format!("backstay-agent {} {}", self.address.cluster, self.address.machine)
+    }
+
+    async fn spawn(
+        &self,
+        client: &Client,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        end: &CancellationToken,
+    ) -> Result<(), AgentError> {
+        let commands = subject::agent_commands(&self.address.cluster, self.address.machine);
+        // Kept by the client and sent to the server whenever it is connected.
+        let requests = client.subscribe(commands).await.map_err(|e| AgentError::Subscribe(e.to_string()))?;
+        let (client, attempts) = (client.clone(), Arc::clone(&self.attempts));
+        let (seen, member) = watch::channel(None);
+        let beats = Beats {
+            client: client.clone(),
+            address: self.address.clone(),
+            recipient: self.identity.to_public().to_string(),
+            started_at_ms: self.clock.now().as_millis(),
+            interval: self.settings.beat_interval,
+            attempts: Arc::clone(&attempts),
+            member,
+        };
+        let (courier, outbox, hurry) = (JetStream::new(client.clone()), Arc::clone(&self.outbox), stop.clone());
+        let (etcd, period) = (self.etcd.clone(), self.settings.beat_interval);
+        let over = [(); 4].map(|()| end.clone());
+        let [a, b, c, d] = over;
+        tasks.spawn(async move { sender::send(outbox, &courier, &hurry, &a).await });
+        tasks.spawn(async move { poll::poll(&etcd, period, &seen, &b).await });
+        tasks.spawn(async move { beats.run(&c).await });
+        tasks.spawn(async move { commands::serve(client, requests, attempts, &d).await });
+        Ok(())
+    }
+
+    /// Waits for the attempt to be aborted and reported, and for the report to arrive where NATS answers.
+    async fn drain(&self, client: &Client, tasks: &TaskTracker, end: &CancellationToken) {
+        self.attempts.idle().await;
+        if client.connection_state() == State::Connected {
+            let mut waiting = self.outbox.waiting();
+            if timeout(FLUSH_TIMEOUT, waiting.wait_for(|n| *n == 0)).await.is_err() {
+                warn!(reports = *waiting.borrow(), "reports wait for the next start");
+            }
+            // Answers to the last commands.
+            let _ = timeout(Duration::from_secs(1), client.flush()).await;
+        }
+        end.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
+}

@@ -1,0 +1,121 @@
+//! One backup from the machine's etcd to a store: the pipeline of `run` and of `once`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_archive::writer::{self, Limits, Plan, Progress, WriteError};
+use backstay_archive::{Manifest, Store, StoreError};
+use backstay_protocol::Clock;
+use backstay_protocol::bus::FailureCode;
+use tokio_util::sync::CancellationToken;
+
+use crate::etcd::source::SnapshotSource;
+use crate::etcd::{Etcd, EtcdError};
+
+/// What to back up, under which name, and for how long to try.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    pub plan: Plan,
+    pub limits: Limits,
+    /// For the whole attempt.
+    pub deadline: Duration,
+    /// No byte of the snapshot for this long, and it counts as stuck.
+    pub stall: Duration,
+    /// etcd's own cluster id where one is expected.
+    pub etcd_cluster: Option<u64>,
+}
+
+/// Why there is no new backup: a code for programs and a line for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    pub code: FailureCode,
+    pub text: String,
+}
+
+impl Failure {
+    pub fn new(code: FailureCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl From<EtcdError> for Failure {
+    fn from(error: EtcdError) -> Self {
+        Self::new(FailureCode::Source, error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(FailureCode::Store, error.to_string())
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        let code = match &error {
+            WriteError::Source(_) | WriteError::Total { .. } => FailureCode::Source,
+            WriteError::Store(_) => FailureCode::Store,
+            WriteError::NameTaken(_) => FailureCode::NameTaken,
+            WriteError::SlotDone(_) => FailureCode::SlotDone,
+            // The digest is taken from what the sealed form opens to: whoever changed a byte, it was on the way.
+            WriteError::Digest { .. } | WriteError::Reopened(_) => FailureCode::Corruption,
+            WriteError::Cancelled => FailureCode::Cancelled,
+            WriteError::Internal(_) => FailureCode::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// Takes one backup. Whatever goes wrong, nothing is visible that is not proven, and the upload is aborted
+/// before this returns.
+pub async fn take(
+    backup: &Backup,
+    store: Arc<dyn Store>,
+    etcd: &Etcd,
+    progress: &Arc<Progress>,
+    clock: &dyn Clock,
+    cancel: &CancellationToken,
+) -> Result<Manifest, Failure> {
+    let stop = cancel.child_token();
+    let work = read_and_write(backup, store, etcd, progress, clock, &stop);
+    tokio::pin!(work);
+    tokio::select! {
+        result = &mut work => return result,
+        () = tokio::time::sleep(backup.deadline) => stop.cancel(),
+    }
+    // The writer cleans up behind itself; it may also have been just about to succeed.
+    work.await.map_err(|failure| match failure.code {
+        FailureCode::Cancelled if !cancel.is_cancelled() => {
+            let seconds = backup.deadline.as_secs_f32();
+            Failure::new(
+                FailureCode::Deadline,
+                format!("the backup was not done within {seconds}s: {}", so_far(progress)),
+            )
+        }
+        _ => failure,
+    })
+}
+
+async fn read_and_write(
+    backup: &Backup,
+    store: Arc<dyn Store>,
+    etcd: &Etcd,
+    progress: &Arc<Progress>,
+    clock: &dyn Clock,
+    stop: &CancellationToken,
+) -> Result<Manifest, Failure> {
+    let prepare = SnapshotSource::prepare(etcd, backup.etcd_cluster, backup.stall, Arc::clone(progress));
+    let mut source = match stop.run_until_cancelled(prepare).await {
+        Some(source) => source?,
+        None => return Err(WriteError::Cancelled.into()),
+    };
+    Ok(writer::write(store, &backup.plan, &mut source, progress, &backup.limits, clock, stop).await?)
+}
+
+fn so_far(progress: &Progress) -> String {
+    match progress.total() {
+        0 => "etcd had sent nothing".into(),
+        total => format!("{} of {total} bytes read, {} stored", progress.read(), progress.stored()),
+    }
+}

@@ -1,0 +1,339 @@
+//! Who accepts attempts, cancels them and reports what became of them.
+//!
+//! At most one is under way: it is claimed before anything is done for it. A final report is on disk before
+//! the attempt counts as ended, and the journal of the attempt goes last: so however the process dies,
+//! there is a journal to make a report from, or the report itself.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backstay_archive::Manifest;
+use backstay_archive::seal::Identity;
+use backstay_archive::writer::Progress;
+use backstay_protocol::bus::{
+    self, Accepted, CancelBackup, CancelReply, Failed, FailureCode, Finished, RefusalCode, Refused, Report,
+    StartBackup, StartReply, Started, report::State, start_reply::Answer,
+};
+use backstay_protocol::subject::Subject;
+use backstay_protocol::{AttemptId, Clock, VERSION};
+use futures::FutureExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, error, info, info_span, warn};
+
+use super::job::refuse;
+use super::{Address, Failure, Job, take};
+use crate::etcd::Etcd;
+use crate::outbox::{Outbox, Record, sender::blocking};
+use crate::state::StateDir;
+
+/// The attempt that is under way.
+#[derive(Debug, Clone)]
+pub struct Running {
+    pub attempt: AttemptId,
+    pub progress: Arc<Progress>,
+    cancel: CancellationToken,
+}
+
+impl Running {
+    pub fn message(&self) -> bus::Progress {
+        bus::Progress {
+            version: VERSION,
+            attempt: self.attempt.to_string(),
+            bytes_read: self.progress.read(),
+            bytes_total: self.progress.total(),
+            bytes_stored: self.progress.stored(),
+            parts_retried: self.progress.retried(),
+        }
+    }
+}
+
+/// What the desk works with.
+pub struct Parts {
+    pub address: Address,
+    pub etcd: Etcd,
+    pub identity: Arc<Identity>,
+    pub state: Arc<StateDir>,
+    pub outbox: Arc<Outbox>,
+    pub clock: Arc<dyn Clock>,
+    pub s3_ca: Option<PathBuf>,
+}
+
+struct Book {
+    running: Option<Running>,
+    stopping: bool,
+    epoch: u64,
+    /// Final reports of the last attempts, oldest first.
+    ended: Vec<Report>,
+}
+
+/// The desk.
+pub struct Attempts {
+    parts: Parts,
+    book: Mutex<Book>,
+    tasks: TaskTracker,
+}
+
+/// What a start is to the book.
+enum Claim {
+    New(Running),
+    UnderWay,
+    Ended(Box<Report>),
+}
+
+impl Attempts {
+    /// Takes up where the last process stopped: an attempt that was under way then is reported as failed.
+    pub fn new(parts: Parts) -> Self {
+        let mut ended = parts.state.ended();
+        recover(&parts, &mut ended);
+        let book = Book { running: None, stopping: false, epoch: parts.state.epoch(), ended };
+        Self { parts, book: Mutex::new(book), tasks: TaskTracker::new() }
+    }
+
+    /// The attempt under way.
+    pub fn running(&self) -> Option<Running> {
+        self.book().running.clone()
+    }
+
+    /// Starts an attempt, unless something speaks against it. Safe to repeat.
+    pub async fn start(self: &Arc<Self>, command: StartBackup) -> StartReply {
+        let attempt = command.attempt.clone();
+        let answer = match self.accept(command).await {
+            Ok(()) => Answer::Accepted(Accepted { attempt }),
+            Err(refused) => {
+                info!(attempt, reason = refused.text, "the attempt is refused");
+                Answer::Refused(refused)
+            }
+        };
+        StartReply { version: VERSION, answer: Some(answer) }
+    }
+
+    async fn accept(self: &Arc<Self>, command: StartBackup) -> Result<(), Refused> {
+        self.parts.address.check(&command.cluster, &command.machine)?;
+        self.see_epoch(command.epoch).await.map_err(|text| refuse(RefusalCode::StaleEpoch, text))?;
+        let job = Job::parse(command, &self.parts.identity, self.parts.s3_ca.clone())?;
+        match self.claim(job.backup.plan.attempt)? {
+            Claim::UnderWay => Ok(()),
+            Claim::Ended(report) => {
+                self.send(*report).await;
+                Ok(())
+            }
+            Claim::New(running) => {
+                self.journal(&job).await;
+                let span = info_span!("attempt", id = %running.attempt);
+                self.tasks.spawn(Arc::clone(self).run(job, running).instrument(span));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the one place there is, or says what the attempt is already.
+    fn claim(&self, attempt: AttemptId) -> Result<Claim, Refused> {
+        let mut book = self.book();
+        let id = attempt.to_string();
+        if let Some(report) = book.ended.iter().find(|r| r.attempt == id) {
+            return Ok(Claim::Ended(Box::new(report.clone())));
+        }
+        match &book.running {
+            Some(running) if running.attempt == attempt => return Ok(Claim::UnderWay),
+            _ if book.stopping => return Err(refuse(RefusalCode::Stopping, "the agent is stopping")),
+            Some(running) => {
+                let text = format!("attempt {} is under way", running.attempt);
+                return Err(refuse(RefusalCode::Busy, text));
+            }
+            None => {}
+        }
+        let running = Running { attempt, progress: Arc::default(), cancel: CancellationToken::new() };
+        book.running = Some(running.clone());
+        Ok(Claim::New(running))
+    }
+
+    /// Cancels an attempt if it is under way; what became of it is reported as always.
+    pub async fn cancel(&self, command: CancelBackup) -> CancelReply {
+        let allowed = self.see_epoch(command.epoch).await;
+        if let Err(reason) = &allowed {
+            info!(attempt = command.attempt, reason, "a cancellation is refused");
+        }
+        let running = self.running().filter(|r| allowed.is_ok() && r.attempt.to_string() == command.attempt);
+        if let Some(running) = &running {
+            info!(attempt = command.attempt, "the attempt is cancelled");
+            running.cancel.cancel();
+        }
+        CancelReply { version: VERSION, cancelled: running.is_some() }
+    }
+
+    /// Remembers the newest epoch, and refuses an older one: its coordinator has been replaced.
+    async fn see_epoch(&self, epoch: u64) -> Result<(), String> {
+        {
+            let mut book = self.book();
+            if epoch < book.epoch {
+                return Err(format!("epoch {epoch} is older than {}", book.epoch));
+            }
+            if epoch == book.epoch {
+                return Ok(());
+            }
+            book.epoch = epoch;
+        }
+        let state = Arc::clone(&self.parts.state);
+        if let Err(error) = blocking(move || state.set_epoch(epoch)).await {
+            warn!(%error, "the epoch is remembered until the agent is restarted");
+        }
+        Ok(())
+    }
+
+    /// A backup matters more than its journal: where the disk refuses it, the attempt goes on.
+    async fn journal(&self, job: &Job) {
+        let (state, report) = (Arc::clone(&self.parts.state), job.report(&self.parts.address));
+        if let Err(error) = blocking(move || state.begin(&report)).await {
+            warn!(%error, "the attempt goes on without a journal: a crash would leave it without a report");
+        }
+    }
+
+    async fn run(self: Arc<Self>, job: Job, running: Running) {
+        let template = job.report(&self.parts.address);
+        info!(snapshot = template.snapshot, slot = template.slot, "the attempt begins");
+        self.send(self.stamp(&template, State::Started(Started {}))).await;
+        let result = AssertUnwindSafe(self.work(job, &running)).catch_unwind().await;
+        let result = result
+            .unwrap_or_else(|_| Err(Failure::new(FailureCode::Internal, "the agent failed: see its log")))
+            .map_err(|failure| self.explain(failure));
+        let state = match result {
+            Ok(manifest) => {
+                info!(
+                    revision = manifest.origin.revision,
+                    snapshot_bytes = manifest.snapshot_bytes,
+                    sealed_bytes = manifest.sealed_bytes,
+                    "the backup is proven and stored"
+                );
+                State::Finished(finished(&manifest, &running.progress))
+            }
+            Err(failure) => {
+                warn!(code = failure.code.as_str_name(), error = failure.text, "the attempt has failed");
+                State::Failed(Failed { code: failure.code.into(), text: failure.text })
+            }
+        };
+        self.end(self.stamp(&template, state)).await;
+    }
+
+    async fn work(&self, job: Job, running: &Running) -> Result<Manifest, Failure> {
+        let store = job.store.open().await?;
+        let Running { progress, cancel, .. } = running;
+        take(&job.backup, store, &self.parts.etcd, progress, &*self.parts.clock, cancel).await
+    }
+
+    /// Says why an attempt was cancelled.
+    fn explain(&self, mut failure: Failure) -> Failure {
+        if failure.code == FailureCode::Cancelled {
+            let stopping = self.book().stopping;
+            let why =
+                if stopping { "the agent was stopped during the attempt" } else { "cancelled by the coordinator" };
+            failure.text = why.into();
+        }
+        failure
+    }
+
+    fn stamp(&self, template: &Report, state: State) -> Report {
+        Report { at_ms: self.parts.clock.now().as_millis(), state: Some(state), ..template.clone() }
+    }
+
+    /// Puts a report into the outbox.
+    async fn send(&self, report: Report) {
+        let (outbox, record) = (Arc::clone(&self.parts.outbox), record(&self.parts.address, &report));
+        if let Err(error) = blocking(move || outbox.add(record)).await {
+            warn!(%error, "a report waits in memory only");
+        }
+    }
+
+    /// Makes the report final: remembered, on its way, and only then is the place free again.
+    async fn end(&self, report: Report) {
+        let mut ended = self.book().ended.clone();
+        ended.push(report);
+        let keep = Arc::clone(&self.parts.state);
+        let (outbox, address) = (Arc::clone(&self.parts.outbox), self.parts.address.clone());
+        let ended = blocking(move || {
+            conclude(&keep, &outbox, &address, &ended);
+            ended
+        })
+        .await;
+        let mut book = self.book();
+        book.ended = ended;
+        book.running = None;
+    }
+
+    /// Refuses what comes from now on, and cancels what is under way.
+    pub fn stop(&self) {
+        let mut book = self.book();
+        book.stopping = true;
+        if let Some(running) = &book.running {
+            info!(attempt = %running.attempt, "the attempt is cancelled: the agent stops");
+            running.cancel.cancel();
+        }
+        self.tasks.close();
+    }
+
+    /// Waits, after [`stop`](Self::stop), until the attempt that was under way has ended.
+    pub async fn idle(&self) {
+        self.tasks.wait().await;
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the last of `ended` down as final, in the order that a crash between any two steps can stand.
+fn conclude(state: &StateDir, outbox: &Outbox, address: &Address, ended: &[Report]) {
+    let Some(report) = ended.last() else { return };
+    if let Err(error) = state.set_ended(ended) {
+        warn!(%error, "the report is remembered until the agent is restarted");
+    }
+    match outbox.add(record(address, report)) {
+        Ok(()) => {
+            if let Err(error) = state.end() {
+                warn!(%error, "the journal of the attempt stays");
+            }
+        }
+        // With the journal left, a crash makes a report of it.
+        Err(error) => error!(%error, "the final report waits in memory only"),
+    }
+}
+
+/// Reports the attempt that was under way when the last process died.
+fn recover(parts: &Parts, ended: &mut Vec<Report>) {
+    let Some(template) = parts.state.interrupted() else { return };
+    let known = ended.iter().position(|r| r.attempt == template.attempt);
+    let report = match known {
+        Some(at) => ended.remove(at),
+        None => {
+            warn!(attempt = template.attempt, "the agent was restarted during this attempt");
+            let text = "the agent was restarted during the attempt".into();
+            let state = Some(State::Failed(Failed { code: FailureCode::Internal.into(), text }));
+            Report { at_ms: parts.clock.now().as_millis(), state, ..template }
+        }
+    };
+    ended.push(report);
+    conclude(&parts.state, &parts.outbox, &parts.address, ended);
+}
+
+fn record(address: &Address, report: &Report) -> Record {
+    let Address { cluster, machine } = address.clone();
+    Record::new(Subject::Report { cluster, machine }.to_string(), report)
+}
+
+fn finished(manifest: &Manifest, progress: &Progress) -> Finished {
+    Finished {
+        revision: manifest.origin.revision,
+        snapshot_bytes: manifest.snapshot_bytes,
+        sealed_bytes: manifest.sealed_bytes,
+        snapshot_sha256: unhex(&manifest.snapshot_sha256).into(),
+        parts_retried: progress.retried(),
+    }
+}
+
+/// The bytes of a digest in hexadecimal; empty where it is none.
+fn unhex(text: &str) -> Vec<u8> {
+    let nibble = |c: u8| (c as char).to_digit(16).map(|d| d as u8);
+    let pair = |p: &[u8]| Some(nibble(p[0])? << 4 | nibble(p[1])?);
+    text.as_bytes().as_chunks::<2>().0.iter().map(|p| pair(p)).collect::<Option<_>>().unwrap_or_default()
+}

@@ -1,0 +1,13 @@
+//! Attempts: one try at one backup, at most one at a time.
+//!
+//! - [`job`]: what a command asks for, checked once;
+//! - [`backup`]: the pipeline itself, the same for an attempt and for `once`;
+//! - [`desk`]: who accepts, cancels and reports attempts.
+
+pub mod backup;
+pub mod desk;
+pub mod job;
+
+pub use backup::{Backup, Failure, take};
+pub use desk::{Attempts, Running};
+pub use job::{Address, Job};

@@ -1,0 +1,67 @@
+//! Commands from the coordinator: every request gets an answer of its own kind.
+
+use std::sync::Arc;
+
+use async_nats::{Client, Message as Request, Subscriber};
+use backstay_protocol::VERSION;
+use backstay_protocol::bus::{
+    CancelBackup, CancelReply, DecodeError, RefusalCode, StartBackup, StartReply, decode, start_reply::Answer,
+};
+use backstay_protocol::subject::{Command, Subject};
+use futures::StreamExt;
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::attempt::Attempts;
+use crate::attempt::job::refuse;
+
+/// Answers requests one after the other until `stop`.
+pub async fn serve(client: Client, mut requests: Subscriber, attempts: Arc<Attempts>, stop: &CancellationToken) {
+    loop {
+        let request = tokio::select! {
+            request = requests.next() => request,
+            () = stop.cancelled() => return,
+        };
+        let Some(request) = request else { return };
+        let answer = answer(&request, &attempts).await;
+        let Some(reply) = request.reply else { continue };
+        if let Err(error) = client.publish(reply, answer.into()).await {
+            warn!(%error, "cannot answer a command");
+        }
+    }
+}
+
+async fn answer(request: &Request, attempts: &Arc<Attempts>) -> Vec<u8> {
+    match request.subject.parse() {
+        Ok(Subject::Agent { command: Command::Cancel, .. }) => cancel(&request.payload, attempts).await.encode_to_vec(),
+        Ok(Subject::Agent { command: Command::Start, .. }) => start(&request.payload, attempts).await.encode_to_vec(),
+        _ => {
+            let text = format!("{} is not a command that this build knows", request.subject);
+            refused(RefusalCode::Invalid, text).encode_to_vec()
+        }
+    }
+}
+
+async fn start(payload: &[u8], attempts: &Arc<Attempts>) -> StartReply {
+    match decode::<StartBackup>(payload) {
+        Ok(command) => attempts.start(command).await,
+        Err(error @ DecodeError::UnknownVersion { .. }) => refused(RefusalCode::UnknownVersion, error.to_string()),
+        Err(error @ DecodeError::Malformed { .. }) => refused(RefusalCode::Invalid, error.to_string()),
+    }
+}
+
+async fn cancel(payload: &[u8], attempts: &Arc<Attempts>) -> CancelReply {
+    match decode::<CancelBackup>(payload) {
+        Ok(command) => attempts.cancel(command).await,
+        Err(error) => {
+            warn!(%error, "a cancellation cannot be read");
+            CancelReply { version: VERSION, cancelled: false }
+        }
+    }
+}
+
+fn refused(code: RefusalCode, text: String) -> StartReply {
+    info!(reason = text, "a command is refused");
+    StartReply { version: VERSION, answer: Some(Answer::Refused(refuse(code, text))) }
+}

@@ -1,0 +1,237 @@
+//! The command line, and what it comes to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backstay_archive::seal;
+use backstay_archive::store::s3::S3Settings;
+use backstay_archive::writer::Limits;
+use backstay_daemon::logs::LogFormat;
+use backstay_daemon::settings::Override;
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId};
+use clap::{Args, Parser, Subcommand};
+
+use crate::etcd::EtcdSettings;
+use crate::once::Once;
+use crate::storage;
+
+/// Backs up this machine's etcd, and proves each backup before it becomes visible.
+#[derive(Debug, Parser)]
+#[command(name = "backstay-agent", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Wait for a coordinator's commands, and carry them out.
+    Run(RunArgs),
+    /// Take one backup now, without NATS or coordinator.
+    #[command(after_help = ONCE_EXAMPLES)]
+    Once(Box<OnceArgs>),
+}
+
+const ONCE_EXAMPLES: &str = "\
+Examples:
+  backstay-agent once --cluster prod --etcd http://127.0.0.1:2379 --store file:///var/backups/etcd \\
+      --recipient age1…
+  AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… AWS_ENDPOINT_URL=http://127.0.0.1:9000 \\
+      backstay-agent once --cluster prod --etcd https://127.0.0.1:2379 --etcd-ca ca.crt --etcd-cert client.crt \\
+      --etcd-key client.key --store s3://backups/etcd --recipient age1…";
+
+/// Flags of `run`: each beats the environment and the file.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration, agent.toml.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The cluster that this machine's etcd belongs to.
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<ClusterName>,
+    /// This machine's UUID; by default the machine itself is asked.
+    #[arg(long, value_name = "UUID")]
+    machine: Option<MachineId>,
+    /// Where the agent keeps what must survive a restart.
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+    /// NATS, several URLs with commas between.
+    #[arg(long, value_name = "URL")]
+    nats: Option<String>,
+    /// Logs as text or as JSON.
+    #[arg(long, value_name = "FORMAT")]
+    log: Option<LogFormat>,
+}
+
+impl RunArgs {
+    /// The flags as settings.
+    pub fn overrides(&self) -> Vec<Override> {
+        let log = self.log.map(|log| match log {
+            LogFormat::Text => "text".to_owned(),
+            LogFormat::Json => "json".to_owned(),
+        });
+        let state_dir = self.state_dir.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let flags = [
+            ("cluster", self.cluster.as_ref().map(ToString::to_string)),
+            ("machine", self.machine.map(|m| m.to_string())),
+            ("state_dir", state_dir),
+            ("nats.url", self.nats.clone()),
+            ("log", log),
+        ];
+        flags.into_iter().filter_map(|(key, value)| Some(Override::new(key, value?))).collect()
+    }
+}
+
+/// Flags of `once`.
+#[derive(Debug, Args)]
+pub struct OnceArgs {
+    /// The name of the cluster.
+    #[arg(long, value_name = "NAME")]
+    cluster: ClusterName,
+    /// The UUID under which the store knows the cluster; by default it is found by name, or made.
+    #[arg(long, value_name = "UUID")]
+    cluster_uuid: Option<ClusterUuid>,
+    /// Client URL of the member to read; several are tried in their order.
+    #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
+    etcd: Vec<String>,
+    /// The CA of etcd's certificate.
+    #[arg(long, value_name = "FILE")]
+    etcd_ca: Option<PathBuf>,
+    /// Client certificate for etcd.
+    #[arg(long, value_name = "FILE", requires = "etcd_key")]
+    etcd_cert: Option<PathBuf>,
+    /// Key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
+    /// A user with etcd's root role.
+    #[arg(long, value_name = "USER", requires = "etcd_password_file")]
+    etcd_user: Option<String>,
+    /// A file with that user's password.
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    etcd_password_file: Option<PathBuf>,
+    /// Where the backup goes: file:///path or s3://bucket[/prefix].
+    #[arg(long, value_name = "URL")]
+    store: String,
+    /// Who can open the backup, an age recipient (age1…); may be given several times. Without one the
+    /// backup is not encrypted.
+    #[arg(long = "recipient", value_name = "RECIPIENT")]
+    recipients: Vec<String>,
+    /// The bucket's region [default: AWS_REGION, AWS_DEFAULT_REGION, us-east-1].
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// The S3 endpoint [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, Amazon's].
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// The CA of the S3 endpoint's certificate [default: AWS_CA_BUNDLE, the system's].
+    #[arg(long, value_name = "FILE")]
+    s3_ca: Option<PathBuf>,
+    /// Upload at most this many bytes per second.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    upload_limit: Option<u64>,
+    /// Give up after this time, e.g. 90m.
+    #[arg(long, value_name = "DURATION", default_value = "6h", value_parser = duration)]
+    deadline: Duration,
+    /// Give up when etcd sends no byte for this time.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    stall: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match backstay_protocol::duration::parse(text) {
+        Ok(duration) if duration.is_zero() => Err("must be more than 0".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl OnceArgs {
+    /// What is to be done, with `variable` to look up the environment.
+    ///
+    /// # Errors
+    /// In words, for whoever typed it.
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<String>) -> Result<(Once, EtcdSettings), String> {
+        // The store itself looks up the rest of AWS's environment: region, endpoint, credentials.
+        let s3 = S3Settings {
+            ca_file: self.s3_ca.or_else(|| variable("AWS_CA_BUNDLE").filter(|v| !v.is_empty()).map(Into::into)),
+            region: self.region.unwrap_or_default(),
+            endpoint: self.endpoint.unwrap_or_default(),
+            ..S3Settings::default()
+        };
+        let recipients = self.recipients.iter().map(|r| seal::parse_recipient(r)).collect::<Result<_, _>>();
+        let once = Once {
+            cluster: self.cluster,
+            cluster_uuid: self.cluster_uuid,
+            store: storage::parse_url(&self.store, s3)?,
+            recipients: recipients.map_err(|e| e.to_string())?,
+            limits: Limits { upload_bytes_per_second: self.upload_limit, ..Limits::default() },
+            deadline: self.deadline,
+            stall: self.stall,
+        };
+        let etcd = EtcdSettings {
+            endpoints: self.etcd,
+            ca: self.etcd_ca,
+            cert: self.etcd_cert,
+            key: self.etcd_key,
+            user: self.etcd_user.unwrap_or_default(),
+            password: String::new(),
+            password_file: self.etcd_password_file,
+        };
+        Ok((once, etcd))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::StoreSpec;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Command, String> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_run_are_settings() {
+        let Ok(Command::Run(run)) =
+            parse("backstay-agent run --config a.toml --cluster c --nats nats://h:1 --log json")
+        else {
+            panic!("a run")
+        };
+        let expected =
+            [("cluster", "c"), ("nats.url", "nats://h:1"), ("log", "json")].map(|(k, v)| Override::new(k, v));
+        assert_eq!(run.overrides(), expected);
+    }
+
+    #[test]
+    fn once_has_a_store_and_an_etcd() {
+        let line = "backstay-agent once --cluster c --etcd http://e:1,http://e:2 --store s3://b/p --region eu --endpoint http://f";
+        let Ok(Command::Once(once)) = parse(line) else { panic!("once") };
+        let variable = |name: &str| (name == "AWS_CA_BUNDLE").then(|| "/ca".to_owned());
+        let (once, etcd) = once.resolve(variable).expect("valid");
+        let StoreSpec::S3(s3) = once.store else { panic!("a bucket") };
+        assert_eq!((s3.bucket.as_str(), s3.prefix.as_str(), s3.region.as_str()), ("b", "p", "eu"));
+        assert_eq!((s3.endpoint.as_str(), s3.ca_file), ("http://f", Some("/ca".into())));
+        assert_eq!(etcd.endpoints, ["http://e:1", "http://e:2"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        for line in [
+            "backstay-agent once --cluster c --store file:///x",
+            "backstay-agent once --cluster a.b --etcd http://e:1 --store file:///x",
+            "backstay-agent once --cluster c --etcd http://e:1 --store file:///x --etcd-cert c",
+            "backstay-agent once --cluster c --etcd http://e:1 --store file:///x --stall 0s",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let line = "backstay-agent once --cluster c --etcd http://e:1 --store file:///x --recipient AGE-SECRET-KEY-1X";
+        let Ok(Command::Once(once)) = parse(line) else { panic!("once") };
+        let error = once.resolve(|_| None).expect_err("a secret is no recipient");
+        assert!(!error.contains("AGE-SECRET"), "{error}");
+    }
+}

@@ -1,0 +1,207 @@
+//! The settings of `[etcd]` and the connection that they describe.
+//!
+//! etcd-client's own connect knows no HTTP/2 windows, and those bound the rate over a real network: so the
+//! endpoint is built here.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backstay_daemon::settings;
+use etcd_client::{Channel, Client, ConnectOptions};
+use serde::Deserialize;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use super::{CALL_TIMEOUT, Connection, EtcdError, describe, with_causes};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a member may send before it is read: the rate is at most this per round trip, and the memory at
+/// most twice this.
+const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+
+/// A connection that is silent for this long is asked whether it is alive. etcd refuses clients that ask
+/// more often than every 5 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// `[etcd]`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EtcdSettings {
+    /// Client URLs of the machine's *own* member, tried in this order: the first that answers is used. An
+    /// endpoint of another member would be backed up in this machine's name.
+    pub endpoints: Vec<String>,
+    /// The CA of etcd's certificate; needed for `https`.
+    pub ca: Option<PathBuf>,
+    /// Client certificate and key.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// A user with the root role, where authentication is on.
+    pub user: String,
+    pub password: String,
+    pub password_file: Option<PathBuf>,
+}
+
+impl Default for EtcdSettings {
+    fn default() -> Self {
+        Self {
+            endpoints: vec!["http://127.0.0.1:2379".into()],
+            ca: None,
+            cert: None,
+            key: None,
+            user: String::new(),
+            password: String::new(),
+            password_file: None,
+        }
+    }
+}
+
+impl fmt::Debug for EtcdSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdSettings")
+            .field("endpoints", &self.endpoints)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EtcdSettings {
+    /// Refuses what does not fit together, and returns the password.
+    pub(super) fn check(&self) -> Result<Option<String>, EtcdError> {
+        let refuse = |text: &str| Err(EtcdError::Settings(text.to_owned()));
+        if self.endpoints.is_empty() {
+            return refuse("endpoints must have at least one URL");
+        }
+        if self.cert.is_some() != self.key.is_some() {
+            return refuse("cert and key must be given together");
+        }
+        if self.ca.is_none() && self.endpoints.iter().any(|e| e.starts_with("https://")) {
+            return refuse("ca must be given for an https endpoint");
+        }
+        let password = settings::secret("the etcd password", &self.password, self.password_file.as_deref())
+            .map_err(|e| EtcdError::Settings(e.to_string()))?;
+        if self.user.is_empty() != password.is_none() {
+            return refuse("user and password must be given together");
+        }
+        Ok(password)
+    }
+
+    /// The URL with its scheme: without one it is `https` where a CA is given.
+    fn url(&self, endpoint: &str) -> String {
+        match (endpoint.contains("://"), &self.ca) {
+            (true, _) => endpoint.to_owned(),
+            (false, Some(_)) => format!("https://{endpoint}"),
+            (false, None) => format!("http://{endpoint}"),
+        }
+    }
+
+    fn build(&self, url: &str) -> Result<Endpoint, EtcdError> {
+        let wrong = |e: tonic::transport::Error| {
+            let cause = with_causes(e.to_string(), std::error::Error::source(&e));
+            EtcdError::Settings(format!("cannot use the endpoint {url}: {cause}"))
+        };
+        let endpoint = Endpoint::from_shared(url.to_owned())
+            .map_err(wrong)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        if !url.starts_with("https://") {
+            return Ok(endpoint);
+        }
+        endpoint.tls_config(self.tls()?).map_err(wrong)
+    }
+
+    /// Read anew for every connection: certificates are renewed under a running agent.
+    fn tls(&self) -> Result<ClientTlsConfig, EtcdError> {
+        let mut tls = ClientTlsConfig::new();
+        if let Some(ca) = &self.ca {
+            tls = tls.ca_certificate(Certificate::from_pem(read("CA", ca)?));
+        }
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            tls = tls.identity(Identity::from_pem(read("certificate", cert)?, read("key", key)?));
+        }
+        Ok(tls)
+    }
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, EtcdError> {
+    std::fs::read(path).map_err(|cause| EtcdError::File { what, path: path.display().to_string(), cause })
+}
+
+/// Connects to the first endpoint that answers, and logs in where a user is set.
+pub(super) async fn connect(settings: &EtcdSettings, password: Option<&str>) -> Result<Connection, EtcdError> {
+    let mut causes = Vec::new();
+    for endpoint in &settings.endpoints {
+        let url = settings.url(endpoint);
+        match tokio::time::timeout(CONNECT_TIMEOUT, settings.build(&url)?.connect()).await {
+            Ok(Ok(channel)) => return log_in(channel, settings, password, url).await,
+            Ok(Err(error)) => causes.push(with_causes(error.to_string(), std::error::Error::source(&error))),
+            Err(_) => causes.push(format!("no connection within {}s", CONNECT_TIMEOUT.as_secs())),
+        }
+    }
+    causes.dedup();
+    Err(EtcdError::Unreachable { endpoints: settings.endpoints.join(", "), cause: causes.join("; ") })
+}
+
+async fn log_in(
+    channel: tonic::transport::Channel,
+    settings: &EtcdSettings,
+    password: Option<&str>,
+    endpoint: String,
+) -> Result<Connection, EtcdError> {
+    let mut options = ConnectOptions::new().with_auto_token_refresh(true);
+    if let Some(password) = password {
+        options = options.with_user(settings.user.as_str(), password);
+    }
+    let client = tokio::time::timeout(CALL_TIMEOUT, Client::from_channel(Channel::Tonic(channel), Some(options))).await;
+    let failed = |cause| EtcdError::Call { call: "log in as a user", endpoint: endpoint.clone(), cause };
+    match client {
+        Ok(Ok(client)) => Ok(Connection { client, endpoint }),
+        Ok(Err(error)) => Err(failed(describe(&error))),
+        Err(_) => Err(failed(super::too_long(CALL_TIMEOUT))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: impl FnOnce(&mut EtcdSettings)) -> Result<Option<String>, String> {
+        let mut settings = EtcdSettings::default();
+        change(&mut settings);
+        settings.check().map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        assert_eq!(check(|_| ()), Ok(None));
+        assert!(check(|s| s.endpoints.clear()).is_err());
+        assert!(check(|s| s.cert = Some("c".into())).is_err_and(|e| e.contains("cert and key")));
+        assert!(check(|s| s.endpoints = vec!["https://h:1".into()]).is_err_and(|e| e.contains("ca must")));
+        assert!(check(|s| s.user = "root".into()).is_err_and(|e| e.contains("user and password")));
+        let (user, password) = ("root".to_owned(), "hunter2".to_owned());
+        let settings = EtcdSettings { user, password, ..EtcdSettings::default() };
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        assert_eq!(settings.check().expect("fits").as_deref(), Some("hunter2"));
+    }
+
+    #[test]
+    fn an_endpoint_without_a_scheme_gets_one() {
+        let mut settings = EtcdSettings::default();
+        assert_eq!(settings.url("h:1"), "http://h:1");
+        settings.ca = Some("ca".into());
+        assert_eq!((settings.url("h:1"), settings.url("http://h:1")), ("https://h:1".into(), "http://h:1".into()));
+    }
+
+    #[tokio::test]
+    async fn an_etcd_that_is_not_there_is_named_with_the_cause() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        drop(listener);
+        let etcd = super::super::Etcd::new(EtcdSettings { endpoints: vec![url.clone()], ..EtcdSettings::default() });
+        let error = etcd.expect("fits").connect().await.err().expect("nobody listens").to_string();
+        assert!(error.contains(&url) && error.contains("refused"), "{error}");
+    }
+}

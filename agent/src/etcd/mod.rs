@@ -1,0 +1,196 @@
+//! The machine's own etcd member: connecting to it, what it says of itself, and a linearizable read.
+//!
+//! - `endpoint`: settings, TLS and the HTTP/2 connection;
+//! - [`source`]: the snapshot stream;
+//! - [`poll`]: the member as beats show it.
+//!
+//! What a backup is, and when one is taken, is not decided here.
+
+use std::time::Duration;
+
+use backstay_protocol::bus::Member;
+use backstay_snapshot::FrameError;
+use etcd_client::{Client, GetOptions, SnapshotStreaming, StatusResponse};
+use tokio::time::timeout;
+
+mod endpoint;
+pub mod poll;
+pub mod source;
+
+pub use endpoint::EtcdSettings;
+
+/// How long a member may take to answer a small question.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a linearizable read may take: an election takes less.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why etcd could not be asked, or what is wrong with its answer.
+#[derive(Debug, thiserror::Error)]
+pub enum EtcdError {
+    #[error("[etcd] {0}")]
+    Settings(String),
+    #[error("cannot read the etcd {what} {path}: {cause}")]
+    File { what: &'static str, path: String, cause: std::io::Error },
+    #[error("no etcd answers at {endpoints}: {cause}")]
+    Unreachable { endpoints: String, cause: String },
+    #[error("failed to {call} of etcd at {endpoint}: {cause}")]
+    Call { call: &'static str, endpoint: String, cause: String },
+    #[error(
+        "no linearizable read within {}s: the member has no quorum or is cut off from its leader ({cause})",
+        READ_TIMEOUT.as_secs()
+    )]
+    NoQuorum { cause: String },
+    #[error("{0}")]
+    Unfit(String),
+    #[error("the snapshot stream is stuck: no byte for {seconds}s, after {read} bytes of {total}")]
+    Stalled { seconds: u64, read: u64, total: String },
+    #[error("{0}")]
+    Frames(#[from] FrameError),
+}
+
+/// Where the member is, checked and with its password at hand.
+#[derive(Clone)]
+pub struct Etcd {
+    settings: EtcdSettings,
+    password: Option<String>,
+}
+
+impl Etcd {
+    /// # Errors
+    /// The settings contradict each other, or the password's file cannot be read.
+    pub fn new(settings: EtcdSettings) -> Result<Self, EtcdError> {
+        let password = settings.check()?;
+        Ok(Self { settings, password })
+    }
+
+    /// Connects to the first endpoint that answers.
+    pub async fn connect(&self) -> Result<Connection, EtcdError> {
+        endpoint::connect(&self.settings, self.password.as_deref()).await
+    }
+}
+
+/// A connection to one member.
+pub struct Connection {
+    client: Client,
+    endpoint: String,
+}
+
+impl Connection {
+    /// What the member says of itself. Asks this member alone: neither raft nor the disk is involved, so
+    /// it answers without a quorum, too.
+    pub async fn member(&mut self) -> Result<Member, EtcdError> {
+        let answer = timeout(CALL_TIMEOUT, self.client.status()).await;
+        let status = match answer {
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) => return Err(self.failed("ask for the status", describe(&error))),
+            Err(_) => return Err(self.failed("ask for the status", too_long(CALL_TIMEOUT))),
+        };
+        describe_member(&status).ok_or_else(|| self.failed("ask for the status", "the answer has no header".into()))
+    }
+
+    /// The revision of a linearizable read: the cluster as a whole is at least here.
+    pub async fn revision(&mut self) -> Result<i64, EtcdError> {
+        // A count of one key that nobody has: the cheapest question that needs a quorum.
+        let options = GetOptions::new().with_count_only();
+        let no_quorum = |cause| EtcdError::NoQuorum { cause };
+        match timeout(READ_TIMEOUT, self.client.get("\0", Some(options))).await {
+            Err(_) => Err(no_quorum("no answer".into())),
+            Ok(Err(error)) if is_unavailable(&error) => Err(no_quorum(describe(&error))),
+            Ok(Err(error)) => Err(self.failed("read the revision", describe(&error))),
+            Ok(Ok(answer)) => match answer.header() {
+                Some(header) => Ok(header.revision()),
+                None => Err(self.failed("read the revision", "the answer has no header".into())),
+            },
+        }
+    }
+
+    async fn snapshot(&mut self, patience: Duration) -> Result<SnapshotStreaming, EtcdError> {
+        match timeout(patience, self.client.snapshot()).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(self.failed("open the snapshot stream", describe(&error))),
+            Err(_) => Err(self.failed("open the snapshot stream", too_long(patience))),
+        }
+    }
+
+    fn failed(&self, call: &'static str, cause: String) -> EtcdError {
+        EtcdError::Call { call, endpoint: self.endpoint.clone(), cause }
+    }
+}
+
+fn too_long(patience: Duration) -> String {
+    format!("no answer within {}s", patience.as_secs_f32())
+}
+
+fn describe_member(status: &StatusResponse) -> Option<Member> {
+    let header = status.header()?;
+    Some(Member {
+        cluster_id: header.cluster_id(),
+        member_id: header.member_id(),
+        leader_id: status.leader(),
+        learner: status.is_learner(),
+        etcd_version: status.version().to_owned(),
+        db_size: status.db_size(),
+        revision: header.revision(),
+        raft_index: status.raft_index(),
+        raft_applied_index: status.raft_applied_index(),
+        alarms: status.errors().iter().filter_map(|text| alarm(text, header.member_id())).collect(),
+    })
+}
+
+/// The name of an alarm of `member` in one of the errors that a status carries, such as
+/// `memberID:10276657743932975437 alarm:NOSPACE`. An alarm that names no member counts for each.
+///
+/// Asking for the alarms themselves would go through raft: a write for every beat, and no answer without
+/// a quorum.
+fn alarm(text: &str, member: u64) -> Option<String> {
+    let value = |key: &str| text.split_whitespace().find_map(|word| word.strip_prefix(key));
+    let name = value("alarm:")?;
+    let whose = value("memberID:").map_or(0, |id| id.parse().unwrap_or(0));
+    (whose == 0 || whose == member).then(|| name.to_owned())
+}
+
+fn is_unavailable(error: &etcd_client::Error) -> bool {
+    use tonic::Code::{Cancelled, DeadlineExceeded, Unavailable};
+    matches!(error, etcd_client::Error::GRpcStatus(s) if matches!(s.code(), Unavailable | DeadlineExceeded | Cancelled))
+}
+
+/// An error of the client in one line, down to its last cause.
+fn describe(error: &etcd_client::Error) -> String {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => {
+            let text = match status.message() {
+                "" => status.code().description().to_owned(),
+                message => message.to_owned(),
+            };
+            with_causes(text, std::error::Error::source(status))
+        }
+        etcd_client::Error::TransportError(error) => with_causes(error.to_string(), std::error::Error::source(error)),
+        other => other.to_string(),
+    }
+}
+
+fn with_causes(mut text: String, mut cause: Option<&dyn std::error::Error>) -> String {
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alarms_are_read_from_the_errors_of_a_status() {
+        assert_eq!(alarm("memberID:7 alarm:NOSPACE ", 7).as_deref(), Some("NOSPACE"));
+        assert_eq!(alarm("alarm:CORRUPT ", 7).as_deref(), Some("CORRUPT"), "nobody's alarm is everybody's");
+        assert_eq!(alarm("memberID:8 alarm:CORRUPT", 7), None, "another member's");
+        assert_eq!(alarm("etcdserver: no leader", 7), None);
+    }
+}

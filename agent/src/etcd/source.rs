@@ -1,0 +1,183 @@
+//! etcd's snapshot stream as a source of a backup.
+//!
+//! The order matters: what the member says of itself, then a linearizable read, then the stream. So the
+//! snapshot holds at least the revision of that read, or the member's store is not what it says it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backstay_archive::manifest::Origin;
+use backstay_archive::writer::{Progress, Proof, Source, SourceError};
+use backstay_protocol::bus::Member;
+use backstay_snapshot::{Frames, Trailer};
+use bytes::Bytes;
+use etcd_client::{SnapshotResponse, SnapshotStreaming};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Connection, Etcd, EtcdError, describe};
+
+/// A snapshot that has been asked for, or is about to be: the stream opens at the first [`Source::next`],
+/// since an open one pins pages of the member's database.
+pub struct SnapshotSource {
+    connection: Connection,
+    origin: Origin,
+    stream: Option<SnapshotStreaming>,
+    frames: Frames,
+    trailer: Option<Trailer>,
+    /// No byte for this long, and the stream counts as stuck.
+    stall: Duration,
+    progress: Arc<Progress>,
+}
+
+impl SnapshotSource {
+    /// Looks at the member and makes the linearizable read. `cluster` is etcd's own cluster id where one is
+    /// expected.
+    ///
+    /// # Errors
+    /// The member cannot be reached, is not fit to be backed up, or has no quorum.
+    pub async fn prepare(
+        etcd: &Etcd,
+        cluster: Option<u64>,
+        stall: Duration,
+        progress: Arc<Progress>,
+    ) -> Result<Self, EtcdError> {
+        let mut connection = etcd.connect().await?;
+        let member = connection.member().await?;
+        fit(&member, cluster)?;
+        let revision = connection.revision().await?;
+        let origin = Origin {
+            etcd_cluster_id: format!("{:016x}", member.cluster_id),
+            member_id: format!("{:016x}", member.member_id),
+            etcd_version: member.etcd_version,
+            revision,
+        };
+        Ok(Self { connection, origin, stream: None, frames: Frames::default(), trailer: None, stall, progress })
+    }
+
+    /// Where the snapshot is read.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The next bytes of the database. The deadline is on bytes: a member with a broken disk sends empty
+    /// frames for ever.
+    async fn pull(&mut self) -> Result<Option<Bytes>, EtcdError> {
+        if self.trailer.is_some() {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + self.stall;
+        if self.stream.is_none() {
+            self.stream = Some(self.connection.snapshot(self.stall).await?);
+        }
+        loop {
+            let Some(frame) = self.frame(deadline).await? else {
+                self.trailer = Some(self.frames.finish()?);
+                self.stream = None;
+                return Ok(None);
+            };
+            let first = self.frames.total().is_none();
+            let database = self.frames.feed(frame.blob(), frame.remaining_bytes())?;
+            if first {
+                self.progress.set_total(self.frames.total().unwrap_or(0));
+            }
+            if !database.is_empty() {
+                return Ok(Some(Bytes::from_owner(Blob(frame)).slice(database)));
+            }
+            // Empty frames that are always at hand would starve both the timer and everybody else.
+            if Instant::now() >= deadline {
+                return Err(self.stalled());
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn frame(&mut self, deadline: Instant) -> Result<Option<SnapshotResponse>, EtcdError> {
+        let stream = self.stream.as_mut().expect("opened before the first frame is asked for");
+        match timeout_at(deadline, stream.message()).await {
+            Ok(Ok(frame)) => Ok(frame),
+            Ok(Err(error)) => {
+                let cause = format!("{} (after {})", describe(&error), self.so_far());
+                Err(self.connection.failed("read the snapshot stream", cause))
+            }
+            Err(_) => Err(self.stalled()),
+        }
+    }
+
+    fn stalled(&self) -> EtcdError {
+        let total = self.frames.total().map_or_else(|| "an unknown total".into(), |total| total.to_string());
+        EtcdError::Stalled { seconds: self.stall.as_secs(), read: self.frames.read(), total }
+    }
+
+    fn so_far(&self) -> String {
+        match self.frames.total() {
+            Some(total) => format!("{} of {total} bytes", self.frames.read()),
+            None => "no bytes".into(),
+        }
+    }
+}
+
+#[async_trait]
+impl Source for SnapshotSource {
+    async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        self.pull().await.map_err(|e| SourceError(e.to_string()))
+    }
+
+    async fn proof(&mut self) -> Result<Proof, SourceError> {
+        match &self.trailer {
+            Some(trailer) => Ok(Proof { sha256: trailer.sha256, bytes: trailer.bytes, origin: self.origin.clone() }),
+            None => Err(SourceError("the snapshot stream has not come to its end".into())),
+        }
+    }
+}
+
+/// A frame that lends its blob without a copy.
+struct Blob(SnapshotResponse);
+
+impl AsRef<[u8]> for Blob {
+    fn as_ref(&self) -> &[u8] {
+        self.0.blob()
+    }
+}
+
+/// Whether a backup of this member is worth having.
+fn fit(member: &Member, cluster: Option<u64>) -> Result<(), EtcdError> {
+    let unfit = |text: String| Err(EtcdError::Unfit(text));
+    let id = member.member_id;
+    if let Some(expected) = cluster.filter(|&expected| expected != member.cluster_id) {
+        let got = member.cluster_id;
+        return unfit(format!("the etcd member {id:016x} belongs to cluster {got:016x}, not to {expected:016x}"));
+    }
+    if member.learner {
+        return unfit(format!("the etcd member {id:016x} is a learner: it may lack what the others have"));
+    }
+    if member.alarms.iter().any(|alarm| alarm == "CORRUPT") {
+        return unfit(format!("the etcd member {id:016x} has a CORRUPT alarm"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unfit_member_is_refused_with_the_reason() {
+        let member = Member { cluster_id: 0xAB, member_id: 1, ..Member::default() };
+        let said = |change: &dyn Fn(&mut Member), cluster| {
+            let mut member = member.clone();
+            change(&mut member);
+            fit(&member, cluster).map_err(|e| e.to_string())
+        };
+        assert_eq!(said(&|_| (), None), Ok(()));
+        assert_eq!(said(&|_| (), Some(0xAB)), Ok(()));
+        assert_eq!(said(&|m| m.alarms.push("NOSPACE".into()), None), Ok(()), "a full member is worth a backup");
+        for (text, result) in [
+            ("belongs to cluster 00000000000000ab, not to 0000000000000001", said(&|_| (), Some(1))),
+            ("is a learner", said(&|m| m.learner = true, None)),
+            ("CORRUPT", said(&|m| m.alarms.push("CORRUPT".into()), None)),
+        ] {
+            assert!(result.as_ref().is_err_and(|e| e.contains(text)), "{result:?}");
+        }
+    }
+}

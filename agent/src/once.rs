@@ -1,0 +1,132 @@
+//! One backup without NATS or coordinator, through the very same pipeline.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_archive::manifest::Trigger;
+use backstay_archive::seal::Recipient;
+use backstay_archive::store::Key;
+use backstay_archive::writer::{Limits, Plan, Progress};
+use backstay_archive::{Manifest, Store, catalog};
+use backstay_protocol::bus::FailureCode;
+use backstay_protocol::{AttemptId, Clock, ClusterName, ClusterUuid, SlotId, SnapshotName};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use crate::attempt::{Backup, Failure, take};
+use crate::etcd::Etcd;
+use crate::storage::StoreSpec;
+
+/// How many seconds the name may move on: one is taken by each backup of the same second.
+const NAME_TRIES: usize = 60;
+
+/// What to back up, and where to.
+#[derive(Debug)]
+pub struct Once {
+    pub cluster: ClusterName,
+    /// By default the store is asked by name, and a new one is made where it knows none.
+    pub cluster_uuid: Option<ClusterUuid>,
+    pub store: StoreSpec,
+    /// Empty: not encrypted.
+    pub recipients: Vec<Recipient>,
+    pub limits: Limits,
+    pub deadline: Duration,
+    pub stall: Duration,
+}
+
+/// A backup that was taken.
+#[derive(Debug)]
+pub struct Taken {
+    pub manifest: Manifest,
+    /// Where the sealed object lies.
+    pub url: String,
+    /// Whether the store had no backup of this cluster.
+    pub first: bool,
+}
+
+/// Takes one backup. On failure, nothing of it is left in the store that the store lets go.
+pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &CancellationToken) -> Result<Taken, Failure> {
+    let store = once.store.clone().open().await?;
+    let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
+    let named = cancel.run_until_cancelled(cluster_uuid(&once, &*store)).await.ok_or_else(cancelled)?;
+    let (cluster_uuid, first) = named?;
+    let mut name = SnapshotName::from_unix_seconds(clock.now().seconds)
+        .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))?;
+    let mut tries = 1;
+    loop {
+        let backup = plan(&once, cluster_uuid, name);
+        match take(&backup, Arc::clone(&store), etcd, &Arc::<Progress>::default(), clock, cancel).await {
+            Ok(manifest) => {
+                let url = format!("{}/{}", store.url(), Key::snapshot(cluster_uuid, name));
+                return Ok(Taken { manifest, url, first });
+            }
+            Err(failure) if failure.code == FailureCode::NameTaken && tries < NAME_TRIES => {
+                debug!(%name, "the name is taken: the next second is tried");
+                name = name.next().map_err(|e| Failure::new(FailureCode::NameTaken, e.to_string()))?;
+                tries += 1;
+            }
+            Err(failure) => {
+                sweep(&*store, cluster_uuid, name, &failure).await;
+                return Err(failure);
+            }
+        }
+    }
+}
+
+/// The UUID that was given, or the store's own for this name, or a new one; and whether it is new to the store.
+async fn cluster_uuid(once: &Once, store: &dyn Store) -> Result<(ClusterUuid, bool), Failure> {
+    let known = match once.cluster_uuid {
+        Some(given) => return Ok((given, false)),
+        None => catalog::find_by_name(store, &once.cluster).await?,
+    };
+    Ok(known.map_or_else(|| (ClusterUuid(Uuid::new_v4()), true), |uuid| (uuid, false)))
+}
+
+fn plan(once: &Once, cluster_uuid: ClusterUuid, snapshot: SnapshotName) -> Backup {
+    let plan = Plan {
+        cluster: once.cluster.clone(),
+        cluster_uuid,
+        machine: None,
+        attempt: AttemptId(Uuid::new_v4()),
+        slot: SlotId(Uuid::new_v4()),
+        snapshot,
+        trigger: Trigger::Once,
+        recipients: once.recipients.clone(),
+        agent_version: crate::VERSION.to_owned(),
+    };
+    Backup { plan, limits: once.limits.clone(), deadline: once.deadline, stall: once.stall, etcd_cluster: None }
+}
+
+/// The writer has cleaned up already; this is for what it could not reach at that moment.
+async fn sweep(store: &dyn Store, cluster: ClusterUuid, name: SnapshotName, failure: &Failure) {
+    // The name is somebody else's then, and so is what stands under it.
+    if matches!(failure.code, FailureCode::NameTaken | FailureCode::SlotDone) {
+        return;
+    }
+    match catalog::sweep_slot(store, cluster, name).await {
+        Ok(swept) => debug!(?swept, "swept"),
+        Err(error) => warn!(%error, "could not look for what the failed backup left"),
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Manifest { cluster, cluster_uuid, origin, seal, .. } = &self.manifest;
+        let new = if self.first { ", new: first backup of this name in the store" } else { "" };
+        writeln!(f, "stored     {}", self.url)?;
+        writeln!(f, "cluster    {cluster} (UUID {cluster_uuid}{new})")?;
+        writeln!(f, "etcd       {}, member {}, revision {}", origin.etcd_version, origin.member_id, origin.revision)?;
+        writeln!(f, "database   {} bytes", self.manifest.snapshot_bytes)?;
+        writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
+        writeln!(f, "sealed     {} bytes", self.manifest.sealed_bytes)?;
+        if seal.recipients.is_empty() {
+            writeln!(f, "encrypted  no")?;
+            write!(f, "open with  zstd -d < FILE > snapshot.db")
+        } else {
+            writeln!(f, "encrypted  to {}", seal.recipients.join(", "))?;
+            write!(f, "open with  age -d -i KEY FILE | zstd -d > snapshot.db")
+        }
+    }
+}

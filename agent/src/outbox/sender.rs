@@ -1,0 +1,126 @@
+//! Sends what waits in the outbox, in order, until it has arrived.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::{self, message::PublishMessage};
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{Outbox, Record};
+
+/// The first pause after a failure; it doubles with each that follows.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How long the server may take to say that it has a report.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who brings a report to the coordinator. `Ok` says that it is kept there.
+#[async_trait]
+pub trait Courier: Send + Sync {
+    async fn deliver(&self, record: &Record) -> Result<(), String>;
+}
+
+/// The stream of reports on JetStream.
+#[derive(Debug, Clone)]
+pub struct JetStream {
+    client: async_nats::Client,
+    context: jetstream::Context,
+}
+
+impl JetStream {
+    pub fn new(client: async_nats::Client) -> Self {
+        let mut context = jetstream::new(client.clone());
+        context.set_timeout(ACK_TIMEOUT);
+        Self { client, context }
+    }
+}
+
+#[async_trait]
+impl Courier for JetStream {
+    async fn deliver(&self, record: &Record) -> Result<(), String> {
+        // The client would keep it until it is connected, and send it then: once for every try.
+        if self.client.connection_state() != State::Connected {
+            return Err("not connected to NATS".into());
+        }
+        let message = PublishMessage::build().payload(record.payload.clone()).message_id(&record.message_id);
+        let publish = async {
+            let ack = self.context.send_publish(record.subject.clone(), message).await.map_err(|e| e.to_string())?;
+            ack.await.map_err(|e| e.to_string())
+        };
+        match tokio::time::timeout(ACK_TIMEOUT, publish).await {
+            Ok(Ok(ack)) => {
+                debug!(report = record.message_id, duplicate = ack.duplicate, "the report is kept");
+                Ok(())
+            }
+            Ok(Err(cause)) => Err(cause),
+            Err(_) => Err(format!("no answer within {}s", ACK_TIMEOUT.as_secs())),
+        }
+    }
+}
+
+/// Sends for ever, or until `stop`. Once in a `hurry`, the pauses stay short.
+pub async fn send(outbox: Arc<Outbox>, courier: &dyn Courier, hurry: &CancellationToken, stop: &CancellationToken) {
+    let mut waiting = outbox.waiting();
+    let (mut pause, mut told) = (PAUSE_MIN, false);
+    while let Some((number, record)) = next(&outbox, &mut waiting, stop).await {
+        let delivered = tokio::select! {
+            result = courier.deliver(&record) => result,
+            () = stop.cancelled() => return,
+        };
+        match delivered {
+            Ok(()) => {
+                info!(report = record.message_id, "the report has arrived");
+                let outbox = Arc::clone(&outbox);
+                blocking(move || outbox.done(number)).await;
+                (pause, told) = (PAUSE_MIN, false);
+            }
+            Err(cause) => {
+                // The first failure is worth a word; the rest of an outage is not.
+                if !std::mem::replace(&mut told, true) {
+                    warn!(report = record.message_id, cause, "the report waits: it could not be sent");
+                }
+                if hurry.is_cancelled() {
+                    pause = PAUSE_MIN;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = hurry.cancelled(), if !hurry.is_cancelled() => {}
+                    () = stop.cancelled() => return,
+                }
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+/// The oldest report, waited for; `None` when it is time to stop.
+async fn next(
+    outbox: &Arc<Outbox>,
+    waiting: &mut tokio::sync::watch::Receiver<usize>,
+    stop: &CancellationToken,
+) -> Option<(u64, Record)> {
+    loop {
+        waiting.borrow_and_update();
+        let outbox = Arc::clone(outbox);
+        if let Some(found) = blocking(move || outbox.first()).await {
+            return Some(found);
+        }
+        tokio::select! {
+            changed = waiting.changed() => changed.ok()?,
+            () = stop.cancelled() => return None,
+        }
+    }
+}
+
+/// Runs what touches the disk where it delays nobody.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        // Blocking work is never cancelled, so it panicked: that is ours to go on with.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,146 @@
+//! The settings of `backstay-agent run`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backstay_daemon::logs::LogFormat;
+use backstay_daemon::nats::NatsSettings;
+use backstay_daemon::settings::{self, Override, SettingsError};
+use backstay_protocol::{ClusterName, MachineId};
+use serde::Deserialize;
+
+use crate::etcd::EtcdSettings;
+
+/// Where systemd says that a service's state belongs.
+pub const STATE_VARIABLE: &str = "STATE_DIRECTORY";
+
+const STATE_DIR: &str = "/var/lib/backstay-agent";
+const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
+const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// Variables that begin like settings and are none.
+const NOT_SETTINGS: &[&str] = &["BACKSTAY_LOG", "BACKSTAY_NATS_URL"];
+const NOT_SETTINGS_PREFIX: &str = "BACKSTAY_TEST_";
+
+/// Everything that an agent can be told.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The cluster that this machine's etcd belongs to. Needed.
+    pub cluster: Option<ClusterName>,
+    /// The machine's UUID; by default the machine itself is asked.
+    pub machine: Option<MachineId>,
+    /// What the agent keeps over restarts; one folder for one agent.
+    pub state_dir: PathBuf,
+    /// 100 ms to 1 minute.
+    #[serde(deserialize_with = "settings::duration::deserialize")]
+    pub beat_interval: Duration,
+    pub nats: NatsSettings,
+    pub etcd: EtcdSettings,
+    pub s3: S3Trust,
+    pub log: LogFormat,
+}
+
+/// `[s3]`: what an agent knows of S3 by itself; the rest comes with each command.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Trust {
+    /// A CA to trust for S3 endpoints.
+    pub ca: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cluster: None,
+            machine: None,
+            state_dir: STATE_DIR.into(),
+            beat_interval: Duration::from_secs(5),
+            nats: NatsSettings::default(),
+            etcd: EtcdSettings::default(),
+            s3: S3Trust::default(),
+            log: LogFormat::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// From `file`, then `variables`, then `flags`. systemd's `STATE_DIRECTORY` is the default of `state_dir`.
+    pub fn load(
+        file: Option<&std::path::Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+        flags: Vec<Override>,
+    ) -> Result<Self, SettingsError> {
+        let variables: Vec<_> = variables.into_iter().collect();
+        let state = variables.iter().find(|(name, _)| name == STATE_VARIABLE).map(|(_, value)| value.clone());
+        let ours = variables.into_iter().filter(|(name, _)| !name.starts_with(NOT_SETTINGS_PREFIX));
+        let mut overrides = settings::from_environment(ours, NOT_SETTINGS);
+        overrides.extend(flags);
+        let mut settings: Self = settings::load(file, &overrides)?;
+        // systemd gives several folders with colons between; ours is the first.
+        if let Some(first) = state.as_deref().and_then(|s| s.split(':').next()).filter(|s| !s.is_empty())
+            && settings.state_dir.as_os_str() == STATE_DIR
+        {
+            settings.state_dir = first.into();
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        let bounds = BEAT_INTERVAL_MIN..=BEAT_INTERVAL_MAX;
+        if !bounds.contains(&self.beat_interval) {
+            let text = format!("beat_interval must be {BEAT_INTERVAL_MIN:?} to {BEAT_INTERVAL_MAX:?}");
+            return Err(SettingsError::Layers(text));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("agent.toml");
+        std::fs::write(&file, text).expect("writable");
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        Settings::load(Some(&file), variables, vec![Override::new("nats.url", "nats://flag:1")])
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_documented_keys() {
+        let text = r#"
+            cluster = "prod"
+            machine = "01234567-0123-4123-8123-0123456789ab"
+            beat_interval = "2s"
+            [nats]
+            url = "nats://file:1"
+            [etcd]
+            endpoints = ["https://127.0.0.1:2379"]
+            ca = "/etc/ca"
+            cert = "/etc/cert"
+            key = "/etc/key"
+            user = "root"
+        "#;
+        let variables =
+            [("BACKSTAY_ETCD__PASSWORD", "p"), ("STATE_DIRECTORY", "/run/x:/run/y"), ("BACKSTAY_LOG", "debug")];
+        let settings = load(text, &variables).expect("valid");
+        assert_eq!(settings.cluster.expect("given").as_str(), "prod");
+        assert_eq!((settings.nats.url.as_str(), settings.etcd.password.as_str()), ("nats://flag:1", "p"));
+        assert_eq!((settings.state_dir, settings.beat_interval), ("/run/x".into(), Duration::from_secs(2)));
+        let settings = load("state_dir = '/srv/a'", &[("STATE_DIRECTORY", "/run/x")]).expect("valid");
+        assert_eq!(settings.state_dir, PathBuf::from("/srv/a"), "what is said counts more than a default");
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_values_are_errors() {
+        assert!(load("clutser = 'x'", &[]).is_err_and(|e| e.contains("clutser")));
+        assert!(load("[etcd]\nendpoint = 'x'", &[]).is_err_and(|e| e.contains("endpoint")));
+        assert!(load("", &[("BACKSTAY_ETC__CA", "x")]).is_err_and(|e| e.contains("etc")));
+        assert!(load("cluster = 'a.b'", &[]).is_err_and(|e| e.contains("cluster name")));
+        assert!(load("beat_interval = '0s'", &[]).is_err_and(|e| e.contains("beat_interval")));
+    }
+}

@@ -1,0 +1,83 @@
+//! Which store a backup goes to, as a command or a URL says it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use backstay_archive::store::local::LocalStore;
+use backstay_archive::store::s3::{S3Settings, S3Store};
+use backstay_archive::{Store, StoreError};
+use url::Url;
+
+/// A store that is not open yet.
+#[derive(Debug, Clone)]
+pub enum StoreSpec {
+    Local(PathBuf),
+    S3(S3Settings),
+}
+
+impl StoreSpec {
+    pub async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::Local(path) => Arc::new(LocalStore::open(path)?),
+            Self::S3(settings) => Arc::new(S3Store::new(settings).await?),
+        })
+    }
+}
+
+/// Reads `file:///path` or `s3://bucket[/prefix]`. For a bucket, `s3` has everything but its name and the prefix.
+///
+/// # Errors
+/// In words, for whoever typed it.
+pub fn parse_url(text: &str, s3: S3Settings) -> Result<StoreSpec, String> {
+    let wrong = |why: &str| Err(format!("invalid store {text:?}: {why}"));
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(_) => return wrong("must be file:///path or s3://bucket[/prefix]"),
+    };
+    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+        return Err("invalid store: only a scheme, a bucket and a path may be given".into());
+    }
+    match url.scheme() {
+        "file" => match url.to_file_path() {
+            Ok(path) => Ok(StoreSpec::Local(path)),
+            Err(()) => wrong("the path must be absolute: file:///path"),
+        },
+        "s3" => match url.host_str() {
+            Some(bucket) if url.port().is_none() => {
+                let prefix = url.path().trim_matches('/').to_owned();
+                Ok(StoreSpec::S3(S3Settings { bucket: bucket.to_owned(), prefix, ..s3 }))
+            }
+            _ => wrong("bucket must be specified: s3://bucket[/prefix]"),
+        },
+        _ => wrong("must be file:///path or s3://bucket[/prefix]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, String> {
+        let s3 = S3Settings { region: "eu".into(), ..S3Settings::default() };
+        Ok(match parse_url(text, s3)? {
+            StoreSpec::Local(path) => path.display().to_string(),
+            StoreSpec::S3(s3) => format!("{} {} {}", s3.bucket, s3.prefix, s3.region),
+        })
+    }
+
+    #[test]
+    fn urls_of_both_kinds() {
+        assert_eq!(parse("file:///var/a%20b").as_deref(), Ok("/var/a b"));
+        assert_eq!(parse("s3://b").as_deref(), Ok("b  eu"));
+        assert_eq!(parse("s3://B-1/x/y/").as_deref(), Ok("B-1 x/y eu"));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", "b", "/path", "file://host/path", "s3://", "s3:///x", "s3://b:1/x", "http://b/x", "s3://b?x=1"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(!parse("s3://key:s3cr3t@b").expect_err("a secret").contains("s3cr3t"));
+    }
+}

@@ -1,0 +1,100 @@
+//! Sealing: age for small secrets and key files; [`stream`] does zstd and age for whole databases.
+//!
+//! Owns the choice of algorithms and the form of key texts. Errors never hold a secret.
+
+use std::io::{Read, Write};
+use std::iter;
+
+pub use age::x25519::{Identity, Recipient};
+use age::secrecy::ExposeSecret;
+use age::{DecryptError, Decryptor, EncryptError, Encryptor};
+use zeroize::Zeroizing;
+
+pub mod stream;
+
+/// The largest secret that [`open_bytes`] opens, in bytes.
+pub const SECRET_MAX: usize = 1024 * 1024;
+
+const SECRET_PREFIX: &str = "AGE-SECRET-KEY-1";
+
+/// Why something could not be sealed, opened or read as a key.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    #[error("failed to seal: no recipient was given")]
+    NoRecipients,
+    #[error("failed to seal: {0}")]
+    Encrypt(#[from] EncryptError),
+    #[error("failed to open what is sealed: {0}")]
+    Decrypt(#[from] DecryptError),
+    #[error("failed to open what is sealed: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("failed to open what is sealed: it holds more than {SECRET_MAX} bytes")]
+    TooLarge,
+    #[error("invalid age recipient {given:?}: {reason}")]
+    Recipient { given: String, reason: &'static str },
+    /// Says nothing of the text: it may be a secret with a typing error.
+    #[error("invalid age identity: {0}")]
+    Identity(&'static str),
+}
+
+/// Seals a small secret to every one of `recipients`.
+pub fn seal_bytes(recipients: &[Recipient], plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    if recipients.is_empty() {
+        return Err(SealError::NoRecipients);
+    }
+    let encryptor = Encryptor::with_recipients(recipients.iter().map(|r| r as &dyn age::Recipient))?;
+    let mut writer = encryptor.wrap_output(Vec::with_capacity(plain.len() + 512))?;
+    writer.write_all(plain)?;
+    Ok(writer.finish()?)
+}
+
+/// Opens what [`seal_bytes`] sealed; at most [`SECRET_MAX`] bytes.
+pub fn open_bytes(identity: &Identity, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let reader = Decryptor::new_buffered(sealed)?.decrypt(iter::once(identity as &dyn age::Identity))?;
+    // No larger than the sealed form, so the buffer never grows and leaves no copy behind.
+    let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len().min(SECRET_MAX) + 1));
+    reader.take(SECRET_MAX as u64 + 1).read_to_end(&mut plain)?;
+    if plain.len() > SECRET_MAX { Err(SealError::TooLarge) } else { Ok(plain) }
+}
+
+/// Reads the public half of an age key: `age1…`.
+pub fn parse_recipient(text: &str) -> Result<Recipient, SealError> {
+    let text = text.trim();
+    // Only what looks like a public key is quoted back: anything else may be a secret.
+    let given = if text.starts_with("age1") { text.chars().take(80).collect() } else { "<hidden>".to_owned() };
+    if !text.starts_with("age1") {
+        return Err(SealError::Recipient { given, reason: "a recipient begins with age1" });
+    }
+    text.parse().map_err(|reason| SealError::Recipient { given, reason })
+}
+
+/// Reads the text of an age key file: comment lines and exactly one `AGE-SECRET-KEY-1…` line.
+pub fn parse_identity(text: &str) -> Result<Identity, SealError> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let line = lines.next().ok_or(SealError::Identity("the file holds no key"))?;
+    if lines.next().is_some() {
+        return Err(SealError::Identity("more than one line is no comment"));
+    }
+    if !line.starts_with(SECRET_PREFIX) {
+        return Err(SealError::Identity("the key does not begin with AGE-SECRET-KEY-1"));
+    }
+    line.parse().map_err(SealError::Identity)
+}
+
+/// The text of an age key file, as `age-keygen` writes it; `comment` may have several lines or be empty.
+pub fn identity_file(identity: &Identity, comment: &str) -> Zeroizing<String> {
+    let secret = identity.to_string();
+    let mut file = Zeroizing::new(String::with_capacity(comment.len() * 3 + 256));
+    for line in comment.lines() {
+        file.push_str("# ");
+        file.push_str(line);
+        file.push('\n');
+    }
+    file.push_str(&format!("# public key: {}\n", identity.to_public()));
+    file.push_str(secret.expose_secret());
+    file.push('\n');
+    file
+}
+
+#[cfg(test)]
+mod tests;

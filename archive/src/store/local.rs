@@ -1,0 +1,236 @@
+//! The local store: a folder, perhaps on a network mount, that agents and the coordinator both see.
+//!
+//! Nothing appears under its final name before it is whole and on disk: bytes go to a hidden file in the
+//! same folder, are synced, and get the final name by a hard link, which never overwrites. See
+//! `hidden` for the names, `upload` for objects in parts, `walk` for listings.
+
+mod files;
+mod hidden;
+mod probe;
+#[cfg(test)]
+mod tests;
+mod upload;
+mod walk;
+
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backstay_protocol::AttemptId;
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt};
+use tokio_util::io::ReaderStream;
+
+use self::files::Place;
+use self::hidden::Hidden;
+use self::upload::LocalUpload;
+use super::{Body, ErrorKind, Key, Listing, ObjectInfo, Store, StoreError, Unfinished, Upload};
+
+/// How much of an object is read at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A store in a folder.
+#[derive(Debug, Clone)]
+pub struct LocalStore {
+    root: Arc<PathBuf>,
+}
+
+impl LocalStore {
+    /// Opens the store at `path`: absolute, and a folder that is there. It is never created here: where
+    /// it is missing, perhaps a mount is.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let root = path.into();
+        if !root.is_absolute() {
+            let cause = "the path of a local store must be absolute";
+            return Err(StoreError::new(ErrorKind::Invalid, "open", root.display(), cause));
+        }
+        let found = root.metadata().map_err(|error| files::io_error("open", &root, &error))?;
+        if !found.is_dir() {
+            return Err(StoreError::new(ErrorKind::Invalid, "open", root.display(), "not a folder"));
+        }
+        Ok(Self { root: Arc::new(root) })
+    }
+
+    /// Proves that this folder can do what the store needs: write, link, refuse a second link, delete.
+    /// The notes say what it cannot, where backups are possible all the same.
+    pub async fn probe(&self) -> Result<Vec<String>, StoreError> {
+        let root = self.root.clone();
+        blocking(move || probe::probe(&root)).await
+    }
+
+    fn place(&self, key: &Key) -> Place {
+        Place::of(&self.root, key)
+    }
+
+    /// The place of a key that is to be written.
+    fn writable(&self, action: &str, key: &Key) -> Result<Place, StoreError> {
+        let place = self.place(key);
+        if key.is_hidden() {
+            let cause = "names that begin with '.' belong to the store";
+            return Err(StoreError::new(ErrorKind::Invalid, action, place.path().display(), cause));
+        }
+        Ok(place)
+    }
+}
+
+/// Runs file operations where they hold up nobody else.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(StoreError::new(ErrorKind::Unavailable, "work in", "the local store", error)),
+    }
+}
+
+#[async_trait]
+impl Store for LocalStore {
+    fn url(&self) -> String {
+        format!("file://{}", self.root.display())
+    }
+
+    async fn put_new(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
+        let place = self.writable("create", key)?;
+        let root = self.root.clone();
+        blocking(move || put_new(&root, &place, &body)).await
+    }
+
+    async fn get(&self, key: &Key, limit: usize) -> Result<Bytes, StoreError> {
+        let mut whole = BytesMut::new();
+        let mut body = self.read(key).await?;
+        while let Some(chunk) = body.try_next().await? {
+            if whole.len() + chunk.len() > limit {
+                let cause = format!("it has more than the {limit} bytes that are allowed here");
+                return Err(StoreError::new(ErrorKind::Invalid, "read", self.place(key).path().display(), cause));
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.freeze())
+    }
+
+    async fn read(&self, key: &Key) -> Result<Body, StoreError> {
+        let place = self.place(key);
+        let at = place.clone();
+        let file = blocking(move || files::open(&at.path()).map_err(|error| at.error("read", &error))).await?;
+        let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(file), READ_BYTES);
+        Ok(chunks.map_err(move |error| place.error("read", &error)).boxed())
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
+        let place = self.place(key);
+        blocking(move || head(&place).map_err(|error| place.error("look up", &error))).await
+    }
+
+    fn list(&self, prefix: &str) -> Listing {
+        walk::list(self.root.clone(), prefix)
+    }
+
+    async fn folders(&self) -> Result<Vec<String>, StoreError> {
+        let root = self.root.clone();
+        blocking(move || walk::folders(&root)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        let place = self.writable("delete", key)?;
+        blocking(move || delete(&place).map_err(|error| place.error("delete", &error))).await
+    }
+
+    async fn begin(&self, key: &Key, owner: AttemptId) -> Result<Box<dyn Upload>, StoreError> {
+        let place = self.writable("begin an upload of", key)?;
+        let root = self.root.clone();
+        blocking(move || {
+            let failed = |error: io::Error| place.error("begin an upload of", &error);
+            place.make_folders(&root).map_err(failed)?;
+            let upload = LocalUpload::begin(place.clone(), owner).map_err(failed)?;
+            Ok(Box::new(upload) as Box<dyn Upload>)
+        })
+        .await
+    }
+
+    async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>, StoreError> {
+        let (root, prefix) = (self.root.clone(), prefix.to_owned());
+        blocking(move || walk::unfinished(&root, &prefix)).await
+    }
+
+    async fn abort_unfinished(&self, upload: &Unfinished) -> Result<(), StoreError> {
+        let place = self.writable("abort an upload of", &upload.key)?;
+        // The name comes from a listing, but it decides on a file: only one of ours, for this key.
+        let Some(hidden) = Hidden::parse(&upload.upload).filter(|hidden| hidden.name() == place.name) else {
+            let cause = format!("{:?} is not an upload of it", upload.upload);
+            let target = place.path();
+            return Err(StoreError::new(ErrorKind::Invalid, "abort an upload of", target.display(), cause));
+        };
+        blocking(move || {
+            remove_hidden(&place, &hidden).map_err(|error| place.error("abort an upload of", &error))
+        })
+        .await
+    }
+}
+
+fn put_new(root: &Path, place: &Place, body: &[u8]) -> Result<(), StoreError> {
+    let failed = |error: io::Error| place.error("create", &error);
+    place.make_folders(root).map_err(failed)?;
+    let temporary = place.beside(&Hidden::new(&place.name));
+    let result = write_and_link(place, &temporary, body);
+    // Goes in every case; what stays after a crash is found by a sweep.
+    files::remove(&temporary).map_err(failed)?;
+    match result {
+        Ok(()) => files::sync_folder(&place.folder).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match holds(place, body) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let cause = "it is there already, with other content";
+                Err(StoreError::new(ErrorKind::AlreadyExists, "create", place.path().display(), cause))
+            }
+            Err(error) => Err(failed(error)),
+        },
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn write_and_link(place: &Place, temporary: &Path, body: &[u8]) -> io::Result<()> {
+    let mut file = files::create(temporary)?;
+    file.write_all(body)?;
+    file.sync_all()?;
+    std::fs::hard_link(temporary, place.path())
+}
+
+/// Whether the object holds these very bytes.
+fn holds(place: &Place, body: &[u8]) -> io::Result<bool> {
+    match files::stat(&place.path())? {
+        Some(found) if found.len() == body.len() as u64 => Ok(std::fs::read(place.path())? == body),
+        _ => Ok(false),
+    }
+}
+
+fn head(place: &Place) -> io::Result<Option<ObjectInfo>> {
+    let Some(found) = files::stat(&place.path())? else { return Ok(None) };
+    let owner = place.owner_of(found.ino())?;
+    let modified = Some(files::modified(&found));
+    Ok(Some(ObjectInfo { key: place.key.clone(), size: found.len(), modified, owner }))
+}
+
+/// The note of the owner goes first: a crash in between leaves an object that can be deleted again,
+/// not a note that nobody looks for.
+fn delete(place: &Place) -> io::Result<()> {
+    let Some(inode) = place.inode()? else { return Ok(()) };
+    files::remove(&place.beside(&Hidden::owner(&place.name, inode)))?;
+    files::remove(&place.path())?;
+    files::sync_folder(&place.folder)
+}
+
+fn remove_hidden(place: &Place, hidden: &Hidden) -> io::Result<()> {
+    let path = place.beside(hidden);
+    match hidden {
+        Hidden::Partial { .. } => match files::stat(&path)? {
+            Some(found) => upload::discard(place, &path, found.ino()),
+            None => Ok(()),
+        },
+        Hidden::Owner { inode, .. } if place.inode()? == Some(*inode) => Ok(()),
+        Hidden::Owner { .. } | Hidden::New { .. } => files::remove(&path),
+    }
+}

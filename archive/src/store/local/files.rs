@@ -1,0 +1,132 @@
+//! The few steps on the file system that the local store is made of: blocking, each durable by itself.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use backstay_protocol::{AttemptId, Timestamp};
+use rustix::fs::OFlags;
+
+use super::hidden::Hidden;
+use crate::store::{ErrorKind, Key, StoreError};
+
+/// An object's place: where its file is or would be.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The folder of the object.
+    pub(super) folder: PathBuf,
+    /// The object's file name in it.
+    pub(super) name: String,
+    pub(super) key: Key,
+}
+
+impl Place {
+    /// The place of `key` below `root`. A key has no `..` and no empty segment, so it cannot lead out.
+    pub(super) fn of(root: &Path, key: &Key) -> Self {
+        let (folder, name) = key.as_str().rsplit_once('/').unwrap_or(("", key.as_str()));
+        Self { folder: root.join(folder), name: name.to_owned(), key: key.clone() }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    pub(super) fn beside(&self, hidden: &Hidden) -> PathBuf {
+        self.folder.join(hidden.to_string())
+    }
+
+    /// Makes the folders between `root` and the object, never `root` itself: where it is gone, perhaps a
+    /// mount is, and a backup must not be written under it.
+    pub(super) fn make_folders(&self, root: &Path) -> io::Result<()> {
+        let mut folder = root.to_path_buf();
+        let below = self.folder.strip_prefix(root).expect("a place is made below its root");
+        for segment in below {
+            let parent = folder.clone();
+            folder.push(segment);
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Ok(()) => sync_folder(&parent)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The object's inode; `None` where there is no file of that name.
+    pub(super) fn inode(&self) -> io::Result<Option<u64>> {
+        Ok(stat(&self.path())?.map(|found| found.ino()))
+    }
+
+    /// The attempt that uploaded the file with this inode, where one did.
+    pub(super) fn owner_of(&self, inode: u64) -> io::Result<Option<AttemptId>> {
+        match std::fs::read_to_string(self.beside(&Hidden::owner(&self.name, inode))) {
+            Ok(text) => Ok(text.trim_end().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn error(&self, action: &str, error: &io::Error) -> StoreError {
+        io_error(action, &self.path(), error)
+    }
+}
+
+/// A regular file's metadata; `None` for nothing, a folder or a symbolic link, which are no objects.
+pub(super) fn stat(path: &Path) -> io::Result<Option<std::fs::Metadata>> {
+    match path.symlink_metadata() {
+        Ok(found) => Ok(found.is_file().then_some(found)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a file for reading, never through a symbolic link.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)?;
+    if file.metadata()?.is_dir() { Err(io::ErrorKind::NotFound.into()) } else { Ok(file) }
+}
+
+/// Creates a file that must not exist, readable by its owner alone.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Writes a whole small file, replacing what an earlier crash may have left of it.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Removes a file; one that is not there is fine.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn modified(found: &std::fs::Metadata) -> Timestamp {
+    Timestamp { seconds: found.mtime(), nanos: found.mtime_nsec() as i32 }
+}
+
+pub(super) fn io_error(action: &str, path: &Path, error: &io::Error) -> StoreError {
+    use io::ErrorKind as Io;
+    let kind = match error.kind() {
+        Io::NotFound => ErrorKind::NotFound,
+        Io::AlreadyExists => ErrorKind::AlreadyExists,
+        Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
+        Io::NotADirectory | Io::IsADirectory | Io::InvalidFilename | Io::InvalidInput | Io::FileTooLarge => {
+            ErrorKind::Invalid
+        }
+        Io::Unsupported | Io::TooManyLinks | Io::CrossesDevices => ErrorKind::Invalid,
+        _ => ErrorKind::Unavailable,
+    };
+    StoreError::new(kind, action, path.display(), error)
+}

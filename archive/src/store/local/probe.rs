@@ -1,0 +1,62 @@
+//! Proves that a folder can hold backups, with a small hidden folder of its own that is removed again.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::files;
+use crate::store::{ErrorKind, StoreError};
+
+/// Removes the probe's folder however the probe ends.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "the probe's folder stays behind");
+        }
+    }
+}
+
+/// The notes are for people: what this folder cannot do although backups are possible.
+pub(super) fn probe(root: &Path) -> Result<Vec<String>, StoreError> {
+    let folder = root.join(format!(".backstay-probe-{}", Uuid::new_v4().simple()));
+    let failed = |action: &'static str| move |error: io::Error| files::io_error(action, root, &error);
+    std::fs::read_dir(root).map_err(failed("list"))?;
+    std::fs::create_dir(&folder).map_err(failed("create a folder in"))?;
+    let scratch = Scratch(folder);
+    let (first, second, taken) = (scratch.0.join("first"), scratch.0.join("second"), scratch.0.join("taken"));
+    for (path, text) in [(&first, "first"), (&second, "second")] {
+        files::write_whole(path, text.as_bytes()).map_err(failed("write to"))?;
+    }
+    std::fs::hard_link(&first, &taken).map_err(failed("make a hard link in"))?;
+    files::sync_folder(&scratch.0).map_err(failed("sync"))?;
+    refuses_a_second_link(root, &second, &taken)?;
+    let same = inode(&first).map_err(failed("look into"))? == inode(&taken).map_err(failed("look into"))?;
+    std::fs::remove_file(&first).map_err(failed("delete from"))?;
+    let whole = std::fs::read(&taken).map_err(failed("read from"))? == b"first";
+    if !whole {
+        return Err(StoreError::new(ErrorKind::Invalid, "read from", root.display(), "not what was written"));
+    }
+    Ok(if same { Vec::new() } else { vec![UNSTABLE_INODES.to_owned()] })
+}
+
+const UNSTABLE_INODES: &str = "this file system gives the links of one file different inodes: the owner of a backup \
+     whose attempt died before its manifest was written cannot be told";
+
+fn refuses_a_second_link(root: &Path, second: &Path, taken: &Path) -> Result<(), StoreError> {
+    match std::fs::hard_link(second, taken) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(files::io_error("make a hard link in", root, &error)),
+        Ok(()) => {
+            let cause = "a hard link replaced a file that was there: backups could be overwritten";
+            Err(StoreError::new(ErrorKind::Invalid, "make a hard link in", root.display(), cause))
+        }
+    }
+}
+
+fn inode(path: &Path) -> io::Result<u64> {
+    Ok(path.metadata()?.ino())
+}

@@ -1,0 +1,122 @@
+//! Reading an object: where the connection breaks off, it goes on from the byte that is missing.
+
+use std::sync::Arc;
+
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt};
+
+use super::bucket::Bucket;
+use super::errors::Failure;
+use crate::store::{Body, ErrorKind, StoreError};
+
+/// How often in a row a download may break off without having brought a byte.
+const BREAKS: u32 = 5;
+
+struct Reading {
+    bucket: Arc<Bucket>,
+    full: String,
+    /// What was read so far must go on with the same object.
+    tag: Option<String>,
+    length: Option<u64>,
+    offset: u64,
+    breaks: u32,
+    body: Option<ByteStream>,
+}
+
+/// The object's bytes. An error at once where it is not there.
+pub(super) async fn open(bucket: Arc<Bucket>, full: String) -> Result<Body, StoreError> {
+    let mut reading = Reading { bucket, full, tag: None, length: None, offset: 0, breaks: 0, body: None };
+    reading.begin().await?;
+    let chunks = futures::stream::try_unfold(reading, |mut reading| async move {
+        Ok(reading.next().await?.map(|chunk| (chunk, reading)))
+    });
+    Ok(chunks.boxed())
+}
+
+/// The whole of an object that has at most `limit` bytes; `Invalid` where it has more.
+pub(super) async fn collect(bucket: &Arc<Bucket>, full: &str, limit: usize) -> Result<Bytes, StoreError> {
+    let mut body = open(bucket.clone(), full.to_owned()).await?;
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = body.try_next().await? {
+        if whole.len() + chunk.len() > limit {
+            let cause = format!("it has more than the {limit} bytes that are allowed here");
+            return Err(StoreError::new(ErrorKind::Invalid, "read", bucket.target(full), cause));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}
+
+impl Reading {
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        let answer = self.bucket.client.get_object().bucket(&self.bucket.name).key(&self.full).send().await;
+        let answer = answer.map_err(|error| Failure::of(&error).at("read", self.target()))?;
+        self.length = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        self.tag = answer.e_tag;
+        self.body = Some(answer.body);
+        Ok(())
+    }
+
+    async fn go_on(&mut self) -> Result<(), StoreError> {
+        let request = self.bucket.client.get_object().bucket(&self.bucket.name).key(&self.full);
+        let request = request.range(format!("bytes={}-", self.offset)).set_if_match(self.tag.clone());
+        let answer = request.send().await.map_err(|error| {
+            let failure = Failure::of(&error);
+            let changed = failure.kind == ErrorKind::AlreadyExists;
+            let failure = if changed { failure.taken_as(ErrorKind::Invalid) } else { failure };
+            failure.at("go on reading", self.target())
+        })?;
+        let rest = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        let expected = self.length.map(|length| length - self.offset);
+        if rest != expected || answer.e_tag != self.tag {
+            return Err(self.broken("go on reading", "S3 did not go on where the download broke off"));
+        }
+        self.body = Some(answer.body);
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        loop {
+            let Some(body) = &mut self.body else {
+                self.go_on().await?;
+                continue;
+            };
+            let cause = match body.next().await {
+                Some(Ok(chunk)) => {
+                    self.offset += chunk.len() as u64;
+                    self.breaks = 0;
+                    return self.within_length().map(|()| Some(chunk));
+                }
+                None if self.length.is_none_or(|length| length == self.offset) => return Ok(None),
+                None => "it ended early".to_owned(),
+                Some(Err(error)) => error.to_string(),
+            };
+            self.body = None;
+            self.breaks += 1;
+            // Without a length nobody knows where to go on to.
+            if self.breaks > BREAKS || self.length.is_none() {
+                return Err(StoreError::new(ErrorKind::Unavailable, "read", self.target(), cause));
+            }
+            tracing::debug!(object = self.target(), offset = self.offset, cause, "a download broke off and goes on");
+            if self.length == Some(self.offset) {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn within_length(&self) -> Result<(), StoreError> {
+        match self.length {
+            Some(length) if self.offset > length => Err(self.broken("read", "it has more bytes than S3 said")),
+            _ => Ok(()),
+        }
+    }
+
+    fn broken(&self, action: &str, cause: &str) -> StoreError {
+        StoreError::new(ErrorKind::Invalid, action, self.target(), cause)
+    }
+
+    fn target(&self) -> String {
+        self.bucket.target(&self.full)
+    }
+}

@@ -1,0 +1,163 @@
+//! Connects to S3: credentials, region, endpoint, trust, retries.
+
+use std::path::Path;
+
+use aws_config::BehaviorVersion;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::{ConfigLoader, SdkConfig};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::{RetryPartition, TokenBucket};
+use aws_sdk_s3::config::{
+    Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_types::service_config::ServiceConfigKey;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use url::Url;
+
+use super::bucket::Bucket;
+use super::patience::Patience;
+use super::settings::{S3Settings, is_aws};
+use crate::store::{ErrorKind, StoreError};
+
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// Prepares a bucket's client; nothing is asked of S3 yet.
+pub(super) async fn connect(settings: S3Settings, patience: Patience) -> Result<Bucket, StoreError> {
+    settings.check_bucket()?;
+    let prefix = settings.checked_prefix()?;
+    let shared = load(&settings).await?;
+    let endpoint = match endpoint_of(&settings, &shared) {
+        Some(text) => Some(settings.checked_endpoint(&text)?),
+        None => None,
+    };
+    let aws = endpoint.as_ref().is_none_or(is_aws);
+    let client = Client::from_conf(configure(&shared, endpoint.as_ref(), aws, &patience).build());
+    Ok(Bucket { client, name: settings.bucket, prefix, checksums: aws, endpoint, patience })
+}
+
+/// The client of `bucket` with other limits of time and retries.
+pub(super) fn with_patience(client: &Client, patience: &Patience) -> Client {
+    let config = client.config().to_builder();
+    Client::from_conf(config.retry_config(patience.retries()).timeout_config(patience.small()).build())
+}
+
+/// What settings and environment say together; the settings win.
+async fn load(settings: &S3Settings) -> Result<SdkConfig, StoreError> {
+    let region = match settings.region.as_str() {
+        // Not the whole default chain: that would ask the instance's metadata service and wait for it.
+        "" => RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new())
+            .or_else(Region::new(DEFAULT_REGION)),
+        region => RegionProviderChain::first_try(Region::new(region.to_owned())),
+    };
+    let loader: ConfigLoader =
+        aws_config::defaults(BehaviorVersion::latest()).http_client(http_client(settings)?).region(region);
+    let loader = match &settings.credentials {
+        None => loader,
+        Some(keys) => loader.credentials_provider(Credentials::new(
+            &keys.access_key_id,
+            &keys.secret_access_key,
+            keys.session_token.clone().filter(|token| !token.is_empty()),
+            None,
+            "backstay",
+        )),
+    };
+    Ok(loader.load().await)
+}
+
+/// The endpoint of the settings, else of the environment: the one for S3 before the one for everything.
+fn endpoint_of(settings: &S3Settings, shared: &SdkConfig) -> Option<String> {
+    if !settings.endpoint.is_empty() {
+        return Some(settings.endpoint.clone());
+    }
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .expect("all three are given");
+    let for_s3 = shared.service_config().and_then(|config| config.load_config(key));
+    for_s3.or_else(|| shared.endpoint_url().map(str::to_owned)).filter(|endpoint| !endpoint.is_empty())
+}
+
+fn configure(shared: &SdkConfig, endpoint: Option<&Url>, aws: bool, patience: &Patience) -> Builder {
+    // The retries of one request are bounded by themselves; a budget that all requests share would make
+    // one part fail because others had to be sent again.
+    let unlimited = RetryPartition::custom("backstay-s3").token_bucket(TokenBucket::unlimited()).build();
+    let config = Builder::from(shared)
+        .retry_config(patience.retries())
+        .retry_partition(unlimited)
+        .timeout_config(patience.small())
+        .stalled_stream_protection(patience.stalls())
+        // Other providers do not know the newer checksums; at AWS we ask for the one that we want.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    let config = if aws { config } else { config.force_path_style(true) };
+    match endpoint {
+        Some(url) => config.endpoint_url(url.as_str().trim_end_matches('/')),
+        None => config,
+    }
+}
+
+/// Our own HTTP client: rustls with ring, and the authorities that the settings trust.
+fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, StoreError> {
+    let plain = settings.endpoint.starts_with("http://") && settings.credentials.is_some();
+    let trust = match &settings.ca_file {
+        Some(path) => TrustStore::empty().with_pem_certificate(authorities(settings, path)?),
+        // No TLS at all: a machine without authorities can do that.
+        None if plain => TrustStore::empty(),
+        None => TrustStore::default(),
+    };
+    let context = TlsContext::builder().with_trust_store(trust).build().map_err(|error| settings.invalid(error))?;
+    Ok(aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(context)
+        .build_https())
+}
+
+/// A CA file, read and checked: the HTTP client would panic on one that it cannot parse.
+fn authorities(settings: &S3Settings, path: &Path) -> Result<Vec<u8>, StoreError> {
+    let wrong = |cause: String| StoreError::new(ErrorKind::Invalid, "use CA file", path.display(), cause);
+    let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| wrong(format!("not a PEM file: {error}")))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong(format!("it holds no certificate to trust for bucket {:?}", settings.bucket)));
+    }
+    Ok(pem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings_with(pem: &str) -> (tempfile::NamedTempFile, S3Settings) {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), pem).expect("written");
+        let ca_file = Some(file.path().to_owned());
+        (file, S3Settings { bucket: "b".into(), ca_file, ..S3Settings::default() })
+    }
+
+    #[test]
+    fn a_ca_file_that_cannot_be_used_is_an_error_not_a_panic() {
+        let junk = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+        let broken = "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
+        for pem in ["", "hello", junk, broken] {
+            let (_file, settings) = settings_with(pem);
+            let error = http_client(&settings).expect_err(pem);
+            assert!(error.is(ErrorKind::Invalid), "{error}");
+        }
+        let missing = S3Settings { ca_file: Some("/does/not/exist".into()), ..S3Settings::default() };
+        let text = http_client(&missing).expect_err("missing").to_string();
+        assert!(text.starts_with("failed to use CA file /does/not/exist: No such file"), "{text}");
+    }
+}

@@ -1,0 +1,110 @@
+//! How long S3 is waited for, and how often it is asked again.
+
+use std::time::Duration;
+
+use aws_sdk_s3::config::StalledStreamProtectionConfig;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+
+/// Limits of time and retries. A slow store finishes, because the time for a part grows with its size; a
+/// stuck one is noticed, because every wait has an end.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// How often one request is sent at most.
+    pub attempts: u32,
+    /// About the pause before the second attempt; it doubles from one to the next, and is spread.
+    pub first_pause: Duration,
+    pub longest_pause: Duration,
+    /// For a connection to be made.
+    pub connect: Duration,
+    /// For the answer to one attempt, besides the time in which a body travels.
+    pub answer: Duration,
+    /// The slowest rate, in bytes per second, at which one body may travel.
+    pub slowest: u64,
+    /// For one attempt at completing an upload: some providers join the parts before they answer.
+    pub join: Duration,
+    /// A download that brings no byte for this long is begun again where it stopped.
+    pub stall: Duration,
+}
+
+/// All attempts at one request together take at most as long as this many of the longest.
+const ATTEMPTS_WORTH: u32 = 3;
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            // Under a store that answers every third request with 503, three attempts were too few.
+            attempts: 10,
+            first_pause: Duration::from_millis(200),
+            longest_pause: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(30),
+            slowest: 32 * 1024,
+            join: Duration::from_secs(300),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Patience {
+    /// For a person who waits: an answer within seconds, be it an error.
+    pub(super) fn impatient(&self) -> Self {
+        Self {
+            attempts: self.attempts.min(3),
+            answer: self.answer.min(Duration::from_secs(10)),
+            join: self.join.min(Duration::from_secs(10)),
+            ..self.clone()
+        }
+    }
+
+    pub(super) fn retries(&self) -> RetryConfig {
+        RetryConfig::standard()
+            .with_max_attempts(self.attempts)
+            .with_initial_backoff(self.first_pause)
+            .with_max_backoff(self.longest_pause)
+    }
+
+    /// For requests and answers without a large body.
+    pub(super) fn small(&self) -> TimeoutConfig {
+        self.timeouts(self.answer)
+    }
+
+    /// For a request with a body of so many bytes.
+    pub(super) fn sending(&self, bytes: usize) -> TimeoutConfig {
+        let travel = Duration::from_millis(bytes as u64 * 1000 / self.slowest.max(1));
+        self.timeouts(self.answer + travel)
+    }
+
+    /// For completing an upload.
+    pub(super) fn joining(&self) -> TimeoutConfig {
+        self.timeouts(self.join)
+    }
+
+    fn timeouts(&self, attempt: Duration) -> TimeoutConfig {
+        TimeoutConfig::builder()
+            .connect_timeout(self.connect)
+            .operation_attempt_timeout(attempt)
+            .operation_timeout(attempt * ATTEMPTS_WORTH)
+            .build()
+    }
+
+    /// Watches downloads. An upload's body is a single block of memory that is handed over at once, so its
+    /// rate says nothing: the time limit of the attempt watches uploads instead.
+    pub(super) fn stalls(&self) -> StalledStreamProtectionConfig {
+        StalledStreamProtectionConfig::enabled().upload_enabled(false).grace_period(self.stall).build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::PART_BYTES;
+
+    #[test]
+    fn a_part_s_time_grows_with_its_size() {
+        let patience = Patience::default();
+        let limit = |bytes| patience.sending(bytes).operation_attempt_timeout().expect("always set");
+        assert_eq!(limit(0), patience.answer);
+        assert_eq!(limit(PART_BYTES), patience.answer + Duration::from_secs(256));
+    }
+}

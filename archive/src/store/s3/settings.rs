@@ -1,0 +1,131 @@
+//! What is needed to reach a bucket, and the checks that need no network.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::store::{ErrorKind, Key, StoreError};
+
+/// Where a bucket is and how to get in. An empty text is filled in from the usual AWS environment
+/// (variables, then the profile), and by AWS's defaults where that says nothing.
+#[derive(Debug, Clone, Default)]
+pub struct S3Settings {
+    pub bucket: String,
+    /// Empty: what the environment says, else `us-east-1`.
+    pub region: String,
+    /// `http://` or `https://` and a host. Empty: what the environment says, else AWS.
+    pub endpoint: String,
+    /// Everything is kept below this: empty, or segments such as `a/b`.
+    pub prefix: String,
+    /// `None`: the environment's default chain (variables, profile, web identity, instance role).
+    pub credentials: Option<S3Credentials>,
+    /// A PEM file of the only authorities that are trusted; `None`: those of this machine.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A key pair, perhaps of a session.
+#[derive(Clone)]
+pub struct S3Credentials {
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub session_token: Option<String>,
+}
+
+impl fmt::Debug for S3Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+impl S3Settings {
+    pub(super) fn invalid(&self, cause: impl fmt::Display) -> StoreError {
+        StoreError::new(ErrorKind::Invalid, "use", format_args!("bucket {:?}", self.bucket), cause)
+    }
+
+    /// The prefix as it stands before every key: empty, or ending with `/`.
+    pub(super) fn checked_prefix(&self) -> Result<String, StoreError> {
+        let prefix = self.prefix.trim_matches('/');
+        match prefix {
+            "" => Ok(String::new()),
+            _ if Key::new(prefix).is_some() => Ok(format!("{prefix}/")),
+            _ => Err(self.invalid(format_args!("{:?} is not a prefix", self.prefix))),
+        }
+    }
+
+    pub(super) fn check_bucket(&self) -> Result<(), StoreError> {
+        if self.bucket.is_empty() {
+            return Err(self.invalid("bucket must be specified"));
+        }
+        if self.bucket.contains(['/', '?', '#', ' ']) {
+            return Err(self.invalid("this is not the name of a bucket"));
+        }
+        Ok(())
+    }
+
+    /// An endpoint, parsed. One with a user or a password is refused: it would show up in logs.
+    pub(super) fn checked_endpoint(&self, endpoint: &str) -> Result<Url, StoreError> {
+        let url = Url::parse(endpoint)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| self.invalid("the endpoint must be http:// or https:// and a host"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(self.invalid("the endpoint must not hold a user or a password"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(self.invalid("the endpoint must end with its host, port and path"));
+        }
+        Ok(url)
+    }
+}
+
+/// Whether an endpoint is one of AWS's own.
+pub(super) fn is_aws(endpoint: &Url) -> bool {
+    let host = endpoint.host_str().unwrap_or_default();
+    host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(bucket: &str, prefix: &str) -> S3Settings {
+        S3Settings { bucket: bucket.into(), prefix: prefix.into(), ..S3Settings::default() }
+    }
+
+    #[test]
+    fn no_secret_in_debug() {
+        let credentials = S3Credentials {
+            access_key_id: "AKIA".into(),
+            secret_access_key: "very-secret".into(),
+            session_token: Some("also-secret".into()),
+        };
+        let settings = S3Settings { credentials: Some(credentials), ..settings("b", "") };
+        let text = format!("{settings:?}");
+        assert!(text.contains("AKIA") && !text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn prefixes_end_with_a_slash_or_are_empty() {
+        for (given, expected) in [("", ""), ("/", ""), ("a", "a/"), ("/a/b/", "a/b/")] {
+            assert_eq!(settings("b", given).checked_prefix().expect(given), expected);
+        }
+        settings("b", "a/../b").checked_prefix().expect_err("leads up");
+        settings("b", "a//b").checked_prefix().expect_err("empty segment");
+    }
+
+    #[test]
+    fn endpoints() {
+        let settings = settings("b", "");
+        for good in ["http://127.0.0.1:9000", "https://s3.example.org", "https://host/base", "http://[::1]:9000"] {
+            settings.checked_endpoint(good).expect(good);
+        }
+        for bad in ["minio:9000", "127.0.0.1:9000", "ftp://host", "https://", "https://host/?x=1"] {
+            settings.checked_endpoint(bad).expect_err(bad);
+        }
+        let text = settings.checked_endpoint("https://user:hunter2@host").expect_err("a password").to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(is_aws(&settings.checked_endpoint("https://s3.eu-west-1.amazonaws.com").expect("good")));
+        assert!(!is_aws(&settings.checked_endpoint("https://amazonaws.com.example.org").expect("good")));
+    }
+}

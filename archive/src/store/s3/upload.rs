@@ -1,0 +1,168 @@
+//! One upload in parts to S3: create-only, and idempotent where an answer is lost.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use aws_sdk_s3::types::CompletedPart;
+use backstay_protocol::AttemptId;
+use bytes::Bytes;
+use tokio::sync::Mutex;
+
+use super::bucket::Bucket;
+use crate::store::parts::Parts;
+use crate::store::{ErrorKind, Key, StoreError, Upload};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Completed,
+    Aborted,
+}
+
+/// What stands at the key.
+enum Standing {
+    Free,
+    /// This attempt's own object, of so many bytes.
+    Mine(u64),
+    /// An object of somebody else, or of nobody known.
+    Taken(Option<AttemptId>, u64),
+}
+
+pub(super) struct S3Upload {
+    bucket: Arc<Bucket>,
+    key: Key,
+    full: String,
+    id: String,
+    owner: AttemptId,
+    parts: Parts<CompletedPart>,
+    resent: AtomicU32,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for S3Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let target = self.bucket.target(&self.full);
+        f.debug_struct("S3Upload").field("target", &target).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl S3Upload {
+    pub(super) fn new(bucket: Arc<Bucket>, key: Key, full: String, id: String, owner: AttemptId) -> Self {
+        let (parts, resent, state) = (Parts::new(), AtomicU32::new(0), Mutex::new(State::Open));
+        Self { bucket, key, full, id, owner, parts, resent, state }
+    }
+
+    fn target(&self) -> String {
+        self.bucket.target(&self.full)
+    }
+
+    fn error(&self, kind: ErrorKind, cause: impl fmt::Display) -> StoreError {
+        StoreError::new(kind, "complete", self.target(), cause)
+    }
+
+    fn taken(&self) -> StoreError {
+        self.error(ErrorKind::AlreadyExists, "the name is taken")
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        Ok(match self.bucket.head(&self.key, &self.full).await? {
+            None => Standing::Free,
+            Some(found) if found.owner == Some(self.owner) => Standing::Mine(found.size),
+            Some(found) => Standing::Taken(found.owner, found.size),
+        })
+    }
+
+    /// Looks before, because some providers ignore the condition of the request; and after, because a
+    /// retry after a lost answer finds no upload any more, or its own object in the way.
+    async fn complete_once(&self, count: u32) -> Result<(), StoreError> {
+        let (bytes, parts) = self.parts.whole(count, self.target())?;
+        match self.standing().await? {
+            Standing::Mine(_) => return Ok(()),
+            Standing::Taken(..) => return Err(self.taken()),
+            Standing::Free => {}
+        }
+        let Err(failure) = self.bucket.complete((&self.full, &self.id), parts, false).await else {
+            return self.confirm(bytes).await;
+        };
+        match self.standing().await {
+            Ok(Standing::Mine(_)) => Ok(()),
+            Ok(Standing::Taken(..)) => Err(self.taken()),
+            // Refused, and yet nothing is there: whatever was there is gone again.
+            Ok(Standing::Free) if failure.kind == ErrorKind::AlreadyExists => {
+                Err(failure.taken_as(ErrorKind::Unavailable).at("complete", self.target()))
+            }
+            Ok(Standing::Free) | Err(_) => Err(failure.at("complete", self.target())),
+        }
+    }
+
+    /// After an acknowledgement: the object that stands there is this one. Where a provider ignores
+    /// create-only, somebody else's may have replaced it.
+    async fn confirm(&self, bytes: u64) -> Result<(), StoreError> {
+        match self.standing().await {
+            Ok(Standing::Taken(Some(_), _)) => Err(self.taken()),
+            Ok(Standing::Mine(found) | Standing::Taken(None, found)) if found == bytes => Ok(()),
+            Ok(Standing::Mine(found) | Standing::Taken(None, found)) => {
+                Err(self.error(ErrorKind::Invalid, format_args!("{bytes} bytes were uploaded, {found} are there")))
+            }
+            Ok(Standing::Free) => Err(self.error(ErrorKind::Invalid, "S3 acknowledged it, but nothing is there")),
+            Err(error) => {
+                tracing::warn!(%error, "a completed upload could not be looked at");
+                Ok(())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Upload for S3Upload {
+    async fn part(&self, number: u32, body: Bytes) -> Result<(), StoreError> {
+        Parts::<()>::admit(number, body.len(), self.target())?;
+        let (bytes, sent) = (body.len(), Arc::new(AtomicU32::new(0)));
+        // Counted also where the caller gives up waiting.
+        let counter = CountResent { sent: sent.clone(), resent: &self.resent };
+        let result = self.bucket.upload_part((&self.full, &self.id), number, body, sent).await;
+        drop(counter);
+        let said = result.map_err(|failure| failure.at(&format!("upload part {number} of"), self.target()))?;
+        self.parts.acknowledge(number, bytes, said);
+        Ok(())
+    }
+
+    async fn complete(&self, count: u32) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        match *state {
+            State::Completed => return Ok(()),
+            State::Aborted => return Err(self.error(ErrorKind::Invalid, "the upload was aborted")),
+            State::Open => {}
+        }
+        self.complete_once(count).await?;
+        *state = State::Completed;
+        Ok(())
+    }
+
+    async fn abort(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        if *state == State::Open {
+            self.bucket.abort_upload(&self.full, &self.id).await?;
+            *state = State::Aborted;
+        }
+        Ok(())
+    }
+
+    fn retries(&self) -> u32 {
+        self.resent.load(Ordering::Relaxed)
+    }
+}
+
+/// Adds every attempt but the first when the request is over.
+struct CountResent<'a> {
+    sent: Arc<AtomicU32>,
+    resent: &'a AtomicU32,
+}
+
+impl Drop for CountResent<'_> {
+    fn drop(&mut self) {
+        self.resent.fetch_add(self.sent.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,121 @@
+//! The memory that one attempt may use: a fixed number of buffers that come back when they are done with.
+//!
+//! Recycling keeps the peak where the sum of the buffers says it is: the allocator is not asked again.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// At most `limit` buffers of `size` bytes, made when they are first needed.
+pub struct Pool {
+    size: usize,
+    unmade: usize,
+    returned: mpsc::Receiver<Vec<u8>>,
+    give_back: mpsc::Sender<Vec<u8>>,
+}
+
+impl Pool {
+    pub fn new(size: usize, limit: usize) -> Self {
+        let (give_back, returned) = mpsc::channel(limit);
+        Self { size, unmade: limit, returned, give_back }
+    }
+
+    /// An empty buffer; waits until one is free.
+    pub async fn take(&mut self) -> Buffer {
+        match self.at_once() {
+            Some(buffer) => buffer,
+            None => {
+                let buffer = self.returned.recv().await.expect("the pool holds a sender itself");
+                self.wrap(buffer)
+            }
+        }
+    }
+
+    /// The same for a thread that may block.
+    pub fn take_blocking(&mut self) -> Buffer {
+        match self.at_once() {
+            Some(buffer) => buffer,
+            None => {
+                let buffer = self.returned.blocking_recv().expect("the pool holds a sender itself");
+                self.wrap(buffer)
+            }
+        }
+    }
+
+    fn at_once(&mut self) -> Option<Buffer> {
+        if let Ok(buffer) = self.returned.try_recv() {
+            return Some(self.wrap(buffer));
+        }
+        self.unmade = self.unmade.checked_sub(1)?;
+        Some(self.wrap(Vec::with_capacity(self.size)))
+    }
+
+    fn wrap(&self, mut bytes: Vec<u8>) -> Buffer {
+        bytes.clear();
+        Buffer { bytes, size: self.size, home: self.give_back.clone() }
+    }
+}
+
+/// A buffer of a [`Pool`]; it goes home when it is dropped.
+pub struct Buffer {
+    bytes: Vec<u8>,
+    size: usize,
+    home: mpsc::Sender<Vec<u8>>,
+}
+
+impl Buffer {
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= self.size
+    }
+
+    /// Copies as much of `data` as fits and says how much that was.
+    pub fn fill(&mut self, data: &[u8]) -> usize {
+        let n = data.len().min(self.size - self.bytes.len());
+        self.bytes.extend_from_slice(&data[..n]);
+        n
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// Immutable bytes that share the buffer; it goes home with the last of them.
+    pub fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // There is room for all; where the pool has gone the memory goes, too.
+        let _ = self.home.try_send(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pool_gives_no_more_than_its_limit_and_takes_buffers_back() {
+        let mut pool = Pool::new(4, 2);
+        let mut first = pool.take().await;
+        assert_eq!(first.fill(b"123456"), 4);
+        assert!(first.is_full());
+        let shared = first.freeze();
+        let other = shared.slice(1..2);
+        let _second = pool.take().await;
+        drop(shared);
+        assert!(pool.at_once().is_none(), "a slice still uses the first buffer");
+        drop(other);
+        let third = pool.at_once().expect("both uses of the first have ended");
+        assert!(third.as_ref().is_empty());
+        drop(pool);
+        drop(third);
+    }
+}

@@ -1,0 +1,203 @@
+//! The last steps of a backup (intent, completion, manifest), and what is left when something fails.
+//!
+//! Until completion is asked for, a failure takes everything back. From then on the object may be there,
+//! and then it is a proven backup: the only way is forward.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::pipeline::Staged;
+use super::{Plan, WriteError, or_cancelled};
+use crate::catalog::{self, Settled};
+use crate::manifest::Manifest;
+use crate::store::{ErrorKind, Key, Store, StoreError, Upload};
+
+/// How long tidying up may take; what is left then is for the sweep.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long each step may still take once the attempt is cancelled. At most four follow one another, and a
+/// stop has ten seconds in all.
+const GRACE: Duration = Duration::from_secs(2);
+
+const ABORT_TRIES: u32 = 4;
+const ABORT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Begins the upload. A cancelled begin gets a short while to end, so that its upload can be aborted.
+pub async fn begin(
+    store: &dyn Store,
+    plan: &Plan,
+    cancel: &CancellationToken,
+) -> Result<Box<dyn Upload>, WriteError> {
+    let key = Key::snapshot(plan.cluster_uuid, plan.snapshot);
+    let begun = bounded(cancel, None, store.begin(&key, plan.attempt)).await;
+    match begun {
+        Some(Ok(upload)) if cancel.is_cancelled() => {
+            bounded(cancel, Some(PATIENCE), abort(&*upload)).await;
+            Err(WriteError::Cancelled)
+        }
+        Some(begun) => Ok(begun?),
+        None => Err(WriteError::Cancelled),
+    }
+}
+
+/// One attempt's way to visibility.
+pub struct Publication<'a> {
+    pub store: &'a dyn Store,
+    pub plan: &'a Plan,
+    pub upload: &'a dyn Upload,
+    pub cancel: &'a CancellationToken,
+}
+
+impl Publication<'_> {
+    /// Makes a staged object a backup.
+    pub async fn publish(&self, staged: Staged) -> Result<Manifest, WriteError> {
+        let json = Bytes::from(staged.manifest.to_json());
+        let intent = async { Ok(self.store.put_new(&self.intent_key(), json.clone()).await?) };
+        if let Err(error) = or_cancelled(self.cancel, intent).await {
+            return Err(self.abandon(error, true).await);
+        }
+        match bounded(self.cancel, None, self.upload.complete(staged.parts)).await {
+            Some(Ok(())) => self.appear(staged.manifest, json).await,
+            Some(Err(error)) if error.is(ErrorKind::AlreadyExists) => self.taken(error).await,
+            Some(Err(error)) => self.unclear(staged.manifest, json, error.into()).await,
+            None => self.unclear(staged.manifest, json, WriteError::Cancelled).await,
+        }
+    }
+
+    /// Takes everything back; only before completion was asked for.
+    pub async fn abandon(&self, error: WriteError, with_intent: bool) -> WriteError {
+        let tidy = async {
+            abort(self.upload).await;
+            if with_intent {
+                self.delete_intent().await;
+            }
+        };
+        if bounded(self.cancel, Some(PATIENCE), tidy).await.is_none() {
+            tracing::warn!(attempt = %self.plan.attempt, "gave up tidying up after a failed attempt");
+        }
+        error
+    }
+
+    /// The object is there: so is the backup, once its manifest is.
+    async fn appear(&self, manifest: Manifest, json: Bytes) -> Result<Manifest, WriteError> {
+        let key = Key::manifest(self.plan.cluster_uuid, self.plan.snapshot);
+        let put = bounded(self.cancel, None, self.store.put_new(&key, json)).await;
+        let error = match put {
+            Some(Ok(())) => {
+                bounded(self.cancel, Some(PATIENCE), self.delete_intent()).await;
+                return Ok(manifest);
+            }
+            Some(Err(error)) => error.into(),
+            None => WriteError::Cancelled,
+        };
+        // The answer may be lost, or somebody else may have promoted our intent.
+        match bounded(self.cancel, Some(PATIENCE), self.settle()).await {
+            Some(Ok(Settled::Done(found))) if found.attempt == self.plan.attempt => Ok(*found),
+            _ => Err(error),
+        }
+    }
+
+    /// Completion failed or did not answer: the object may be there.
+    async fn unclear(&self, manifest: Manifest, json: Bytes, error: WriteError) -> Result<Manifest, WriteError> {
+        let look = async {
+            // After an abort no completion can land any more, so what is there now is final.
+            if !abort(self.upload).await {
+                return None;
+            }
+            self.store.head(&Key::snapshot(self.plan.cluster_uuid, self.plan.snapshot)).await.ok()
+        };
+        match bounded(self.cancel, Some(PATIENCE), look).await.flatten() {
+            Some(Some(object)) if object.owner == Some(self.plan.attempt) => self.appear(manifest, json).await,
+            Some(_) => {
+                bounded(self.cancel, Some(PATIENCE), self.delete_intent()).await;
+                Err(error)
+            }
+            // Unknown: the intent stays, so that whoever settles the name can promote it or sweep it.
+            None => Err(error),
+        }
+    }
+
+    /// Somebody else's object has the name.
+    async fn taken(&self, error: StoreError) -> Result<Manifest, WriteError> {
+        let settle = async {
+            abort(self.upload).await;
+            let settled = self.settle().await;
+            self.delete_intent().await;
+            settled
+        };
+        match bounded(self.cancel, Some(PATIENCE), settle).await {
+            Some(Ok(Settled::Done(found))) if found.attempt == self.plan.attempt => Ok(*found),
+            Some(Ok(Settled::Done(found))) if found.slot == self.plan.slot => Err(WriteError::SlotDone(found)),
+            Some(Ok(Settled::Done(_) | Settled::Orphan(_))) => Err(WriteError::NameTaken(self.plan.snapshot)),
+            Some(Err(error)) => Err(error.into()),
+            // Gone again, or not to be found out in time: what completion said stands.
+            Some(Ok(Settled::Free)) | None => Err(error.into()),
+        }
+    }
+
+    async fn settle(&self) -> Result<Settled, StoreError> {
+        catalog::settle(self.store, self.plan.cluster_uuid, self.plan.snapshot).await
+    }
+
+    fn intent_key(&self) -> Key {
+        Key::intent(self.plan.cluster_uuid, self.plan.snapshot, self.plan.attempt)
+    }
+
+    async fn delete_intent(&self) {
+        for pause in pauses() {
+            match self.store.delete(&self.intent_key()).await {
+                Ok(()) => return,
+                Err(error) if error.is(ErrorKind::Unavailable) => tokio::time::sleep(pause).await,
+                Err(error) => return tracing::warn!(%error, "an intent stays until the next sweep"),
+            }
+        }
+        tracing::warn!(key = %self.intent_key(), "an intent stays until the next sweep");
+    }
+}
+
+/// Aborts the upload, with retries; false where it may still be there.
+async fn abort(upload: &dyn Upload) -> bool {
+    for pause in pauses() {
+        match upload.abort().await {
+            Ok(()) => return true,
+            Err(error) if error.is(ErrorKind::Unavailable) => tokio::time::sleep(pause).await,
+            Err(error) => {
+                tracing::warn!(%error, "an unfinished upload stays until the next sweep");
+                return false;
+            }
+        }
+    }
+    tracing::warn!(?upload, "an unfinished upload stays until the next sweep");
+    false
+}
+
+/// Growing pauses between tries, as many as there are tries.
+fn pauses() -> impl Iterator<Item = Duration> {
+    (0..ABORT_TRIES).map(|n| ABORT_PAUSE * 3_u32.pow(n))
+}
+
+/// Runs `work` to its end, but no longer than `patience` nor than [`GRACE`] after a cancellation.
+async fn bounded<T>(
+    cancel: &CancellationToken,
+    patience: Option<Duration>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let out_of_grace = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    let out_of_patience = async {
+        match patience {
+            Some(patience) => tokio::time::sleep(patience).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = out_of_grace => None,
+        () = out_of_patience => None,
+    }
+}

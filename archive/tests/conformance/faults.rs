@@ -1,0 +1,99 @@
+//! Faults between the store and S3: each request is judged when it arrives, and its body remembered.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use sha2::{Digest, Sha256};
+
+/// Which request of S3's this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Op {
+    Head,
+    Get,
+    Put,
+    Delete,
+    List,
+    Begin,
+    Part,
+    Complete,
+    Abort,
+    ListParts,
+    ListUploads,
+}
+
+/// One request; `nth` counts those of the same kind, `all` every one, both from 0.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub op: Op,
+    pub nth: usize,
+    pub all: usize,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Pass,
+    /// Answered with this status, never done.
+    Refuse(u16),
+    /// The connection ends before the request is done.
+    Reset,
+    /// The connection ends in the middle of the request's body.
+    CutRequest,
+    /// Done, but the connection ends instead of the answer.
+    LoseAnswer,
+    /// Done, but the connection ends after so many bytes of the answer's body.
+    CutAnswer(usize),
+    /// Never answered.
+    Hang,
+}
+
+type Judge = Box<dyn Fn(&Call) -> Fate + Send + Sync>;
+
+/// The judge of all requests, and what they carried.
+#[derive(Default)]
+pub struct Faults {
+    judge: Mutex<Option<Judge>>,
+    counts: Mutex<BTreeMap<Op, usize>>,
+    /// The digest of every body that arrived whole, by the query of the request: part and upload.
+    parts: Mutex<BTreeMap<String, Vec<[u8; 32]>>>,
+}
+
+impl Faults {
+    /// From now on each request is judged by `judge`; the counts begin anew.
+    pub fn judge(&self, judge: impl Fn(&Call) -> Fate + Send + Sync + 'static) {
+        self.counts.lock().expect("unpoisoned").clear();
+        *self.judge.lock().expect("unpoisoned") = Some(Box::new(judge));
+    }
+
+    /// From now on everything passes; the counts begin anew.
+    pub fn clear(&self) {
+        self.judge(|_| Fate::Pass);
+    }
+
+    /// The requests of this kind since the judge was set.
+    pub fn count(&self, op: Op) -> usize {
+        self.counts.lock().expect("unpoisoned").get(&op).copied().unwrap_or(0)
+    }
+
+    /// The bodies of every attempt at every part.
+    pub fn parts(&self) -> Vec<Vec<[u8; 32]>> {
+        self.parts.lock().expect("unpoisoned").values().cloned().collect()
+    }
+
+    pub(crate) fn meet(&self, op: Op) -> Fate {
+        let mut counts = self.counts.lock().expect("unpoisoned");
+        let all = counts.values().sum();
+        let nth = counts.entry(op).or_default();
+        let call = Call { op, nth: *nth, all };
+        *nth += 1;
+        self.judge.lock().expect("unpoisoned").as_ref().map_or(Fate::Pass, |judge| judge(&call))
+    }
+
+    pub(crate) fn remember(&self, part: &str, body: &[u8]) {
+        let digest = Sha256::digest(body).into();
+        self.parts.lock().expect("unpoisoned").entry(part.to_owned()).or_default().push(digest);
+    }
+}
+
+/// Handed to the server and kept by the test.
+pub type SharedFaults = Arc<Faults>;

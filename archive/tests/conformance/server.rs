@@ -1,0 +1,162 @@
+//! An S3 server in this process, on a free port, in a temporary folder; gone when it is dropped.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use backstay_archive::store::s3::{Patience, S3Credentials, S3Settings, S3Store};
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::faults::{Fate, Faults, Op, SharedFaults};
+use super::provider::{Habits, Provider};
+
+pub const BUCKET: &str = "backups";
+pub const ACCESS_KEY: &str = "AKIATEST";
+pub const SECRET_KEY: &str = "not-to-be-printed";
+
+type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
+
+pub struct Server {
+    pub faults: SharedFaults,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+    /// Ends every connection when the server is dropped.
+    _tasks: JoinSet<()>,
+}
+
+impl Server {
+    pub async fn start(habits: Habits) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join(BUCKET)).expect("the bucket is a folder");
+        let files = FileSystem::new(folder.path()).expect("the folder is there");
+        let mut service = S3ServiceBuilder::new(Provider::new(files, habits));
+        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let faults = SharedFaults::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, service.build(), faults.clone()));
+        Self { faults, address, _folder: folder, _tasks: tasks }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn settings(&self) -> S3Settings {
+        S3Settings {
+            bucket: BUCKET.into(),
+            endpoint: self.endpoint(),
+            credentials: Some(S3Credentials {
+                access_key_id: ACCESS_KEY.into(),
+                secret_access_key: SECRET_KEY.into(),
+                session_token: None,
+            }),
+            ..S3Settings::default()
+        }
+    }
+
+    pub async fn store(&self) -> S3Store {
+        self.store_with(self.settings(), |_| {}).await
+    }
+
+    /// A store that does not pause for long: faults here end by themselves.
+    pub async fn store_with(&self, settings: S3Settings, change: impl FnOnce(&mut Patience)) -> S3Store {
+        let mut patience = Patience { first_pause: std::time::Duration::from_millis(5), ..Patience::default() };
+        change(&mut patience);
+        S3Store::with_patience(settings, patience).await.expect("good settings")
+    }
+}
+
+async fn serve(listener: TcpListener, service: S3Service, faults: SharedFaults) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.expect("the listener stays open");
+        let (service, faults) = (service.clone(), faults.clone());
+        let answer = service_fn(move |request| answer(service.clone(), faults.clone(), request));
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+        connections.spawn(async move { connection.await.unwrap_or_default() });
+    }
+}
+
+fn op(request: &Request<Incoming>) -> Op {
+    let query = request.uri().query().unwrap_or_default();
+    let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
+    let method = request.method();
+    match () {
+        () if method == Method::HEAD => Op::Head,
+        () if method == Method::POST && has("uploads") => Op::Begin,
+        () if method == Method::POST => Op::Complete,
+        () if method == Method::PUT && has("partNumber") => Op::Part,
+        () if method == Method::PUT => Op::Put,
+        () if method == Method::DELETE && has("uploadId") => Op::Abort,
+        () if method == Method::DELETE => Op::Delete,
+        () if has("uploads") => Op::ListUploads,
+        () if has("uploadId") => Op::ListParts,
+        () if has("list-type") => Op::List,
+        () => Op::Get,
+    }
+}
+
+async fn answer(service: S3Service, faults: Arc<Faults>, request: Request<Incoming>) -> io::Result<Answer> {
+    let op = op(&request);
+    let fate = faults.meet(op);
+    let (head, mut body) = request.into_parts();
+    if fate == Fate::CutRequest {
+        let _first = body.frame().await;
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    if op == Op::Part {
+        faults.remember(head.uri.query().unwrap_or_default(), &body);
+    }
+    match fate {
+        Fate::Refuse(status) => return Ok(refusal(status)),
+        Fate::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
+        Fate::Hang => std::future::pending().await,
+        _ => {}
+    }
+    let done = service.call(Request::from_parts(head, s3s::Body::from(body))).await.map_err(io::Error::other)?;
+    let (head, body) = done.into_parts();
+    // Collected, so that a completion has run to its end before its answer is lost.
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    match fate {
+        Fate::LoseAnswer => Err(io::ErrorKind::ConnectionReset.into()),
+        Fate::CutAnswer(bytes) => Ok(Response::from_parts(head, cut(body, bytes))),
+        _ => Ok(Response::from_parts(head, whole(body))),
+    }
+}
+
+fn whole(body: Bytes) -> UnsyncBoxBody<Bytes, io::Error> {
+    Full::new(body).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+fn cut(body: Bytes, bytes: usize) -> UnsyncBoxBody<Bytes, io::Error> {
+    let first = body.slice(..bytes.min(body.len()));
+    let frames = [Ok(Frame::data(first)), Err(io::ErrorKind::ConnectionReset.into())];
+    StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
+}
+
+fn refusal(status: u16) -> Answer {
+    let code = match status {
+        403 => "AccessDenied",
+        500 => "InternalError",
+        503 => "SlowDown",
+        _ => "Refused",
+    };
+    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>as the test wants</Message></Error>");
+    let answer = Response::builder().status(status).header("content-type", "application/xml");
+    answer.body(whole(body.into())).expect("a good answer")
+}

@@ -1,0 +1,342 @@
+//! `apply` and `delete`: each type has its own way into the records, the KV or the storage.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_protocol::api::{Action, ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, ErrorCode};
+use backstay_protocol::resource::{Metadata, Resource, Version};
+use backstay_protocol::spec::{
+    ClusterSpec, MachineSetNodeSpec, MachineSetSpec, ManualBackupSpec, S3_CONFIG_ID, S3ConfigSpec, Spec,
+};
+use backstay_protocol::types::{self, TypeDefinition};
+use backstay_protocol::{ClusterName, MachineId, validate};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::get::{cluster_resource, kept_prefix};
+use super::{in_namespace, unavailable};
+use crate::cluster::record::{ClusterRecord, Kept};
+use crate::cluster::{Message, Meta};
+use crate::config::Storage;
+use crate::directory::Handle;
+use crate::leader::Leader;
+use crate::status::{self, StorageState};
+use crate::storage::{self, InForce, S3_ENTRY, StoredS3};
+
+/// A coordinator that just began to lead has not heard every agent yet.
+const FIRST_BEATS: Duration = Duration::from_secs(11);
+/// How long S3 may take to prove that it can be worked with.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Creates a resource or makes it what is given.
+pub async fn apply(
+    leader: &Arc<Leader>,
+    definition: &'static TypeDefinition,
+    request: ApplyRequest,
+) -> Result<ApplyResponse, ApiError> {
+    let Metadata { kind, namespace, id, .. } = &request.resource.metadata;
+    if kind != definition.name {
+        return Err(ApiError::invalid(format!("metadata.type is {kind:?}, the subject is for {}", definition.name)));
+    }
+    if !in_namespace(definition, namespace) {
+        return Err(ApiError::invalid(format!(
+            "{} live in namespace {:?}, not {namespace:?}",
+            definition.name, definition.namespace
+        )));
+    }
+    if id.is_empty() {
+        return Err(ApiError::invalid("metadata.id must be specified"));
+    }
+    if let Err(field) = validate::unknown_fields(&request.resource.spec, &types::every_field(definition), "spec") {
+        return Err(ApiError::invalid(field.to_string()));
+    }
+    match definition {
+        d if d == &types::ETCD_BACKUP_S3_CONFIGS => s3_config(leader, &request).await,
+        d if d == &types::ETCD_MANUAL_BACKUPS => manual(leader, &request).await,
+        d if d == &types::CLUSTERS => cluster(leader, &request).await,
+        d if d == &types::MACHINE_SETS => machine_set(leader, &request).await,
+        d if d == &types::MACHINE_SET_NODES => machine_set_node(leader, &request).await,
+        d => Err(read_only(d)),
+    }
+}
+
+fn read_only(definition: &TypeDefinition) -> ApiError {
+    ApiError::new(ErrorCode::ReadOnly, format!("{} is read-only", definition.name))
+}
+
+fn typed<S: Spec>(resource: &Resource) -> Result<S, ApiError> {
+    resource.typed().map_err(|e| ApiError::invalid(format!("spec: {e}")))
+}
+
+fn invalid(error: impl std::fmt::Display) -> ApiError {
+    ApiError::invalid(error.to_string())
+}
+
+/// A file that names an older version than the server's was made from something that changed since.
+fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
+    match given {
+        Version::Number(given) if given != current => Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!(
+                "the file has version {given}, the server has version {current}: get it again and apply your change to that"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn answer(before: Option<Resource>, resource: Resource, notes: Vec<String>) -> ApplyResponse {
+    let action = match &before {
+        None => Action::Created,
+        Some(before) if before.metadata.version == resource.metadata.version && before.spec == resource.spec => {
+            Action::Unchanged
+        }
+        Some(_) => Action::Updated,
+    };
+    ApplyResponse { action, before, resource, notes }
+}
+
+async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    if leader.config.storage != Storage::S3 {
+        return Err(ApiError::invalid(
+            "the coordinator is configured for the local backend: [storage] backend = \"s3\" switches to S3",
+        ));
+    }
+    if request.resource.metadata.id != S3_CONFIG_ID {
+        return Err(ApiError::invalid(format!("there is one S3 configuration, its id is {S3_CONFIG_ID:?}")));
+    }
+    let _one_at_a_time = leader.configuring.lock().await;
+    let found = leader.kv.get::<StoredS3>(S3_ENTRY).await.map_err(|e| unavailable(&e))?;
+    if let Some(found) = &found {
+        check_version(request.resource.metadata.version, found.value.shown.version)?;
+    }
+    // What cannot be opened any more (the identity was changed) is replaced by what is applied.
+    let stored = found.as_ref().and_then(|f| f.value.open(&leader.keys).ok());
+    let spec = typed::<S3ConfigSpec>(&request.resource)?.unhidden(stored.as_ref());
+    let now = leader.clock.now();
+    let mut full = match (&found, &stored) {
+        (Some(found), Some(stored)) => Kept { spec: stored.clone(), ..found.value.shown.clone() },
+        (Some(found), None) => found.value.shown.clone(),
+        (None, _) => Kept::new(spec.clone(), now),
+    };
+    full.set(spec.clone(), now);
+    let before = found.as_ref().map(|f| f.value.shown.resource(S3_CONFIG_ID));
+    if request.dry_run {
+        validate::s3_config(&spec).map_err(invalid)?;
+        let shown = Kept { spec: spec.redacted(), ..full };
+        return Ok(answer(before, shown.resource(S3_CONFIG_ID), Vec::new()));
+    }
+    let prepared = prepare_s3(&spec).await;
+    let (in_force, notes) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let counted = leader.overall.update(&*leader.clock, status::count_attempt).await;
+            counted.map_err(|e| unavailable(&e))?;
+            return Err(error);
+        }
+    };
+    let sealed = StoredS3::seal(full, &leader.keys).map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
+    let written = match &found {
+        Some(found) => leader.kv.update(S3_ENTRY, &sealed, found.revision).await,
+        None => leader.kv.create(S3_ENTRY, &sealed).await,
+    };
+    written.map_err(|e| unavailable(&e))?;
+    leader.keep_copy(Some(&sealed)).await;
+    if before.is_none() || stored.as_ref() != Some(&spec) {
+        leader.storage.set(in_force);
+    }
+    let name = leader.config.storage.name();
+    let counted = leader
+        .overall
+        .update(&*leader.clock, |s| status::with_storage(&status::count_attempt(s), name, &StorageState::Ready));
+    counted.await.map_err(|e| unavailable(&e))?;
+    Ok(answer(before, sealed.shown.resource(S3_CONFIG_ID), notes))
+}
+
+/// Checks the configuration by itself, then against S3: list, create, complete, delete.
+async fn prepare_s3(spec: &S3ConfigSpec) -> Result<(InForce, Vec<String>), ApiError> {
+    validate::s3_config(spec).map_err(invalid)?;
+    let probe = async {
+        let notes = storage::connect(spec).await?.probe().await?;
+        Ok::<_, backstay_archive::StoreError>((InForce::s3(spec.clone()).await?, notes))
+    };
+    match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
+        Ok(probed) => probed.map_err(invalid),
+        Err(_) => Err(ApiError::invalid(format!(
+            "failed to list objects in bucket {:?}: no answer within {}s",
+            spec.bucket,
+            PROBE_TIMEOUT.as_secs()
+        ))),
+    }
+}
+
+async fn manual(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    let spec = typed::<ManualBackupSpec>(&request.resource)?;
+    let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
+    let Some(handle) = known_cluster(leader, &name).await else {
+        return Err(ApiError::invalid(format!("cluster {:?} does not exist", name.as_str())));
+    };
+    let record = handle.record.borrow().clone();
+    let before = record.manual.as_ref().map(|m| m.resource(name.as_str()));
+    // What was accepted once is not judged again: its time may lie in the past by now.
+    let repeated = record.manual.as_ref().is_some_and(|m| m.spec == spec);
+    if repeated {
+        let resource = before.clone().unwrap_or_default();
+        return Ok(answer(before, resource, Vec::new()));
+    }
+    let at = validate::manual_backup(&spec, leader.clock.now()).map_err(invalid)?;
+    let view = leader.storage.now();
+    if view.in_force.is_none() {
+        return Err(ApiError::invalid(format!("backup storage is not configured: {}", view.state.error())));
+    }
+    if leader.fleet.agents(&name, Instant::now()).is_empty() {
+        return Err(ApiError::invalid(format!("no agent of cluster {:?} is connected", name.as_str())));
+    }
+    if request.dry_run {
+        let mut next = (*record).clone();
+        next.accept_manual(at.seconds, leader.clock.now()).map_err(invalid)?;
+        return Ok(answer(before, manual_resource(&next), Vec::new()));
+    }
+    let record = tell(&handle, |reply| Message::Manual { seconds: at.seconds, reply }).await?;
+    Ok(answer(before, manual_resource(&record), Vec::new()))
+}
+
+fn manual_resource(record: &ClusterRecord) -> Resource {
+    record.manual.as_ref().map(|m| m.resource(record.name.as_str())).unwrap_or_default()
+}
+
+/// The cluster's task and a connected agent; a coordinator that just began to lead waits for the first beats.
+async fn known_cluster(leader: &Leader, name: &ClusterName) -> Option<Handle> {
+    let mut arrivals = leader.fleet.arrivals();
+    let wait = async {
+        while !leader.directory.contains(name) || leader.fleet.agents(name, Instant::now()).is_empty() {
+            if arrivals.changed().await.is_err() {
+                return;
+            }
+            // Registration follows the first beat.
+            tokio::task::yield_now().await;
+        }
+    };
+    let _ = tokio::time::timeout_at(leader.since + FIRST_BEATS, wait).await;
+    leader.directory.get(name)
+}
+
+async fn tell(
+    handle: &Handle,
+    message: impl FnOnce(crate::cluster::Reply) -> Message,
+) -> Result<Arc<ClusterRecord>, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    let stopping =
+        || ApiError::new(ErrorCode::Unavailable, "the coordinator is stopping or has lost its lease: try again");
+    handle.inbox.send(message(reply)).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?
+}
+
+async fn cluster(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    let spec = typed::<ClusterSpec>(&request.resource)?;
+    validate::cluster(&spec, leader.config.settings.backup.bounds()).map_err(invalid)?;
+    let metadata = &request.resource.metadata;
+    let name: ClusterName = metadata.id.parse().map_err(invalid)?;
+    let meta = Meta::of(metadata);
+    let found = leader.directory.get(&name).map(|h| h.record.borrow().clone());
+    let before = found.as_deref().map(cluster_resource);
+    if let Some(found) = &found {
+        check_version(metadata.version, found.cluster.version)?;
+    }
+    if request.dry_run {
+        let uuid = backstay_protocol::ClusterUuid(uuid::Uuid::new_v4());
+        let mut next = match found.as_deref() {
+            Some(found) => found.clone(),
+            None => ClusterRecord::new(name, uuid, spec.clone(), leader.clock.now()),
+        };
+        next.configure(spec, meta, leader.clock.now());
+        return Ok(answer(before, cluster_resource(&next), Vec::new()));
+    }
+    let created = match before {
+        Some(_) => false,
+        None => leader.register(&name, spec.clone(), None).await.map_err(|e| unavailable(&e))?,
+    };
+    let Some(handle) = leader.directory.get(&name) else {
+        return Err(ApiError::new(ErrorCode::Unavailable, "the coordinator is stopping: try again"));
+    };
+    let record = tell(&handle, |reply| Message::Configure { spec, meta, created, reply }).await?;
+    Ok(answer(before, cluster_resource(&record), Vec::new()))
+}
+
+async fn machine_set(leader: &Leader, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    let spec = typed::<MachineSetSpec>(&request.resource)?;
+    if spec.bootstrapspec.is_some() {
+        return Err(ApiError::invalid(
+            "bootstrapspec cannot be applied: this version of Backstay does not restore clusters",
+        ));
+    }
+    let id: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
+    keep(leader, request, id.as_str(), spec).await
+}
+
+async fn machine_set_node(leader: &Leader, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    let spec = typed::<MachineSetNodeSpec>(&request.resource)?;
+    let id: MachineId = request.resource.metadata.id.parse().map_err(invalid)?;
+    keep(leader, request, &id.to_string(), spec).await
+}
+
+/// A resource that is only kept.
+async fn keep<S: Spec>(leader: &Leader, request: &ApplyRequest, id: &str, spec: S) -> Result<ApplyResponse, ApiError> {
+    let key = format!("{}{id}", kept_prefix(S::definition()));
+    let now = leader.clock.now();
+    let metadata = &request.resource.metadata;
+    let found = leader.kv.get::<Kept<S>>(&key).await.map_err(|e| unavailable(&e))?;
+    let before = found.as_ref().map(|f| f.value.resource(id));
+    let mut next = match &found {
+        Some(found) => {
+            check_version(metadata.version, found.value.version)?;
+            found.value.clone()
+        }
+        None => Kept::new(spec.clone(), now),
+    };
+    next.configure(spec, Meta::of(metadata), now);
+    if found.is_none() {
+        next.version = 1;
+    }
+    if !request.dry_run {
+        let written = match &found {
+            Some(found) if found.value == next => Ok(found.revision),
+            Some(found) => leader.kv.update(&key, &next, found.revision).await,
+            None => leader.kv.create(&key, &next).await,
+        };
+        written.map_err(|e| unavailable(&e))?;
+    }
+    Ok(answer(before, next.resource(id), Vec::new()))
+}
+
+/// Removes a resource that people may remove.
+pub async fn delete(
+    leader: &Arc<Leader>,
+    definition: &'static TypeDefinition,
+    request: DeleteRequest,
+) -> Result<DeleteResponse, ApiError> {
+    let key = match definition {
+        d if d == &types::ETCD_BACKUP_S3_CONFIGS => S3_ENTRY.to_owned(),
+        d if d == &types::MACHINE_SETS || d == &types::MACHINE_SET_NODES => format!("{}{}", kept_prefix(d), request.id),
+        d if d == &types::CLUSTERS || d == &types::ETCD_MANUAL_BACKUPS => {
+            return Err(ApiError::invalid(format!("{} cannot be deleted by this version of Backstay", d.name)));
+        }
+        d => return Err(read_only(d)),
+    };
+    let missing = || ApiError::not_found(&format!("{}({}/{})", definition.name, definition.namespace, request.id));
+    let known_id = definition != &types::ETCD_BACKUP_S3_CONFIGS || request.id == S3_CONFIG_ID;
+    let plain = request.id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if !known_id || !plain || !in_namespace(definition, &request.namespace) {
+        return Err(missing());
+    }
+    let _one_at_a_time = leader.configuring.lock().await;
+    let found = leader.kv.get::<serde_json::Value>(&key).await.map_err(|e| unavailable(&e))?;
+    found.ok_or_else(missing)?;
+    leader.kv.delete(&key).await.map_err(|e| unavailable(&e))?;
+    if definition == &types::ETCD_BACKUP_S3_CONFIGS {
+        leader.keep_copy(None).await;
+        leader.storage.clear(StorageState::NotInitialized);
+        leader.refresh_overall().await;
+    }
+    Ok(DeleteResponse {})
+}

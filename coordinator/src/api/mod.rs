@@ -1,0 +1,125 @@
+//! The API on the bus: a NATS service whose endpoints are the verbs; each request is answered by itself.
+
+mod apply;
+mod get;
+
+use std::sync::Arc;
+
+use async_nats::HeaderMap;
+use async_nats::service::endpoint::Endpoint;
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, ServiceExt};
+use backstay_protocol::api::{Answer, ApiError, ErrorCode};
+use backstay_protocol::codec::{CONTENT_TYPE, CodecError, ContentType};
+use backstay_protocol::subject::{self, Subject, Verb};
+use backstay_protocol::types::{self, TypeDefinition};
+use futures::StreamExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::{debug, warn};
+
+use crate::kv::KvError;
+use crate::leader::Leader;
+
+/// The name under which the service is found.
+pub const SERVICE: &str = "backstay";
+/// Requests that are worked on at the same time.
+const AT_ONCE: usize = 64;
+
+/// Offers the service; it ends when the coordinator leads no more.
+pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
+    let failed = |cause: String| KvError::Failed { action: "cannot offer the service", key: SERVICE.into(), cause };
+    let service = leader
+        .client
+        .service_builder()
+        .description("Backstay: backups of etcd, each one proven")
+        .start(SERVICE, env!("CARGO_PKG_VERSION"))
+        .await
+        .map_err(|e| failed(e.to_string()))?;
+    let mut endpoints = Vec::new();
+    for verb in Verb::ALL {
+        let endpoint = service.endpoint_builder().name(verb.as_str()).add(subject::api_requests(*verb)).await;
+        endpoints.push(endpoint.map_err(|e| failed(e.to_string()))?);
+    }
+    for endpoint in endpoints {
+        let server = leader.clone();
+        leader.spawn(async move { serve(server, endpoint).await });
+    }
+    let cancel = leader.cancel.clone();
+    leader.tasks.spawn(async move {
+        cancel.cancelled().await;
+        if let Err(error) = service.stop().await {
+            debug!(%error, "the service did not stop cleanly");
+        }
+    });
+    Ok(())
+}
+
+async fn serve(leader: Arc<Leader>, endpoint: Endpoint) {
+    endpoint.for_each_concurrent(AT_ONCE, |request| answer(&leader, request)).await;
+}
+
+async fn answer(leader: &Arc<Leader>, request: Request) {
+    let headers = request.message.headers.as_ref();
+    let named = headers.and_then(|h| h.get(CONTENT_TYPE)).map(|v| v.as_str().to_owned());
+    let (content_type, reply) = match ContentType::from_header(named.as_deref()) {
+        Ok(content_type) => (content_type, handle(leader, content_type, &request).await),
+        Err(error) => (ContentType::Json, Err(invalid(&error))),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, content_type.as_str());
+    let body = match reply {
+        Ok(body) => body,
+        Err(error) => {
+            headers.insert(NATS_SERVICE_ERROR, error.text.replace(['\r', '\n'], " ").as_str());
+            headers.insert(NATS_SERVICE_ERROR_CODE, error.code.number().to_string().as_str());
+            let answer: Answer<()> = Answer::from_result(Err(error));
+            content_type.encode(&answer).unwrap_or_default()
+        }
+    };
+    if let Err(error) = request.respond_with_headers(Ok(body.into()), headers).await {
+        debug!(%error, "a caller went away without its answer");
+    }
+}
+
+async fn handle(leader: &Arc<Leader>, content_type: ContentType, request: &Request) -> Result<Vec<u8>, ApiError> {
+    let subject = request.message.subject.as_str();
+    let Ok(Subject::Api { verb, plural }) = subject.parse() else {
+        return Err(ApiError::invalid(format!("{subject:?} is not a subject of the API")));
+    };
+    let definition = types::by_plural(&plural).ok_or_else(|| unknown_type(&plural))?;
+    let body = &request.message.payload;
+    match verb {
+        Verb::Get => encode(content_type, get::get(leader, definition, decode(content_type, body)?).await?),
+        Verb::Apply => encode(content_type, apply::apply(leader, definition, decode(content_type, body)?).await?),
+        Verb::Delete => encode(content_type, apply::delete(leader, definition, decode(content_type, body)?).await?),
+    }
+}
+
+fn unknown_type(plural: &str) -> ApiError {
+    let known: Vec<String> = types::ALL.iter().map(|d| d.plural()).collect();
+    ApiError::invalid(format!("there is no type {plural:?}; there are: {}", known.join(", ")))
+}
+
+fn decode<T: DeserializeOwned + Default>(content_type: ContentType, body: &[u8]) -> Result<T, ApiError> {
+    content_type.decode(body).map_err(|e| invalid(&e))
+}
+
+fn encode<T: Serialize>(content_type: ContentType, result: T) -> Result<Vec<u8>, ApiError> {
+    let answer = Answer::from_result(Ok(result));
+    content_type.encode(&answer).map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))
+}
+
+fn invalid(error: &CodecError) -> ApiError {
+    ApiError::invalid(error.to_string())
+}
+
+/// The KV did not answer: the caller may try again.
+fn unavailable(error: &KvError) -> ApiError {
+    warn!(%error, "a request failed");
+    ApiError::new(ErrorCode::Unavailable, error.to_string())
+}
+
+/// Whether a request means `definition`'s own namespace.
+fn in_namespace(definition: &TypeDefinition, namespace: &str) -> bool {
+    namespace.is_empty() || namespace == definition.namespace
+}

@@ -1,0 +1,160 @@
+//! The coordinator's API as this side sees it: typed calls over a transport that tests replace.
+
+use std::future::Future;
+use std::time::Duration;
+
+use backstay_protocol::api::{
+    Answer, ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, ErrorCode, GetRequest, GetResponse,
+};
+use backstay_protocol::codec::{ContentType, REQUEST_MAX};
+use backstay_protocol::resource::Resource;
+use backstay_protocol::subject::{Subject, Verb};
+use backstay_protocol::types::{self, TypeDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// How long a request waits that is answered from what the coordinator keeps.
+pub const QUICK: Duration = Duration::from_secs(5);
+/// How long one waits that makes the coordinator ask a store.
+pub const SLOW: Duration = Duration::from_secs(120);
+
+/// Why a call came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Nobody listens, or there is no connection. The URL holds no password.
+    #[error("no coordinator answers on {url} ({cause})")]
+    NoCoordinator { url: String, cause: String },
+    /// The coordinator heard it, as far as one can tell, and said nothing in time.
+    #[error(
+        "the coordinator on {url} did not answer within {} s; what it did is not known: look with `backstayctl get`",
+        .waited.as_secs()
+    )]
+    NoAnswer { url: String, waited: Duration },
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+    #[error("the request has {0} bytes, more than the {REQUEST_MAX} that are allowed")]
+    TooLarge(usize),
+    #[error("the coordinator's answer on {subject} cannot be read: {cause}")]
+    Malformed { subject: String, cause: String },
+    /// Something else went wrong on the way.
+    #[error("cannot ask {url}: {cause}")]
+    Transport { url: String, cause: String },
+}
+
+impl CallError {
+    /// Whether the coordinator said that there is no such resource.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.code == ErrorCode::NotFound)
+    }
+}
+
+/// Carries one JSON request to a subject and brings the JSON answer.
+pub trait Transport {
+    fn call(
+        &self,
+        subject: &str,
+        body: Vec<u8>,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Vec<u8>, CallError>> + Send;
+}
+
+/// Typed calls.
+#[derive(Debug)]
+pub struct Api<T> {
+    transport: T,
+}
+
+impl<T: Transport> Api<T> {
+    pub fn new(transport: T) -> Self {
+        Self { transport }
+    }
+
+    /// All resources of a type that `request` asks for.
+    pub async fn get(&self, definition: &TypeDefinition, request: &GetRequest) -> Result<Vec<Resource>, CallError> {
+        // Backups are listed from the store, everything else from what the coordinator keeps.
+        let wait = if definition.name == types::ETCD_BACKUPS.name { SLOW } else { QUICK };
+        let answer: GetResponse = self.call(Verb::Get, definition, request, wait).await?;
+        Ok(answer.items)
+    }
+
+    /// One resource of a type, in the type's own namespace; `None` where there is none.
+    pub async fn find(&self, definition: &TypeDefinition, id: &str) -> Result<Option<Resource>, CallError> {
+        let request = GetRequest { id: id.to_owned(), ..GetRequest::default() };
+        match self.get(definition, &request).await {
+            Ok(items) => Ok(items.into_iter().next()),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn apply(
+        &self,
+        definition: &TypeDefinition,
+        resource: Resource,
+        dry_run: bool,
+    ) -> Result<ApplyResponse, CallError> {
+        self.call(Verb::Apply, definition, &ApplyRequest { resource, dry_run }, SLOW).await
+    }
+
+    pub async fn delete(&self, definition: &TypeDefinition, request: &DeleteRequest) -> Result<(), CallError> {
+        let _: DeleteResponse = self.call(Verb::Delete, definition, request, SLOW).await?;
+        Ok(())
+    }
+
+    async fn call<Q: Serialize, A: DeserializeOwned + Default>(
+        &self,
+        verb: Verb,
+        definition: &TypeDefinition,
+        request: &Q,
+        wait: Duration,
+    ) -> Result<A, CallError> {
+        let subject = Subject::Api { verb, plural: definition.plural() }.to_string();
+        let malformed = |cause: String| CallError::Malformed { subject: subject.clone(), cause };
+        let body = ContentType::Json.encode(request).map_err(|e| malformed(e.to_string()))?;
+        if body.len() > REQUEST_MAX {
+            return Err(CallError::TooLarge(body.len()));
+        }
+        let answer = self.transport.call(&subject, body, wait).await?;
+        let answer: Answer<A> = serde_json::from_slice(&answer).map_err(|e| malformed(e.to_string()))?;
+        Ok(answer.into_result()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_protocol::types::CLUSTERS;
+
+    struct Says(&'static str);
+
+    impl Transport for Says {
+        async fn call(&self, subject: &str, _: Vec<u8>, wait: Duration) -> Result<Vec<u8>, CallError> {
+            assert_eq!((subject, wait), ("backstay.v1.api.get.clusters", QUICK));
+            Ok(self.0.as_bytes().to_vec())
+        }
+    }
+
+    async fn find(answer: &'static str) -> Result<Option<Resource>, String> {
+        Api::new(Says(answer)).find(&CLUSTERS, "c").await.map_err(|e| e.to_string())
+    }
+
+    #[tokio::test]
+    async fn answers_are_results_refusals_or_unreadable() {
+        let found = find(r#"{"result":{"items":[{"metadata":{"id":"c","version":3},"spec":{}}]}}"#).await;
+        assert_eq!(found.expect("an answer").expect("one").metadata.id, "c");
+        assert_eq!(find(r#"{"result":{"items":[]}}"#).await, Ok(None));
+        assert_eq!(find(r#"{"error":{"code":"not_found","text":"x"}}"#).await, Ok(None));
+        assert_eq!(find(r#"{"error":{"code":"unavailable","text":"KV is away"}}"#).await, Err("KV is away".into()));
+        for answer in ["", "{", "[]", "{}"] {
+            assert!(find(answer).await.is_err(), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_no_server_takes_is_not_sent() {
+        let mut resource = Resource::default();
+        resource.metadata.id = "x".repeat(REQUEST_MAX);
+        let error = Api::new(Says("")).apply(&CLUSTERS, resource, false).await.expect_err("too large");
+        assert!(matches!(error, CallError::TooLarge(_)), "{error}");
+    }
+}

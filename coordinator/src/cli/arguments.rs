@@ -1,0 +1,277 @@
+//! The grammar of the command line. What the words mean is in [`super::run`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::output::Format;
+
+/// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "backstayctl",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  backstayctl get etcdbackupoverallstatus
+  backstayctl apply -f etcd-backup-s3-conf.yaml
+  backstayctl get etcdbackup --selector omni.sidero.dev/cluster=talos-default
+  backstayctl cluster template -f etcd-backup.yaml diff"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to reach NATS. Each of these can also be set as BACKSTAY_NATS__… (BACKSTAY_NATS__PASSWORD too).
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// Where NATS is; several with commas between [default: nats://127.0.0.1:4222]
+    #[arg(long, global = true, env = "BACKSTAY_NATS_URL", hide_env_values = true, value_name = "URL")]
+    pub nats: Option<String>,
+    /// The user; its password comes from --nats-password-file or BACKSTAY_NATS__PASSWORD
+    #[arg(long, global = true, value_name = "NAME")]
+    pub nats_user: Option<String>,
+    /// A file that holds the password
+    #[arg(long, global = true, value_name = "FILE")]
+    pub nats_password_file: Option<String>,
+    /// A credentials file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub nats_credentials: Option<String>,
+    /// The CA to trust
+    #[arg(long, global = true, value_name = "FILE")]
+    pub nats_ca: Option<String>,
+    /// The client's certificate
+    #[arg(long, global = true, value_name = "FILE")]
+    pub nats_cert: Option<String>,
+    /// The key of that certificate
+    #[arg(long, global = true, value_name = "FILE")]
+    pub nats_key: Option<String>,
+}
+
+impl Connection {
+    /// What was given, under the names of the `[nats]` settings.
+    pub fn settings(self) -> BTreeMap<&'static str, String> {
+        let all = [
+            ("url", self.nats),
+            ("user", self.nats_user),
+            ("password_file", self.nats_password_file),
+            ("credentials", self.nats_credentials),
+            ("ca", self.nats_ca),
+            ("cert", self.nats_cert),
+            ("key", self.nats_key),
+        ];
+        all.into_iter().filter_map(|(key, value)| Some((key, value.filter(|v| !v.is_empty())?))).collect()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show resources of one type
+    #[command(
+        visible_alias = "g",
+        after_help = "\
+A type may be given by its plural, its singular, its full name or a short form, in any case.
+
+Examples:
+  backstayctl get etcdbackupoverallstatus
+  backstayctl get etcdbackupstatus talos-default -o yaml
+  backstayctl get etcdbackup --selector omni.sidero.dev/cluster=talos-default
+  backstayctl get etcdbackupstatus talos-default -o jsonpath='{.spec.error}'"
+    )]
+    Get(Get),
+    /// Create resources, or make them what a file says
+    #[command(after_help = "\
+All documents are read and checked before the first is applied. Success prints nothing.
+
+Examples:
+  backstayctl apply -f etcd-backup-s3-conf.yaml
+  backstayctl apply -f folder/ --dry-run
+  backstayctl get cluster talos-default -o yaml | sed 's/seconds: 3600/seconds: 7200/' | backstayctl apply -f -")]
+    Apply(Apply),
+    /// Delete resources of one type
+    #[command(
+        visible_alias = "d",
+        after_help = "\
+Examples:
+  backstayctl delete etcdbackups3config etcd-backup-s3-conf"
+    )]
+    Delete(Delete),
+    /// Work with clusters
+    #[command(
+        visible_alias = "c",
+        after_help = "\
+Examples:
+  backstayctl cluster template -f etcd-backup.yaml diff"
+    )]
+    Cluster {
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Get {
+    /// The type, such as etcdbackup
+    #[arg(value_name = "TYPE")]
+    pub kind: String,
+    /// One resource; without it, all
+    #[arg(default_value = "", hide_default_value = true)]
+    pub id: String,
+    /// The namespace, where it is not the type's own
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub namespace: String,
+    /// table, yaml, json, or jsonpath={.spec.FIELD}
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    pub output: Format,
+    /// Labels to select by: k, !k, k=v, k!=v, k in (a,b), k notin (a,b); a comma is AND
+    #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
+    pub selector: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// A file, a folder (its .yaml and .yml files, sorted) or - for standard input
+    #[arg(short, long = "file", required = true, value_name = "FILE|DIR|-")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub mode: ModeArgs,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ModeArgs {
+    /// Say each step and what it changes
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Change nothing
+    #[arg(short, long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// The type, such as etcdbackups3config
+    #[arg(value_name = "TYPE")]
+    pub kind: String,
+    /// The resources
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+    /// The namespace, where it is not the type's own
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub namespace: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Work with cluster templates
+    #[command(
+        visible_alias = "t",
+        after_help = "\
+The file may be named before or after the verb; - is standard input.
+
+Examples:
+  backstayctl cluster template validate -f etcd-backup.yaml
+  backstayctl cluster template -f etcd-backup.yaml diff
+  backstayctl cluster template -f etcd-backup.yaml sync -v"
+    )]
+    Template(Template),
+}
+
+#[derive(Debug, Args)]
+pub struct Template {
+    /// The template
+    // Not `required`: clap allows that to no argument that may stand on either side of the verb.
+    #[arg(short, long, global = true, value_name = "FILE|-")]
+    pub file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub verb: TemplateVerb,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum TemplateVerb {
+    /// Check the template, without asking anybody
+    #[command(after_help = "Examples:\n  backstayctl cluster template validate -f etcd-backup.yaml")]
+    Validate,
+    /// Print the resources that the template stands for, without asking anybody
+    #[command(after_help = "Examples:\n  backstayctl cluster template render -f etcd-backup.yaml")]
+    Render,
+    /// Print what a sync would change
+    #[command(after_help = "Examples:\n  backstayctl cluster template diff -f etcd-backup.yaml")]
+    Diff,
+    /// Create, update and destroy resources until they are what the template says
+    #[command(after_help = "\
+Examples:
+  backstayctl cluster template sync -f etcd-backup.yaml
+  backstayctl cluster template sync -f etcd-backup.yaml --dry-run -v")]
+    Sync(ModeArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &str) -> Result<Arguments, ErrorKind> {
+        let words = std::iter::once("backstayctl").chain(line.split_whitespace());
+        Arguments::try_parse_from(words).map_err(|e| e.kind())
+    }
+
+    #[test]
+    fn the_grammar_is_sound_and_every_command_has_examples() {
+        fn visit(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Examples:"), "{}", command.get_name());
+            command.get_subcommands_mut().filter(|c| c.get_name() != "help").for_each(visit);
+        }
+        Arguments::command().debug_assert();
+        visit(&mut Arguments::command());
+    }
+
+    #[test]
+    fn the_template_stands_on_either_side_of_the_verb() {
+        for line in [
+            "cluster template -f x.yaml diff",
+            "cluster template diff -f x.yaml",
+            "c t diff --file x.yaml",
+            "--nats nats://h:1 c t -f x.yaml diff",
+            "c t -f x.yaml diff --nats nats://h:1",
+        ] {
+            let Ok(Arguments { command: Command::Cluster { command: ClusterCommand::Template(template) }, .. }) =
+                parse(line)
+            else {
+                panic!("{line}")
+            };
+            assert_eq!(template.file.as_deref(), Some(std::path::Path::new("x.yaml")), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_documented_commands_are_understood() {
+        for line in [
+            "get etcdbackupoverallstatus",
+            "get etcdbackupstatus -o yaml",
+            "get etcdbackup --selector omni.sidero.dev/cluster=talos-default",
+            "g cluster c -o yaml",
+            "apply -f a.yaml -f b.yaml -v --dry-run",
+            "apply -f -",
+            "cluster template -f etcd-backup.yaml sync",
+            "delete etcdbackups3config etcd-backup-s3-conf",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
+        }
+    }
+
+    #[test]
+    fn misuse_is_a_usage_error() {
+        assert_eq!(parse("apply").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("delete cluster").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("get cluster -o wide").map(|_| ()), Err(ErrorKind::ValueValidation));
+        assert_eq!(parse("get cluster --bogus").map(|_| ()), Err(ErrorKind::UnknownArgument));
+    }
+}

@@ -1,0 +1,177 @@
+//! The transport over NATS, and what its failures mean to a person.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::client::{Request, RequestErrorKind};
+use async_nats::{Client, HeaderMap, Message};
+use backstay_daemon::nats::{self, NatsError, NatsSettings, Patience};
+use backstay_daemon::settings::{self, Override, PREFIX, SettingsError};
+use backstay_protocol::api::{ApiError, ErrorCode};
+use backstay_protocol::codec::{CONTENT_TYPE, ContentType};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::api::{CallError, QUICK, Transport};
+
+/// The name of this program's connections on the server.
+const NAME: &str = "backstayctl";
+const SERVICE_ERROR: &str = "Nats-Service-Error";
+const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
+
+/// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER` and from flags, which win.
+pub fn settings(
+    variables: impl IntoIterator<Item = (String, String)>,
+    flags: BTreeMap<&'static str, String>,
+) -> Result<NatsSettings, SettingsError> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Sections {
+        nats: NatsSettings,
+    }
+    // The daemons' variables may be set on the same machine; only `[nats]` is ours.
+    let section = format!("{PREFIX}NATS__");
+    let ours = variables.into_iter().filter(|(name, _)| name.starts_with(&section));
+    let mut overrides = settings::from_environment(ours, &[]);
+    overrides.extend(flags.into_iter().map(|(key, value)| Override::new(&format!("nats.{key}"), value)));
+    Ok(settings::load::<Sections>(None, &overrides)?.nats)
+}
+
+/// A connection for a few requests.
+#[derive(Debug)]
+pub struct Bus {
+    client: Client,
+    url: String,
+}
+
+impl Bus {
+    /// Connects, or says within five seconds that nobody is there.
+    pub async fn connect(settings: &NatsSettings) -> Result<Self, CallError> {
+        let url = settings.shown_url();
+        let absent = |cause: &str| CallError::NoCoordinator { url: url.clone(), cause: cause.to_owned() };
+        match tokio::time::timeout(QUICK, nats::connect(settings, NAME, Patience::Command)).await {
+            Err(_) => Err(absent("no connection within 5 s")),
+            Ok(Err(NatsError::Connect { cause, .. })) => Err(absent(&without_secrets(&cause, settings))),
+            Ok(Err(other)) => Err(CallError::Transport { url: url.clone(), cause: other.to_string() }),
+            Ok(Ok(client)) => Ok(Self { client, url }),
+        }
+    }
+}
+
+/// A cause that quotes the password or a URL with one is not passed on.
+fn without_secrets(cause: &str, settings: &NatsSettings) -> String {
+    let password = &settings.password;
+    if cause.contains('@') || (!password.is_empty() && cause.contains(password.as_str())) {
+        return "no connection".into();
+    }
+    cause.trim().replace('\n', " ")
+}
+
+impl Transport for Bus {
+    async fn call(&self, subject: &str, body: Vec<u8>, wait: Duration) -> Result<Vec<u8>, CallError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, ContentType::Json.as_str());
+        let request = Request::new().payload(Bytes::from(body)).headers(headers).timeout(Some(wait));
+        match self.client.send_request(subject.to_owned(), request).await {
+            Ok(message) => answer(message),
+            Err(error) => Err(failure(error.kind(), &error.to_string(), &self.url, wait)),
+        }
+    }
+}
+
+fn failure(kind: RequestErrorKind, cause: &str, url: &str, wait: Duration) -> CallError {
+    let url = url.to_owned();
+    match kind {
+        RequestErrorKind::NoResponders => {
+            CallError::NoCoordinator { url, cause: "NATS is there, but nobody serves Backstay's API on it".into() }
+        }
+        RequestErrorKind::TimedOut if wait <= QUICK => {
+            CallError::NoCoordinator { url, cause: format!("no answer within {} s", wait.as_secs()) }
+        }
+        RequestErrorKind::TimedOut => CallError::NoAnswer { url, waited: wait },
+        _ => CallError::Transport { url, cause: cause.to_owned() },
+    }
+}
+
+/// The body; where a service refused a request before it read it, there is only a header.
+fn answer(message: Message) -> Result<Vec<u8>, CallError> {
+    let header = |name: &str| message.headers.as_ref().and_then(|h| h.get(name)).map(|v| v.as_str().to_owned());
+    match header(SERVICE_ERROR) {
+        Some(text) if message.payload.is_empty() => {
+            let number = header(SERVICE_ERROR_CODE).and_then(|n| n.parse::<usize>().ok());
+            Err(ApiError::new(code(number), text).into())
+        }
+        _ => Ok(message.payload.to_vec()),
+    }
+}
+
+fn code(number: Option<usize>) -> ErrorCode {
+    use ErrorCode::{Conflict, Internal, InvalidArgument, NotFound, ReadOnly, Unavailable};
+    [InvalidArgument, ReadOnly, NotFound, Conflict, Unavailable]
+        .into_iter()
+        .find(|code| Some(code.number()) == number)
+        .unwrap_or(Internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> NatsSettings {
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        settings(variables, flags.iter().map(|(k, v)| (*k, (*v).to_owned())).collect()).expect("settings")
+    }
+
+    #[test]
+    fn flags_beat_the_environment_and_the_daemons_variables_are_not_ours() {
+        let variables = [
+            ("BACKSTAY_NATS__URL", "nats://env:1"),
+            ("BACKSTAY_NATS__USER", "42"),
+            ("BACKSTAY_NATS__PASSWORD_FILE", "/run/p"),
+            ("BACKSTAY_STATE_DIR", "/var"),
+            ("BACKSTAY_NATS_URL", "nats://clap-reads-this:1"),
+        ];
+        let found = read(&variables, &[("url", "nats://flag:1")]);
+        assert_eq!((found.url.as_str(), found.user.as_str()), ("nats://flag:1", "42"));
+        assert_eq!(found.password_file.as_deref(), Some(std::path::Path::new("/run/p")));
+        assert_eq!(read(&variables, &[]).url, "nats://env:1");
+        assert_eq!(read(&[], &[]).url, "nats://127.0.0.1:4222");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_said_without_the_password() {
+        // Port 1 on the loopback: nothing listens there.
+        let settings = read(&[], &[("url", "nats://me:hunter2@127.0.0.1:1")]);
+        let text = Bus::connect(&settings).await.expect_err("nobody").to_string();
+        assert!(text.starts_with("no coordinator answers on nats://127.0.0.1:1 ("), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn causes_do_not_quote_secrets() {
+        let settings = read(&[], &[("password", "hunter2")]);
+        assert_eq!(without_secrets("bad password hunter2", &settings), "no connection");
+        assert_eq!(without_secrets("cannot parse a:b@c", &settings), "no connection");
+        assert_eq!(without_secrets("authorization violation", &settings), "authorization violation");
+    }
+
+    #[test]
+    fn each_failure_has_its_meaning() {
+        let text = |kind, wait| failure(kind, "broken pipe", "nats://h", wait).to_string();
+        let absent = text(RequestErrorKind::NoResponders, QUICK);
+        assert!(absent.starts_with("no coordinator answers on nats://h ("), "{absent}");
+        let silent = text(RequestErrorKind::TimedOut, QUICK);
+        assert_eq!(silent, "no coordinator answers on nats://h (no answer within 5 s)");
+        let slow = text(RequestErrorKind::TimedOut, Duration::from_secs(60));
+        assert!(slow.contains("did not answer within 60 s; what it did is not known"), "{slow}");
+        assert_eq!(text(RequestErrorKind::Other, QUICK), "cannot ask nats://h: broken pipe");
+    }
+
+    #[test]
+    fn numbers_in_headers_are_codes() {
+        for error in [ErrorCode::NotFound, ErrorCode::Conflict, ErrorCode::ReadOnly, ErrorCode::Unavailable] {
+            assert_eq!(code(Some(error.number())), error);
+        }
+        assert_eq!((code(None), code(Some(7))), (ErrorCode::Internal, ErrorCode::Internal));
+    }
+}

@@ -1,0 +1,72 @@
+//! Where output goes, and how a command ends: the one place where failures become text.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use backstay_daemon::settings::SettingsError;
+use backstay_protocol::selector::SelectorError;
+use backstay_protocol::types::ResolveError;
+
+use super::api::CallError;
+use super::documents::DocumentError;
+use super::output::jsonpath::FieldMissing;
+use super::template::TemplateError;
+
+/// Both outputs of a command.
+pub struct Console<'a> {
+    pub out: &'a mut dyn Write,
+    pub err: &'a mut dyn Write,
+    /// Whether diffs are coloured.
+    pub colour: bool,
+}
+
+impl fmt::Debug for Console<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console").field("colour", &self.colour).finish_non_exhaustive()
+    }
+}
+
+impl Console<'_> {
+    /// Prints at once: a step is seen before it is taken.
+    pub fn print(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    /// What a person should know, apart from what was asked for.
+    pub fn remark(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.err, "{text}")
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Type(#[from] ResolveError),
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+    #[error("cannot specify both resource ID and selector")]
+    IdAndSelector,
+    #[error(transparent)]
+    Field(#[from] FieldMissing),
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    #[error("failed to delete {address}: {cause}")]
+    Delete { address: String, cause: CallError },
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// The reader went away, as `head` does: nothing is wrong.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

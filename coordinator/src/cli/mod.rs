@@ -1,0 +1,53 @@
+//! `backstayctl`: the command line's grammar, and the way from arguments to an exit code.
+//!
+//! Everything below is one of three: reading ([`reader`], [`files`], [`documents`], [`template`]), asking
+//! ([`api`] over [`bus`]), or printing ([`output`], [`diff`], [`console`]). [`run`] puts them together.
+
+pub mod api;
+pub mod apply;
+pub mod arguments;
+pub mod bus;
+pub mod console;
+pub mod diff;
+pub mod documents;
+pub mod files;
+pub mod get;
+pub mod output;
+pub mod reader;
+pub mod run;
+pub mod template;
+#[cfg(test)]
+pub mod testing;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::Arguments;
+use console::Console;
+
+/// The whole program: parses the process's arguments, runs, and prints what went wrong.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let mut console = Console { out: &mut out, err: &mut err, colour };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => {
+            let _ = console.remark(&format!("Error: cannot start: {cause}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run::run(arguments, &mut io::stdin(), std::env::vars_os(), &mut console));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to tell when this fails too.
+            let _ = console.remark(&format!("Error: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}

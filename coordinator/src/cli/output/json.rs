@@ -1,0 +1,67 @@
+//! JSON: one object per resource, keys sorted, four spaces.
+
+use backstay_protocol::resource::Resource;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// A resource as JSON, keys in the order of the protocol.
+pub fn value(resource: &Resource) -> Value {
+    // Its keys are text and its numbers are JSON's: nothing in it can be refused.
+    serde_json::to_value(resource).expect("a resource is plain data")
+}
+
+pub fn render(resource: &Resource) -> String {
+    let mut out = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
+    sorted(&value(resource)).serialize(&mut serializer).expect("writing to memory succeeds");
+    String::from_utf8(out).expect("JSON is UTF-8") + "\n"
+}
+
+/// On one line, keys sorted: `{"nanos":0,"seconds":1702166400}`.
+pub fn compact(value: &Value) -> String {
+    sorted(value).to_string()
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        Value::Object(fields) => {
+            let mut entries: Vec<_> = fields.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            Value::Object(entries.into_iter().map(|(k, v)| (k.clone(), sorted(v))).collect::<Map<_, _>>())
+        }
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_protocol::spec::ManualBackupSpec;
+    use backstay_protocol::time::Timestamp;
+
+    #[test]
+    fn keys_are_sorted_at_every_depth() {
+        let spec = ManualBackupSpec { backupat: Some(Timestamp::from_seconds(7)) };
+        let text = render(&Resource::of("c", &spec));
+        let expected = r#"{
+    "metadata": {
+        "id": "c",
+        "namespace": "ephemeral",
+        "owner": "",
+        "phase": "running",
+        "type": "EtcdManualBackups.omni.sidero.dev",
+        "version": "undefined"
+    },
+    "spec": {
+        "backupat": {
+            "nanos": 0,
+            "seconds": 7
+        }
+    }
+}
+"#;
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,140 @@
+//! From parsed arguments to the command that they mean. What needs nobody else connects to nobody.
+
+use std::ffi::OsString;
+use std::io::Read;
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use super::api::Api;
+use super::apply::{self, Mode};
+use super::arguments::{Apply, Arguments, ClusterCommand, Command, Connection, ModeArgs, TemplateVerb};
+use super::bus::{self, Bus};
+use super::console::{Console, Failure};
+use super::get::{self, Query};
+use super::output::yaml;
+use super::template::{Template, TemplateError, render, sync};
+use super::{arguments, documents, files};
+
+/// Where the connection's settings come from.
+struct Session {
+    connection: Connection,
+    variables: Vec<(String, String)>,
+}
+
+impl Session {
+    async fn api(self) -> Result<Api<Bus>, Failure> {
+        let settings = bus::settings(self.variables, self.connection.settings())?;
+        Ok(Api::new(Bus::connect(&settings).await?))
+    }
+}
+
+/// Does what the arguments say. `variables` is the environment; what is not text there is not ours.
+pub async fn run(
+    arguments: Arguments,
+    stdin: &mut dyn Read,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let session =
+        Session { connection: arguments.connection, variables: variables.into_iter().filter_map(text).collect() };
+    match arguments.command {
+        Command::Get(get) => {
+            let query = query(get);
+            query.check()?;
+            get::run(&session.api().await?, &query, console).await
+        }
+        Command::Apply(Apply { files, mode }) => {
+            let documents = documents::load(&files, stdin)?;
+            apply::run(&session.api().await?, documents, mode.into(), console).await
+        }
+        Command::Delete(delete) => {
+            backstay_protocol::types::resolve(&delete.kind)?;
+            let api = session.api().await?;
+            apply::delete(&api, &delete.kind, &delete.namespace, &delete.ids, console).await
+        }
+        Command::Cluster { command: ClusterCommand::Template(template) } => {
+            cluster_template(session, template, stdin, console).await
+        }
+    }
+}
+
+fn query(get: arguments::Get) -> Query {
+    Query { kind: get.kind, id: get.id, namespace: get.namespace, selector: get.selector, format: get.output }
+}
+
+impl From<ModeArgs> for Mode {
+    fn from(args: ModeArgs) -> Self {
+        Self { verbose: args.verbose, dry_run: args.dry_run }
+    }
+}
+
+async fn cluster_template(
+    session: Session,
+    arguments: arguments::Template,
+    stdin: &mut dyn Read,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let Some(path) = arguments.file else { missing_file() };
+    let text = files::read(&path, stdin).map_err(TemplateError::from)?;
+    let template = Template::parse(&text.file, &text.text)?;
+    match arguments.verb {
+        TemplateVerb::Validate => Ok(()),
+        TemplateVerb::Render => Ok(console.print(&yaml::stream(&render::resources(&template)))?),
+        TemplateVerb::Diff => sync::diff(&session.api().await?, &template, console).await,
+        TemplateVerb::Sync(mode) => sync::run(&session.api().await?, &text.file, &template, mode.into(), console).await,
+    }
+}
+
+/// A usage error like clap's own: prints it and ends the process with code 2.
+fn missing_file() -> ! {
+    let error = "the following required arguments were not provided:\n  --file <FILE|->";
+    Arguments::command().error(ErrorKind::MissingRequiredArgument, error).exit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::capture;
+    use clap::Parser;
+
+    async fn ctl(line: &str, stdin: &str) -> Result<(String, String), String> {
+        let words = std::iter::once("backstayctl").chain(line.split_whitespace());
+        let arguments = Arguments::try_parse_from(words).expect("a command");
+        let mut stdin = stdin.as_bytes();
+        capture(async |console| run(arguments, &mut stdin, [], console).await).await
+    }
+
+    const PAGE: &str = include_str!("template/testdata/talos-default.yaml");
+    const RESOURCES: &str = include_str!("template/testdata/talos-default.resources.yaml");
+
+    #[tokio::test]
+    async fn templates_are_checked_and_rendered_without_a_connection() {
+        let nowhere = "--nats nats://127.0.0.1:1";
+        assert_eq!(ctl(&format!("{nowhere} c t validate -f -"), PAGE).await, Ok((String::new(), String::new())));
+        assert_eq!(ctl(&format!("{nowhere} c t -f - render"), PAGE).await, Ok((RESOURCES.into(), String::new())));
+        let error = ctl(&format!("{nowhere} c t -f - diff"), "kind: Cluster\n").await;
+        assert_eq!(
+            error,
+            Err("invalid template -: line 1: invalid cluster name \"\": must have 1 to 63 characters".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_here_is_said_before_anybody_is_asked() {
+        let error = ctl("--nats nats://127.0.0.1:1 apply -f -", "a: [").await.expect_err("not YAML");
+        assert!(error.starts_with("failed to apply -: line "), "{error}");
+        let error = ctl("--nats nats://127.0.0.1:1 get foo", "").await.expect_err("unknown");
+        assert!(error.starts_with(r#"resource "foo" is not registered"#), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_one_plain_sentence() {
+        for line in ["get cluster", "delete cluster x", "c t -f - diff", "c t -f - sync"] {
+            let error = ctl(&format!("--nats nats://me:hunter2@127.0.0.1:1 {line}"), PAGE).await.expect_err("nobody");
+            assert!(error.starts_with("no coordinator answers on nats://127.0.0.1:1 ("), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Every way in which a template can be wrong, with the line that says so.
+
+use super::*;
+use proptest::prelude::*;
+
+const PAGE: &str = include_str!("testdata/talos-default.yaml");
+const A: &str = "27c16241-96bf-4f17-9579-ea3a6c4a3ca8";
+
+fn error(text: &str) -> String {
+    let error = Template::parse("t.yaml", text).expect_err(text).to_string();
+    error.strip_prefix("invalid template t.yaml: ").expect("names the file").to_owned()
+}
+
+fn changed(from: &str, to: &str) -> String {
+    assert!(PAGE.contains(from), "{from}");
+    error(&PAGE.replace(from, to))
+}
+
+#[test]
+fn the_documented_template_is_read() {
+    let template = Template::parse("t", PAGE).expect("a template");
+    assert_eq!(template.cluster.interval, Some(Duration::from_secs(3600)));
+    assert_eq!((template.cluster.kubernetes.as_str(), template.cluster.talos.as_str()), ("1.28.2", "1.5.5"));
+    let sizes: Vec<_> = template.sets.iter().map(|s| (s.role, s.machines.len())).collect();
+    assert_eq!(sizes, [(Role::ControlPlane, 1), (Role::Worker, 2)]);
+}
+
+#[test]
+fn no_interval_or_none_at_all_is_no_automatic_backup() {
+    for text in [PAGE.replace("1h", "0"), PAGE.replace("1h", "0s"), PAGE.replace("interval: 1h", "interval:")] {
+        assert_eq!(Template::parse("t", &text).expect("a template").cluster.interval, None);
+    }
+}
+
+#[test]
+fn fields_and_kinds_are_strict() {
+    assert_eq!(
+        changed("backupConfiguration", "backupconfiguration"),
+        r#"line 9: unknown field "backupconfiguration" (features.backupconfiguration): did you mean "backupConfiguration"?"#
+    );
+    assert_eq!(
+        changed("kind: Workers", "kind: Worker"),
+        r#"line 16: unknown model kind "Worker": did you mean "Workers"?"#
+    );
+    assert_eq!(
+        changed("kind: Workers\n", ""),
+        "line 16: kind must be given: one of Cluster, ControlPlane, Workers, Machine"
+    );
+    assert_eq!(changed("name: talos-default", "name: a.b").split(':').next(), Some("line 2"));
+    assert_eq!(error(&format!("{PAGE}name: a\nname: b\n")), r#"line 21: "name" is given twice, first on line 20"#);
+}
+
+#[test]
+fn versions_begin_with_v() {
+    assert_eq!(changed("v1.28.2", "1.28.2"), r#"line 4: kubernetes.version "1.28.2" should start with 'v'"#);
+    assert_eq!(changed("v1.5.5", "vnext"), r#"line 6: talos.version "vnext" must be a version, such as v1.28.2"#);
+    assert_eq!(changed("talos:\n  version: v1.5.5\n", ""), "line 1: talos.version must be given");
+}
+
+#[test]
+fn intervals_are_durations() {
+    let expected = r#"line 10: invalid duration "1 day": want a number and a unit, such as 30s, 90m or 1h30m"#;
+    assert_eq!(changed("1h", "1 day"), expected);
+    assert_eq!(
+        changed("interval: 1h", "interval: [1h]"),
+        "line 10: features.backupConfiguration.interval must be text"
+    );
+}
+
+#[test]
+fn there_is_one_cluster_and_one_control_plane() {
+    assert_eq!(error(""), "template should contain 1 cluster, got 0");
+    assert_eq!(error(&format!("{PAGE}---\nkind: ControlPlane\n")), "template should contain 1 controlplane, got 2");
+    let cluster = PAGE.split("---").next().expect("the cluster");
+    assert_eq!(error(cluster), "template should contain 1 controlplane, got 0");
+    assert_eq!(error(&format!("{PAGE}---\n{cluster}")), "template should contain 1 cluster, got 2");
+}
+
+#[test]
+fn machines_are_uuids_and_listed_once() {
+    let text = changed(A, "node-1");
+    assert!(text.starts_with(r#"line 14: invalid machine ID "node-1": "#), "{text}");
+    assert_eq!(
+        changed("b885f565-b64f-4c7a-a1ac-d2c8c2781373", A),
+        format!("line 18: machine {A} is listed twice, first on line 14")
+    );
+}
+
+#[test]
+fn workers_have_names_of_their_own() {
+    assert_eq!(error(&format!("{PAGE}---\nkind: Workers\n")), r#"line 21: duplicate workers with name "workers""#);
+    assert_eq!(
+        error(&format!("{PAGE}---\nkind: Workers\nname: control-planes\n")),
+        r#"line 22: workers cannot have the name "control-planes""#
+    );
+    assert!(error(&format!("{PAGE}---\nkind: Workers\nname: a/b\n")).starts_with("line 22: workers' name"));
+    assert!(Template::parse("t", &format!("{PAGE}---\nkind: Workers\nname: more\n")).is_ok());
+}
+
+#[test]
+fn machine_documents_are_about_machines_of_the_template() {
+    let machine = |extra: &str, id: &str| error(&format!("{PAGE}---\nkind: Machine\nname: {id}\n{extra}"));
+    let other = "00000000-96bf-4f17-9579-ea3a6c4a3ca8";
+    assert_eq!(machine("", other), format!("line 21: machine {other} is not used in controlplane or workers"));
+    assert_eq!(
+        machine("locked: true\n", A),
+        format!("line 21: machine {A} is locked and used in controlplane, which is not allowed")
+    );
+    assert_eq!(
+        machine(&format!("---\nkind: Machine\nname: {A}\n"), A),
+        format!("line 24: machine {A} is described twice")
+    );
+    assert!(machine("", "").starts_with(r#"line 22: invalid machine ID """#));
+}
+
+#[test]
+fn what_backstay_does_not_keep_is_refused_with_the_reason() {
+    let refused =
+        changed("kind: ControlPlane\n", "kind: ControlPlane\nbootstrapSpec:\n  clusterUUID: x\n  snapshot: y\n");
+    assert_eq!(refused, "line 14: bootstrapSpec: restoring a cluster from a backup is not built yet: remove it");
+    let refused = changed("kind: Workers\n", "kind: Workers\nbootstrapSpec: {snapshot: y}\n");
+    assert_eq!(refused, "line 17: bootstrapSpec: bootstrap spec is not allowed for worker machine sets");
+    let refused = changed("kind: Workers\n", "kind: Workers\npatches: []\n");
+    assert!(refused.starts_with("line 17: patches: Backstay keeps no machine configuration"), "{refused}");
+    let refused = changed("name: talos-default\n", "name: talos-default\nlabels: {omni.sidero.dev/cluster: x}\n");
+    assert!(refused.contains("the system's own"), "{refused}");
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_template_or_an_error(at in 0..PAGE.len(), junk in r#"[a-z:\-\n \[{&*"]{0,6}"#) {
+        let (head, tail) = PAGE.split_at(at);
+        let _ = Template::parse("t", &format!("{head}{junk}{tail}"));
+    }
+}

@@ -1,0 +1,172 @@
+//! A coordinator in memory, for the tests of what this side says and asks.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use backstay_protocol::api::{
+    Action, Answer, ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, GetRequest, GetResponse,
+};
+use backstay_protocol::resource::{Resource, Version};
+use backstay_protocol::selector::Selector;
+use backstay_protocol::subject::{Subject, Verb};
+use backstay_protocol::types::{self, TypeDefinition};
+use serde::Serialize;
+
+use super::api::{CallError, Transport};
+use super::console::{Console, Failure};
+
+/// Keeps resources and counts versions; clones share what they keep.
+#[derive(Debug, Clone, Default)]
+pub struct Coordinator {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    resources: Vec<Resource>,
+    notes: Vec<String>,
+    refused: Option<(String, String)>,
+    absent: bool,
+    calls: Vec<String>,
+}
+
+impl Coordinator {
+    pub fn with(resources: impl IntoIterator<Item = Resource>) -> Self {
+        let coordinator = Self::default();
+        coordinator.locked(|state| state.resources = resources.into_iter().collect());
+        coordinator
+    }
+
+    pub fn absent() -> Self {
+        let coordinator = Self::default();
+        coordinator.locked(|state| state.absent = true);
+        coordinator
+    }
+
+    pub fn noting(self, note: &str) -> Self {
+        self.locked(|state| state.notes.push(note.to_owned()));
+        self
+    }
+
+    /// Refuses to apply or delete the resource with this id.
+    pub fn refusing(self, id: &str, reason: &str) -> Self {
+        self.locked(|state| state.refused = Some((id.to_owned(), reason.to_owned())));
+        self
+    }
+
+    pub fn ids(&self) -> Vec<String> {
+        self.locked(|state| state.resources.iter().map(|r| r.metadata.id.clone()).collect())
+    }
+
+    pub fn resources(&self) -> Vec<Resource> {
+        self.locked(|state| state.resources.clone())
+    }
+
+    /// `VERB ID` of each change asked for since the last look, dry ones in brackets.
+    pub fn calls(&self) -> Vec<String> {
+        self.locked(|state| std::mem::take(&mut state.calls))
+    }
+
+    fn locked<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        act(&mut self.state.lock().expect("no test panics while it holds this"))
+    }
+}
+
+impl State {
+    fn place(&self, definition: &TypeDefinition, id: &str) -> Option<usize> {
+        self.resources.iter().position(|r| r.metadata.kind == definition.name && r.metadata.id == id)
+    }
+
+    fn check(&self, id: &str) -> Result<(), ApiError> {
+        match &self.refused {
+            Some((refused, reason)) if refused == id => Err(ApiError::invalid(reason.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn get(&self, definition: &TypeDefinition, request: &GetRequest) -> Result<GetResponse, ApiError> {
+        let selector: Selector = request.selector.parse().map_err(|_| ApiError::invalid("selector"))?;
+        let wanted = |r: &&Resource| {
+            r.metadata.kind == definition.name
+                && (request.id.is_empty() || r.metadata.id == request.id)
+                && selector.matches(&r.metadata.labels)
+        };
+        let items: Vec<Resource> = self.resources.iter().filter(wanted).cloned().collect();
+        match items.is_empty() && !request.id.is_empty() {
+            true => Err(absent(definition, &request.id)),
+            false => Ok(GetResponse { items }),
+        }
+    }
+
+    fn apply(&mut self, definition: &TypeDefinition, request: ApplyRequest) -> Result<ApplyResponse, ApiError> {
+        let ApplyRequest { mut resource, dry_run } = request;
+        let id = resource.metadata.id.clone();
+        self.calls.push(if dry_run { format!("[apply {id}]") } else { format!("apply {id}") });
+        self.check(&id)?;
+        resource.metadata.phase = "running".into();
+        let place = self.place(definition, &id);
+        let before = place.map(|at| self.resources[at].clone());
+        let version = match before.as_ref().map(|b| b.metadata.version) {
+            Some(Version::Number(n)) => n,
+            _ => 0,
+        };
+        let same =
+            before.as_ref().is_some_and(|b| b.spec == resource.spec && b.metadata.labels == resource.metadata.labels);
+        resource.metadata.version = Version::Number(version + u64::from(!same));
+        let action = match (&before, same) {
+            (None, _) => Action::Created,
+            (Some(_), true) => Action::Unchanged,
+            (Some(_), false) => Action::Updated,
+        };
+        match place {
+            _ if dry_run => {}
+            Some(at) => self.resources[at] = resource.clone(),
+            None => self.resources.push(resource.clone()),
+        }
+        Ok(ApplyResponse { action, before, resource, notes: self.notes.clone() })
+    }
+
+    fn delete(&mut self, definition: &TypeDefinition, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
+        self.calls.push(format!("delete {}", request.id));
+        self.check(&request.id)?;
+        let at = self.place(definition, &request.id).ok_or_else(|| absent(definition, &request.id))?;
+        self.resources.remove(at);
+        Ok(DeleteResponse {})
+    }
+}
+
+fn absent(definition: &TypeDefinition, id: &str) -> ApiError {
+    ApiError::not_found(&format!("{}({}/{id})", definition.name, definition.namespace))
+}
+
+fn encode<A: Serialize>(result: Result<A, ApiError>) -> Vec<u8> {
+    serde_json::to_vec(&Answer::from_result(result)).expect("an answer is plain data")
+}
+
+impl Transport for Coordinator {
+    async fn call(&self, subject: &str, body: Vec<u8>, _: Duration) -> Result<Vec<u8>, CallError> {
+        let Ok(Subject::Api { verb, plural }) = subject.parse() else { panic!("{subject} is not of the API") };
+        let definition = types::by_plural(&plural).expect("a known type");
+        self.locked(|state| {
+            if state.absent {
+                return Err(CallError::NoCoordinator { url: "nats://h".into(), cause: "absent".into() });
+            }
+            let read = "a well-formed request";
+            Ok(match verb {
+                Verb::Get => encode(state.get(definition, &serde_json::from_slice(&body).expect(read))),
+                Verb::Apply => encode(state.apply(definition, serde_json::from_slice(&body).expect(read))),
+                Verb::Delete => encode(state.delete(definition, &serde_json::from_slice(&body).expect(read))),
+            })
+        })
+    }
+}
+
+/// Runs a command: what it printed on both outputs, or its failure as text.
+pub async fn capture(
+    command: impl AsyncFnOnce(&mut Console<'_>) -> Result<(), Failure>,
+) -> Result<(String, String), String> {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let result = command(&mut Console { out: &mut out, err: &mut err, colour: false }).await;
+    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+    result.map(|()| (text(out), text(err))).map_err(|failure| failure.to_string())
+}

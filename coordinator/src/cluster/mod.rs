@@ -1,0 +1,475 @@
+//! One cluster's task: it owns the cluster's record, decides by the schedule, and takes one backup at a
+//! time from slot to status. Its trouble is its own: nothing here waits for another cluster.
+
+pub mod record;
+mod steps;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use age::x25519::Recipient;
+use backstay_protocol::api::ApiError;
+use backstay_protocol::bus::{FailureCode, Report, report};
+use backstay_protocol::spec::ClusterSpec;
+use backstay_protocol::{AttemptId, SlotId, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::directory::Handle;
+use crate::kv::{KvError, Revised};
+use crate::leader::Leader;
+use crate::member;
+use crate::schedule::{self, Decision};
+use crate::storage::View;
+pub use record::Meta;
+use record::{Attempt, ClusterRecord, Slot, SlotEnd, Trigger};
+use steps::{Asked, Looked, Permit, StepEnd, Synced};
+
+/// Messages that wait for a cluster's task.
+const INBOX: usize = 32;
+/// After the KV did not take a change.
+const KV_PAUSE: Duration = Duration::from_millis(500);
+/// After the store could not be asked for its newest backup.
+const SYNC_PAUSE: Duration = Duration::from_secs(30);
+/// The schedule is looked at again after this long at the latest: clocks jump.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// What others want of a cluster's task.
+#[derive(Debug)]
+pub enum Message {
+    /// Back up now; the same time again changes nothing.
+    Manual { seconds: i64, reply: Reply },
+    /// What the cluster resource says now.
+    /// A cluster that was created for this keeps its first version.
+    Configure { spec: ClusterSpec, meta: Meta, created: bool, reply: Reply },
+    /// An agent's report; the reply says that it is folded and kept.
+    Report { report: Box<Report>, done: oneshot::Sender<()> },
+}
+
+pub type Reply = oneshot::Sender<Result<Arc<ClusterRecord>, ApiError>>;
+
+/// The coordinator does not lead any more, or is stopping: the task ends where it is.
+#[derive(Debug)]
+struct Stopped;
+
+type Step = Pin<Box<dyn Future<Output = StepEnd> + Send>>;
+
+/// The task.
+pub struct ClusterTask {
+    leader: Arc<Leader>,
+    record: Arc<ClusterRecord>,
+    revision: u64,
+    inbox: mpsc::Receiver<Message>,
+    published: watch::Sender<Arc<ClusterRecord>>,
+    step: Option<Step>,
+    /// Reports whose reply waits for the running confirmation.
+    confirming: Option<oneshot::Sender<()>>,
+    /// The store in force was asked for its newest backup; when to ask again where it did not answer.
+    synced: bool,
+    sync_at: Instant,
+    /// One of the fleet's permits, where the settings limit them; held while a slot is worked on.
+    permit: Permit,
+    /// The attempt that this coordinator asked for; one that it found is asked for once more.
+    asked: Option<AttemptId>,
+}
+
+/// Makes the task of a record that is kept already, and the handle by which others reach it.
+pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, Handle) {
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let record = Arc::new(kept.value);
+    let published = watch::Sender::new(record.clone());
+    let handle = Handle { inbox: sender, record: published.subscribe() };
+    let task = ClusterTask {
+        leader,
+        record,
+        revision: kept.revision,
+        inbox,
+        published,
+        step: None,
+        confirming: None,
+        synced: false,
+        sync_at: Instant::now(),
+        permit: None,
+        asked: None,
+    };
+    (task, handle)
+}
+
+/// The KV entry of a cluster's record.
+pub fn entry(name: &backstay_protocol::ClusterName) -> String {
+    format!("cluster.{name}")
+}
+
+impl ClusterTask {
+    /// Runs until the coordinator leads no more.
+    pub async fn run(mut self) {
+        let cancel = self.leader.cancel.clone();
+        tokio::select! {
+            Err(Stopped) = self.work() => cancel.cancel(),
+            () = cancel.cancelled() => {}
+        }
+    }
+
+    async fn work(&mut self) -> Result<std::convert::Infallible, Stopped> {
+        let mut storage = self.leader.storage.subscribe();
+        loop {
+            let view = storage.borrow_and_update().clone();
+            let wake = match &self.step {
+                Some(_) => None,
+                None => self.next_step(&view).await?,
+            };
+            tokio::select! {
+                Some(message) = self.inbox.recv() => self.on_message(message, &view).await?,
+                end = poll_step(&mut self.step) => self.on_step_end(end, &view).await?,
+                Ok(()) = storage.changed() => self.synced = false,
+                () = sleep_until(wake), if self.step.is_none() => {}
+            }
+        }
+    }
+
+    /// Begins the step that is due now; where none is, says when to look again.
+    async fn next_step(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
+        let Some(in_force) = view.in_force.clone() else {
+            if let Some(slot) = self.record.slot.clone() {
+                let error = format!("backup storage is not configured: {}", view.state.error());
+                self.end_slot(slot.id, SlotEnd::Failed { error }).await?;
+            }
+            return Ok(None);
+        };
+        if let Some(slot) = self.record.slot.clone() {
+            let (leader, record) = (self.leader.clone(), self.record.clone());
+            self.step = Some(match slot.attempt.clone() {
+                Some(attempt) if self.asked == Some(attempt.id) => {
+                    Box::pin(steps::watch(leader, record.name.clone(), attempt))
+                }
+                _ => Box::pin(steps::look(leader, in_force, record, slot, self.permit.take())),
+            });
+            return Ok(None);
+        }
+        self.permit = None;
+        if !self.synced && self.sync_at <= Instant::now() {
+            self.step = Some(Box::pin(steps::sync(in_force, self.record.clone())));
+            return Ok(None);
+        }
+        let now = self.leader.clock.now();
+        let trigger = match schedule::decide(&self.record.known(), &self.leader.policy(), self.record.uuid, now) {
+            Decision::Manual(at) => Trigger::Manual { seconds: at.seconds },
+            Decision::Interval => Trigger::Interval,
+            decision => return Ok(Some(self.look_again(decision, now))),
+        };
+        self.open_slot(trigger).await?;
+        Ok(Some(Instant::now()))
+    }
+
+    /// When to look at the schedule again where nothing happens before.
+    fn look_again(&self, decision: Decision, now: Timestamp) -> Instant {
+        let due = match decision {
+            Decision::At(due) => Duration::from_millis((due.as_millis() - now.as_millis()).max(0).unsigned_abs()),
+            _ => LOOK_AGAIN,
+        };
+        let again = Instant::now() + due.min(LOOK_AGAIN);
+        if self.synced { again } else { again.min(self.sync_at) }
+    }
+
+    async fn open_slot(&mut self, trigger: Trigger) -> Result<(), Stopped> {
+        let id = SlotId(Uuid::new_v4());
+        let now = self.leader.clock.now();
+        let mut next = (*self.record).clone();
+        if let Err(error) = next.open_slot(trigger, id, now) {
+            warn!(cluster = %self.record.name, %error, "the machine's clock gives no snapshot name");
+            tokio::time::sleep(LOOK_AGAIN).await;
+            return Ok(());
+        }
+        info!(cluster = %next.name, slot = %id, ?trigger, "a backup is due");
+        self.save(next).await
+    }
+
+    async fn on_message(&mut self, message: Message, view: &View) -> Result<(), Stopped> {
+        let now = self.leader.clock.now();
+        let mut next = (*self.record).clone();
+        match message {
+            Message::Manual { seconds, reply } => {
+                let accepted = next.accept_manual(seconds, now).map_err(|e| ApiError::invalid(e.to_string()));
+                self.save_and_reply(accepted.map(|_| next), reply).await
+            }
+            Message::Configure { spec, meta, created, reply } => {
+                next.configure(spec, meta, now);
+                if created {
+                    next.cluster.version = 1;
+                }
+                self.save_and_reply(Ok(next), reply).await
+            }
+            Message::Report { report, done } => self.on_report(&report, done, view).await,
+        }
+    }
+
+    async fn save_and_reply(&mut self, next: Result<ClusterRecord, ApiError>, reply: Reply) -> Result<(), Stopped> {
+        let answer = match next {
+            Ok(next) => {
+                self.save(next).await?;
+                Ok(self.record.clone())
+            }
+            Err(error) => Err(error),
+        };
+        // A caller that went away has its answer in the record.
+        let _ = reply.send(answer);
+        Ok(())
+    }
+
+    async fn on_report(&mut self, report: &Report, done: oneshot::Sender<()>, view: &View) -> Result<(), Stopped> {
+        let Some((slot, current)) = self.slot_of(report) else {
+            let _ = done.send(());
+            return Ok(());
+        };
+        let completed = Timestamp::from_millis(report.at_ms);
+        match (&report.state, view.in_force.clone()) {
+            (Some(report::State::Finished(_)), Some(in_force)) => self.begin_confirm(in_force, slot, completed, done),
+            (Some(report::State::Failed(failed)), Some(in_force)) if failed.code() == FailureCode::SlotDone => {
+                self.begin_confirm(in_force, slot, completed, done);
+            }
+            (Some(report::State::Failed(failed)), _) if current => {
+                self.on_attempt_failed(&slot, failed.code(), &failed.text).await?;
+                let _ = done.send(());
+            }
+            _ => {
+                let _ = done.send(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The open slot that a report is about, and whether it comes from the attempt under way. A report
+    /// from another machine than the attempt's is nobody's.
+    fn slot_of(&self, report: &Report) -> Option<(Slot, bool)> {
+        let slot = self.record.slot.clone()?;
+        if slot.id.to_string() != report.slot || self.record.uuid.to_string() != report.cluster_uuid {
+            return None;
+        }
+        let current = slot.attempt.as_ref().is_some_and(|a| a.id.to_string() == report.attempt);
+        let from_its_machine = slot.attempt.as_ref().is_some_and(|a| a.machine.to_string() == report.machine);
+        if current && !from_its_machine {
+            warn!(cluster = %self.record.name, machine = %report.machine, "dropped a report for another machine's attempt");
+            return None;
+        }
+        Some((slot, current))
+    }
+
+    fn begin_confirm(
+        &mut self,
+        in_force: Arc<crate::storage::InForce>,
+        slot: Slot,
+        completed: Timestamp,
+        done: oneshot::Sender<()>,
+    ) {
+        self.confirming = Some(done);
+        self.step = Some(Box::pin(steps::confirm(in_force, self.record.clone(), slot, completed)));
+    }
+
+    async fn on_step_end(&mut self, end: StepEnd, view: &View) -> Result<(), Stopped> {
+        self.step = None;
+        if let StepEnd::Synced(synced) = end {
+            return self.on_synced(synced).await;
+        }
+        let Some(slot) = self.record.slot.clone() else { return Ok(()) };
+        match end {
+            StepEnd::Synced(_) => Ok(()),
+            StepEnd::Looked(looked, permit) => {
+                self.permit = permit;
+                self.on_looked(slot, looked, view).await
+            }
+            StepEnd::Asked(Asked::Accepted) => Ok(()),
+            StepEnd::Asked(Asked::No(error)) => self.on_attempt_failed(&slot, FailureCode::Unspecified, &error).await,
+            StepEnd::Lost(error) => {
+                self.cancel_attempt(&slot);
+                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error).await
+            }
+            StepEnd::Confirmed { visible, completed } => {
+                let end = match visible {
+                    Ok(_) => SlotEnd::Done { completed },
+                    Err(error) => SlotEnd::Failed { error },
+                };
+                self.end_slot(slot.id, end).await?;
+                if let Some(done) = self.confirming.take() {
+                    let _ = done.send(());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn on_synced(&mut self, synced: Synced) -> Result<(), Stopped> {
+        let mut next = (*self.record).clone();
+        if let Some(found) = synced.found.filter(|found| *found != next.uuid) {
+            info!(cluster = %next.name, uuid = %found, "the store knows this cluster: its backups go on under that UUID");
+            next.uuid = found;
+            next.uuid_final = true;
+        }
+        match synced.newest {
+            Ok(newest) => {
+                self.synced = true;
+                next.note_stored(newest, self.leader.clock.now());
+            }
+            Err(error) => {
+                warn!(cluster = %next.name, %error, "the store could not be asked for its newest backup");
+                self.sync_at = Instant::now() + SYNC_PAUSE;
+            }
+        }
+        self.save(next).await
+    }
+
+    async fn on_looked(&mut self, slot: Slot, looked: Looked, view: &View) -> Result<(), Stopped> {
+        let mut next = (*self.record).clone();
+        match looked {
+            Looked::Done(manifest) => self.end_slot(slot.id, SlotEnd::Done { completed: manifest.created_at }).await,
+            Looked::Failed(error) => self.end_slot(slot.id, SlotEnd::Failed { error }).await,
+            Looked::NotDue(newest) => {
+                info!(cluster = %next.name, "a backup that was taken meanwhile counts: nothing is due");
+                next.give_slot_back(newest, self.leader.clock.now());
+                self.save(next).await
+            }
+            Looked::Taken => match next.move_name_on() {
+                Ok(()) => self.save(next).await,
+                Err(error) => self.end_slot(slot.id, SlotEnd::Failed { error: error.to_string() }).await,
+            },
+            Looked::Free(recipients) => self.begin_attempt(slot, recipients, view).await,
+        }
+    }
+
+    /// Asks the member that is best now; an attempt that was found in the record is asked for again, which an
+    /// agent that works on it takes for what it is.
+    async fn begin_attempt(&mut self, slot: Slot, recipients: Vec<Recipient>, view: &View) -> Result<(), Stopped> {
+        let Some(in_force) = view.in_force.clone() else { return Ok(()) };
+        let attempt = match slot.attempt.clone() {
+            Some(attempt) => attempt,
+            None => {
+                let Some(machine) = self.choose(&slot) else {
+                    let error = self.nobody(&slot);
+                    return self.end_slot(slot.id, SlotEnd::Failed { error }).await;
+                };
+                let attempt = Attempt { id: AttemptId(Uuid::new_v4()), machine, started: self.leader.clock.now() };
+                let mut next = (*self.record).clone();
+                next.begin_attempt(attempt.clone());
+                // Written down before it is sent: a successor must know whom to wait for.
+                self.save(next).await?;
+                attempt
+            }
+        };
+        info!(cluster = %self.record.name, attempt = %attempt.id, machine = %attempt.machine, snapshot = %slot.snapshot, "asking for a backup");
+        self.asked = Some(attempt.id);
+        self.step = Some(Box::pin(steps::ask(self.leader.clone(), in_force, self.record.clone(), attempt, recipients)));
+        Ok(())
+    }
+
+    fn choose(&self, slot: &Slot) -> Option<backstay_protocol::MachineId> {
+        self.choices().0.into_iter().find(|machine| !slot.tried.contains(machine))
+    }
+
+    fn choices(&self) -> (Vec<backstay_protocol::MachineId>, Vec<(backstay_protocol::MachineId, String)>) {
+        let now = Instant::now();
+        let fleet = &self.leader.fleet;
+        let known = crate::fleet::established_cluster_id(&fleet.agents(&self.record.name, now));
+        member::choose(&fleet.candidates(&self.record.name, now), known)
+    }
+
+    /// Why there is nobody (left) to ask.
+    fn nobody(&self, slot: &Slot) -> String {
+        let refused = self.choices().1;
+        let reasons = refused.iter().map(|(machine, reason)| format!("machine {machine}: {reason}"));
+        let reasons: Vec<String> =
+            (!slot.error.is_empty()).then(|| slot.error.clone()).into_iter().chain(reasons).collect();
+        match reasons.is_empty() {
+            true => format!("no agent of cluster {:?} is connected", self.record.name.as_str()),
+            false => reasons.join("; "),
+        }
+    }
+
+    async fn on_attempt_failed(&mut self, slot: &Slot, code: FailureCode, error: &str) -> Result<(), Stopped> {
+        let Some(attempt) = slot.attempt.clone() else { return Ok(()) };
+        self.step = None;
+        let error = format!("machine {}: {error}", attempt.machine);
+        warn!(cluster = %self.record.name, attempt = %attempt.id, %error, "the attempt failed");
+        let mut next = (*self.record).clone();
+        next.attempt_failed(attempt.id, &error, self.leader.clock.now());
+        if code == FailureCode::NameTaken {
+            // Not the member's fault: it is asked again, under the next name.
+            if let Some(slot) = &mut next.slot {
+                slot.tried.retain(|m| *m != attempt.machine);
+            }
+            if next.move_name_on().is_ok() {
+                return self.save(next).await;
+            }
+        }
+        self.save(next).await?;
+        // The store is the same for every member: the schedule tries again after a pause.
+        if code == FailureCode::Store {
+            return self.end_slot(slot.id, SlotEnd::Failed { error }).await;
+        }
+        Ok(())
+    }
+
+    async fn end_slot(&mut self, id: SlotId, end: SlotEnd) -> Result<(), Stopped> {
+        let mut next = (*self.record).clone();
+        match &end {
+            SlotEnd::Done { .. } => info!(cluster = %next.name, slot = %id, "the backup is in the store"),
+            SlotEnd::Failed { error } => warn!(cluster = %next.name, slot = %id, %error, "the backup failed"),
+        }
+        next.end_slot(id, end, self.leader.clock.now());
+        self.step = None;
+        self.save(next).await
+    }
+
+    /// Tells the agent in the background: nothing waits for its answer.
+    fn cancel_attempt(&self, slot: &Slot) {
+        if let Some(attempt) = slot.attempt.clone() {
+            self.leader.tasks.spawn(steps::cancel(self.leader.clone(), self.record.name.clone(), attempt));
+        }
+    }
+
+    /// Keeps `next`, then shows it. Tries until the KV took it or the coordinator leads no more.
+    async fn save(&mut self, next: ClusterRecord) -> Result<(), Stopped> {
+        if next == *self.record {
+            return Ok(());
+        }
+        let status_changed = next.status != self.record.status;
+        let key = entry(&next.name);
+        self.revision = loop {
+            match self.leader.kv.update(&key, &next, self.revision).await {
+                Ok(revision) => break revision,
+                Err(KvError::Conflict { .. }) => match self.leader.kv.get::<ClusterRecord>(&key).await {
+                    // An earlier try was taken and its answer lost.
+                    Ok(Some(found)) if found.value == next => break found.revision,
+                    Ok(_) => {
+                        warn!(cluster = %next.name, "somebody else changed the record: not leading any more");
+                        return Err(Stopped);
+                    }
+                    Err(error) => warn!(cluster = %next.name, %error, "cannot read the record back"),
+                },
+                Err(error) => warn!(cluster = %next.name, %error, "the KV did not take a change; trying again"),
+            }
+            tokio::time::sleep(KV_PAUSE).await;
+        };
+        self.record = Arc::new(next);
+        self.published.send_replace(self.record.clone());
+        if status_changed {
+            self.leader.refresh_overall().await;
+        }
+        Ok(())
+    }
+}
+
+async fn poll_step(step: &mut Option<Step>) -> StepEnd {
+    match step {
+        Some(step) => step.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,499 @@
+//! What is kept of a cluster, in one entry of the KV, and how it changes: pure transitions.
+//!
+//! Everything that decides on a cluster's backups stands in this one record, so each step is one
+//! compare-and-set: a coordinator that dies between two steps leaves a state that its successor goes on from.
+
+use std::collections::BTreeMap;
+
+use backstay_protocol::resource::{LABEL_CLUSTER_UUID, Metadata, Resource};
+use backstay_protocol::spec::{BackupState, BackupStatusSpec, ClusterSpec, ClusterUuidSpec, ManualBackupSpec, Spec};
+use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, NameError, SlotId, SnapshotName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::Known;
+
+/// The version of the record's meaning.
+pub const FORMAT: u32 = 1;
+
+/// Manual backups that wait for their turn; a further one is refused.
+pub const PENDING_MAX: usize = 16;
+
+/// A manual backup's time cannot come back after this many seconds: `apply` accepts one minute.
+const HANDLED_SECONDS: i64 = 600;
+
+/// A spec with what its resource's metadata needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept<S> {
+    pub version: u64,
+    pub created: Timestamp,
+    pub updated: Timestamp,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    pub finalizers: Vec<String>,
+    pub spec: S,
+}
+
+impl<S: Spec> Kept<S> {
+    pub fn new(spec: S, now: Timestamp) -> Self {
+        Self {
+            version: 1,
+            created: now,
+            updated: now,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            finalizers: Vec::new(),
+            spec,
+        }
+    }
+
+    /// Changes the spec; the version rises only where something changed.
+    pub fn set(&mut self, spec: S, now: Timestamp) -> bool {
+        let changed = self.spec != spec;
+        if changed {
+            self.spec = spec;
+            self.touch(now);
+        }
+        changed
+    }
+
+    /// The resource becomes what a file says; the version rises only where something changed.
+    pub fn configure(&mut self, spec: S, meta: Meta, now: Timestamp) -> bool {
+        let changed = self.spec != spec
+            || (&self.labels, &self.annotations, &self.finalizers)
+                != (&meta.labels, &meta.annotations, &meta.finalizers);
+        if changed {
+            self.spec = spec;
+            (self.labels, self.annotations, self.finalizers) = (meta.labels, meta.annotations, meta.finalizers);
+            self.touch(now);
+        }
+        changed
+    }
+
+    fn touch(&mut self, now: Timestamp) {
+        self.version += 1;
+        self.updated = now;
+    }
+
+    /// As people see it.
+    pub fn resource(&self, id: impl Into<String>) -> Resource {
+        let mut resource = Resource::of(id, &self.spec);
+        resource.metadata.stamp(self.version, self.created, self.updated);
+        resource.metadata.labels.clone_from(&self.labels);
+        resource.metadata.annotations.clone_from(&self.annotations);
+        resource.metadata.finalizers.clone_from(&self.finalizers);
+        resource
+    }
+}
+
+/// Why a backup is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    Manual { seconds: i64 },
+    Interval,
+}
+
+/// The attempt that is under way for a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub id: AttemptId,
+    pub machine: MachineId,
+    pub started: Timestamp,
+}
+
+/// A backup that is wanted and not yet there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    pub id: SlotId,
+    pub trigger: Trigger,
+    pub snapshot: SnapshotName,
+    pub opened: Timestamp,
+    pub attempt: Option<Attempt>,
+    /// Members that were asked and did not do it.
+    pub tried: Vec<MachineId>,
+    pub error: String,
+}
+
+/// Everything about one cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    pub format: u32,
+    pub name: ClusterName,
+    pub uuid: ClusterUuid,
+    /// Whether the UUID is final: it was found in the store, or a backup was begun under it.
+    pub uuid_final: bool,
+    pub cluster: Kept<ClusterSpec>,
+    pub manual: Option<Kept<ManualBackupSpec>>,
+    pub status: Option<Kept<BackupStatusSpec>>,
+    /// Seconds of manual backups that were accepted and not yet begun, oldest first.
+    pub pending: Vec<i64>,
+    /// Seconds of manual backups that were begun lately: the same time is never begun twice.
+    pub handled: Vec<i64>,
+    pub slot: Option<Slot>,
+    /// The time that the newest backup in the store stands for.
+    pub last_backup: Option<Timestamp>,
+    /// Automatic backups that failed since the last good one.
+    pub failures: u32,
+    pub last_failure: Option<Timestamp>,
+    /// The newest snapshot name that was ever given out, in seconds.
+    pub last_name: i64,
+}
+
+/// What a file says of a resource besides its spec.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Meta {
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub finalizers: Vec<String>,
+}
+
+impl Meta {
+    pub fn of(metadata: &Metadata) -> Self {
+        Self {
+            labels: metadata.labels.clone(),
+            annotations: metadata.annotations.clone(),
+            finalizers: metadata.finalizers.clone(),
+        }
+    }
+}
+
+/// How a slot ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlotEnd {
+    /// The backup is in the store, completed at that time.
+    Done {
+        completed: Timestamp,
+    },
+    Failed {
+        error: String,
+    },
+}
+
+impl ClusterRecord {
+    pub fn new(name: ClusterName, uuid: ClusterUuid, spec: ClusterSpec, now: Timestamp) -> Self {
+        Self {
+            format: FORMAT,
+            name,
+            uuid,
+            uuid_final: false,
+            cluster: Kept::new(spec, now),
+            manual: None,
+            status: None,
+            pending: Vec::new(),
+            handled: Vec::new(),
+            slot: None,
+            last_backup: None,
+            failures: 0,
+            last_failure: None,
+            last_name: 0,
+        }
+    }
+
+    /// What the schedule decides upon.
+    pub fn known(&self) -> Known {
+        Known {
+            interval: self.cluster.spec.backup_interval(),
+            last_backup: self.last_backup,
+            failures: self.failures,
+            last_failure: self.last_failure,
+            manual: self.pending.first().copied().map(Timestamp::from_seconds),
+        }
+    }
+
+    /// The cluster resource becomes what a file says.
+    pub fn configure(&mut self, spec: ClusterSpec, meta: Meta, now: Timestamp) {
+        let interval = self.cluster.spec.backup_interval();
+        self.cluster.configure(spec, meta, now);
+        if self.cluster.spec.backup_interval() != interval {
+            // A new interval starts without the old one's pauses.
+            self.failures = 0;
+            self.last_failure = None;
+        }
+    }
+
+    /// Takes a manual backup for `seconds`. The same time again changes nothing.
+    ///
+    /// # Errors
+    /// Where too many are waiting already.
+    pub fn accept_manual(&mut self, seconds: i64, now: Timestamp) -> Result<bool, TooManyPending> {
+        let known = self.pending.contains(&seconds) || self.handled.contains(&seconds);
+        if !known {
+            if self.pending.len() >= PENDING_MAX {
+                return Err(TooManyPending);
+            }
+            self.pending.push(seconds);
+        }
+        let spec = ManualBackupSpec { backupat: Some(Timestamp::from_seconds(seconds)) };
+        match &mut self.manual {
+            Some(manual) => {
+                manual.set(spec, now);
+            }
+            None => self.manual = Some(Kept::new(spec, now)),
+        }
+        Ok(!known)
+    }
+
+    /// Opens a slot: from here on the trigger is taken and cannot be lost or repeated.
+    pub fn open_slot(&mut self, trigger: Trigger, id: SlotId, now: Timestamp) -> Result<(), NameError> {
+        let name = now.seconds.max(self.last_name + 1);
+        let snapshot = SnapshotName::from_unix_seconds(name)?;
+        if let Trigger::Manual { seconds } = trigger {
+            self.pending.retain(|s| *s != seconds);
+            self.handled.retain(|s| *s > now.seconds.saturating_sub(HANDLED_SECONDS));
+            self.handled.push(seconds);
+        }
+        self.last_name = name;
+        self.slot =
+            Some(Slot { id, trigger, snapshot, opened: now, attempt: None, tried: Vec::new(), error: String::new() });
+        self.set_status(now, |status| {
+            status.status = BackupState::Running;
+            status.lastbackupattempt = Some(now);
+        });
+        Ok(())
+    }
+
+    /// The slot's name is taken by another backup: the next second's is tried.
+    pub fn move_name_on(&mut self) -> Result<(), NameError> {
+        if let Some(slot) = &mut self.slot {
+            slot.snapshot = slot.snapshot.next()?;
+            self.last_name = self.last_name.max(slot.snapshot.unix_seconds());
+        }
+        Ok(())
+    }
+
+    /// A member was asked to take an attempt.
+    pub fn begin_attempt(&mut self, attempt: Attempt) {
+        self.uuid_final = true;
+        if let Some(slot) = &mut self.slot {
+            slot.attempt = Some(attempt);
+        }
+    }
+
+    /// The attempt came to nothing; the slot stays open for the next member.
+    pub fn attempt_failed(&mut self, id: AttemptId, error: &str, now: Timestamp) -> bool {
+        let Some(slot) = &mut self.slot else { return false };
+        let Some(attempt) = slot.attempt.take_if(|a| a.id == id) else { return false };
+        slot.tried.push(attempt.machine);
+        slot.error = error.to_owned();
+        self.set_status(now, |status| status.error = error.to_owned());
+        true
+    }
+
+    /// Ends the slot; nothing happens where it has ended already.
+    pub fn end_slot(&mut self, id: SlotId, end: SlotEnd, now: Timestamp) -> bool {
+        let Some(slot) = self.slot.take_if(|s| s.id == id) else { return false };
+        match end {
+            SlotEnd::Done { completed } => {
+                self.failures = 0;
+                self.last_failure = None;
+                let taken = Timestamp::from_seconds(slot.snapshot.unix_seconds());
+                self.last_backup = self.last_backup.max(Some(taken));
+                self.set_status(now, |status| {
+                    *status = BackupStatusSpec {
+                        status: BackupState::Ok,
+                        error: String::new(),
+                        lastbackuptime: Some(completed),
+                        lastbackupattempt: Some(completed),
+                    };
+                });
+            }
+            SlotEnd::Failed { error } => {
+                if slot.trigger == Trigger::Interval {
+                    self.failures = self.failures.saturating_add(1);
+                    self.last_failure = Some(now);
+                }
+                self.set_status(now, |status| {
+                    status.status = BackupState::Error;
+                    status.error = error;
+                    status.lastbackupattempt = Some(now);
+                });
+            }
+        }
+        true
+    }
+
+    /// What the store says: its newest backup. Where the status knows of none, it does now.
+    pub fn note_stored(&mut self, newest: Option<Timestamp>, now: Timestamp) {
+        self.last_backup = newest;
+        if let Some(newest) = newest {
+            self.uuid_final = true;
+            self.last_name = self.last_name.max(newest.seconds);
+            if self.status.as_ref().is_none_or(|s| s.spec.lastbackuptime.is_none()) && self.slot.is_none() {
+                self.set_status(now, |status| {
+                    status.lastbackuptime = Some(newest);
+                    if status.status == BackupState::Unknown {
+                        status.status = BackupState::Ok;
+                        status.lastbackupattempt = Some(newest);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Somebody else's backup came before the slot's: the slot is given back without an attempt.
+    pub fn give_slot_back(&mut self, newest: Timestamp, now: Timestamp) {
+        self.slot = None;
+        self.note_stored(Some(newest), now);
+        self.set_status(now, |status| {
+            status.status = BackupState::Ok;
+            status.error = String::new();
+            status.lastbackuptime = status.lastbackuptime.max(Some(newest));
+        });
+    }
+
+    fn set_status(&mut self, now: Timestamp, change: impl FnOnce(&mut BackupStatusSpec)) {
+        let mut spec = self.status.as_ref().map(|s| s.spec.clone()).unwrap_or_default();
+        change(&mut spec);
+        match &mut self.status {
+            Some(status) => {
+                status.set(spec, now);
+            }
+            None => self.status = Some(Kept::new(spec, now)),
+        }
+    }
+
+    /// The `ClusterUUIDs` resource.
+    pub fn uuid_resource(&self) -> Resource {
+        let kept = Kept {
+            version: 1,
+            updated: self.cluster.created,
+            ..Kept::new(ClusterUuidSpec { uuid: Some(self.uuid) }, self.cluster.created)
+        };
+        let mut resource = kept.resource(self.name.as_str());
+        resource.metadata.labels.insert(LABEL_CLUSTER_UUID.into(), self.uuid.to_string());
+        resource
+    }
+}
+
+/// Too many manual backups of one cluster wait already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{PENDING_MAX} manual backups of this cluster wait for their turn already: wait until one has ended")]
+pub struct TooManyPending;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn record() -> ClusterRecord {
+        let name = "one".parse().expect("a name");
+        ClusterRecord::new(name, ClusterUuid(Uuid::from_u128(1)), ClusterSpec::default(), at(1_000))
+    }
+
+    fn slot(n: u128) -> SlotId {
+        SlotId(Uuid::from_u128(n))
+    }
+
+    fn attempt(n: u128) -> AttemptId {
+        AttemptId(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn the_same_time_is_one_backup_and_a_new_one_another() {
+        let mut r = record();
+        assert_eq!(r.accept_manual(1_000, at(1_000)), Ok(true));
+        assert_eq!(r.accept_manual(1_000, at(1_001)), Ok(false));
+        r.open_slot(Trigger::Manual { seconds: 1_000 }, slot(1), at(1_001)).expect("a name");
+        assert_eq!(r.accept_manual(1_000, at(1_002)), Ok(false));
+        assert_eq!(r.accept_manual(1_002, at(1_002)), Ok(true));
+        assert_eq!(r.accept_manual(1_000, at(1_003)), Ok(false), "also after another one");
+        assert_eq!(r.pending, [1_002]);
+        assert_eq!(r.manual.as_ref().map(|m| m.version), Some(3));
+    }
+
+    #[test]
+    fn a_failure_keeps_the_last_backup_s_time_and_success_clears_the_error() {
+        let mut r = record();
+        r.open_slot(Trigger::Interval, slot(1), at(2_000)).expect("a name");
+        assert_eq!(r.status.as_ref().map(|s| s.spec.status), Some(BackupState::Running));
+        r.end_slot(slot(1), SlotEnd::Done { completed: at(2_005) }, at(2_006));
+        r.open_slot(Trigger::Interval, slot(2), at(3_000)).expect("a name");
+        r.end_slot(slot(2), SlotEnd::Failed { error: "no".into() }, at(3_001));
+        let status = r.status.clone().expect("a status").spec;
+        assert_eq!(
+            (status.status, status.error.as_str(), status.lastbackuptime, status.lastbackupattempt),
+            (BackupState::Error, "no", Some(at(2_005)), Some(at(3_001)))
+        );
+        assert_eq!(r.failures, 1);
+        r.open_slot(Trigger::Manual { seconds: 3_100 }, slot(3), at(3_100)).expect("a name");
+        r.end_slot(slot(3), SlotEnd::Done { completed: at(3_101) }, at(3_101));
+        let status = r.status.clone().expect("a status").spec;
+        assert_eq!(
+            (status.status, status.error.as_str(), status.lastbackuptime),
+            (BackupState::Ok, "", Some(at(3_101)))
+        );
+        assert_eq!((r.failures, r.last_backup), (0, Some(at(3_100))));
+    }
+
+    #[test]
+    fn names_never_repeat_within_a_second() {
+        let mut r = record();
+        for n in 1..4 {
+            r.open_slot(Trigger::Interval, slot(n), at(5_000)).expect("a name");
+            assert_eq!(r.slot.as_ref().map(|s| s.snapshot.unix_seconds()), Some(4_999 + n as i64));
+        }
+        r.move_name_on().expect("a name");
+        r.open_slot(Trigger::Interval, slot(9), at(5_000)).expect("a name");
+        assert_eq!(r.slot.as_ref().map(|s| s.snapshot.unix_seconds()), Some(5_004));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Accept(i64),
+        OpenManual,
+        Begin(u8),
+        AttemptFailed(u8),
+        Done(u8),
+        Failed(u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (990_i64..1_010).prop_map(Step::Accept),
+            Just(Step::OpenManual),
+            (0_u8..4).prop_map(Step::Begin),
+            (0_u8..4).prop_map(Step::AttemptFailed),
+            (0_u8..6).prop_map(Step::Done),
+            (0_u8..6).prop_map(Step::Failed),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        /// Whatever order commands and reports come in, also repeated or for slots long gone: every accepted
+        /// manual time is begun at most once, each slot ends at most once, and the record survives its own JSON.
+        #[test]
+        fn the_fold_is_exactly_once_in_effect(steps in steps()) {
+            let (mut r, mut begun, mut ended, mut next) = (record(), Vec::new(), Vec::new(), 0_u8);
+            for step in steps {
+                let now = at(1_000);
+                match step {
+                    Step::Accept(seconds) => { let _ = r.accept_manual(seconds, now); }
+                    Step::OpenManual if r.slot.is_none() => if let Some(seconds) = r.pending.first().copied() {
+                        next += 1;
+                        r.open_slot(Trigger::Manual { seconds }, slot(next.into()), now)?;
+                        begun.push(seconds);
+                    },
+                    Step::OpenManual => {}
+                    Step::Begin(n) => r.begin_attempt(Attempt { id: attempt(u128::from(n) + 1), machine: MachineId(Uuid::from_u128(5)), started: now }),
+                    Step::AttemptFailed(n) => { r.attempt_failed(attempt(u128::from(n) + 1), "x", now); }
+                    Step::Done(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Done { completed: now }, now) { ended.push(n) },
+                    Step::Failed(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Failed { error: "e".into() }, now) { ended.push(n) },
+                }
+                let json = serde_json::to_vec(&r)?;
+                prop_assert_eq!(&serde_json::from_slice::<ClusterRecord>(&json)?, &r);
+            }
+            let unique = |v: &[i64]| v.iter().collect::<std::collections::BTreeSet<_>>().len() == v.len();
+            prop_assert!(unique(&begun), "{begun:?}");
+            prop_assert!(unique(&ended.iter().map(|n| i64::from(*n)).collect::<Vec<_>>()), "{ended:?}");
+        }
+    }
+}

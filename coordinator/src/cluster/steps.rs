@@ -1,0 +1,290 @@
+//! The steps of one backup that take time: each is a future that a cluster's task waits for while it goes
+//! on answering. Nothing here changes the record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use age::x25519::Recipient;
+use backstay_archive::catalog::{self, Settled};
+use backstay_archive::{Manifest, seal};
+use backstay_protocol::bus::{self, Versioned, start_reply};
+use backstay_protocol::subject::{Command, Subject};
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId, Timestamp};
+use prost::Message as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::record::{Attempt, ClusterRecord, Slot, Trigger};
+use crate::fleet::established_cluster_id;
+use crate::leader::Leader;
+use crate::storage::InForce;
+
+/// How long an agent may take to answer a command.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a slot waits for an agent where none is connected: all of them reconnect after NATS was away.
+const AGENT_WAIT: Duration = Duration::from_secs(15);
+/// What an attempt may take beyond its deadline to report its end.
+const DEADLINE_GRACE: Duration = Duration::from_secs(60);
+const WATCH_TICK: Duration = Duration::from_millis(500);
+
+/// A permit to work on a slot, where the settings limit how many there are.
+pub type Permit = Option<OwnedSemaphorePermit>;
+
+/// How a step ended.
+#[derive(Debug)]
+pub enum StepEnd {
+    Synced(Synced),
+    Looked(Looked, Permit),
+    Asked(Asked),
+    /// The attempt under way will not report any more.
+    Lost(String),
+    Confirmed {
+        visible: Result<bool, String>,
+        completed: Timestamp,
+    },
+}
+
+/// What the store says of a cluster.
+#[derive(Debug)]
+pub struct Synced {
+    /// The UUID under which the store knows the cluster's name, where it does.
+    pub found: Option<ClusterUuid>,
+    /// The time that the newest backup stands for.
+    pub newest: Result<Option<Timestamp>, String>,
+}
+
+/// What was found before an attempt.
+#[derive(Debug)]
+pub enum Looked {
+    /// Nothing stands in the way; these recipients will be able to open the backup.
+    Free(Vec<Recipient>),
+    /// An earlier attempt's backup is there, proven.
+    Done(Box<Manifest>),
+    /// The name belongs to another backup.
+    Taken,
+    /// A backup that is not ours is younger than the interval: nothing is due.
+    NotDue(Timestamp),
+    Failed(String),
+}
+
+/// What the agent said.
+#[derive(Debug)]
+pub enum Asked {
+    Accepted,
+    No(String),
+}
+
+/// Asks the store for the cluster's UUID (where ours is not final) and for its newest backup.
+pub async fn sync(in_force: Arc<InForce>, record: Arc<ClusterRecord>) -> StepEnd {
+    let store = &*in_force.store;
+    let found = match record.uuid_final {
+        true => None,
+        false => match catalog::find_by_name(store, &record.name).await {
+            Ok(found) => found,
+            Err(error) => return StepEnd::Synced(Synced { found: None, newest: Err(error.to_string()) }),
+        },
+    };
+    let newest = catalog::newest(store, found.unwrap_or(record.uuid)).await;
+    let newest =
+        newest.map(|n| n.map(|m| Timestamp::from_seconds(m.snapshot.unix_seconds()))).map_err(|e| e.to_string());
+    StepEnd::Synced(Synced { found, newest })
+}
+
+/// Looks whether the slot's backup is there already, removes what dead attempts left, and gets the keys. Where
+/// permits are limited it first waits for one.
+pub async fn look(
+    leader: Arc<Leader>,
+    in_force: Arc<InForce>,
+    record: Arc<ClusterRecord>,
+    slot: Slot,
+    mut permit: Permit,
+) -> StepEnd {
+    if let (None, Some(permits)) = (&permit, &leader.permits) {
+        // The semaphore is never closed.
+        permit = permits.clone().acquire_owned().await.ok();
+    }
+    let looked = match try_look(&leader, &in_force, &record, &slot).await {
+        Ok(looked) => looked,
+        Err(error) => Looked::Failed(error),
+    };
+    if matches!(looked, Looked::Free(_)) {
+        let wanted = slot.attempt.as_ref().map(|a| a.machine);
+        wait_for_an_agent(&leader, &record.name, wanted).await;
+    }
+    StepEnd::Looked(looked, permit)
+}
+
+async fn try_look(leader: &Leader, in_force: &InForce, record: &ClusterRecord, slot: &Slot) -> Result<Looked, String> {
+    let store = &*in_force.store;
+    match catalog::settle(store, record.uuid, slot.snapshot).await.map_err(|e| e.to_string())? {
+        Settled::Done(manifest) if manifest.slot == slot.id => return Ok(Looked::Done(manifest)),
+        Settled::Done(_) | Settled::Orphan(_) => return Ok(Looked::Taken),
+        Settled::Free => {}
+    }
+    if let Some(newer) = not_due(record, slot, store).await.map_err(|e| e.to_string())? {
+        return Ok(Looked::NotDue(newer));
+    }
+    // What a living attempt has under way is not a dead one's.
+    if slot.attempt.is_none() {
+        let swept = catalog::sweep_slot(store, record.uuid, slot.snapshot).await.map_err(|e| e.to_string())?;
+        debug!(cluster = %record.name, ?swept, "swept the slot");
+    }
+    let recipients = leader.keys.recipients(&leader.kv, store, record.uuid).await.map_err(|e| e.to_string())?;
+    Ok(Looked::Free(recipients))
+}
+
+/// An automatic backup is decided from the store: somebody else may have made one meanwhile.
+async fn not_due(
+    record: &ClusterRecord,
+    slot: &Slot,
+    store: &dyn backstay_archive::Store,
+) -> Result<Option<Timestamp>, backstay_archive::StoreError> {
+    if slot.trigger != Trigger::Interval || slot.attempt.is_some() || !slot.tried.is_empty() {
+        return Ok(None);
+    }
+    let newest = catalog::newest(store, record.uuid).await?.map(|m| Timestamp::from_seconds(m.snapshot.unix_seconds()));
+    Ok(newest.filter(|newest| Some(*newest) > record.last_backup))
+}
+
+/// Waits until the wanted agent is connected, or any where none is wanted.
+async fn wait_for_an_agent(leader: &Leader, cluster: &ClusterName, wanted: Option<MachineId>) {
+    let mut arrivals = leader.fleet.arrivals();
+    let there = || {
+        let agents = leader.fleet.agents(cluster, Instant::now());
+        wanted.map_or(!agents.is_empty(), |machine| agents.contains_key(&machine))
+    };
+    let wait = async { while !there() && arrivals.changed().await.is_ok() {} };
+    // Where nobody comes, the choice of a member says so.
+    let _ = tokio::time::timeout(AGENT_WAIT, wait).await;
+}
+
+/// Sends the command and waits for the agent's answer.
+pub async fn ask(
+    leader: Arc<Leader>,
+    in_force: Arc<InForce>,
+    record: Arc<ClusterRecord>,
+    attempt: Attempt,
+    recipients: Vec<Recipient>,
+) -> StepEnd {
+    let answer = match command(&leader, &in_force, &record, &attempt, &recipients) {
+        Ok(command) => {
+            request::<bus::StartReply>(&leader, &record.name, attempt.machine, Command::Start, command.encode_to_vec())
+                .await
+        }
+        Err(error) => Err(error),
+    };
+    StepEnd::Asked(match answer.map(|reply| reply.answer) {
+        Ok(Some(start_reply::Answer::Accepted(_))) => Asked::Accepted,
+        Ok(Some(start_reply::Answer::Refused(refused))) => Asked::No(format!("refused: {}", refused.text)),
+        Ok(None) => Asked::No("its answer says neither yes nor no".into()),
+        Err(error) => Asked::No(error),
+    })
+}
+
+fn command(
+    leader: &Leader,
+    in_force: &InForce,
+    record: &ClusterRecord,
+    attempt: &Attempt,
+    recipients: &[Recipient],
+) -> Result<bus::StartBackup, String> {
+    let slot = record.slot.as_ref().ok_or("the slot has ended")?;
+    let agents = leader.fleet.agents(&record.name, Instant::now());
+    let agent = agents.get(&attempt.machine).ok_or("it is not connected any more")?;
+    let recipient = seal::parse_recipient(&agent.beat.recipient).map_err(|e| e.to_string())?;
+    let backup = &leader.config.settings.backup;
+    let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+    Ok(bus::StartBackup {
+        version: backstay_protocol::VERSION,
+        epoch: leader.epoch,
+        attempt: attempt.id.to_string(),
+        slot: slot.id.to_string(),
+        cluster: record.name.to_string(),
+        cluster_uuid: record.uuid.to_string(),
+        machine: attempt.machine.to_string(),
+        snapshot: slot.snapshot.to_string(),
+        trigger: match slot.trigger {
+            Trigger::Manual { .. } => bus::Trigger::Manual,
+            Trigger::Interval => bus::Trigger::Interval,
+        }
+        .into(),
+        store: Some(in_force.for_agent(&recipient).map_err(|e| e.to_string())?),
+        recipients: recipients.iter().map(ToString::to_string).collect(),
+        limits: Some(bus::Limits {
+            deadline_ms: millis(backup.deadline),
+            stall_ms: millis(backup.stall),
+            upload_bytes_per_second: backup.upload_limit,
+        }),
+        etcd_cluster_id: established_cluster_id(&agents).unwrap_or(0),
+    })
+}
+
+/// Request/reply to one agent; "no responders" is an answer and comes at once.
+async fn request<M: Versioned>(
+    leader: &Leader,
+    cluster: &ClusterName,
+    machine: MachineId,
+    command: Command,
+    body: Vec<u8>,
+) -> Result<M, String> {
+    let subject = Subject::Agent { cluster: cluster.clone(), machine, command };
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, leader.client.request(subject.to_string(), body.into())).await;
+    match answer {
+        Ok(Ok(message)) => bus::decode(&message.payload).map_err(|e| e.to_string()),
+        Ok(Err(error)) => Err(format!("it does not answer: {error}")),
+        Err(_) => Err(format!("it does not answer within {}s", ANSWER_TIMEOUT.as_secs())),
+    }
+}
+
+/// Tells an agent that its attempt was given to somebody else or is not needed any more.
+pub async fn cancel(leader: Arc<Leader>, cluster: ClusterName, attempt: Attempt) {
+    let body =
+        bus::CancelBackup { version: backstay_protocol::VERSION, epoch: leader.epoch, attempt: attempt.id.to_string() };
+    if let Err(error) =
+        request::<bus::CancelReply>(&leader, &cluster, attempt.machine, Command::Cancel, body.encode_to_vec()).await
+    {
+        debug!(%cluster, attempt = %attempt.id, %error, "the cancel command was not taken");
+    }
+}
+
+/// Waits until the attempt's agent has been silent for too long, or works for something else without a report.
+pub async fn watch(leader: Arc<Leader>, cluster: ClusterName, attempt: Attempt) -> StepEnd {
+    let begun = Instant::now();
+    let limit = leader.config.settings.backup.deadline + DEADLINE_GRACE;
+    let mut seen_at_work = begun;
+    loop {
+        tokio::time::sleep(WATCH_TICK).await;
+        let now = Instant::now();
+        let machine = attempt.machine;
+        let agent = leader.fleet.last(&cluster, machine);
+        let patience = agent.as_ref().map_or(leader.patience(), |a| a.patience());
+        match agent {
+            Some(agent) if agent.attempt() == Some(attempt.id) => seen_at_work = seen_at_work.max(agent.seen),
+            Some(agent) if agent.alive(now) && now.duration_since(seen_at_work) > patience => {
+                return StepEnd::Lost(format!("machine {machine} works on the attempt no longer and sent no report"));
+            }
+            _ => {}
+        }
+        if now.duration_since(seen_at_work) > patience {
+            return StepEnd::Lost(format!("machine {machine} fell silent"));
+        }
+        if now.duration_since(begun) > limit {
+            return StepEnd::Lost(format!("machine {machine} did not finish within the deadline"));
+        }
+    }
+}
+
+/// Looks whether a reported backup is really in the store. Where the store does not answer, the report
+/// stands: the agent proved the backup before it reported.
+pub async fn confirm(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: Slot, completed: Timestamp) -> StepEnd {
+    let visible = match catalog::settle(&*in_force.store, record.uuid, slot.snapshot).await {
+        Ok(Settled::Done(manifest)) if manifest.slot == slot.id => Ok(true),
+        Ok(_) => Err(in_force.not_visible(&slot.snapshot.to_string())),
+        Err(error) => {
+            warn!(cluster = %record.name, %error, "the report could not be checked against the store");
+            Ok(false)
+        }
+    };
+    StepEnd::Confirmed { visible, completed }
+}

@@ -1,0 +1,302 @@
+//! The coordinator's settings: `coordinator.toml`, the environment, flags.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use age::x25519::Recipient;
+use backstay_archive::seal;
+use backstay_daemon::logs::LogFormat;
+use backstay_daemon::nats::NatsSettings;
+use backstay_daemon::settings::{self, Override, SettingsError};
+use backstay_protocol::duration;
+use backstay_protocol::validate::IntervalBounds;
+use serde::Deserialize;
+
+/// Everything that a coordinator can be told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub nats: NatsSettings,
+    pub storage: StorageSettings,
+    pub backup: BackupSettings,
+    pub encryption: EncryptionSettings,
+    /// Holds the coordinator's identity, and a sealed copy of the storage configuration.
+    pub state_dir: PathBuf,
+    /// Whether an agent's first beat registers its cluster.
+    pub auto_register_clusters: bool,
+    pub lease: LeaseSettings,
+    pub jetstream: JetStreamSettings,
+    pub log: LogFormat,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            nats: NatsSettings::default(),
+            storage: StorageSettings::default(),
+            backup: BackupSettings::default(),
+            encryption: EncryptionSettings::default(),
+            state_dir: PathBuf::from("/var/lib/backstay-coordinator"),
+            auto_register_clusters: true,
+            lease: LeaseSettings::default(),
+            jetstream: JetStreamSettings::default(),
+            log: LogFormat::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    #[default]
+    S3,
+    Local,
+}
+
+impl Backend {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Local => "local",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageSettings {
+    /// `s3` where nothing is said.
+    pub backend: Option<Backend>,
+    /// The folder of the `local` backend, as agents and coordinator both see it.
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackupSettings {
+    #[serde(deserialize_with = "settings::duration::deserialize")]
+    pub min_interval: Duration,
+    #[serde(deserialize_with = "settings::duration::deserialize")]
+    pub max_interval: Duration,
+    /// How far a backup may be moved forward so that a fleet does not back up at once; at most a tenth of the interval.
+    #[serde(deserialize_with = "settings::duration::deserialize")]
+    pub jitter: Duration,
+    /// Attempts at the same time in the whole fleet; 0 sets no limit.
+    pub parallel: usize,
+    /// The longest that one attempt may take.
+    #[serde(deserialize_with = "settings::duration::deserialize")]
+    pub deadline: Duration,
+    /// No byte from etcd for this long and the attempt fails.
+    #[serde(deserialize_with = "settings::duration::deserialize")]
+    pub stall: Duration,
+    /// Bytes per second that one agent may send to the store; 0 sets no limit.
+    pub upload_limit: u64,
+    /// The first pause after a failed automatic backup; it doubles with each further failure.
+    #[serde(deserialize_with = "settings::duration::deserialize")]
+    pub retry_pause: Duration,
+}
+
+impl Default for BackupSettings {
+    fn default() -> Self {
+        let bounds = IntervalBounds::default();
+        Self {
+            min_interval: bounds.min,
+            max_interval: bounds.max,
+            jitter: Duration::from_secs(600),
+            parallel: 0,
+            deadline: Duration::from_secs(2 * 3600),
+            stall: Duration::from_secs(60),
+            upload_limit: 0,
+            retry_pause: Duration::from_secs(30),
+        }
+    }
+}
+
+impl BackupSettings {
+    pub fn bounds(&self) -> IntervalBounds {
+        IntervalBounds { min: self.min_interval, max: self.max_interval }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncryptionMode {
+    Off,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncryptionSettings {
+    /// Who can open every backup besides the coordinator; their private halves are kept elsewhere.
+    pub recovery_recipients: Vec<String>,
+    /// `off` stores backups that everybody can read who can read the store.
+    pub mode: Option<EncryptionMode>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseSettings {
+    /// How long a coordinator that died keeps its successor waiting.
+    #[serde(deserialize_with = "settings::duration::deserialize")]
+    pub ttl: Duration,
+}
+
+impl Default for LeaseSettings {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(15) }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JetStreamSettings {
+    /// On how many servers JetStream keeps what it is given: 1, or 3 in a NATS cluster.
+    pub replicas: usize,
+}
+
+impl Default for JetStreamSettings {
+    fn default() -> Self {
+        Self { replicas: 1 }
+    }
+}
+
+/// Settings that cannot be worked with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("[storage] has both backend = \"s3\" and a path: a path goes with backend = \"local\"")]
+    BothBackends,
+    #[error("[storage] backend = \"local\" needs a path")]
+    NoPath,
+    #[error("[storage] path {0} must be absolute: agents and coordinator share it")]
+    RelativePath(PathBuf),
+    #[error(
+        "no recovery recipient: whoever loses the coordinator would lose every backup. Put an age recipient into \
+         [encryption] recovery_recipients (`backstay-coordinator init` makes one), or say mode = \"off\" to store \
+         backups that are not encrypted"
+    )]
+    NoRecovery,
+    #[error("[encryption] has both mode = \"off\" and recovery_recipients: choose one")]
+    OffWithRecipients,
+    #[error("[encryption] recovery_recipients: {0}")]
+    Recipient(#[from] seal::SealError),
+    #[error("[backup] {0}")]
+    Backup(String),
+    #[error("[jetstream] replicas must be 1, 3 or 5, got {0}")]
+    Replicas(usize),
+    #[error("[lease] ttl must be at least 1s, got {}", duration::format(*.0))]
+    Lease(Duration),
+}
+
+/// Settings that were checked: what the rest of the coordinator works with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub settings: Settings,
+    pub storage: Storage,
+    /// Empty only where encryption is switched off.
+    pub recovery: Vec<Recipient>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Storage {
+    S3,
+    Local(PathBuf),
+}
+
+impl Storage {
+    /// `s3` or `local`, as the overall status names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::S3 => Backend::S3.as_str(),
+            Self::Local(_) => Backend::Local.as_str(),
+        }
+    }
+}
+
+/// Reads the settings in their layers and checks them.
+pub fn load(file: Option<&Path>, overrides: &[Override]) -> Result<Config, ConfigError> {
+    check(settings::load(file, overrides)?)
+}
+
+/// Checks settings that are already read.
+pub fn check(settings: Settings) -> Result<Config, ConfigError> {
+    let storage = storage(&settings.storage)?;
+    let encryption = &settings.encryption;
+    match (encryption.mode, encryption.recovery_recipients.is_empty()) {
+        (None, true) => return Err(ConfigError::NoRecovery),
+        (Some(EncryptionMode::Off), false) => return Err(ConfigError::OffWithRecipients),
+        _ => {}
+    }
+    let recovery = encryption.recovery_recipients.iter().map(|r| seal::parse_recipient(r)).collect::<Result<_, _>>()?;
+    let backup = &settings.backup;
+    if backup.min_interval > backup.max_interval || backup.min_interval.is_zero() {
+        return Err(ConfigError::Backup("min_interval must be above 0 and at most max_interval".into()));
+    }
+    for (name, value) in [("deadline", backup.deadline), ("stall", backup.stall), ("retry_pause", backup.retry_pause)] {
+        if value.is_zero() || value.as_millis() > u128::from(u32::MAX) {
+            return Err(ConfigError::Backup(format!("{name} must be above 0 and at most 1000h")));
+        }
+    }
+    if settings.lease.ttl < Duration::from_secs(1) {
+        return Err(ConfigError::Lease(settings.lease.ttl));
+    }
+    if !matches!(settings.jetstream.replicas, 1 | 3 | 5) {
+        return Err(ConfigError::Replicas(settings.jetstream.replicas));
+    }
+    Ok(Config { storage, recovery, settings })
+}
+
+fn storage(settings: &StorageSettings) -> Result<Storage, ConfigError> {
+    match (settings.backend, &settings.path) {
+        (Some(Backend::S3), Some(_)) => Err(ConfigError::BothBackends),
+        (Some(Backend::S3) | None, None) => Ok(Storage::S3),
+        (Some(Backend::Local), None) => Err(ConfigError::NoPath),
+        (Some(Backend::Local) | None, Some(path)) if path.is_relative() => Err(ConfigError::RelativePath(path.clone())),
+        (Some(Backend::Local) | None, Some(path)) => Ok(Storage::Local(path.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let parsed = settings::parse(Path::new("coordinator.toml"), text, &[]).map_err(|e| e.to_string())?;
+        check(parsed).map_err(|e| e.to_string())
+    }
+
+    const OFF: &str = "[encryption]\nmode = 'off'\n";
+
+    #[test]
+    fn without_a_recovery_recipient_it_refuses_and_says_why() {
+        let error = read("").expect_err("nobody could open the backups");
+        assert!(error.starts_with("no recovery recipient:") && error.contains("mode = \"off\""), "{error}");
+        assert!(read(OFF).is_ok());
+        let recipient = age::x25519::Identity::generate().to_public();
+        assert!(read(&format!("[encryption]\nrecovery_recipients = ['{recipient}']")).is_ok());
+        assert!(read(&format!("[encryption]\nmode='off'\nrecovery_recipients = ['{recipient}']")).is_err());
+        assert!(read("[encryption]\nrecovery_recipients = ['age1nonsense']").is_err());
+    }
+
+    #[test]
+    fn one_backend_or_the_other() {
+        assert!(matches!(read(OFF).expect("s3").storage, Storage::S3));
+        assert!(matches!(read(&format!("{OFF}[storage]\npath = '/b'")).expect("local").storage, Storage::Local(_)));
+        for (text, part) in [
+            ("backend='s3'\npath='/b'", "both"),
+            ("backend='local'", "needs a path"),
+            ("backend='local'\npath='b'", "absolute"),
+        ] {
+            let error = read(&format!("{OFF}[storage]\n{text}")).expect_err(text);
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_its_line() {
+        let error = read(&format!("{OFF}[backup]\nmin_intervall = '1m'")).expect_err("misspelt");
+        assert!(error.contains("line 4") && error.contains("min_intervall"), "{error}");
+        assert!(read(&format!("{OFF}[backup]\nmin_interval = '2h'\nmax_interval = '1h'")).is_err());
+    }
+}

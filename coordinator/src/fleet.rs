@@ -1,0 +1,160 @@
+//! The agents that are connected: what their latest beats say. Only in memory; beats come again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use backstay_protocol::bus::Beat;
+use backstay_protocol::{AttemptId, ClusterName, MachineId};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::member::Candidate;
+
+/// So many beats may be missed before an agent counts as gone.
+const MISSED_MAX: u32 = 3;
+/// What a busy machine or network may add to that.
+const GRACE: Duration = Duration::from_secs(1);
+const BEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
+const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// One agent, as its latest beat shows it.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    pub beat: Beat,
+    pub seen: Instant,
+}
+
+impl Agent {
+    /// How long this agent may be silent.
+    pub fn patience(&self) -> Duration {
+        let interval = match self.beat.beat_interval_ms {
+            0 => BEAT_INTERVAL_DEFAULT,
+            ms => Duration::from_millis(ms.into()).min(BEAT_INTERVAL_MAX),
+        };
+        interval * MISSED_MAX + GRACE
+    }
+
+    pub fn alive(&self, now: Instant) -> bool {
+        now.duration_since(self.seen) <= self.patience()
+    }
+
+    /// The attempt that it works for.
+    pub fn attempt(&self) -> Option<AttemptId> {
+        self.beat.attempt.parse().ok()
+    }
+}
+
+type Machines = BTreeMap<MachineId, Agent>;
+
+/// Every agent that beat lately.
+#[derive(Debug)]
+pub struct Fleet {
+    clusters: Mutex<HashMap<ClusterName, Machines>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self { clusters: Mutex::default(), changed: watch::Sender::new(0) }
+    }
+}
+
+impl Fleet {
+    /// Notes a beat; true where the agent was not connected before.
+    pub fn note(&self, cluster: &ClusterName, machine: MachineId, beat: Beat, now: Instant) -> bool {
+        let mut clusters = self.lock();
+        let machines = clusters.entry(cluster.clone()).or_default();
+        machines.retain(|_, agent| agent.alive(now));
+        let new = machines.insert(machine, Agent { beat, seen: now }).is_none();
+        drop(clusters);
+        if new {
+            self.changed.send_modify(|n| *n += 1);
+        }
+        new
+    }
+
+    /// Rises whenever an agent connects.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The connected agents of a cluster.
+    pub fn agents(&self, cluster: &ClusterName, now: Instant) -> Machines {
+        let clusters = self.lock();
+        let alive = |(machine, agent): (&MachineId, &Agent)| agent.alive(now).then(|| (*machine, agent.clone()));
+        clusters.get(cluster).map(|m| m.iter().filter_map(alive).collect()).unwrap_or_default()
+    }
+
+    /// An agent's latest beat, also where it is silent since.
+    pub fn last(&self, cluster: &ClusterName, machine: MachineId) -> Option<Agent> {
+        self.lock().get(cluster)?.get(&machine).cloned()
+    }
+
+    /// The connected agents as candidates for an attempt.
+    pub fn candidates(&self, cluster: &ClusterName, now: Instant) -> Vec<Candidate> {
+        let candidate = |(machine, agent): (MachineId, Agent)| Candidate {
+            machine,
+            busy: agent.attempt().is_some(),
+            member: agent.beat.member.ok_or(agent.beat.etcd_error),
+        };
+        self.agents(cluster, now).into_iter().map(candidate).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ClusterName, Machines>> {
+        // Nothing that can panic runs while the lock is held, so what it guards is whole.
+        self.clusters.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// etcd's cluster id that the members of one name agree on: that of most of them, of the longest-running agent
+/// where there is a tie. A newcomer from another cluster does not change it.
+pub fn established_cluster_id(agents: &Machines) -> Option<u64> {
+    let mut votes: HashMap<u64, (usize, i64)> = HashMap::new();
+    for agent in agents.values() {
+        if let Some(member) = &agent.beat.member {
+            let vote = votes.entry(member.cluster_id).or_insert((0, i64::MAX));
+            vote.0 += 1;
+            vote.1 = vote.1.min(agent.beat.started_at_ms);
+        }
+    }
+    votes.into_iter().max_by_key(|(_, (count, oldest))| (*count, std::cmp::Reverse(*oldest))).map(|(id, _)| id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_protocol::bus::Member;
+    use uuid::Uuid;
+
+    fn beat(cluster_id: u64, started_at_ms: i64) -> Beat {
+        Beat {
+            member: Some(Member { cluster_id, ..Member::default() }),
+            started_at_ms,
+            beat_interval_ms: 1000,
+            ..Beat::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_misses_its_beats_is_gone() {
+        let fleet = Fleet::default();
+        let name: ClusterName = "one".parse().expect("a name");
+        let machine = MachineId(Uuid::from_u128(1));
+        assert!(fleet.note(&name, machine, beat(1, 0), Instant::now()));
+        assert!(!fleet.note(&name, machine, beat(1, 0), Instant::now()));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(fleet.agents(&name, Instant::now()).len(), 1);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(fleet.agents(&name, Instant::now()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_of_another_cluster_is_not_used() {
+        let fleet = Fleet::default();
+        let name: ClusterName = "one".parse().expect("a name");
+        fleet.note(&name, MachineId(Uuid::from_u128(9)), beat(7, 100), Instant::now());
+        fleet.note(&name, MachineId(Uuid::from_u128(1)), beat(8, 200), Instant::now());
+        assert_eq!(established_cluster_id(&fleet.agents(&name, Instant::now())), Some(7));
+    }
+}

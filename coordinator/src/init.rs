@@ -1,0 +1,150 @@
+//! `backstay-coordinator init`: a first configuration and the keys, and what to keep where.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use age::x25519::Identity;
+use backstay_archive::seal;
+
+use crate::keys::{IDENTITY_FILE, write_private};
+
+/// The configuration's name in its folder.
+pub const CONFIG_FILE: &str = "coordinator.toml";
+/// The operator's recovery key: made here, kept elsewhere.
+pub const RECOVERY_FILE: &str = "recovery.key";
+
+/// What to write.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub dir: PathBuf,
+    /// The folder of the local backend; S3 where there is none.
+    pub local: Option<PathBuf>,
+    pub nats_url: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    #[error("{0} is there already: init never overwrites a key or a configuration; choose another --dir")]
+    Exists(PathBuf),
+    #[error("cannot write {path}: {cause}")]
+    Write { path: PathBuf, cause: std::io::Error },
+    #[error("--local {0} must be an absolute path: agents and coordinator share it")]
+    Relative(PathBuf),
+}
+
+/// Writes the configuration and the keys, and answers with what to tell the operator.
+pub fn run(plan: &Plan) -> Result<String, InitError> {
+    if let Some(path) = plan.local.as_ref().filter(|p| p.is_relative()) {
+        return Err(InitError::Relative(path.clone()));
+    }
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |cause: std::io::Error| InitError::Write { path, cause }
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&plan.dir).map_err(failed(&plan.dir))?;
+    let dir = plan.dir.canonicalize().map_err(failed(&plan.dir))?;
+    let [config, identity, recovery] = [CONFIG_FILE, IDENTITY_FILE, RECOVERY_FILE].map(|name| dir.join(name));
+    if let Some(path) = [&config, &identity, &recovery].into_iter().find(|path| path.exists()) {
+        return Err(InitError::Exists(path.clone()));
+    }
+    let (own, operator) = (Identity::generate(), Identity::generate());
+    let own = seal::identity_file(&own, "the coordinator's identity, made by backstay-coordinator init");
+    let recovery_text = seal::identity_file(&operator, "the recovery key, made by backstay-coordinator init");
+    write_private(&identity, own.as_bytes()).map_err(failed(&identity))?;
+    write_private(&recovery, recovery_text.as_bytes()).map_err(failed(&recovery))?;
+    let text = configuration(plan, &dir, &operator.to_public().to_string());
+    write_private(&config, text.as_bytes()).map_err(failed(&config))?;
+    Ok(advice(&config, &identity, &recovery))
+}
+
+fn configuration(plan: &Plan, dir: &Path, recipient: &str) -> String {
+    let mut text = format!(
+        "# Written by backstay-coordinator init.\nstate_dir = {}\n\n[nats]\nurl = {}\n\n",
+        quoted(&dir.to_string_lossy()),
+        quoted(&plan.nats_url)
+    );
+    match &plan.local {
+        Some(path) => {
+            let _ = write!(text, "[storage]\nbackend = \"local\"\npath = {}\n", quoted(&path.to_string_lossy()));
+        }
+        None => text.push_str("[storage]\nbackend = \"s3\"\n"),
+    }
+    let _ = write!(
+        text,
+        "\n[encryption]\n# The public half of {RECOVERY_FILE}: every backup can be opened with that key alone.\nrecovery_recipients = [{}]\n",
+        quoted(recipient)
+    );
+    text
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn advice(config: &Path, identity: &Path, recovery: &Path) -> String {
+    format!(
+        "Wrote {config} (settings)\n\
+         Wrote {identity} (the coordinator's identity: stays here; copy it to a standby coordinator)\n\
+         Wrote {recovery} (the recovery key: opens every backup)\n\n\
+         Move {recovery} off this machine, to where you keep your most important secrets. With it and the\n\
+         bucket you can restore everything, even when this machine is gone. Without it, a lost\n\
+         {identity_name} means lost backups.\n\n\
+         Start the coordinator:\n  backstay-coordinator serve --config {config}\n",
+        config = config.display(),
+        identity = identity.display(),
+        recovery = recovery.display(),
+        identity_name = IDENTITY_FILE,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn plan(dir: &Path, local: Option<&str>) -> Plan {
+        Plan { dir: dir.join("a \"b\""), local: local.map(PathBuf::from), nats_url: "nats://127.0.0.1:4222".into() }
+    }
+
+    #[test]
+    fn what_it_writes_can_be_served_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let plan = plan(folder.path(), Some("/srv/backups"));
+        let advice = run(&plan).expect("a first configuration");
+        assert!(advice.contains("off this machine"), "{advice}");
+        for name in [CONFIG_FILE, IDENTITY_FILE, RECOVERY_FILE] {
+            let mode = std::fs::metadata(plan.dir.join(name)).expect(name).permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        let config = config::load(Some(&plan.dir.join(CONFIG_FILE)), &[]).expect("it can be read");
+        assert_eq!(config.recovery.len(), 1);
+        assert_eq!(config.settings.state_dir, plan.dir.canonicalize().expect("there"));
+        let text = std::fs::read_to_string(plan.dir.join(CONFIG_FILE)).expect("there");
+        assert!(!text.contains("AGE-SECRET-KEY"), "the configuration holds no secret");
+    }
+
+    #[test]
+    fn it_never_overwrites() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let plan = plan(folder.path(), None);
+        run(&plan).expect("the first time");
+        let before = std::fs::read(plan.dir.join(IDENTITY_FILE)).expect("there");
+        assert!(run(&plan).expect_err("the second time").to_string().contains("never overwrites"));
+        assert_eq!(std::fs::read(plan.dir.join(IDENTITY_FILE)).expect("there"), before);
+    }
+}

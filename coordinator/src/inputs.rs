@@ -1,0 +1,164 @@
+//! What agents say: beats into the fleet, reports to the cluster's task.
+//!
+//! A report is acknowledged only when its cluster's record keeps what it says; until then JetStream sends
+//! it again. The fold drops repetitions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::AckKind;
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
+use backstay_protocol::bus::{self, Beat, Report};
+use backstay_protocol::spec::ClusterSpec;
+use backstay_protocol::subject::{self, Subject};
+use backstay_protocol::{ClusterName, MachineId};
+use futures::StreamExt;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::cluster::Message;
+use crate::kv::{KvError, REPORTS};
+use crate::leader::Leader;
+
+/// The durable consumer; a new leader goes on where the last one stopped.
+const CONSUMER: &str = "coordinator";
+/// A report that was not folded in this time comes again.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Reports that wait for their cluster at the same time: a slow one holds up no other.
+const REPORTS_AT_ONCE: usize = 256;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Begins to listen.
+pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
+    let failed = |cause: String| KvError::Failed { action: "cannot listen to", key: subject::all_beats(), cause };
+    let mut beats = leader.client.subscribe(subject::all_beats()).await.map_err(|e| failed(e.to_string()))?;
+    let listener = leader.clone();
+    leader.spawn(async move {
+        while let Some(message) = beats.next().await {
+            on_beat(&listener, &message.subject, &message.payload).await;
+        }
+    });
+    let listener = leader.clone();
+    leader.spawn(async move {
+        loop {
+            if let Err(error) = take_reports(&listener).await {
+                warn!(%error, "cannot take reports; trying again");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
+    Ok(())
+}
+
+async fn on_beat(leader: &Arc<Leader>, from: &str, payload: &[u8]) {
+    let (cluster, machine) = match from.parse() {
+        Ok(Subject::Beat { cluster, machine }) => (cluster, machine),
+        _ => return,
+    };
+    let beat: Beat = match bus::decode(payload) {
+        Ok(beat) => beat,
+        Err(error) => return warn!(%cluster, %machine, %error, "dropped a beat"),
+    };
+    if beat.cluster != cluster.as_str() || beat.machine != machine.to_string() {
+        return warn!(%cluster, %machine, "dropped a beat that speaks for somebody else");
+    }
+    let version = beat.agent_version.clone();
+    if leader.fleet.note(&cluster, machine, beat, Instant::now()) {
+        info!(%cluster, %machine, version, "agent connected");
+        warn_of_two_clusters(leader, &cluster);
+    }
+    if leader.config.settings.auto_register_clusters && !leader.directory.contains(&cluster) {
+        register(leader, cluster);
+    }
+}
+
+/// In the background: the next beats must not wait for the KV.
+fn register(leader: &Arc<Leader>, cluster: ClusterName) {
+    let registrar = leader.clone();
+    leader.spawn(async move {
+        if let Err(error) = registrar.register(&cluster, ClusterSpec::default(), None).await {
+            warn!(%cluster, %error, "could not register the cluster; its next beat tries again");
+        }
+    });
+}
+
+fn warn_of_two_clusters(leader: &Leader, cluster: &ClusterName) {
+    let agents = leader.fleet.agents(cluster, Instant::now());
+    let mut ids: Vec<u64> = agents.values().filter_map(|a| a.beat.member.as_ref()).map(|m| m.cluster_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() > 1 {
+        let ids: Vec<String> = ids.iter().map(|id| format!("{id:016x}")).collect();
+        warn!(%cluster, etcd_cluster_ids = ids.join(", "), "two etcd clusters under one name: the newcomer is not used");
+    }
+}
+
+async fn take_reports(leader: &Arc<Leader>) -> Result<(), String> {
+    let stream = leader.context.get_stream(REPORTS).await.map_err(|e| e.to_string())?;
+    let config = pull::Config {
+        durable_name: Some(CONSUMER.into()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: REPORTS_AT_ONCE as i64,
+        ..pull::Config::default()
+    };
+    let consumer: PullConsumer = stream.get_or_create_consumer(CONSUMER, config).await.map_err(|e| e.to_string())?;
+    let messages = consumer.messages().await.map_err(|e| e.to_string())?;
+    let mut folded = messages
+        .map(|message| async move {
+            match message {
+                Ok(message) => {
+                    on_report(leader, message).await;
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .buffer_unordered(REPORTS_AT_ONCE);
+    while let Some(result) = folded.next().await {
+        result?;
+    }
+    Err("the stream of reports ended".into())
+}
+
+async fn on_report(leader: &Arc<Leader>, message: async_nats::jetstream::Message) {
+    let kind = match parse(&message.subject, &message.payload) {
+        Ok((cluster, machine, report)) => deliver(leader, &cluster, machine, report).await,
+        Err(error) => {
+            warn!(subject = %message.subject, %error, "dropped a report");
+            AckKind::Term
+        }
+    };
+    if let Err(error) = message.ack_with(kind).await {
+        debug!(%error, "the report comes again");
+    }
+}
+
+fn parse(from: &str, payload: &[u8]) -> Result<(ClusterName, MachineId, Report), String> {
+    let Ok(Subject::Report { cluster, machine }) = from.parse() else {
+        return Err("its subject is not a report's".into());
+    };
+    let report: Report = bus::decode(payload).map_err(|e| e.to_string())?;
+    if report.cluster != cluster.as_str() || report.machine != machine.to_string() {
+        return Err("it speaks for another cluster or machine".into());
+    }
+    Ok((cluster, machine, report))
+}
+
+/// Hands a report to its cluster and waits until it is folded.
+async fn deliver(leader: &Leader, cluster: &ClusterName, machine: MachineId, report: Report) -> AckKind {
+    let Some(handle) = leader.directory.get(cluster) else {
+        debug!(%cluster, %machine, "a report of a cluster that is not known yet: it comes again");
+        return AckKind::Nak(Some(PAUSE));
+    };
+    let (done, folded) = oneshot::channel();
+    if handle.inbox.send(Message::Report { report: Box::new(report), done }).await.is_err() {
+        return AckKind::Nak(Some(PAUSE));
+    }
+    match tokio::time::timeout(ACK_WAIT, folded).await {
+        Ok(Ok(())) => AckKind::Ack,
+        _ => AckKind::Nak(Some(PAUSE)),
+    }
+}

@@ -1,0 +1,184 @@
+//! Keys: the coordinator's own identity, and one identity for each cluster.
+//!
+//! A cluster's identity rests twice: in the KV, sealed to the coordinator, and in the store as
+//! `<uuid>/key.age`, sealed to the coordinator and to the operator's recovery recipients.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use age::secrecy::ExposeSecret;
+use age::x25519::{Identity, Recipient};
+use backstay_archive::seal::{self, SealError};
+use backstay_archive::store::ErrorKind;
+use backstay_archive::{Key, Store, StoreError};
+use backstay_protocol::ClusterUuid;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+
+use crate::kv::{Kv, KvError};
+
+/// The file in `state_dir` that holds the coordinator's identity.
+pub const IDENTITY_FILE: &str = "coordinator.key";
+const KEY_FILE_MAX: usize = 16 * 1024;
+
+/// Why a key could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("cannot read the coordinator's identity {path}: {cause}; `backstay-coordinator init` makes one")]
+    Read { path: PathBuf, cause: std::io::Error },
+    #[error("{path}: {cause}")]
+    Identity { path: PathBuf, cause: SealError },
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the cluster's key in the KV is not the base64 of an age file")]
+    Base64,
+    #[error(
+        "{store}/{key} is sealed to another coordinator: put that coordinator's identity file back, or move the \
+         object away to let this coordinator make a new key (its backups then need the recovery key)"
+    )]
+    Foreign { store: String, key: Key },
+}
+
+/// Reads the coordinator's identity.
+pub fn load_identity(state_dir: &Path) -> Result<Identity, KeyError> {
+    let path = state_dir.join(IDENTITY_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|cause| KeyError::Read { path: path.clone(), cause })?;
+    seal::parse_identity(&text).map_err(|cause| KeyError::Identity { path, cause })
+}
+
+/// Writes a file that only its owner can read. Fails where it is there.
+pub fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+/// A secret at rest in the KV.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// The base64 of an age file that the coordinator can open.
+    pub age: String,
+}
+
+impl Sealed {
+    pub fn new(recipient: &Recipient, plain: &[u8]) -> Result<Self, SealError> {
+        Ok(Self { age: BASE64.encode(seal::seal_bytes(std::slice::from_ref(recipient), plain)?) })
+    }
+
+    pub fn open(&self, identity: &Identity) -> Result<impl std::ops::Deref<Target = Vec<u8>> + use<>, KeyError> {
+        let sealed = BASE64.decode(&self.age).map_err(|_| KeyError::Base64)?;
+        Ok(seal::open_bytes(identity, &sealed)?)
+    }
+}
+
+/// The keys that the coordinator has to do with.
+pub struct Keys {
+    identity: Identity,
+    recovery: Vec<Recipient>,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").field("recipient", &self.identity.to_public().to_string()).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    pub fn new(identity: Identity, recovery: Vec<Recipient>) -> Self {
+        Self { identity, recovery }
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub fn recipient(&self) -> Recipient {
+        self.identity.to_public()
+    }
+
+    /// Who can open a backup of `cluster`: the cluster's own key, made where there is none yet, and the
+    /// operator's. Empty where encryption is switched off.
+    pub async fn recipients(
+        &self,
+        kv: &Kv,
+        store: &dyn Store,
+        cluster: ClusterUuid,
+    ) -> Result<Vec<Recipient>, KeyError> {
+        if self.recovery.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut recipients = vec![self.cluster_identity(kv, store, cluster).await?.to_public()];
+        recipients.extend(self.recovery.iter().cloned());
+        Ok(recipients)
+    }
+
+    /// The cluster's identity: from the store, which keeps it for good, else from the KV, else a new one.
+    async fn cluster_identity(&self, kv: &Kv, store: &dyn Store, cluster: ClusterUuid) -> Result<Identity, KeyError> {
+        let entry = format!("key.{cluster}");
+        if let Some(identity) = self.stored_identity(store, cluster).await? {
+            self.keep_in_kv(kv, &entry, &identity).await?;
+            return Ok(identity);
+        }
+        let identity = match kv.get::<Sealed>(&entry).await? {
+            Some(found) => self.parse(&found.value.open(&self.identity)?)?,
+            None => Identity::generate(),
+        };
+        self.keep_in_kv(kv, &entry, &identity).await?;
+        match store.put_new(&Key::cluster_key(cluster), self.key_file(&identity)?.into()).await {
+            Ok(()) => Ok(identity),
+            // Another coordinator was faster: its key counts.
+            Err(e) if e.is(ErrorKind::AlreadyExists) => {
+                self.stored_identity(store, cluster).await?.ok_or(KeyError::Store(e))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn stored_identity(&self, store: &dyn Store, cluster: ClusterUuid) -> Result<Option<Identity>, KeyError> {
+        let key = Key::cluster_key(cluster);
+        let sealed = match store.get(&key, KEY_FILE_MAX).await {
+            Ok(sealed) => sealed,
+            Err(e) if e.is(ErrorKind::NotFound) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let foreign = |_| KeyError::Foreign { store: store.url(), key: key.clone() };
+        let plain = seal::open_bytes(&self.identity, &sealed).map_err(foreign)?;
+        self.parse(&plain).map(Some)
+    }
+
+    async fn keep_in_kv(&self, kv: &Kv, entry: &str, identity: &Identity) -> Result<(), KeyError> {
+        let secret = identity.to_string();
+        match kv.create(entry, &Sealed::new(&self.recipient(), secret.expose_secret().as_bytes())?).await {
+            Ok(_) | Err(KvError::Conflict { .. }) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn parse(&self, plain: &[u8]) -> Result<Identity, KeyError> {
+        Ok(seal::parse_identity(&String::from_utf8_lossy(plain))?)
+    }
+
+    fn key_file(&self, identity: &Identity) -> Result<Vec<u8>, SealError> {
+        let text = seal::identity_file(identity, "a cluster's key, made by Backstay");
+        let mut recipients = vec![self.recipient()];
+        recipients.extend(self.recovery.iter().cloned());
+        seal::seal_bytes(&recipients, text.as_bytes())
+    }
+}
+
+/// Replaces a file that only its owner can read, whole or not at all.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    match std::fs::remove_file(&fresh) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    write_private(&fresh, bytes)?;
+    std::fs::rename(&fresh, path)
+}

@@ -1,0 +1,144 @@
+//! JetStream as the coordinator uses it: one KV bucket for intentions and status, one stream of reports.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::kv::{CreateErrorKind, Store, UpdateErrorKind};
+use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, StorageType};
+use async_nats::jetstream::{self, Context};
+use backstay_protocol::subject;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The bucket's name.
+pub const BUCKET: &str = "backstay";
+/// The stream of reports.
+pub const REPORTS: &str = "BACKSTAY_REPORTS";
+
+/// Reports are kept this long at most; the coordinator takes them within seconds.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A report that comes again within this time is dropped by the stream itself.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
+const REPORT_BYTES_MAX: i64 = 256 * 1024 * 1024;
+const ENTRY_BYTES_MAX: i32 = 512 * 1024;
+/// How long JetStream may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What went wrong between the coordinator and JetStream.
+#[derive(Debug, thiserror::Error)]
+pub enum KvError {
+    #[error("{key} was changed by somebody else")]
+    Conflict { key: String },
+    #[error("{action} {key}: {cause}")]
+    Failed { action: &'static str, key: String, cause: String },
+    #[error("{key} in the KV cannot be read: {cause}")]
+    Malformed { key: String, cause: String },
+}
+
+fn failed(action: &'static str, key: &str, cause: impl std::fmt::Display) -> KvError {
+    KvError::Failed { action, key: key.into(), cause: cause.to_string() }
+}
+
+/// A value with the revision that a compare-and-set names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Revised<T> {
+    pub revision: u64,
+    pub value: T,
+}
+
+/// The bucket.
+#[derive(Debug, Clone)]
+pub struct Kv {
+    store: Store,
+}
+
+/// JetStream with our time-outs.
+pub fn context(client: &Client) -> Context {
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(ANSWER_TIMEOUT);
+    context
+}
+
+/// Opens the bucket and the stream of reports, making what is not there.
+pub async fn open(context: &Context, replicas: usize) -> Result<Kv, KvError> {
+    let stream = format!("KV_{BUCKET}");
+    // Not `create_key_value`: it wants an account answer that nats-server 2.9 does not give.
+    let bucket = StreamConfig {
+        name: stream.clone(),
+        subjects: vec![format!("$KV.{BUCKET}.>")],
+        max_messages_per_subject: 1,
+        max_bytes: -1,
+        max_message_size: ENTRY_BYTES_MAX,
+        storage: StorageType::File,
+        num_replicas: replicas,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        ..StreamConfig::default()
+    };
+    context.get_or_create_stream(bucket).await.map_err(|e| failed("cannot open the stream", &stream, e))?;
+    let reports = StreamConfig {
+        name: REPORTS.into(),
+        subjects: vec![subject::all_reports()],
+        max_age: REPORT_AGE_MAX,
+        max_bytes: REPORT_BYTES_MAX,
+        duplicate_window: DUPLICATE_WINDOW,
+        storage: StorageType::File,
+        num_replicas: replicas,
+        discard: DiscardPolicy::Old,
+        ..StreamConfig::default()
+    };
+    context.get_or_create_stream(reports).await.map_err(|e| failed("cannot open the stream", REPORTS, e))?;
+    let store = context.get_key_value(BUCKET).await.map_err(|e| failed("cannot open the bucket", BUCKET, e))?;
+    Ok(Kv { store })
+}
+
+impl Kv {
+    /// An entry with its revision; `None` where there is none or it was deleted.
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Revised<T>>, KvError> {
+        use async_nats::jetstream::kv::Operation;
+        let entry = self.store.entry(key).await.map_err(|e| failed("cannot read", key, e))?;
+        let Some(entry) = entry.filter(|e| e.operation == Operation::Put) else {
+            return Ok(None);
+        };
+        let value = serde_json::from_slice(&entry.value)
+            .map_err(|e| KvError::Malformed { key: key.into(), cause: e.to_string() })?;
+        Ok(Some(Revised { revision: entry.revision, value }))
+    }
+
+    /// Creates an entry; `Conflict` where it is there.
+    pub async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<u64, KvError> {
+        self.store.create(key, json(key, value)?).await.map_err(|e| match e.kind() {
+            CreateErrorKind::AlreadyExists => KvError::Conflict { key: key.into() },
+            _ => failed("cannot create", key, e),
+        })
+    }
+
+    /// Replaces an entry that still has `revision`; `Conflict` where it has not.
+    pub async fn update<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, KvError> {
+        self.store.update(key, json(key, value)?, revision).await.map_err(|e| match e.kind() {
+            UpdateErrorKind::WrongLastRevision => KvError::Conflict { key: key.into() },
+            _ => failed("cannot update", key, e),
+        })
+    }
+
+    pub async fn delete(&self, key: &str) -> Result<(), KvError> {
+        self.store.purge(key).await.map_err(|e| failed("cannot delete", key, e))
+    }
+
+    /// Every key that begins with `prefix`, in order.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, KvError> {
+        let keys = self.store.keys().await.map_err(|e| failed("cannot list keys of", BUCKET, e))?;
+        let mut keys: Vec<String> = keys.try_collect().await.map_err(|e| failed("cannot list keys of", BUCKET, e))?;
+        keys.retain(|k| k.starts_with(prefix));
+        keys.sort_unstable();
+        Ok(keys)
+    }
+}
+
+fn json<T: Serialize>(key: &str, value: &T) -> Result<Bytes, KvError> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|e| failed("cannot encode", key, e))
+}

@@ -1,0 +1,209 @@
+//! The lease: one coordinator leads, the others stand by.
+//!
+//! One entry of the KV names the holder, its epoch and when the lease expires (in the value: per-key
+//! TTLs do not hold on every server). It changes by compare-and-set only. The epoch rises with every new
+//! holder and travels with each command, so agents refuse a coordinator that does not know yet that it
+//! was replaced. It is at least the time in milliseconds: it rises even where the KV was lost.
+
+use std::time::Duration;
+
+use backstay_protocol::{Clock, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use crate::kv::{Kv, KvError};
+
+const KEY: &str = "lease";
+
+/// Who leads, until when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub holder: Uuid,
+    pub epoch: u64,
+    /// Milliseconds since the Unix epoch.
+    pub expires_ms: i64,
+}
+
+/// What a coordinator that wants to lead should do about the lease that it found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// Write this lease.
+    Take(Lease),
+    /// Somebody else leads; ask again after this.
+    Wait(Duration),
+}
+
+/// Whether `holder` may take the lease.
+pub fn claim(found: Option<&Lease>, holder: Uuid, ttl: Duration, now: Timestamp) -> Claim {
+    let now_ms = now.as_millis();
+    let (epoch, left) = match found {
+        Some(lease) if lease.holder != holder => (lease.epoch, lease.expires_ms.saturating_sub(now_ms)),
+        Some(lease) => (lease.epoch, 0),
+        None => (0, 0),
+    };
+    if left > 0 {
+        // A holder whose clock is ahead must not keep others waiting beyond the lease's own length.
+        let wait = Duration::from_millis(left.unsigned_abs()).min(ttl);
+        return Claim::Wait(wait.max(Duration::from_millis(50)));
+    }
+    let epoch = epoch.saturating_add(1).max(now_ms.max(0) as u64);
+    Claim::Take(Lease { holder, epoch, expires_ms: now_ms.saturating_add(millis(ttl)) })
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A lease that is held.
+#[derive(Debug)]
+pub struct Held {
+    pub lease: Lease,
+    revision: u64,
+    /// By the local clock that never jumps; from here on nobody may act on the lease.
+    ends: Instant,
+}
+
+/// Waits until the lease is ours. `None` where `stop` came first.
+pub async fn acquire(
+    kv: &Kv,
+    holder: Uuid,
+    ttl: Duration,
+    clock: &dyn Clock,
+    stop: &CancellationToken,
+) -> Result<Option<Held>, KvError> {
+    // A lease that does not change for its whole length has no living holder, whatever its clock says.
+    let mut unchanged: Option<(u64, Instant)> = None;
+    loop {
+        let asked = Instant::now();
+        let found = kv.get::<Lease>(KEY).await?;
+        let since = match (&found, unchanged) {
+            (Some(f), Some((revision, since))) if f.revision == revision => since,
+            _ => asked,
+        };
+        unchanged = found.as_ref().map(|f| (f.revision, since));
+        let stale = found.is_some() && asked.duration_since(since) > ttl;
+        let mut seen = found.as_ref().map(|f| f.value.clone());
+        if let Some(lease) = seen.as_mut().filter(|_| stale) {
+            lease.expires_ms = 0;
+        }
+        match claim(seen.as_ref(), holder, ttl, clock.now()) {
+            Claim::Take(lease) => {
+                let written = match &found {
+                    Some(f) => kv.update(KEY, &lease, f.revision).await,
+                    None => kv.create(KEY, &lease).await,
+                };
+                match written {
+                    Ok(revision) => return Ok(Some(Held { lease, revision, ends: asked + ttl })),
+                    Err(KvError::Conflict { .. }) => debug!("another coordinator took the lease first"),
+                    Err(error) => return Err(error),
+                }
+            }
+            Claim::Wait(wait) => {
+                let wait = wait.min(ttl / 3);
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = stop.cancelled() => return Ok(None),
+                }
+            }
+        }
+        if stop.is_cancelled() {
+            return Ok(None);
+        }
+    }
+}
+
+impl Held {
+    /// Renews the lease in good time; returns when it is lost, or when `stop` comes (then it is still held).
+    pub async fn keep(&mut self, kv: &Kv, ttl: Duration, clock: &dyn Clock, stop: &CancellationToken) {
+        let mut pause = ttl / 3;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until((Instant::now() + pause).min(self.ends)) => {}
+                () = stop.cancelled() => return,
+            }
+            let asked = Instant::now();
+            if asked >= self.ends {
+                warn!("the lease ran out before it could be renewed");
+                return;
+            }
+            let next = Lease { expires_ms: clock.now().as_millis().saturating_add(millis(ttl)), ..self.lease.clone() };
+            let renewed = tokio::time::timeout_at(self.ends, kv.update(KEY, &next, self.revision)).await;
+            match renewed {
+                Ok(Ok(revision)) => {
+                    (self.lease, self.revision, self.ends) = (next, revision, asked + ttl);
+                    pause = ttl / 3;
+                }
+                Ok(Err(error)) if self.was_ours(kv, &error).await => pause = Duration::ZERO,
+                Ok(Err(KvError::Conflict { .. })) => {
+                    warn!("another coordinator holds the lease");
+                    return;
+                }
+                Ok(Err(error)) => {
+                    warn!(%error, "the lease could not be renewed; trying again");
+                    pause = ttl / 10;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A conflict with our own renewal, whose answer was lost: then the entry is still ours.
+    async fn was_ours(&mut self, kv: &Kv, error: &KvError) -> bool {
+        if !matches!(error, KvError::Conflict { .. }) {
+            return false;
+        }
+        match kv.get::<Lease>(KEY).await {
+            Ok(Some(found)) if found.value.holder == self.lease.holder && found.value.epoch == self.lease.epoch => {
+                self.revision = found.revision;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives the lease up, so that a successor need not wait for it to expire.
+    pub async fn release(self, kv: &Kv) {
+        let ended = Lease { expires_ms: 0, ..self.lease };
+        if let Err(error) = kv.update(KEY, &ended, self.revision).await {
+            debug!(%error, "the lease was not given up; it expires by itself");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TTL: Duration = Duration::from_secs(15);
+
+    proptest! {
+        #[test]
+        fn epochs_only_rise_and_a_living_holder_is_never_replaced(epoch in 0..u64::MAX / 2, expires in 0_i64..4_000_000_000_000, now in 0_i64..4_000_000_000_000, mine in any::<bool>()) {
+            let (us, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+            let found = Lease { holder: if mine { us } else { other }, epoch, expires_ms: expires };
+            match claim(Some(&found), us, TTL, Timestamp::from_millis(now)) {
+                Claim::Take(lease) => {
+                    prop_assert!(mine || expires <= now);
+                    prop_assert!(lease.epoch > epoch && lease.epoch >= now as u64);
+                    prop_assert_eq!(lease.expires_ms, now + 15_000);
+                }
+                Claim::Wait(wait) => {
+                    prop_assert!(!mine && expires > now);
+                    prop_assert!(wait <= TTL);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_kv_does_not_bring_old_epochs_back() {
+        let Claim::Take(lease) = claim(None, Uuid::from_u128(1), TTL, Timestamp::from_seconds(1_800_000_000)) else {
+            panic!("nobody holds it");
+        };
+        assert_eq!(lease.epoch, 1_800_000_000_000);
+    }
+}

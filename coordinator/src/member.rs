@@ -1,0 +1,117 @@
+//! Which member is asked for a backup: a function of the agents' latest beats.
+
+use backstay_protocol::MachineId;
+use backstay_protocol::bus::Member;
+
+/// An agent that is connected, as its latest beat shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    pub machine: MachineId,
+    /// The attempt that it works for; an agent works for one at a time.
+    pub busy: bool,
+    /// Its etcd member, or why that could not be asked.
+    pub member: Result<Member, String>,
+}
+
+/// A member this many entries behind the newest is not caught up.
+const LAG_MAX: u64 = 10_000;
+
+/// The agents to ask, best first, and why each of the others is not.
+///
+/// Followers come before the leader: a snapshot costs the member that gives it. A learner or a member
+/// with a CORRUPT alarm is never asked. `etcd_cluster` is etcd's own cluster id where it is known:
+/// members of another cluster under the same name are not used.
+pub fn choose(candidates: &[Candidate], etcd_cluster: Option<u64>) -> (Vec<MachineId>, Vec<(MachineId, String)>) {
+    let newest =
+        candidates.iter().filter_map(|c| c.member.as_ref().ok()).map(|m| m.raft_applied_index).max().unwrap_or(0);
+    let (mut good, mut refused) = (Vec::new(), Vec::new());
+    for candidate in candidates {
+        match usable(candidate, newest, etcd_cluster) {
+            Ok(member) => good.push((rank(candidate, member), candidate.machine)),
+            Err(reason) => refused.push((candidate.machine, reason)),
+        }
+    }
+    good.sort_unstable();
+    (good.into_iter().map(|(_, machine)| machine).collect(), refused)
+}
+
+fn usable(candidate: &Candidate, newest: u64, etcd_cluster: Option<u64>) -> Result<&Member, String> {
+    let member = candidate.member.as_ref().map_err(|e| format!("its etcd does not answer: {e}"))?;
+    if etcd_cluster.is_some_and(|id| id != member.cluster_id) {
+        return Err(format!("its etcd belongs to another cluster ({:016x})", member.cluster_id));
+    }
+    if member.learner {
+        return Err("its etcd member is a learner".into());
+    }
+    if member.alarms.iter().any(|a| a.contains("CORRUPT")) {
+        return Err("its etcd member raised a CORRUPT alarm".into());
+    }
+    if newest.saturating_sub(member.raft_applied_index) > LAG_MAX {
+        return Err("its etcd member is not caught up".into());
+    }
+    Ok(member)
+}
+
+/// Lower is better; the machine's id decides between equals, so that the choice is the same each time.
+fn rank(candidate: &Candidate, member: &Member) -> (bool, bool) {
+    let leader = member.leader_id == member.member_id;
+    (candidate.busy, leader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn candidate(n: u128, change: impl FnOnce(&mut Member)) -> Candidate {
+        let mut member = Member {
+            cluster_id: 1,
+            member_id: n as u64,
+            leader_id: 1,
+            raft_applied_index: 50_000,
+            ..Member::default()
+        };
+        change(&mut member);
+        Candidate { machine: MachineId(Uuid::from_u128(n)), busy: false, member: Ok(member) }
+    }
+
+    fn chosen(candidates: &[Candidate]) -> Vec<u128> {
+        choose(candidates, Some(1)).0.into_iter().map(|m| m.0.as_u128()).collect()
+    }
+
+    #[test]
+    fn followers_come_before_the_leader() {
+        assert_eq!(chosen(&[candidate(1, |_| ()), candidate(3, |_| ()), candidate(2, |_| ())]), [2, 3, 1]);
+    }
+
+    #[test]
+    fn unfit_members_are_left_out_with_the_reason() {
+        let unfit = [
+            candidate(2, |m| m.learner = true),
+            candidate(3, |m| m.alarms.push("CORRUPT".into())),
+            candidate(4, |m| m.raft_applied_index = 1),
+            candidate(5, |m| m.cluster_id = 9),
+            Candidate { member: Err("connection refused".into()), ..candidate(6, |_| ()) },
+            candidate(1, |_| ()),
+        ];
+        assert_eq!(chosen(&unfit), [1]);
+        assert_eq!(choose(&unfit, Some(1)).1.len(), 5);
+    }
+
+    proptest! {
+        #[test]
+        fn every_agent_is_either_chosen_or_refused(flags in prop::collection::vec((any::<bool>(), any::<bool>(), 0_u64..100_000), 0..7)) {
+            let candidates: Vec<_> = flags.iter().enumerate().map(|(i, (learner, busy, index))| {
+                let mut c = candidate(i as u128 + 1, |m| { m.learner = *learner; m.raft_applied_index = *index; });
+                c.busy = *busy;
+                c
+            }).collect();
+            let (good, refused) = choose(&candidates, None);
+            prop_assert_eq!(good.len() + refused.len(), candidates.len());
+            for machine in good {
+                prop_assert!(!flags[machine.0.as_u128() as usize - 1].0, "a learner was chosen");
+            }
+        }
+    }
+}

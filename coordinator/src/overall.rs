@@ -1,0 +1,67 @@
+//! Keeps the overall status in the KV: one writer, and a version that rises only when something changed.
+
+use backstay_protocol::Clock;
+use backstay_protocol::resource::Resource;
+use backstay_protocol::spec::{OVERALL_STATUS_ID, OverallStatusSpec};
+use tokio::sync::Mutex;
+
+use crate::cluster::record::Kept;
+use crate::kv::{Kv, KvError, Revised};
+
+const ENTRY: &str = "overall";
+
+/// The overall status and its place in the KV.
+#[derive(Debug)]
+pub struct Overall {
+    kv: Kv,
+    state: Mutex<Option<Revised<Kept<OverallStatusSpec>>>>,
+}
+
+impl Overall {
+    /// Reads what is kept. Whether anything was is the second half: a new KV holds nothing.
+    pub async fn load(kv: Kv) -> Result<(Self, bool), KvError> {
+        let found = kv.get(ENTRY).await?;
+        let existed = found.is_some();
+        Ok((Self { kv, state: Mutex::new(found) }, existed))
+    }
+
+    /// Folds `change` into the status and keeps the result.
+    pub async fn update(
+        &self,
+        clock: &dyn Clock,
+        change: impl FnOnce(&OverallStatusSpec) -> OverallStatusSpec,
+    ) -> Result<(), KvError> {
+        let mut state = self.state.lock().await;
+        let now = clock.now();
+        let mut next = match &*state {
+            Some(found) => found.value.clone(),
+            None => Kept::new(OverallStatusSpec::default(), now),
+        };
+        let spec = change(&next.spec);
+        let written = match &*state {
+            Some(found) if next.set(spec.clone(), now) => self.kv.update(ENTRY, &next, found.revision).await,
+            Some(_) => return Ok(()),
+            None => {
+                next.spec = spec;
+                self.kv.create(ENTRY, &next).await
+            }
+        };
+        match written {
+            Ok(revision) => {
+                *state = Some(Revised { revision, value: next });
+                Ok(())
+            }
+            Err(error) => {
+                // The write may have been taken although its answer was lost: go on from what is there.
+                if let Ok(found) = self.kv.get(ENTRY).await {
+                    *state = found;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub async fn resource(&self) -> Option<Resource> {
+        self.state.lock().await.as_ref().map(|found| found.value.resource(OVERALL_STATUS_ID))
+    }
+}

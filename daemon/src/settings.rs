@@ -1,0 +1,204 @@
+//! Settings in layers: a TOML file, then the environment, then flags. Unknown keys are errors.
+//!
+//! A variable is `BACKSTAY_` and the key in capitals, `__` between levels: `BACKSTAY_NATS__URL` is
+//! `url` in `[nats]`. Its value is read as TOML where the key holds a number, a list or a switch, and
+//! as plain text where it does not parse.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+/// What every variable of ours begins with.
+pub const PREFIX: &str = "BACKSTAY_";
+
+/// Why settings were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("cannot read the configuration {path}: {cause}")]
+    Read { path: PathBuf, cause: std::io::Error },
+    #[error("{path}: {cause}")]
+    Parse { path: PathBuf, cause: String },
+    #[error("the settings do not fit together: {0}")]
+    Layers(String),
+    #[error("cannot read {what} from {path}: {cause}")]
+    Secret { what: &'static str, path: PathBuf, cause: std::io::Error },
+}
+
+/// One setting from the environment or a flag: the path of its key, and its value as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    pub path: Vec<String>,
+    pub value: String,
+}
+
+impl Override {
+    /// `key` with dots between levels, e.g. `nats.url`.
+    pub fn new(key: &str, value: impl Into<String>) -> Self {
+        Self { path: key.split('.').map(str::to_owned).collect(), value: value.into() }
+    }
+}
+
+/// The settings that stand in `variables`, except those that `ignored` names (variables that are not settings).
+pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>, ignored: &[&str]) -> Vec<Override> {
+    let mut found: Vec<Override> = variables
+        .into_iter()
+        .filter(|(name, _)| !ignored.contains(&name.as_str()))
+        .filter_map(|(name, value)| {
+            let key = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
+            Some(Override { path: key.split("__").map(str::to_owned).collect(), value })
+        })
+        .collect();
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Reads `file`, lays `overrides` over it in their order, and takes the result as `T`.
+pub fn load<T: DeserializeOwned>(file: Option<&Path>, overrides: &[Override]) -> Result<T, SettingsError> {
+    let text = match file {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|cause| SettingsError::Read { path: path.into(), cause })?
+        }
+        None => String::new(),
+    };
+    parse(file.unwrap_or(Path::new("(no file)")), &text, overrides)
+}
+
+/// The same from text that is already read; `path` is for errors.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, overrides: &[Override]) -> Result<T, SettingsError> {
+    let at = |cause: toml::de::Error| SettingsError::Parse { path: path.into(), cause: one_line(&cause, text) };
+    if overrides.is_empty() {
+        return toml::from_str(text).map_err(at);
+    }
+    let base: Table = toml::from_str(text).map_err(at)?;
+    // Text is the fallback, so both readings of each value are tried: a number first, then the text.
+    match layered(&base, overrides, true) {
+        Ok(settings) => Ok(settings),
+        Err(first) => layered(&base, overrides, false).map_err(|_| first),
+    }
+}
+
+fn layered<T: DeserializeOwned>(base: &Table, overrides: &[Override], typed: bool) -> Result<T, SettingsError> {
+    let mut table = base.clone();
+    for item in overrides {
+        set(&mut table, &item.path, value(&item.value, typed)).map_err(|key| {
+            SettingsError::Layers(format!("{key} is a value in the file and a table in {}", item.path.join(".")))
+        })?;
+    }
+    T::deserialize(table).map_err(|e| SettingsError::Layers(e.to_string().trim().replace('\n', " ")))
+}
+
+fn value(text: &str, typed: bool) -> Value {
+    let parsed = if typed { toml::from_str::<Table>(&format!("v = {text}")).ok() } else { None };
+    parsed.and_then(|mut t| t.remove("v")).unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
+    match path {
+        [] => Ok(()),
+        [key] => {
+            table.insert(key.clone(), value);
+            Ok(())
+        }
+        [key, rest @ ..] => {
+            let inner = table.entry(key.clone()).or_insert_with(|| Value::Table(Table::new()));
+            set(inner.as_table_mut().ok_or_else(|| key.clone())?, rest, value)
+        }
+    }
+}
+
+/// `line 3: unknown field …`: the parser's own picture of the line might show a secret.
+fn one_line(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().trim().replace('\n', " ");
+    match error.span() {
+        Some(span) => format!("line {}: {message}", text[..span.start.min(text.len())].matches('\n').count() + 1),
+        None => message,
+    }
+}
+
+/// A secret that stands in the settings or in a file of its own; a trailing line end is not part of it.
+pub fn secret(what: &'static str, inline: &str, file: Option<&Path>) -> Result<Option<String>, SettingsError> {
+    match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|cause| SettingsError::Secret {
+                what,
+                path: path.into(),
+                cause,
+            })?;
+            Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+        }
+        None if inline.is_empty() => Ok(None),
+        None => Ok(Some(inline.to_owned())),
+    }
+}
+
+/// A duration in settings: a Go duration such as `"90s"` or `"1h30m"`.
+pub mod duration {
+    use serde::{Deserialize, Deserializer};
+    use std::time::Duration;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        backstay_protocol::duration::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use std::time::Duration;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Sample {
+        name: String,
+        count: u32,
+        list: Vec<String>,
+        inner: Inner,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Inner {
+        url: String,
+        #[serde(deserialize_with = "duration::deserialize")]
+        wait: Duration,
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> Vec<Override> {
+        from_environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), &["BACKSTAY_TEST"])
+    }
+
+    fn read(text: &str, overrides: &[Override]) -> Result<Sample, String> {
+        parse(Path::new("x.toml"), text, overrides).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_environment_beats_the_file_and_flags_beat_both() {
+        let mut overrides = variables(&[
+            ("BACKSTAY_NAME", "env"),
+            ("BACKSTAY_INNER__URL", "nats://h:1"),
+            ("BACKSTAY_TEST", "x"),
+            ("HOME", "/"),
+        ]);
+        overrides.push(Override::new("count", "7"));
+        let sample = read("name = 'file'\ncount = 1\nlist = ['a']\n[inner]\nwait = '90s'", &overrides).expect("fits");
+        assert_eq!((sample.name.as_str(), sample.count, sample.inner.url.as_str()), ("env", 7, "nats://h:1"));
+        assert_eq!((sample.list, sample.inner.wait), (vec!["a".to_owned()], Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn a_text_that_looks_like_a_number_stays_a_text() {
+        assert_eq!(read("", &variables(&[("BACKSTAY_NAME", "42")])).expect("text").name, "42");
+        assert_eq!(read("", &variables(&[("BACKSTAY_LIST", "['x', 'y']")])).expect("list").list, ["x", "y"]);
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_with_their_line() {
+        let error = read("name = 'a'\ncuont = 3", &[]).expect_err("misspelt");
+        assert!(error.starts_with("x.toml: line 2: unknown field `cuont`"), "{error}");
+        assert!(read("", &variables(&[("BACKSTAY_CUONT", "3")])).expect_err("misspelt").contains("cuont"));
+        assert!(read("name = 'a'", &variables(&[("BACKSTAY_NAME__X", "3")])).expect_err("a table").contains("name"));
+    }
+}

@@ -1,0 +1,65 @@
+#!/bin/bash
+# Makes a Debian machine able to build and test Backstay: installs what is missing, or says how. Quiet when all is there.
+set -eu
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin
+
+# program:package
+needed="etcd:etcd-server etcdctl:etcd-client nats-server:nats-server age:age zstd:zstd
+  protoc:protobuf-compiler cc:build-essential make:build-essential"
+
+missing() {
+  local pair
+  for pair in $needed; do
+    command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
+  done | sort -u | xargs
+}
+
+packages=$(missing)
+if [ -n "$packages" ]; then
+  by_hand="apt-get update && apt-get install -y $packages"
+  if ! command -v apt-get >/dev/null; then
+    echo "setup: missing: $packages (names of Debian packages); this machine has no apt-get: install them by its own means" >&2
+    exit 1
+  fi
+  if [ "$(id -u)" = 0 ]; then
+    as_root=""
+  elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    as_root="sudo -n"
+  else
+    echo "setup: missing: $packages; as root, run:  $by_hand" >&2
+    exit 1
+  fi
+
+  # Debian starts a server when its package is installed; the tests start their own, on ports of their own. A policy
+  # of 101 forbids that for this installation; one that is there already is the machine's own affair.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    trap '$as_root rm -f $policy' EXIT
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null
+    $as_root chmod 755 $policy
+  fi
+  echo "setup: installing $packages" >&2
+  if ! log=$({ $as_root apt-get update && $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages; } 2>&1); then
+    printf '%s\n' "$log" | tail -20 >&2
+    echo "setup: apt-get failed; as root, run:  $by_hand" >&2
+    exit 1
+  fi
+  # A start at the next boot is not wanted either, of a service that came only now.
+  if [ -d /run/systemd/system ]; then
+    for unit in etcd:etcd-server nats-server:nats-server; do
+      case " $packages " in
+        *" ${unit##*:} "*) $as_root systemctl disable --quiet --now "${unit%%:*}" 2>/dev/null || true ;;
+      esac
+    done
+  fi
+  packages=$(missing)
+  if [ -n "$packages" ]; then
+    echo "setup: still missing after the installation: $packages" >&2
+    exit 1
+  fi
+fi
+
+if ! command -v cargo >/dev/null; then
+  echo "setup: cargo is missing; Backstay needs Rust 1.95 or later. Run:  curl -sSf https://sh.rustup.rs | sh -s -- -y" >&2
+  exit 1
+fi

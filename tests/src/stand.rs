@@ -1,0 +1,325 @@
+//! A whole system: etcd clusters with an agent per member, NATS, S3, a coordinator, and `backstayctl`.
+//!
+//! It is put together by the command lines and settings that are documented for people, nothing else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
+use uuid::Uuid;
+
+use crate::daemon::{Daemon, bare_command, binary};
+use crate::etcd::{Etcd, EtcdOptions};
+use crate::folder::Folder;
+use crate::nats::Nats;
+use crate::s3::S3;
+
+const READY: Duration = Duration::from_secs(30);
+const COMMAND: Duration = Duration::from_secs(120);
+
+/// What a finished command left.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// What it printed; an error that shows all of it where it did not succeed.
+    pub fn ok(self) -> Result<String> {
+        let Self { status, stdout, stderr } = self;
+        ensure!(status.success(), "the command ended with {status}\n{stdout}{stderr}");
+        Ok(stdout)
+    }
+}
+
+/// One etcd cluster and its agents; agent `i` belongs to member `i`.
+#[derive(Debug)]
+pub struct Cluster {
+    pub name: String,
+    pub agents: Vec<Agent>,
+    pub etcd: Etcd,
+}
+
+/// One agent: a daemon, its machine, its files.
+#[derive(Debug)]
+pub struct Agent {
+    pub machine: Uuid,
+    pub daemon: Daemon,
+    pub config: PathBuf,
+    pub state_dir: PathBuf,
+}
+
+/// One coordinator: a daemon and its folder with configuration and keys.
+#[derive(Debug)]
+pub struct Coordinator {
+    pub daemon: Daemon,
+    pub folder: PathBuf,
+}
+
+/// The system. Parts stop before what they stand on, and the folder goes last.
+pub struct Stand {
+    pub coordinators: Vec<Coordinator>,
+    pub clusters: Vec<Cluster>,
+    pub s3: S3,
+    pub nats: Nats,
+    /// What `backstay-coordinator init` said.
+    pub init: Output,
+    builder: StandBuilder,
+    folder: Folder,
+}
+
+/// What a [`Stand`] shall consist of.
+#[derive(Debug, Clone, Default)]
+pub struct StandBuilder {
+    clusters: Vec<(String, usize)>,
+    standbys: usize,
+    local: bool,
+    idle: bool,
+    init: Vec<String>,
+    coordinator: Vec<(String, String)>,
+    agents: Vec<(String, String)>,
+    etcd: EtcdOptions,
+}
+
+impl StandBuilder {
+    /// An etcd cluster of so many members, each with an agent.
+    pub fn cluster(mut self, name: &str, members: usize) -> Self {
+        self.clusters.push((name.to_owned(), members));
+        self
+    }
+
+    /// Backups go to a folder ([`Stand::local_path`]) instead of S3.
+    pub fn local(self) -> Self {
+        Self { local: true, ..self }
+    }
+
+    /// A second coordinator beside the first.
+    pub fn standby(self) -> Self {
+        Self { standbys: self.standbys + 1, ..self }
+    }
+
+    /// Neither coordinator nor agents are started: the test does.
+    pub fn idle(self) -> Self {
+        Self { idle: true, ..self }
+    }
+
+    /// A further argument of `backstay-coordinator init`.
+    pub fn init_argument(mut self, argument: &str) -> Self {
+        self.init.push(argument.to_owned());
+        self
+    }
+
+    /// A setting of every coordinator, by its variable: `BACKSTAY_BACKUP__MIN_INTERVAL`, `1s`.
+    pub fn coordinator_variable(mut self, name: &str, value: &str) -> Self {
+        self.coordinator.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A setting of every agent, by its variable.
+    pub fn agent_variable(mut self, name: &str, value: &str) -> Self {
+        self.agents.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// How etcd is set up; the number of members comes from [`StandBuilder::cluster`].
+    pub fn etcd(self, etcd: EtcdOptions) -> Self {
+        Self { etcd, ..self }
+    }
+
+    /// Starts everything and waits until all daemons are ready.
+    pub async fn start(self) -> Result<Stand> {
+        // Before anything starts: without the programs there is nothing to do.
+        for program in ["backstay-coordinator", "backstay-agent", "backstayctl"] {
+            binary(program)?;
+        }
+        let folder = Folder::new("stand")?;
+        let etcds = self.clusters.iter().map(|(_, members)| {
+            let options = EtcdOptions { members: *members, ..self.etcd.clone() };
+            Etcd::start_with(options)
+        });
+        let (nats, etcds) = tokio::try_join!(Nats::start(), try_join_all(etcds))?;
+        let s3 = S3::start()?;
+        let init = init(&self, &folder, &nats).await?;
+        let mut stand = Stand { coordinators: vec![], clusters: vec![], s3, nats, init, builder: self, folder };
+        for number in 1..=1 + stand.builder.standbys {
+            let coordinator = stand.prepare_coordinator(number)?;
+            stand.coordinators.push(coordinator);
+        }
+        for (etcd, (name, _)) in etcds.into_iter().zip(stand.builder.clusters.clone()) {
+            let agents = etcd.endpoints().into_iter().enumerate();
+            let agents = agents.map(|(i, url)| stand.prepare_agent(&name, &format!("{name}-m{}", i + 1), &url));
+            let agents = agents.collect::<Result<Vec<Agent>>>()?;
+            stand.clusters.push(Cluster { name, agents, etcd });
+        }
+        if !stand.builder.idle {
+            stand.start_daemons().await?;
+        }
+        Ok(stand)
+    }
+}
+
+/// `backstay-coordinator init` into the first coordinator's folder.
+async fn init(builder: &StandBuilder, folder: &Folder, nats: &Nats) -> Result<Output> {
+    let dir = coordinator_folder(folder.path(), 1).display().to_string();
+    let mut arguments = vec!["init".to_owned(), "--dir".into(), dir, "--nats".into(), nats.url()];
+    if builder.local {
+        arguments.extend(["--local".into(), folder.sub("backups")?.display().to_string()]);
+    }
+    arguments.extend(builder.init.iter().cloned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = run("backstay-coordinator", &arguments).await?;
+    ensure!(output.status.success(), "backstay-coordinator init failed: {output:?}");
+    Ok(output)
+}
+
+fn coordinator_folder(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("coordinator-{number}"))
+}
+
+/// Runs one of the workspace's programs to its end.
+pub async fn run(program: &str, arguments: &[&str]) -> Result<Output> {
+    let mut command = tokio::process::Command::from(bare_command(&binary(program)?));
+    command.args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let text = || format!("{program} {}", arguments.join(" "));
+    let ended = tokio::time::timeout(COMMAND, command.output()).await;
+    let ended = ended.with_context(|| format!("{} did not end within {COMMAND:?}", text()))?;
+    let ended = ended.with_context(|| format!("failed to run {}", text()))?;
+    let (stdout, stderr) = (String::from_utf8(ended.stdout)?, String::from_utf8(ended.stderr)?);
+    Ok(Output { status: ended.status, stdout, stderr })
+}
+
+impl Stand {
+    pub fn builder() -> StandBuilder {
+        StandBuilder::default()
+    }
+
+    /// One cluster, one coordinator, S3.
+    pub async fn start(cluster: &str, members: usize) -> Result<Self> {
+        Self::builder().cluster(cluster, members).start().await
+    }
+
+    /// `backstayctl` with these arguments, against this stand's NATS.
+    pub async fn ctl(&self, arguments: &[&str]) -> Result<Output> {
+        let url = self.nats.url();
+        let arguments: Vec<&str> = ["--nats", &url].into_iter().chain(arguments.iter().copied()).collect();
+        run("backstayctl", &arguments).await
+    }
+
+    /// `backstayctl apply -f` of this text.
+    pub async fn apply(&self, yaml: &str) -> Result<Output> {
+        let file = self.folder.path().join(format!("apply-{}.yaml", Uuid::new_v4()));
+        fs::write(&file, yaml).with_context(|| format!("failed to write {}", file.display()))?;
+        self.ctl(&["apply", "-f", &file.display().to_string()]).await
+    }
+
+    /// Applies the page's S3 configuration with this stand's values.
+    pub async fn configure_s3(&self) -> Result<()> {
+        self.apply(&self.s3_config()).await?.ok().map(drop).context("the S3 configuration was refused")
+    }
+
+    /// The page's S3 configuration with this stand's values.
+    pub fn s3_config(&self) -> String {
+        let (bucket, region, endpoint) = (self.s3.bucket(), self.s3.region(), self.s3.endpoint());
+        let (id, secret) = (self.s3.access_key_id(), self.s3.secret_access_key());
+        format!(
+            "metadata:\n  namespace: default\n  type: EtcdBackupS3Configs.omni.sidero.dev\n  id: etcd-backup-s3-conf\n\
+             spec:\n  bucket: {bucket}\n  region: {region}\n  endpoint: {endpoint}\n  accesskeyid: {id}\n  \
+             secretaccesskey: {secret}\n  sessiontoken: \"\"\n"
+        )
+    }
+
+    /// The page's manual backup of a cluster, at a Unix time in seconds.
+    pub fn manual_backup(cluster: &str, seconds: i64) -> String {
+        format!(
+            "metadata:\n  namespace: ephemeral\n  type: EtcdManualBackups.omni.sidero.dev\n  id: {cluster}\n\
+             spec:\n  backupat:\n    seconds: {seconds}\n    nanos: 0\n"
+        )
+    }
+
+    pub fn cluster(&self, name: &str) -> &Cluster {
+        self.clusters.iter().find(|c| c.name == name).expect("the stand was built with that cluster")
+    }
+
+    pub fn cluster_mut(&mut self, name: &str) -> &mut Cluster {
+        self.clusters.iter_mut().find(|c| c.name == name).expect("the stand was built with that cluster")
+    }
+
+    /// Where backups go if the stand was built with [`StandBuilder::local`].
+    pub fn local_path(&self) -> PathBuf {
+        self.folder.path().join("backups")
+    }
+
+    /// The stand's folder: logs, configurations, states.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts every daemon that was prepared, and waits for all.
+    pub async fn start_daemons(&mut self) -> Result<()> {
+        let coordinators = self.coordinators.iter_mut().map(|c| &mut c.daemon);
+        let agents = self.clusters.iter_mut().flat_map(|c| &mut c.agents).map(|a| &mut a.daemon);
+        try_join_all(coordinators.chain(agents).map(|daemon| daemon.start_and_wait(READY))).await?;
+        Ok(())
+    }
+
+    /// A further coordinator has the keys of the first, and a state of its own. A standby may never say that it
+    /// is ready before it leads; whether it does is for the daemon to decide.
+    fn prepare_coordinator(&self, number: usize) -> Result<Coordinator> {
+        let folder = coordinator_folder(self.folder.path(), number);
+        if number > 1 {
+            copy_folder(&coordinator_folder(self.folder.path(), 1), &folder)?;
+        }
+        let config = folder.join("coordinator.toml").display().to_string();
+        let label = format!("coordinator-{number}");
+        let arguments = ["serve", "--config", &config];
+        let mut daemon = Daemon::new("backstay-coordinator", &label, self.folder.path(), &arguments)?;
+        if number > 1 {
+            let state = self.folder.sub(&format!("{label}-state"))?;
+            daemon.set_variable("BACKSTAY_STATE_DIR", &state.display().to_string());
+        }
+        for (name, value) in &self.builder.coordinator {
+            daemon.set_variable(name, value);
+        }
+        Ok(Coordinator { daemon, folder })
+    }
+
+    /// Prepares an agent (and does not start it): also for a test that wants one more.
+    pub fn prepare_agent(&self, cluster: &str, label: &str, etcd_url: &str) -> Result<Agent> {
+        let label = format!("agent-{label}");
+        let machine = Uuid::new_v4();
+        let state_dir = self.folder.sub(&format!("{label}-state"))?;
+        let config = self.folder.path().join(format!("{label}.toml"));
+        let nats = self.nats.url();
+        let state = state_dir.display();
+        let text = format!(
+            "cluster = \"{cluster}\"\nmachine = \"{machine}\"\nstate_dir = \"{state}\"\n\n\
+             [nats]\nurl = \"{nats}\"\n\n[etcd]\nendpoints = [\"{etcd_url}\"]\n"
+        );
+        fs::write(&config, text).with_context(|| format!("failed to write {}", config.display()))?;
+        let arguments = ["run", "--config", &config.display().to_string()];
+        let mut daemon = Daemon::new("backstay-agent", &label, self.folder.path(), &arguments)?;
+        for (name, value) in &self.builder.agents {
+            daemon.set_variable(name, value);
+        }
+        Ok(Agent { machine, daemon, config, state_dir })
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("failed to make {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("failed to read {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target).with_context(|| format!("failed to copy {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
