@@ -8,10 +8,14 @@ needed="etcd:etcd-server etcdctl:etcd-client nats-server:nats-server age:age zst
   protoc:protobuf-compiler cc:build-essential make:build-essential"
 
 missing() {
-  local pair
-  for pair in $needed; do
-    command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
-  done | sort -u | xargs
+  local pair file
+  {
+    for pair in $needed; do
+      file=$(command -v "${pair%%:*}") && [ -x "$file" ] || echo "${pair##*:}"
+    done
+    # protoc comes without the files that etcd's own .proto files import; it looks for them beside itself.
+    file=$(command -v protoc) && [ -e "$(dirname "$file")/../include/google/protobuf/descriptor.proto" ] || echo libprotobuf-dev
+  } | sort -u | xargs
 }
 
 packages=$(missing)
@@ -60,6 +64,6 @@ if [ -n "$packages" ]; then
 fi
 
 if ! command -v cargo >/dev/null; then
-  echo "setup: cargo is missing; Backstay needs Rust 1.95 or later. Run:  curl -sSf https://sh.rustup.rs | sh -s -- -y" >&2
+  echo "setup: cargo is missing: install Rust 1.95 or later with rustup" >&2
   exit 1
 fi

@@ -18,10 +18,6 @@ const STATE_DIR: &str = "/var/lib/backstay-agent";
 const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
-/// Variables that begin like settings and are none.
-const NOT_SETTINGS: &[&str] = &["BACKSTAY_LOG", "BACKSTAY_NATS_URL"];
-const NOT_SETTINGS_PREFIX: &str = "BACKSTAY_TEST_";
-
 /// Everything that an agent can be told.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -73,8 +69,7 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let variables: Vec<_> = variables.into_iter().collect();
         let state = variables.iter().find(|(name, _)| name == STATE_VARIABLE).map(|(_, value)| value.clone());
-        let ours = variables.into_iter().filter(|(name, _)| !name.starts_with(NOT_SETTINGS_PREFIX));
-        let mut overrides = settings::from_environment(ours, NOT_SETTINGS);
+        let mut overrides = settings::from_environment(variables);
         overrides.extend(flags);
         let mut settings: Self = settings::load(file, &overrides)?;
         // systemd gives several folders with colons between; ours is the first.

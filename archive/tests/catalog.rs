@@ -133,11 +133,8 @@ async fn settling_promotes_the_owner_s_intent() {
 async fn an_object_without_its_owner_s_intent_is_an_orphan_and_is_left_alone() {
     let plan = plan(1, 1, vec![]);
     let intent = Key::intent(cluster(), plan.snapshot, plan.attempt);
-    let wrong: [fn(&mut Manifest); 3] = [
-        |m| m.sealed_bytes += 1,
-        |m| m.attempt = AttemptId(Uuid::from_u128(5)),
-        |m| m.snapshot = name(5),
-    ];
+    let wrong: [fn(&mut Manifest); 3] =
+        [|m| m.sealed_bytes += 1, |m| m.attempt = AttemptId(Uuid::from_u128(5)), |m| m.snapshot = name(5)];
     for change in wrong {
         let store = died_before_the_manifest(&plan).await;
         let mut manifest = Manifest::from_json(&store.body(&intent)).expect("readable");

@@ -58,13 +58,8 @@ async fn good_calls(data: &[u8]) -> Vec<Op> {
     store.calls().into_iter().map(|call| call.op).collect()
 }
 
-const KINDS: [ErrorKind; 5] = [
-    ErrorKind::NotFound,
-    ErrorKind::AlreadyExists,
-    ErrorKind::Denied,
-    ErrorKind::Unavailable,
-    ErrorKind::Invalid,
-];
+const KINDS: [ErrorKind; 5] =
+    [ErrorKind::NotFound, ErrorKind::AlreadyExists, ErrorKind::Denied, ErrorKind::Unavailable, ErrorKind::Invalid];
 
 #[tokio::test(start_paused = true)]
 async fn every_call_that_fails_once_leaves_one_backup_or_nothing() {

@@ -41,8 +41,7 @@ async fn a_backup_is_an_object_and_a_manifest_and_opens_to_the_database() {
     let (plan, identity) = sealed_plan();
     let (progress, limits, cancel) = (Progress::default(), Limits::default(), CancellationToken::new());
     let mut source = Database::new(&data, 32 * KIB);
-    let written =
-        write(Arc::new(store.clone()), &plan, &mut source, &progress, &limits, &FixedClock, &cancel).await;
+    let written = write(Arc::new(store.clone()), &plan, &mut source, &progress, &limits, &FixedClock, &cancel).await;
     let manifest = written.expect("all is well");
 
     assert_eq!(

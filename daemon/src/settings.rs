@@ -39,11 +39,15 @@ impl Override {
     }
 }
 
-/// The settings that stand in `variables`, except those that `ignored` names (variables that are not settings).
-pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>, ignored: &[&str]) -> Vec<Override> {
+/// Variables that begin like settings and are none: what is logged, the command line's own, and what tests are told.
+const NOT_SETTINGS: [&str; 3] = ["BACKSTAY_LOG", "BACKSTAY_NATS_URL", "BACKSTAY_TEST_"];
+
+/// The settings that stand in `variables`.
+pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Vec<Override> {
+    let is_setting = |name: &str| !NOT_SETTINGS.iter().any(|n| name == *n || n.ends_with('_') && name.starts_with(n));
     let mut found: Vec<Override> = variables
         .into_iter()
-        .filter(|(name, _)| !ignored.contains(&name.as_str()))
+        .filter(|(name, _)| is_setting(name))
         .filter_map(|(name, value)| {
             let key = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
             Some(Override { path: key.split("__").map(str::to_owned).collect(), value })
@@ -167,7 +171,7 @@ mod tests {
     }
 
     fn variables(pairs: &[(&str, &str)]) -> Vec<Override> {
-        from_environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), &["BACKSTAY_TEST"])
+        from_environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
     }
 
     fn read(text: &str, overrides: &[Override]) -> Result<Sample, String> {
@@ -179,7 +183,8 @@ mod tests {
         let mut overrides = variables(&[
             ("BACKSTAY_NAME", "env"),
             ("BACKSTAY_INNER__URL", "nats://h:1"),
-            ("BACKSTAY_TEST", "x"),
+            ("BACKSTAY_TEST_KEEP", "x"),
+            ("BACKSTAY_NATS_URL", "y"),
             ("HOME", "/"),
         ]);
         overrides.push(Override::new("count", "7"));

@@ -79,6 +79,7 @@ pub struct StandBuilder {
     clusters: Vec<(String, usize)>,
     standbys: usize,
     local: bool,
+    s3: Option<String>,
     idle: bool,
     init: Vec<String>,
     coordinator: Vec<(String, String)>,
@@ -96,6 +97,11 @@ impl StandBuilder {
     /// Backups go to a folder ([`Stand::local_path`]) instead of S3.
     pub fn local(self) -> Self {
         Self { local: true, ..self }
+    }
+
+    /// The S3 endpoint at this URL, with the page's bucket and keys, instead of a server of the stand's own.
+    pub fn s3_at(self, endpoint: &str) -> Self {
+        Self { s3: Some(endpoint.to_owned()), ..self }
     }
 
     /// A second coordinator beside the first.
@@ -143,7 +149,7 @@ impl StandBuilder {
             Etcd::start_with(options)
         });
         let (nats, etcds) = tokio::try_join!(Nats::start(), try_join_all(etcds))?;
-        let s3 = S3::start()?;
+        let s3 = self.s3.as_deref().map_or_else(S3::start, |endpoint| Ok(S3::at(endpoint)))?;
         let init = init(&self, &folder, &nats).await?;
         let mut stand = Stand { coordinators: vec![], clusters: vec![], s3, nats, init, builder: self, folder };
         for number in 1..=1 + stand.builder.standbys {

@@ -234,7 +234,8 @@ mod tests {
         let sealed = seal::seal_bytes(&[identity.to_public()], &plain.encode_to_vec()).expect("sealed");
         let with = |bytes: Vec<u8>| {
             move |c: &mut StartBackup| {
-                let s3 = bus::S3Store { bucket: "b".into(), sealed_credentials: bytes, ..bus::S3Store::default() };
+                let s3 =
+                    bus::S3Store { bucket: "b".into(), sealed_credentials: bytes.into(), ..bus::S3Store::default() };
                 c.store = Some(bus::Store { kind: Some(Kind::S3(s3)) });
             }
         };

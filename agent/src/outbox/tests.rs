@@ -150,7 +150,7 @@ async fn reports_arrive_in_order_after_an_outage() {
     let folder = tempfile::tempdir().expect("a folder");
     let outbox = Arc::new(Outbox::open(folder.path()).expect("fresh"));
     let courier = Flaky { failures: Mutex::new(30), got: Mutex::default() };
-    let stop = CancellationToken::new();
+    let (hurry, stop) = (CancellationToken::new(), CancellationToken::new());
     let mut waiting = outbox.waiting();
     let work = async {
         outbox.add(started("a")).expect("writable");
@@ -160,7 +160,7 @@ async fn reports_arrive_in_order_after_an_outage() {
         waiting.wait_for(|n| *n == 0).await.expect("the outbox lives");
         stop.cancel();
     };
-    tokio::join!(work, send(Arc::clone(&outbox), &courier, &CancellationToken::new(), &stop));
+    tokio::join!(work, send(Arc::clone(&outbox), &courier, &hurry, &stop));
     assert_eq!(*courier.got.lock().expect("not poisoned"), ["a.started", "a.finished", "b.started"]);
     drop(outbox);
     assert!(Outbox::open(folder.path()).expect("usable").first().is_none());

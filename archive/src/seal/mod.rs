@@ -5,8 +5,8 @@
 use std::io::{Read, Write};
 use std::iter;
 
-pub use age::x25519::{Identity, Recipient};
 use age::secrecy::ExposeSecret;
+pub use age::x25519::{Identity, Recipient};
 use age::{DecryptError, Decryptor, EncryptError, Encryptor};
 use zeroize::Zeroizing;
 

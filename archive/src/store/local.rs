@@ -164,10 +164,8 @@ impl Store for LocalStore {
             let target = place.path();
             return Err(StoreError::new(ErrorKind::Invalid, "abort an upload of", target.display(), cause));
         };
-        blocking(move || {
-            remove_hidden(&place, &hidden).map_err(|error| place.error("abort an upload of", &error))
-        })
-        .await
+        blocking(move || remove_hidden(&place, &hidden).map_err(|error| place.error("abort an upload of", &error)))
+            .await
     }
 }
 

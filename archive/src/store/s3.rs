@@ -116,7 +116,9 @@ impl Store for S3Store {
             }
             match self.bucket.put_new(&full, body.clone()).await {
                 Ok(()) => return Ok(()),
-                Err(failure) if failure.kind == ErrorKind::AlreadyExists || failure.is_conflict() => last = Some(failure),
+                Err(failure) if failure.kind == ErrorKind::AlreadyExists || failure.is_conflict() => {
+                    last = Some(failure)
+                }
                 Err(failure) if failure.kind == ErrorKind::Unavailable => {
                     let there = matches!(self.compare(&full, &body).await, Ok(Found::Same));
                     return if there { Ok(()) } else { Err(error(failure)) };

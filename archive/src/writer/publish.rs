@@ -25,11 +25,7 @@ const ABORT_TRIES: u32 = 4;
 const ABORT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Begins the upload. A cancelled begin gets a short while to end, so that its upload can be aborted.
-pub async fn begin(
-    store: &dyn Store,
-    plan: &Plan,
-    cancel: &CancellationToken,
-) -> Result<Box<dyn Upload>, WriteError> {
+pub async fn begin(store: &dyn Store, plan: &Plan, cancel: &CancellationToken) -> Result<Box<dyn Upload>, WriteError> {
     let key = Key::snapshot(plan.cluster_uuid, plan.snapshot);
     let begun = bounded(cancel, None, store.begin(&key, plan.attempt)).await;
     match begun {

@@ -51,7 +51,10 @@ impl Provider {
     /// The condition, as this provider takes it.
     fn condition(&self, given: Option<IfNoneMatch>) -> S3Result<Option<IfNoneMatch>> {
         if given.is_some() && self.habits.refuses_create_only {
-            return Err(s3_error!(NotImplemented, "A header you provided implies functionality that is not implemented"));
+            return Err(s3_error!(
+                NotImplemented,
+                "A header you provided implies functionality that is not implemented"
+            ));
         }
         Ok(given.filter(|_| !self.habits.ignores_create_only))
     }
@@ -75,10 +78,7 @@ impl S3 for Provider {
         self.files.get_object(req).await
     }
 
-    async fn list_objects_v2(
-        &self,
-        req: S3Request<ListObjectsV2Input>,
-    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         self.files.list_objects_v2(req).await
     }
 

@@ -82,8 +82,7 @@ async fn every_page_is_listed() {
         let put = some.iter().map(|name| async { store.put_new(&key(name), Bytes::from_static(b"x")).await });
         futures::future::try_join_all(put).await.expect("created");
     }
-    let listed: Vec<String> =
-        store.list("").map_ok(|found| found.key.to_string()).try_collect().await.expect("listed");
+    let listed: Vec<String> = store.list("").map_ok(|found| found.key.to_string()).try_collect().await.expect("listed");
     let mut expected = names;
     expected.sort();
     assert_eq!(listed, expected);

@@ -247,7 +247,7 @@ async fn a_download_goes_on_where_it_broke_off() {
     assert!(is_whole(&store).await);
     assert_eq!(server.faults.count(Op::Get), 5);
     // For good: an error, not a shorter object.
-    server.faults.judge(|call| if call.op == Op::Get { Fate::CutAnswer(0) } else { Fate::Pass });
+    server.faults.judge(|call| if call.nth == 0 { Fate::CutAnswer(1000) } else { Fate::Reset });
     let found = store.read(&key("c/x")).await.expect("the answer begins");
     let error = found.try_collect::<Vec<_>>().await.expect_err("it never goes on");
     assert!(error.is(ErrorKind::Unavailable), "{error:?}");

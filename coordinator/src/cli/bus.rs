@@ -32,7 +32,7 @@ pub fn settings(
     // The daemons' variables may be set on the same machine; only `[nats]` is ours.
     let section = format!("{PREFIX}NATS__");
     let ours = variables.into_iter().filter(|(name, _)| name.starts_with(&section));
-    let mut overrides = settings::from_environment(ours, &[]);
+    let mut overrides = settings::from_environment(ours);
     overrides.extend(flags.into_iter().map(|(key, value)| Override::new(&format!("nats.{key}"), value)));
     Ok(settings::load::<Sections>(None, &overrides)?.nats)
 }

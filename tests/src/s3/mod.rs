@@ -94,6 +94,11 @@ impl S3 {
         Ok(Self { endpoint, options, own: None })
     }
 
+    /// The endpoint at this URL, with the page's bucket and keys; somebody else serves it.
+    pub fn at(endpoint: &str) -> Self {
+        Self { endpoint: endpoint.to_owned(), options: S3Options::default(), own: None }
+    }
+
     /// A server of its own, whatever the environment says.
     pub fn start_own(options: S3Options) -> Result<Self> {
         let folder = Folder::new("s3")?;

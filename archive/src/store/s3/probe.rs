@@ -70,11 +70,7 @@ impl Probe {
     }
 
     /// A small upload with its only part, ready to be completed.
-    async fn upload(
-        &mut self,
-        owner: AttemptId,
-        body: &'static [u8],
-    ) -> Result<(String, CompletedPart), StoreError> {
+    async fn upload(&mut self, owner: AttemptId, body: &'static [u8]) -> Result<(String, CompletedPart), StoreError> {
         let upload = self.bucket.create_upload(&self.full, owner).await?;
         self.uploads.push(upload.clone());
         self.created = true;
@@ -134,7 +130,9 @@ impl Probe {
         if self.created {
             match self.bucket.delete(&self.full).await {
                 Ok(()) => {}
-                Err(failure) if matches!(failure.kind, ErrorKind::Denied | ErrorKind::Invalid) => self.note(REFUSES_DELETE),
+                Err(failure) if matches!(failure.kind, ErrorKind::Denied | ErrorKind::Invalid) => {
+                    self.note(REFUSES_DELETE)
+                }
                 Err(failure) => result = result.and(Err(failure.at("delete", self.bucket.target(&self.full)))),
             }
         }
