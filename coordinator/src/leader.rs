@@ -11,12 +11,12 @@ use async_nats::Client;
 use async_nats::jetstream::Context;
 use backstay_archive::catalog;
 use backstay_protocol::spec::ClusterSpec;
-use backstay_protocol::{Clock, ClusterName, ClusterUuid};
+use backstay_protocol::{Clock, ClusterName, ClusterUuid, Timestamp};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use crate::cluster::record::ClusterRecord;
@@ -34,6 +34,8 @@ use crate::{api, cluster, inputs};
 
 /// After anything between the coordinator and JetStream failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two sweeps of what dead attempts left in the store.
+const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
 /// How long stopping tasks are waited for.
 const DRAIN: Duration = Duration::from_secs(8);
 /// An agent whose beats are not known yet may be silent this long.
@@ -169,6 +171,7 @@ impl Coordinator {
         inputs::start(&leader).await?;
         api::start(&leader).await?;
         leader.spawn_rebuilding();
+        leader.spawn_sweeping();
         Ok(leader)
     }
 }
@@ -330,6 +333,32 @@ impl Leader {
                 }
             }
         });
+    }
+
+    /// Once in a while, what dead attempts left in the store is removed: also those of `backstay-agent once`,
+    /// which no slot remembers.
+    fn spawn_sweeping(self: &Arc<Self>) {
+        let leader = self.clone();
+        self.spawn(async move {
+            loop {
+                if let Some(in_force) = leader.storage.now().in_force {
+                    for record in leader.directory.records() {
+                        leader.sweep(&in_force, &record).await;
+                    }
+                }
+                tokio::time::sleep(SWEEP_PAUSE).await;
+            }
+        });
+    }
+
+    async fn sweep(&self, in_force: &InForce, record: &ClusterRecord) {
+        // Older than any attempt can be that still runs.
+        let age = self.config.settings.backup.deadline + SWEEP_PAUSE;
+        let older = self.clock.now().as_millis().saturating_sub(age.as_millis() as i64);
+        match catalog::sweep(&*in_force.store, record.uuid, Timestamp::from_millis(older)).await {
+            Ok(swept) => debug!(cluster = %record.name, ?swept, "swept"),
+            Err(error) => warn!(cluster = %record.name, %error, "what dead attempts left could not be removed"),
+        }
     }
 
     async fn rebuild(self: &Arc<Self>, in_force: &InForce) {

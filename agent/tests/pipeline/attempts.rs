@@ -286,7 +286,7 @@ fn killed(state: &Path) -> TempDir {
         for item in std::fs::read_dir(from).expect("readable") {
             let path = item.expect("an entry").path();
             let target = to.join(path.file_name().expect("has a name"));
-            if path.is_dir() { copy(&path, &target) } else { drop(std::fs::copy(&path, &target).expect("copied")) }
+            if path.is_dir() { copy(&path, &target) } else { std::fs::copy(&path, &target).map(drop).expect("copied") }
         }
     }
     let folder = tempfile::tempdir().expect("a folder");

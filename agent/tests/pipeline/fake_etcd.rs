@@ -193,8 +193,16 @@ fn snapshot(script: Script) -> Items {
         End::Error => frames.chain(stream::iter([trailers("2", "disk on fire")])).boxed(),
         End::Reset => frames.chain(stream::iter([Err(std::io::Error::other("reset"))])).boxed(),
         End::Silence => frames.chain(stream::pending()).boxed(),
-        End::EmptyForever => frames.chain(stream::repeat_with(empty)).boxed(),
+        End::EmptyForever => frames.chain(stream::repeat_with(empty).enumerate().then(in_bursts)).boxed(),
     }
+}
+
+/// Faster than they can be read at times, but never so many that HTTP/2 itself calls it an attack.
+async fn in_bursts<T>((n, item): (usize, T)) -> T {
+    if n.is_multiple_of(64) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    item
 }
 
 fn data(message: &impl Message) -> Result<Frame<Bytes>, std::io::Error> {

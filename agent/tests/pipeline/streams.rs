@@ -117,7 +117,7 @@ async fn a_total_that_is_not_kept_is_caught() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_without_bytes_is_noticed_however_many_frames_it_has() {
     let whole = Script::healthy(&database(10), FRAME);
     for end in [End::Silence, End::EmptyForever] {

@@ -90,7 +90,10 @@ impl Publication<'_> {
         };
         // The answer may be lost, or somebody else may have promoted our intent.
         match bounded(self.cancel, Some(PATIENCE), self.settle()).await {
-            Some(Ok(Settled::Done(found))) if found.attempt == self.plan.attempt => Ok(*found),
+            Some(Ok(Settled::Done(found))) if found.attempt == self.plan.attempt => {
+                bounded(self.cancel, Some(PATIENCE), self.delete_intent()).await;
+                Ok(*found)
+            }
             _ => Err(error),
         }
     }

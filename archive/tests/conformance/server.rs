@@ -13,8 +13,9 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Result, s3_error};
 use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -31,7 +32,7 @@ type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 pub struct Server {
     pub faults: SharedFaults,
     address: SocketAddr,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     /// Ends every connection when the server is dropped.
     _tasks: JoinSet<()>,
 }
@@ -42,13 +43,20 @@ impl Server {
         std::fs::create_dir(folder.path().join(BUCKET)).expect("the bucket is a folder");
         let files = FileSystem::new(folder.path()).expect("the folder is there");
         let mut service = S3ServiceBuilder::new(Provider::new(files, habits));
-        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        service.set_auth(OneKey);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let faults = SharedFaults::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, service.build(), faults.clone()));
-        Self { faults, address, _folder: folder, _tasks: tasks }
+        Self { faults, address, folder, _tasks: tasks }
+    }
+
+    /// Puts an object there without asking the server.
+    pub fn seed(&self, name: &str) {
+        let path = self.folder.path().join(BUCKET).join(name);
+        std::fs::create_dir_all(path.parent().expect("below the bucket")).expect("created");
+        std::fs::write(path, "x").expect("written");
     }
 
     pub fn endpoint(&self) -> String {
@@ -77,6 +85,19 @@ impl Server {
         let mut patience = Patience { first_pause: std::time::Duration::from_millis(5), ..Patience::default() };
         change(&mut patience);
         S3Store::with_patience(settings, patience).await.expect("good settings")
+    }
+}
+
+/// Says what AWS says of a key that it does not know.
+struct OneKey;
+
+#[async_trait::async_trait]
+impl S3Auth for OneKey {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key == ACCESS_KEY {
+            return Ok(SecretKey::from(SECRET_KEY));
+        }
+        Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."))
     }
 }
 
@@ -144,9 +165,14 @@ fn whole(body: Bytes) -> UnsyncBoxBody<Bytes, io::Error> {
 }
 
 fn cut(body: Bytes, bytes: usize) -> UnsyncBoxBody<Bytes, io::Error> {
+    use futures::StreamExt;
     let first = body.slice(..bytes.min(body.len()));
-    let frames = [Ok(Frame::data(first)), Err(io::ErrorKind::ConnectionReset.into())];
-    StreamBody::new(futures::stream::iter(frames)).boxed_unsync()
+    let frames = futures::stream::once(async { Ok(Frame::data(first)) }).chain(futures::stream::once(async {
+        // Lets the first bytes leave before the connection ends.
+        tokio::task::yield_now().await;
+        Err(io::ErrorKind::ConnectionReset.into())
+    }));
+    StreamBody::new(frames).boxed_unsync()
 }
 
 fn refusal(status: u16) -> Answer {

@@ -15,8 +15,22 @@ use serde::de::DeserializeOwned;
 
 /// How long a request waits that is answered from what the coordinator keeps.
 pub const QUICK: Duration = Duration::from_secs(5);
-/// How long one waits that makes the coordinator ask a store.
-pub const SLOW: Duration = Duration::from_secs(120);
+/// How long a change waits: a coordinator that just took over first listens for its agents.
+pub const CHANGE: Duration = Duration::from_secs(20);
+/// How long a request waits that makes the coordinator ask a store, which may itself be slow to fail.
+pub const STORE: Duration = Duration::from_secs(90);
+
+fn patience(verb: Verb, definition: &TypeDefinition) -> Duration {
+    let store = match verb {
+        Verb::Get => &types::ETCD_BACKUPS,
+        Verb::Apply | Verb::Delete => &types::ETCD_BACKUP_S3_CONFIGS,
+    };
+    match verb {
+        _ if definition.name == store.name => STORE,
+        Verb::Get => QUICK,
+        Verb::Apply | Verb::Delete => CHANGE,
+    }
+}
 
 /// Why a call came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +40,8 @@ pub enum CallError {
     NoCoordinator { url: String, cause: String },
     /// The coordinator heard it, as far as one can tell, and said nothing in time.
     #[error(
-        "the coordinator on {url} did not answer within {} s; what it did is not known: look with `backstayctl get`",
+        "the coordinator on {url} did not answer within {} s, or NATS does not let this user ask it; what it did is not \
+         known: look with `backstayctl get`",
         .waited.as_secs()
     )]
     NoAnswer { url: String, waited: Duration },
@@ -71,9 +86,7 @@ impl<T: Transport> Api<T> {
 
     /// All resources of a type that `request` asks for.
     pub async fn get(&self, definition: &TypeDefinition, request: &GetRequest) -> Result<Vec<Resource>, CallError> {
-        // Backups are listed from the store, everything else from what the coordinator keeps.
-        let wait = if definition.name == types::ETCD_BACKUPS.name { SLOW } else { QUICK };
-        let answer: GetResponse = self.call(Verb::Get, definition, request, wait).await?;
+        let answer: GetResponse = self.call(Verb::Get, definition, request).await?;
         Ok(answer.items)
     }
 
@@ -93,11 +106,11 @@ impl<T: Transport> Api<T> {
         resource: Resource,
         dry_run: bool,
     ) -> Result<ApplyResponse, CallError> {
-        self.call(Verb::Apply, definition, &ApplyRequest { resource, dry_run }, SLOW).await
+        self.call(Verb::Apply, definition, &ApplyRequest { resource, dry_run }).await
     }
 
     pub async fn delete(&self, definition: &TypeDefinition, request: &DeleteRequest) -> Result<(), CallError> {
-        let _: DeleteResponse = self.call(Verb::Delete, definition, request, SLOW).await?;
+        let _: DeleteResponse = self.call(Verb::Delete, definition, request).await?;
         Ok(())
     }
 
@@ -106,7 +119,6 @@ impl<T: Transport> Api<T> {
         verb: Verb,
         definition: &TypeDefinition,
         request: &Q,
-        wait: Duration,
     ) -> Result<A, CallError> {
         let subject = Subject::Api { verb, plural: definition.plural() }.to_string();
         let malformed = |cause: String| CallError::Malformed { subject: subject.clone(), cause };
@@ -114,7 +126,7 @@ impl<T: Transport> Api<T> {
         if body.len() > REQUEST_MAX {
             return Err(CallError::TooLarge(body.len()));
         }
-        let answer = self.transport.call(&subject, body, wait).await?;
+        let answer = self.transport.call(&subject, body, patience(verb, definition)).await?;
         let answer: Answer<A> = serde_json::from_slice(&answer).map_err(|e| malformed(e.to_string()))?;
         Ok(answer.into_result()?)
     }
@@ -148,6 +160,14 @@ mod tests {
         for answer in ["", "{", "[]", "{}"] {
             assert!(find(answer).await.is_err(), "{answer}");
         }
+    }
+
+    #[test]
+    fn only_what_asks_a_store_is_waited_for_long() {
+        assert_eq!(patience(Verb::Get, &types::ETCD_BACKUPS), STORE);
+        assert_eq!(patience(Verb::Apply, &types::ETCD_BACKUP_S3_CONFIGS), STORE);
+        assert_eq!(patience(Verb::Get, &types::ETCD_BACKUP_S3_CONFIGS), QUICK);
+        assert_eq!(patience(Verb::Apply, &types::ETCD_MANUAL_BACKUPS), CHANGE);
     }
 
     #[tokio::test]

@@ -11,9 +11,12 @@ use backstay_protocol::api::{ApiError, ErrorCode};
 use backstay_protocol::codec::{CONTENT_TYPE, ContentType};
 use bytes::Bytes;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::api::{CallError, QUICK, Transport};
 
+/// How long connecting may take: what is left of [`QUICK`] is for the answer.
+const CONNECT: Duration = Duration::from_secs(4);
 /// The name of this program's connections on the server.
 const NAME: &str = "backstayctl";
 const SERVICE_ERROR: &str = "Nats-Service-Error";
@@ -42,18 +45,27 @@ pub fn settings(
 pub struct Bus {
     client: Client,
     url: String,
+    /// What connecting took of the time in which somebody should have answered.
+    spent: Duration,
 }
+
+/// However long connecting took, an answer may take this long.
+const ANSWER_MIN: Duration = Duration::from_millis(500);
 
 impl Bus {
     /// Connects, or says within five seconds that nobody is there.
     pub async fn connect(settings: &NatsSettings) -> Result<Self, CallError> {
         let url = settings.shown_url();
         let absent = |cause: &str| CallError::NoCoordinator { url: url.clone(), cause: cause.to_owned() };
-        match tokio::time::timeout(QUICK, nats::connect(settings, NAME, Patience::Command)).await {
-            Err(_) => Err(absent("no connection within 5 s")),
+        let begun = Instant::now();
+        match tokio::time::timeout(CONNECT, nats::connect(settings, NAME, Patience::Command)).await {
+            Err(_) => Err(absent(&format!("no connection within {} s", CONNECT.as_secs()))),
+            Ok(Err(NatsError::Connect { cause, .. })) if cause.contains("authorization violation") => {
+                Err(CallError::Transport { url: url.clone(), cause: "NATS does not take this user or password".into() })
+            }
             Ok(Err(NatsError::Connect { cause, .. })) => Err(absent(&without_secrets(&cause, settings))),
             Ok(Err(other)) => Err(CallError::Transport { url: url.clone(), cause: other.to_string() }),
-            Ok(Ok(client)) => Ok(Self { client, url }),
+            Ok(Ok(client)) => Ok(Self { client, url, spent: begun.elapsed() }),
         }
     }
 }
@@ -69,6 +81,7 @@ fn without_secrets(cause: &str, settings: &NatsSettings) -> String {
 
 impl Transport for Bus {
     async fn call(&self, subject: &str, body: Vec<u8>, wait: Duration) -> Result<Vec<u8>, CallError> {
+        let wait = if wait <= QUICK { wait.saturating_sub(self.spent).max(ANSWER_MIN) } else { wait };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, ContentType::Json.as_str());
         let request = Request::new().payload(Bytes::from(body)).headers(headers).timeout(Some(wait));
@@ -86,7 +99,7 @@ fn failure(kind: RequestErrorKind, cause: &str, url: &str, wait: Duration) -> Ca
             CallError::NoCoordinator { url, cause: "NATS is there, but nobody serves Backstay's API on it".into() }
         }
         RequestErrorKind::TimedOut if wait <= QUICK => {
-            CallError::NoCoordinator { url, cause: format!("no answer within {} s", wait.as_secs()) }
+            CallError::NoCoordinator { url, cause: format!("no answer within {} s", QUICK.as_secs()) }
         }
         RequestErrorKind::TimedOut => CallError::NoAnswer { url, waited: wait },
         _ => CallError::Transport { url, cause: cause.to_owned() },
@@ -163,7 +176,7 @@ mod tests {
         let silent = text(RequestErrorKind::TimedOut, QUICK);
         assert_eq!(silent, "no coordinator answers on nats://h (no answer within 5 s)");
         let slow = text(RequestErrorKind::TimedOut, Duration::from_secs(60));
-        assert!(slow.contains("did not answer within 60 s; what it did is not known"), "{slow}");
+        assert!(slow.contains("did not answer within 60 s") && slow.contains("what it did is not known"), "{slow}");
         assert_eq!(text(RequestErrorKind::Other, QUICK), "cannot ask nats://h: broken pipe");
     }
 

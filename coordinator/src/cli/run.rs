@@ -89,8 +89,11 @@ async fn cluster_template(
 
 /// A usage error like clap's own: prints it and ends the process with code 2.
 fn missing_file() -> ! {
-    let error = "the following required arguments were not provided:\n  --file <FILE|->";
-    Arguments::command().error(ErrorKind::MissingRequiredArgument, error).exit()
+    let mut program = Arguments::command();
+    program.build();
+    let command = program.find_subcommand_mut("cluster").and_then(|c| c.find_subcommand_mut("template"));
+    let text = "the following required arguments were not provided:\n  --file <FILE|->";
+    command.unwrap_or(&mut Arguments::command()).error(ErrorKind::MissingRequiredArgument, text).exit()
 }
 
 #[cfg(test)]

@@ -231,7 +231,7 @@ impl ClusterTask {
                 self.begin_confirm(in_force, slot, completed, done);
             }
             (Some(report::State::Failed(failed)), _) if current => {
-                self.on_attempt_failed(&slot, failed.code(), &failed.text).await?;
+                self.on_attempt_failed(&slot, failed.code(), &failed.text, view).await?;
                 let _ = done.send(());
             }
             _ => {
@@ -281,14 +281,23 @@ impl ClusterTask {
                 self.on_looked(slot, looked, view).await
             }
             StepEnd::Asked(Asked::Accepted) => Ok(()),
-            StepEnd::Asked(Asked::No(error)) => self.on_attempt_failed(&slot, FailureCode::Unspecified, &error).await,
+            StepEnd::Asked(Asked::No(error)) => {
+                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, view).await
+            }
             StepEnd::Lost(error) => {
                 self.cancel_attempt(&slot);
-                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error).await
+                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, view).await
+            }
+            StepEnd::Concluded { done, error } => {
+                let end = match done {
+                    Some(manifest) => SlotEnd::Done { completed: manifest.created_at },
+                    None => SlotEnd::Failed { error },
+                };
+                self.end_slot(slot.id, end).await
             }
             StepEnd::Confirmed { visible, completed } => {
                 let end = match visible {
-                    Ok(_) => SlotEnd::Done { completed },
+                    Ok(()) => SlotEnd::Done { completed },
                     Err(error) => SlotEnd::Failed { error },
                 };
                 self.end_slot(slot.id, end).await?;
@@ -347,7 +356,7 @@ impl ClusterTask {
             None => {
                 let Some(machine) = self.choose(&slot) else {
                     let error = self.nobody(&slot);
-                    return self.end_slot(slot.id, SlotEnd::Failed { error }).await;
+                    return self.give_up(slot, error, view).await;
                 };
                 let attempt = Attempt { id: AttemptId(Uuid::new_v4()), machine, started: self.leader.clock.now() };
                 let mut next = (*self.record).clone();
@@ -386,7 +395,13 @@ impl ClusterTask {
         }
     }
 
-    async fn on_attempt_failed(&mut self, slot: &Slot, code: FailureCode, error: &str) -> Result<(), Stopped> {
+    async fn on_attempt_failed(
+        &mut self,
+        slot: &Slot,
+        code: FailureCode,
+        error: &str,
+        view: &View,
+    ) -> Result<(), Stopped> {
         let Some(attempt) = slot.attempt.clone() else { return Ok(()) };
         self.step = None;
         let error = format!("machine {}: {error}", attempt.machine);
@@ -405,9 +420,20 @@ impl ClusterTask {
         self.save(next).await?;
         // The store is the same for every member: the schedule tries again after a pause.
         if code == FailureCode::Store {
-            return self.end_slot(slot.id, SlotEnd::Failed { error }).await;
+            return self.give_up(slot.clone(), error, view).await;
         }
         Ok(())
+    }
+
+    /// No further attempt is made: what the earlier ones left is removed before the slot ends.
+    async fn give_up(&mut self, slot: Slot, error: String, view: &View) -> Result<(), Stopped> {
+        match view.in_force.clone() {
+            Some(in_force) if !slot.tried.is_empty() || slot.attempt.is_some() => {
+                self.step = Some(Box::pin(steps::conclude(in_force, self.record.clone(), slot, error)));
+                Ok(())
+            }
+            _ => self.end_slot(slot.id, SlotEnd::Failed { error }).await,
+        }
     }
 
     async fn end_slot(&mut self, id: SlotId, end: SlotEnd) -> Result<(), Stopped> {

@@ -40,8 +40,13 @@ pub enum StepEnd {
     /// The attempt under way will not report any more.
     Lost(String),
     Confirmed {
-        visible: Result<bool, String>,
+        visible: Result<(), String>,
         completed: Timestamp,
+    },
+    /// No attempt is under way any more: the slot's backup, where one got there after all, and the error otherwise.
+    Concluded {
+        done: Option<Box<Manifest>>,
+        error: String,
     },
 }
 
@@ -279,12 +284,32 @@ pub async fn watch(leader: Arc<Leader>, cluster: ClusterName, attempt: Attempt) 
 /// stands: the agent proved the backup before it reported.
 pub async fn confirm(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: Slot, completed: Timestamp) -> StepEnd {
     let visible = match catalog::settle(&*in_force.store, record.uuid, slot.snapshot).await {
-        Ok(Settled::Done(manifest)) if manifest.slot == slot.id => Ok(true),
+        Ok(Settled::Done(manifest)) if manifest.slot == slot.id => Ok(()),
         Ok(_) => Err(in_force.not_visible(&slot.snapshot.to_string())),
         Err(error) => {
             warn!(cluster = %record.name, %error, "the report could not be checked against the store");
-            Ok(false)
+            Ok(())
         }
     };
     StepEnd::Confirmed { visible, completed }
+}
+
+/// Removes what the slot's attempts left, then looks whether one of them completed all the same: after the
+/// sweep none can any more.
+pub async fn conclude(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: Slot, error: String) -> StepEnd {
+    let store = &*in_force.store;
+    let concluded = async {
+        let swept = catalog::sweep_slot(store, record.uuid, slot.snapshot).await?;
+        debug!(cluster = %record.name, ?swept, "swept the slot");
+        catalog::settle(store, record.uuid, slot.snapshot).await
+    };
+    let done = match concluded.await {
+        Ok(Settled::Done(manifest)) if manifest.slot == slot.id => Some(manifest),
+        Ok(_) => None,
+        Err(error) => {
+            warn!(cluster = %record.name, %error, "what the attempts left could not be removed; a later sweep tries again");
+            None
+        }
+    };
+    StepEnd::Concluded { done, error }
 }

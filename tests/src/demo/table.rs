@@ -42,8 +42,9 @@ mod tests {
 
     #[test]
     fn cells_are_found_where_others_are_empty() {
-        let text = "ID    VERSION   LAST ERROR   TIME\nalpha   1                   5\nb       22        not yet\n";
-        let text = text.replacen("ID    ", "ID      ", 1);
+        let row = |cells: [&str; 4]| format!("{:8}{:10}{:13}{}\n", cells[0], cells[1], cells[2], cells[3]);
+        let rows = [["ID", "VERSION", "LAST ERROR", "TIME"], ["alpha", "1", "", "5"], ["b", "22", "not yet", ""]];
+        let text: String = rows.map(row).concat().replace(" \n", "\n");
         let table = Table::parse(&text).expect("a table");
         assert_eq!(table.column("VERSION").expect("there"), ["1", "22"]);
         assert_eq!(table.column("LAST ERROR").expect("there"), ["", "not yet"]);

@@ -6,6 +6,7 @@ mod etcd;
 mod faults;
 mod nats;
 mod processes;
+mod system;
 mod wire;
 
 use std::path::Path;
