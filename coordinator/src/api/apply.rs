@@ -75,7 +75,7 @@ fn invalid(error: impl std::fmt::Display) -> ApiError {
 /// A file that names an older version than the server's was made from something that changed since.
 fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
     match given {
-        Version::Number(given) if given != current => Err(ApiError::new(
+        Version::Number(given) if given < current => Err(ApiError::new(
             ErrorCode::Conflict,
             format!(
                 "the file has version {given}, the server has version {current}: get it again and apply your change to that"
