@@ -14,12 +14,47 @@ pub struct GetRequest {
     pub namespace: String,
     /// A label selector (see [`crate::selector`]); empty selects all.
     pub selector: String,
+    /// Go on after the item with this id: what an earlier answer's `next` said. Empty: from the beginning.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub after: String,
 }
 
+/// One answer's worth of resources: an answer must fit one message of the bus.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GetResponse {
     pub items: Vec<Resource>,
+    /// Where the rest begins, for the next request's `after`; empty where this is all.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub next: String,
+}
+
+/// The resources of one answer have at most about this many bytes as JSON, in each encoding less than the
+/// mebibyte that NATS allows by default.
+pub const PAGE_BYTES: usize = 384 * 1024;
+
+impl GetResponse {
+    /// The first items after `after` that fit one answer; at least one, where any is left. `None` where no
+    /// item has that id (any more).
+    pub fn page(items: Vec<Resource>, after: &str) -> Option<Self> {
+        let start = match after {
+            "" => 0,
+            id => items.iter().position(|item| item.metadata.id == id)? + 1,
+        };
+        let mut bytes = 0;
+        let mut rest = items.into_iter().skip(start).peekable();
+        let mut page = Self::default();
+        while let Some(item) = rest.next() {
+            bytes += serde_json::to_vec(&item).map_or(PAGE_BYTES, |json| json.len());
+            let last = item.metadata.id.clone();
+            page.items.push(item);
+            if bytes >= PAGE_BYTES && rest.peek().is_some() {
+                page.next = last;
+                break;
+            }
+        }
+        Some(page)
+    }
 }
 
 /// `apply`: create the resource or make it what is given.
@@ -136,5 +171,35 @@ impl<T> Answer<T> {
             (None, Some(result)) => Ok(result),
             (None, None) => Err(ApiError::new(ErrorCode::Internal, "the answer holds neither a result nor an error")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Metadata;
+
+    #[test]
+    fn pages_hold_everything_once_and_in_order() {
+        let item = |n: usize| Resource {
+            metadata: Metadata { id: format!("backup-{n:05}"), ..Metadata::default() },
+            spec: serde_json::json!({ "snapshot": "x".repeat(400) }),
+        };
+        let all: Vec<Resource> = (0..2_500).map(item).collect();
+        let (mut collected, mut after, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = GetResponse::page(all.clone(), &after).expect("the id is there");
+            assert!(serde_json::to_vec(&page).expect("plain data").len() < 2 * PAGE_BYTES);
+            collected.extend(page.items);
+            pages += 1;
+            after = page.next;
+            if after.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(collected, all);
+        assert!(pages > 1);
+        assert_eq!(GetResponse::page(all, "gone"), None);
+        assert_eq!(GetResponse::page(Vec::new(), ""), Some(GetResponse::default()));
     }
 }

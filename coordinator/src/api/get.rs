@@ -39,7 +39,9 @@ pub async fn get(
             return Err(ApiError::not_found(&format!("{}({namespace}/{})", definition.name, request.id)));
         }
     }
-    Ok(GetResponse { items })
+    let gone =
+        || ApiError::new(ErrorCode::Conflict, format!("the list changed: {:?} is gone; begin again", request.after));
+    GetResponse::page(items, &request.after).ok_or_else(gone)
 }
 
 async fn all(leader: &Leader, definition: &'static TypeDefinition) -> Result<Vec<Resource>, ApiError> {

@@ -84,10 +84,18 @@ impl<T: Transport> Api<T> {
         Self { transport }
     }
 
-    /// All resources of a type that `request` asks for.
+    /// All resources of a type that `request` asks for, however many answers they take.
     pub async fn get(&self, definition: &TypeDefinition, request: &GetRequest) -> Result<Vec<Resource>, CallError> {
-        let answer: GetResponse = self.call(Verb::Get, definition, request).await?;
-        Ok(answer.items)
+        let mut request = request.clone();
+        let mut items = Vec::new();
+        loop {
+            let answer: GetResponse = self.call(Verb::Get, definition, &request).await?;
+            items.extend(answer.items);
+            if answer.next.is_empty() {
+                return Ok(items);
+            }
+            request.after = answer.next;
+        }
     }
 
     /// One resource of a type, in the type's own namespace; `None` where there is none.

@@ -36,8 +36,12 @@ impl Query {
 pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     query.check()?;
     let definition = types::resolve(&query.kind)?;
-    let request =
-        GetRequest { id: query.id.clone(), namespace: query.namespace.clone(), selector: query.selector.clone() };
+    let request = GetRequest {
+        id: query.id.clone(),
+        namespace: query.namespace.clone(),
+        selector: query.selector.clone(),
+        ..GetRequest::default()
+    };
     let items = api.get(definition, &request).await?;
     Ok(console.print(&output::render(&query.format, definition, &items)?)?)
 }

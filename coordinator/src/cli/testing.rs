@@ -94,7 +94,7 @@ impl State {
         let items: Vec<Resource> = self.resources.iter().filter(wanted).cloned().collect();
         match items.is_empty() && !request.id.is_empty() {
             true => Err(absent(definition, &request.id)),
-            false => Ok(GetResponse { items }),
+            false => Ok(GetResponse { items, ..GetResponse::default() }),
         }
     }
 

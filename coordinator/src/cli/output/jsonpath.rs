@@ -138,9 +138,19 @@ mod tests {
 
     #[test]
     fn the_rest_of_jsonpath_is_refused_by_name() {
-        for path in
-            ["", ".spec", "{}", "{.}", "{..x}", "{.a[*]}", "{.a[?(@.b)]}", "{.a[0:2]}", "{.a} {.b}", "{range .a}"]
-        {
+        for path in [
+            "",
+            ".spec",
+            "{}",
+            "{.}",
+            "{..x}",
+            "{.a[*]}",
+            "{.a[?(@.b)]}",
+            "{.a[0:2]}",
+            "{.a} {.b}",
+            "{range .a}",
+            "{é}",
+        ] {
             let error = find(path).expect_err(path);
             assert!(error.starts_with("jsonpath ") && error.contains("{.spec.error}"), "{error}");
         }

@@ -41,7 +41,7 @@ fn align(rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..).map_while(width).collect();
     let line = |row: &Vec<String>| {
         let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        format!("{}\n", padded.collect::<Vec<_>>().join(&" ".repeat(PADDING)).trim_end())
+        format!("{}\n", padded.collect::<Vec<_>>().join(&" ".repeat(PADDING)).trim_end_matches(' '))
     };
     rows.iter().map(line).collect()
 }

@@ -67,7 +67,7 @@ fn metadata(out: &mut String, metadata: &Metadata) {
 
 fn line(out: &mut String, indent: usize, text: &str) {
     out.extend(std::iter::repeat_n(' ', indent));
-    out.push_str(text.trim_end());
+    out.push_str(text.trim_end_matches(' '));
     out.push('\n');
 }
 

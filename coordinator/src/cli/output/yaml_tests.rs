@@ -116,6 +116,7 @@ fn text_is_quoted_only_where_it_must_be() {
         ("us-east-1", "us-east-1"),
         ("-x", "-x"),
         ("a#b", "a#b"),
+        ("x\u{2000}", "x\u{2000}"),
         ("1.28", r#""1.28""#),
         ("true", r#""true""#),
         ("null", r#""null""#),
