@@ -285,8 +285,8 @@ impl Stand {
         let arguments = ["serve", "--config", &config];
         let mut daemon = Daemon::new("backstay-coordinator", &label, self.folder.path(), &arguments)?;
         if number > 1 {
-            let state = self.folder.sub(&format!("{label}-state"))?;
-            daemon.set_variable("BACKSTAY_STATE_DIR", &state.display().to_string());
+            // The copied configuration still names the first one's folder.
+            daemon.set_variable("BACKSTAY_STATE_DIR", &folder.display().to_string());
         }
         for (name, value) in &self.builder.coordinator {
             daemon.set_variable(name, value);

@@ -33,11 +33,11 @@ impl ClusterId {
     }
 }
 
-fn id(n: u128) -> String {
+pub fn id(n: u128) -> String {
     Uuid::from_u128(n).to_string()
 }
 
-fn address() -> Address {
+pub fn address() -> Address {
     Address { cluster: "prod".parse().expect("valid"), machine: id(4).parse().expect("valid") }
 }
 
@@ -81,7 +81,7 @@ impl Desk {
     }
 }
 
-fn command(shelf: &Shelf, attempt: u128) -> StartBackup {
+pub fn command(shelf: &Shelf, attempt: u128) -> StartBackup {
     StartBackup {
         version: 1,
         epoch: 5,
@@ -101,33 +101,33 @@ fn command(shelf: &Shelf, attempt: u128) -> StartBackup {
     }
 }
 
-fn refused(reply: StartReply) -> RefusalCode {
+pub fn refused(reply: StartReply) -> RefusalCode {
     match reply.answer {
         Some(Answer::Refused(refused)) => refused.code(),
         other => panic!("refused, not {other:?}"),
     }
 }
 
-fn accepted(reply: StartReply, attempt: u128) {
+pub fn accepted(reply: StartReply, attempt: u128) {
     match reply.answer {
         Some(Answer::Accepted(accepted)) => assert_eq!(accepted.attempt, id(attempt)),
         other => panic!("accepted, not {other:?}"),
     }
 }
 
-fn failure(report: &Report) -> (FailureCode, &str) {
+pub fn failure(report: &Report) -> (FailureCode, &str) {
     match &report.state {
         Some(State::Failed(failed)) => (failed.code(), failed.text.as_str()),
         other => panic!("failed, not {other:?}"),
     }
 }
 
-fn silent(database: &[u8]) -> Script {
+pub fn silent(database: &[u8]) -> Script {
     let whole = Script::healthy(database, 1000);
     Script { frames: whole.frames[..2].to_vec(), end: End::Silence, ..whole }
 }
 
-async fn only_backup(shelf: &Shelf) -> Manifest {
+pub async fn only_backup(shelf: &Shelf) -> Manifest {
     let store = LocalStore::open(shelf.path()).expect("there");
     let entries = catalog::list(&store, backstay_protocol::ClusterUuid(CLUSTER_UUID.uuid())).await.expect("listed");
     assert_eq!(entries.len(), 1);

@@ -136,9 +136,12 @@ impl FakeEtcd {
         self.shared.snapshots.load(Relaxed)
     }
 
+    pub fn settings(&self) -> EtcdSettings {
+        EtcdSettings { endpoints: vec![self.url.clone()], ..EtcdSettings::default() }
+    }
+
     pub fn etcd(&self) -> Etcd {
-        let settings = EtcdSettings { endpoints: vec![self.url.clone()], ..EtcdSettings::default() };
-        Etcd::new(settings).expect("the settings fit")
+        Etcd::new(self.settings()).expect("the settings fit")
     }
 }
 

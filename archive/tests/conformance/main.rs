@@ -3,8 +3,11 @@
 mod faults;
 mod provider;
 mod server;
+mod tls;
 
+mod environment;
 mod local;
+mod memory;
 mod s3_answers;
 mod s3_faults;
 mod suite;

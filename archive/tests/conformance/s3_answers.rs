@@ -184,7 +184,19 @@ async fn a_bucket_that_is_not_there_is_said_by_every_listing() {
     let store = server.store_with(settings, |_| {}).await;
     let text = store.list("").try_collect::<Vec<_>>().await.expect_err("no bucket").to_string();
     assert_eq!(text, "failed to list objects in bucket \"nowhere\": NoSuchBucket");
-    store.begin(&key("a/b"), attempt(1)).await.map(drop).unwrap_or_default();
+}
+
+#[tokio::test]
+async fn an_answer_s_code_and_message_are_the_cause() {
+    let server = Server::start(Habits::default()).await;
+    let store = server.store().await;
+    server.faults.judge(|_| Fate::Refuse(403));
+    let text = store.list("").try_collect::<Vec<_>>().await.expect_err("refused").to_string();
+    assert_eq!(text, "failed to list objects in bucket \"backups\": AccessDenied: as the test wants");
+    let text = store.begin(&key("c/x"), attempt(1)).await.expect_err("refused").to_string();
+    assert_eq!(text, "failed to begin an upload of s3://backups/c/x: AccessDenied: as the test wants");
+    let text = store.head(&key("c/x")).await.expect_err("refused, without a body to say why").to_string();
+    assert_eq!(text, "failed to look up s3://backups/c/x: HTTP 403 Forbidden");
 }
 
 #[tokio::test]

@@ -252,3 +252,15 @@ async fn a_download_goes_on_where_it_broke_off() {
     let error = found.try_collect::<Vec<_>>().await.expect_err("it never goes on");
     assert!(error.is(ErrorKind::Unavailable), "{error:?}");
 }
+
+#[tokio::test]
+async fn an_abort_while_parts_are_on_their_way_leaves_nothing() {
+    let (server, store) = start().await;
+    let upload = store.begin(&key("c/x"), attempt(1)).await.expect("begun");
+    upload.part(1, bytes(1, PART_BYTES)).await.expect("uploaded");
+    server.faults.judge(|call| if call.op == Op::Part { Fate::Hang } else { Fate::Pass });
+    let arrived = tokio::time::timeout(Duration::from_millis(200), upload.part(2, bytes(2, 100))).await;
+    assert!(arrived.is_err(), "given up on its way");
+    upload.abort().await.expect("aborted");
+    assert_eq!(store.unfinished("").await.expect("listed"), []);
+}

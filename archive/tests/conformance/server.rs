@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use backstay_archive::store::s3::{Patience, S3Credentials, S3Settings, S3Store};
@@ -17,11 +16,14 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Result, s3_error};
 use s3s_fs::FileSystem;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::faults::{Fate, Faults, Op, SharedFaults};
 use super::provider::{Habits, Provider};
+use super::tls::Certificate;
 
 pub const BUCKET: &str = "backups";
 pub const ACCESS_KEY: &str = "AKIATEST";
@@ -31,7 +33,7 @@ type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 pub struct Server {
     pub faults: SharedFaults,
-    address: SocketAddr,
+    pub endpoint: String,
     folder: tempfile::TempDir,
     /// Ends every connection when the server is dropped.
     _tasks: JoinSet<()>,
@@ -39,6 +41,15 @@ pub struct Server {
 
 impl Server {
     pub async fn start(habits: Habits) -> Self {
+        Self::listen(habits, None).await
+    }
+
+    /// The same behind TLS, with a certificate for 127.0.0.1.
+    pub async fn start_with_tls(habits: Habits, certificate: &Certificate) -> Self {
+        Self::listen(habits, Some(certificate.acceptor())).await
+    }
+
+    async fn listen(habits: Habits, tls: Option<TlsAcceptor>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join(BUCKET)).expect("the bucket is a folder");
         let files = FileSystem::new(folder.path()).expect("the folder is there");
@@ -46,10 +57,11 @@ impl Server {
         service.set_auth(OneKey);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let faults = SharedFaults::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, service.build(), faults.clone()));
-        Self { faults, address, folder, _tasks: tasks }
+        tasks.spawn(serve(listener, tls, service.build(), faults.clone()));
+        Self { faults, endpoint: format!("{scheme}://{address}"), folder, _tasks: tasks }
     }
 
     /// Puts an object there without asking the server.
@@ -59,14 +71,10 @@ impl Server {
         std::fs::write(path, "x").expect("written");
     }
 
-    pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
     pub fn settings(&self) -> S3Settings {
         S3Settings {
             bucket: BUCKET.into(),
-            endpoint: self.endpoint(),
+            endpoint: self.endpoint.clone(),
             credentials: Some(S3Credentials {
                 access_key_id: ACCESS_KEY.into(),
                 secret_access_key: SECRET_KEY.into(),
@@ -101,15 +109,33 @@ impl S3Auth for OneKey {
     }
 }
 
-async fn serve(listener: TcpListener, service: S3Service, faults: SharedFaults) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: S3Service, faults: SharedFaults) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.expect("the listener stays open");
-        let (service, faults) = (service.clone(), faults.clone());
-        let answer = service_fn(move |request| answer(service.clone(), faults.clone(), request));
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-        connections.spawn(async move { connection.await.unwrap_or_default() });
+        let (service, faults, tls) = (service.clone(), faults.clone(), tls.clone());
+        connections.spawn(async move {
+            match tls {
+                None => connection(stream, service, faults).await,
+                // A handshake that fails is the client's to report.
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        connection(stream, service, faults).await;
+                    }
+                }
+            }
+        });
     }
+}
+
+async fn connection<T>(stream: T, service: S3Service, faults: SharedFaults)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let answer = service_fn(move |request| answer(service.clone(), faults.clone(), request));
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+    // It ends with an error where a fault ends it.
+    connection.await.unwrap_or_default();
 }
 
 fn op(request: &Request<Incoming>) -> Op {

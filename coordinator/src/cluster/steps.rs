@@ -284,7 +284,13 @@ pub async fn watch(leader: Arc<Leader>, cluster: ClusterName, attempt: Attempt) 
 /// stands: the agent proved the backup before it reported.
 pub async fn confirm(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: Slot, completed: Timestamp) -> StepEnd {
     let visible = match catalog::settle(&*in_force.store, record.uuid, slot.snapshot).await {
-        Ok(Settled::Done(manifest)) if manifest.slot == slot.id => Ok(()),
+        Ok(Settled::Done(manifest)) if manifest.slot == slot.id => {
+            // A create whose answer was lost, or an attempt that was given up, may have left an upload.
+            if let Err(error) = catalog::sweep_slot(&*in_force.store, record.uuid, slot.snapshot).await {
+                warn!(cluster = %record.name, %error, "the slot could not be swept; a later sweep tries again");
+            }
+            Ok(())
+        }
         Ok(_) => Err(in_force.not_visible(&slot.snapshot.to_string())),
         Err(error) => {
             warn!(cluster = %record.name, %error, "the report could not be checked against the store");

@@ -15,7 +15,7 @@ const TRAILER_BYTES: u64 = 32;
 
 /// A loaded etcd.
 pub struct Source {
-    /// The highest revision that the loading reached.
+    /// How many were loaded, each under a key of its own.
     pub objects: u64,
     /// Bytes of the database, as a snapshot has it.
     pub database_bytes: u64,

@@ -3,22 +3,18 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use backstay_tests::interrupt::{INTERRUPTED, interrupted};
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 
 #[path = "../bench/mod.rs"]
 mod bench;
-
-/// What a shell gives a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = bench::Arguments::parse();
     let ended = tokio::select! {
         measured = bench::bench(&arguments) => Some(measured),
-        stopped = stopped() => stopped.err().map(Err),
+        waited = interrupted() => waited.err().map(Err),
     };
     match ended {
         Some(Ok(())) => ExitCode::SUCCESS,
@@ -28,15 +24,4 @@ async fn main() -> ExitCode {
         }
         None => ExitCode::from(INTERRUPTED),
     }
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn stopped() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

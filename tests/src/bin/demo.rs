@@ -5,21 +5,19 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use backstay_tests::interrupt::{INTERRUPTED, interrupted};
 
 #[path = "../demo/mod.rs"]
 mod demo;
-
-/// What a shell gives a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let keep = std::env::var("KEEP").is_ok_and(|value| !["", "0"].contains(&value.as_str()));
     let ended = tokio::select! {
+        // First the demo: with KEEP it waits for the same signal, and its outcome counts.
+        biased;
         walked = demo::demo(keep) => Some(walked),
-        stopped = stopped() => stopped.err().map(Err),
+        waited = interrupted() => waited.err().map(Err),
     };
     // By now every part is stopped and every folder removed: their owner was dropped with the future.
     match ended {
@@ -33,15 +31,4 @@ async fn main() -> ExitCode {
             ExitCode::from(INTERRUPTED)
         }
     }
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn stopped() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

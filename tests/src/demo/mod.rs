@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use backstay_tests::interrupt::interrupted;
 
 mod console;
 mod contents;
@@ -23,7 +24,7 @@ struct Proof {
     opened: open::Opened,
 }
 
-/// Runs the demo to its end. With `keep` it does not come back: everything runs until this is dropped.
+/// Runs the demo to its end; with `keep`, everything stays until Ctrl-C.
 pub async fn demo(keep: bool) -> Result<()> {
     let begun = Instant::now();
     let system = System::start().await?;
@@ -37,7 +38,7 @@ pub async fn demo(keep: bool) -> Result<()> {
             eprintln!("Error: {error:#}");
         }
         println!("\n{}", system.how_to_talk());
-        std::future::pending::<()>().await;
+        interrupted().await?;
     }
     walked.map(drop)
 }

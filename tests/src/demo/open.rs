@@ -63,8 +63,8 @@ async fn compare(system: &System) -> Result<(Contents, i64)> {
     let revision = eventually(READY, || contents::revision(&url)).await;
     let revision = revision.with_context(|| format!("the restored etcd does not serve:\n{}", process.tail()))?;
     for endpoint in [live, url.as_str()] {
-        let count = format!("etcdctl --endpoints {endpoint} get / --prefix --count-only --rev {revision} -w fields");
-        console.run(&format!("{count} | grep Count")).await?;
+        let keys = format!("etcdctl --endpoints {endpoint} get / --prefix --keys-only --rev {revision}");
+        console.run(&format!("{keys} | grep -c ^/")).await?;
     }
     let (restored, source) = tokio::try_join!(contents::at(&url, revision), contents::at(live, revision))?;
     let now = contents::revision(live).await?;

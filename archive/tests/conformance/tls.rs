@@ -1,0 +1,57 @@
+//! A certificate that no machine trusts, for a server at 127.0.0.1; and that a store trusts it only when told.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use backstay_archive::store::ErrorKind;
+use backstay_archive::store::s3::S3Settings;
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::TlsAcceptor;
+
+use super::provider::Habits;
+use super::server::Server;
+
+pub struct Certificate(rcgen::CertifiedKey<rcgen::KeyPair>);
+
+impl Certificate {
+    pub fn new() -> Self {
+        Self(rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a good name"))
+    }
+
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let key = PrivateKeyDer::try_from(self.0.signing_key.serialize_der()).expect("a good key");
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring knows them")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.0.cert.der().clone()], key)
+            .expect("they belong together");
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    fn file(&self) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(self.0.cert.pem().as_bytes()).expect("written");
+        file
+    }
+}
+
+#[tokio::test]
+async fn a_ca_file_is_trusted_and_nothing_else() {
+    let (own, other) = (Certificate::new(), Certificate::new());
+    let server = Server::start_with_tls(Habits::default(), &own).await;
+    for (ca, trusted) in [(&own, true), (&other, false)] {
+        let file = ca.file();
+        let settings = S3Settings { ca_file: Some(file.path().to_owned()), ..server.settings() };
+        let result = server.store_with(settings, |_| {}).await.probe().await;
+        match result {
+            Ok(notes) => assert!(trusted && notes.is_empty(), "{notes:?}"),
+            Err(error) => {
+                assert!(!trusted && error.is(ErrorKind::Unavailable), "{error}");
+                assert!(error.cause.contains("certificate"), "{error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Commands sent by hand over NATS, as a coordinator would send them, and the reports that come back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use async_nats::{Client, Subscriber};
+use backstay_archive::seal;
+use backstay_daemon::SystemClock;
+use backstay_protocol::bus::{
+    self, Beat, CancelBackup, CancelReply, Refused, Report, StartBackup, StartReply, report::State,
+    start_reply::Answer, store::Kind,
+};
+use backstay_protocol::subject::{self, Command, Subject};
+use backstay_protocol::{Clock, SlotId, SnapshotName, VERSION};
+use futures::StreamExt;
+use prost::Message;
+use uuid::Uuid;
+
+use super::LONG;
+use super::rig::Rig;
+
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// An epoch above that of every coordinator, which is the time in milliseconds.
+pub const NEWEST: u64 = u64::MAX / 2;
+
+/// A hand on the bus.
+pub struct Hand {
+    pub client: Client,
+    reports: Subscriber,
+}
+
+impl Hand {
+    pub async fn new(rig: &Rig) -> Result<Self> {
+        let client = rig.nats.client().await?;
+        let reports = client.subscribe(subject::all_reports()).await?;
+        client.flush().await?;
+        Ok(Self { client, reports })
+    }
+
+    /// A command for an agent that is right in everything: a new attempt for a new slot, named after now.
+    pub async fn command(&self, rig: &Rig, cluster: &str, agent: usize) -> Result<StartBackup> {
+        let machine = rig.cluster(cluster).agents[agent].machine.to_string();
+        let id = || Uuid::new_v4().to_string();
+        let snapshot = SnapshotName::from_unix_seconds(SystemClock.now().seconds)?;
+        Ok(StartBackup {
+            version: VERSION,
+            epoch: NEWEST,
+            attempt: id(),
+            slot: SlotId(Uuid::new_v4()).to_string(),
+            cluster: cluster.to_owned(),
+            cluster_uuid: rig.uuid(cluster).await?,
+            machine: machine.clone(),
+            snapshot: snapshot.to_string(),
+            trigger: bus::Trigger::Manual.into(),
+            store: Some(self.store(rig, &machine).await?),
+            recipients: vec![rig.recovery()?.to_public().to_string()],
+            limits: None,
+            etcd_cluster_id: 0,
+        })
+    }
+
+    /// The stand's S3, its credentials sealed to that machine's agent.
+    async fn store(&self, rig: &Rig, machine: &str) -> Result<bus::Store> {
+        let recipient = seal::parse_recipient(&self.beat(machine).await?.recipient)?;
+        let plain = bus::Credentials {
+            access_key_id: rig.s3.access_key_id().into(),
+            secret_access_key: rig.s3.secret_access_key().into(),
+            session_token: String::new(),
+        };
+        let s3 = bus::S3Store {
+            bucket: rig.s3.bucket().into(),
+            region: rig.s3.region().into(),
+            endpoint: rig.s3.endpoint().into(),
+            prefix: String::new(),
+            sealed_credentials: seal::seal_bytes(&[recipient], &plain.encode_to_vec())?.into(),
+        };
+        Ok(bus::Store { kind: Some(Kind::S3(s3)) })
+    }
+
+    /// The next beat of a machine's agent.
+    pub async fn beat(&self, machine: &str) -> Result<Beat> {
+        let mut beats = self.client.subscribe(subject::all_beats()).await?;
+        let find = async {
+            while let Some(message) = beats.next().await {
+                let beat: Beat = bus::decode(&message.payload)?;
+                if beat.machine == machine {
+                    return Ok(beat);
+                }
+            }
+            bail!("the subscription ended")
+        };
+        tokio::time::timeout(LONG, find).await.with_context(|| format!("no beat of {machine}"))?
+    }
+
+    /// Sends any bytes to an agent's command and returns the bytes of its answer.
+    pub async fn send(&self, start: &StartBackup, command: Command, body: Vec<u8>) -> Result<Vec<u8>> {
+        let subject = Subject::Agent { cluster: start.cluster.parse()?, machine: start.machine.parse()?, command };
+        let answer = tokio::time::timeout(ANSWER, self.client.request(subject.to_string(), body.into())).await;
+        Ok(answer.with_context(|| format!("no answer on {subject}"))??.payload.to_vec())
+    }
+
+    /// Starts an attempt at the agent of another command's address.
+    pub async fn start_at(&self, address: &StartBackup, command: &StartBackup) -> Result<Result<(), Refused>> {
+        let answer = self.send(address, Command::Start, command.encode_to_vec()).await?;
+        accepted(&answer)
+    }
+
+    pub async fn start(&self, command: &StartBackup) -> Result<Result<(), Refused>> {
+        self.start_at(command, command).await
+    }
+
+    /// Cancels the attempt of a command; whether it was under way.
+    pub async fn cancel(&self, command: &StartBackup, epoch: u64) -> Result<bool> {
+        let body = CancelBackup { version: VERSION, epoch, attempt: command.attempt.clone() }.encode_to_vec();
+        let answer = self.send(command, Command::Cancel, body).await?;
+        Ok(bus::decode::<CancelReply>(&answer)?.cancelled)
+    }
+
+    /// The next report that ends an attempt, of the attempts that `wanted` says.
+    pub async fn final_report(&mut self, wanted: impl Fn(&Report) -> bool) -> Result<Report> {
+        let find = async {
+            while let Some(message) = self.reports.next().await {
+                let report: Report = bus::decode(&message.payload)?;
+                if wanted(&report) && !matches!(report.state, Some(State::Started(_)) | None) {
+                    return Ok(report);
+                }
+            }
+            bail!("the subscription ended")
+        };
+        tokio::time::timeout(LONG, find).await.context("no final report came")?
+    }
+
+    /// The reports that end these attempts, in whichever order they come; good ones first.
+    pub async fn final_reports(&mut self, commands: &[&StartBackup]) -> Result<Vec<Report>> {
+        let mut left: Vec<&str> = commands.iter().map(|c| c.attempt.as_str()).collect();
+        let mut reports = Vec::new();
+        while !left.is_empty() {
+            let report = self.final_report(|r| left.contains(&r.attempt.as_str())).await?;
+            left.retain(|attempt| *attempt != report.attempt);
+            reports.push(report);
+        }
+        reports.sort_by_key(|report| !is_finished(report));
+        Ok(reports)
+    }
+}
+
+/// What the bytes of an answer to a start say.
+pub fn accepted(answer: &[u8]) -> Result<Result<(), Refused>> {
+    match bus::decode::<StartReply>(answer)?.answer {
+        Some(Answer::Accepted(_)) => Ok(Ok(())),
+        Some(Answer::Refused(refused)) => Ok(Err(refused)),
+        None => bail!("the answer says neither yes nor no"),
+    }
+}
+
+/// The failure of a report; an error where it is none.
+pub fn failure(report: &Report) -> Result<&bus::Failed> {
+    match &report.state {
+        Some(State::Failed(failed)) => Ok(failed),
+        other => bail!("{other:?} is no failure"),
+    }
+}
+
+pub fn is_finished(report: &Report) -> bool {
+    matches!(report.state, Some(State::Finished(_)))
+}

@@ -1,0 +1,143 @@
+//! Which member is asked, and who comes next when one does not do it.
+
+use anyhow::{Context, Result, ensure};
+use backstay_archive::Manifest;
+use backstay_tests::{Op, eventually};
+
+use super::LONG;
+use super::hand::Hand;
+use super::rig::{Rig, builder};
+
+impl Rig {
+    fn machine(&self, cluster: &str, index: usize) -> String {
+        self.cluster(cluster).agents[index].machine.to_string()
+    }
+
+    /// Whether the newest backup was taken by that agent.
+    fn taken_by(&self, manifests: &[Manifest], cluster: &str, index: usize) -> Result<()> {
+        let by = manifests.first().and_then(|m| m.machine).context("there is no backup with a machine")?;
+        ensure!(by.to_string() == self.machine(cluster, index), "it was taken by {by}");
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_follower_is_asked_while_there_is_one() -> Result<()> {
+    let mut rig = Rig::start(builder().cluster("a", 3)).await?;
+    let order = rig.order("a").await?;
+    rig.must_back_up("a").await?;
+    rig.taken_by(&rig.proven("a", 1).await?, "a", order[0])?;
+
+    // Nobody answers for the first: the next one is asked at once, and the status says why.
+    rig.agent("a", order[0]).daemon.kill9();
+    let gate = rig.s3.hold(Op::UploadPart.nth(1));
+    let round = rig.begin("a").await?;
+    gate.reached(LONG).await?;
+    let first = rig.machine("a", order[0]);
+    let running = rig.status_is("a", super::rig::Status::is_running).await?;
+    ensure!(running.error.is_empty() || running.error.contains(&first), "{running:?}");
+    ensure!(!running.last_backup.is_null(), "the last good backup was forgotten: {running:?}");
+    gate.open();
+    ensure!(rig.end(&round).await?.is_ok(), "it failed");
+    rig.taken_by(&rig.proven("a", 2).await?, "a", order[1])?;
+
+    // Only the leader's agent is left: better than no backup.
+    rig.agent("a", order[1]).daemon.kill9();
+    rig.must_back_up("a").await?;
+    rig.taken_by(&rig.proven("a", 3).await?, "a", order[2])?;
+
+    // Nobody is left. The backup is refused once that is known, or ends as an error.
+    rig.agent("a", order[2]).daemon.kill9();
+    let refused = eventually(LONG, || async {
+        let seconds = backstay_protocol::Clock::now(&backstay_daemon::SystemClock).seconds;
+        let output = rig.apply(&backstay_tests::Stand::manual_backup("a", seconds)).await?;
+        ensure!(!output.status.success(), "it was accepted");
+        Ok(output.stderr)
+    })
+    .await?;
+    ensure!(refused.contains("no agent of cluster \"a\" is connected"), "{refused}");
+    rig.status_is("a", |s| !s.is_running()).await?;
+    rig.proven("a", 3).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_busy_agent_refuses_and_the_others_do_it() -> Result<()> {
+    let mut rig = Rig::start(builder().cluster("a", 3)).await?;
+    let mut hand = Hand::new(&rig).await?;
+    let order = rig.order("a").await?;
+    // The best member works for somebody else.
+    let mut other = hand.command(&rig, "a", order[0]).await?;
+    other.epoch = 1;
+    let gate = rig.s3.hold(Op::UploadPart.nth(1));
+    ensure!(hand.start(&other).await?.is_ok(), "refused");
+    gate.reached(LONG).await?;
+    rig.must_back_up("a").await?;
+    let uuid = rig.uuid("a").await?;
+    let taken = rig.listed("a").await?.len();
+    ensure!(taken == 1, "{taken} backups of {uuid}");
+
+    // The others are gone: it is asked, and says why not.
+    rig.agent("a", order[1]).daemon.kill9();
+    rig.agent("a", order[2]).daemon.kill9();
+    let status = rig.back_up("a").await?;
+    ensure!(status.is_error() && status.error.contains("is under way"), "{status:?}");
+    ensure!(!status.last_backup.is_null(), "the last good backup was forgotten: {status:?}");
+
+    gate.open();
+    hand.final_report(|r| r.attempt == other.attempt).await?;
+    rig.taken_by(&rig.proven("a", 2).await?, "a", order[1])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_that_falls_silent_loses_the_attempt_for_good() -> Result<()> {
+    let mut rig = Rig::start(builder().cluster("a", 3)).await?;
+    let mut hand = Hand::new(&rig).await?;
+    let order = rig.order("a").await?;
+    let first = rig.machine("a", order[0]);
+    let (gate, parts) = (rig.s3.hold(Op::UploadPart.first(2)), rig.s3.count(Op::UploadPart));
+    let round = rig.begin("a").await?;
+    gate.reached(LONG).await?;
+    ensure!(rig.status("a").await?.is_running(), "{:?}", rig.status("a").await?);
+
+    rig.agent("a", order[0]).daemon.pause()?;
+    // The second one's upload is held as well, so that there is time to look.
+    let status = rig.status_is("a", |s| s.error.contains("fell silent")).await?;
+    ensure!(status.is_running() && status.error.contains(&first), "{status:?}");
+    rig.s3.reached(Op::UploadPart, parts + 2, LONG).await?;
+    rig.agent("a", order[0]).daemon.resume()?;
+    gate.open();
+    let status = rig.end(&round).await?;
+    ensure!(status.is_ok(), "{status:?}");
+    // The first one's attempt ends too, and makes no second backup.
+    ensure!(!super::hand::is_finished(&hand.final_report(|r| r.machine == first).await?), "two backups for one slot");
+    rig.taken_by(&rig.proven("a", 1).await?, "a", order[1])?;
+
+    // It is as good as the others again.
+    let mut fresh = hand.beat(&first).await?;
+    while !fresh.attempt.is_empty() {
+        fresh = hand.beat(&first).await?;
+    }
+    rig.must_back_up("a").await?;
+    rig.taken_by(&rig.proven("a", 2).await?, "a", order[0])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_learner_is_never_asked() -> Result<()> {
+    let mut rig = Rig::start(builder().cluster("a", 1)).await?;
+    let url = rig.cluster_mut("a").etcd.add_learner().await?.client_url.clone();
+    let mut learner = rig.prepare_agent("a", "a-learner", &url)?;
+    learner.daemon.start_and_wait(LONG).await?;
+    rig.cluster_mut("a").agents.push(learner);
+    rig.agents_known("a").await?;
+    rig.must_back_up("a").await?;
+    rig.taken_by(&rig.proven("a", 1).await?, "a", 0)?;
+
+    rig.agent("a", 0).daemon.kill9();
+    let status = rig.back_up("a").await?;
+    ensure!(status.is_error() && status.error.contains("learner"), "{status:?}");
+    rig.proven("a", 1).await?;
+    Ok(())
+}

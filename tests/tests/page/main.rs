@@ -1,0 +1,14 @@
+//! The documentation page, end to end, on real parts: its commands and what they print, what is refused and how,
+//! and what must hold of every backup that is listed.
+//!
+//! The programs must be built first (`cargo build --workspace --bins`); `make test` does.
+
+mod automatic;
+mod listing;
+mod manual;
+mod opening;
+mod page;
+mod refusals;
+mod storage;
+mod terminal;
+mod world;
