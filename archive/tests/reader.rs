@@ -143,9 +143,11 @@ async fn age_and_zstd_alone_open_a_backup() {
     std::fs::write(&object_file, store.body(&object(&manifest))).expect("a file");
     std::fs::write(&key_file, identity_file(&identity, "cluster talos-default").as_bytes()).expect("a file");
 
-    let age = Command::new("age").arg("-d").arg("-i").arg(&key_file).arg(&object_file).stdout(Stdio::piped()).spawn();
-    let age = age.expect("age is installed");
-    let opened = decompressed(age.stdout.expect("piped").into());
+    let mut age = Command::new("age");
+    age.arg("-d").arg("-i").arg(&key_file).arg(&object_file).stdout(Stdio::piped());
+    let mut age = age.spawn().expect("age is installed");
+    let opened = decompressed(age.stdout.take().expect("piped").into());
+    assert!(age.wait().expect("age ends").success());
     assert!(opened == data, "age and zstd open it to the database");
 
     let store = MemoryStore::new();

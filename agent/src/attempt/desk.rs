@@ -20,6 +20,7 @@ use backstay_protocol::{AttemptId, Clock, VERSION};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
 use super::job::refuse;
@@ -77,7 +78,8 @@ pub struct Attempts {
 
 /// What a start is to the book.
 enum Claim {
-    New(Running),
+    /// The token keeps [`Attempts::idle`] waiting until the attempt has its task.
+    New(Running, TaskTrackerToken),
     UnderWay,
     Ended(Box<Report>),
 }
@@ -119,7 +121,7 @@ impl Attempts {
                 self.send(*report).await;
                 Ok(())
             }
-            Claim::New(running) => {
+            Claim::New(running, _token) => {
                 self.journal(&job).await;
                 let span = info_span!("attempt", id = %running.attempt);
                 self.tasks.spawn(Arc::clone(self).run(job, running).instrument(span));
@@ -146,7 +148,7 @@ impl Attempts {
         }
         let running = Running { attempt, progress: Arc::default(), cancel: CancellationToken::new() };
         book.running = Some(running.clone());
-        Ok(Claim::New(running))
+        Ok(Claim::New(running, self.tasks.token()))
     }
 
     /// Cancels an attempt if it is under way; what became of it is reported as always.
@@ -217,8 +219,9 @@ impl Attempts {
     }
 
     async fn work(&self, job: Job, running: &Running) -> Result<Manifest, Failure> {
-        let store = job.store.open().await?;
         let Running { progress, cancel, .. } = running;
+        let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
+        let store = cancel.run_until_cancelled(job.store.open()).await.ok_or_else(cancelled)??;
         take(&job.backup, store, &self.parts.etcd, progress, &*self.parts.clock, cancel).await
     }
 

@@ -159,10 +159,13 @@ fn is_unavailable(error: &etcd_client::Error) -> bool {
 fn describe(error: &etcd_client::Error) -> String {
     match error {
         etcd_client::Error::GRpcStatus(status) => {
-            let text = match status.message() {
+            let mut text = match status.message() {
                 "" => status.code().description().to_owned(),
                 message => message.to_owned(),
             };
+            if status.code() == tonic::Code::PermissionDenied || text.contains("user name is empty") {
+                text.push_str(" (authentication is on: a user with the root role is needed)");
+            }
             with_causes(text, std::error::Error::source(status))
         }
         etcd_client::Error::TransportError(error) => with_causes(error.to_string(), std::error::Error::source(error)),

@@ -50,7 +50,7 @@ struct Desk {
 impl Desk {
     fn open(state: &Path, etcd: Etcd) -> Self {
         let state = Arc::new(StateDir::open(state).expect("usable"));
-        let identity = Arc::new(identity::load_or_create(&state).ok().expect("usable"));
+        let identity = Arc::new(identity::load_or_create(&state).expect("usable"));
         let outbox = Arc::new(Outbox::open(state.file("outbox")).expect("usable"));
         let clock = Arc::new(StoppedClock);
         let parts =

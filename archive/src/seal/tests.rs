@@ -38,7 +38,7 @@ fn errors_never_quote_a_secret() {
         }
     }
     for given in [secret.clone(), broken, secret.to_lowercase(), format!("key={secret}")] {
-        let error = parse_recipient(&given).err().expect("no recipient");
+        let error = parse_recipient(&given).expect_err("no recipient");
         assert!(!format!("{error} {error:?}").to_uppercase().contains(&secret[16..36]));
     }
 }
@@ -47,7 +47,7 @@ fn errors_never_quote_a_secret() {
 fn recipients_are_read_and_errors_say_what_was_given() {
     let public = Identity::generate().to_public().to_string();
     assert_eq!(parse_recipient(&format!(" {public}\n")).expect("good").to_string(), public);
-    let error = parse_recipient("age1nonsense").err().expect("bad").to_string();
+    let error = parse_recipient("age1nonsense").expect_err("bad").to_string();
     assert!(error.contains("age1nonsense"), "{error}");
     assert!(matches!(parse_identity("# only a comment\n"), Err(SealError::Identity(_))));
 }

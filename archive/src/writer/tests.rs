@@ -156,3 +156,14 @@ fn any_index() -> prop::sample::Index {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     any::<prop::sample::Index>().new_tree(&mut runner).expect("any index").current()
 }
+
+/// Agents run attempts on a runtime of several threads.
+#[allow(dead_code)] // compiling is the test
+fn futures_can_move_between_threads(store: &MemoryStore, plan: &Plan, source: &mut Database, manifest: &Manifest) {
+    fn movable(_: impl Send) {}
+    let (progress, limits, cancel) = (Progress::default(), Limits::default(), CancellationToken::new());
+    movable(write(Arc::new(store.clone()), plan, source, &progress, &limits, &FixedClock, &cancel));
+    movable(crate::reader::open(store, manifest, None, Vec::new()));
+    movable(catalog::list(store, plan.cluster_uuid));
+    movable(catalog::sweep_slot(store, plan.cluster_uuid, plan.snapshot));
+}

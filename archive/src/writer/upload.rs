@@ -101,3 +101,78 @@ impl Pace {
         self.next = self.next.max(Instant::now()) + cost;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// Notes when each part starts; each takes a second.
+    #[derive(Debug, Default)]
+    struct Watch(Mutex<Vec<(u32, Instant)>>);
+
+    #[async_trait]
+    impl Upload for Watch {
+        async fn part(&self, number: u32, _: Bytes) -> Result<(), StoreError> {
+            self.0.lock().unwrap().push((number, Instant::now()));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(())
+        }
+
+        async fn complete(&self, _: u32) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn abort(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        fn retries(&self) -> u32 {
+            2
+        }
+    }
+
+    async fn starts(in_flight: usize, rate: Option<u64>) -> Vec<(u32, u64)> {
+        let (watch, progress, begin) = (Watch::default(), Progress::default(), Instant::now());
+        let (send, mut parts) = mpsc::channel(8);
+        for number in 1..=6 {
+            let part = Part { number, body: Bytes::from_static(&[0; 100]), last: number == 6 };
+            send.try_send(part).expect("there is room");
+        }
+        let mut uploader = Uploader::new(&watch, &progress, in_flight, rate);
+        let last = uploader.send_all_but_last(&mut parts).await.expect("nothing fails").expect("the last");
+        assert_eq!((last.number, progress.stored(), progress.retried()), (6, 500, 2));
+        uploader.send_last(last).await.expect("nothing fails");
+        assert_eq!(progress.stored(), 600);
+        let starts = watch.0.into_inner().unwrap();
+        starts.into_iter().map(|(number, at)| (number, (at - begin).as_millis() as u64)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_parts_are_in_flight_and_the_last_goes_alone() {
+        assert_eq!(starts(2, None).await, [(1, 0), (2, 0), (3, 1000), (4, 1000), (5, 2000), (6, 3000)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_spaces_the_parts() {
+        // 100 bytes at 40 bytes a second: one part each 2.5 s. Timers round up to the next millisecond.
+        let starts = starts(3, Some(40)).await;
+        for (n, (number, at)) in starts.iter().take(5).enumerate() {
+            assert_eq!(*number as usize, n + 1);
+            assert!((n as u64 * 2500..n as u64 * 2500 + 10).contains(at), "{starts:?}");
+        }
+        assert!(starts[5].1 >= 12_500, "{starts:?}");
+    }
+
+    #[tokio::test]
+    async fn parts_that_end_without_a_last_one_are_no_whole() {
+        let (watch, progress) = (Watch::default(), Progress::default());
+        let (send, mut parts) = mpsc::channel(1);
+        drop(send);
+        let mut uploader = Uploader::new(&watch, &progress, 1, None);
+        assert!(uploader.send_all_but_last(&mut parts).await.expect("nothing fails").is_none());
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use backstay_protocol::{AttemptId, Timestamp};
@@ -99,43 +99,43 @@ impl MemoryStore {
 
     /// Decides every call from here on.
     pub fn on_call(&self, hook: impl FnMut(&Call) -> Fate + Send + 'static) {
-        *self.hook.lock().unwrap() = Some(Box::new(hook));
+        *lock(&self.hook) = Some(Box::new(hook));
     }
 
     pub fn no_faults(&self) {
-        *self.hook.lock().unwrap() = None;
+        *lock(&self.hook) = None;
     }
 
     pub fn calls(&self) -> Vec<Call> {
-        self.state.lock().unwrap().calls.clone()
+        lock(&self.state).calls.clone()
     }
 
     pub fn keys(&self) -> Vec<String> {
-        self.state.lock().unwrap().objects.keys().cloned().collect()
+        lock(&self.state).objects.keys().cloned().collect()
     }
 
     pub fn unfinished_count(&self) -> usize {
-        self.state.lock().unwrap().uploads.len()
+        lock(&self.state).uploads.len()
     }
 
     pub fn most_sending(&self) -> usize {
-        self.state.lock().unwrap().most_sending
+        lock(&self.state).most_sending
     }
 
     /// Puts an object as it is, past all rules.
     pub fn plant(&self, key: &str, body: impl Into<Bytes>) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = lock(&self.state);
         let modified = state.tick();
         state.objects.insert(key.to_owned(), Object { body: body.into(), owner: None, modified });
     }
 
     pub fn body(&self, key: &Key) -> Bytes {
-        self.state.lock().unwrap().objects[key.as_str()].body.clone()
+        lock(&self.state).objects[key.as_str()].body.clone()
     }
 
     /// Changes an object in place, as a broken disk would.
     pub fn damage(&self, key: &Key, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = lock(&self.state);
         let object = state.objects.get_mut(key.as_str()).expect("there is such an object");
         let mut body = object.body.to_vec();
         change(&mut body);
@@ -149,15 +149,15 @@ impl MemoryStore {
         effect: impl FnOnce(&mut State) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let call = {
-            let mut state = self.state.lock().unwrap();
+            let mut state = lock(&self.state);
             let call = Call { nth: state.calls.len(), op, key: key.to_owned() };
             state.calls.push(call.clone());
             call
         };
-        let fate = self.hook.lock().unwrap().as_mut().map_or(Fate::Pass, |hook| hook(&call));
+        let fate = lock(&self.hook).as_mut().map_or(Fate::Pass, |hook| hook(&call));
         // Real stores answer later: others get a turn.
         tokio::task::yield_now().await;
-        let effect = || effect(&mut self.state.lock().unwrap());
+        let effect = || effect(&mut lock(&self.state));
         match fate {
             Fate::Pass => effect(),
             Fate::Fail(kind) => Err(error(kind, op, key)),
@@ -175,6 +175,10 @@ impl MemoryStore {
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics while holding it")
 }
 
 async fn wait(turns: u8) {
@@ -347,7 +351,7 @@ struct Sending<'a>(&'a MemoryStore);
 
 impl<'a> Sending<'a> {
     fn new(store: &'a MemoryStore) -> Self {
-        let mut state = store.state.lock().unwrap();
+        let mut state = lock(&store.state);
         state.sending += 1;
         state.most_sending = state.most_sending.max(state.sending);
         Self(store)
@@ -356,7 +360,7 @@ impl<'a> Sending<'a> {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().unwrap().sending -= 1;
+        lock(&self.0.state).sending -= 1;
     }
 }
 

@@ -41,8 +41,7 @@ pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
         endpoints.push(endpoint.map_err(|e| failed(e.to_string()))?);
     }
     for endpoint in endpoints {
-        let server = leader.clone();
-        leader.spawn(async move { serve(server, endpoint).await });
+        leader.tasks.spawn(serve(leader.clone(), endpoint));
     }
     let cancel = leader.cancel.clone();
     leader.tasks.spawn(async move {
@@ -54,15 +53,20 @@ pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
     Ok(())
 }
 
+/// Answers until the coordinator leads no more; what is being worked on then is answered too, as interrupted.
 async fn serve(leader: Arc<Leader>, endpoint: Endpoint) {
-    endpoint.for_each_concurrent(AT_ONCE, |request| answer(&leader, request)).await;
+    let requests = endpoint.take_until(leader.cancel.cancelled());
+    requests.for_each_concurrent(AT_ONCE, |request| answer(&leader, request)).await;
 }
 
 async fn answer(leader: &Arc<Leader>, request: Request) {
     let headers = request.message.headers.as_ref();
     let named = headers.and_then(|h| h.get(CONTENT_TYPE)).map(|v| v.as_str().to_owned());
     let (content_type, reply) = match ContentType::from_header(named.as_deref()) {
-        Ok(content_type) => (content_type, handle(leader, content_type, &request).await),
+        Ok(content_type) => {
+            let handled = leader.cancel.run_until_cancelled(handle(leader, content_type, &request)).await;
+            (content_type, handled.unwrap_or_else(|| Err(interrupted())))
+        }
         Err(error) => (ContentType::Json, Err(invalid(&error))),
     };
     let mut headers = HeaderMap::new();
@@ -107,6 +111,12 @@ fn decode<T: DeserializeOwned + Default>(content_type: ContentType, body: &[u8])
 fn encode<T: Serialize>(content_type: ContentType, result: T) -> Result<Vec<u8>, ApiError> {
     let answer = Answer::from_result(Ok(result));
     content_type.encode(&answer).map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))
+}
+
+/// A caller that is told nothing would wait until its time is up.
+fn interrupted() -> ApiError {
+    let text = "the coordinator is stopping or has lost its lease: look at what is there, and try again";
+    ApiError::new(ErrorCode::Unavailable, text)
 }
 
 fn invalid(error: &CodecError) -> ApiError {

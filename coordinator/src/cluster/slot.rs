@@ -123,13 +123,19 @@ impl ClusterTask {
 
     pub(super) async fn end_slot(&mut self, id: SlotId, end: SlotEnd) -> Result<(), Stopped> {
         let mut next = (*self.record).clone();
+        let done = self.record.slot.clone().filter(|_| matches!(end, SlotEnd::Done { .. }));
         match &end {
             SlotEnd::Done { .. } => info!(cluster = %next.name, slot = %id, "the backup is in the store"),
             SlotEnd::Failed { error } => warn!(cluster = %next.name, slot = %id, %error, "the backup failed"),
         }
         next.end_slot(id, end, self.leader.clock.now());
         self.step = None;
-        self.save(next).await
+        self.save(next).await?;
+        // In the background: the status does not wait for it, and a later sweep does what it cannot.
+        if let (Some(slot), Some(in_force)) = (done, self.leader.storage.now().in_force) {
+            self.leader.spawn(steps::tidy(in_force, self.record.clone(), slot.snapshot));
+        }
+        Ok(())
     }
 
     /// Tells the agent in the background: nothing waits for its answer.

@@ -9,7 +9,7 @@ use backstay_archive::catalog::{self, Settled};
 use backstay_archive::{Manifest, seal};
 use backstay_protocol::bus::{self, Versioned, start_reply};
 use backstay_protocol::subject::{Command, Subject};
-use backstay_protocol::{ClusterName, ClusterUuid, MachineId, Timestamp};
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId, SnapshotName, Timestamp};
 use prost::Message as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -318,4 +318,13 @@ pub async fn conclude(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: 
         }
     };
     StepEnd::Concluded { done, error }
+}
+
+/// Removes what is left under the name of a backup that is there: the intent of an attempt that died after it was
+/// complete, the upload of another attempt, or one whose beginning was repeated because an answer was lost.
+pub async fn tidy(in_force: Arc<InForce>, record: Arc<ClusterRecord>, snapshot: SnapshotName) {
+    match catalog::sweep_slot(&*in_force.store, record.uuid, snapshot).await {
+        Ok(swept) => debug!(cluster = %record.name, ?swept, "swept the slot"),
+        Err(error) => warn!(cluster = %record.name, %error, "what the attempts left could not be removed; a later sweep tries again"),
+    }
 }

@@ -49,12 +49,20 @@ async fn the_report_of_a_backup_that_ended_without_nats_arrives_afterwards() -> 
     rig.lose_nats().await?;
     gate.open();
     rig.manifest_appears(&uuid).await?;
-    eventually(LONG, || async { ensure!(!rig.outbox()?.is_empty(), "nothing waits"); Ok(()) }).await?;
+    eventually(LONG, || async {
+        ensure!(!rig.outbox()?.is_empty(), "nothing waits");
+        Ok(())
+    })
+    .await?;
     rig.nats.restart().await?;
     ensure!(is_finished(&hand.final_report(|_| true).await?), "the report says that the attempt failed");
     let status = rig.end(&round).await?;
     ensure!(status.is_ok(), "{status:?}");
-    eventually(LONG, || async { ensure!(rig.outbox()?.is_empty(), "it waits for ever"); Ok(()) }).await?;
+    eventually(LONG, || async {
+        ensure!(rig.outbox()?.is_empty(), "it waits for ever");
+        Ok(())
+    })
+    .await?;
     rig.proven("a", 1).await?;
     Ok(())
 }
@@ -73,7 +81,11 @@ async fn the_outbox_survives_a_restart_of_the_agent_without_nats() -> Result<()>
     // Not only the backup: its report is on the disk, and the journal is closed.
     let agent = &mut rig.agent("a", 0).daemon;
     agent.wait_for_log("the backup is proven and stored", LONG).await?;
-    eventually(LONG, || async { ensure!(!rig.outbox()?.is_empty(), "nothing waits"); Ok(()) }).await?;
+    eventually(LONG, || async {
+        ensure!(!rig.outbox()?.is_empty(), "nothing waits");
+        Ok(())
+    })
+    .await?;
     rig.agent("a", 0).daemon.kill9();
     rig.agent("a", 0).daemon.start_and_wait(LONG).await?;
     rig.nats.restart().await?;

@@ -19,6 +19,9 @@ static STANDS: Semaphore = Semaphore::const_new(3);
 /// An agent that runs is heard within this; the time of a manual backup must not be more than a minute old.
 const HEARD: Duration = Duration::from_secs(40);
 
+/// What a coordinator logs when it begins to lead; the epoch follows.
+pub const LEADING: &str = "leading epoch=";
+
 /// `status.status` of a backup that is under way.
 const RUNNING: u64 = 3;
 
@@ -223,6 +226,14 @@ impl Rig {
         let mut order: Vec<usize> = (0..cluster.agents.len()).collect();
         order.sort_by_key(|&i| (i == leader, cluster.agents[i].machine));
         Ok(order)
+    }
+
+    /// The epoch in which that coordinator led last.
+    pub fn epoch(&self, coordinator: usize) -> Result<u64> {
+        let log = self.coordinators[coordinator].daemon.log();
+        let (_, text) = log.rsplit_once(LEADING).context("it never led")?;
+        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().with_context(|| format!("no epoch in {text:?}"))
     }
 
     pub fn agent(&mut self, cluster: &str, index: usize) -> &mut Agent {

@@ -94,7 +94,7 @@ async fn wrong_commands_are_refused_by_name() -> Result<()> {
     // The agent has seen the coordinator's epoch.
     rig.must_back_up("a").await?;
     let hand = Hand::new(&rig).await?;
-    let good = hand.command(&rig, "a", 0).await?;
+    let good = StartBackup { epoch: rig.epoch(0)?, ..hand.command(&rig, "a", 0).await? };
     let with = |change: &dyn Fn(&mut StartBackup)| {
         let mut command = good.clone();
         change(&mut command);

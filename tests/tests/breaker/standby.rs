@@ -5,7 +5,7 @@ use backstay_tests::{Op, eventually};
 
 use super::LONG;
 use super::hand::Hand;
-use super::rig::{Rig, builder};
+use super::rig::{LEADING, Rig, builder};
 
 impl Rig {
     /// Which coordinator said last that it leads, of those in `among`, behind their marks.
@@ -13,7 +13,7 @@ impl Rig {
         eventually(LONG, || async {
             for &i in among {
                 let log = self.coordinators[i].daemon.log();
-                if log[marks[i]..].contains("leading epoch=") {
+                if log[marks[i]..].contains(LEADING) {
                     return Ok(i);
                 }
             }
@@ -33,7 +33,7 @@ async fn a_standby_takes_over_from_a_killed_leader() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1).standby()).await?;
     let first = rig.leader_of(&[0, 1], &[0, 0]).await?;
     let second = 1 - first;
-    ensure!(!rig.coordinators[second].daemon.log().contains("leading epoch="), "both lead");
+    ensure!(!rig.coordinators[second].daemon.log().contains(LEADING), "both lead");
 
     // In the middle of an attempt: it goes on.
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
@@ -84,20 +84,14 @@ async fn sigterm_hands_over() -> Result<()> {
 async fn the_epoch_of_a_successor_is_newer() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1).standby()).await?;
     let first = rig.leader_of(&[0, 1], &[0, 0]).await?;
-    let epoch = |rig: &Rig, i: usize| -> Result<u64> {
-        let log = rig.coordinators[i].daemon.log();
-        let text = log.rsplit("leading epoch=").next().context("it never led")?;
-        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().with_context(|| format!("no epoch in {text:?}"))
-    };
     rig.must_back_up("a").await?;
-    let old = epoch(&rig, first)?;
+    let old = rig.epoch(first)?;
     rig.coordinators[first].daemon.kill9();
     rig.leader_of(&[1 - first], &[0, 0]).await?;
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;
     gate.reached(LONG).await?;
-    let new = epoch(&rig, 1 - first)?;
+    let new = rig.epoch(1 - first)?;
     ensure!(new > old, "{new} is not newer than {old}");
     // What the old one would say now is refused: it can neither start nor cancel anything.
     let hand = Hand::new(&rig).await?;

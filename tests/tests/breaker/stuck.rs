@@ -64,7 +64,11 @@ async fn a_stuck_snapshot_delays_no_other_cluster() -> Result<()> {
     wire.set(Wire::Slow(4 * PASSED));
     let before = wire.passed();
     let round = rig.begin("a").await?;
-    eventually(LONG, || async { ensure!(wire.passed() > before + PASSED, "{}", wire.passed()); Ok(()) }).await?;
+    eventually(LONG, || async {
+        ensure!(wire.passed() > before + PASSED, "{}", wire.passed());
+        Ok(())
+    })
+    .await?;
     // Nothing ends, nothing is refused: the connection just brings no byte any more.
     rig.cluster_mut("a").etcd.members[0].pause()?;
     goes_on(&mut rig, "b").await?;
@@ -82,7 +86,11 @@ async fn a_snapshot_that_brings_no_byte_is_noticed_by_the_deadline_on_bytes() ->
     wire.set(Wire::Slow(4 * PASSED));
     let before = wire.passed();
     let round = rig.begin("a").await?;
-    eventually(LONG, || async { ensure!(wire.passed() > before + PASSED, "{}", wire.passed()); Ok(()) }).await?;
+    eventually(LONG, || async {
+        ensure!(wire.passed() > before + PASSED, "{}", wire.passed());
+        Ok(())
+    })
+    .await?;
     wire.set(Wire::Frozen);
     let status = rig.end(&round).await?;
     ensure!(status.is_error() && status.error.contains("for 3s"), "{status:?}");

@@ -4,11 +4,15 @@
 //! The programs must be built first (`cargo build --workspace --bins`); `make test` does.
 
 mod automatic;
+mod encryption;
 mod listing;
+mod local;
 mod manual;
+mod once;
 mod opening;
 mod page;
 mod refusals;
+mod secrets;
 mod storage;
 mod terminal;
 mod world;

@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use backstay_tests::{Fault, Op, Stand, eventually};
 
 use crate::world::{
-    CLUSTER, SOON, at_least, back_up, back_up_at, configured, listed, manifest, now, only_whole_backups, stand, start, status,
-    succeeds,
+    CLUSTER, SOON, at_least, back_up, back_up_at, configured, listed, manifest, now, only_whole_backups, stand, start,
+    status, succeeds,
 };
 
 #[tokio::test]

@@ -1,0 +1,181 @@
+//! `backstay-agent once`: one backup without NATS or coordinator, to a folder and to a bucket.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use backstay_tests::daemon::{bare_command, binary};
+use backstay_tests::{Op, Process, Proxy, Stand, Wire, eventually};
+
+use crate::terminal::Terminal;
+use crate::world::{CLUSTER, SOON, at_least, only_whole_backups, stand, start};
+
+/// SIGTERM is to end it within 10 s; a busy machine may take longer to notice.
+const STOP: Duration = Duration::from_secs(30);
+
+/// A stand of which only etcd and S3 are used.
+async fn parts() -> Result<(Stand, Terminal, String)> {
+    let stand = stand().cluster(CLUSTER, 1).idle().start().await?;
+    let terminal = Terminal::new(&stand)?;
+    let endpoint = stand.cluster(CLUSTER).etcd.members[0].client_url.clone();
+    terminal.silent("age-keygen -o own.key 2> own.log").await?;
+    Ok((stand, terminal, endpoint))
+}
+
+/// What `once` says under one heading.
+fn said<'a>(printed: &'a str, heading: &str) -> Result<&'a str> {
+    let line = printed.lines().find_map(|line| line.strip_prefix(heading));
+    line.map(str::trim).with_context(|| format!("it does not say {heading}:\n{printed}"))
+}
+
+#[tokio::test]
+async fn to_a_folder_twice_under_one_uuid() -> Result<()> {
+    let (_stand, terminal, etcd) = parts().await?;
+    terminal.silent("mkdir store").await?;
+    let store = terminal.folder().join("store");
+    let recipient = terminal.prints("age-keygen -y own.key").await?;
+    let once = format!(
+        "backstay-agent once --cluster {CLUSTER} --etcd {etcd} --store file://{} --recipient {}",
+        store.display(),
+        recipient.trim()
+    );
+    let first = terminal.prints(&once).await?;
+    ensure!(said(&first, "cluster ")?.contains("new: first backup of this name in the store"), "{first}");
+    let second = terminal.prints(&once).await?;
+    ensure!(!said(&second, "cluster ")?.contains("new"), "{second}");
+    let (first, second) = (said(&first, "stored ")?, said(&second, "stored ")?);
+    let [first, second] = [first, second].map(|url| PathBuf::from(url.trim_start_matches("file://")));
+    ensure!(first != second && first.parent() == second.parent(), "{} and {}", first.display(), second.display());
+    for file in [&first, &second] {
+        terminal.silent(&format!("age -d -i own.key {} | zstd -d -q > once.db", file.display())).await?;
+        terminal.prints("etcdctl snapshot status once.db").await?;
+    }
+    let visible = terminal.prints("find store -type f -not -name '.*' | wc -l").await?;
+    assert_eq!(visible.trim(), "4", "two backups and their manifests");
+    Ok(())
+}
+
+#[tokio::test]
+async fn to_a_bucket_by_the_environment_and_a_coordinator_takes_it_over() -> Result<()> {
+    let (mut stand, terminal, etcd) = parts().await?;
+    let environment = format!(
+        "AWS_ENDPOINT_URL={} AWS_REGION={} AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}",
+        stand.s3.endpoint(),
+        stand.s3.region(),
+        stand.s3.access_key_id(),
+        stand.s3.secret_access_key(),
+    );
+    let once = format!(
+        "backstay-agent once --cluster {CLUSTER} --etcd {etcd} --store s3://{} \
+         --recipient $(age-keygen -y own.key)",
+        stand.s3.bucket()
+    );
+    let first = terminal.prints(&format!("{environment} {once}")).await?;
+    let second = terminal.prints(&format!("{environment} {once}")).await?;
+    ensure!(said(&first, "cluster ")?.contains("new:") && !said(&second, "cluster ")?.contains("new:"), "{second}");
+    assert_eq!(only_whole_backups(&stand).await?, 2);
+    let for_all = once.replace("--recipient $(age-keygen -y own.key)", "");
+    let unsealed = terminal.run(&format!("{environment} {for_all}")).await?;
+    ensure!(unsealed.stderr.contains("the backup is not encrypted"), "{unsealed:?}");
+
+    let wrong = environment.replace(stand.s3.secret_access_key(), "wrong-secret");
+    let error = terminal.refused(&format!("{wrong} {once}")).await?;
+    ensure!(error.starts_with("Error: failed to ") && error.contains("SignatureDoesNotMatch"), "{error}");
+    ensure!(!error.contains("wrong-secret"), "{error}");
+
+    // The store is the truth: a coordinator that comes later goes on under the same UUID.
+    stand.start_daemons().await?;
+    crate::world::leads(&stand).await?;
+    stand.configure_s3().await?;
+    let backups = at_least(&stand, CLUSTER, 3).await?;
+    ensure!(backups.iter().all(|b| said(&first, "cluster ").is_ok_and(|line| line.contains(&b.uuid))), "{backups:?}");
+    Ok(())
+}
+
+/// Starts `once` with the stand's own S3 environment.
+fn spawn_once(stand: &Stand, etcd: &str, store: &str) -> Result<Process> {
+    let mut command: Command = bare_command(&binary("backstay-agent")?);
+    command.args(["once", "--cluster", CLUSTER, "--etcd", etcd, "--store", store]);
+    command.env("AWS_ENDPOINT_URL", stand.s3.endpoint()).env("AWS_REGION", stand.s3.region());
+    command.env("AWS_ACCESS_KEY_ID", stand.s3.access_key_id());
+    command.env("AWS_SECRET_ACCESS_KEY", stand.s3.secret_access_key());
+    Process::spawn("backstay-agent once", command, &stand.folder().join("once.log"))
+}
+
+#[tokio::test]
+async fn sigterm_in_the_middle_of_an_upload_leaves_nothing_in_the_bucket() -> Result<()> {
+    let (stand, _terminal, etcd) = parts().await?;
+    if !stand.s3.can_fail("sigterm_in_the_middle_of_an_upload_leaves_nothing_in_the_bucket") {
+        return Ok(());
+    }
+    // More than a part, and of text that does not compress.
+    stand.cluster(CLUSTER).etcd.put_many("/big/", 3_000, 10_000).await?;
+    let gate = stand.s3.hold(Op::UploadPart.always());
+    let mut once = spawn_once(&stand, &etcd, &format!("s3://{}", stand.s3.bucket()))?;
+    stand.s3.reached(Op::UploadPart, 1, SOON).await?;
+    ensure!(!stand.s3.unfinished().await?.is_empty(), "no upload is under way");
+    let ended = once.sigterm_and_wait(STOP).await?;
+    assert_eq!(ended.code(), Some(1));
+    ensure!(once.log().contains("Error: interrupted; no backup was made"), "{}", once.log());
+    gate.open();
+    ensure!(stand.s3.unfinished().await?.is_empty(), "left: {:?}", stand.s3.unfinished().await?);
+    ensure!(stand.s3.objects().await?.is_empty(), "left: {:?}", stand.s3.objects().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn sigterm_in_the_middle_of_a_snapshot_leaves_nothing_in_the_folder() -> Result<()> {
+    let (stand, terminal, etcd) = parts().await?;
+    stand.cluster(CLUSTER).etcd.put_many("/big/", 3_000, 10_000).await?;
+    let target: SocketAddr = etcd.trim_start_matches("http://").parse().context("etcd's address")?;
+    let wire = Proxy::start(target).await?;
+    wire.set(Wire::Slow(512 * 1024));
+    terminal.silent("mkdir store").await?;
+    let store = terminal.folder().join("store");
+    let mut once = spawn_once(&stand, &format!("http://{}", wire.address()), &format!("file://{}", store.display()))?;
+    eventually(SOON, || async {
+        ensure!(files(&store)?.iter().any(|file| size(file) > 0), "nothing is under way: {:?}", files(&store)?);
+        Ok(())
+    })
+    .await
+    .with_context(|| once.log())?;
+    let ended = once.sigterm_and_wait(STOP).await?;
+    assert_eq!(ended.code(), Some(1));
+    ensure!(files(&store)?.is_empty(), "left: {:?}", files(&store)?);
+    Ok(())
+}
+
+fn size(file: &Path) -> u64 {
+    // A file that is gone by now has no size.
+    std::fs::metadata(file).map(|m| m.len()).unwrap_or_default()
+}
+
+/// Every file below a folder, hidden ones too.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { found.extend(files(&path)?) } else { found.push(path) }
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn what_cannot_be_backed_up_is_said() -> Result<()> {
+    let stand = start(stand().cluster(CLUSTER, 1)).await?;
+    let terminal = Terminal::new(&stand)?;
+    terminal.silent("mkdir store").await?;
+    let store = format!("file://{}", terminal.folder().join("store").display());
+    let nobody = backstay_tests::free_port()?;
+    let dead = format!("backstay-agent once --cluster c --etcd http://{} --store {store}", nobody.address());
+    let output = terminal.run(&dead).await?;
+    ensure!(output.status.code() == Some(1) && output.stderr.contains(&nobody.address().to_string()), "{output:?}");
+    let etcd = &stand.cluster(CLUSTER).etcd.members[0].client_url;
+    let nowhere = format!("backstay-agent once --cluster c --etcd {etcd} --store file:///no/such/folder");
+    let output = terminal.run(&nowhere).await?;
+    ensure!(output.status.code() == Some(1) && output.stderr.contains("/no/such/folder"), "{output:?}");
+    assert_eq!(terminal.prints("find store -type f").await?, "");
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! No secret leaves its place: not into a log, not into what NATS keeps, not onto the bus, not into the store.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use backstay_tests::Stand;
+use futures::StreamExt;
+
+use crate::terminal::Terminal;
+use crate::world::{CLUSTER, back_up, leads, stand, start};
+
+/// It opens nothing, but it travels and rests like one that does.
+const SESSION_TOKEN: &str = "FwoGZXIvYXdzEBYaDHNlc3Npb24tdG9rZW4";
+const WRONG_SECRET: &str = "hunter2hunter2";
+/// How every private half of an age key begins.
+const PRIVATE_KEY: &str = "AGE-SECRET-KEY-1";
+/// The files that hold private keys, for their owner's eyes only.
+const KEY_FILES: [&str; 3] = ["coordinator.key", "recovery.key", "identity"];
+
+#[tokio::test]
+async fn no_secret_is_in_a_log_in_nats_or_in_the_store() -> Result<()> {
+    let stand = stand().agent_variable("BACKSTAY_LOG", "debug").coordinator_variable("BACKSTAY_LOG", "debug");
+    let mut stand = start(stand.cluster(CLUSTER, 1)).await?;
+    let mut bus = stand.nats.client().await?.subscribe(">").await?;
+    let terminal = Terminal::new(&stand)?;
+    walk(&stand, &terminal).await?;
+    stand.coordinators[0].daemon.start_and_wait(crate::world::SOON).await?;
+    stand.cluster_mut(CLUSTER).agents[0].daemon.start_and_wait(crate::world::SOON).await?;
+    leads(&stand).await?;
+    back_up(&stand, CLUSTER).await?;
+
+    let secrets = [stand.s3.secret_access_key(), SESSION_TOKEN, WRONG_SECRET, PRIVATE_KEY];
+    // What a person applied is where secrets come from.
+    for folder in [stand.folder(), stand.nats.folder()] {
+        for file in files(folder)?.iter().filter(|path| path.extension().is_none_or(|e| e != "yaml")) {
+            if file.file_name().is_some_and(|name| KEY_FILES.iter().any(|key| name == *key)) {
+                let mode = std::fs::metadata(file)?.permissions().mode() & 0o777;
+                ensure!(mode == 0o600, "{} has mode {mode:o}", file.display());
+                continue;
+            }
+            let bytes = std::fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
+            ensure_free_of(&secrets, &bytes, &file.display().to_string())?;
+        }
+    }
+    for key in stand.s3.objects().await?.into_keys() {
+        ensure_free_of(&secrets, &crate::world::object(&stand, &key).await?, &key)?;
+    }
+    let mut messages = 0;
+    stand.nats.client().await?.publish("the.end", "".into()).await?;
+    while let Some(message) = bus.next().await {
+        match message.subject.as_str() {
+            "the.end" => break,
+            subject if subject.starts_with("backstay.v1.api.apply.") => {}
+            subject => ensure_free_of(&secrets, &message.payload, subject)?,
+        }
+        messages += 1;
+    }
+    ensure!(messages > 20, "only {messages} messages were overheard");
+    Ok(())
+}
+
+/// Everything that handles secrets: a configuration that is refused, one that is taken, showing it, a backup.
+async fn walk(stand: &Stand, terminal: &Terminal) -> Result<()> {
+    let good = stand.s3_config().replace("sessiontoken: \"\"", &format!("sessiontoken: {SESSION_TOKEN}"));
+    std::fs::write(terminal.folder().join("good.yaml"), &good)?;
+    let wrong = good.replace(stand.s3.secret_access_key(), WRONG_SECRET);
+    std::fs::write(terminal.folder().join("wrong.yaml"), wrong)?;
+    let mut shown = terminal.refused("backstayctl apply -f wrong.yaml").await?;
+    shown += &terminal.prints("backstayctl apply -v -f good.yaml").await?;
+    for format in ["table", "yaml", "json", "jsonpath={.spec}"] {
+        shown += &terminal.prints(&format!("backstayctl get etcdbackups3config -o '{format}'")).await?;
+    }
+    shown += &terminal.prints("sed s/us-east-1/us-east-2/ good.yaml | backstayctl apply --dry-run -f -").await?;
+    let secrets = [stand.s3.secret_access_key(), SESSION_TOKEN, WRONG_SECRET];
+    ensure_free_of(&secrets, shown.as_bytes(), "what backstayctl printed")?;
+    back_up(stand, CLUSTER).await?;
+    Ok(())
+}
+
+fn ensure_free_of(secrets: &[&str], bytes: &[u8], place: &str) -> Result<()> {
+    for secret in secrets {
+        let found = bytes.windows(secret.len()).position(|window| window == secret.as_bytes());
+        ensure!(found.is_none(), "{place} holds a secret ({}…)", &secret[..4]);
+    }
+    Ok(())
+}
+
+/// All plain files below a folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("failed to read {}", folder.display()))? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            found.extend(files(&entry.path())?);
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
