@@ -46,7 +46,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let settings = Settings::load(args.config.as_deref(), std::env::vars(), args.overrides())?;
+    let settings = Settings::load(args.config.as_deref(), backstay_daemon::settings::variables(), args.overrides())?;
     logs::init(settings.log);
     let signals = TaskTracker::new();
     let stop = stop::on_signal(&signals).context("cannot listen to signals")?;

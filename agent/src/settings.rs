@@ -16,7 +16,7 @@ pub const STATE_VARIABLE: &str = "STATE_DIRECTORY";
 
 const STATE_DIR: &str = "/var/lib/backstay-agent";
 const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
-const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 /// Everything that an agent can be told.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

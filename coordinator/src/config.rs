@@ -69,6 +69,8 @@ pub struct StorageSettings {
     pub backend: Option<Backend>,
     /// The folder of the `local` backend, as agents and coordinator both see it.
     pub path: Option<PathBuf>,
+    /// A CA to trust for S3, in place of the machine's own.
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -8,6 +8,7 @@ use backstay_protocol::bus::Beat;
 use backstay_protocol::{AttemptId, ClusterName, MachineId};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::member::Candidate;
 
@@ -23,6 +24,8 @@ const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 pub struct Agent {
     pub beat: Beat,
     pub seen: Instant,
+    /// etcd's cluster id as this agent last knew it: also while its etcd does not answer.
+    pub etcd_cluster: Option<u64>,
 }
 
 impl Agent {
@@ -66,8 +69,15 @@ impl Fleet {
         let mut clusters = self.lock();
         let machines = clusters.entry(cluster.clone()).or_default();
         machines.retain(|_, agent| agent.alive(now));
-        let new = machines.insert(machine, Agent { beat, seen: now }).is_none();
+        let before = machines.get(&machine).and_then(|agent| agent.etcd_cluster);
+        let etcd_cluster = beat.member.as_ref().map(|m| m.cluster_id).or(before);
+        let differs = etcd_cluster != before
+            && machines.values().any(|a| a.etcd_cluster.is_some_and(|id| Some(id) != etcd_cluster));
+        let new = machines.insert(machine, Agent { beat, seen: now, etcd_cluster }).is_none();
         drop(clusters);
+        if differs {
+            warn!(%cluster, %machine, "two etcd clusters under one name: the newcomer is not used");
+        }
         if new {
             self.changed.send_modify(|n| *n += 1);
         }
@@ -84,6 +94,15 @@ impl Fleet {
         let clusters = self.lock();
         let alive = |(machine, agent): (&MachineId, &Agent)| agent.alive(now).then(|| (*machine, agent.clone()));
         clusters.get(cluster).map(|m| m.iter().filter_map(alive).collect()).unwrap_or_default()
+    }
+
+    /// etcd's cluster id that the agents of one name are measured against: the one of the last good backup while an
+    /// agent still has it, else the one that they agree on.
+    pub fn cluster_id(&self, cluster: &ClusterName, recorded: Option<u64>, now: Instant) -> Option<u64> {
+        let agents = self.agents(cluster, now);
+        recorded
+            .filter(|id| agents.values().any(|a| a.etcd_cluster == Some(*id)))
+            .or_else(|| established_cluster_id(&agents))
     }
 
     /// An agent's latest beat, also where it is silent since.
@@ -109,11 +128,11 @@ impl Fleet {
 
 /// etcd's cluster id that the members of one name agree on: that of most of them, of the longest-running agent
 /// where there is a tie. A newcomer from another cluster does not change it.
-pub fn established_cluster_id(agents: &Machines) -> Option<u64> {
+fn established_cluster_id(agents: &Machines) -> Option<u64> {
     let mut votes: HashMap<u64, (usize, i64)> = HashMap::new();
     for agent in agents.values() {
-        if let Some(member) = &agent.beat.member {
-            let vote = votes.entry(member.cluster_id).or_insert((0, i64::MAX));
+        if let Some(id) = agent.etcd_cluster {
+            let vote = votes.entry(id).or_insert((0, i64::MAX));
             vote.0 += 1;
             vote.1 = vote.1.min(agent.beat.started_at_ms);
         }
@@ -155,6 +174,8 @@ mod tests {
         let name: ClusterName = "one".parse().expect("a name");
         fleet.note(&name, MachineId(Uuid::from_u128(9)), beat(7, 100), Instant::now());
         fleet.note(&name, MachineId(Uuid::from_u128(1)), beat(8, 200), Instant::now());
-        assert_eq!(established_cluster_id(&fleet.agents(&name, Instant::now())), Some(7));
+        assert_eq!(fleet.cluster_id(&name, None, Instant::now()), Some(7));
+        assert_eq!(fleet.cluster_id(&name, Some(8), Instant::now()), Some(8), "the last good backup's counts more");
+        assert_eq!(fleet.cluster_id(&name, Some(5), Instant::now()), Some(7), "unless nobody has it any more");
     }
 }

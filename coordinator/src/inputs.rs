@@ -67,7 +67,6 @@ async fn on_beat(leader: &Arc<Leader>, from: &str, payload: &[u8]) {
     let version = beat.agent_version.clone();
     if leader.fleet.note(&cluster, machine, beat, Instant::now()) {
         info!(%cluster, %machine, version, "agent connected");
-        warn_of_two_clusters(leader, &cluster);
     }
     if leader.config.settings.auto_register_clusters && !leader.directory.contains(&cluster) {
         register(leader, cluster);
@@ -82,17 +81,6 @@ fn register(leader: &Arc<Leader>, cluster: ClusterName) {
             warn!(%cluster, %error, "could not register the cluster; its next beat tries again");
         }
     });
-}
-
-fn warn_of_two_clusters(leader: &Leader, cluster: &ClusterName) {
-    let agents = leader.fleet.agents(cluster, Instant::now());
-    let mut ids: Vec<u64> = agents.values().filter_map(|a| a.beat.member.as_ref()).map(|m| m.cluster_id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.len() > 1 {
-        let ids: Vec<String> = ids.iter().map(|id| format!("{id:016x}")).collect();
-        warn!(%cluster, etcd_cluster_ids = ids.join(", "), "two etcd clusters under one name: the newcomer is not used");
-    }
 }
 
 async fn take_reports(leader: &Arc<Leader>) -> Result<(), String> {

@@ -126,7 +126,11 @@ impl Keys {
             return Ok(identity);
         }
         let identity = match kv.get::<Sealed>(&entry).await? {
-            Some(found) => self.parse(&found.value.open(&self.identity)?)?,
+            Some(found) => match found.value.open(&self.identity) {
+                Ok(plain) => self.parse(&plain)?,
+                // Sealed to a coordinator whose identity is gone, and the store has no key (any more): a new one.
+                Err(_) => self.replace_in_kv(kv, &entry, found.revision).await?,
+            },
             None => Identity::generate(),
         };
         self.keep_in_kv(kv, &entry, &identity).await?;
@@ -152,9 +156,18 @@ impl Keys {
         self.parse(&plain).map(Some)
     }
 
+    async fn replace_in_kv(&self, kv: &Kv, entry: &str, revision: u64) -> Result<Identity, KeyError> {
+        let identity = Identity::generate();
+        kv.update(entry, &self.sealed(&identity)?, revision).await?;
+        Ok(identity)
+    }
+
+    fn sealed(&self, identity: &Identity) -> Result<Sealed, SealError> {
+        Sealed::new(&self.recipient(), identity.to_string().expose_secret().as_bytes())
+    }
+
     async fn keep_in_kv(&self, kv: &Kv, entry: &str, identity: &Identity) -> Result<(), KeyError> {
-        let secret = identity.to_string();
-        match kv.create(entry, &Sealed::new(&self.recipient(), secret.expose_secret().as_bytes())?).await {
+        match kv.create(entry, &self.sealed(identity)?).await {
             Ok(_) | Err(KvError::Conflict { .. }) => Ok(()),
             Err(e) => Err(e.into()),
         }

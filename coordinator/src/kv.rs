@@ -76,7 +76,8 @@ pub async fn open(context: &Context, replicas: usize) -> Result<Kv, KvError> {
         discard: DiscardPolicy::New,
         allow_rollup: true,
         deny_delete: true,
-        allow_direct: true,
+        // Any replica may answer a direct get, also one that is behind.
+        allow_direct: false,
         ..StreamConfig::default()
     };
     context.get_or_create_stream(bucket).await.map_err(|e| failed("cannot open the stream", &stream, e))?;

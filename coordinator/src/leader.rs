@@ -4,6 +4,8 @@
 //! for each cluster, listens to beats and reports, and answers the API. Losing the lease ends all of that;
 //! what was decided stands in the KV, so the next leader goes on from there.
 
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +14,15 @@ use async_nats::jetstream::Context;
 use backstay_archive::catalog;
 use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::{Clock, ClusterName, ClusterUuid, Timestamp};
-use tokio::sync::{Mutex, Semaphore};
+use futures::FutureExt;
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
-use crate::cluster::record::ClusterRecord;
+use crate::cluster::record::{ClusterRecord, FORMAT};
 use crate::config::{Config, Storage};
 use crate::directory::Directory;
 use crate::fleet::Fleet;
@@ -29,7 +32,7 @@ use crate::lease;
 use crate::overall::Overall;
 use crate::schedule::Policy;
 use crate::status::{self, StorageState};
-use crate::storage::{InForce, S3_ENTRY, StorageSwitch, StoredS3};
+use crate::storage::{self, InForce, S3_ENTRY, StorageSwitch, StoredS3};
 use crate::{api, cluster, inputs};
 
 /// After anything between the coordinator and JetStream failed.
@@ -38,10 +41,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
 /// How long stopping tasks are waited for.
 const DRAIN: Duration = Duration::from_secs(8);
-/// An agent whose beats are not known yet may be silent this long.
-const PATIENCE: Duration = Duration::from_secs(16);
-/// The file in `state_dir` with a sealed copy of the storage configuration.
-const STORAGE_COPY: &str = "storage.json";
+/// Between two tries to open a local store that was not there, or to rebuild from a store that did not answer.
+const MEND_PAUSE: Duration = Duration::from_secs(10);
+/// No attempt is older: what was begun longer ago is a dead one's. `backstay-agent once` may take 6 hours.
+const ATTEMPT_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How often a coordinator that stands by brings its copy of the storage configuration up to date.
+const COPY_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a coordinator is made of; [`Coordinator::run`] does the work.
 #[derive(Debug)]
@@ -66,6 +71,8 @@ pub struct Leader {
     pub directory: Directory,
     pub storage: StorageSwitch,
     pub overall: Overall,
+    /// Told whenever what the overall status is folded from has changed.
+    pub overall_changed: Notify,
     /// One storage configuration is applied at a time.
     pub configuring: Mutex<()>,
     /// One cluster is registered at a time: a name gets one UUID.
@@ -100,9 +107,11 @@ impl Coordinator {
             () = stop.cancelled() => return Ok(()),
         };
         let ttl = settings.lease.ttl;
-        let Some(mut held) = lease::acquire(&kv, holder, ttl, &*self.clock, stop).await? else {
-            return Ok(());
+        let acquired = tokio::select! {
+            acquired = lease::acquire(&kv, holder, ttl, &*self.clock, stop) => acquired?,
+            never = self.copy_while_standing_by(&kv) => match never {},
         };
+        let Some(mut held) = acquired else { return Ok(()) };
         info!(epoch = held.lease.epoch, "leading");
         let cancel = stop.child_token();
         let epoch = held.lease.epoch;
@@ -133,6 +142,19 @@ impl Coordinator {
         result
     }
 
+    /// The next leader may be this one, after NATS lost its disk.
+    async fn copy_while_standing_by(&self, kv: &Kv) -> std::convert::Infallible {
+        loop {
+            tokio::time::sleep(COPY_PAUSE).await;
+            match kv.get::<StoredS3>(S3_ENTRY).await {
+                Ok(Some(found)) => storage::keep_copy(&self.config.settings.state_dir, Some(&found.value)).await,
+                // A KV that was lost looks like one without a configuration: the copy stays.
+                Ok(None) => {}
+                Err(error) => debug!(%error, "the storage configuration could not be copied"),
+            }
+        }
+    }
+
     async fn start(
         &self,
         context: Context,
@@ -154,6 +176,7 @@ impl Coordinator {
             directory: Directory::default(),
             storage: StorageSwitch::default(),
             overall,
+            overall_changed: Notify::new(),
             configuring: Mutex::default(),
             registering: Mutex::default(),
             permits: (parallel > 0).then(|| Arc::new(Semaphore::new(parallel))),
@@ -163,14 +186,25 @@ impl Coordinator {
         });
         leader.open_storage(existed).await?;
         for key in leader.kv.keys("cluster.").await? {
-            if let Some(found) = leader.kv.get::<ClusterRecord>(&key).await? {
-                leader.look_after(found);
+            match leader.kv.get::<ClusterRecord>(&key).await {
+                Ok(Some(found)) if found.value.format == FORMAT => leader.look_after(found),
+                Ok(Some(found)) => {
+                    error!(%key, format = found.value.format, "a newer coordinator wrote this record: update this one")
+                }
+                Ok(None) => {}
+                // One cluster's broken record is no other cluster's trouble.
+                Err(error @ KvError::Malformed { .. }) => {
+                    error!(%error, "the cluster is left alone until its record can be read")
+                }
+                Err(error) => return Err(error),
             }
         }
-        leader.refresh_overall().await;
+        leader.refresh_overall().await?;
         inputs::start(&leader).await?;
         api::start(&leader).await?;
+        leader.spawn_overall();
         leader.spawn_rebuilding();
+        leader.spawn_mending();
         leader.spawn_sweeping();
         Ok(leader)
     }
@@ -183,18 +217,25 @@ impl Leader {
         Policy { jitter: backup.jitter, retry_pause: backup.retry_pause }
     }
 
-    /// How long an agent that has not beat yet may be silent.
-    pub fn patience(&self) -> Duration {
-        PATIENCE
-    }
-
     /// Spawns a task that ends when this coordinator leads no more.
     pub fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let cancel = self.cancel.clone();
-        self.tasks.spawn(async move {
+        self.spawn_to_the_end(async move {
             tokio::select! {
                 () = task => {}
                 () = cancel.cancelled() => {}
+            }
+        });
+    }
+
+    /// Spawns a task that ends by itself. One that panics takes the leadership with it: the next leader reads
+    /// everything again, where a part that silently stopped would be missed by nobody.
+    pub fn spawn_to_the_end(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                error!("a task panicked: giving up the lease and beginning again");
+                cancel.cancel();
             }
         });
     }
@@ -204,7 +245,7 @@ impl Leader {
         let name = found.value.name.clone();
         let (task, handle) = cluster::task(self.clone(), found);
         if self.directory.add(name, handle) {
-            self.tasks.spawn(task.run());
+            self.spawn_to_the_end(task.run());
         }
     }
 
@@ -238,7 +279,7 @@ impl Leader {
     }
 
     /// Folds every cluster's latest attempt and the storage's state into the overall status.
-    pub async fn refresh_overall(&self) {
+    pub async fn refresh_overall(&self) -> Result<(), KvError> {
         let records = self.directory.records();
         let view = self.storage.now();
         let name = self.config.storage.name();
@@ -246,9 +287,41 @@ impl Leader {
             let statuses = records.iter().filter_map(|r| r.status.as_ref()).map(|s| &s.spec);
             status::with_clusters(&status::with_storage(spec, name, &view.state), statuses)
         });
-        if let Err(error) = folded.await {
-            warn!(%error, "the overall status could not be kept; the next change brings it up to date");
-        }
+        folded.await
+    }
+
+    /// Keeps the overall status up to date; clusters tell that something changed and wait for nothing.
+    fn spawn_overall(self: &Arc<Self>) {
+        let leader = self.clone();
+        self.spawn(async move {
+            loop {
+                leader.overall_changed.notified().await;
+                while let Err(error) = leader.refresh_overall().await {
+                    warn!(%error, "the overall status could not be kept; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        });
+    }
+
+    /// A local folder may be mounted after the coordinator has started.
+    fn spawn_mending(self: &Arc<Self>) {
+        let leader = self.clone();
+        let Storage::Local(path) = self.config.storage.clone() else { return };
+        self.spawn(async move {
+            loop {
+                tokio::time::sleep(MEND_PAUSE).await;
+                if leader.storage.now().in_force.is_none() {
+                    let path = path.clone();
+                    match tokio::task::spawn_blocking(move || InForce::local(path)).await {
+                        Ok(Ok(in_force)) => leader.storage.set(in_force),
+                        Ok(Err(error)) => leader.storage.clear(StorageState::Broken(error.to_string())),
+                        Err(error) => warn!(%error, "the local store could not be opened"),
+                    }
+                    leader.overall_changed.notify_one();
+                }
+            }
+        });
     }
 
     /// Brings the storage into force that the settings or the KV name. A KV that is new although this
@@ -265,6 +338,7 @@ impl Leader {
                     stored = self.restore_copy().await;
                 }
                 if let Some(stored) = stored {
+                    self.keep_copy(Some(&stored)).await;
                     self.bring_into_force(&stored).await;
                 }
             }
@@ -274,7 +348,7 @@ impl Leader {
 
     async fn bring_into_force(&self, stored: &StoredS3) {
         let opened = match stored.open(&self.keys) {
-            Ok(spec) => InForce::s3(spec).await.map_err(|e| e.to_string()),
+            Ok(spec) => InForce::s3(spec, self.config.settings.storage.ca.as_deref()).await.map_err(|e| e.to_string()),
             Err(error) => Err(format!("the stored configuration cannot be opened: {error}")),
         };
         match opened {
@@ -284,38 +358,24 @@ impl Leader {
     }
 
     async fn restore_copy(&self) -> Option<StoredS3> {
-        let path = self.config.settings.state_dir.join(STORAGE_COPY);
-        let bytes = tokio::fs::read(&path).await.ok()?;
-        let stored: StoredS3 = match serde_json::from_slice(&bytes) {
-            Ok(stored) => stored,
-            Err(error) => {
-                warn!(path = %path.display(), %error, "the copy of the storage configuration cannot be read");
-                return None;
-            }
-        };
+        let stored = storage::read_copy(&self.config.settings.state_dir).await?;
         warn!(
             "the KV is new: NATS lost what it kept. The storage configuration comes back from this coordinator's copy"
         );
-        if let Err(error) = self.kv.create(S3_ENTRY, &stored).await {
-            warn!(%error, "the storage configuration could not be kept");
+        match self.kv.create(S3_ENTRY, &stored).await {
+            // Somebody configured it meanwhile: that counts.
+            Err(KvError::Conflict { .. }) => {
+                return self.kv.get::<StoredS3>(S3_ENTRY).await.ok().flatten().map(|f| f.value);
+            }
+            Err(error) => warn!(%error, "the storage configuration could not be kept"),
+            Ok(_) => {}
         }
         Some(stored)
     }
 
     /// Keeps a copy of the storage configuration, its secrets sealed, for a NATS that loses its disk.
     pub async fn keep_copy(&self, stored: Option<&StoredS3>) {
-        let path = self.config.settings.state_dir.join(STORAGE_COPY);
-        let kept = match stored.map(serde_json::to_vec) {
-            Some(Ok(bytes)) => tokio::task::spawn_blocking(move || crate::keys::replace_private(&path, &bytes)).await,
-            Some(Err(error)) => Ok(Err(error.into())),
-            None => Ok(std::fs::remove_file(&path)
-                .or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })),
-        };
-        match kept {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(%error, "the copy of the storage configuration could not be written"),
-            Err(error) => error!(%error, "the copy of the storage configuration could not be written"),
-        }
+        storage::keep_copy(&self.config.settings.state_dir, stored).await;
     }
 
     /// Whenever a store comes into force, clusters that only the store knows are registered again.
@@ -325,14 +385,52 @@ impl Leader {
             let mut storage = leader.storage.subscribe();
             loop {
                 let view = storage.borrow_and_update().clone();
-                if let Some(in_force) = view.in_force {
-                    leader.rebuild(&in_force).await;
-                }
-                if storage.changed().await.is_err() {
-                    return;
+                let complete = match view.in_force {
+                    Some(in_force) => leader.rebuild(&in_force).await,
+                    None => true,
+                };
+                tokio::select! {
+                    changed = storage.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(MEND_PAUSE), if !complete => {}
                 }
             }
         });
+    }
+
+    /// Whether everything could be read.
+    async fn rebuild(self: &Arc<Self>, in_force: &InForce) -> bool {
+        let known: Vec<ClusterUuid> = self.directory.records().iter().map(|r| r.uuid).collect();
+        let folders = match catalog::clusters(&*in_force.store).await {
+            Ok(folders) => folders,
+            Err(error) => {
+                warn!(%error, "the store could not be asked which clusters it has; trying again");
+                return false;
+            }
+        };
+        // Where several folders have one name, the one with the newest backup is the cluster's.
+        let mut newest: BTreeMap<ClusterName, (i64, ClusterUuid)> = BTreeMap::new();
+        let mut complete = true;
+        for uuid in folders.into_iter().filter(|uuid| !known.contains(uuid)) {
+            match catalog::newest(&*in_force.store, uuid).await {
+                Ok(Some(manifest)) => {
+                    let found = (manifest.snapshot.unix_seconds(), uuid);
+                    let entry = newest.entry(manifest.cluster).or_insert(found);
+                    *entry = found.max(*entry);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    warn!(%uuid, %error, "the newest manifest could not be read; trying again");
+                    complete = false;
+                }
+            }
+        }
+        for (name, (_, uuid)) in newest {
+            if let Err(error) = self.register(&name, ClusterSpec::default(), Some(uuid)).await {
+                warn!(cluster = %name, %error, "the cluster could not be registered again; trying again");
+                complete = false;
+            }
+        }
+        complete
     }
 
     /// Once in a while, what dead attempts left in the store is removed: also those of `backstay-agent once`,
@@ -353,32 +451,11 @@ impl Leader {
 
     async fn sweep(&self, in_force: &InForce, record: &ClusterRecord) {
         // Older than any attempt can be that still runs.
-        let age = self.config.settings.backup.deadline + SWEEP_PAUSE;
+        let age = self.config.settings.backup.deadline.max(ATTEMPT_AGE_MAX) + SWEEP_PAUSE;
         let older = self.clock.now().as_millis().saturating_sub(age.as_millis() as i64);
         match catalog::sweep(&*in_force.store, record.uuid, Timestamp::from_millis(older)).await {
             Ok(swept) => debug!(cluster = %record.name, ?swept, "swept"),
             Err(error) => warn!(cluster = %record.name, %error, "what dead attempts left could not be removed"),
-        }
-    }
-
-    async fn rebuild(self: &Arc<Self>, in_force: &InForce) {
-        let known: Vec<ClusterUuid> = self.directory.records().iter().map(|r| r.uuid).collect();
-        let folders = match catalog::clusters(&*in_force.store).await {
-            Ok(folders) => folders,
-            Err(error) => return warn!(%error, "the store could not be asked which clusters it has"),
-        };
-        for uuid in folders.into_iter().filter(|uuid| !known.contains(uuid)) {
-            let name = match catalog::newest(&*in_force.store, uuid).await {
-                Ok(Some(manifest)) => manifest.cluster,
-                Ok(None) => continue,
-                Err(error) => {
-                    warn!(%uuid, %error, "the newest manifest could not be read");
-                    continue;
-                }
-            };
-            if let Err(error) = self.register(&name, ClusterSpec::default(), Some(uuid)).await {
-                warn!(cluster = %name, %error, "the cluster could not be registered again");
-            }
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::kv::{Kv, KvError};
 
 const KEY: &str = "lease";
 
+/// A lease that is given up is noticed within this time, however long it was to last.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Who leads, until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -102,7 +105,7 @@ pub async fn acquire(
                 }
             }
             Claim::Wait(wait) => {
-                let wait = wait.min(ttl / 3);
+                let wait = wait.min(ttl / 3).min(LOOK);
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     () = stop.cancelled() => return Ok(None),

@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 
 #[tokio::main(worker_threads = 2)]
 async fn serve(file: PathBuf, nats_url: Option<String>) -> anyhow::Result<()> {
-    let mut overrides = settings::from_environment(std::env::vars());
+    let mut overrides = settings::from_environment(settings::variables());
     overrides.extend(nats_url.map(|url| Override::new("nats.url", url)));
     let config = config::load(Some(&file), &overrides)?;
     logs::init(config.settings.log);

@@ -22,20 +22,26 @@ const LAG_MAX: u64 = 10_000;
 /// with a CORRUPT alarm is never asked. `etcd_cluster` is etcd's own cluster id where it is known:
 /// members of another cluster under the same name are not used.
 pub fn choose(candidates: &[Candidate], etcd_cluster: Option<u64>) -> (Vec<MachineId>, Vec<(MachineId, String)>) {
-    let newest =
-        candidates.iter().filter_map(|c| c.member.as_ref().ok()).map(|m| m.raft_applied_index).max().unwrap_or(0);
-    let (mut good, mut refused) = (Vec::new(), Vec::new());
+    let (mut fit, mut good, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for candidate in candidates {
-        match usable(candidate, newest, etcd_cluster) {
-            Ok(member) => good.push((rank(candidate, member), candidate.machine)),
+        match usable(candidate, etcd_cluster) {
+            Ok(member) => fit.push((candidate, member)),
             Err(reason) => refused.push((candidate.machine, reason)),
+        }
+    }
+    // Only members that count can leave others behind.
+    let newest = fit.iter().map(|(_, member)| member.raft_applied_index).max().unwrap_or(0);
+    for (candidate, member) in fit {
+        match newest.saturating_sub(member.raft_applied_index) > LAG_MAX {
+            true => refused.push((candidate.machine, "its etcd member is not caught up".into())),
+            false => good.push((rank(candidate, member), candidate.machine)),
         }
     }
     good.sort_unstable();
     (good.into_iter().map(|(_, machine)| machine).collect(), refused)
 }
 
-fn usable(candidate: &Candidate, newest: u64, etcd_cluster: Option<u64>) -> Result<&Member, String> {
+fn usable(candidate: &Candidate, etcd_cluster: Option<u64>) -> Result<&Member, String> {
     let member = candidate.member.as_ref().map_err(|e| format!("its etcd does not answer: {e}"))?;
     if etcd_cluster.is_some_and(|id| id != member.cluster_id) {
         return Err(format!("its etcd belongs to another cluster ({:016x})", member.cluster_id));
@@ -45,9 +51,6 @@ fn usable(candidate: &Candidate, newest: u64, etcd_cluster: Option<u64>) -> Resu
     }
     if member.alarms.iter().any(|a| a.contains("CORRUPT")) {
         return Err("its etcd member raised a CORRUPT alarm".into());
-    }
-    if newest.saturating_sub(member.raft_applied_index) > LAG_MAX {
-        return Err("its etcd member is not caught up".into());
     }
     Ok(member)
 }
@@ -97,6 +100,12 @@ mod tests {
         ];
         assert_eq!(chosen(&unfit), [1]);
         assert_eq!(choose(&unfit, Some(1)).1.len(), 5);
+    }
+
+    #[test]
+    fn a_stray_member_with_a_higher_index_leaves_nobody_behind() {
+        let stray = candidate(9, |m| (m.cluster_id, m.raft_applied_index) = (7, 900_000));
+        assert_eq!(chosen(&[candidate(2, |_| ()), stray]), [2]);
     }
 
     proptest! {

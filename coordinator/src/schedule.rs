@@ -43,7 +43,7 @@ pub fn decide(known: &Known, policy: &Policy, cluster: ClusterUuid, now: Timesta
     let Some(interval) = known.interval else {
         return Decision::Idle;
     };
-    let due = match (known.last_backup, retry_at(known, policy, interval)) {
+    let due = match (known.last_backup, retry_at(known, policy, interval, now)) {
         (None, None) => return Decision::Interval,
         (None, Some(retry)) => retry,
         (Some(last), retry) => {
@@ -55,10 +55,11 @@ pub fn decide(known: &Known, policy: &Policy, cluster: ClusterUuid, now: Timesta
 }
 
 /// After `failures` in a row the pause has doubled as often, but never beyond the interval.
-fn retry_at(known: &Known, policy: &Policy, interval: Duration) -> Option<Timestamp> {
+fn retry_at(known: &Known, policy: &Policy, interval: Duration, now: Timestamp) -> Option<Timestamp> {
     let doublings = known.failures.checked_sub(1)?.min(20);
     let pause = policy.retry_pause.saturating_mul(1 << doublings).min(interval);
-    Some(add(known.last_failure?, pause))
+    // A failure in the future is a clock that was set back.
+    Some(add(known.last_failure?.min(now), pause))
 }
 
 /// The last backup's time plus the interval, moved forward towards the cluster's own place on the clock.

@@ -1,6 +1,6 @@
 //! Where backups go: the store in force, how it came to be so, and how an agent is told of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use age::x25519::Recipient;
@@ -13,9 +13,10 @@ use backstay_protocol::spec::S3ConfigSpec;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tracing::{error, warn};
 
 use crate::cluster::record::Kept;
-use crate::keys::{KeyError, Keys, Sealed};
+use crate::keys::{KeyError, Keys, Sealed, replace_private};
 use crate::status::StorageState;
 
 /// The KV entry that holds the S3 configuration.
@@ -63,6 +64,39 @@ impl StoredS3 {
     }
 }
 
+/// The file in `state_dir` with a sealed copy of the configuration.
+const COPY: &str = "storage.json";
+
+/// Keeps a copy of the configuration in `state_dir`, or none; trouble is logged, the KV has the original.
+pub async fn keep_copy(state_dir: &Path, stored: Option<&StoredS3>) {
+    let path = state_dir.join(COPY);
+    let bytes = stored.map(serde_json::to_vec).transpose().map_err(std::io::Error::other);
+    let kept = match bytes {
+        Ok(Some(bytes)) => tokio::task::spawn_blocking(move || replace_private(&path, &bytes)).await,
+        Ok(None) => Ok(tokio::fs::remove_file(&path).await.or_else(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(e),
+        })),
+        Err(error) => Ok(Err(error)),
+    };
+    if let Err(error) = kept.map_err(std::io::Error::other).flatten() {
+        error!(%error, "the copy of the storage configuration could not be brought up to date");
+    }
+}
+
+/// The copy, where there is one that can be read.
+pub async fn read_copy(state_dir: &Path) -> Option<StoredS3> {
+    let path = state_dir.join(COPY);
+    let bytes = tokio::fs::read(&path).await.ok()?;
+    match serde_json::from_slice(&bytes) {
+        Ok(stored) => Some(stored),
+        Err(error) => {
+            warn!(path = %path.display(), %error, "the copy of the storage configuration cannot be read");
+            None
+        }
+    }
+}
+
 /// A store that backups can go to.
 #[derive(Debug)]
 pub struct InForce {
@@ -81,8 +115,8 @@ impl InForce {
         Ok(Self { store: Arc::new(LocalStore::open(path.clone())?), address: Address::Local(path) })
     }
 
-    pub async fn s3(spec: S3ConfigSpec) -> Result<Self, StoreError> {
-        let store = connect(&spec).await?;
+    pub async fn s3(spec: S3ConfigSpec, ca: Option<&Path>) -> Result<Self, StoreError> {
+        let store = connect(&spec, ca).await?;
         Ok(Self { store: Arc::new(store), address: Address::S3(spec) })
     }
 
@@ -116,7 +150,7 @@ impl InForce {
 }
 
 /// Opens the store that `spec` describes, without asking it anything.
-pub async fn connect(spec: &S3ConfigSpec) -> Result<S3Store, StoreError> {
+pub async fn connect(spec: &S3ConfigSpec, ca: Option<&Path>) -> Result<S3Store, StoreError> {
     let credentials = (!spec.accesskeyid.is_empty()).then(|| S3Credentials {
         access_key_id: spec.accesskeyid.clone(),
         secret_access_key: spec.secretaccesskey.clone(),
@@ -128,7 +162,7 @@ pub async fn connect(spec: &S3ConfigSpec) -> Result<S3Store, StoreError> {
         endpoint: spec.endpoint.clone(),
         prefix: String::new(),
         credentials,
-        ca_file: None,
+        ca_file: ca.map(Path::to_owned),
     })
     .await
 }

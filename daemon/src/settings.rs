@@ -42,6 +42,11 @@ impl Override {
 /// Variables that begin like settings and are none: what is logged, the command line's own, and what tests are told.
 const NOT_SETTINGS: [&str; 3] = ["BACKSTAY_LOG", "BACKSTAY_NATS_URL", "BACKSTAY_TEST_"];
 
+/// The process's own variables; one that is not UTF-8 is none of ours.
+pub fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 /// The settings that stand in `variables`.
 pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Vec<Override> {
     let is_setting = |name: &str| !NOT_SETTINGS.iter().any(|n| name == *n || n.ends_with('_') && name.starts_with(n));
@@ -75,21 +80,32 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, overrides: &[Override
         return toml::from_str(text).map_err(at);
     }
     let base: Table = toml::from_str(text).map_err(at)?;
-    // Text is the fallback, so both readings of each value are tried: a number first, then the text.
-    match layered(&base, overrides, true) {
-        Ok(settings) => Ok(settings),
-        Err(first) => layered(&base, overrides, false).map_err(|_| first),
+    // A value may be meant as a number or as text (a password of digits): every reading that may fit is tried.
+    let first = match layered(&base, overrides, |_| true) {
+        Ok(settings) => return Ok(settings),
+        Err(first) => first,
+    };
+    let readings = (0..overrides.len()).map(Some).chain([None]);
+    for text in readings {
+        if let Ok(settings) = layered(&base, overrides, |i| text.is_some_and(|text| text != i)) {
+            return Ok(settings);
+        }
     }
+    Err(first)
 }
 
-fn layered<T: DeserializeOwned>(base: &Table, overrides: &[Override], typed: bool) -> Result<T, SettingsError> {
+fn layered<T: DeserializeOwned>(
+    base: &Table,
+    overrides: &[Override],
+    typed: impl Fn(usize) -> bool,
+) -> Result<T, SettingsError> {
     let mut table = base.clone();
-    for item in overrides {
-        set(&mut table, &item.path, value(&item.value, typed)).map_err(|key| {
+    for (i, item) in overrides.iter().enumerate() {
+        set(&mut table, &item.path, value(&item.value, typed(i))).map_err(|key| {
             SettingsError::Layers(format!("{key} is a value in the file and a table in {}", item.path.join(".")))
         })?;
     }
-    T::deserialize(table).map_err(|e| SettingsError::Layers(e.to_string().trim().replace('\n', " ")))
+    T::deserialize(table).map_err(|e| SettingsError::Layers(without_values(&e.to_string().trim().replace('\n', " "))))
 }
 
 fn value(text: &str, typed: bool) -> Value {
@@ -113,10 +129,23 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
 
 /// `line 3: unknown field …`: the parser's own picture of the line might show a secret.
 fn one_line(error: &toml::de::Error, text: &str) -> String {
-    let message = error.message().trim().replace('\n', " ");
+    let message = without_values(&error.message().trim().replace('\n', " "));
     match error.span() {
         Some(span) => format!("line {}: {message}", text[..span.start.min(text.len())].matches('\n').count() + 1),
         None => message,
+    }
+}
+
+/// "invalid type: integer `123456`" quotes what may be a password: the quoted value goes.
+fn without_values(message: &str) -> String {
+    let Some(start) = ["invalid type: ", "invalid value: "].iter().find_map(|p| message.find(p)) else {
+        return message.to_owned();
+    };
+    let (head, tail) = message.split_at(start);
+    let cut = |open: char| Some((tail.find(open)?, tail.rfind(", expected")?)).filter(|(from, to)| from < to);
+    match cut('`').or_else(|| cut('"')) {
+        Some((from, to)) => format!("{head}{}{}", tail[..from].trim_end(), &tail[to..]),
+        None => message.to_owned(),
     }
 }
 
@@ -197,6 +226,17 @@ mod tests {
     fn a_text_that_looks_like_a_number_stays_a_text() {
         assert_eq!(read("", &variables(&[("BACKSTAY_NAME", "42")])).expect("text").name, "42");
         assert_eq!(read("", &variables(&[("BACKSTAY_LIST", "['x', 'y']")])).expect("list").list, ["x", "y"]);
+    }
+
+    #[test]
+    fn a_text_of_digits_loads_beside_a_number_and_is_never_quoted() {
+        let both = variables(&[("BACKSTAY_NAME", "123456"), ("BACKSTAY_COUNT", "4")]);
+        let sample = read("", &both).expect("fits");
+        assert_eq!((sample.name.as_str(), sample.count), ("123456", 4));
+        let error = read("name = 123456", &[]).expect_err("a number");
+        assert!(error.contains("invalid type: integer, expected a string") && !error.contains("123456"), "{error}");
+        let error = read("count = 'hunter2'", &[]).expect_err("a text");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `apply` and `delete`: each type has its own way into the records, the KV or the storage.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use crate::storage::{self, InForce, S3_ENTRY, StoredS3};
 
 /// A coordinator that just began to lead has not heard every agent yet.
 const FIRST_BEATS: Duration = Duration::from_secs(11);
+/// A resource has at most so many bytes as JSON: an answer holds two, and an entry of the KV one.
+const RESOURCE_MAX: usize = 64 * 1024;
 /// How long S3 may take to prove that it can be worked with.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -42,6 +45,12 @@ pub async fn apply(
         return Err(ApiError::invalid(format!(
             "{} live in namespace {:?}, not {namespace:?}",
             definition.name, definition.namespace
+        )));
+    }
+    let bytes = serde_json::to_vec(&request.resource).map_or(usize::MAX, |json| json.len());
+    if bytes > RESOURCE_MAX {
+        return Err(ApiError::invalid(format!(
+            "the resource has {bytes} bytes as JSON, more than the {RESOURCE_MAX} that are kept"
         )));
     }
     if id.is_empty() {
@@ -126,7 +135,7 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
         let shown = Kept { spec: spec.redacted(), ..full };
         return Ok(answer(before, shown.resource(S3_CONFIG_ID), Vec::new()));
     }
-    let prepared = prepare_s3(&spec).await;
+    let prepared = prepare_s3(&spec, leader.config.settings.storage.ca.as_deref()).await;
     let (in_force, notes) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -142,7 +151,7 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
     };
     written.map_err(|e| unavailable(&e))?;
     leader.keep_copy(Some(&sealed)).await;
-    if before.is_none() || stored.as_ref() != Some(&spec) {
+    if leader.storage.now().in_force.is_none() || stored.as_ref() != Some(&spec) {
         leader.storage.set(in_force);
     }
     let name = leader.config.storage.name();
@@ -154,11 +163,11 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
 }
 
 /// Checks the configuration by itself, then against S3: list, create, complete, delete.
-async fn prepare_s3(spec: &S3ConfigSpec) -> Result<(InForce, Vec<String>), ApiError> {
+async fn prepare_s3(spec: &S3ConfigSpec, ca: Option<&Path>) -> Result<(InForce, Vec<String>), ApiError> {
     validate::s3_config(spec).map_err(invalid)?;
     let probe = async {
-        let notes = storage::connect(spec).await?.probe().await?;
-        Ok::<_, backstay_archive::StoreError>((InForce::s3(spec.clone()).await?, notes))
+        let notes = storage::connect(spec, ca).await?.probe().await?;
+        Ok::<_, backstay_archive::StoreError>((InForce::s3(spec.clone(), ca).await?, notes))
     };
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
         Ok(probed) => probed.map_err(invalid),
@@ -333,10 +342,10 @@ pub async fn delete(
     let found = leader.kv.get::<serde_json::Value>(&key).await.map_err(|e| unavailable(&e))?;
     found.ok_or_else(missing)?;
     leader.kv.delete(&key).await.map_err(|e| unavailable(&e))?;
-    if definition == &types::ETCD_BACKUP_S3_CONFIGS {
+    if definition == &types::ETCD_BACKUP_S3_CONFIGS && leader.config.storage == Storage::S3 {
         leader.keep_copy(None).await;
         leader.storage.clear(StorageState::NotInitialized);
-        leader.refresh_overall().await;
+        leader.refresh_overall().await.map_err(|e| unavailable(&e))?;
     }
     Ok(DeleteResponse {})
 }

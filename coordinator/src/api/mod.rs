@@ -32,6 +32,8 @@ pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
         .client
         .service_builder()
         .description("Backstay: backups of etcd, each one proven")
+        // A group of its own: NATS would give requests to a predecessor that hangs with its connection open.
+        .queue_group(leader.epoch)
         .start(SERVICE, env!("CARGO_PKG_VERSION"))
         .await
         .map_err(|e| failed(e.to_string()))?;

@@ -9,10 +9,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_archive::Manifest;
 use backstay_protocol::api::ApiError;
 use backstay_protocol::bus::{FailureCode, Report, report};
 use backstay_protocol::spec::ClusterSpec;
-use backstay_protocol::{AttemptId, SlotId, Timestamp};
+use backstay_protocol::{AttemptId, MachineId, SlotId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -22,7 +23,7 @@ use crate::directory::Handle;
 use crate::kv::{KvError, Revised};
 use crate::leader::Leader;
 use crate::schedule::{self, Decision};
-use crate::storage::View;
+use crate::storage::{InForce, View};
 pub use record::Meta;
 use record::{ClusterRecord, Slot, SlotEnd, Trigger};
 use steps::{Asked, Permit, StepEnd, Synced};
@@ -71,8 +72,13 @@ pub struct ClusterTask {
     sync_at: Instant,
     /// One of the fleet's permits, where the settings limit them; held while a slot is worked on.
     permit: Permit,
+    /// The store of the open slot: a configuration that changes meanwhile is for the next one.
+    store: Option<Arc<InForce>>,
     /// The attempt that this coordinator asked for; one that it found is asked for once more.
     asked: Option<AttemptId>,
+    /// Machines that did not answer for the open slot, and how often they were asked all over again.
+    silent: Vec<MachineId>,
+    rounds: u32,
 }
 
 /// Makes the task of a record that is kept already, and the handle by which others reach it.
@@ -92,7 +98,10 @@ pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, 
         synced: false,
         sync_at: Instant::now(),
         permit: None,
+        store: None,
         asked: None,
+        silent: Vec::new(),
+        rounds: 0,
     };
     (task, handle)
 }
@@ -121,8 +130,8 @@ impl ClusterTask {
                 None => self.next_step(&view).await?,
             };
             tokio::select! {
-                Some(message) = self.inbox.recv() => self.on_message(message, &view).await?,
-                end = poll_step(&mut self.step) => self.on_step_end(end, &view).await?,
+                Some(message) = self.inbox.recv() => self.on_message(message).await?,
+                end = poll_step(&mut self.step) => self.on_step_end(end).await?,
                 Ok(()) = storage.changed() => self.synced = false,
                 () = sleep_until(wake), if self.step.is_none() => {}
             }
@@ -131,7 +140,12 @@ impl ClusterTask {
 
     /// Begins the step that is due now; where none is, says when to look again.
     async fn next_step(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
-        let Some(in_force) = view.in_force.clone() else {
+        if self.record.slot.is_none() {
+            self.store = None;
+        } else if self.store.is_none() {
+            self.store.clone_from(&view.in_force);
+        }
+        let Some(in_force) = self.store.clone().or_else(|| view.in_force.clone()) else {
             if let Some(slot) = self.record.slot.clone() {
                 let error = format!("backup storage is not configured: {}", view.state.error());
                 self.end_slot(slot.id, SlotEnd::Failed { error }).await?;
@@ -182,11 +196,12 @@ impl ClusterTask {
             tokio::time::sleep(LOOK_AGAIN).await;
             return Ok(());
         }
+        (self.silent, self.rounds) = (Vec::new(), 0);
         info!(cluster = %next.name, slot = %id, ?trigger, "a backup is due");
         self.save(next).await
     }
 
-    async fn on_message(&mut self, message: Message, view: &View) -> Result<(), Stopped> {
+    async fn on_message(&mut self, message: Message) -> Result<(), Stopped> {
         let now = self.leader.clock.now();
         let mut next = (*self.record).clone();
         match message {
@@ -201,7 +216,7 @@ impl ClusterTask {
                 }
                 self.save_and_reply(Ok(next), reply).await
             }
-            Message::Report { report, done } => self.on_report(&report, done, view).await,
+            Message::Report { report, done } => self.on_report(&report, done).await,
         }
     }
 
@@ -218,19 +233,23 @@ impl ClusterTask {
         Ok(())
     }
 
-    async fn on_report(&mut self, report: &Report, done: oneshot::Sender<()>, view: &View) -> Result<(), Stopped> {
+    async fn on_report(&mut self, report: &Report, done: oneshot::Sender<()>) -> Result<(), Stopped> {
         let Some((slot, current)) = self.slot_of(report) else {
+            // A backup that nobody waited for any more may be the newest all the same: the store is asked.
+            self.synced &= !matches!(report.state, Some(report::State::Finished(_)));
             let _ = done.send(());
             return Ok(());
         };
+        // Without a store nothing can be folded: the report comes again.
+        let Some(in_force) = self.store.clone() else { return Ok(()) };
         let completed = Timestamp::from_millis(report.at_ms);
-        match (&report.state, view.in_force.clone()) {
-            (Some(report::State::Finished(_)), Some(in_force)) => self.begin_confirm(in_force, slot, completed, done),
-            (Some(report::State::Failed(failed)), Some(in_force)) if failed.code() == FailureCode::SlotDone => {
+        match &report.state {
+            Some(report::State::Finished(_)) => self.begin_confirm(in_force, slot, completed, done),
+            Some(report::State::Failed(failed)) if failed.code() == FailureCode::SlotDone => {
                 self.begin_confirm(in_force, slot, completed, done);
             }
-            (Some(report::State::Failed(failed)), _) if current => {
-                self.on_attempt_failed(&slot, failed.code(), &failed.text, view).await?;
+            Some(report::State::Failed(failed)) if current => {
+                self.on_attempt_failed(&slot, failed.code(), &failed.text, in_force).await?;
                 let _ = done.send(());
             }
             _ => {
@@ -256,36 +275,37 @@ impl ClusterTask {
         Some((slot, current))
     }
 
-    fn begin_confirm(
-        &mut self,
-        in_force: Arc<crate::storage::InForce>,
-        slot: Slot,
-        completed: Timestamp,
-        done: oneshot::Sender<()>,
-    ) {
-        self.confirming = Some(done);
+    fn begin_confirm(&mut self, in_force: Arc<InForce>, slot: Slot, completed: Timestamp, done: oneshot::Sender<()>) {
+        // The same report again does not begin the same check anew.
+        if self.confirming.replace(done).is_some() && self.step.is_some() {
+            return;
+        }
         self.step = Some(Box::pin(steps::confirm(in_force, self.record.clone(), slot, completed)));
     }
 
-    async fn on_step_end(&mut self, end: StepEnd, view: &View) -> Result<(), Stopped> {
+    async fn on_step_end(&mut self, end: StepEnd) -> Result<(), Stopped> {
         self.step = None;
         if let StepEnd::Synced(synced) = end {
             return self.on_synced(synced).await;
         }
-        let Some(slot) = self.record.slot.clone() else { return Ok(()) };
+        let (Some(slot), Some(in_force)) = (self.record.slot.clone(), self.store.clone()) else { return Ok(()) };
         match end {
-            StepEnd::Synced(_) => Ok(()),
+            StepEnd::Synced(_) | StepEnd::Rested | StepEnd::Asked(Asked::Accepted) => Ok(()),
             StepEnd::Looked(looked, permit) => {
                 self.permit = permit;
-                self.on_looked(slot, looked, view).await
+                self.on_looked(slot, looked, in_force).await
             }
-            StepEnd::Asked(Asked::Accepted) => Ok(()),
-            StepEnd::Asked(Asked::No(error)) => {
-                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, view).await
+            StepEnd::Asked(Asked::Refused(error)) => {
+                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, in_force).await
+            }
+            StepEnd::Asked(Asked::NoAnswer(error)) => {
+                self.silent.extend(slot.attempt.as_ref().map(|a| a.machine));
+                self.cancel_attempt(&slot);
+                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, in_force).await
             }
             StepEnd::Lost(error) => {
                 self.cancel_attempt(&slot);
-                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, view).await
+                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, in_force).await
             }
             StepEnd::Concluded { done, error } => {
                 let end = match done {
@@ -296,7 +316,10 @@ impl ClusterTask {
             }
             StepEnd::Confirmed { visible, completed } => {
                 let end = match visible {
-                    Ok(()) => SlotEnd::Done { completed },
+                    Ok(manifest) => {
+                        self.note_origin(manifest.as_deref()).await?;
+                        SlotEnd::Done { completed }
+                    }
                     Err(error) => SlotEnd::Failed { error },
                 };
                 self.end_slot(slot.id, end).await?;
@@ -308,12 +331,22 @@ impl ClusterTask {
         }
     }
 
+    /// etcd's own cluster id changes when somebody restores the cluster: backups go on, with a warning.
+    async fn note_origin(&mut self, manifest: Option<&Manifest>) -> Result<(), Stopped> {
+        let id = manifest.and_then(|m| u64::from_str_radix(&m.origin.etcd_cluster_id, 16).ok());
+        let Some(id) = id.filter(|id| Some(*id) != self.record.etcd_cluster_id) else { return Ok(()) };
+        if let Some(before) = self.record.etcd_cluster_id {
+            warn!(cluster = %self.record.name, "etcd's cluster id was {before:016x} and is {id:016x}: the cluster was restored or replaced");
+        }
+        let mut next = (*self.record).clone();
+        next.etcd_cluster_id = Some(id);
+        self.save(next).await
+    }
+
     async fn on_synced(&mut self, synced: Synced) -> Result<(), Stopped> {
         let mut next = (*self.record).clone();
-        if let Some(found) = synced.found.filter(|found| *found != next.uuid) {
-            info!(cluster = %next.name, uuid = %found, "the store knows this cluster: its backups go on under that UUID");
-            next.uuid = found;
-            next.uuid_final = true;
+        if let Some(found) = synced.found {
+            next.adopt(found);
         }
         match synced.newest {
             Ok(newest) => {
@@ -354,7 +387,7 @@ impl ClusterTask {
         self.record = Arc::new(next);
         self.published.send_replace(self.record.clone());
         if status_changed {
-            self.leader.refresh_overall().await;
+            self.leader.overall_changed.notify_one();
         }
         Ok(())
     }

@@ -18,6 +18,13 @@ pub const FORMAT: u32 = 1;
 /// Manual backups that wait for their turn; a further one is refused.
 pub const PENDING_MAX: usize = 16;
 
+/// A backup that stands for a time further ahead than this was named by a clock that is wrong: the schedule
+/// does not wait for that time.
+const AHEAD_SECONDS_MAX: i64 = 60;
+
+/// An error in the status has at most about this many bytes.
+const ERROR_MAX: usize = 2048;
+
 /// A manual backup's time cannot come back after this many seconds: `apply` accepts one minute.
 const HANDLED_SECONDS: i64 = 600;
 
@@ -140,6 +147,9 @@ pub struct ClusterRecord {
     pub last_failure: Option<Timestamp>,
     /// The newest snapshot name that was ever given out, in seconds.
     pub last_name: i64,
+    /// etcd's own cluster id, as the last good backup had it.
+    #[serde(default)]
+    pub etcd_cluster_id: Option<u64>,
 }
 
 /// What a file says of a resource besides its spec.
@@ -189,6 +199,7 @@ impl ClusterRecord {
             failures: 0,
             last_failure: None,
             last_name: 0,
+            etcd_cluster_id: None,
         }
     }
 
@@ -277,8 +288,8 @@ impl ClusterRecord {
         let Some(slot) = &mut self.slot else { return false };
         let Some(attempt) = slot.attempt.take_if(|a| a.id == id) else { return false };
         slot.tried.push(attempt.machine);
-        slot.error = error.to_owned();
-        self.set_status(now, |status| status.error = error.to_owned());
+        slot.error = capped(error);
+        self.set_status(now, |status| status.error = capped(error));
         true
     }
 
@@ -290,7 +301,8 @@ impl ClusterRecord {
                 self.failures = 0;
                 self.last_failure = None;
                 let taken = Timestamp::from_seconds(slot.snapshot.unix_seconds());
-                self.last_backup = self.last_backup.max(Some(taken));
+                self.last_backup = self.last_backup.max(Some(taken.min(now)));
+                let completed = completed.clamp(slot.opened.min(now), now);
                 self.set_status(now, |status| {
                     *status = BackupStatusSpec {
                         status: BackupState::Ok,
@@ -307,7 +319,7 @@ impl ClusterRecord {
                 }
                 self.set_status(now, |status| {
                     status.status = BackupState::Error;
-                    status.error = error;
+                    status.error = capped(&error);
                     status.lastbackupattempt = Some(now);
                 });
             }
@@ -315,8 +327,18 @@ impl ClusterRecord {
         true
     }
 
+    /// The store knows the cluster under this UUID: its backups go on there.
+    pub fn adopt(&mut self, uuid: ClusterUuid) {
+        self.uuid = uuid;
+        self.uuid_final = true;
+    }
+
     /// What the store says: its newest backup. Where the status knows of none, it does now.
     pub fn note_stored(&mut self, newest: Option<Timestamp>, now: Timestamp) {
+        if newest.is_some_and(|newest| is_ahead(newest, now)) {
+            self.uuid_final = true;
+            return;
+        }
         self.last_backup = newest;
         if let Some(newest) = newest {
             self.uuid_final = true;
@@ -365,6 +387,19 @@ impl ClusterRecord {
         let mut resource = kept.resource(self.name.as_str());
         resource.metadata.labels.insert(LABEL_CLUSTER_UUID.into(), self.uuid.to_string());
         resource
+    }
+}
+
+/// Whether a backup's time cannot be true.
+pub fn is_ahead(backup: Timestamp, now: Timestamp) -> bool {
+    backup.seconds > now.seconds.saturating_add(AHEAD_SECONDS_MAX)
+}
+
+/// An error text that fits the status, cut at a character.
+fn capped(error: &str) -> String {
+    match error.char_indices().find(|(at, _)| *at >= ERROR_MAX) {
+        Some((at, _)) => format!("{}…", &error[..at]),
+        None => error.to_owned(),
     }
 }
 
@@ -443,6 +478,27 @@ mod tests {
         r.move_name_on().expect("a name");
         r.open_slot(Trigger::Interval, slot(9), at(5_000)).expect("a name");
         assert_eq!(r.slot.as_ref().map(|s| s.snapshot.unix_seconds()), Some(5_004));
+    }
+
+    #[test]
+    fn a_backup_from_the_future_does_not_stop_the_schedule() {
+        let mut r = record();
+        r.note_stored(Some(at(2_000)), at(2_010));
+        r.note_stored(Some(at(90_000_000)), at(3_000));
+        assert_eq!(r.last_backup, Some(at(2_000)));
+        r.last_name = 90_000_000;
+        r.open_slot(Trigger::Interval, slot(1), at(4_000)).expect("a name");
+        r.end_slot(slot(1), SlotEnd::Done { completed: at(80_000_000) }, at(4_005));
+        assert_eq!(r.last_backup, Some(at(4_005)));
+        assert_eq!(r.status.as_ref().and_then(|s| s.spec.lastbackuptime), Some(at(4_005)));
+    }
+
+    #[test]
+    fn an_error_of_any_length_fits() {
+        let mut r = record();
+        r.open_slot(Trigger::Interval, slot(1), at(4_000)).expect("a name");
+        r.end_slot(slot(1), SlotEnd::Failed { error: "ä".repeat(1_000_000) }, at(4_005));
+        assert!(r.status.as_ref().is_some_and(|s| s.spec.error.len() < 2 * ERROR_MAX));
     }
 
     #[derive(Debug, Clone)]

@@ -1,24 +1,44 @@
 //! What a cluster's task does with an open slot: from what the store says, over the choice of a member, to the end.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use age::x25519::Recipient;
 use backstay_protocol::bus::FailureCode;
 use backstay_protocol::{AttemptId, MachineId, SlotId};
-use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::record::{Attempt, Slot, SlotEnd};
-use super::steps::{self, Looked};
+use super::steps::{self, Looked, StepEnd};
 use super::{ClusterTask, Stopped};
-use crate::storage::View;
-use crate::{fleet, member};
+use crate::storage::InForce;
+
+/// So many further rounds are made among members that did not answer.
+const ROUNDS_MAX: u32 = 3;
+const ROUND_PAUSE: Duration = Duration::from_secs(3);
 
 impl ClusterTask {
-    pub(super) async fn on_looked(&mut self, slot: Slot, looked: Looked, view: &View) -> Result<(), Stopped> {
+    pub(super) async fn on_looked(
+        &mut self,
+        slot: Slot,
+        looked: Looked,
+        in_force: Arc<InForce>,
+    ) -> Result<(), Stopped> {
         let mut next = (*self.record).clone();
         match looked {
             Looked::Done(manifest) => self.end_slot(slot.id, SlotEnd::Done { completed: manifest.created_at }).await,
+            // An attempt that is recorded may well go on where the coordinator cannot see the store.
+            Looked::Failed(error) if slot.attempt.is_some() => {
+                warn!(cluster = %next.name, %error, "the store could not be asked about the attempt under way");
+                self.asked = slot.attempt.map(|a| a.id);
+                Ok(())
+            }
             Looked::Failed(error) => self.end_slot(slot.id, SlotEnd::Failed { error }).await,
+            Looked::Known(found) => {
+                next.adopt(found);
+                self.save(next).await
+            }
             Looked::NotDue(newest) => {
                 info!(cluster = %next.name, "a backup that was taken meanwhile counts: nothing is due");
                 next.give_slot_back(newest, self.leader.clock.now());
@@ -28,20 +48,23 @@ impl ClusterTask {
                 Ok(()) => self.save(next).await,
                 Err(error) => self.end_slot(slot.id, SlotEnd::Failed { error: error.to_string() }).await,
             },
-            Looked::Free(recipients) => self.begin_attempt(slot, recipients, view).await,
+            Looked::Free(recipients) => self.begin_attempt(slot, recipients, in_force).await,
         }
     }
 
     /// Asks the member that is best now; an attempt that was found in the record is asked for again, which an
     /// agent that works on it takes for what it is.
-    async fn begin_attempt(&mut self, slot: Slot, recipients: Vec<Recipient>, view: &View) -> Result<(), Stopped> {
-        let Some(in_force) = view.in_force.clone() else { return Ok(()) };
+    async fn begin_attempt(
+        &mut self,
+        slot: Slot,
+        recipients: Vec<Recipient>,
+        in_force: Arc<InForce>,
+    ) -> Result<(), Stopped> {
         let attempt = match slot.attempt.clone() {
             Some(attempt) => attempt,
             None => {
                 let Some(machine) = self.choose(&slot) else {
-                    let error = self.nobody(&slot);
-                    return self.give_up(slot, error, view).await;
+                    return self.nobody_left(slot, in_force).await;
                 };
                 let attempt = Attempt { id: AttemptId(Uuid::new_v4()), machine, started: self.leader.clock.now() };
                 let mut next = (*self.record).clone();
@@ -58,19 +81,33 @@ impl ClusterTask {
     }
 
     fn choose(&self, slot: &Slot) -> Option<MachineId> {
-        self.choices().0.into_iter().find(|machine| !slot.tried.contains(machine))
+        steps::choices(&self.leader, &self.record).0.into_iter().find(|machine| !slot.tried.contains(machine))
     }
 
-    fn choices(&self) -> (Vec<MachineId>, Vec<(MachineId, String)>) {
-        let now = Instant::now();
-        let agents = &self.leader.fleet;
-        let known = fleet::established_cluster_id(&agents.agents(&self.record.name, now));
-        member::choose(&agents.candidates(&self.record.name, now), known)
+    /// Everybody was asked. Who did not answer is asked again a few times: after NATS was away, agents that still
+    /// count as connected need a moment to hear commands again.
+    async fn nobody_left(&mut self, slot: Slot, in_force: Arc<InForce>) -> Result<(), Stopped> {
+        let silent = std::mem::take(&mut self.silent);
+        if silent.is_empty() || self.rounds >= ROUNDS_MAX {
+            let error = self.nobody(&slot);
+            return self.give_up(slot, error, in_force).await;
+        }
+        self.rounds += 1;
+        let mut next = (*self.record).clone();
+        if let Some(slot) = &mut next.slot {
+            slot.tried.retain(|machine| !silent.contains(machine));
+        }
+        self.save(next).await?;
+        self.step = Some(Box::pin(async {
+            tokio::time::sleep(ROUND_PAUSE).await;
+            StepEnd::Rested
+        }));
+        Ok(())
     }
 
     /// Why there is nobody (left) to ask.
     fn nobody(&self, slot: &Slot) -> String {
-        let refused = self.choices().1;
+        let refused = steps::choices(&self.leader, &self.record).1;
         let reasons = refused.iter().map(|(machine, reason)| format!("machine {machine}: {reason}"));
         let reasons: Vec<String> =
             (!slot.error.is_empty()).then(|| slot.error.clone()).into_iter().chain(reasons).collect();
@@ -85,7 +122,7 @@ impl ClusterTask {
         slot: &Slot,
         code: FailureCode,
         error: &str,
-        view: &View,
+        in_force: Arc<InForce>,
     ) -> Result<(), Stopped> {
         let Some(attempt) = slot.attempt.clone() else { return Ok(()) };
         self.step = None;
@@ -105,20 +142,18 @@ impl ClusterTask {
         self.save(next).await?;
         // The store is the same for every member: the schedule tries again after a pause.
         if code == FailureCode::Store {
-            return self.give_up(slot.clone(), error, view).await;
+            return self.give_up(slot.clone(), error, in_force).await;
         }
         Ok(())
     }
 
     /// No further attempt is made: what the earlier ones left is removed before the slot ends.
-    async fn give_up(&mut self, slot: Slot, error: String, view: &View) -> Result<(), Stopped> {
-        match view.in_force.clone() {
-            Some(in_force) if !slot.tried.is_empty() || slot.attempt.is_some() => {
-                self.step = Some(Box::pin(steps::conclude(in_force, self.record.clone(), slot, error)));
-                Ok(())
-            }
-            _ => self.end_slot(slot.id, SlotEnd::Failed { error }).await,
+    async fn give_up(&mut self, slot: Slot, error: String, in_force: Arc<InForce>) -> Result<(), Stopped> {
+        if slot.tried.is_empty() && slot.attempt.is_none() {
+            return self.end_slot(slot.id, SlotEnd::Failed { error }).await;
         }
+        self.step = Some(Box::pin(steps::conclude(in_force, self.record.clone(), slot, error)));
+        Ok(())
     }
 
     pub(super) async fn end_slot(&mut self, id: SlotId, end: SlotEnd) -> Result<(), Stopped> {
@@ -132,7 +167,7 @@ impl ClusterTask {
         self.step = None;
         self.save(next).await?;
         // In the background: the status does not wait for it, and a later sweep does what it cannot.
-        if let (Some(slot), Some(in_force)) = (done, self.leader.storage.now().in_force) {
+        if let (Some(slot), Some(in_force)) = (done, self.store.take()) {
             self.leader.spawn(steps::tidy(in_force, self.record.clone(), slot.snapshot));
         }
         Ok(())

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use age::x25519::Recipient;
+use async_nats::connection::State;
 use backstay_archive::catalog::{self, Settled};
-use backstay_archive::{Manifest, seal};
+use backstay_archive::{Manifest, Store, StoreError, seal};
 use backstay_protocol::bus::{self, Versioned, start_reply};
 use backstay_protocol::subject::{Command, Subject};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, SnapshotName, Timestamp};
@@ -15,9 +16,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::record::{Attempt, ClusterRecord, Slot, Trigger};
-use crate::fleet::established_cluster_id;
+use super::record::{Attempt, ClusterRecord, Slot, Trigger, is_ahead};
+use crate::fleet::Agent;
 use crate::leader::Leader;
+use crate::member;
 use crate::storage::InForce;
 
 /// How long an agent may take to answer a command.
@@ -26,6 +28,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const AGENT_WAIT: Duration = Duration::from_secs(15);
 /// What an attempt may take beyond its deadline to report its end.
 const DEADLINE_GRACE: Duration = Duration::from_secs(60);
+/// An agent whose beats are not known yet may be silent this long.
+const PATIENCE: Duration = Duration::from_secs(16);
+/// How long a reported backup is looked for in the store.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(20);
 const WATCH_TICK: Duration = Duration::from_millis(500);
 
 /// A permit to work on a slot, where the settings limit how many there are.
@@ -36,11 +42,13 @@ pub type Permit = Option<OwnedSemaphorePermit>;
 pub enum StepEnd {
     Synced(Synced),
     Looked(Looked, Permit),
+    /// The pause before another round is over.
+    Rested,
     Asked(Asked),
     /// The attempt under way will not report any more.
     Lost(String),
     Confirmed {
-        visible: Result<(), String>,
+        visible: Result<Option<Box<Manifest>>, String>,
         completed: Timestamp,
     },
     /// No attempt is under way any more: the slot's backup, where one got there after all, and the error otherwise.
@@ -70,6 +78,8 @@ pub enum Looked {
     Taken,
     /// A backup that is not ours is younger than the interval: nothing is due.
     NotDue(Timestamp),
+    /// The store knows the cluster's name under this UUID.
+    Known(ClusterUuid),
     Failed(String),
 }
 
@@ -77,7 +87,9 @@ pub enum Looked {
 #[derive(Debug)]
 pub enum Asked {
     Accepted,
-    No(String),
+    Refused(String),
+    /// Nobody heard the command, or nobody answered in time: it may have been heard all the same.
+    NoAnswer(String),
 }
 
 /// Asks the store for the cluster's UUID (where ours is not final) and for its newest backup.
@@ -115,19 +127,24 @@ pub async fn look(
     };
     if matches!(looked, Looked::Free(_)) {
         let wanted = slot.attempt.as_ref().map(|a| a.machine);
-        wait_for_an_agent(&leader, &record.name, wanted).await;
+        wait_for_an_agent(&leader, &record, &slot.tried, wanted).await;
     }
     StepEnd::Looked(looked, permit)
 }
 
 async fn try_look(leader: &Leader, in_force: &InForce, record: &ClusterRecord, slot: &Slot) -> Result<Looked, String> {
     let store = &*in_force.store;
+    if !record.uuid_final
+        && let Some(found) = catalog::find_by_name(store, &record.name).await.map_err(|e| e.to_string())?
+    {
+        return Ok(Looked::Known(found));
+    }
     match catalog::settle(store, record.uuid, slot.snapshot).await.map_err(|e| e.to_string())? {
         Settled::Done(manifest) if manifest.slot == slot.id => return Ok(Looked::Done(manifest)),
         Settled::Done(_) | Settled::Orphan(_) => return Ok(Looked::Taken),
         Settled::Free => {}
     }
-    if let Some(newer) = not_due(record, slot, store).await.map_err(|e| e.to_string())? {
+    if let Some(newer) = not_due(record, slot, store, leader.clock.now()).await.map_err(|e| e.to_string())? {
         return Ok(Looked::NotDue(newer));
     }
     // What a living attempt has under way is not a dead one's.
@@ -143,25 +160,38 @@ async fn try_look(leader: &Leader, in_force: &InForce, record: &ClusterRecord, s
 async fn not_due(
     record: &ClusterRecord,
     slot: &Slot,
-    store: &dyn backstay_archive::Store,
-) -> Result<Option<Timestamp>, backstay_archive::StoreError> {
+    store: &dyn Store,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
     if slot.trigger != Trigger::Interval || slot.attempt.is_some() || !slot.tried.is_empty() {
         return Ok(None);
     }
     let newest = catalog::newest(store, record.uuid).await?.map(|m| Timestamp::from_seconds(m.snapshot.unix_seconds()));
-    Ok(newest.filter(|newest| Some(*newest) > record.last_backup))
+    Ok(newest.filter(|newest| Some(*newest) > record.last_backup && !is_ahead(*newest, now)))
 }
 
-/// Waits until the wanted agent is connected, or any where none is wanted.
-async fn wait_for_an_agent(leader: &Leader, cluster: &ClusterName, wanted: Option<MachineId>) {
-    let mut arrivals = leader.fleet.arrivals();
-    let there = || {
-        let agents = leader.fleet.agents(cluster, Instant::now());
-        wanted.map_or(!agents.is_empty(), |machine| agents.contains_key(&machine))
+/// Waits until the wanted agent is connected, or any that can be asked where none is wanted.
+async fn wait_for_an_agent(leader: &Leader, record: &ClusterRecord, tried: &[MachineId], wanted: Option<MachineId>) {
+    let there = || match wanted {
+        Some(machine) => leader.fleet.agents(&record.name, Instant::now()).contains_key(&machine),
+        None => choices(leader, record).0.iter().any(|machine| !tried.contains(machine)),
     };
-    let wait = async { while !there() && arrivals.changed().await.is_ok() {} };
+    // Where others were tried already, this one's turn has come or nobody's.
+    let patience = if tried.is_empty() || wanted.is_some() { AGENT_WAIT } else { Duration::ZERO };
+    let wait = async {
+        while !there() {
+            tokio::time::sleep(WATCH_TICK).await;
+        }
+    };
     // Where nobody comes, the choice of a member says so.
-    let _ = tokio::time::timeout(AGENT_WAIT, wait).await;
+    let _ = tokio::time::timeout(patience, wait).await;
+}
+
+/// The members that can be asked, best first, and why the others cannot.
+pub fn choices(leader: &Leader, record: &ClusterRecord) -> (Vec<MachineId>, Vec<(MachineId, String)>) {
+    let now = Instant::now();
+    let known = leader.fleet.cluster_id(&record.name, record.etcd_cluster_id, now);
+    member::choose(&leader.fleet.candidates(&record.name, now), known)
 }
 
 /// Sends the command and waits for the agent's answer.
@@ -172,18 +202,16 @@ pub async fn ask(
     attempt: Attempt,
     recipients: Vec<Recipient>,
 ) -> StepEnd {
-    let answer = match command(&leader, &in_force, &record, &attempt, &recipients) {
-        Ok(command) => {
-            request::<bus::StartReply>(&leader, &record.name, attempt.machine, Command::Start, command.encode_to_vec())
-                .await
-        }
-        Err(error) => Err(error),
+    let command = match command(&leader, &in_force, &record, &attempt, &recipients) {
+        Ok(command) => command.encode_to_vec(),
+        Err(error) => return StepEnd::Asked(Asked::NoAnswer(error)),
     };
+    let answer = request::<bus::StartReply>(&leader, &record.name, attempt.machine, Command::Start, command).await;
     StepEnd::Asked(match answer.map(|reply| reply.answer) {
         Ok(Some(start_reply::Answer::Accepted(_))) => Asked::Accepted,
-        Ok(Some(start_reply::Answer::Refused(refused))) => Asked::No(format!("refused: {}", refused.text)),
-        Ok(None) => Asked::No("its answer says neither yes nor no".into()),
-        Err(error) => Asked::No(error),
+        Ok(Some(start_reply::Answer::Refused(refused))) => Asked::Refused(format!("refused: {}", refused.text)),
+        Ok(None) => Asked::Refused("its answer says neither yes nor no".into()),
+        Err(error) => Asked::NoAnswer(error),
     })
 }
 
@@ -221,7 +249,7 @@ fn command(
             stall_ms: millis(backup.stall),
             upload_bytes_per_second: backup.upload_limit,
         }),
-        etcd_cluster_id: established_cluster_id(&agents).unwrap_or(0),
+        etcd_cluster_id: leader.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now()).unwrap_or(0),
     })
 }
 
@@ -233,6 +261,10 @@ async fn request<M: Versioned>(
     command: Command,
     body: Vec<u8>,
 ) -> Result<M, String> {
+    // What is sent into a broken connection is delivered later, when nobody waits for it any more.
+    if leader.client.connection_state() != State::Connected {
+        return Err("the coordinator has no connection to NATS".into());
+    }
     let subject = Subject::Agent { cluster: cluster.clone(), machine, command };
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, leader.client.request(subject.to_string(), body.into())).await;
     match answer {
@@ -263,7 +295,11 @@ pub async fn watch(leader: Arc<Leader>, cluster: ClusterName, attempt: Attempt) 
         let now = Instant::now();
         let machine = attempt.machine;
         let agent = leader.fleet.last(&cluster, machine);
-        let patience = agent.as_ref().map_or(leader.patience(), |a| a.patience());
+        let patience = agent.as_ref().map_or(PATIENCE, Agent::patience);
+        // Our own silence is not the agent's.
+        if leader.client.connection_state() != State::Connected {
+            seen_at_work = now;
+        }
         match agent {
             Some(agent) if agent.attempt() == Some(attempt.id) => seen_at_work = seen_at_work.max(agent.seen),
             Some(agent) if agent.alive(now) && now.duration_since(seen_at_work) > patience => {
@@ -283,19 +319,16 @@ pub async fn watch(leader: Arc<Leader>, cluster: ClusterName, attempt: Attempt) 
 /// Looks whether a reported backup is really in the store. Where the store does not answer, the report
 /// stands: the agent proved the backup before it reported.
 pub async fn confirm(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: Slot, completed: Timestamp) -> StepEnd {
-    let visible = match catalog::settle(&*in_force.store, record.uuid, slot.snapshot).await {
-        Ok(Settled::Done(manifest)) if manifest.slot == slot.id => {
-            // A create whose answer was lost, or an attempt that was given up, may have left an upload.
-            if let Err(error) = catalog::sweep_slot(&*in_force.store, record.uuid, slot.snapshot).await {
-                warn!(cluster = %record.name, %error, "the slot could not be swept; a later sweep tries again");
-            }
-            Ok(())
-        }
-        Ok(_) => Err(in_force.not_visible(&slot.snapshot.to_string())),
-        Err(error) => {
-            warn!(cluster = %record.name, %error, "the report could not be checked against the store");
-            Ok(())
-        }
+    let settled = catalog::settle(&*in_force.store, record.uuid, slot.snapshot);
+    let unanswered = |error: &dyn std::fmt::Display| {
+        warn!(cluster = %record.name, %error, "the report could not be checked against the store");
+        Ok(None)
+    };
+    let visible = match tokio::time::timeout(CONFIRM_TIMEOUT, settled).await {
+        Ok(Ok(Settled::Done(manifest))) if manifest.slot == slot.id => Ok(Some(manifest)),
+        Ok(Ok(_)) => Err(in_force.not_visible(&slot.snapshot.to_string())),
+        Ok(Err(error)) => unanswered(&error),
+        Err(_) => unanswered(&"it did not answer in time"),
     };
     StepEnd::Confirmed { visible, completed }
 }
@@ -325,6 +358,8 @@ pub async fn conclude(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: 
 pub async fn tidy(in_force: Arc<InForce>, record: Arc<ClusterRecord>, snapshot: SnapshotName) {
     match catalog::sweep_slot(&*in_force.store, record.uuid, snapshot).await {
         Ok(swept) => debug!(cluster = %record.name, ?swept, "swept the slot"),
-        Err(error) => warn!(cluster = %record.name, %error, "what the attempts left could not be removed; a later sweep tries again"),
+        Err(error) => {
+            warn!(cluster = %record.name, %error, "what the attempts left could not be removed; a later sweep tries again")
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use async_nats::{Client, Subscriber};
+use anyhow::{Context, Result, bail, ensure};
+use async_nats::{Client, jetstream};
 use backstay_archive::seal;
 use backstay_daemon::SystemClock;
 use backstay_protocol::bus::{
@@ -12,6 +12,7 @@ use backstay_protocol::bus::{
 };
 use backstay_protocol::subject::{self, Command, Subject};
 use backstay_protocol::{Clock, SlotId, SnapshotName, VERSION};
+use backstay_tests::eventually;
 use futures::StreamExt;
 use prost::Message;
 use uuid::Uuid;
@@ -24,18 +25,22 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// An epoch above that of every coordinator, which is the time in milliseconds.
 pub const NEWEST: u64 = u64::MAX / 2;
 
+/// The stream of reports.
+const REPORTS: &str = "BACKSTAY_REPORTS";
+
 /// A hand on the bus.
 pub struct Hand {
-    pub client: Client,
-    reports: Subscriber,
+    client: Client,
+    /// The number of the next report in its stream: what came while nobody was connected is not overlooked.
+    next: u64,
 }
 
 impl Hand {
     pub async fn new(rig: &Rig) -> Result<Self> {
         let client = rig.nats.client().await?;
-        let reports = client.subscribe(subject::all_reports()).await?;
-        client.flush().await?;
-        Ok(Self { client, reports })
+        let mut stream = jetstream::new(client.clone()).get_stream(REPORTS).await?;
+        let next = stream.info().await?.state.last_sequence + 1;
+        Ok(Self { client, next })
     }
 
     /// A command for an agent that is right in everything: a new attempt for a new slot, named after now.
@@ -119,16 +124,20 @@ impl Hand {
 
     /// The next report that ends an attempt, of the attempts that `wanted` says.
     pub async fn final_report(&mut self, wanted: impl Fn(&Report) -> bool) -> Result<Report> {
-        let find = async {
-            while let Some(message) = self.reports.next().await {
-                let report: Report = bus::decode(&message.payload)?;
-                if wanted(&report) && !matches!(report.state, Some(State::Started(_)) | None) {
-                    return Ok(report);
-                }
+        loop {
+            let report = eventually(LONG, || self.report(self.next)).await.context("no final report came")?;
+            self.next += 1;
+            if wanted(&report) && !matches!(report.state, Some(State::Started(_)) | None) {
+                return Ok(report);
             }
-            bail!("the subscription ended")
-        };
-        tokio::time::timeout(LONG, find).await.context("no final report came")?
+        }
+    }
+
+    async fn report(&self, number: u64) -> Result<Report> {
+        let stream = jetstream::new(self.client.clone()).get_stream(REPORTS).await?;
+        let message = stream.get_raw_message(number).await?;
+        ensure!(!message.payload.is_empty(), "report {number} is empty");
+        Ok(bus::decode(&message.payload)?)
     }
 
     /// The reports that end these attempts, in whichever order they come; good ones first.

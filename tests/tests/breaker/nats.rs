@@ -136,7 +136,10 @@ async fn a_wiped_nats_loses_no_backup() -> Result<()> {
     let listed = rig.listed("a").await?;
     // b has no agent any more: only the bucket knows it.
     rig.agent("b", 0).daemon.kill9();
+    let marks = rig.marks();
     rig.nats.wipe().await?;
+    // What it answers before is what it had in memory.
+    rig.leader_of(&[0], &marks).await?;
 
     eventually(LONG, || async {
         let (now_a, now_b) = (rig.uuid("a").await?, rig.uuid("b").await?);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backstay_protocol::bus::{FailureCode, RefusalCode};
+use backstay_protocol::bus::{FailureCode, RefusalCode, StartBackup};
 use backstay_tests::{Op, eventually};
 
 use super::LONG;
@@ -40,7 +40,7 @@ async fn a_stopped_agent_aborts_reports_and_the_next_member_takes_over() -> Resu
 async fn a_stopping_agent_refuses_and_ends_in_time_though_the_store_hangs() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
     let hand = Hand::new(&rig).await?;
-    let another = hand.command(&rig, "a", 0).await?;
+    let another = StartBackup { epoch: rig.epoch(0)?, ..hand.command(&rig, "a", 0).await? };
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;
     gate.reached(LONG).await?;

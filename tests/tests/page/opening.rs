@@ -61,7 +61,9 @@ async fn opens(stand: &Stand, terminal: &Terminal, backup: &Listed, manifest: &V
 
     let status: Value = serde_json::from_str(&terminal.prints("etcdctl snapshot status snapshot.db -w json").await?)?;
     let folder = if *backup == listed(stand, CLUSTER).await?[0] { "restored" } else { "older" };
-    let restore = format!("rm -rf {folder} && etcdctl snapshot restore snapshot.db --skip-hash-check --data-dir {folder} 2> restore.log");
+    let restore = format!(
+        "rm -rf {folder} && etcdctl snapshot restore snapshot.db --skip-hash-check --data-dir {folder} 2> restore.log"
+    );
     terminal.silent(&restore).await?;
     status["revision"].as_i64().with_context(|| format!("no revision: {status}"))
 }
