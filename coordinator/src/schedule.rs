@@ -58,8 +58,8 @@ pub fn decide(known: &Known, policy: &Policy, cluster: ClusterUuid, now: Timesta
 fn retry_at(known: &Known, policy: &Policy, interval: Duration, now: Timestamp) -> Option<Timestamp> {
     let doublings = known.failures.checked_sub(1)?.min(20);
     let pause = policy.retry_pause.saturating_mul(1 << doublings).min(interval);
-    // A failure in the future is a clock that was set back.
-    Some(add(known.last_failure?.min(now), pause))
+    // A failure in the future means that the clock was set back: nothing is known of when it was.
+    Some(add(known.last_failure.filter(|failed| *failed <= now)?, pause))
 }
 
 /// The last backup's time plus the interval, moved forward towards the cluster's own place on the clock.
