@@ -26,11 +26,11 @@ test: setup ## every test, against real etcd, NATS and S3
 
 demo: setup ## walk the documentation page, step by step, on real parts (KEEP=1 leaves them running)
 	$(CARGO) build --locked --release --workspace --bins
-	@$(CARGO) run --locked --release -q -p backstay-tests --bin backstay-demo
+	@$(CARGO) run --locked --release -q --bin backstay-demo
 
 bench: setup ## compare with etcdctl, for 100 MiB and 1 GiB
 	$(CARGO) build --locked --release --workspace --bins
-	@$(CARGO) run --locked --release -q -p backstay-tests --bin backstay-bench
+	@$(CARGO) run --locked --release -q --bin backstay-bench
 
 deny: setup ## check licences, bans and sources of dependencies; builds cargo-deny first where it is missing
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny

@@ -52,8 +52,7 @@ impl Report {
 
     /// The wall time of each round, divided by that of etcdctl in the same round.
     fn against_etcdctl(&self, variant: Variant) -> Summary {
-        let wall = |runs: &[Run], variant: Variant| runs[variant as usize].wall.as_secs_f64();
-        Summary::of(self.rounds.iter().map(|runs| wall(runs, variant) / wall(runs, Variant::Etcdctl)))
+        Summary::of(self.rounds.iter().map(|runs| against_etcdctl(runs, variant)))
     }
 
     fn cpu_per_gib(&self, variant: Variant) -> Summary {
@@ -73,11 +72,12 @@ impl Report {
     }
 
     /// Rounds in which every run was quiet.
-    fn quiet_rounds(&self) -> usize {
-        self.rounds.iter().filter(|runs| runs.iter().all(|run| run.others <= QUIET)).count()
+    fn quiet_rounds(&self) -> Vec<&Vec<Run>> {
+        self.rounds.iter().filter(|runs| runs.iter().all(|run| run.others <= QUIET)).collect()
     }
 
     pub fn table(&self) -> String {
+        let quiet = self.quiet_rounds();
         let mut text = format!(
             "{} MiB of keys and values ({} objects), a database of {:.1} MiB, {} rounds; in {} of them other programs had \
              less than {:.0} % of the machine\n",
@@ -85,12 +85,16 @@ impl Report {
             self.objects,
             self.database_bytes / MIB,
             self.rounds.len(),
-            self.quiet_rounds(),
+            quiet.len(),
             QUIET * 100.0
         );
         line(&mut text, "", |variant| variant.to_string());
         line(&mut text, "wall s", |v| format!("{:.2}", self.of(v, |run| run.wall.as_secs_f64())));
         line(&mut text, "wall, etcdctl = 1, by round", |v| format!("{:.2}", self.against_etcdctl(v)));
+        if !quiet.is_empty() && quiet.len() < self.rounds.len() {
+            let ratio = |v: Variant| Summary::of(quiet.iter().map(|runs| against_etcdctl(runs, v)));
+            line(&mut text, "  the same, quiet rounds", |v| format!("{:.2}", ratio(v)));
+        }
         line(&mut text, "client CPU s", |v| format!("{:.2}", self.of(v, |run| run.client_cpu.as_secs_f64())));
         line(&mut text, "client CPU s per GiB", |v| format!("{:.2}", self.cpu_per_gib(v)));
         line(&mut text, "client peak memory MiB", |v| format!("{:.1}", self.peak(v)));
@@ -122,6 +126,11 @@ impl Report {
         }
         text
     }
+}
+
+fn against_etcdctl(runs: &[Run], variant: Variant) -> f64 {
+    let wall = |variant: Variant| runs[variant as usize].wall.as_secs_f64();
+    wall(variant) / wall(Variant::Etcdctl)
 }
 
 fn seen(files: &[PathBuf]) -> String {

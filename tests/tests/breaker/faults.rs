@@ -2,9 +2,13 @@
 //! success, never something left over.
 
 use anyhow::{Context, Result, ensure};
+use backstay_archive::catalog;
+use backstay_daemon::SystemClock;
+use backstay_protocol::{Clock, Timestamp};
 use backstay_tests::s3::Matching;
 use backstay_tests::{Fault, Op};
 
+use super::LONG;
 use super::rig::{Rig, Status, builder};
 
 /// Random text that makes two parts and a bit.
@@ -99,6 +103,12 @@ async fn refusals_end_in_an_error_and_leave_nothing() -> Result<()> {
     ensure!(injected.fired() > 0 && status.is_error() && rig.listed("a").await?.is_empty(), "{status:?}");
     rig.s3.clear_faults();
     rig.must_back_up("a").await?;
+    ensure!(rig.listed("a").await?.len() == 1, "{:?}", rig.listed("a").await?);
+    // But nothing is lost: the coordinator's sweep, which comes later, makes it the backup that it is.
+    let later = Timestamp::from_seconds(SystemClock.now().seconds + 3600);
+    let swept = catalog::sweep(&rig.store().await?, rig.uuid("a").await?.parse()?, later).await?;
+    ensure!(swept.promoted == 1, "{swept:?}");
+    rig.proven("a", 2).await?;
     Ok(())
 }
 
@@ -119,5 +129,25 @@ async fn a_store_that_hangs_is_noticed_by_the_deadline() -> Result<()> {
     let status = rig.under("a silent completion", silent, Fault::DoneButSilent, &mut backups).await?;
     ensure!(status.is_ok(), "{status:?}");
     rig.proven("a", backups).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_a_while_is_waited_for() -> Result<()> {
+    let mut rig = with_parts(builder()).await?;
+    let gate = rig.s3.hold(Op::UploadPart.nth(1));
+    let round = rig.begin("a").await?;
+    gate.reached(LONG).await?;
+    rig.s3.stop();
+    rig.s3.clear_faults();
+    // The manual backup of another time waits meanwhile.
+    let next = rig.begin("a").await?;
+    rig.s3.restart()?;
+    let status = rig.end(&round).await?;
+    ensure!(status.is_ok(), "{status:?}");
+    rig.holds("a", 2).await?;
+    rig.s3.retries_are_identical()?;
+    ensure!(rig.end(&next).await?.is_ok(), "the second one failed");
+    rig.proven("a", 2).await?;
     Ok(())
 }

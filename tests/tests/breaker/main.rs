@@ -10,6 +10,7 @@ mod hand;
 mod kill;
 mod members;
 mod nats;
+mod queue;
 mod restart;
 mod rig;
 mod slots;

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use backstay_archive::Manifest;
-use backstay_tests::{Op, eventually};
+use backstay_daemon::SystemClock;
+use backstay_protocol::{Clock, SnapshotName};
+use backstay_tests::{Op, Stand, eventually};
 
 use super::LONG;
 use super::hand::Hand;
@@ -49,8 +51,7 @@ async fn a_follower_is_asked_while_there_is_one() -> Result<()> {
     // Nobody is left. The backup is refused once that is known, or ends as an error.
     rig.agent("a", order[2]).daemon.kill9();
     let refused = eventually(LONG, || async {
-        let seconds = backstay_protocol::Clock::now(&backstay_daemon::SystemClock).seconds;
-        let output = rig.apply(&backstay_tests::Stand::manual_backup("a", seconds)).await?;
+        let output = rig.apply(&Stand::manual_backup("a", SystemClock.now().seconds)).await?;
         ensure!(!output.status.success(), "it was accepted");
         Ok(output.stderr)
     })
@@ -69,13 +70,13 @@ async fn a_busy_agent_refuses_and_the_others_do_it() -> Result<()> {
     // The best member works for somebody else.
     let mut other = hand.command(&rig, "a", order[0]).await?;
     other.epoch = 1;
+    // Named after another time than the coordinator's.
+    other.snapshot = SnapshotName::from_unix_seconds(SystemClock.now().seconds - 3600)?.to_string();
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     ensure!(hand.start(&other).await?.is_ok(), "refused");
     gate.reached(LONG).await?;
     rig.must_back_up("a").await?;
-    let uuid = rig.uuid("a").await?;
-    let taken = rig.listed("a").await?.len();
-    ensure!(taken == 1, "{taken} backups of {uuid}");
+    ensure!(rig.listed("a").await?.len() == 1, "{:?}", rig.listed("a").await?);
 
     // The others are gone: it is asked, and says why not.
     rig.agent("a", order[1]).daemon.kill9();
@@ -122,6 +123,20 @@ async fn an_agent_that_falls_silent_loses_the_attempt_for_good() -> Result<()> {
     rig.must_back_up("a").await?;
     rig.taken_by(&rig.proven("a", 2).await?, "a", order[0])?;
     Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_and_stays_dead_is_replaced() -> Result<()> {
+    let mut rig = Rig::start(builder().cluster("a", 3)).await?;
+    let order = rig.order("a").await?;
+    let gate = rig.s3.hold(Op::UploadPart.nth(1));
+    let round = rig.begin("a").await?;
+    gate.reached(LONG).await?;
+    rig.agent("a", order[0]).daemon.kill9();
+    let status = rig.end(&round).await?;
+    ensure!(status.is_ok(), "{status:?}");
+    // What the dead one had begun is gone as well.
+    rig.taken_by(&rig.proven("a", 1).await?, "a", order[1])
 }
 
 #[tokio::test]

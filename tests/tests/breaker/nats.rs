@@ -127,6 +127,27 @@ async fn nats_that_is_restarted_again_and_again_loses_nothing() -> Result<()> {
 }
 
 #[tokio::test]
+async fn nats_that_hangs_for_a_while_loses_nothing() -> Result<()> {
+    let mut rig = Rig::start(builder().cluster("a", 1)).await?;
+    let uuid = rig.uuid("a").await?;
+    let gate = rig.s3.hold(Op::UploadPart.nth(1));
+    let round = rig.begin("a").await?;
+    gate.reached(LONG).await?;
+    let mark = rig.marks()[0];
+    // Every connection stays open, and nobody answers.
+    rig.nats.pause()?;
+    rig.not_leading(mark).await?;
+    gate.open();
+    rig.manifest_appears(&uuid).await?;
+    rig.nats.resume()?;
+    let status = rig.end(&round).await?;
+    ensure!(status.is_ok(), "{status:?}");
+    rig.must_back_up("a").await?;
+    rig.proven("a", 2).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_wiped_nats_loses_no_backup() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1).cluster("b", 1)).await?;
     rig.must_back_up("a").await?;

@@ -19,6 +19,8 @@ static STANDS: Semaphore = Semaphore::const_new(3);
 /// An agent that runs is heard within this; the time of a manual backup must not be more than a minute old.
 const HEARD: Duration = Duration::from_secs(40);
 
+const TAIL_LINES: usize = 60;
+
 /// What a coordinator logs when it begins to lead; the epoch follows.
 pub const LEADING: &str = "leading epoch=";
 
@@ -44,6 +46,21 @@ impl Deref for Rig {
 impl DerefMut for Rig {
     fn deref_mut(&mut self) -> &mut Stand {
         &mut self.stand
+    }
+}
+
+/// The harness shows this only where the test failed.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let coordinators =
+            self.stand.coordinators.iter().enumerate().map(|(i, c)| (format!("coordinator {i}"), &c.daemon));
+        let agents = self.stand.clusters.iter().flat_map(|c| &c.agents);
+        let agents = agents.map(|a| (format!("agent {}", a.machine), &a.daemon));
+        for (name, daemon) in coordinators.chain(agents) {
+            let log = daemon.log();
+            let lines: Vec<&str> = log.lines().collect();
+            println!("--- {name}; its log ends:\n{}", lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"));
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Two agents for one slot, two slots for one name, the same attempt twice; and commands that must be refused.
 
 use anyhow::{Context, Result, ensure};
+use backstay_daemon::SystemClock;
 use backstay_protocol::bus::{self, CancelReply, FailureCode, RefusalCode, Refused, StartBackup};
 use backstay_protocol::subject::Command;
+use backstay_protocol::{Clock, SnapshotName};
 use backstay_tests::Op;
 use uuid::Uuid;
 
@@ -80,6 +82,27 @@ async fn the_same_attempt_twice_is_one() -> Result<()> {
     hand.beat(&command.machine).await?;
     ensure!(hand.start(&command).await?.is_ok(), "refused");
     rig.proven("a", 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_moves_on() -> Result<()> {
+    const TAKEN: i64 = 6;
+    let mut rig = Rig::start(builder().cluster("a", 1)).await?;
+    let mut hand = Hand::new(&rig).await?;
+    let now = SystemClock.now().seconds;
+    // The coordinator names its backup after the time, so one of these stands in its way.
+    for ahead in 1..=TAKEN {
+        let mut command = hand.command(&rig, "a", 0).await?;
+        command.epoch = 1;
+        command.snapshot = SnapshotName::from_unix_seconds(now + ahead)?.to_string();
+        ensure!(hand.start(&command).await?.is_ok(), "refused");
+        ensure!(is_finished(&hand.final_reports(&[&command]).await?[0]), "it failed");
+    }
+    rig.must_back_up("a").await?;
+    let manifests = rig.proven("a", TAKEN as usize + 1).await?;
+    let slots: std::collections::HashSet<_> = manifests.iter().map(|m| m.slot).collect();
+    ensure!(slots.len() == manifests.len(), "{manifests:?}");
     Ok(())
 }
 

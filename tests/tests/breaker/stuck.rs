@@ -97,6 +97,14 @@ async fn a_snapshot_that_brings_no_byte_is_noticed_by_the_deadline_on_bytes() ->
     rig.holds("a", 0).await.context("after a stream that brought no byte")?;
     wire.set(Wire::Open);
     eventually(LONG, || async { wire_is_back(&rig).await }).await?;
+
+    // A stream that breaks off is no snapshot either.
+    wire.cut_after(PASSED);
+    let status = rig.back_up("a").await?;
+    ensure!(status.is_error() && status.error.contains("etcd"), "{status:?}");
+    rig.holds("a", 0).await.context("after a stream that broke off")?;
+    wire.mend();
+    eventually(LONG, || async { wire_is_back(&rig).await }).await?;
     rig.must_back_up("a").await?;
     rig.proven("a", 1).await?;
     Ok(())

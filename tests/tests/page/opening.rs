@@ -77,9 +77,10 @@ async fn restored(terminal: &Terminal) -> Result<(u64, u64)> {
     command.args(["--listen-peer-urls", &peer_url]).current_dir(terminal.folder());
     let _etcd = Process::spawn("the restored etcd", command, &terminal.folder().join("restored.log"))?;
     let count = async |prefix: &str| -> Result<u64> {
-        let get = format!("etcdctl --endpoints {url} get {prefix} --prefix --count-only -w json");
-        let answer: Value = serde_json::from_str(&terminal.prints(&get).await?)?;
-        answer["count"].as_u64().with_context(|| format!("no count: {answer}"))
+        let get = format!("etcdctl --endpoints {url} get {prefix} --prefix --keys-only -w fields");
+        let answer = terminal.prints(&get).await?;
+        let count = answer.lines().find_map(|line| line.strip_prefix("\"Count\" : "));
+        count.and_then(|c| c.parse().ok()).with_context(|| format!("no count: {answer}"))
     };
     let later = eventually(SOON, || count("/later/")).await?;
     Ok((count("/registry/").await?, later))

@@ -1,0 +1,142 @@
+//! One of each message, with every field set to something that is told apart from the others.
+
+use backstay_protocol::bus::report::State;
+use backstay_protocol::bus::*;
+use backstay_protocol::names::SnapshotName;
+
+const ATTEMPT: &str = "66666666-7777-4888-8999-aaaaaaaaaaaa";
+const SLOT: &str = "11111111-2222-4333-8444-555555555555";
+const CLUSTER_UUID: &str = "c0ffee00-1234-4abc-8def-0123456789ab";
+const MACHINE: &str = "4c4c4544-0039-3010-8048-b7c04f384432";
+
+fn snapshot() -> String {
+    SnapshotName::from_unix_seconds(1_702_166_400).expect("in range").to_string()
+}
+
+pub fn progress() -> Progress {
+    Progress {
+        version: 1,
+        attempt: ATTEMPT.into(),
+        bytes_read: 8_388_608,
+        bytes_total: 1_073_741_824,
+        bytes_stored: 1_048_576,
+        parts_retried: 2,
+    }
+}
+
+pub fn beat() -> Beat {
+    Beat {
+        version: 1,
+        cluster: "talos-default".into(),
+        machine: MACHINE.into(),
+        agent_version: "0.1.0".into(),
+        recipient: "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p".into(),
+        started_at_ms: 1_702_166_400_123,
+        attempt: ATTEMPT.into(),
+        progress: Some(progress()),
+        member: Some(Member {
+            cluster_id: 0xcdf8_1819_4e3a_8c32,
+            member_id: 0x8e9e_05c5_2164_694d,
+            leader_id: 0x0123_4567_89ab_cdef,
+            learner: true,
+            etcd_version: "3.4.23".into(),
+            db_size: 20_480,
+            revision: 1_234,
+            raft_index: 5_678,
+            raft_applied_index: 5_677,
+            alarms: vec!["NOSPACE".into(), "CORRUPT".into()],
+        }),
+        etcd_error: String::new(),
+        beat_interval_ms: 5_000,
+    }
+}
+
+pub fn beat_without_etcd() -> Beat {
+    let etcd_error = "connection refused".into();
+    Beat { attempt: String::new(), progress: None, member: None, etcd_error, ..beat() }
+}
+
+fn start_backup(store: store::Kind) -> StartBackup {
+    StartBackup {
+        version: 1,
+        epoch: 1_702_166_400_456,
+        attempt: ATTEMPT.into(),
+        slot: SLOT.into(),
+        cluster: "talos-default".into(),
+        cluster_uuid: CLUSTER_UUID.into(),
+        machine: MACHINE.into(),
+        snapshot: snapshot(),
+        trigger: Trigger::Interval.into(),
+        store: Some(Store { kind: Some(store) }),
+        recipients: vec!["age1one".into(), "age1two".into()],
+        limits: Some(Limits { deadline_ms: 7_200_000, stall_ms: 60_000, upload_bytes_per_second: 10_485_760 }),
+        etcd_cluster_id: 0xcdf8_1819_4e3a_8c32,
+    }
+}
+
+pub fn start_backup_s3() -> StartBackup {
+    start_backup(store::Kind::S3(S3Store {
+        bucket: "mybucket".into(),
+        region: "us-east-1".into(),
+        endpoint: "http://127.0.0.1:9000".into(),
+        prefix: "a/b".into(),
+        sealed_credentials: b"age-encryption.org/v1\n".as_slice().into(),
+    }))
+}
+
+pub fn start_backup_local() -> StartBackup {
+    start_backup(store::Kind::Local(LocalStore { path: "/srv/backups".into() }))
+}
+
+pub fn credentials() -> Credentials {
+    Credentials { access_key_id: "access".into(), secret_access_key: "secret123".into(), session_token: "t".into() }
+}
+
+pub fn accepted() -> StartReply {
+    StartReply { version: 1, answer: Some(start_reply::Answer::Accepted(Accepted { attempt: ATTEMPT.into() })) }
+}
+
+pub fn refused() -> StartReply {
+    let refused = Refused { code: RefusalCode::StaleEpoch.into(), text: "epoch 3 is older than 4".into() };
+    StartReply { version: 1, answer: Some(start_reply::Answer::Refused(refused)) }
+}
+
+pub fn cancel_backup() -> CancelBackup {
+    CancelBackup { version: 1, epoch: 1_702_166_400_456, attempt: ATTEMPT.into() }
+}
+
+pub fn cancel_reply() -> CancelReply {
+    CancelReply { version: 1, cancelled: true }
+}
+
+pub fn report(state: State) -> Report {
+    Report {
+        version: 1,
+        attempt: ATTEMPT.into(),
+        slot: SLOT.into(),
+        cluster: "talos-default".into(),
+        cluster_uuid: CLUSTER_UUID.into(),
+        machine: MACHINE.into(),
+        at_ms: 1_702_166_405_789,
+        snapshot: snapshot(),
+        state: Some(state),
+    }
+}
+
+pub fn started() -> State {
+    State::Started(Started {})
+}
+
+pub fn finished() -> State {
+    State::Finished(Finished {
+        revision: 1_234,
+        snapshot_bytes: 20_480,
+        sealed_bytes: 5_120,
+        snapshot_sha256: (0..32).collect::<Vec<u8>>().into(),
+        parts_retried: 1,
+    })
+}
+
+pub fn failed() -> State {
+    State::Failed(Failed { code: FailureCode::Store.into(), text: "the bucket is gone".into() })
+}
