@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_archive::catalog::Settled;
 use backstay_archive::manifest::Trigger;
 use backstay_archive::seal::Recipient;
 use backstay_archive::store::Key;
@@ -21,6 +22,9 @@ use crate::storage::StoreSpec;
 
 /// How many seconds the name may move on: one is taken by each backup of the same second.
 const NAME_TRIES: usize = 60;
+
+/// Somebody who pressed Ctrl-C waits for this.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What to back up, and where to.
 #[derive(Debug)]
@@ -68,8 +72,13 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
                 tries += 1;
             }
             Err(failure) => {
-                sweep(&*store, cluster_uuid, name, &failure).await;
-                return Err(failure);
+                return match sweep(&*store, &backup.plan, &failure).await {
+                    Some(manifest) => {
+                        let url = format!("{}/{}", store.url(), Key::snapshot(cluster_uuid, name));
+                        Ok(Taken { manifest, url, first })
+                    }
+                    None => Err(failure),
+                };
             }
         }
     }
@@ -99,15 +108,29 @@ fn plan(once: &Once, cluster_uuid: ClusterUuid, snapshot: SnapshotName) -> Backu
     Backup { plan, limits: once.limits.clone(), deadline: once.deadline, stall: once.stall, etcd_cluster: None }
 }
 
-/// The writer has cleaned up already; this is for what it could not reach at that moment.
-async fn sweep(store: &dyn Store, cluster: ClusterUuid, name: SnapshotName, failure: &Failure) {
-    // The name is somebody else's then, and so is what stands under it.
-    if matches!(failure.code, FailureCode::NameTaken | FailureCode::SlotDone) {
-        return;
+/// The writer has cleaned up already; this is for what it could not reach at that moment. Where the backup turns
+/// out to be there after all (its completion succeeded and the answer was lost), it is a success.
+async fn sweep(store: &dyn Store, plan: &Plan, failure: &Failure) -> Option<Manifest> {
+    // Only where the store was touched: another machine may be at work under the same second's name.
+    let touched = [FailureCode::Store, FailureCode::Cancelled, FailureCode::Deadline, FailureCode::Corruption];
+    if !touched.contains(&failure.code) {
+        return None;
     }
-    match catalog::sweep_slot(store, cluster, name).await {
-        Ok(swept) => debug!(?swept, "swept"),
-        Err(error) => warn!(%error, "could not look for what the failed backup left"),
+    let swept = async {
+        catalog::sweep_slot(store, plan.cluster_uuid, plan.snapshot).await?;
+        catalog::settle(store, plan.cluster_uuid, plan.snapshot).await
+    };
+    match tokio::time::timeout(SWEEP_TIMEOUT, swept).await {
+        Ok(Ok(Settled::Done(manifest))) if manifest.attempt == plan.attempt => Some(*manifest),
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => {
+            warn!(%error, "could not look for what the failed backup left");
+            None
+        }
+        Err(_) => {
+            warn!("gave up looking for what the failed backup left: the store does not answer");
+            None
+        }
     }
 }
 

@@ -18,7 +18,11 @@ pub enum StoreSpec {
 impl StoreSpec {
     pub async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
-            Self::Local(path) => Arc::new(LocalStore::open(path)?),
+            // A mount that hangs must not hang the threads that everything else runs on.
+            Self::Local(path) => {
+                let opened = tokio::task::spawn_blocking(move || LocalStore::open(path)).await;
+                Arc::new(opened.expect("opening a folder does not panic")?)
+            }
             Self::S3(settings) => Arc::new(S3Store::new(settings).await?),
         })
     }
@@ -29,7 +33,9 @@ impl StoreSpec {
 /// # Errors
 /// In words, for whoever typed it.
 pub fn parse_url(text: &str, s3: S3Settings) -> Result<StoreSpec, String> {
-    let wrong = |why: &str| Err(format!("invalid store {text:?}: {why}"));
+    // What looks like a login is not repeated.
+    let shown = if text.contains('@') { "" } else { text };
+    let wrong = |why: &str| Err(format!("invalid store {shown:?}: {why}"));
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(_) => return wrong("must be file:///path or s3://bucket[/prefix]"),

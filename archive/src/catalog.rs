@@ -67,7 +67,7 @@ async fn settle_counted(
     let object = store.head(&Key::snapshot(cluster, name)).await?;
     let Some(object) = object else { return without_object(store, cluster, name).await };
     match manifest(store, cluster, name).await {
-        Ok(Some(manifest)) => return Ok((Settled::Done(Box::new(manifest)), false)),
+        Ok(Some(manifest)) => return Ok((described(manifest, object), false)),
         Ok(None) => {}
         Err(CatalogError::Store(error)) => return Err(error),
         Err(error) => return Ok((unreadable(error, object), false)),
@@ -79,11 +79,22 @@ async fn settle_counted(
     }
     // Somebody else may have promoted it meanwhile, and then removed the intent.
     match manifest(store, cluster, name).await {
-        Ok(Some(manifest)) => Ok((Settled::Done(Box::new(manifest)), false)),
+        Ok(Some(manifest)) => Ok((described(manifest, object), false)),
         Ok(None) => Ok((Settled::Orphan(object), false)),
         Err(CatalogError::Store(error)) => Err(error),
         Err(error) => Ok((unreadable(error, object), false)),
     }
+}
+
+/// A manifest proves only the object that it was written for: where a store does not keep to create-only,
+/// another attempt's may stand beside it.
+fn described(manifest: Manifest, object: ObjectInfo) -> Settled {
+    let owned = object.owner.is_none_or(|owner| owner == manifest.attempt);
+    if owned && object.size == manifest.sealed_bytes {
+        return Settled::Done(Box::new(manifest));
+    }
+    tracing::warn!(key = %object.key, "an object is not the one that its manifest describes");
+    Settled::Orphan(object)
 }
 
 fn unreadable(error: CatalogError, object: ObjectInfo) -> Settled {

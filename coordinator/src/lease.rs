@@ -17,6 +17,8 @@ use uuid::Uuid;
 use crate::kv::{Kv, KvError};
 
 const KEY: &str = "lease";
+/// The newest epoch that an agent was found to have seen.
+const FLOOR_KEY: &str = "epoch";
 
 /// A lease that is given up is noticed within this time, however long it was to last.
 const LOOK: Duration = Duration::from_secs(2);
@@ -39,8 +41,8 @@ pub enum Claim {
     Wait(Duration),
 }
 
-/// Whether `holder` may take the lease.
-pub fn claim(found: Option<&Lease>, holder: Uuid, ttl: Duration, now: Timestamp) -> Claim {
+/// Whether `holder` may take the lease; the new epoch is above `floor`.
+pub fn claim(found: Option<&Lease>, floor: u64, holder: Uuid, ttl: Duration, now: Timestamp) -> Claim {
     let now_ms = now.as_millis();
     let (epoch, left) = match found {
         Some(lease) if lease.holder != holder => (lease.epoch, lease.expires_ms.saturating_sub(now_ms)),
@@ -52,12 +54,22 @@ pub fn claim(found: Option<&Lease>, holder: Uuid, ttl: Duration, now: Timestamp)
         let wait = Duration::from_millis(left.unsigned_abs()).min(ttl);
         return Claim::Wait(wait.max(Duration::from_millis(50)));
     }
-    let epoch = epoch.saturating_add(1).max(now_ms.max(0) as u64);
+    let epoch = epoch.max(floor).saturating_add(1).max(now_ms.max(0) as u64);
     Claim::Take(Lease { holder, epoch, expires_ms: now_ms.saturating_add(millis(ttl)) })
 }
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// An agent has seen `epoch`, which is newer than the lease's: the KV was lost, or a clock was ahead. The next lease
+/// is above it.
+pub async fn raise_floor(kv: &Kv, epoch: u64) -> Result<(), KvError> {
+    match kv.get::<u64>(FLOOR_KEY).await? {
+        Some(found) if found.value >= epoch => Ok(()),
+        Some(found) => kv.update(FLOOR_KEY, &epoch, found.revision).await.map(drop),
+        None => kv.create(FLOOR_KEY, &epoch).await.map(drop),
+    }
 }
 
 /// A lease that is held.
@@ -92,7 +104,8 @@ pub async fn acquire(
         if let Some(lease) = seen.as_mut().filter(|_| stale) {
             lease.expires_ms = 0;
         }
-        match claim(seen.as_ref(), holder, ttl, clock.now()) {
+        let floor = kv.get::<u64>(FLOOR_KEY).await?.map_or(0, |found| found.value);
+        match claim(seen.as_ref(), floor, holder, ttl, clock.now()) {
             Claim::Take(lease) => {
                 let written = match &found {
                     Some(f) => kv.update(KEY, &lease, f.revision).await,
@@ -185,13 +198,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn epochs_only_rise_and_a_living_holder_is_never_replaced(epoch in 0..u64::MAX / 2, expires in 0_i64..4_000_000_000_000, now in 0_i64..4_000_000_000_000, mine in any::<bool>()) {
+        fn epochs_only_rise_and_a_living_holder_is_never_replaced(epoch in 0..u64::MAX / 2, floor in 0..u64::MAX / 2, expires in 0_i64..4_000_000_000_000, now in 0_i64..4_000_000_000_000, mine in any::<bool>()) {
             let (us, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
             let found = Lease { holder: if mine { us } else { other }, epoch, expires_ms: expires };
-            match claim(Some(&found), us, TTL, Timestamp::from_millis(now)) {
+            match claim(Some(&found), floor, us, TTL, Timestamp::from_millis(now)) {
                 Claim::Take(lease) => {
                     prop_assert!(mine || expires <= now);
-                    prop_assert!(lease.epoch > epoch && lease.epoch >= now as u64);
+                    prop_assert!(lease.epoch > epoch && lease.epoch > floor && lease.epoch >= now as u64);
                     prop_assert_eq!(lease.expires_ms, now + 15_000);
                 }
                 Claim::Wait(wait) => {
@@ -204,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_lost_kv_does_not_bring_old_epochs_back() {
-        let Claim::Take(lease) = claim(None, Uuid::from_u128(1), TTL, Timestamp::from_seconds(1_800_000_000)) else {
+        let Claim::Take(lease) = claim(None, 0, Uuid::from_u128(1), TTL, Timestamp::from_seconds(1_800_000_000)) else {
             panic!("nobody holds it");
         };
         assert_eq!(lease.epoch, 1_800_000_000_000);

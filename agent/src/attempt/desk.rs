@@ -113,7 +113,7 @@ impl Attempts {
 
     async fn accept(self: &Arc<Self>, command: StartBackup) -> Result<(), Refused> {
         self.parts.address.check(&command.cluster, &command.machine)?;
-        self.see_epoch(command.epoch).await.map_err(|text| refuse(RefusalCode::StaleEpoch, text))?;
+        self.see_epoch(command.epoch).await?;
         let job = Job::parse(command, &self.parts.identity, self.parts.s3_ca.clone())?;
         match self.claim(job.backup.plan.attempt)? {
             Claim::UnderWay => Ok(()),
@@ -155,7 +155,7 @@ impl Attempts {
     pub async fn cancel(&self, command: CancelBackup) -> CancelReply {
         let allowed = self.see_epoch(command.epoch).await;
         if let Err(reason) = &allowed {
-            info!(attempt = command.attempt, reason, "a cancellation is refused");
+            info!(attempt = command.attempt, reason = reason.text, "a cancellation is refused");
         }
         let running = self.running().filter(|r| allowed.is_ok() && r.attempt.to_string() == command.attempt);
         if let Some(running) = &running {
@@ -166,11 +166,12 @@ impl Attempts {
     }
 
     /// Remembers the newest epoch, and refuses an older one: its coordinator has been replaced.
-    async fn see_epoch(&self, epoch: u64) -> Result<(), String> {
+    async fn see_epoch(&self, epoch: u64) -> Result<(), Refused> {
         {
             let mut book = self.book();
             if epoch < book.epoch {
-                return Err(format!("epoch {epoch} is older than {}", book.epoch));
+                let text = format!("epoch {epoch} is older than {}", book.epoch);
+                return Err(Refused { newest_epoch: book.epoch, ..refuse(RefusalCode::StaleEpoch, text) });
             }
             if epoch == book.epoch {
                 return Ok(());

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::state::{StateError, failed, make_folder, read_optional, remove, write_atomic};
+use crate::state::{StateError, failed, make_folder, remove, write_atomic};
 
 pub mod sender;
 
@@ -105,7 +105,8 @@ impl Outbox {
                     let Record { message_id, passing, .. } = record;
                     queue.entries.insert(number, Entry { message_id, passing, unsaved: None });
                 }
-                Err(cause) => set_aside(&path, &cause),
+                Err(Unread::Damaged(cause)) => set_aside(&path, &cause),
+                Err(Unread::Failed(error)) => return Err(failed("read", &path)(error)),
             }
         }
         let waiting = watch::Sender::new(queue.entries.len());
@@ -143,17 +144,21 @@ impl Outbox {
     }
 
     /// The oldest report, with its number; a record that turns out to be damaged is set aside.
-    pub fn first(&self) -> Option<(u64, Record)> {
+    ///
+    /// # Errors
+    /// The disk does not give it now: it stays, and the next call may get it.
+    pub fn first(&self) -> std::io::Result<Option<(u64, Record)>> {
         let mut queue = self.lock();
         loop {
-            let (&number, entry) = queue.entries.iter().next()?;
+            let Some((&number, entry)) = queue.entries.iter().next() else { return Ok(None) };
             if let Some(record) = &entry.unsaved {
-                return Some((number, record.clone()));
+                return Ok(Some((number, record.clone())));
             }
             let path = self.path(number);
             match read(&path) {
-                Ok(record) => return Some((number, record)),
-                Err(cause) => set_aside(&path, &cause),
+                Ok(record) => return Ok(Some((number, record))),
+                Err(Unread::Damaged(cause)) => set_aside(&path, &cause),
+                Err(Unread::Failed(error)) => return Err(error),
             }
             queue.entries.remove(&number);
             self.waiting.send_replace(queue.entries.len());
@@ -193,11 +198,19 @@ fn number(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
-fn read(path: &Path) -> Result<Record, String> {
-    match read_optional(path) {
-        Ok(Some(bytes)) => Record::from_bytes(&bytes),
-        Ok(None) => Err("the file has gone".into()),
-        Err(error) => Err(error.to_string()),
+/// Why a record was not read.
+enum Unread {
+    /// What is there is no record (any more).
+    Damaged(String),
+    /// The disk or the process has trouble that may pass.
+    Failed(std::io::Error),
+}
+
+fn read(path: &Path) -> Result<Record, Unread> {
+    match std::fs::read(path) {
+        Ok(bytes) => Record::from_bytes(&bytes).map_err(Unread::Damaged),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Unread::Damaged("the file has gone".into())),
+        Err(error) => Err(Unread::Failed(error)),
     }
 }
 

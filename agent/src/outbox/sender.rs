@@ -106,8 +106,16 @@ async fn next(
     loop {
         waiting.borrow_and_update();
         let outbox = Arc::clone(outbox);
-        if let Some(found) = blocking(move || outbox.first()).await {
-            return Some(found);
+        match blocking(move || outbox.first()).await {
+            Ok(Some(found)) => return Some(found),
+            Ok(None) => {}
+            Err(error) => {
+                warn!(%error, "a report cannot be read from the outbox; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE_MAX) => continue,
+                    () = stop.cancelled() => return None,
+                }
+            }
         }
         tokio::select! {
             changed = waiting.changed() => changed.ok()?,

@@ -37,11 +37,11 @@ fn what_was_added_is_there_after_a_crash_in_its_order() {
     drop(outbox); // nothing is flushed at the end: a crash looks the same
     let outbox = Outbox::open(folder.path()).expect("left");
     assert_eq!(ids(&outbox), ["a.started", "a.finished", "b.started"], "and a repetition is dropped");
-    let (number, first) = outbox.first().expect("three");
+    let (number, first) = outbox.first().expect("the disk works").expect("three");
     assert_eq!(first, started("a"));
     drop(outbox); // sent, and dead before it was taken away
     let outbox = Outbox::open(folder.path()).expect("left");
-    assert_eq!(outbox.first().expect("sent again"), (number, first));
+    assert_eq!(outbox.first().expect("the disk works").expect("sent again"), (number, first));
     outbox.done(number);
     outbox.add(finished("b")).expect("writable");
     drop(outbox);
@@ -53,7 +53,7 @@ fn a_crash_in_the_middle_of_writing_leaves_no_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("00000000000000000001.report.partial");
     std::fs::write(path, &finished("a").to_bytes()[..20]).expect("writable");
-    assert!(Outbox::open(folder.path()).expect("usable").first().is_none());
+    assert!(Outbox::open(folder.path()).expect("usable").first().expect("the disk works").is_none());
 }
 
 #[test]
@@ -63,11 +63,11 @@ fn a_damaged_record_is_set_aside_and_holds_up_nobody() {
     outbox.add(started("a")).expect("writable");
     outbox.add(finished("a")).expect("writable");
     std::fs::write(outbox.path(1), b"\x93nonsense").expect("writable");
-    assert_eq!(outbox.first().expect("the second").1, finished("a"));
+    assert_eq!(outbox.first().expect("the disk works").expect("the second").1, finished("a"));
     std::fs::write(outbox.path(2), b"").expect("writable");
     drop(outbox);
     let outbox = Outbox::open(folder.path()).expect("usable");
-    assert!(outbox.first().is_none());
+    assert!(outbox.first().expect("the disk works").is_none());
     outbox.add(finished("b")).expect("a number that was never used");
     let mut names: Vec<_> = std::fs::read_dir(folder.path())
         .expect("readable")
@@ -107,10 +107,10 @@ fn a_disk_that_refuses_keeps_no_report_from_being_sent() {
     let outbox = Outbox::open(&inner).expect("fresh");
     std::fs::remove_dir(&inner).expect("empty");
     outbox.add(finished("a")).expect_err("there is no folder");
-    let (number, first) = outbox.first().expect("kept in memory");
+    let (number, first) = outbox.first().expect("the disk works").expect("kept in memory");
     assert_eq!(first, finished("a"));
     outbox.done(number);
-    assert!(outbox.first().is_none());
+    assert!(outbox.first().expect("the disk works").is_none());
 }
 
 proptest! {
@@ -163,5 +163,5 @@ async fn reports_arrive_in_order_after_an_outage() {
     tokio::join!(work, send(Arc::clone(&outbox), &courier, &hurry, &stop));
     assert_eq!(*courier.got.lock().expect("not poisoned"), ["a.started", "a.finished", "b.started"]);
     drop(outbox);
-    assert!(Outbox::open(folder.path()).expect("usable").first().is_none());
+    assert!(Outbox::open(folder.path()).expect("usable").first().expect("the disk works").is_none());
 }

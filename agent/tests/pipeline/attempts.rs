@@ -61,7 +61,7 @@ impl Desk {
     /// Waits for the next report, takes it away and returns it.
     async fn report(&self) -> Report {
         self.outbox.waiting().wait_for(|n| *n > 0).await.expect("the outbox lives");
-        let (number, record) = self.outbox.first().expect("one waits");
+        let (number, record) = self.outbox.first().expect("the disk works").expect("one waits");
         self.outbox.done(number);
         assert_eq!(record.subject, format!("backstay.v1.report.prod.{}", id(4)));
         let report = Report::decode(record.payload).expect("a report");
@@ -77,7 +77,7 @@ impl Desk {
     }
 
     fn nothing_waits(&self) -> bool {
-        self.outbox.first().is_none()
+        self.outbox.first().expect("the disk works").is_none()
     }
 }
 

@@ -108,7 +108,9 @@ impl Publication<'_> {
             self.store.head(&Key::snapshot(self.plan.cluster_uuid, self.plan.snapshot)).await.ok()
         };
         match bounded(self.cancel, Some(PATIENCE), look).await.flatten() {
-            Some(Some(object)) if object.owner == Some(self.plan.attempt) => self.appear(manifest, json).await,
+            Some(Some(object)) if object.owner == Some(self.plan.attempt) && object.size == manifest.sealed_bytes => {
+                self.appear(manifest, json).await
+            }
             Some(_) => {
                 bounded(self.cancel, Some(PATIENCE), self.delete_intent()).await;
                 Err(error)

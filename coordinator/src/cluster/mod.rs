@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::directory::Handle;
 use crate::kv::{KvError, Revised};
 use crate::leader::Leader;
+use crate::lease;
 use crate::schedule::{self, Decision};
 use crate::storage::{InForce, View};
 pub use record::Meta;
@@ -294,6 +295,14 @@ impl ClusterTask {
             StepEnd::Looked(looked, permit) => {
                 self.permit = permit;
                 self.on_looked(slot, looked, in_force).await
+            }
+            // The attempt stands in the record: whoever leads next, above that epoch, asks for it again.
+            StepEnd::Asked(Asked::Stale(epoch)) => {
+                warn!(cluster = %self.record.name, epoch, ours = self.leader.epoch, "an agent has seen a newer epoch: leading again above it");
+                if let Err(error) = lease::raise_floor(&self.leader.kv, epoch).await {
+                    warn!(%error, "the newer epoch could not be kept");
+                }
+                Err(Stopped)
             }
             StepEnd::Asked(Asked::Refused(error)) => {
                 self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, in_force).await

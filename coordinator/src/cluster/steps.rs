@@ -88,6 +88,8 @@ pub enum Looked {
 pub enum Asked {
     Accepted,
     Refused(String),
+    /// The agent has seen this epoch, which is newer than ours.
+    Stale(u64),
     /// Nobody heard the command, or nobody answered in time: it may have been heard all the same.
     NoAnswer(String),
 }
@@ -209,6 +211,9 @@ pub async fn ask(
     let answer = request::<bus::StartReply>(&leader, &record.name, attempt.machine, Command::Start, command).await;
     StepEnd::Asked(match answer.map(|reply| reply.answer) {
         Ok(Some(start_reply::Answer::Accepted(_))) => Asked::Accepted,
+        Ok(Some(start_reply::Answer::Refused(refused))) if refused.newest_epoch > leader.epoch => {
+            Asked::Stale(refused.newest_epoch)
+        }
         Ok(Some(start_reply::Answer::Refused(refused))) => Asked::Refused(format!("refused: {}", refused.text)),
         Ok(None) => Asked::Refused("its answer says neither yes nor no".into()),
         Err(error) => Asked::NoAnswer(error),

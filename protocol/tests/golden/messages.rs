@@ -97,7 +97,8 @@ pub fn accepted() -> StartReply {
 }
 
 pub fn refused() -> StartReply {
-    let refused = Refused { code: RefusalCode::StaleEpoch.into(), text: "epoch 3 is older than 4".into() };
+    let refused =
+        Refused { code: RefusalCode::StaleEpoch.into(), text: "epoch 3 is older than 4".into(), newest_epoch: 4 };
     StartReply { version: 1, answer: Some(start_reply::Answer::Refused(refused)) }
 }
 

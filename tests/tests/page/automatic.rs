@@ -7,7 +7,7 @@ use backstay_tests::{Stand, eventually};
 
 use crate::terminal::Terminal;
 use crate::world::{
-    CLUSTER, Listed, SOON, at_least, back_up, configured, leads, listed, manifest, only_whole_backups, resources,
+    CLUSTER, Listed, SOON, at_least, back_up, configured, leads, listed, manifest, now, only_whole_backups, resources,
     stand, start, succeeds,
 };
 
@@ -78,14 +78,12 @@ async fn disabling_stops_it_and_enabling_goes_on() -> Result<()> {
         configure(&stand, CLUSTER, &every(2)).await?;
         at_least(&stand, CLUSTER, before + 2).await?;
         configure(&stand, CLUSTER, off).await?;
-        // One may be under way. Two rounds of another cluster's clock would be too slow to wait for: so the
-        // schedule itself is asked, by whether a manual backup is all that comes in more than an interval.
+        // One may still be under way. From its end on, a manual backup is all that comes in two intervals.
         succeeds(&stand, CLUSTER).await?;
         let stopped = listed(&stand, CLUSTER).await?.len();
         let newest = back_up(&stand, CLUSTER).await?;
         let later = eventually(SOON, || async {
-            let at = newest[0].seconds + 5;
-            ensure!(crate::world::now() > at, "two intervals have not passed");
+            ensure!(now() > newest[0].seconds + 5, "two intervals have not passed");
             listed(&stand, CLUSTER).await
         });
         assert_eq!(later.await?.len(), stopped + 1, "case {number}: {off}");

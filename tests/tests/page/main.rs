@@ -12,6 +12,7 @@ mod once;
 mod opening;
 mod page;
 mod refusals;
+mod resource;
 mod secrets;
 mod storage;
 mod terminal;

@@ -61,6 +61,7 @@ async fn opens(stand: &Stand, terminal: &Terminal, backup: &Listed, manifest: &V
 
     let status: Value = serde_json::from_str(&terminal.prints("etcdctl snapshot status snapshot.db -w json").await?)?;
     let folder = if *backup == listed(stand, CLUSTER).await?[0] { "restored" } else { "older" };
+    // The digest that etcdctl would look for behind the database was compared above; the manifest holds it.
     let restore = format!(
         "rm -rf {folder} && etcdctl snapshot restore snapshot.db --skip-hash-check --data-dir {folder} 2> restore.log"
     );

@@ -5,7 +5,7 @@ use backstay_tests::{Stand, eventually};
 use uuid::Uuid;
 
 use crate::terminal::Terminal;
-use crate::world::{CLUSTER, SOON, configured, start};
+use crate::world::{CLUSTER, SOON, start};
 
 const MANUAL_BACKUP: &str = "cat <<EOF > etcd-manual-backup.yaml
 metadata:
@@ -245,51 +245,6 @@ spec:
         "Error: failed to apply cluster-backup.yaml: Clusters.omni.sidero.dev(default/talos-default): the file has \
          version 3, the server has version 4: get it again and apply your change to that"
     );
-    Ok(())
-}
-
-/// The page's file, as it stands there, for a cluster that no template manages and that has no backup yet.
-const RESOURCE: &str = "cat <<EOF > cluster-backup.yaml
-# cluster-backup.yaml
-metadata:
-  namespace: default
-  type: Clusters.omni.sidero.dev
-  id: talos-default
-  finalizers:
-    - KubernetesUpgradeStatusController
-    - TalosUpgradeStatusController
-    - SecretsController
-    - ClusterController
-spec:
-  installimage: \"\"
-  kubernetesversion: 1.28.2
-  talosversion: 1.5.5
-  features:
-    enableworkloadproxy: false
-    diskencryption: false
-  # add the backupconfiguration block
-  backupconfiguration:
-    interval:
-      seconds: 3600
-      nanos: 0
-EOF";
-
-#[tokio::test]
-async fn the_cluster_resource_of_the_page_takes_the_first_backup_at_once() -> Result<()> {
-    let stand = configured().await?;
-    let terminal = Terminal::new(&stand)?;
-    eventually(SOON, || terminal.prints("backstayctl get cluster talos-default -o yaml")).await?;
-    terminal.silent(RESOURCE).await?;
-    terminal.silent("backstayctl apply -f cluster-backup.yaml").await?;
-    let list = "backstayctl get etcdbackup --selector omni.sidero.dev/cluster=talos-default";
-    eventually(SOON, || async {
-        let printed = terminal.prints(list).await?;
-        ensure!(printed.lines().count() == 2, "not one backup:\n{printed}");
-        Ok(())
-    })
-    .await?;
-    let shown = terminal.prints("backstayctl get cluster talos-default -o yaml").await?;
-    ensure!(shown.contains("    - SecretsController\n"), "existing fields are not preserved:\n{shown}");
     Ok(())
 }
 

@@ -31,6 +31,8 @@ async fn no_secret_is_in_a_log_in_nats_or_in_the_store() -> Result<()> {
     back_up(&stand, CLUSTER).await?;
 
     let secrets = [stand.s3.secret_access_key(), SESSION_TOKEN, WRONG_SECRET, PRIVATE_KEY];
+    let applied = std::fs::read(terminal.folder().join("good.yaml"))?;
+    ensure!(ensure_free_of(&secrets, &applied, "good.yaml").is_err(), "this test would find nothing");
     // What a person applied is where secrets come from.
     for folder in [stand.folder(), stand.nats.folder()] {
         for file in files(folder)?.iter().filter(|path| path.extension().is_none_or(|e| e != "yaml")) {
