@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::{Stand, StandBuilder, eventually};
+use backstay_tests::{Process, Stand, StandBuilder, eventually};
 use serde_json::Value;
 
 /// Long enough for anything on a busy machine; no test waits it out.
@@ -37,7 +37,11 @@ pub async fn start(builder: StandBuilder) -> Result<Stand> {
 
 /// Waits until a coordinator answers.
 pub async fn leads(stand: &Stand) -> Result<()> {
-    eventually(SOON, || async { overall(stand).await.map(drop) }).await
+    let answers = eventually(SOON, || async { overall(stand).await.map(drop) }).await;
+    answers.with_context(|| {
+        let tail = stand.coordinators[0].daemon.process().map(Process::tail).unwrap_or_default();
+        format!("the coordinator does not answer; its log ends:\n{tail}")
+    })
 }
 
 /// The page's cluster with one member, and the page's S3 configuration applied.
