@@ -130,11 +130,18 @@ impl Kv {
         self.store.purge(key).await.map_err(|e| failed("cannot delete", key, e))
     }
 
-    /// Every key that begins with `prefix`, in order.
+    /// Every key that begins with `prefix`, which ends with a dot, in order; also those whose entry was deleted,
+    /// which [`Kv::get`] does not find.
+    ///
+    /// The stream itself is asked. The client's own listing reads the entries through a consumer: one entry that
+    /// changes meanwhile, as the lease does, and it gives others twice or not at all, or waits for ever.
     pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, KvError> {
-        let keys = self.store.keys().await.map_err(|e| failed("cannot list keys of", BUCKET, e))?;
-        let mut keys: Vec<String> = keys.try_collect().await.map_err(|e| failed("cannot list keys of", BUCKET, e))?;
-        keys.retain(|k| k.starts_with(prefix));
+        let error = |e| failed("cannot list keys of", BUCKET, e);
+        let own = &self.store.prefix;
+        let subjects = self.store.stream.info_with_subjects(format!("{own}{prefix}>")).await.map_err(error)?;
+        let subjects: Vec<(String, usize)> = subjects.try_collect().await.map_err(error)?;
+        let key = |(subject, _): &(String, usize)| subject.strip_prefix(own.as_str()).map(str::to_owned);
+        let mut keys: Vec<String> = subjects.iter().filter_map(key).collect();
         keys.sort_unstable();
         Ok(keys)
     }

@@ -5,6 +5,7 @@
 
 mod automatic;
 mod encryption;
+mod kv;
 mod listing;
 mod local;
 mod manual;
