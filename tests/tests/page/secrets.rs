@@ -8,7 +8,7 @@ use backstay_tests::Stand;
 use futures::StreamExt;
 
 use crate::terminal::Terminal;
-use crate::world::{CLUSTER, back_up, leads, stand, start};
+use crate::world::{CLUSTER, SOON, back_up, leads, stand, start};
 
 /// It opens nothing, but it travels and rests like one that does.
 const SESSION_TOKEN: &str = "FwoGZXIvYXdzEBYaDHNlc3Npb24tdG9rZW4";
@@ -25,10 +25,13 @@ async fn no_secret_is_in_a_log_in_nats_or_in_the_store() -> Result<()> {
     let mut bus = stand.nats.client().await?.subscribe(">").await?;
     let terminal = Terminal::new(&stand)?;
     walk(&stand, &terminal).await?;
-    stand.coordinators[0].daemon.start_and_wait(crate::world::SOON).await?;
-    stand.cluster_mut(CLUSTER).agents[0].daemon.start_and_wait(crate::world::SOON).await?;
+    stand.coordinators[0].daemon.start_and_wait(SOON).await?;
+    stand.cluster_mut(CLUSTER).agents[0].daemon.start_and_wait(SOON).await?;
     leads(&stand).await?;
     back_up(&stand, CLUSTER).await?;
+    // Their files stand still from here on.
+    stand.cluster_mut(CLUSTER).agents[0].daemon.sigterm_and_wait(SOON).await?;
+    stand.coordinators[0].daemon.sigterm_and_wait(SOON).await?;
 
     let secrets = [stand.s3.secret_access_key(), SESSION_TOKEN, WRONG_SECRET, PRIVATE_KEY];
     let applied = std::fs::read(terminal.folder().join("good.yaml"))?;
