@@ -104,7 +104,7 @@ async fn a_killed_coordinator_goes_on_where_it_was() -> Result<()> {
         ensure!(status.is_ok(), "{moment:?}: {status:?}");
         rig.holds("a", number + 1).await.with_context(|| format!("{moment:?}"))?;
         // The same time once more is nothing new.
-        rig.apply(&backstay_tests::Stand::manual_backup("a", round.seconds)).await?.ok()?;
+        rig.ask_again(&round).await?;
     }
     rig.must_back_up("a").await?;
     rig.proven("a", Moment::ALL.len() + 1).await?;

@@ -21,9 +21,7 @@ async fn requests_that_wait_are_neither_lost_nor_repeated() -> Result<()> {
     rig.coordinators[0].daemon.start_and_wait(LONG).await?;
     gate.open();
     rig.holds("a", REQUESTS).await?;
-    // Again, as a script would that does not know whether it was heard.
-    eventually(LONG, || async { rig.apply(&backstay_tests::Stand::manual_backup("a", last.seconds)).await?.ok() })
-        .await?;
+    rig.ask_again(&last).await?;
     rig.must_back_up("a").await?;
     rig.proven("a", REQUESTS + 1).await?;
     Ok(())
