@@ -1,14 +1,15 @@
 //! The whole system: it comes up by the documented command lines, answers, and is gone when dropped.
 
 use anyhow::{Context, Result};
-use backstay_tests::Stand;
+use backstay_tests::{Stand, eventually};
 
 use super::{SOON, runs};
 
 #[tokio::test]
 async fn it_starts_answers_and_is_gone() -> Result<()> {
     let stand = Stand::start("talos-default", 1).await?;
-    let table = stand.ctl(&["get", "etcdbackupoverallstatus"]).await?.ok()?;
+    // A coordinator is ready before it leads: another one may hold the lease.
+    let table = eventually(SOON, || async { stand.ctl(&["get", "etcdbackupoverallstatus"]).await?.ok() }).await?;
     assert!(table.starts_with("NAMESPACE   TYPE "), "{table}");
     let agent = &stand.cluster("talos-default").agents[0];
     let coordinator = stand.coordinators[0].daemon.process().context("it runs")?.id();
