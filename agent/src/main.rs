@@ -14,9 +14,6 @@ use backstay_daemon::{SystemClock, stop};
 use clap::Parser;
 use tokio_util::task::TaskTracker;
 
-/// Sealing and verifying have threads of their own: more workers would only wait.
-const WORKERS: usize = 2;
-
 /// For threads that are in the middle of something when all else has ended.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -32,11 +29,10 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    // Sealing and verifying have threads of their own. What etcd sends is best read where it is received: a second
+    // worker would fetch each frame from the first one's cache.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let result = match cli.command {
         Command::Run(args) => runtime.block_on(run(&args)),
         Command::Once(args) => runtime.block_on(one_backup(*args)),

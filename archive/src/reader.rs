@@ -4,6 +4,7 @@
 
 use std::io;
 
+use backstay_snapshot::TRAILER_BYTES;
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::manifest::Manifest;
 use crate::seal::Identity;
-use crate::seal::stream::{self, Incoming, Opened, hex};
+use crate::seal::stream::{self, Incoming, Opened, Snapshot, hex};
 use crate::store::{Key, Store, StoreError};
 
 /// Pieces on either side of the opening thread.
@@ -37,7 +38,8 @@ pub enum ReadError {
     Internal(String),
 }
 
-/// Streams the database of a backup into `out` and checks digests and lengths, sealed and open.
+/// Streams the snapshot file of a backup into `out`: the database and its trailer, as `etcdctl snapshot restore`
+/// takes it. Checks digests and lengths, sealed and open.
 pub async fn open<W: AsyncWrite + Unpin>(
     store: &dyn Store,
     manifest: &Manifest,
@@ -47,7 +49,7 @@ pub async fn open<W: AsyncWrite + Unpin>(
     let identity = lock(manifest, identity)?;
     let (sealed_out, sealed) = mpsc::channel(PIECES);
     let (plain_out, mut plain) = mpsc::channel(PIECES);
-    let expected = manifest.snapshot_bytes;
+    let expected = manifest.snapshot_bytes.saturating_add(TRAILER_BYTES as u64);
     let mut thread = JoinSet::new();
     thread.spawn_blocking(move || unseal(sealed, identity.as_ref(), expected, &plain_out));
 
@@ -105,7 +107,7 @@ async fn fetch(store: &dyn Store, key: &Key, expected: u64, out: mpsc::Sender<By
 /// What came in and what came out of the seal.
 struct Unsealed {
     sealed: ([u8; 32], u64),
-    plain: ([u8; 32], u64),
+    snapshot: Snapshot,
 }
 
 fn unseal(
@@ -118,25 +120,26 @@ fn unseal(
     let mut opened = Opened::default();
     stream::open(&mut incoming, identity, &mut |chunk| {
         opened.update(chunk);
-        if opened.bytes > expected {
-            return Err(io::Error::other(format!("it holds more than the {expected} bytes that its manifest says")));
+        if opened.bytes() > expected {
+            let text = format!("it holds more than the {expected} bytes of its manifest's database and trailer");
+            return Err(io::Error::other(text));
         }
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         out.blocking_send(Bytes::copy_from_slice(chunk)).map_err(gone)
     })?;
-    let bytes = opened.bytes;
-    Ok(Unsealed { sealed: incoming.finish(), plain: (opened.sha256(), bytes) })
+    Ok(Unsealed { sealed: incoming.finish(), snapshot: opened.finish()? })
 }
 
 fn check(manifest: &Manifest, unsealed: Unsealed) -> Result<(), ReadError> {
-    let ((sealed_sha256, sealed_bytes), (sha256, bytes)) = (unsealed.sealed, unsealed.plain);
+    let ((sealed_sha256, sealed_bytes), snapshot) = (unsealed.sealed, unsealed.snapshot);
     let size = |n: u64| format!("{n} bytes");
     let sum = |digest: &str| format!("sha256 {digest}");
     let rows = [
         ("the sealed object", size(manifest.sealed_bytes), size(sealed_bytes)),
         ("the sealed object", sum(&manifest.sealed_sha256), sum(&hex(&sealed_sha256))),
-        ("the snapshot", size(manifest.snapshot_bytes), size(bytes)),
-        ("the snapshot", sum(&manifest.snapshot_sha256), sum(&hex(&sha256))),
+        ("the snapshot", size(manifest.snapshot_bytes), size(snapshot.bytes)),
+        ("the snapshot", sum(&manifest.snapshot_sha256), sum(&hex(&snapshot.sha256))),
+        ("the snapshot's trailer", sum(&manifest.snapshot_sha256), sum(&hex(&snapshot.trailer))),
     ];
     for (what, expected, got) in rows {
         if expected != got {

@@ -11,7 +11,7 @@ use backstay_archive::manifest::Manifest;
 use backstay_archive::reader;
 use backstay_archive::store::{ErrorKind, Key};
 use backstay_archive::writer::{Limits, Plan, Progress, WriteError, write};
-use support::fixture::{Database, FixedClock, cluster, name, noise, plan};
+use support::fixture::{Database, FixedClock, cluster, file_of, name, noise, plan};
 use support::memory::{Fate, MemoryStore, Op};
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +44,7 @@ async fn settled(store: &MemoryStore, data: &[u8]) -> bool {
             assert_eq!(store.keys(), keys.each_ref().map(Key::as_str));
             let mut out = Vec::new();
             reader::open(store, &manifest, None, &mut out).await.expect("a visible backup opens");
-            assert!(out == data, "a visible backup is the database");
+            assert!(out == file_of(data), "a visible backup is the database");
             true
         }
         Settled::Orphan(object) => panic!("an orphan is left: {object:?}"),

@@ -12,7 +12,7 @@ use backstay_archive::seal::Identity;
 use backstay_archive::store::Key;
 use backstay_archive::store::local::LocalStore;
 use backstay_archive::writer::{Limits, Plan, Progress, Source, WriteError, write};
-use support::fixture::{Database, End, FixedClock, cluster, name, noise, plan};
+use support::fixture::{Database, End, FixedClock, cluster, file_of, name, noise, plan};
 use tokio_util::sync::CancellationToken;
 
 const NAME: i64 = 1_701_184_522;
@@ -49,7 +49,7 @@ async fn a_backup_on_disk_is_two_files_and_opens() {
     assert_eq!(files(folder.path()), ["FFFFFFFF9A99FBF6.manifest.json", "FFFFFFFF9A99FBF6.snapshot"]);
     let mut out = Vec::new();
     reader::open(&store, &manifest, Some(&identity), &mut out).await.expect("opens");
-    assert!(out == data);
+    assert!(out == file_of(&data));
     let entries = catalog::list(&store, cluster()).await.expect("lists");
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].size, manifest.sealed_bytes);

@@ -4,4 +4,4 @@
 
 pub mod frames;
 
-pub use frames::{FrameError, Frames, Trailer};
+pub use frames::{FrameError, Frames, TRAILER_BYTES, Trailer};

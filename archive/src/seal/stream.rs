@@ -1,4 +1,5 @@
-//! Sealing and opening of a whole database as a stream, off the async threads.
+//! Sealing and opening of a whole snapshot file as a stream, off the async threads: the database and its
+//! trailer, as `etcdctl snapshot save` writes them.
 //!
 //! The form: zstd frames, one per block, each with its content size and a checksum; then age over all of
 //! them, unless there are no recipients. `age -d -i KEY | zstd -d` opens it: frames concatenate.
@@ -8,6 +9,7 @@ use std::iter;
 
 use age::stream::StreamWriter;
 use age::{Decryptor, Encryptor};
+use backstay_snapshot::TRAILER_BYTES;
 use bytes::{Buf, Bytes};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -79,7 +81,7 @@ impl<W: Write> Sealer<W> {
     }
 }
 
-/// Opens a sealed stream to its end and hands the database to `sink` in pieces.
+/// Opens a sealed stream to its end and hands what it holds to `sink` in pieces.
 pub fn open<R: BufRead>(
     sealed: R,
     identity: Option<&Identity>,
@@ -153,21 +155,50 @@ impl Read for Incoming {
     }
 }
 
-/// Counts and hashes a database as it comes out of its sealed form.
+/// A snapshot file as it comes out of its sealed form: the database, and behind it the trailer that says the
+/// database's sha256.
 #[derive(Default)]
 pub struct Opened {
     digest: Sha256,
+    /// Bytes so far, those in `last` included.
+    bytes: u64,
+    /// The last bytes so far, at most a trailer's: they are not hashed yet.
+    last: Vec<u8>,
+}
+
+/// What an opened snapshot file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Bytes of the database, without the trailer.
     pub bytes: u64,
+    /// Of the database, computed.
+    pub sha256: [u8; TRAILER_BYTES],
+    /// What the file says that the sha256 is.
+    pub trailer: [u8; TRAILER_BYTES],
 }
 
 impl Opened {
     pub fn update(&mut self, chunk: &[u8]) {
-        self.digest.update(chunk);
         self.bytes += chunk.len() as u64;
+        // What no longer can be the trailer is the database's.
+        let passed = (self.last.len() + chunk.len()).saturating_sub(TRAILER_BYTES);
+        let held = passed.min(self.last.len());
+        self.digest.update(&self.last[..held]);
+        self.last.drain(..held);
+        self.digest.update(&chunk[..passed - held]);
+        self.last.extend_from_slice(&chunk[passed - held..]);
     }
 
-    pub fn sha256(self) -> [u8; 32] {
-        self.digest.finalize().into()
+    /// Bytes so far, database and trailer.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn finish(self) -> io::Result<Snapshot> {
+        let trailer = self.last.try_into().map_err(|last: Vec<u8>| {
+            io::Error::other(format!("it holds {} bytes, less than a snapshot's trailer", last.len()))
+        })?;
+        Ok(Snapshot { bytes: self.bytes - TRAILER_BYTES as u64, sha256: self.digest.finalize().into(), trailer })
     }
 }
 
@@ -179,4 +210,35 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_trailer_is_told_from_the_database_however_the_file_is_cut(
+            file in prop::collection::vec(any::<u8>(), 0..300), sizes in prop::collection::vec(0..90_usize, 0..30),
+        ) {
+            let (mut opened, mut rest) = (Opened::default(), &file[..]);
+            for size in sizes {
+                let (chunk, more) = rest.split_at(size.min(rest.len()));
+                opened.update(chunk);
+                rest = more;
+            }
+            opened.update(rest);
+            prop_assert_eq!(opened.bytes(), file.len() as u64);
+            match (opened.finish(), file.split_last_chunk()) {
+                (Ok(snapshot), Some((database, &trailer))) => {
+                    let sha256 = Sha256::digest(database).into();
+                    prop_assert_eq!(snapshot, Snapshot { bytes: database.len() as u64, sha256, trailer });
+                }
+                (Err(error), None) => prop_assert!(error.to_string().contains("less than"), "{error}"),
+                (got, expected) => prop_assert!(false, "{got:?} of {expected:?}"),
+            }
+        }
+    }
 }

@@ -71,6 +71,11 @@ pub fn proof_of(data: &[u8]) -> Proof {
     Proof { sha256: Sha256::digest(data).into(), bytes: data.len() as u64, origin }
 }
 
+/// The snapshot file that a backup of `data` opens to: the database and its trailer.
+pub fn file_of(data: &[u8]) -> Vec<u8> {
+    [data, &proof_of(data).sha256].concat()
+}
+
 /// How a [`Database`] ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
