@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use backstay_protocol::bus::Beat;
-use backstay_protocol::{AttemptId, ClusterName, MachineId};
+use backstay_protocol::bus::{Beat, Progress};
+use backstay_protocol::{AttemptId, ClusterName, MachineId, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
@@ -24,6 +24,10 @@ const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 pub struct Agent {
     pub beat: Beat,
     pub seen: Instant,
+    /// When that was, for people.
+    pub seen_at: Timestamp,
+    /// How far its attempt is.
+    pub progress: Progress,
     /// etcd's cluster id as this agent last knew it: also while its etcd does not answer.
     pub etcd_cluster: Option<u64>,
 }
@@ -48,6 +52,13 @@ impl Agent {
     }
 }
 
+/// Now, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub monotonic: Instant,
+    pub wall: Timestamp,
+}
+
 type Machines = BTreeMap<MachineId, Agent>;
 
 /// Every agent that beat lately.
@@ -65,15 +76,17 @@ impl Default for Fleet {
 
 impl Fleet {
     /// Notes a beat; true where the agent was not connected before.
-    pub fn note(&self, cluster: &ClusterName, machine: MachineId, beat: Beat, now: Instant) -> bool {
+    pub fn note(&self, cluster: &ClusterName, machine: MachineId, beat: Beat, now: Now) -> bool {
         let mut clusters = self.lock();
         let machines = clusters.entry(cluster.clone()).or_default();
-        machines.retain(|_, agent| agent.alive(now));
+        machines.retain(|_, agent| agent.alive(now.monotonic));
         let before = machines.get(&machine).and_then(|agent| agent.etcd_cluster);
         let etcd_cluster = beat.member.as_ref().map(|m| m.cluster_id).or(before);
         let differs = etcd_cluster != before
             && machines.values().any(|a| a.etcd_cluster.is_some_and(|id| Some(id) != etcd_cluster));
-        let new = machines.insert(machine, Agent { beat, seen: now, etcd_cluster }).is_none();
+        let progress = beat.progress.clone().unwrap_or_default();
+        let agent = Agent { beat, seen: now.monotonic, seen_at: now.wall, progress, etcd_cluster };
+        let new = machines.insert(machine, agent).is_none();
         drop(clusters);
         if differs {
             warn!(%cluster, %machine, "two etcd clusters under one name: the newcomer is not used");
@@ -82,6 +95,21 @@ impl Fleet {
             self.changed.send_modify(|n| *n += 1);
         }
         new
+    }
+
+    /// Notes how far an agent's attempt is. What an agent says that is not connected is not kept.
+    pub fn note_progress(&self, cluster: &ClusterName, machine: MachineId, progress: Progress) {
+        if let Some(agent) = self.lock().get_mut(cluster).and_then(|machines| machines.get_mut(&machine)) {
+            agent.progress = progress;
+        }
+    }
+
+    /// Every connected agent.
+    pub fn everybody(&self, now: Instant) -> Vec<(ClusterName, MachineId, Agent)> {
+        let clusters = self.lock();
+        let all =
+            clusters.iter().flat_map(|(name, machines)| machines.iter().map(move |(id, agent)| (name, id, agent)));
+        all.filter(|(_, _, agent)| agent.alive(now)).map(|(n, id, agent)| (n.clone(), *id, agent.clone())).collect()
     }
 
     /// Rises whenever an agent connects.
@@ -155,13 +183,17 @@ mod tests {
         }
     }
 
+    fn now() -> Now {
+        Now { monotonic: Instant::now(), wall: Timestamp::from_seconds(1) }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_misses_its_beats_is_gone() {
         let fleet = Fleet::default();
         let name: ClusterName = "one".parse().expect("a name");
         let machine = MachineId(Uuid::from_u128(1));
-        assert!(fleet.note(&name, machine, beat(1, 0), Instant::now()));
-        assert!(!fleet.note(&name, machine, beat(1, 0), Instant::now()));
+        assert!(fleet.note(&name, machine, beat(1, 0), now()));
+        assert!(!fleet.note(&name, machine, beat(1, 0), now()));
         tokio::time::advance(Duration::from_secs(4)).await;
         assert_eq!(fleet.agents(&name, Instant::now()).len(), 1);
         tokio::time::advance(Duration::from_millis(1)).await;
@@ -172,8 +204,8 @@ mod tests {
     async fn a_newcomer_of_another_cluster_is_not_used() {
         let fleet = Fleet::default();
         let name: ClusterName = "one".parse().expect("a name");
-        fleet.note(&name, MachineId(Uuid::from_u128(9)), beat(7, 100), Instant::now());
-        fleet.note(&name, MachineId(Uuid::from_u128(1)), beat(8, 200), Instant::now());
+        fleet.note(&name, MachineId(Uuid::from_u128(9)), beat(7, 100), now());
+        fleet.note(&name, MachineId(Uuid::from_u128(1)), beat(8, 200), now());
         assert_eq!(fleet.cluster_id(&name, None, Instant::now()), Some(7));
         assert_eq!(fleet.cluster_id(&name, Some(8), Instant::now()), Some(8), "the last good backup's counts more");
         assert_eq!(fleet.cluster_id(&name, Some(5), Instant::now()), Some(7), "unless nobody has it any more");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
-use backstay_protocol::bus::{self, Beat, Report};
+use backstay_protocol::bus::{self, Beat, Progress, Report};
 use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::subject::{self, Subject};
 use backstay_protocol::{ClusterName, MachineId};
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::cluster::Message;
+use crate::fleet::Now;
 use crate::kv::{KvError, REPORTS};
 use crate::leader::Leader;
 
@@ -38,6 +39,13 @@ pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
     leader.spawn(async move {
         while let Some(message) = beats.next().await {
             on_beat(&listener, &message.subject, &message.payload).await;
+        }
+    });
+    let mut progress = leader.client.subscribe(subject::all_progress()).await.map_err(|e| failed(e.to_string()))?;
+    let listener = leader.clone();
+    leader.spawn(async move {
+        while let Some(message) = progress.next().await {
+            on_progress(&listener, &message.subject, &message.payload);
         }
     });
     let listener = leader.clone();
@@ -65,11 +73,20 @@ async fn on_beat(leader: &Arc<Leader>, from: &str, payload: &[u8]) {
         return warn!(%cluster, %machine, "dropped a beat that speaks for somebody else");
     }
     let version = beat.agent_version.clone();
-    if leader.fleet.note(&cluster, machine, beat, Instant::now()) {
+    let now = Now { monotonic: Instant::now(), wall: leader.clock.now() };
+    if leader.fleet.note(&cluster, machine, beat, now) {
         info!(%cluster, %machine, version, "agent connected");
     }
     if leader.config.settings.auto_register_clusters && !leader.directory.contains(&cluster) {
         register(leader, cluster);
+    }
+}
+
+/// For people who watch; what cannot be read is dropped.
+fn on_progress(leader: &Leader, from: &str, payload: &[u8]) {
+    if let (Ok(Subject::Progress { cluster, machine }), Ok(progress)) = (from.parse(), bus::decode::<Progress>(payload))
+    {
+        leader.fleet.note_progress(&cluster, machine, progress);
     }
 }
 

@@ -8,6 +8,7 @@ pub mod bus;
 pub mod codec;
 pub mod duration;
 pub mod names;
+pub mod own;
 pub mod resource;
 pub mod selector;
 pub mod spec;

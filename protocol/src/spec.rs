@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::names::{ClusterName, ClusterUuid, SnapshotName};
 use crate::time::Timestamp;
-use crate::types::{self, TypeDefinition};
+use crate::types::TypeDefinition;
 
 /// The spec of one resource type.
 pub trait Spec: Serialize + DeserializeOwned + Default + Clone + PartialEq + Debug {
@@ -21,17 +21,18 @@ pub trait Spec: Serialize + DeserializeOwned + Default + Clone + PartialEq + Deb
 macro_rules! spec {
     ($name:ident, $definition:ident, $full:expr) => {
         impl Spec for $name {
-            fn definition() -> &'static TypeDefinition {
-                &types::$definition
+            fn definition() -> &'static $crate::types::TypeDefinition {
+                &$crate::types::$definition
             }
 
-            fn every_field() -> Value {
+            fn every_field() -> serde_json::Value {
                 let full: $name = $full;
                 serde_json::to_value(full).expect("a spec is plain data")
             }
         }
     };
 }
+pub(crate) use spec;
 
 /// What stands in place of a secret wherever a resource is shown; applied back, it keeps what was stored.
 pub const HIDDEN: &str = "<hidden>";

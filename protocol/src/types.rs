@@ -29,6 +29,22 @@ macro_rules! types {
 }
 
 types! {
+    AGENTS = TypeDefinition {
+        name: "Agents.backstay.dev", singular: "Agent", namespace: "ephemeral", owner: Some("AgentController"),
+        columns: &[
+            ("CLUSTER", "cluster"), ("ROLE", "role"), ("ETCD VERSION", "etcdversion"), ("DB SIZE", "dbsize"),
+            ("REVISION", "revision"), ("LAST SEEN", "lastseen"), ("ERROR", "error"),
+        ],
+        aliases: &[],
+    };
+    BACKUP_RUNS = TypeDefinition {
+        name: "BackupRuns.backstay.dev", singular: "BackupRun", namespace: "ephemeral", owner: Some("EtcdBackupController"),
+        columns: &[
+            ("CLUSTER", "cluster"), ("MACHINE", "machine"), ("TRIGGER", "trigger"), ("STATE", "state"),
+            ("STARTED", "started"), ("ENDED", "ended"), ("BYTES", "bytesread"), ("ERROR", "error"),
+        ],
+        aliases: &["br", "run", "runs"],
+    };
     CLUSTER_UUIDS = TypeDefinition {
         name: "ClusterUUIDs.omni.sidero.dev", singular: "ClusterUUID", namespace: "default", owner: None,
         columns: &[("UUID", "uuid")], aliases: &["cuuid", "cuuids"],
@@ -150,8 +166,11 @@ fn names<'a>(definitions: impl Iterator<Item = &'a &'static TypeDefinition>) -> 
 
 /// The spec of `definition` with every field present.
 pub fn every_field(definition: &TypeDefinition) -> Value {
+    use crate::own;
     use crate::spec::{self, Spec};
     match definition.name {
+        n if n == AGENTS.name => own::AgentSpec::every_field(),
+        n if n == BACKUP_RUNS.name => own::BackupRunSpec::every_field(),
         n if n == CLUSTER_UUIDS.name => spec::ClusterUuidSpec::every_field(),
         n if n == CLUSTERS.name => spec::ClusterSpec::every_field(),
         n if n == ETCD_BACKUP_OVERALL_STATUSES.name => spec::OverallStatusSpec::every_field(),

@@ -2,6 +2,7 @@
 
 mod apply;
 mod get;
+mod seen;
 
 use std::sync::Arc;
 

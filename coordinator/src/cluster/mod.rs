@@ -2,6 +2,7 @@
 //! time from slot to status. Its trouble is its own: nothing here waits for another cluster.
 
 pub mod record;
+pub mod runs;
 mod slot;
 mod steps;
 
@@ -27,6 +28,7 @@ use crate::schedule::{self, Decision};
 use crate::storage::{InForce, View};
 pub use record::Meta;
 use record::{ClusterRecord, Slot, SlotEnd, Trigger};
+use runs::Proven;
 use steps::{Asked, Permit, StepEnd, Synced};
 
 /// Messages that wait for a cluster's task.
@@ -318,7 +320,7 @@ impl ClusterTask {
             }
             StepEnd::Concluded { done, error } => {
                 let end = match done {
-                    Some(manifest) => SlotEnd::Done { completed: manifest.created_at },
+                    Some(manifest) => SlotEnd::done(&manifest),
                     None => SlotEnd::Failed { error },
                 };
                 self.end_slot(slot.id, end).await
@@ -327,7 +329,7 @@ impl ClusterTask {
                 let end = match visible {
                     Ok(manifest) => {
                         self.note_origin(manifest.as_deref()).await?;
-                        SlotEnd::Done { completed }
+                        SlotEnd::Done { completed, proven: manifest.as_deref().map(Proven::of) }
                     }
                     Err(error) => SlotEnd::Failed { error },
                 };

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use backstay_archive::Manifest;
 use backstay_protocol::resource::{LABEL_CLUSTER_UUID, Metadata, Resource};
 use backstay_protocol::spec::{BackupState, BackupStatusSpec, ClusterSpec, ClusterUuidSpec, ManualBackupSpec, Spec};
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, NameError, SlotId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::runs::{Proven, Runs};
 use crate::schedule::Known;
 
 /// The version of the record's meaning.
@@ -140,6 +142,9 @@ pub struct ClusterRecord {
     /// Seconds of manual backups that were begun lately: the same time is never begun twice.
     pub handled: Vec<i64>,
     pub slot: Option<Slot>,
+    /// The latest attempts.
+    #[serde(default)]
+    pub runs: Runs,
     /// The time that the newest backup in the store stands for.
     pub last_backup: Option<Timestamp>,
     /// Automatic backups that failed since the last good one.
@@ -176,10 +181,19 @@ pub enum SlotEnd {
     /// The backup is in the store, completed at that time.
     Done {
         completed: Timestamp,
+        /// `None` where the store could not be asked.
+        proven: Option<Proven>,
     },
     Failed {
         error: String,
     },
+}
+
+impl SlotEnd {
+    /// The slot's backup is in the store.
+    pub fn done(manifest: &Manifest) -> Self {
+        Self::Done { completed: manifest.created_at, proven: Some(Proven::of(manifest)) }
+    }
 }
 
 impl ClusterRecord {
@@ -195,6 +209,7 @@ impl ClusterRecord {
             pending: Vec::new(),
             handled: Vec::new(),
             slot: None,
+            runs: Runs::default(),
             last_backup: None,
             failures: 0,
             last_failure: None,
@@ -279,6 +294,7 @@ impl ClusterRecord {
     pub fn begin_attempt(&mut self, attempt: Attempt) {
         self.uuid_final = true;
         if let Some(slot) = &mut self.slot {
+            self.runs.begin(&attempt, slot.trigger, slot.snapshot);
             slot.attempt = Some(attempt);
         }
     }
@@ -289,6 +305,7 @@ impl ClusterRecord {
         let Some(attempt) = slot.attempt.take_if(|a| a.id == id) else { return false };
         slot.tried.push(attempt.machine);
         slot.error = capped(error);
+        self.runs.fail(id, &slot.error, now);
         self.set_status(now, |status| status.error = capped(error));
         true
     }
@@ -297,7 +314,8 @@ impl ClusterRecord {
     pub fn end_slot(&mut self, id: SlotId, end: SlotEnd, now: Timestamp) -> bool {
         let Some(slot) = self.slot.take_if(|s| s.id == id) else { return false };
         match end {
-            SlotEnd::Done { completed } => {
+            SlotEnd::Done { completed, proven } => {
+                self.runs.done(proven, slot.attempt.map(|a| a.id), now);
                 self.failures = 0;
                 self.last_failure = None;
                 let taken = Timestamp::from_seconds(slot.snapshot.unix_seconds());
@@ -313,6 +331,9 @@ impl ClusterRecord {
                 });
             }
             SlotEnd::Failed { error } => {
+                if let Some(attempt) = &slot.attempt {
+                    self.runs.fail(attempt.id, &capped(&error), now);
+                }
                 if slot.trigger == Trigger::Interval {
                     self.failures = self.failures.saturating_add(1);
                     self.last_failure = Some(now);
@@ -449,7 +470,7 @@ mod tests {
         let mut r = record();
         r.open_slot(Trigger::Interval, slot(1), at(2_000)).expect("a name");
         assert_eq!(r.status.as_ref().map(|s| s.spec.status), Some(BackupState::Running));
-        r.end_slot(slot(1), SlotEnd::Done { completed: at(2_005) }, at(2_006));
+        r.end_slot(slot(1), SlotEnd::Done { completed: at(2_005), proven: None }, at(2_006));
         r.open_slot(Trigger::Interval, slot(2), at(3_000)).expect("a name");
         r.end_slot(slot(2), SlotEnd::Failed { error: "no".into() }, at(3_001));
         let status = r.status.clone().expect("a status").spec;
@@ -459,7 +480,7 @@ mod tests {
         );
         assert_eq!(r.failures, 1);
         r.open_slot(Trigger::Manual { seconds: 3_100 }, slot(3), at(3_100)).expect("a name");
-        r.end_slot(slot(3), SlotEnd::Done { completed: at(3_101) }, at(3_101));
+        r.end_slot(slot(3), SlotEnd::Done { completed: at(3_101), proven: None }, at(3_101));
         let status = r.status.clone().expect("a status").spec;
         assert_eq!(
             (status.status, status.error.as_str(), status.lastbackuptime),
@@ -488,7 +509,7 @@ mod tests {
         assert_eq!(r.last_backup, Some(at(2_000)));
         r.last_name = 90_000_000;
         r.open_slot(Trigger::Interval, slot(1), at(4_000)).expect("a name");
-        r.end_slot(slot(1), SlotEnd::Done { completed: at(80_000_000) }, at(4_005));
+        r.end_slot(slot(1), SlotEnd::Done { completed: at(80_000_000), proven: None }, at(4_005));
         assert_eq!(r.last_backup, Some(at(4_005)));
         assert_eq!(r.status.as_ref().and_then(|s| s.spec.lastbackuptime), Some(at(4_005)));
     }
@@ -541,7 +562,7 @@ mod tests {
                     Step::OpenManual => {}
                     Step::Begin(n) => r.begin_attempt(Attempt { id: attempt(u128::from(n) + 1), machine: MachineId(Uuid::from_u128(5)), started: now }),
                     Step::AttemptFailed(n) => { r.attempt_failed(attempt(u128::from(n) + 1), "x", now); }
-                    Step::Done(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Done { completed: now }, now) { ended.push(n) },
+                    Step::Done(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Done { completed: now, proven: None }, now) { ended.push(n) },
                     Step::Failed(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Failed { error: "e".into() }, now) { ended.push(n) },
                 }
                 let json = serde_json::to_vec(&r)?;

@@ -27,7 +27,7 @@ impl ClusterTask {
     ) -> Result<(), Stopped> {
         let mut next = (*self.record).clone();
         match looked {
-            Looked::Done(manifest) => self.end_slot(slot.id, SlotEnd::Done { completed: manifest.created_at }).await,
+            Looked::Done(manifest) => self.end_slot(slot.id, SlotEnd::done(&manifest)).await,
             // An attempt that is recorded may well go on where the coordinator cannot see the store.
             Looked::Failed(error) if slot.attempt.is_some() => {
                 warn!(cluster = %next.name, %error, "the store could not be asked about the attempt under way");

@@ -1,0 +1,83 @@
+//! Backstay's own types: agents as their beats show them, attempts as the records keep them.
+
+use backstay_protocol::bus::Member;
+use backstay_protocol::own::{AgentSpec, BackupRunSpec, RunState};
+use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
+use backstay_protocol::{ClusterName, MachineId};
+use tokio::time::Instant;
+
+use crate::cluster::record::ClusterRecord;
+use crate::cluster::runs::{self, Run};
+use crate::fleet::Agent;
+use crate::leader::Leader;
+
+/// The connected agents, by cluster and machine.
+pub fn agents(leader: &Leader) -> Vec<Resource> {
+    let mut everybody = leader.fleet.everybody(Instant::now());
+    everybody.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    everybody.iter().map(|(cluster, machine, agent)| agent_resource(cluster, *machine, agent)).collect()
+}
+
+fn agent_resource(cluster: &ClusterName, machine: MachineId, agent: &Agent) -> Resource {
+    let beat = &agent.beat;
+    let member = beat.member.clone().unwrap_or_default();
+    let spec = AgentSpec {
+        cluster: cluster.to_string(),
+        agentversion: beat.agent_version.clone(),
+        role: beat.member.as_ref().map(role).unwrap_or_default().into(),
+        etcdversion: member.etcd_version,
+        dbsize: u64::try_from(member.db_size).unwrap_or(0),
+        revision: u64::try_from(member.revision).unwrap_or(0),
+        attempt: beat.attempt.clone(),
+        error: beat.etcd_error.clone(),
+        lastseen: Some(agent.seen_at),
+    };
+    let mut resource = Resource::of(machine.to_string(), &spec);
+    resource.metadata.labels.insert(LABEL_CLUSTER.into(), cluster.to_string());
+    resource
+}
+
+fn role(member: &Member) -> &'static str {
+    match member {
+        member if member.learner => "learner",
+        member if member.leader_id == member.member_id => "leader",
+        _ => "follower",
+    }
+}
+
+/// The latest attempts of every cluster, each cluster's latest first.
+pub fn runs(leader: &Leader) -> Vec<Resource> {
+    let records = leader.directory.records();
+    let all = records.iter().flat_map(|record| record.runs.latest_first().map(move |run| (record, run)));
+    all.map(|(record, run)| runs::resource(run.id, &with_progress(leader, record, run))).collect()
+}
+
+/// What is under way, with how far its agent says that it is.
+fn with_progress(leader: &Leader, record: &ClusterRecord, run: &Run) -> BackupRunSpec {
+    let spec = run.spec(&record.name);
+    let agent = leader.fleet.last(&record.name, run.machine);
+    let progress = agent.map(|agent| agent.progress).filter(|progress| progress.attempt == run.id.to_string());
+    match progress {
+        Some(progress) if spec.state == RunState::Running => BackupRunSpec {
+            bytesread: progress.bytes_read,
+            bytestotal: progress.bytes_total,
+            bytesstored: progress.bytes_stored,
+            partsretried: progress.parts_retried,
+            ..spec
+        },
+        _ => spec,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_has_one_role() {
+        let member = |leader_id, learner| Member { member_id: 7, leader_id, learner, ..Member::default() };
+        assert_eq!(role(&member(7, false)), "leader");
+        assert_eq!(role(&member(8, false)), "follower");
+        assert_eq!(role(&member(8, true)), "learner");
+    }
+}

@@ -1,0 +1,191 @@
+//! The latest attempts of one cluster, as its record keeps them: what each was for, and how it ended.
+
+use std::collections::VecDeque;
+
+use backstay_archive::Manifest;
+use backstay_protocol::own::{BackupRunSpec, RunState};
+use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
+use backstay_protocol::{AttemptId, ClusterName, MachineId, SnapshotName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::record::{Attempt, Trigger};
+
+/// So many attempts are remembered.
+const RUNS_MAX: usize = 20;
+
+/// A run's error has at most so many characters: the status has the whole of the latest.
+const ERROR_MAX: usize = 300;
+
+/// What is known of a backup that is proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    pub attempt: AttemptId,
+    pub revision: i64,
+    pub snapshot_bytes: u64,
+    pub sealed_bytes: u64,
+    pub sha256: String,
+}
+
+impl Proven {
+    pub fn of(manifest: &Manifest) -> Self {
+        Self {
+            attempt: manifest.attempt,
+            revision: manifest.origin.revision,
+            snapshot_bytes: manifest.snapshot_bytes,
+            sealed_bytes: manifest.sealed_bytes,
+            sha256: manifest.snapshot_sha256.clone(),
+        }
+    }
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    pub id: AttemptId,
+    pub machine: MachineId,
+    pub trigger: Trigger,
+    pub snapshot: SnapshotName,
+    pub started: Timestamp,
+    pub ended: Option<Timestamp>,
+    pub state: RunState,
+    pub error: String,
+    pub proven: Option<Proven>,
+}
+
+/// The latest attempts, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Runs(VecDeque<Run>);
+
+impl Runs {
+    pub fn begin(&mut self, attempt: &Attempt, trigger: Trigger, snapshot: SnapshotName) {
+        if self.0.len() >= RUNS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(Run {
+            id: attempt.id,
+            machine: attempt.machine,
+            trigger,
+            snapshot,
+            started: attempt.started,
+            ended: None,
+            state: RunState::Running,
+            error: String::new(),
+            proven: None,
+        });
+    }
+
+    /// The attempt came to nothing.
+    pub fn fail(&mut self, id: AttemptId, error: &str, now: Timestamp) {
+        if let Some(run) = self.0.iter_mut().find(|run| run.id == id) {
+            let error = error.chars().take(ERROR_MAX).collect();
+            (run.state, run.error, run.ended) = (RunState::Failed, error, Some(now));
+        }
+    }
+
+    /// The slot has its backup. Where the store could not be asked which attempt made it, the one under way did.
+    pub fn done(&mut self, proven: Option<Proven>, current: Option<AttemptId>, now: Timestamp) {
+        let made_it = proven.as_ref().map(|p| p.attempt).or(current);
+        if let Some(run) = self.0.iter_mut().find(|run| Some(run.id) == made_it) {
+            (run.state, run.error, run.ended, run.proven) = (RunState::Ok, String::new(), Some(now), proven);
+        }
+        if let Some(id) = current.filter(|id| Some(*id) != made_it) {
+            self.fail(id, "another attempt made the backup", now);
+        }
+    }
+
+    /// Latest first.
+    pub fn latest_first(&self) -> impl Iterator<Item = &Run> {
+        self.0.iter().rev()
+    }
+}
+
+impl Run {
+    /// As people see it. What is under way has no sizes of its own yet: see the agent's progress.
+    pub fn spec(&self, cluster: &ClusterName) -> BackupRunSpec {
+        let trigger = match self.trigger {
+            Trigger::Manual { .. } => "manual",
+            Trigger::Interval => "interval",
+        };
+        let spec = BackupRunSpec {
+            cluster: cluster.to_string(),
+            machine: self.machine.to_string(),
+            trigger: trigger.into(),
+            state: self.state,
+            snapshot: self.snapshot.to_string(),
+            started: Some(self.started),
+            ended: self.ended,
+            error: self.error.clone(),
+            ..BackupRunSpec::default()
+        };
+        let Some(proven) = &self.proven else { return spec };
+        BackupRunSpec {
+            bytesread: proven.snapshot_bytes,
+            bytestotal: proven.snapshot_bytes,
+            bytesstored: proven.sealed_bytes,
+            revision: u64::try_from(proven.revision).unwrap_or(0),
+            sha256: proven.sha256.clone(),
+            ..spec
+        }
+    }
+}
+
+/// The resource of a run.
+pub fn resource(id: AttemptId, spec: &BackupRunSpec) -> Resource {
+    let mut resource = Resource::of(id.to_string(), spec);
+    resource.metadata.labels.insert(LABEL_CLUSTER.into(), spec.cluster.clone());
+    resource
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn id(n: u128) -> AttemptId {
+        AttemptId(Uuid::from_u128(n))
+    }
+
+    fn begun(count: u128) -> Runs {
+        let mut runs = Runs::default();
+        for n in 1..=count {
+            let started = Timestamp::from_seconds(n as i64);
+            let attempt = Attempt { id: id(n), machine: MachineId(Uuid::from_u128(7)), started };
+            let snapshot = SnapshotName::from_unix_seconds(n as i64).expect("in range");
+            runs.begin(&attempt, Trigger::Interval, snapshot);
+        }
+        runs
+    }
+
+    fn states(runs: &Runs) -> Vec<(u128, RunState)> {
+        runs.latest_first().map(|run| (run.id.0.as_u128(), run.state)).collect()
+    }
+
+    fn proven(n: u128) -> Proven {
+        Proven { attempt: id(n), revision: 9, snapshot_bytes: 100, sealed_bytes: 30, sha256: "ab".into() }
+    }
+
+    #[test]
+    fn only_the_latest_are_kept() {
+        let runs = begun(RUNS_MAX as u128 + 5);
+        assert_eq!(runs.latest_first().count(), RUNS_MAX);
+        assert_eq!(states(&runs).first(), Some(&(RUNS_MAX as u128 + 5, RunState::Running)));
+        let json = serde_json::to_string(&runs).expect("plain data");
+        assert_eq!(serde_json::from_str::<Runs>(&json).expect("readable"), runs);
+    }
+
+    #[test]
+    fn whoever_made_the_backup_is_the_one_that_did() {
+        let now = Timestamp::from_seconds(50);
+        let mut runs = begun(2);
+        runs.fail(id(1), "fell silent", now);
+        runs.done(Some(proven(1)), Some(id(2)), now);
+        assert_eq!(states(&runs), [(2, RunState::Failed), (1, RunState::Ok)]);
+        let spec = runs.latest_first().last().expect("two").spec(&"c".parse().expect("a name"));
+        assert_eq!((spec.bytesread, spec.bytesstored, spec.revision, spec.error.as_str()), (100, 30, 9, ""));
+
+        let mut runs = begun(1);
+        runs.done(None, Some(id(1)), now);
+        assert_eq!(states(&runs), [(1, RunState::Ok)]);
+    }
+}
