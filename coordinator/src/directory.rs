@@ -34,6 +34,11 @@ impl Directory {
         }
     }
 
+    /// Forgets a cluster; its task ends by itself.
+    pub fn remove(&self, name: &ClusterName) {
+        self.lock().remove(name);
+    }
+
     pub fn get(&self, name: &ClusterName) -> Option<Handle> {
         self.lock().get(name).cloned()
     }

@@ -318,6 +318,28 @@ async fn keep<S: Spec>(leader: &Leader, request: &ApplyRequest, id: &str, spec: 
     Ok(answer(before, next.resource(id), Vec::new()))
 }
 
+/// Removes what stands in a cluster's record, or the record itself. A cluster whose agents are connected, or whose
+/// backups are in the store, comes back without its settings.
+async fn delete_of_cluster(
+    leader: &Leader,
+    definition: &'static TypeDefinition,
+    request: &DeleteRequest,
+) -> Result<DeleteResponse, ApiError> {
+    let missing = || ApiError::not_found(&format!("{}({}/{})", definition.name, definition.namespace, request.id));
+    let name: ClusterName = request.id.parse().map_err(|_| missing())?;
+    let found = leader.directory.get(&name).filter(|_| in_namespace(definition, &request.namespace));
+    let handle = found.ok_or_else(missing)?;
+    if definition == &types::CLUSTERS {
+        tell(&handle, |reply| Message::Forget { reply }).await?;
+        return Ok(DeleteResponse {});
+    }
+    if handle.record.borrow().manual.is_none() {
+        return Err(missing());
+    }
+    tell(&handle, |reply| Message::DropManual { reply }).await?;
+    Ok(DeleteResponse {})
+}
+
 /// Removes a resource that people may remove.
 pub async fn delete(
     leader: &Arc<Leader>,
@@ -328,7 +350,7 @@ pub async fn delete(
         d if d == &types::ETCD_BACKUP_S3_CONFIGS => S3_ENTRY.to_owned(),
         d if d == &types::MACHINE_SETS || d == &types::MACHINE_SET_NODES => format!("{}{}", kept_prefix(d), request.id),
         d if d == &types::CLUSTERS || d == &types::ETCD_MANUAL_BACKUPS => {
-            return Err(ApiError::invalid(format!("{} cannot be deleted by this version of Backstay", d.name)));
+            return delete_of_cluster(leader, d, &request).await;
         }
         d => return Err(read_only(d)),
     };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::Manifest;
-use backstay_protocol::api::ApiError;
+use backstay_protocol::api::{ApiError, ErrorCode};
 use backstay_protocol::bus::{FailureCode, Report, report};
 use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::{AttemptId, MachineId, SlotId, Timestamp};
@@ -48,15 +48,24 @@ pub enum Message {
     /// What the cluster resource says now.
     /// A cluster that was created for this keeps its first version.
     Configure { spec: ClusterSpec, meta: Meta, created: bool, reply: Reply },
+    /// The manual resource goes, and with it what waits for its turn.
+    DropManual { reply: Reply },
+    /// The cluster is deleted; its backups stay in the store.
+    Forget { reply: Reply },
     /// An agent's report; the reply says that it is folded and kept.
     Report { report: Box<Report>, done: oneshot::Sender<()> },
 }
 
 pub type Reply = oneshot::Sender<Result<Arc<ClusterRecord>, ApiError>>;
 
-/// The coordinator does not lead any more, or is stopping: the task ends where it is.
+/// Why the task ends where it is.
 #[derive(Debug)]
-struct Stopped;
+enum Stopped {
+    /// The coordinator does not lead any more, or is stopping.
+    NotLeading,
+    /// The cluster was deleted.
+    Forgotten,
+}
 
 type Step = Pin<Box<dyn Future<Output = StepEnd> + Send>>;
 
@@ -119,7 +128,10 @@ impl ClusterTask {
     pub async fn run(mut self) {
         let cancel = self.leader.cancel.clone();
         tokio::select! {
-            Err(Stopped) = self.work() => cancel.cancel(),
+            Err(stopped) = self.work() => match stopped {
+                Stopped::NotLeading => cancel.cancel(),
+                Stopped::Forgotten => info!(cluster = %self.record.name, "deleted"),
+            },
             () = cancel.cancelled() => {}
         }
     }
@@ -219,8 +231,29 @@ impl ClusterTask {
                 }
                 self.save_and_reply(Ok(next), reply).await
             }
+            Message::DropManual { reply } => {
+                next.drop_manual();
+                self.save_and_reply(Ok(next), reply).await
+            }
+            Message::Forget { reply } => self.forget(reply).await,
             Message::Report { report, done } => self.on_report(&report, done).await,
         }
+    }
+
+    /// Once the entry has gone nobody goes on from it: what is under way is cancelled first.
+    async fn forget(&mut self, reply: Reply) -> Result<(), Stopped> {
+        if let Some(slot) = &self.record.slot {
+            self.cancel_attempt(slot);
+        }
+        let name = self.record.name.clone();
+        if let Err(error) = self.leader.kv.delete(&entry(&name)).await {
+            let _ = reply.send(Err(ApiError::new(ErrorCode::Unavailable, error.to_string())));
+            return Ok(());
+        }
+        self.leader.directory.remove(&name);
+        self.leader.overall_changed.notify_one();
+        let _ = reply.send(Ok(self.record.clone()));
+        Err(Stopped::Forgotten)
     }
 
     async fn save_and_reply(&mut self, next: Result<ClusterRecord, ApiError>, reply: Reply) -> Result<(), Stopped> {
@@ -304,7 +337,7 @@ impl ClusterTask {
                 if let Err(error) = lease::raise_floor(&self.leader.kv, epoch).await {
                     warn!(%error, "the newer epoch could not be kept");
                 }
-                Err(Stopped)
+                Err(Stopped::NotLeading)
             }
             StepEnd::Asked(Asked::Refused(error)) => {
                 self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, in_force).await
@@ -387,7 +420,7 @@ impl ClusterTask {
                     Ok(Some(found)) if found.value == next => break found.revision,
                     Ok(_) => {
                         warn!(cluster = %next.name, "somebody else changed the record: not leading any more");
-                        return Err(Stopped);
+                        return Err(Stopped::NotLeading);
                     }
                     Err(error) => warn!(cluster = %next.name, %error, "cannot read the record back"),
                 },

@@ -262,6 +262,12 @@ impl ClusterRecord {
         Ok(!known)
     }
 
+    /// The manual resource is deleted: what was begun goes on, what waits does not.
+    pub fn drop_manual(&mut self) {
+        self.manual = None;
+        self.pending.clear();
+    }
+
     /// Opens a slot: from here on the trigger is taken and cannot be lost or repeated.
     pub fn open_slot(&mut self, trigger: Trigger, id: SlotId, now: Timestamp) -> Result<(), NameError> {
         let name = now.seconds.max(self.last_name + 1);
