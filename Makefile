@@ -2,7 +2,7 @@
 CARGO ?= cargo
 SETUP := tests/setup.sh
 
-.PHONY: help setup build fmt lint test demo bench deny
+.PHONY: help setup build fmt lint test demo bench deny deb
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,3 +35,9 @@ bench: setup ## compare with etcdctl, for 100 MiB and 1 GiB
 deny: setup ## check licences, bans and sources of dependencies; builds cargo-deny first where it is missing
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check licenses bans sources
+
+deb: setup ## build the Debian packages into target/debian and check them; builds cargo-deb first where it is missing
+	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
+	$(CARGO) deb --locked -p backstay-agent
+	$(CARGO) deb --locked -p backstay-coordinator
+	$(CARGO) test --locked -p backstay-tests --test deploy -- --ignored packages

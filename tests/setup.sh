@@ -5,7 +5,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin
 
 # program:package
 needed="etcd:etcd-server etcdctl:etcd-client nats-server:nats-server age:age zstd:zstd
-  protoc:protobuf-compiler cc:build-essential make:build-essential"
+  protoc:protobuf-compiler cc:build-essential make:build-essential systemd-analyze:systemd"
 
 missing() {
   local pair file

@@ -135,12 +135,14 @@ impl Agent {
         };
         let (courier, outbox, hurry) = (JetStream::new(client.clone()), Arc::clone(&self.outbox), stop.clone());
         let (etcd, period) = (self.etcd.clone(), self.settings.beat_interval);
-        let over = [(); 4].map(|()| end.clone());
-        let [a, b, c, d] = over;
+        let [a, b, c, d, e] = [(); 5].map(|()| end.clone());
         tasks.spawn(async move { sender::send(outbox, &courier, &hurry, &a).await });
         tasks.spawn(async move { poll::poll(&etcd, period, &seen, &b).await });
         tasks.spawn(async move { beats.run(&c).await });
         tasks.spawn(async move { commands::serve(client, requests, attempts, &d).await });
+        tasks.spawn(async move {
+            e.run_until_cancelled(systemd::watchdog()).await;
+        });
         Ok(())
     }
 

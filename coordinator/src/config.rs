@@ -12,6 +12,8 @@ use backstay_protocol::duration;
 use backstay_protocol::validate::IntervalBounds;
 use serde::Deserialize;
 
+use crate::keys::IDENTITY_FILE;
+
 /// Everything that a coordinator can be told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,13 +22,22 @@ pub struct Settings {
     pub storage: StorageSettings,
     pub backup: BackupSettings,
     pub encryption: EncryptionSettings,
-    /// Holds the coordinator's identity, and a sealed copy of the storage configuration.
+    /// Holds the coordinator's identity, unless `identity` says otherwise, and a sealed copy of the storage configuration.
     pub state_dir: PathBuf,
+    /// The file of the coordinator's identity.
+    pub identity: Option<PathBuf>,
     /// Whether an agent's first beat registers its cluster.
     pub auto_register_clusters: bool,
     pub lease: LeaseSettings,
     pub jetstream: JetStreamSettings,
     pub log: LogFormat,
+}
+
+impl Settings {
+    /// Where the coordinator's identity lies.
+    pub fn identity_file(&self) -> PathBuf {
+        self.identity.clone().unwrap_or_else(|| self.state_dir.join(IDENTITY_FILE))
+    }
 }
 
 impl Default for Settings {
@@ -37,6 +48,7 @@ impl Default for Settings {
             backup: BackupSettings::default(),
             encryption: EncryptionSettings::default(),
             state_dir: PathBuf::from("/var/lib/backstay-coordinator"),
+            identity: None,
             auto_register_clusters: true,
             lease: LeaseSettings::default(),
             jetstream: JetStreamSettings::default(),

@@ -44,9 +44,8 @@ pub enum KeyError {
     Foreign { store: String, key: Key },
 }
 
-/// Reads the coordinator's identity.
-pub fn load_identity(state_dir: &Path) -> Result<Identity, KeyError> {
-    let path = state_dir.join(IDENTITY_FILE);
+/// Reads the coordinator's identity from its file.
+pub fn load_identity(path: PathBuf) -> Result<Identity, KeyError> {
     let text = std::fs::read_to_string(&path).map_err(|cause| KeyError::Read { path: path.clone(), cause })?;
     seal::parse_identity(&text).map_err(|cause| KeyError::Identity { path, cause })
 }

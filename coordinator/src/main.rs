@@ -75,7 +75,7 @@ async fn serve(file: PathBuf, nats_url: Option<String>) -> anyhow::Result<()> {
     overrides.extend(nats_url.map(|url| Override::new("nats.url", url)));
     let config = config::load(Some(&file), &overrides)?;
     logs::init(config.settings.log);
-    let identity = keys::load_identity(&config.settings.state_dir)?;
+    let identity = keys::load_identity(config.settings.identity_file())?;
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks).context("cannot listen to signals")?;
     let client = nats::connect(&config.settings.nats, "backstay-coordinator", Patience::Daemon).await?;
@@ -87,6 +87,8 @@ async fn serve(file: PathBuf, nats_url: Option<String>) -> anyhow::Result<()> {
         clock: Arc::new(SystemClock),
     };
     systemd::ready();
+    let alive = stop.clone();
+    tasks.spawn(async move { alive.run_until_cancelled(systemd::watchdog()).await });
     coordinator.run(&stop).await;
     systemd::stopping();
     info!("stopped");

@@ -1,6 +1,7 @@
 //! What systemd is told; nothing happens where there is no systemd.
 
 use sd_notify::NotifyState;
+use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
 /// The daemon is up and does its work.
@@ -11,6 +12,18 @@ pub fn ready() {
 /// The daemon has begun to stop.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
+}
+
+/// Tells systemd's watchdog twice in each of its periods that this event loop turns. Ends at once where nobody
+/// watches; else never.
+pub async fn watchdog() {
+    let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) else { return };
+    let mut ticks = tokio::time::interval(period / 2);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        tell(&[NotifyState::Watchdog]);
+    }
 }
 
 fn tell(states: &[NotifyState]) {
