@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backstay_archive::seal;
-use backstay_archive::store::s3::S3Settings;
+use backstay_archive::store::s3::{ObjectSettings, S3Settings};
 use backstay_archive::writer::Limits;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::settings::Override;
@@ -125,6 +125,15 @@ pub struct OnceArgs {
     /// The CA of the S3 endpoint's certificate [default: AWS_CA_BUNDLE, the system's].
     #[arg(long, value_name = "FILE")]
     s3_ca: Option<PathBuf>,
+    /// The storage class of the backup, such as STANDARD_IA [default: the bucket's].
+    #[arg(long, value_name = "CLASS", default_value = "", hide_default_value = true)]
+    storage_class: String,
+    /// Server-side encryption: AES256, aws:kms or aws:kms:dsse [default: as the bucket says].
+    #[arg(long, value_name = "ALGORITHM", default_value = "", hide_default_value = true)]
+    server_side_encryption: String,
+    /// The key of aws:kms [default: AWS's own].
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    kms_key_id: String,
     /// Upload at most this many bytes per second.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     upload_limit: Option<u64>,
@@ -155,6 +164,11 @@ impl OnceArgs {
             ca_file: self.s3_ca.or_else(|| variable("AWS_CA_BUNDLE").filter(|v| !v.is_empty()).map(Into::into)),
             region: self.region.unwrap_or_default(),
             endpoint: self.endpoint.unwrap_or_default(),
+            objects: ObjectSettings {
+                storage_class: self.storage_class,
+                server_side_encryption: self.server_side_encryption,
+                kms_key_id: self.kms_key_id,
+            },
             ..S3Settings::default()
         };
         let recipients = self.recipients.iter().map(|r| seal::parse_recipient(r)).collect::<Result<_, _>>();

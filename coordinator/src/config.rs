@@ -83,6 +83,22 @@ pub struct StorageSettings {
     pub path: Option<PathBuf>,
     /// A CA to trust for S3, in place of the machine's own.
     pub ca: Option<PathBuf>,
+    /// Everything is kept below this in the bucket: empty, or segments such as `a/b`.
+    pub prefix: String,
+    /// Of backups, such as `STANDARD_IA`; empty: the bucket's own.
+    pub storage_class: String,
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`; empty: as the bucket says.
+    pub server_side_encryption: String,
+    /// The key of `aws:kms`.
+    pub kms_key_id: String,
+}
+
+impl StorageSettings {
+    /// Whether anything is set that only S3 knows.
+    fn only_s3(&self) -> bool {
+        let texts = [&self.prefix, &self.storage_class, &self.server_side_encryption, &self.kms_key_id];
+        self.ca.is_some() || texts.iter().any(|text| !text.is_empty())
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -181,6 +197,11 @@ pub enum ConfigError {
     Settings(#[from] SettingsError),
     #[error("[storage] has both backend = \"s3\" and a path: a path goes with backend = \"local\"")]
     BothBackends,
+    #[error(
+        "[storage] has backend = \"local\" and settings of S3 (ca, prefix, storage_class, server_side_encryption or \
+         kms_key_id): remove them"
+    )]
+    NotS3,
     #[error("[storage] backend = \"local\" needs a path")]
     NoPath,
     #[error("[storage] path {0} must be absolute: agents and coordinator share it")]
@@ -266,6 +287,7 @@ fn storage(settings: &StorageSettings) -> Result<Storage, ConfigError> {
         (Some(Backend::S3), Some(_)) => Err(ConfigError::BothBackends),
         (Some(Backend::S3) | None, None) => Ok(Storage::S3),
         (Some(Backend::Local), None) => Err(ConfigError::NoPath),
+        (Some(Backend::Local) | None, Some(_)) if settings.only_s3() => Err(ConfigError::NotS3),
         (Some(Backend::Local) | None, Some(path)) if path.is_relative() => Err(ConfigError::RelativePath(path.clone())),
         (Some(Backend::Local) | None, Some(path)) => Ok(Storage::Local(path.clone())),
     }

@@ -348,7 +348,7 @@ impl Leader {
 
     async fn bring_into_force(&self, stored: &StoredS3) {
         let opened = match stored.open(&self.keys) {
-            Ok(spec) => InForce::s3(spec, self.config.settings.storage.ca.as_deref()).await.map_err(|e| e.to_string()),
+            Ok(spec) => InForce::s3(spec, &self.config.settings.storage).await.map_err(|e| e.to_string()),
             Err(error) => Err(format!("the stored configuration cannot be opened: {error}")),
         };
         match opened {

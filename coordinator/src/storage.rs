@@ -6,7 +6,7 @@ use std::sync::Arc;
 use age::x25519::Recipient;
 use backstay_archive::seal::{self, SealError};
 use backstay_archive::store::local::LocalStore;
-use backstay_archive::store::s3::{S3Credentials, S3Settings, S3Store};
+use backstay_archive::store::s3::{ObjectSettings, S3Credentials, S3Settings, S3Store};
 use backstay_archive::{Store, StoreError};
 use backstay_protocol::bus;
 use backstay_protocol::spec::S3ConfigSpec;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use crate::cluster::record::Kept;
+use crate::config::StorageSettings;
 use crate::keys::{KeyError, Keys, Sealed, replace_private};
 use crate::status::StorageState;
 
@@ -107,7 +108,7 @@ pub struct InForce {
 #[derive(Debug)]
 enum Address {
     Local(PathBuf),
-    S3(S3ConfigSpec),
+    S3 { spec: S3ConfigSpec, settings: StorageSettings },
 }
 
 impl InForce {
@@ -115,9 +116,9 @@ impl InForce {
         Ok(Self { store: Arc::new(LocalStore::open(path.clone())?), address: Address::Local(path) })
     }
 
-    pub async fn s3(spec: S3ConfigSpec, ca: Option<&Path>) -> Result<Self, StoreError> {
-        let store = connect(&spec, ca).await?;
-        Ok(Self { store: Arc::new(store), address: Address::S3(spec) })
+    pub async fn s3(spec: S3ConfigSpec, settings: &StorageSettings) -> Result<Self, StoreError> {
+        let store = connect(&spec, settings).await?;
+        Ok(Self { store: Arc::new(store), address: Address::S3 { spec, settings: settings.clone() } })
     }
 
     /// What `StartBackup` tells an agent; credentials are sealed to that agent alone.
@@ -126,12 +127,15 @@ impl InForce {
             Address::Local(path) => {
                 bus::store::Kind::Local(bus::LocalStore { path: path.to_string_lossy().into_owned() })
             }
-            Address::S3(spec) => bus::store::Kind::S3(bus::S3Store {
+            Address::S3 { spec, settings } => bus::store::Kind::S3(bus::S3Store {
                 bucket: spec.bucket.clone(),
                 region: region(spec),
                 endpoint: spec.endpoint.clone(),
-                prefix: String::new(),
+                prefix: settings.prefix.clone(),
                 sealed_credentials: sealed_credentials(spec, agent)?.into(),
+                storage_class: settings.storage_class.clone(),
+                server_side_encryption: settings.server_side_encryption.clone(),
+                kms_key_id: settings.kms_key_id.clone(),
             }),
         };
         Ok(bus::Store { kind: Some(kind) })
@@ -144,13 +148,15 @@ impl InForce {
                 "{name} is not visible at {} from the coordinator: local storage needs a shared folder",
                 path.display()
             ),
-            Address::S3(_) => format!("{name} was reported and is not in {}: somebody removed it", self.store.url()),
+            Address::S3 { .. } => {
+                format!("{name} was reported and is not in {}: somebody removed it", self.store.url())
+            }
         }
     }
 }
 
 /// Opens the store that `spec` describes, without asking it anything.
-pub async fn connect(spec: &S3ConfigSpec, ca: Option<&Path>) -> Result<S3Store, StoreError> {
+pub async fn connect(spec: &S3ConfigSpec, settings: &StorageSettings) -> Result<S3Store, StoreError> {
     let credentials = (!spec.accesskeyid.is_empty()).then(|| S3Credentials {
         access_key_id: spec.accesskeyid.clone(),
         secret_access_key: spec.secretaccesskey.clone(),
@@ -160,9 +166,14 @@ pub async fn connect(spec: &S3ConfigSpec, ca: Option<&Path>) -> Result<S3Store, 
         bucket: spec.bucket.clone(),
         region: region(spec),
         endpoint: spec.endpoint.clone(),
-        prefix: String::new(),
+        prefix: settings.prefix.clone(),
         credentials,
-        ca_file: ca.map(Path::to_owned),
+        ca_file: settings.ca.clone(),
+        objects: ObjectSettings {
+            storage_class: settings.storage_class.clone(),
+            server_side_encryption: settings.server_side_encryption.clone(),
+            kms_key_id: settings.kms_key_id.clone(),
+        },
     })
     .await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backstay_archive::manifest::Trigger;
 use backstay_archive::seal::{self, Identity};
-use backstay_archive::store::s3::{S3Credentials, S3Settings};
+use backstay_archive::store::s3::{ObjectSettings, S3Credentials, S3Settings};
 use backstay_archive::writer::{Limits, Plan};
 use backstay_protocol::bus::{self, RefusalCode, Refused, Report, StartBackup, store::Kind};
 use backstay_protocol::{ClusterName, MachineId};
@@ -131,8 +131,18 @@ fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) -> R
         Some(Kind::S3(s3)) if s3.bucket.is_empty() => Err("bucket must be specified".into()),
         Some(Kind::S3(s3)) => {
             let credentials = credentials(&s3.sealed_credentials, identity)?;
-            let bus::S3Store { bucket, region, endpoint, prefix, .. } = s3;
-            Ok(StoreSpec::S3(S3Settings { bucket, region, endpoint, prefix, credentials, ca_file }))
+            let bus::S3Store {
+                bucket,
+                region,
+                endpoint,
+                prefix,
+                storage_class,
+                server_side_encryption,
+                kms_key_id,
+                ..
+            } = s3;
+            let objects = ObjectSettings { storage_class, server_side_encryption, kms_key_id };
+            Ok(StoreSpec::S3(S3Settings { bucket, region, endpoint, prefix, credentials, ca_file, objects }))
         }
     }
 }

@@ -28,7 +28,7 @@ use self::upload::S3Upload;
 use super::{Body, ErrorKind, Key, Listing, ObjectInfo, Store, StoreError, Unfinished, Upload};
 
 pub use self::patience::Patience;
-pub use self::settings::{S3Credentials, S3Settings};
+pub use self::settings::{ObjectSettings, S3Credentials, S3Settings};
 
 /// How often a small object is tried again where S3 says that two writers met.
 const CONFLICT_TRIES: u32 = 3;

@@ -3,8 +3,10 @@
 use std::convert::Infallible;
 use std::process::Output;
 
+use backstay_archive::Store;
+use backstay_archive::store::PART_BYTES;
 use backstay_archive::store::s3::{S3Settings, S3Store};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -13,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::provider::Habits;
-use super::server::{ACCESS_KEY, BUCKET, SECRET_KEY, Server};
+use super::server::{ACCESS_KEY, BUCKET, LATER_ACCESS_KEY, LATER_SECRET_KEY, SECRET_KEY, Server};
 
 const CHILD: &str = "environment::child";
 
@@ -62,8 +64,122 @@ async fn the_role_of_an_instance_is_used_by_imdsv2_alone() {
     passed(&run_child(CHILD, &variables).await);
 }
 
+#[tokio::test]
+async fn a_token_of_the_platform_is_exchanged_for_credentials() {
+    let server = Server::start(Habits::default()).await;
+    let (sts, _tasks) = listen(token_service).await;
+    let token = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(token.path(), "token-of-the-platform").expect("written");
+    let variables = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.path().to_str().expect("text")),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/backup"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL_STS", sts.as_str()),
+        ("AWS_ENDPOINT_URL_S3", &server.endpoint),
+    ];
+    passed(&run_child(CHILD, &variables).await);
+    assert!(server.seen.lock().expect("unpoisoned").iter().all(|key| key == ACCESS_KEY));
+}
+
+/// STS, for one token.
+async fn token_service(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let body = request.into_body().collect().await.expect("the body").to_bytes();
+    let body = String::from_utf8_lossy(&body);
+    let asked = body.contains("Action=AssumeRoleWithWebIdentity") && body.contains("token-of-the-platform");
+    let (status, text) = match asked {
+        true => (StatusCode::OK, assumed()),
+        false => (StatusCode::FORBIDDEN, String::new()),
+    };
+    Response::builder().status(status).body(Full::new(text.into())).expect("a good answer")
+}
+
+fn assumed() -> String {
+    format!(
+        "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+         <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{ACCESS_KEY}</AccessKeyId>\
+         <SecretAccessKey>{SECRET_KEY}</SecretAccessKey><SessionToken>of-this-session</SessionToken>\
+         <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult>\
+         <ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></AssumeRoleWithWebIdentityResponse>"
+    )
+}
+
+#[tokio::test]
+async fn profiles_give_keys_region_and_endpoint() {
+    let server = Server::start(Habits::default()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: String| {
+        std::fs::write(folder.path().join(name), text).expect("written");
+        folder.path().join(name).to_str().expect("text").to_owned()
+    };
+    let keys = format!("[backups]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
+    let credentials = file("credentials", keys);
+    let config = format!("[profile backups]\nregion = eu-west-1\nendpoint_url = {}\n", server.endpoint);
+    let config = file("config", config);
+    let variables = [("AWS_SHARED_CREDENTIALS_FILE", &*credentials), ("AWS_CONFIG_FILE", &config)];
+    passed(&run_child(CHILD, &[variables[0], variables[1], ("AWS_PROFILE", "backups")]).await);
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_used() {
+    // A server that is asked in a proxy's manner answers by itself: nobody has this name.
+    let server = Server::start(Habits::default()).await;
+    let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    let nobody = ("AWS_ENDPOINT_URL", "http://storage.invalid:9000");
+    passed(&run_child(CHILD, &[keys[0], keys[1], nobody, ("HTTP_PROXY", &server.endpoint)]).await);
+    let exempt = [keys[0], keys[1], nobody, ("HTTP_PROXY", &server.endpoint), ("NO_PROXY", "storage.invalid")];
+    assert!(!run_child(CHILD, &exempt).await.status.success(), "nobody answers there without the proxy");
+}
+
+/// Uploads two parts; between them the credentials of the environment change.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn child_between_two_parts() {
+    let settings = S3Settings { bucket: BUCKET.into(), ..S3Settings::default() };
+    let store = S3Store::new(settings).await.expect("the environment is enough");
+    let key = backstay_archive::Key::new("a/x").expect("a key");
+    let owner = backstay_protocol::AttemptId(uuid::Uuid::from_u128(1));
+    let upload = store.begin(&key, owner).await.expect("begun");
+    upload.part(1, vec![1; PART_BYTES].into()).await.expect("the first part");
+    let home = std::path::PathBuf::from(std::env::var_os("HOME").expect("set"));
+    std::fs::rename(home.join("later.json"), home.join("keys.json")).expect("the credentials change");
+    upload.part(2, vec![2; 10].into()).await.expect("the second part");
+    upload.complete(2).await.expect("complete");
+}
+
+#[tokio::test]
+async fn credentials_may_change_between_two_parts() {
+    let server = Server::start(Habits::default()).await;
+    let home = tempfile::tempdir().expect("a folder");
+    // Over already: whoever obeys asks again before each request.
+    let keys = |id: &str, secret: &str| {
+        format!(
+            r#"{{"Version":1,"AccessKeyId":"{id}","SecretAccessKey":"{secret}","Expiration":"2020-01-01T00:00:00Z"}}"#
+        )
+    };
+    let write = |name: &str, text: String| std::fs::write(home.path().join(name), text).expect("written");
+    write("keys.json", keys(ACCESS_KEY, SECRET_KEY));
+    write("later.json", keys(LATER_ACCESS_KEY, LATER_SECRET_KEY));
+    let file = home.path().join("keys.json");
+    write("config", format!("[default]\ncredential_process = cat {}\n", file.display()));
+    let (folder, config) = (home.path().to_str().expect("text"), home.path().join("config"));
+    let config = config.to_str().expect("text");
+    let variables = [("HOME", folder), ("AWS_CONFIG_FILE", config), ("AWS_ENDPOINT_URL", &server.endpoint)];
+    passed(&run_child("environment::child_between_two_parts", &variables).await);
+    let seen = server.seen.lock().expect("unpoisoned").clone();
+    assert_eq!(seen.first().map(String::as_str), Some(ACCESS_KEY));
+    assert_eq!(seen.last().map(String::as_str), Some(LATER_ACCESS_KEY), "{seen:?}");
+}
+
 /// An instance's metadata service that answers nobody without a session token.
 async fn instance_metadata() -> (String, JoinSet<()>) {
+    listen(|request| async move { metadata(&request) }).await
+}
+
+/// Answers every request on a free port.
+async fn listen<F>(answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static) -> (String, JoinSet<()>)
+where
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let mut tasks = JoinSet::new();
@@ -71,7 +187,11 @@ async fn instance_metadata() -> (String, JoinSet<()>) {
         let mut connections = JoinSet::new();
         loop {
             let (stream, _) = listener.accept().await.expect("the listener stays open");
-            let answer = service_fn(|request| async move { Ok::<_, Infallible>(metadata(&request)) });
+            let answer = answer.clone();
+            let answer = service_fn(move |request| {
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
             connections.spawn(async move { connection.await.unwrap_or_default() });
         }

@@ -19,13 +19,18 @@ pub struct Habits {
     pub refuses_create_only: bool,
     /// Answers 403 to deletes, as a bucket under object lock does.
     pub refuses_deletes: bool,
+    /// Refuses what is not put there under this KMS key, as a bucket's policy may.
+    pub wants_kms_key: Option<&'static str>,
+    /// Refuses uploads of another storage class than this.
+    pub wants_class: Option<&'static str>,
     /// Forgets the metadata of objects that were uploaded in parts.
     pub drops_metadata: bool,
     /// The most uploads on one page of a listing; 0 for S3's own 1,000.
     pub uploads_per_page: usize,
 }
 
-/// The key and the id of an upload.
+/// The key and the id of an upload. s3s-fs binds it to the key pair that began it, S3 to the account: so the pair is
+/// taken out of requests that are about uploads.
 type Upload = (String, String);
 
 pub struct Provider {
@@ -59,6 +64,14 @@ impl Provider {
         Ok(given.filter(|_| !self.habits.ignores_create_only))
     }
 
+    fn policy(&self, encryption: Option<&ServerSideEncryption>, kms_key: Option<&str>) -> S3Result<()> {
+        let Some(wanted) = self.habits.wants_kms_key else { return Ok(()) };
+        if encryption.map(ServerSideEncryption::as_str) == Some("aws:kms") && kms_key == Some(wanted) {
+            return Ok(());
+        }
+        Err(s3_error!(AccessDenied, "User is not authorized: explicit deny in a resource-based policy"))
+    }
+
     fn forget(&self, key: &str, id: &str) {
         self.uploads.lock().expect("unpoisoned").remove(&(key.to_owned(), id.to_owned()));
     }
@@ -84,6 +97,7 @@ impl S3 for Provider {
 
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         req.input.if_none_match = self.condition(req.input.if_none_match.take())?;
+        self.policy(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_deref())?;
         let _deciding = self.deciding.lock().await;
         self.files.put_object(req).await
     }
@@ -97,16 +111,24 @@ impl S3 for Provider {
 
     async fn create_multipart_upload(
         &self,
-        req: S3Request<CreateMultipartUploadInput>,
+        mut req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let key = req.input.key.clone();
+        req.credentials = None;
+        self.policy(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_deref())?;
+        if let Some(wanted) = self.habits.wants_class
+            && req.input.storage_class.as_ref().map(StorageClass::as_str) != Some(wanted)
+        {
+            return Err(s3_error!(InvalidStorageClass, "The storage class you specified is not valid."));
+        }
         let begun = self.files.create_multipart_upload(req).await?;
         let id = begun.output.upload_id.clone().expect("s3s-fs gives one");
         self.uploads.lock().expect("unpoisoned").insert((key, id), ());
         Ok(begun)
     }
 
-    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+    async fn upload_part(&self, mut req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+        req.credentials = None;
         self.known(&req.input.key, &req.input.upload_id)?;
         self.files.upload_part(req).await
     }
@@ -116,6 +138,7 @@ impl S3 for Provider {
         mut req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         req.input.if_none_match = self.condition(req.input.if_none_match.take())?;
+        req.credentials = None;
         let _deciding = self.deciding.lock().await;
         let (key, id) = (req.input.key.clone(), req.input.upload_id.clone());
         self.known(&key, &id)?;
@@ -126,8 +149,9 @@ impl S3 for Provider {
 
     async fn abort_multipart_upload(
         &self,
-        req: S3Request<AbortMultipartUploadInput>,
+        mut req: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        req.credentials = None;
         let (key, id) = (req.input.key.clone(), req.input.upload_id.clone());
         self.known(&key, &id)?;
         let aborted = self.files.abort_multipart_upload(req).await?;
@@ -135,7 +159,8 @@ impl S3 for Provider {
         Ok(aborted)
     }
 
-    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+    async fn list_parts(&self, mut req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        req.credentials = None;
         self.known(&req.input.key, &req.input.upload_id)?;
         self.files.list_parts(req).await
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backstay_archive::Store;
 use backstay_archive::store::ErrorKind;
-use backstay_archive::store::s3::{S3Credentials, S3Settings, S3Store};
+use backstay_archive::store::s3::{ObjectSettings, S3Credentials, S3Settings, S3Store};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
@@ -71,6 +71,35 @@ async fn two_prefixes_of_one_bucket_do_not_meet() {
     assert_eq!(server.store().await.folders().await.expect("listed"), ["one", "one-more"]);
     assert_eq!(one.url(), "s3://backups/one");
     upload.abort().await.expect("aborted");
+}
+
+#[tokio::test]
+async fn storage_class_and_encryption_go_with_whatever_is_put_there() {
+    let habits = Habits { wants_kms_key: Some("key-1"), wants_class: Some("STANDARD_IA"), ..Habits::default() };
+    let server = Server::start(habits).await;
+    let bare = server.store().await;
+    let error = bare.probe().await.expect_err("the policy refuses what is not encrypted");
+    assert!(error.is(ErrorKind::Denied), "{error}");
+    let with = |class: &str, key: &str| {
+        let objects = ObjectSettings {
+            storage_class: class.into(),
+            server_side_encryption: "aws:kms".into(),
+            kms_key_id: key.into(),
+        };
+        S3Settings { objects, ..server.settings() }
+    };
+    let good = server.store_with(with("STANDARD_IA", "key-1"), |_| {}).await;
+    assert_eq!(good.probe().await.expect("all as the bucket wants it"), Vec::<String>::new());
+    good.put_new(&key("a/x"), Bytes::from_static(b"1")).await.expect("manifests too");
+    let other = server.store_with(with("GLACIER", "key-1"), |_| {}).await;
+    let error = other.probe().await.expect_err("another class");
+    assert!(error.to_string().contains("storage class"), "{error}");
+    let alone = S3Settings {
+        objects: ObjectSettings { kms_key_id: "key-1".into(), ..ObjectSettings::default() },
+        ..server.settings()
+    };
+    let error = S3Store::new(alone).await.expect_err("a key without encryption").to_string();
+    assert!(error.contains("KMS key"), "{error}");
 }
 
 #[tokio::test]

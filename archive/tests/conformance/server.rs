@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use backstay_archive::store::s3::{Patience, S3Credentials, S3Settings, S3Store};
 use bytes::Bytes;
@@ -28,11 +28,16 @@ use super::tls::Certificate;
 pub const BUCKET: &str = "backups";
 pub const ACCESS_KEY: &str = "AKIATEST";
 pub const SECRET_KEY: &str = "not-to-be-printed";
+/// A second pair, for credentials that change.
+pub const LATER_ACCESS_KEY: &str = "AKIALATER";
+pub const LATER_SECRET_KEY: &str = "neither-to-be-printed";
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 pub struct Server {
     pub faults: SharedFaults,
+    /// The access key of each request, in their order.
+    pub seen: Arc<Mutex<Vec<String>>>,
     pub endpoint: String,
     folder: tempfile::TempDir,
     /// Ends every connection when the server is dropped.
@@ -54,14 +59,15 @@ impl Server {
         std::fs::create_dir(folder.path().join(BUCKET)).expect("the bucket is a folder");
         let files = FileSystem::new(folder.path()).expect("the folder is there");
         let mut service = S3ServiceBuilder::new(Provider::new(files, habits));
-        service.set_auth(OneKey);
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        service.set_auth(Keys(seen.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let faults = SharedFaults::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, tls, service.build(), faults.clone()));
-        Self { faults, endpoint: format!("{scheme}://{address}"), folder, _tasks: tasks }
+        Self { faults, seen, endpoint: format!("{scheme}://{address}"), folder, _tasks: tasks }
     }
 
     /// Puts an object there without asking the server.
@@ -96,16 +102,20 @@ impl Server {
     }
 }
 
-/// Says what AWS says of a key that it does not know.
-struct OneKey;
+/// Notes who asks, and says what AWS says of a key that it does not know.
+struct Keys(Arc<Mutex<Vec<String>>>);
 
 #[async_trait::async_trait]
-impl S3Auth for OneKey {
+impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        if access_key == ACCESS_KEY {
-            return Ok(SecretKey::from(SECRET_KEY));
+        self.0.lock().expect("unpoisoned").push(access_key.to_owned());
+        match access_key {
+            ACCESS_KEY => Ok(SecretKey::from(SECRET_KEY)),
+            LATER_ACCESS_KEY => Ok(SecretKey::from(LATER_SECRET_KEY)),
+            _ => {
+                Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."))
+            }
         }
-        Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."))
     }
 }
 

@@ -1,6 +1,5 @@
 //! `apply` and `delete`: each type has its own way into the records, the KV or the storage.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use super::get::{cluster_resource, kept_prefix};
 use super::{in_namespace, unavailable};
 use crate::cluster::record::{ClusterRecord, Kept};
 use crate::cluster::{Message, Meta};
-use crate::config::Storage;
+use crate::config::{Storage, StorageSettings};
 use crate::directory::Handle;
 use crate::leader::Leader;
 use crate::status::{self, StorageState};
@@ -135,7 +134,7 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
         let shown = Kept { spec: spec.redacted(), ..full };
         return Ok(answer(before, shown.resource(S3_CONFIG_ID), Vec::new()));
     }
-    let prepared = prepare_s3(&spec, leader.config.settings.storage.ca.as_deref()).await;
+    let prepared = prepare_s3(&spec, &leader.config.settings.storage).await;
     let (in_force, notes) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -163,11 +162,11 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
 }
 
 /// Checks the configuration by itself, then against S3: list, create, complete, delete.
-async fn prepare_s3(spec: &S3ConfigSpec, ca: Option<&Path>) -> Result<(InForce, Vec<String>), ApiError> {
+async fn prepare_s3(spec: &S3ConfigSpec, settings: &StorageSettings) -> Result<(InForce, Vec<String>), ApiError> {
     validate::s3_config(spec).map_err(invalid)?;
     let probe = async {
-        let notes = storage::connect(spec, ca).await?.probe().await?;
-        Ok::<_, backstay_archive::StoreError>((InForce::s3(spec.clone(), ca).await?, notes))
+        let notes = storage::connect(spec, settings).await?.probe().await?;
+        Ok::<_, backstay_archive::StoreError>((InForce::s3(spec.clone(), settings).await?, notes))
     };
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
         Ok(probed) => probed.map_err(invalid),

@@ -81,6 +81,9 @@ pub fn start_backup_s3() -> StartBackup {
         endpoint: "http://127.0.0.1:9000".into(),
         prefix: "a/b".into(),
         sealed_credentials: b"age-encryption.org/v1\n".as_slice().into(),
+        storage_class: "STANDARD_IA".into(),
+        server_side_encryption: "aws:kms".into(),
+        kms_key_id: "k".into(),
     }))
 }
 

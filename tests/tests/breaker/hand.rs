@@ -77,8 +77,8 @@ impl Hand {
             bucket: rig.s3.bucket().into(),
             region: rig.s3.region().into(),
             endpoint: rig.s3.endpoint().into(),
-            prefix: String::new(),
             sealed_credentials: seal::seal_bytes(&[recipient], &plain.encode_to_vec())?.into(),
+            ..bus::S3Store::default()
         };
         Ok(bus::Store { kind: Some(Kind::S3(s3)) })
     }

@@ -124,3 +124,16 @@ async fn secrets_are_hidden_and_hidden_applied_back_keeps_them() -> Result<()> {
     back_up(&stand, CLUSTER).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_prefix_keeps_everything_below_it() -> Result<()> {
+    let stand =
+        start(stand().cluster(CLUSTER, 1).coordinator_variable("BACKSTAY_STORAGE__PREFIX", "some/where")).await?;
+    stand.configure_s3().await?;
+    let backups = back_up(&stand, CLUSTER).await?;
+    let keys: Vec<String> = stand.s3.objects().await?.into_keys().collect();
+    assert!(keys.iter().all(|key| key.starts_with("some/where/")), "{keys:?}");
+    let object = format!("some/where/{}", backups[0].key());
+    assert!(keys.contains(&object), "{object} is not in {keys:?}");
+    Ok(())
+}

@@ -10,7 +10,9 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ServerSideEncryption, StorageClass,
+};
 use aws_smithy_runtime_api::box_error::BoxError;
 use backstay_protocol::{AttemptId, Timestamp};
 use bytes::Bytes;
@@ -20,6 +22,7 @@ use url::Url;
 use super::client;
 use super::errors::Failure;
 use super::patience::Patience;
+use super::settings::ObjectSettings;
 use crate::store::{ErrorKind, Key, Listing, ObjectInfo, StoreError, Unfinished};
 
 /// The user metadata that says which attempt uploaded an object.
@@ -39,6 +42,7 @@ pub(super) struct Bucket {
     pub(super) checksums: bool,
     pub(super) endpoint: Option<Url>,
     pub(super) patience: Patience,
+    pub(super) objects: ObjectSettings,
 }
 
 impl fmt::Debug for Bucket {
@@ -59,6 +63,7 @@ impl Bucket {
             checksums: self.checksums,
             endpoint: self.endpoint.clone(),
             patience,
+            objects: self.objects.clone(),
         }
     }
 
@@ -113,6 +118,7 @@ impl Bucket {
         let request = self.client.put_object().bucket(&self.name).key(full).body(ByteStream::from(body));
         let request = request.set_if_none_match(create_only.then(|| "*".to_owned()));
         let request = request.set_checksum_algorithm(self.checksum());
+        let request = request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.kms_key());
         request.customize().config_override(limits).send().await.map(drop).map_err(|error| Failure::of(&error))
     }
 
@@ -151,6 +157,8 @@ impl Bucket {
         let error = |failure: Failure| failure.at("begin an upload of", self.target(full));
         let request = self.client.create_multipart_upload().bucket(&self.name).key(full);
         let request = request.metadata(OWNER, owner.to_string()).content_type("application/octet-stream");
+        let request = request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.kms_key());
+        let request = request.set_storage_class(given(&self.objects.storage_class).map(StorageClass::from));
         let answer = request.set_checksum_algorithm(self.checksum()).send().await;
         let answer = answer.map_err(|failure| error(Failure::of(&failure)))?;
         answer.upload_id.filter(|id| !id.is_empty()).ok_or_else(|| {
@@ -248,9 +256,22 @@ impl Bucket {
         }
     }
 
+    fn encryption(&self) -> Option<ServerSideEncryption> {
+        given(&self.objects.server_side_encryption).map(ServerSideEncryption::from)
+    }
+
+    fn kms_key(&self) -> Option<String> {
+        given(&self.objects.kms_key_id).map(str::to_owned)
+    }
+
     fn checksum(&self) -> Option<ChecksumAlgorithm> {
         self.checksums.then_some(ChecksumAlgorithm::Crc32)
     }
+}
+
+/// A text that is not empty.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Every object below the prefix, page by page; holds one page at a time.

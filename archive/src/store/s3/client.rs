@@ -12,6 +12,8 @@ use aws_sdk_s3::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_s3::config::{
     Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_types::service_config::ServiceConfigKey;
@@ -30,6 +32,7 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// Prepares a bucket's client; nothing is asked of S3 yet.
 pub(super) async fn connect(settings: S3Settings, patience: Patience) -> Result<Bucket, StoreError> {
     settings.check_bucket()?;
+    settings.check_objects()?;
     let prefix = settings.checked_prefix()?;
     let shared = load(&settings).await?;
     let endpoint = match endpoint_of(&settings, &shared) {
@@ -38,7 +41,8 @@ pub(super) async fn connect(settings: S3Settings, patience: Patience) -> Result<
     };
     let aws = endpoint.as_ref().is_none_or(is_aws);
     let client = Client::from_conf(configure(&shared, endpoint.as_ref(), aws, &patience).build());
-    Ok(Bucket { client, name: settings.bucket, prefix, checksums: aws, endpoint, patience })
+    let (name, objects) = (settings.bucket, settings.objects);
+    Ok(Bucket { client, name, prefix, checksums: aws, endpoint, patience, objects })
 }
 
 /// The client of `bucket` with other limits of time and retries.
@@ -115,10 +119,14 @@ fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, StoreError> {
         None => TrustStore::default(),
     };
     let context = TlsContext::builder().with_trust_store(trust).build().map_err(|error| settings.invalid(error))?;
-    Ok(aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(context)
-        .build_https())
+    // HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as everywhere.
+    let proxy = ProxyConfig::from_env();
+    Ok(aws_smithy_http_client::Builder::new().build_with_connector_fn(move |limits, components| {
+        let mut connector = Connector::builder().proxy_config(proxy.clone());
+        connector.set_connector_settings(limits.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context.clone()).build()
+    }))
 }
 
 /// A CA file, read and checked: the HTTP client would panic on one that it cannot parse.

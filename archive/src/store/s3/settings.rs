@@ -22,6 +22,18 @@ pub struct S3Settings {
     pub credentials: Option<S3Credentials>,
     /// A PEM file of the only authorities that are trusted; `None`: those of this machine.
     pub ca_file: Option<PathBuf>,
+    pub objects: ObjectSettings,
+}
+
+/// How the bucket is to keep what is put there. Empty: as the bucket itself says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObjectSettings {
+    /// Of backups, such as `STANDARD_IA`. Manifests and keys are small and read often: they stay in the bucket's own.
+    pub storage_class: String,
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`, for everything.
+    pub server_side_encryption: String,
+    /// The key of `aws:kms`; empty: AWS's own.
+    pub kms_key_id: String,
 }
 
 /// A key pair, perhaps of a session.
@@ -51,6 +63,20 @@ impl S3Settings {
             _ if Key::new(prefix).is_some() => Ok(format!("{prefix}/")),
             _ => Err(self.invalid(format_args!("{:?} is not a prefix", self.prefix))),
         }
+    }
+
+    /// A value that S3 does not know is refused by S3, when a configuration is tried; these are mistakes in any case.
+    pub(super) fn check_objects(&self) -> Result<(), StoreError> {
+        let objects = &self.objects;
+        if !objects.kms_key_id.is_empty() && !objects.server_side_encryption.starts_with("aws:kms") {
+            return Err(self.invalid("a KMS key goes with server-side encryption \"aws:kms\""));
+        }
+        for text in [&objects.storage_class, &objects.server_side_encryption, &objects.kms_key_id] {
+            if text.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
+                return Err(self.invalid(format_args!("{text:?} is not a setting of objects")));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn check_bucket(&self) -> Result<(), StoreError> {
