@@ -310,9 +310,15 @@ impl ClusterRecord {
         let Some(slot) = &mut self.slot else { return false };
         let Some(attempt) = slot.attempt.take_if(|a| a.id == id) else { return false };
         slot.tried.push(attempt.machine);
-        slot.error = capped(error);
-        self.runs.fail(id, &slot.error, now);
-        self.set_status(now, |status| status.error = capped(error));
+        let error = capped(error);
+        // Each member's reason, once: the last alone may be the least of them.
+        slot.error = match slot.error.as_str() {
+            "" => error.clone(),
+            before if before.contains(&error) => before.to_owned(),
+            before => capped(&format!("{before}; {error}")),
+        };
+        self.runs.fail(id, &error, now);
+        self.set_status(now, |status| status.error = error);
         true
     }
 
@@ -518,6 +524,20 @@ mod tests {
         r.end_slot(slot(1), SlotEnd::Done { completed: at(80_000_000), proven: None }, at(4_005));
         assert_eq!(r.last_backup, Some(at(4_005)));
         assert_eq!(r.status.as_ref().and_then(|s| s.spec.lastbackuptime), Some(at(4_005)));
+    }
+
+    #[test]
+    fn each_member_s_reason_is_kept_once() {
+        let mut r = record();
+        r.open_slot(Trigger::Interval, slot(1), at(1_001)).expect("a name");
+        for (n, error) in [(1, "a: silent"), (2, "b: disk full"), (3, "a: silent")] {
+            let machine = MachineId(Uuid::from_u128(n));
+            r.begin_attempt(Attempt { id: attempt(n), machine, started: at(1_002) });
+            assert!(r.attempt_failed(attempt(n), error, at(1_003)));
+        }
+        assert_eq!(r.slot.as_ref().expect("open").error, "a: silent; b: disk full");
+        assert_eq!(r.status.as_ref().expect("running").spec.error, "a: silent", "the latest, while it goes on");
+        assert_eq!(r.runs.latest_first().count(), 3);
     }
 
     #[test]

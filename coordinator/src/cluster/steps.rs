@@ -151,8 +151,7 @@ async fn try_look(leader: &Leader, in_force: &InForce, record: &ClusterRecord, s
     }
     // What a living attempt has under way is not a dead one's.
     if slot.attempt.is_none() {
-        let swept = catalog::sweep_slot(store, record.uuid, slot.snapshot).await.map_err(|e| e.to_string())?;
-        debug!(cluster = %record.name, ?swept, "swept the slot");
+        sweep(store, record, slot.snapshot).await.map_err(|e| e.to_string())?;
     }
     let recipients = leader.keys.recipients(&leader.kv, store, record.uuid).await.map_err(|e| e.to_string())?;
     Ok(Looked::Free(recipients))
@@ -343,15 +342,14 @@ pub async fn confirm(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: S
 pub async fn conclude(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: Slot, error: String) -> StepEnd {
     let store = &*in_force.store;
     let concluded = async {
-        let swept = catalog::sweep_slot(store, record.uuid, slot.snapshot).await?;
-        debug!(cluster = %record.name, ?swept, "swept the slot");
+        sweep(store, &record, slot.snapshot).await?;
         catalog::settle(store, record.uuid, slot.snapshot).await
     };
     let done = match concluded.await {
         Ok(Settled::Done(manifest)) if manifest.slot == slot.id => Some(manifest),
         Ok(_) => None,
         Err(error) => {
-            warn!(cluster = %record.name, %error, "what the attempts left could not be removed; a later sweep tries again");
+            not_swept(&record, &error);
             None
         }
     };
@@ -361,10 +359,17 @@ pub async fn conclude(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: 
 /// Removes what is left under the name of a backup that is there: the intent of an attempt that died after it was
 /// complete, the upload of another attempt, or one whose beginning was repeated because an answer was lost.
 pub async fn tidy(in_force: Arc<InForce>, record: Arc<ClusterRecord>, snapshot: SnapshotName) {
-    match catalog::sweep_slot(&*in_force.store, record.uuid, snapshot).await {
-        Ok(swept) => debug!(cluster = %record.name, ?swept, "swept the slot"),
-        Err(error) => {
-            warn!(cluster = %record.name, %error, "what the attempts left could not be removed; a later sweep tries again")
-        }
+    if let Err(error) = sweep(&*in_force.store, &record, snapshot).await {
+        not_swept(&record, &error);
     }
+}
+
+async fn sweep(store: &dyn Store, record: &ClusterRecord, snapshot: SnapshotName) -> Result<(), StoreError> {
+    let swept = catalog::sweep_slot(store, record.uuid, snapshot).await?;
+    debug!(cluster = %record.name, ?swept, "swept the slot");
+    Ok(())
+}
+
+fn not_swept(record: &ClusterRecord, error: &StoreError) {
+    warn!(cluster = %record.name, %error, "what the attempts left could not be removed; a later sweep tries again");
 }
