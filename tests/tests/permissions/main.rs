@@ -4,6 +4,7 @@
 //! The programs must be built first (`cargo build --workspace --bins`); `make test` does.
 
 mod agents;
+mod logins;
 mod people;
 mod raw;
 mod replies;
