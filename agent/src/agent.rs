@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::connection::State;
 use backstay_archive::seal::Identity;
-use backstay_daemon::nats::{self, NatsError, Patience};
+use backstay_daemon::nats::{self, NatsError, Patience, Role};
 use backstay_daemon::systemd;
 use backstay_protocol::{Clock, subject};
 use tokio::sync::watch;
@@ -92,7 +92,9 @@ impl Agent {
     /// Works until `stop`, then finishes: within 10 s in all cases, with nothing unfinished in the store if
     /// the store answers.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
-        let client = nats::connect(&self.settings.nats, &self.name(), Patience::Daemon).await?;
+        let inbox = subject::agent_inbox(&self.address.cluster, self.address.machine);
+        let role = Role::from(self.name().as_str()).inbox(inbox);
+        let client = nats::connect(&self.settings.nats, role, Patience::Daemon).await?;
         let end = CancellationToken::new();
         let tasks = TaskTracker::new();
         self.spawn(&client, &tasks, &stop, &end).await?;

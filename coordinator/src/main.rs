@@ -9,9 +9,10 @@ use backstay_coordinator::config;
 use backstay_coordinator::init;
 use backstay_coordinator::keys::{self, Keys};
 use backstay_coordinator::leader::Coordinator;
-use backstay_daemon::nats::{self, DEFAULT_URL, Patience};
+use backstay_daemon::nats::{self, DEFAULT_URL, Patience, Role};
 use backstay_daemon::settings::{self, Override};
 use backstay_daemon::{SystemClock, logs, stop, systemd};
+use backstay_protocol::subject::COORDINATOR_INBOX;
 use clap::{Parser, Subcommand};
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -78,7 +79,8 @@ async fn serve(file: PathBuf, nats_url: Option<String>) -> anyhow::Result<()> {
     let identity = keys::load_identity(config.settings.identity_file())?;
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks).context("cannot listen to signals")?;
-    let client = nats::connect(&config.settings.nats, "backstay-coordinator", Patience::Daemon).await?;
+    let role = Role::from("backstay-coordinator").inbox(COORDINATOR_INBOX);
+    let client = nats::connect(&config.settings.nats, role, Patience::Daemon).await?;
     info!(nats = config.settings.nats.shown_url(), storage = config.storage.name(), "starting");
     let coordinator = Coordinator {
         keys: Arc::new(Keys::new(identity, config.recovery.clone())),

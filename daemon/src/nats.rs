@@ -1,11 +1,12 @@
 //! The connection to NATS: one set of settings for both daemons and the command line.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerError};
 use serde::Deserialize;
+use tokio::sync::broadcast;
 use tracing::{info, warn};
 
 use crate::settings::{self, SettingsError};
@@ -24,6 +25,8 @@ pub struct NatsSettings {
     pub password_file: Option<PathBuf>,
     /// A credentials file, as `nsc` makes it.
     pub credentials: Option<PathBuf>,
+    /// A file that holds a user's nkey seed (`SU…`), as `nk -gen user` makes it.
+    pub nkey: Option<PathBuf>,
     /// A CA to trust in place of the system's.
     pub ca: Option<PathBuf>,
     /// Client certificate and key.
@@ -39,6 +42,7 @@ impl Default for NatsSettings {
             password: String::new(),
             password_file: None,
             credentials: None,
+            nkey: None,
             ca: None,
             cert: None,
             key: None,
@@ -80,8 +84,12 @@ pub enum NatsError {
     Settings(#[from] SettingsError),
     #[error("cannot use the NATS credentials file {path}: {cause}")]
     Credentials { path: PathBuf, cause: std::io::Error },
+    #[error("cannot use the nkey seed file {path}: {cause}")]
+    Nkey { path: PathBuf, cause: String },
     #[error("[nats] cert and key must be given together")]
     HalfACertificate,
+    #[error("[nats] user, credentials and nkey are three ways to say who one is: only one of them can be given")]
+    SeveralUsers,
     #[error("cannot connect to NATS at {url}: {cause}")]
     Connect { url: String, cause: String },
 }
@@ -90,18 +98,66 @@ pub enum NatsError {
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Connects as `name`.
-pub async fn connect(settings: &NatsSettings, name: &str, patience: Patience) -> Result<Client, NatsError> {
+/// What the server refused: kept for whoever asks soon.
+const REFUSALS: usize = 16;
+
+/// Who connects: the name that the server shows, and what is its own.
+#[derive(Debug, Clone)]
+pub struct Role {
+    name: String,
+    inbox: Option<String>,
+    refusals: Option<broadcast::Sender<String>>,
+}
+
+impl From<&str> for Role {
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), inbox: None, refusals: None }
+    }
+}
+
+impl Role {
+    /// Answers come to subjects below `prefix`: a server can be told that nobody else may listen there.
+    pub fn inbox(self, prefix: impl Into<String>) -> Self {
+        Self { inbox: Some(prefix.into()), ..self }
+    }
+
+    /// Also tells what the server does not let this user do, in the server's words.
+    pub fn refusals(self) -> (Self, broadcast::Receiver<String>) {
+        let (sender, receiver) = broadcast::channel(REFUSALS);
+        (Self { refusals: Some(sender), ..self }, receiver)
+    }
+}
+
+/// Connects as `role`.
+pub async fn connect(settings: &NatsSettings, role: impl Into<Role>, patience: Patience) -> Result<Client, NatsError> {
+    let role = role.into();
     let mut options = ConnectOptions::new()
-        .name(name)
+        .name(&role.name)
         .connection_timeout(CONNECT_TIMEOUT)
         .reconnect_delay_callback(|attempts| {
             Duration::from_millis(100 * attempts.min(20) as u64).min(RECONNECT_PAUSE_MAX)
         })
         .ping_interval(Duration::from_secs(10));
+    if let Some(prefix) = &role.inbox {
+        options = options.custom_inbox_prefix(prefix);
+    }
     if patience == Patience::Daemon {
-        options =
-            options.retry_on_initial_connect().max_reconnects(None).event_callback(|event| async move { log(&event) });
+        options = options.retry_on_initial_connect().max_reconnects(None);
+    }
+    options = options.event_callback(move |event| {
+        note(&event, patience, role.refusals.as_ref());
+        std::future::ready(())
+    });
+    options = tls(settings, user(settings, options).await?)?;
+    let servers: Vec<String> = settings.url.split(',').map(|u| u.trim().to_owned()).collect();
+    options.connect(servers).await.map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: e.to_string() })
+}
+
+/// Who one is: a user with a password, a credentials file, or an nkey.
+async fn user(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
+    let ways = [!settings.user.is_empty(), settings.credentials.is_some(), settings.nkey.is_some()];
+    if ways.iter().filter(|given| **given).count() > 1 {
+        return Err(NatsError::SeveralUsers);
     }
     let password = settings::secret("the NATS password", &settings.password, settings.password_file.as_deref())?;
     if !settings.user.is_empty() {
@@ -111,16 +167,40 @@ pub async fn connect(settings: &NatsSettings, name: &str, patience: Patience) ->
         let failed = |cause| NatsError::Credentials { path: path.clone(), cause };
         options = options.credentials_file(path).await.map_err(failed)?;
     }
+    if let Some(path) = &settings.nkey {
+        options = options.nkey(seed(path)?);
+    }
+    Ok(options)
+}
+
+/// The seed in a file: the first line that looks like one, so that comments and the public half may stand there too.
+fn seed(path: &Path) -> Result<String, NatsError> {
+    let failed = |cause: String| NatsError::Nkey { path: path.to_owned(), cause };
+    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    let found = text.lines().map(str::trim).find(|line| line.starts_with("SU"));
+    found.map(str::to_owned).ok_or_else(|| failed("no line is the seed of a user (SU…)".into()))
+}
+
+fn tls(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
     if let Some(ca) = &settings.ca {
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
     match (&settings.cert, &settings.key) {
-        (Some(cert), Some(key)) => options = options.add_client_certificate(cert.clone(), key.clone()),
-        (None, None) => {}
-        _ => return Err(NatsError::HalfACertificate),
+        (Some(cert), Some(key)) => Ok(options.add_client_certificate(cert.clone(), key.clone())),
+        (None, None) => Ok(options),
+        _ => Err(NatsError::HalfACertificate),
     }
-    let servers: Vec<String> = settings.url.split(',').map(|u| u.trim().to_owned()).collect();
-    options.connect(servers).await.map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: e.to_string() })
+}
+
+/// A daemon logs what happens to its connection; a command that asked for refusals is told of those.
+fn note(event: &Event, patience: Patience, refusals: Option<&broadcast::Sender<String>>) {
+    if patience == Patience::Daemon {
+        log(event);
+    }
+    if let (Event::ServerError(ServerError::Other(text)), Some(refusals)) = (event, refusals) {
+        // Nobody may be listening just now.
+        let _ = refusals.send(text.clone());
+    }
 }
 
 fn log(event: &Event) {
@@ -143,5 +223,35 @@ mod tests {
         let settings =
             NatsSettings { url: "nats://u:hunter2@h".into(), password: "hunter2".into(), ..NatsSettings::default() };
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    async fn refused(change: impl FnOnce(&mut NatsSettings)) -> String {
+        // Port 1 on the loopback: nothing listens there, and nothing is to get that far.
+        let mut settings = NatsSettings { url: "nats://127.0.0.1:1".into(), ..NatsSettings::default() };
+        change(&mut settings);
+        let connected = connect(&settings, "test", Patience::Command).await;
+        connected.err().map(|e| e.to_string()).expect("refused")
+    }
+
+    #[tokio::test]
+    async fn settings_that_contradict_each_other_are_refused() {
+        let two = refused(|s| (s.user, s.nkey) = ("u".into(), Some("/nowhere".into()))).await;
+        assert!(two.contains("only one of them"), "{two}");
+        assert!(refused(|s| s.cert = Some("c".into())).await.contains("cert and key"));
+        assert!(refused(|s| s.nkey = Some("/nowhere".into())).await.contains("/nowhere"));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_holds_no_seed_is_not_quoted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("seed");
+        std::fs::write(&file, "hunter2\n").expect("writable");
+        let text = refused(|s| s.nkey = Some(file.clone())).await;
+        assert!(text.contains("seed of a user") && !text.contains("hunter2"), "{text}");
+        std::fs::write(&file, "SUhunter2\n").expect("writable");
+        let text = refused(|s| s.nkey = Some(file.clone())).await;
+        assert!(!text.contains("hunter2"), "{text}");
+        std::fs::write(&file, "# mine\n  SUAB \nUAB\n").expect("writable");
+        assert_eq!(seed(&file).expect("there"), "SUAB");
     }
 }

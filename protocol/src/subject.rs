@@ -133,6 +133,14 @@ pub fn api_requests(verb: Verb) -> String {
     format!("{ROOT}.api.{}.*", verb.as_str())
 }
 
+/// Below this the coordinator hears answers. Nobody else needs to, so permissions can see to it that nobody does.
+pub const COORDINATOR_INBOX: &str = "_INBOX.backstay.coordinator";
+
+/// Below this one agent hears answers.
+pub fn agent_inbox(cluster: &ClusterName, machine: MachineId) -> String {
+    format!("_INBOX.backstay.agent.{cluster}.{machine}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 //!
 //! - [`Etcd`], [`Nats`], [`S3`]: one part each;
 //! - [`Stand`]: a whole system of parts and of the workspace's own daemons;
+//! - [`Users`]: the permissions that `deploy/nats` has, with passwords for one run;
 //! - [`loader`]: data like that of Kubernetes, from a seed;
 //! - [`Proxy`]: a wire that can be cut, stopped or slowed down;
 //! - [`eventually`]: the one place that polls and sleeps.
@@ -16,6 +17,7 @@ pub mod folder;
 pub mod interrupt;
 pub mod loader;
 pub mod nats;
+pub mod permissions;
 pub mod port;
 pub mod process;
 pub mod proxy;
@@ -26,7 +28,8 @@ mod wait;
 pub use daemon::Daemon;
 pub use etcd::{Etcd, EtcdMember, EtcdOptions};
 pub use folder::Folder;
-pub use nats::Nats;
+pub use nats::{Nats, NatsOptions};
+pub use permissions::{Login, Users};
 pub use port::{Port, free_port};
 pub use process::Process;
 pub use proxy::{Proxy, Wire};

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
 
 use crate::folder::Folder;
+use crate::permissions::Login;
 use crate::port::{Port, free_port};
 use crate::process::{Process, program};
 use crate::wait::eventually;
@@ -17,20 +20,40 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// How many ports are tried before a start fails.
 const STARTS: usize = 5;
 
+/// In a configuration: where JetStream keeps what it keeps.
+pub const STORE: &str = "{store}";
+
+/// How a [`Nats`] is set up.
+#[derive(Debug, Clone, Default)]
+pub struct NatsOptions {
+    /// The text of its configuration, in which [`STORE`] stands for its folder of data. Address and port are the
+    /// stand's in any case.
+    pub configuration: Option<String>,
+    /// Variables of its process, which the configuration may name.
+    pub variables: Vec<(String, String)>,
+}
+
 /// One nats-server on its own port. It keeps port and data over [`Nats::stop`] and [`Nats::restart`].
 #[derive(Debug)]
 pub struct Nats {
     process: Option<Process>,
     port: Port,
     folder: Folder,
+    options: NatsOptions,
 }
 
 impl Nats {
-    /// Starts a server and waits until JetStream answers.
+    /// Starts a server that lets everybody do everything, and waits until JetStream answers.
     pub async fn start() -> Result<Self> {
+        Self::start_with(NatsOptions::default()).await
+    }
+
+    /// Starts a server with a configuration and waits until it greets those who connect.
+    pub async fn start_with(options: NatsOptions) -> Result<Self> {
         let mut last = None;
         for _ in 0..STARTS {
-            let mut nats = Self { process: None, port: free_port()?, folder: Folder::new("nats")? };
+            let (port, folder) = (free_port()?, Folder::new("nats")?);
+            let mut nats = Self { process: None, port, folder, options: options.clone() };
             match nats.run().await {
                 Ok(()) => return Ok(nats),
                 Err(error) if nats.log().contains("address already in use") => last = Some(error),
@@ -48,6 +71,13 @@ impl Nats {
     /// A client of its own.
     pub async fn client(&self) -> Result<async_nats::Client> {
         async_nats::connect(self.url()).await.with_context(|| format!("failed to connect to {}", self.url()))
+    }
+
+    /// A client of its own that logs in.
+    pub async fn client_as(&self, login: &Login) -> Result<async_nats::Client> {
+        let options = async_nats::ConnectOptions::with_user_and_password(login.user.clone(), login.password.clone());
+        let connected = options.connect(self.url()).await;
+        connected.with_context(|| format!("failed to connect to {} as {}", self.url(), login.user))
     }
 
     /// SIGKILL: what it had not written is lost, as when a machine dies.
@@ -103,12 +133,30 @@ impl Nats {
 
     async fn run(&mut self) -> Result<()> {
         let mut command = Command::new(program("nats-server")?);
-        command.args(["-a", "127.0.0.1", "-p", &self.port.number().to_string(), "-js", "-sd"]).arg(self.store());
+        command.args(["-a", "127.0.0.1", "-p", &self.port.number().to_string()]);
+        match &self.options.configuration {
+            Some(text) => {
+                let file = self.folder.path().join("nats.conf");
+                let text = text.replace(STORE, &self.store().display().to_string());
+                fs::write(&file, text).with_context(|| format!("failed to write {}", file.display()))?;
+                command.arg("-c").arg(file);
+            }
+            None => {
+                command.args(["-js", "-sd"]).arg(self.store());
+            }
+        }
+        command.envs(self.options.variables.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::spawn("nats-server", command, &self.folder.path().join("log"))?);
-        let url = self.url();
+        let (url, address, open) = (self.url(), self.port.address(), self.options.configuration.is_none());
         eventually(READY, || {
             let ended = self.process.as_mut().and_then(Process::ended);
-            answers(url.clone(), ended)
+            let url = url.clone();
+            async move {
+                if let Some(status) = ended {
+                    bail!("it ended with {status}");
+                }
+                if open { answers(url).await } else { greets(address).await }
+            }
         })
         .await
         .with_context(|| format!("nats-server does not serve; its log:\n{}", self.log()))
@@ -116,14 +164,22 @@ impl Nats {
 }
 
 /// Whether JetStream answers. Asked raw: the typed answer lacks fields in servers of 2.9.
-async fn answers(url: String, ended: Option<std::process::ExitStatus>) -> Result<()> {
-    if let Some(status) = ended {
-        bail!("it ended with {status}");
-    }
+async fn answers(url: String) -> Result<()> {
     let asked = async {
         let client = async_nats::connect(&url).await?;
         client.request("$JS.API.INFO", bytes::Bytes::new()).await?;
         anyhow::Ok(())
     };
     tokio::time::timeout(ANSWER, asked).await.context("no answer")?
+}
+
+/// Whether it says its first word, to which nobody needs to log in. It listens only when JetStream is there.
+async fn greets(address: std::net::SocketAddr) -> Result<()> {
+    let heard = async {
+        let mut line = String::new();
+        BufReader::new(TcpStream::connect(address).await?).read_line(&mut line).await?;
+        ensure!(line.starts_with("INFO "), "it says {line:?}");
+        Ok(())
+    };
+    tokio::time::timeout(ANSWER, heard).await.context("no greeting")?
 }

@@ -15,6 +15,7 @@ use crate::daemon::{Daemon, bare_command, binary};
 use crate::etcd::{Etcd, EtcdOptions};
 use crate::folder::Folder;
 use crate::nats::Nats;
+use crate::permissions::{Login, Users};
 use crate::s3::S3;
 
 const READY: Duration = Duration::from_secs(30);
@@ -67,6 +68,8 @@ pub struct Stand {
     pub clusters: Vec<Cluster>,
     pub s3: S3,
     pub nats: Nats,
+    /// Who may log in, if the stand was built with [`StandBuilder::with_permissions`].
+    pub users: Option<Users>,
     /// What `backstay-coordinator init` said.
     pub init: Output,
     builder: StandBuilder,
@@ -81,6 +84,7 @@ pub struct StandBuilder {
     local: bool,
     s3: Option<String>,
     idle: bool,
+    permissions: bool,
     init: Vec<String>,
     coordinator: Vec<(String, String)>,
     agents: Vec<(String, String)>,
@@ -112,6 +116,11 @@ impl StandBuilder {
     /// Neither coordinator nor agents are started: the test does.
     pub fn idle(self) -> Self {
         Self { idle: true, ..self }
+    }
+
+    /// NATS has the users and the permissions of `deploy/nats/backstay.conf`.
+    pub fn with_permissions(self) -> Self {
+        Self { permissions: true, ..self }
     }
 
     /// A further argument of `backstay-coordinator init`.
@@ -148,17 +157,26 @@ impl StandBuilder {
             let options = EtcdOptions { members: *members, ..self.etcd.clone() };
             Etcd::start_with(options)
         });
-        let (nats, etcds) = tokio::try_join!(Nats::start(), try_join_all(etcds))?;
+        // Permissions name machines, so those are known before anything starts.
+        let machines: Vec<Vec<Uuid>> =
+            self.clusters.iter().map(|(_, members)| (0..*members).map(|_| Uuid::new_v4()).collect()).collect();
+        let named = self.clusters.iter().zip(&machines);
+        let named = named.flat_map(|((name, _), machines)| machines.iter().map(|m| (name.clone(), *m)));
+        let users = self.permissions.then(|| Users::new(named));
+        let options = users.as_ref().map(Users::options).transpose()?.unwrap_or_default();
+        let (nats, etcds) = tokio::try_join!(Nats::start_with(options), try_join_all(etcds))?;
         let s3 = self.s3.as_deref().map_or_else(S3::start, |endpoint| Ok(S3::at(endpoint)))?;
         let init = init(&self, &folder, &nats).await?;
-        let mut stand = Stand { coordinators: vec![], clusters: vec![], s3, nats, init, builder: self, folder };
+        let (coordinators, clusters) = (Vec::new(), Vec::new());
+        let mut stand = Stand { coordinators, clusters, s3, nats, users, init, builder: self, folder };
         for number in 1..=1 + stand.builder.standbys {
             let coordinator = stand.prepare_coordinator(number)?;
             stand.coordinators.push(coordinator);
         }
-        for (etcd, (name, _)) in etcds.into_iter().zip(stand.builder.clusters.clone()) {
-            let agents = etcd.endpoints().into_iter().enumerate();
-            let agents = agents.map(|(i, url)| stand.prepare_agent(&name, &format!("{name}-m{}", i + 1), &url));
+        for ((etcd, (name, _)), machines) in etcds.into_iter().zip(stand.builder.clusters.clone()).zip(machines) {
+            let agents = etcd.endpoints().into_iter().zip(machines).enumerate();
+            let agents =
+                agents.map(|(i, (url, id))| stand.prepare_machine(&name, &format!("{name}-m{}", i + 1), &url, id));
             let agents = agents.collect::<Result<Vec<Agent>>>()?;
             stand.clusters.push(Cluster { name, agents, etcd });
         }
@@ -189,7 +207,13 @@ fn coordinator_folder(folder: &Path, number: usize) -> PathBuf {
 
 /// Runs one of the workspace's programs to its end.
 pub async fn run(program: &str, arguments: &[&str]) -> Result<Output> {
+    run_with(program, arguments, &[]).await
+}
+
+/// [`run`] with these variables.
+pub async fn run_with(program: &str, arguments: &[&str], variables: &[(String, String)]) -> Result<Output> {
     let mut command = tokio::process::Command::from(bare_command(&binary(program)?));
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     command.args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true);
     let text = || format!("{program} {}", arguments.join(" "));
     let ended = tokio::time::timeout(COMMAND, command.output()).await;
@@ -209,11 +233,17 @@ impl Stand {
         Self::builder().cluster(cluster, members).start().await
     }
 
-    /// `backstayctl` with these arguments, against this stand's NATS.
+    /// `backstayctl` with these arguments, against this stand's NATS; as the operator where it has users.
     pub async fn ctl(&self, arguments: &[&str]) -> Result<Output> {
+        self.ctl_as(self.users.as_ref().map(|users| &users.operator), arguments).await
+    }
+
+    /// `backstayctl` as a user of NATS.
+    pub async fn ctl_as(&self, login: Option<&Login>, arguments: &[&str]) -> Result<Output> {
         let url = self.nats.url();
         let arguments: Vec<&str> = ["--nats", &url].into_iter().chain(arguments.iter().copied()).collect();
-        run("backstayctl", &arguments).await
+        let variables = login.map(Login::variables);
+        run_with("backstayctl", &arguments, variables.as_ref().map_or(&[], |v| v.as_slice())).await
     }
 
     /// `backstayctl apply -f` of this text.
@@ -288,6 +318,9 @@ impl Stand {
             // The copied configuration still names the first one's folder.
             daemon.set_variable("BACKSTAY_STATE_DIR", &folder.display().to_string());
         }
+        for (name, value) in self.users.iter().flat_map(|users| users.coordinator.variables()) {
+            daemon.set_variable(&name, &value);
+        }
         for (name, value) in &self.builder.coordinator {
             daemon.set_variable(name, value);
         }
@@ -296,8 +329,11 @@ impl Stand {
 
     /// Prepares an agent (and does not start it): also for a test that wants one more.
     pub fn prepare_agent(&self, cluster: &str, label: &str, etcd_url: &str) -> Result<Agent> {
+        self.prepare_machine(cluster, label, etcd_url, Uuid::new_v4())
+    }
+
+    fn prepare_machine(&self, cluster: &str, label: &str, etcd_url: &str, machine: Uuid) -> Result<Agent> {
         let label = format!("agent-{label}");
-        let machine = Uuid::new_v4();
         let state_dir = self.folder.sub(&format!("{label}-state"))?;
         let config = self.folder.path().join(format!("{label}.toml"));
         let nats = self.nats.url();
@@ -309,6 +345,10 @@ impl Stand {
         fs::write(&config, text).with_context(|| format!("failed to write {}", config.display()))?;
         let arguments = ["run", "--config", &config.display().to_string()];
         let mut daemon = Daemon::new("backstay-agent", &label, self.folder.path(), &arguments)?;
+        let login = self.users.as_ref().and_then(|users| users.agent(cluster, machine));
+        for (name, value) in login.into_iter().flat_map(Login::variables) {
+            daemon.set_variable(&name, &value);
+        }
         for (name, value) in &self.builder.agents {
             daemon.set_variable(name, value);
         }

@@ -45,6 +45,9 @@ pub enum CallError {
         .waited.as_secs()
     )]
     NoAnswer { url: String, waited: Duration },
+    /// NATS did not let the request through, or would not bring the answer.
+    #[error("NATS on {url} does not let this user do that: {cause}")]
+    NotAllowed { url: String, cause: String },
     #[error(transparent)]
     Refused(#[from] ApiError),
     #[error("the request has {0} bytes, more than the {REQUEST_MAX} that are allowed")]

@@ -43,6 +43,9 @@ pub struct Connection {
     /// A credentials file
     #[arg(long, global = true, value_name = "FILE")]
     pub nats_credentials: Option<String>,
+    /// A file that holds an nkey seed
+    #[arg(long, global = true, value_name = "FILE")]
+    pub nats_nkey: Option<String>,
     /// The CA to trust
     #[arg(long, global = true, value_name = "FILE")]
     pub nats_ca: Option<String>,
@@ -62,6 +65,7 @@ impl Connection {
             ("user", self.nats_user),
             ("password_file", self.nats_password_file),
             ("credentials", self.nats_credentials),
+            ("nkey", self.nats_nkey),
             ("ca", self.nats_ca),
             ("cert", self.nats_cert),
             ("key", self.nats_key),

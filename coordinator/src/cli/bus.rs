@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::{Client, HeaderMap, Message};
-use backstay_daemon::nats::{self, NatsError, NatsSettings, Patience};
+use backstay_daemon::nats::{self, NatsError, NatsSettings, Patience, Role};
 use backstay_daemon::settings::{self, Override, PREFIX, SettingsError};
 use backstay_protocol::api::{ApiError, ErrorCode};
 use backstay_protocol::codec::{CONTENT_TYPE, ContentType};
 use bytes::Bytes;
 use serde::Deserialize;
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use super::api::{CallError, QUICK, Transport};
@@ -45,6 +46,8 @@ pub fn settings(
 pub struct Bus {
     client: Client,
     url: String,
+    /// What the server does not let this user do.
+    refusals: broadcast::Receiver<String>,
     /// What connecting took of the time in which somebody should have answered.
     spent: Duration,
 }
@@ -58,14 +61,15 @@ impl Bus {
         let url = settings.shown_url();
         let absent = |cause: &str| CallError::NoCoordinator { url: url.clone(), cause: cause.to_owned() };
         let begun = Instant::now();
-        match tokio::time::timeout(CONNECT, nats::connect(settings, NAME, Patience::Command)).await {
+        let (role, refusals) = Role::from(NAME).refusals();
+        match tokio::time::timeout(CONNECT, nats::connect(settings, role, Patience::Command)).await {
             Err(_) => Err(absent(&format!("no connection within {} s", CONNECT.as_secs()))),
             Ok(Err(NatsError::Connect { cause, .. })) if cause.contains("authorization violation") => {
                 Err(CallError::Transport { url: url.clone(), cause: "NATS does not take this user or password".into() })
             }
             Ok(Err(NatsError::Connect { cause, .. })) => Err(absent(&without_secrets(&cause, settings))),
             Ok(Err(other)) => Err(CallError::Transport { url: url.clone(), cause: other.to_string() }),
-            Ok(Ok(client)) => Ok(Self { client, url, spent: begun.elapsed() }),
+            Ok(Ok(client)) => Ok(Self { client, url, refusals, spent: begun.elapsed() }),
         }
     }
 }
@@ -85,11 +89,39 @@ impl Transport for Bus {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, ContentType::Json.as_str());
         let request = Request::new().payload(Bytes::from(body)).headers(headers).timeout(Some(wait));
-        match self.client.send_request(subject.to_owned(), request).await {
-            Ok(message) => answer(message),
-            Err(error) => Err(failure(error.kind(), &error.to_string(), &self.url, wait)),
+        // Heard from here on: what was refused before concerned an earlier request.
+        let refusals = self.refusals.resubscribe();
+        tokio::select! {
+            // An answer that is there counts more than a refusal that meant something else.
+            biased;
+            answered = self.client.send_request(subject.to_owned(), request) => match answered {
+                Ok(message) => answer(message),
+                Err(error) => Err(failure(error.kind(), &error.to_string(), &self.url, wait)),
+            },
+            cause = refused(refusals, subject) => Err(CallError::NotAllowed { url: self.url.clone(), cause }),
         }
     }
+}
+
+/// Waits until the server says that a request on `subject` is not allowed, or listening to answers is not.
+///
+/// NATS says so beside the request, which itself stays without an answer.
+async fn refused(mut refusals: broadcast::Receiver<String>, subject: &str) -> String {
+    loop {
+        match refusals.recv().await {
+            Ok(text) if concerns(&text, subject) => return text,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            // The connection has ended: the request says so itself.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// `Permissions Violation for Publish to "backstay.v1.api.apply.clusters"`, or `… for Subscription to "_INBOX.…"`.
+fn concerns(refusal: &str, subject: &str) -> bool {
+    let lower = refusal.to_ascii_lowercase();
+    lower.contains("permissions violation")
+        && (lower.contains("for subscription") || lower.contains(&format!("\"{subject}\"")))
 }
 
 fn failure(kind: RequestErrorKind, cause: &str, url: &str, wait: Duration) -> CallError {
@@ -178,6 +210,18 @@ mod tests {
         let slow = text(RequestErrorKind::TimedOut, Duration::from_secs(60));
         assert!(slow.contains("did not answer within 60 s") && slow.contains("what it did is not known"), "{slow}");
         assert_eq!(text(RequestErrorKind::Other, QUICK), "cannot ask nats://h: broken pipe");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_this_request_or_of_the_inbox_ends_it() {
+        let (sender, receiver) = broadcast::channel(4);
+        for text in ["Permissions Violation for Publish to \"other\"", "Maximum Payload Violation", "mine"] {
+            assert!(!concerns(text, "mine"), "{text}");
+            sender.send(text.to_owned()).expect("heard");
+        }
+        sender.send("Permissions Violation for Publish to \"mine\"".into()).expect("heard");
+        assert_eq!(refused(receiver, "mine").await, "Permissions Violation for Publish to \"mine\"");
+        assert!(concerns("Permissions Violation for Subscription to \"_INBOX.a.*\"", "mine"));
     }
 
     #[test]

@@ -1,0 +1,189 @@
+//! Each way of saying to a real nats-server who one is: password, nkey, credentials file, certificates.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use backstay_daemon::nats::{NatsSettings, Patience, connect};
+use backstay_tests::{Folder, Nats, NatsOptions};
+use nkeys::KeyPair;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer};
+use serde_json::json;
+
+/// Whether these settings bring a client in that can talk.
+async fn comes_in(settings: &NatsSettings) -> Result<(), String> {
+    let client = connect(settings, "test", Patience::Command).await.map_err(|e| e.to_string())?;
+    client.flush().await.map_err(|e| e.to_string())
+}
+
+async fn serve(configuration: String) -> Result<Nats> {
+    Nats::start_with(NatsOptions { configuration: Some(configuration), variables: Vec::new() }).await
+}
+
+fn settings(nats: &Nats) -> NatsSettings {
+    NatsSettings { url: nats.url(), ..NatsSettings::default() }
+}
+
+fn file(folder: &Folder, name: &str, text: &str) -> Result<PathBuf> {
+    let path = folder.path().join(name);
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+#[tokio::test]
+async fn a_password_or_a_file_that_holds_it() -> Result<()> {
+    let nats = serve("authorization { user: u, password: hunter2 }".into()).await?;
+    let folder = Folder::new("logins")?;
+    let password = NatsSettings { user: "u".into(), password: "hunter2".into(), ..settings(&nats) };
+    ensure!(comes_in(&password).await.is_ok());
+    let from_file = NatsSettings {
+        user: "u".into(),
+        password_file: Some(file(&folder, "password", "hunter2\n")?),
+        ..settings(&nats)
+    };
+    ensure!(comes_in(&from_file).await == Ok(()), "{:?}", comes_in(&from_file).await);
+    let wrong = NatsSettings { password: "hunter3".into(), ..password };
+    for refused in [wrong, settings(&nats)] {
+        let error = comes_in(&refused).await.expect_err("not the password");
+        ensure!(error.contains("authorization violation") && !error.contains("hunter"), "{error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_nkey() -> Result<()> {
+    let (known, stranger) = (KeyPair::new_user(), KeyPair::new_user());
+    let nats = serve(format!("authorization {{ users: [ {{ nkey: {} }} ] }}", known.public_key())).await?;
+    let folder = Folder::new("logins")?;
+    let with = |name: &str, key: &KeyPair| -> Result<NatsSettings> {
+        let text = format!("{}\n{}\n", key.seed()?, key.public_key());
+        Ok(NatsSettings { nkey: Some(file(&folder, name, &text)?), ..settings(&nats) })
+    };
+    ensure!(comes_in(&with("known", &known)?).await == Ok(()));
+    let error = comes_in(&with("stranger", &stranger)?).await.expect_err("nobody knows it");
+    ensure!(error.contains("authorization violation") && !error.contains(&stranger.seed()?), "{error}");
+    // A seed that is none: the text does not quote it.
+    let broken = NatsSettings { nkey: Some(file(&folder, "broken", "SUhunter2")?), ..settings(&nats) };
+    let error = comes_in(&broken).await.expect_err("no seed");
+    ensure!(!error.contains("hunter2"), "{error}");
+    Ok(())
+}
+
+/// A JWT as `nsc` makes it.
+fn token(claims: &mut serde_json::Value, issuer: &KeyPair) -> Result<String> {
+    use base64::Engine;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    claims["iss"] = json!(issuer.public_key());
+    let header = json!({ "typ": "JWT", "alg": "ed25519-nkey" });
+    let signed = format!("{}.{}", encode(&serde_json::to_vec(&header)?), encode(&serde_json::to_vec(claims)?));
+    Ok(format!("{signed}.{}", encode(&issuer.sign(signed.as_bytes())?)))
+}
+
+fn claims(kind: &str, key: &KeyPair, more: serde_json::Value) -> serde_json::Value {
+    let mut nats = json!({ "type": kind, "version": 2 });
+    for (name, value) in more.as_object().into_iter().flatten() {
+        nats[name.as_str()] = value.clone();
+    }
+    json!({ "jti": uuid::Uuid::new_v4().simple().to_string(), "iat": 1_700_000_000, "name": kind, "sub": key.public_key(), "nats": nats })
+}
+
+#[tokio::test]
+async fn a_credentials_file() -> Result<()> {
+    let (operator, account, user) = (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
+    let limits = json!({ "limits": { "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
+        "wildcards": true, "conn": -1, "leaf": -1 } });
+    let of_operator = token(&mut claims("operator", &operator, json!({})), &operator)?;
+    let of_account = token(&mut claims("account", &account, limits), &operator)?;
+    let of_user =
+        |issuer: &KeyPair| token(&mut claims("user", &user, json!({ "subs": -1, "data": -1, "payload": -1 })), issuer);
+    let nats = serve(format!(
+        "operator: {of_operator}\nresolver: MEMORY\nresolver_preload {{ {}: {of_account} }}\n",
+        account.public_key()
+    ))
+    .await?;
+    let folder = Folder::new("logins")?;
+    let with = |name: &str, token: &str| -> Result<NatsSettings> {
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+            user.seed()?
+        );
+        Ok(NatsSettings { credentials: Some(file(&folder, name, &text)?), ..settings(&nats) })
+    };
+    let came = comes_in(&with("good", &of_user(&account)?)?).await;
+    ensure!(came == Ok(()), "{came:?}");
+    // Signed by an account that the server does not know.
+    let error = comes_in(&with("forged", &of_user(&KeyPair::new_account())?)?).await.expect_err("forged");
+    ensure!(error.contains("authorization violation"), "{error}");
+    Ok(())
+}
+
+/// A CA, a certificate of a server at 127.0.0.1, and one of a client, as files.
+struct Certificates {
+    folder: Folder,
+}
+
+impl Certificates {
+    fn new() -> Result<Self> {
+        let folder = Folder::new("certificates")?;
+        let key = rcgen::KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        file(&folder, "ca.crt", &params.self_signed(&key)?.pem())?;
+        let ca = Issuer::new(params, key);
+        for (name, usage) in
+            [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
+        {
+            let key = rcgen::KeyPair::generate()?;
+            let mut params = CertificateParams::new(["127.0.0.1".to_owned()])?;
+            params.extended_key_usages.push(usage);
+            file(&folder, &format!("{name}.crt"), &params.signed_by(&key, &ca)?.pem())?;
+            file(&folder, &format!("{name}.key"), &key.serialize_pem())?;
+        }
+        Ok(Self { folder })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn configuration(&self, verify: bool) -> String {
+        let shown = |name: &str| Path::display(&self.path(name)).to_string();
+        format!(
+            "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: {verify} }}",
+            shown("server.crt"),
+            shown("server.key"),
+            shown("ca.crt")
+        )
+    }
+}
+
+#[tokio::test]
+async fn a_ca_and_a_client_certificate() -> Result<()> {
+    let (ours, others) = (Certificates::new()?, Certificates::new()?);
+    for verify in [false, true] {
+        let nats = serve(ours.configuration(verify)).await?;
+        let trusting = NatsSettings { ca: Some(ours.path("ca.crt")), ..settings(&nats) };
+        let certified = |of: &Certificates| NatsSettings {
+            cert: Some(of.path("client.crt")),
+            key: Some(of.path("client.key")),
+            ..trusting.clone()
+        };
+        ensure!(
+            comes_in(&certified(&ours)).await == Ok(()),
+            "verify {verify}: {:?}",
+            comes_in(&certified(&ours)).await
+        );
+        // Without a certificate only where none is asked for; never with somebody else's.
+        ensure!(comes_in(&trusting).await.is_ok() != verify, "verify {verify}");
+        ensure!(comes_in(&certified(&others)).await.is_ok() != verify, "verify {verify}");
+        // A server that another CA vouches for is nobody's, and neither is one that no CA was named for.
+        let deceived = NatsSettings { ca: Some(others.path("ca.crt")), ..certified(&ours) };
+        ensure!(comes_in(&deceived).await.is_err(), "verify {verify}: another CA was trusted");
+        ensure!(comes_in(&NatsSettings { ca: None, ..certified(&ours) }).await.is_err(), "verify {verify}: no CA");
+    }
+    // Who names a CA wants TLS: a server without it gets no password.
+    let open = Nats::start().await?;
+    let error = comes_in(&NatsSettings { ca: Some(ours.path("ca.crt")), ..settings(&open) }).await;
+    ensure!(error.is_err(), "TLS was asked for and there was none");
+    Ok(())
+}
