@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
 
+pub mod operate;
+pub use operate::{Agents, Backup, Runs, Status};
+
 /// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
 #[derive(Debug, Parser)]
 #[command(
@@ -18,7 +21,17 @@ Examples:
   backstayctl get etcdbackupoverallstatus
   backstayctl apply -f etcd-backup-s3-conf.yaml
   backstayctl get etcdbackup --selector omni.sidero.dev/cluster=talos-default
-  backstayctl cluster template -f etcd-backup.yaml diff"
+  backstayctl cluster template -f etcd-backup.yaml diff
+  backstayctl backup talos-default --wait
+  backstayctl status
+
+Exit codes:
+  0  done
+  1  an error, which is printed on stderr
+  2  the command line is wrong
+  3  the answer is no: `status` found a cluster that is not ok, `cluster template status` one that is not in sync
+
+Colour is used on a terminal only, and not where NO_COLOR is set."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -102,6 +115,18 @@ Examples:
   backstayctl delete etcdbackups3config etcd-backup-s3-conf"
     )]
     Delete(Delete),
+    /// Show how each cluster's backups stand, worst first
+    #[command(after_help = operate::STATUS_HELP)]
+    Status(Status),
+    /// Back up a cluster now
+    #[command(after_help = operate::BACKUP_HELP)]
+    Backup(Backup),
+    /// Show the agents that are connected
+    #[command(after_help = operate::AGENTS_HELP)]
+    Agents(Agents),
+    /// Show what became of the latest attempts at a cluster's backups
+    #[command(after_help = operate::RUNS_HELP)]
+    Runs(Runs),
     /// Work with clusters
     #[command(
         visible_alias = "c",
@@ -212,66 +237,4 @@ Examples:
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
-    fn parse(line: &str) -> Result<Arguments, ErrorKind> {
-        let words = std::iter::once("backstayctl").chain(line.split_whitespace());
-        Arguments::try_parse_from(words).map_err(|e| e.kind())
-    }
-
-    #[test]
-    fn the_grammar_is_sound_and_every_command_has_examples() {
-        fn visit(command: &mut clap::Command) {
-            let help = command.render_long_help().to_string();
-            assert!(help.contains("Examples:"), "{}", command.get_name());
-            command.get_subcommands_mut().filter(|c| c.get_name() != "help").for_each(visit);
-        }
-        Arguments::command().debug_assert();
-        visit(&mut Arguments::command());
-    }
-
-    #[test]
-    fn the_template_stands_on_either_side_of_the_verb() {
-        for line in [
-            "cluster template -f x.yaml diff",
-            "cluster template diff -f x.yaml",
-            "c t diff --file x.yaml",
-            "--nats nats://h:1 c t -f x.yaml diff",
-            "c t -f x.yaml diff --nats nats://h:1",
-        ] {
-            let Ok(Arguments { command: Command::Cluster { command: ClusterCommand::Template(template) }, .. }) =
-                parse(line)
-            else {
-                panic!("{line}")
-            };
-            assert_eq!(template.file.as_deref(), Some(std::path::Path::new("x.yaml")), "{line}");
-        }
-    }
-
-    #[test]
-    fn the_documented_commands_are_understood() {
-        for line in [
-            "get etcdbackupoverallstatus",
-            "get etcdbackupstatus -o yaml",
-            "get etcdbackup --selector omni.sidero.dev/cluster=talos-default",
-            "g cluster c -o yaml",
-            "apply -f a.yaml -f b.yaml -v --dry-run",
-            "apply -f -",
-            "cluster template -f etcd-backup.yaml sync",
-            "delete etcdbackups3config etcd-backup-s3-conf",
-        ] {
-            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
-        }
-    }
-
-    #[test]
-    fn misuse_is_a_usage_error() {
-        assert_eq!(parse("apply").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
-        assert_eq!(parse("delete cluster").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
-        assert_eq!(parse("get cluster -o wide").map(|_| ()), Err(ErrorKind::ValueValidation));
-        assert_eq!(parse("get cluster --bogus").map(|_| ()), Err(ErrorKind::UnknownArgument));
-    }
-}
+mod tests;

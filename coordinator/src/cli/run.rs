@@ -3,18 +3,21 @@
 use std::ffi::OsString;
 use std::io::Read;
 
+use backstay_protocol::Clock;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 
 use super::api::Api;
 use super::apply::{self, Mode};
-use super::arguments::{Apply, Arguments, ClusterCommand, Command, Connection, ModeArgs, TemplateVerb};
+use super::arguments::{
+    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, ModeArgs, Runs, Status, TemplateVerb,
+};
 use super::bus::{self, Bus};
 use super::console::{Console, Failure};
 use super::get::{self, Query};
 use super::output::yaml;
 use super::template::{Template, TemplateError, render, sync};
-use super::{arguments, documents, files};
+use super::{arguments, backup, documents, files, listing, status};
 
 /// Where the connection's settings come from.
 struct Session {
@@ -34,6 +37,7 @@ pub async fn run(
     arguments: Arguments,
     stdin: &mut dyn Read,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
+    clock: &dyn Clock,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
@@ -53,6 +57,20 @@ pub async fn run(
             backstay_protocol::types::resolve(&delete.kind)?;
             let api = session.api().await?;
             apply::delete(&api, &delete.kind, &delete.namespace, &delete.ids, console).await
+        }
+        Command::Status(Status { clusters, grace, output }) => {
+            let query = status::Query { clusters, grace, form: output };
+            status::run(&session.api().await?, &query, clock.now(), console).await
+        }
+        Command::Backup(Backup { cluster, wait, timeout }) => {
+            let wait = wait.then_some(timeout);
+            backup::run(&session.api().await?, &cluster, wait, clock, console).await
+        }
+        Command::Agents(Agents { cluster, output }) => {
+            listing::agents(&session.api().await?, &cluster, &output, clock.now(), console).await
+        }
+        Command::Runs(Runs { cluster, output }) => {
+            listing::runs(&session.api().await?, &cluster, &output, clock.now(), console).await
         }
         Command::Cluster { command: ClusterCommand::Template(template) } => {
             cluster_template(session, template, stdin, console).await
@@ -100,13 +118,14 @@ fn missing_file() -> ! {
 mod tests {
     use super::*;
     use crate::cli::testing::capture;
+    use backstay_daemon::SystemClock;
     use clap::Parser;
 
     async fn ctl(line: &str, stdin: &str) -> Result<(String, String), String> {
         let words = std::iter::once("backstayctl").chain(line.split_whitespace());
         let arguments = Arguments::try_parse_from(words).expect("a command");
         let mut stdin = stdin.as_bytes();
-        capture(async |console| run(arguments, &mut stdin, [], console).await).await
+        capture(async |console| run(arguments, &mut stdin, [], &SystemClock, console).await).await
     }
 
     const PAGE: &str = include_str!("template/testdata/talos-default.yaml");

@@ -36,6 +36,13 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// A table of its own columns; cells are made fit for one line.
+pub fn plain(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let heading = heading.iter().map(|name| (*name).to_owned()).collect();
+    let rows = rows.map(|row| row.iter().map(|cell| printable(cell)).collect());
+    align(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+}
+
 fn align(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
     let widths: Vec<usize> = (0..).map_while(width).collect();
