@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::output::Format;
 
 pub mod operate;
-pub use operate::{Agents, Backup, Runs, Status};
+pub use operate::{Agents, Backup, Runs, Shell, Status};
 
 /// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
 #[derive(Debug, Parser)]
@@ -29,7 +29,7 @@ Exit codes:
   0  done
   1  an error, which is printed on stderr
   2  the command line is wrong
-  3  the answer is no: `status` found a cluster that is not ok, `cluster template status` one that is not in sync
+  3  the answer of `status` or of `cluster template status` is that not all is well
 
 Colour is used on a terminal only, and not where NO_COLOR is set."
 )]
@@ -95,7 +95,8 @@ Examples:
   backstayctl get etcdbackupoverallstatus
   backstayctl get etcdbackupstatus talos-default -o yaml
   backstayctl get etcdbackup --selector omni.sidero.dev/cluster=talos-default
-  backstayctl get etcdbackupstatus talos-default -o jsonpath='{.spec.error}'"
+  backstayctl get etcdbackupstatus talos-default -o jsonpath='{.spec.error}'
+  backstayctl get backupruns --watch"
     )]
     Get(Get),
     /// Create resources, or make them what a file says
@@ -138,6 +139,23 @@ Examples:
         #[command(subcommand)]
         command: ClusterCommand,
     },
+    /// Print the completions for a shell
+    #[command(after_help = "\
+Examples:
+  backstayctl completion bash > /etc/bash_completion.d/backstayctl
+  backstayctl completion zsh > ~/.zfunc/_backstayctl
+  backstayctl completion fish > ~/.config/fish/completions/backstayctl.fish")]
+    Completion {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(hide = true, after_help = "Examples:\n  backstayctl man /usr/local/share/man/man1")]
+    Man {
+        /// An existing folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -157,6 +175,9 @@ pub struct Get {
     /// Labels to select by: k, !k, k=v, k!=v, k in (a,b), k notin (a,b); a comma is AND
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     pub selector: String,
+    /// Go on and print each change: + is new, ~ changed, - gone
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -217,7 +238,7 @@ pub struct Template {
     pub verb: TemplateVerb,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum TemplateVerb {
     /// Check the template, without asking anybody
     #[command(after_help = "Examples:\n  backstayctl cluster template validate -f etcd-backup.yaml")]
@@ -234,6 +255,33 @@ Examples:
   backstayctl cluster template sync -f etcd-backup.yaml
   backstayctl cluster template sync -f etcd-backup.yaml --dry-run -v")]
     Sync(ModeArgs),
+    /// Say of each resource whether it is what the template says
+    #[command(after_help = "\
+Exit code 0 means that all are in sync; 3 that one differs, is missing, or is
+there and not in the template.
+
+Examples:
+  backstayctl cluster template status -f etcd-backup.yaml")]
+    Status,
+    /// Print the template of a cluster
+    #[command(after_help = "\
+What a template cannot say is noted on stderr.
+
+Examples:
+  backstayctl cluster template export --cluster talos-default > etcd-backup.yaml")]
+    Export {
+        /// The cluster's name
+        #[arg(short, long, value_name = "NAME")]
+        cluster: String,
+    },
+    /// Destroy the machines and machine sets of the template's cluster, then the cluster
+    #[command(after_help = "\
+Backups stay in the store.
+
+Examples:
+  backstayctl cluster template delete -f etcd-backup.yaml --dry-run
+  backstayctl cluster template delete -f etcd-backup.yaml")]
+    Delete(ModeArgs),
 }
 
 #[cfg(test)]

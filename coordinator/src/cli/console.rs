@@ -73,6 +73,8 @@ pub enum Failure {
         "the backup of {cluster:?} has not ended after {waited}; it goes on: look with `backstayctl runs {cluster}`"
     )]
     NotEnded { cluster: String, waited: String },
+    #[error("cannot write the manual pages into {folder}: {cause}")]
+    Manual { folder: String, cause: io::Error },
     /// Everything that there is to say was printed.
     #[error("not everything is as it should be")]
     No,

@@ -7,7 +7,7 @@ use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::Spec;
 use backstay_protocol::types;
 
-use super::api::{Api, CallError, Transport};
+use super::api::{Api, Transport};
 use super::console::{Console, Failure};
 use super::output::{self, Format, table};
 use super::units;
@@ -122,17 +122,6 @@ fn amount(run: &BackupRunSpec) -> String {
         (_, 0, 0) => String::new(),
         (RunState::Running, read, total) if total > 0 => format!("{} of {}", units::bytes(read), units::bytes(total)),
         (_, read, _) => units::bytes(read),
-    }
-}
-
-/// Whether the call failed in a way that passes: the coordinator changes, or NATS is away for a while.
-pub fn passes(error: &CallError) -> bool {
-    use backstay_protocol::api::ErrorCode::{Conflict, Internal, Unavailable};
-    match error {
-        CallError::NoCoordinator { .. } | CallError::NoAnswer { .. } | CallError::Transport { .. } => true,
-        // A list that changed between its pages is a conflict.
-        CallError::Refused(refusal) => matches!(refusal.code, Unavailable | Conflict | Internal),
-        CallError::TooLarge(_) | CallError::Malformed { .. } => false,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod documents;
 pub mod files;
 pub mod get;
 pub mod listing;
+pub mod manual;
 pub mod output;
 pub mod reader;
 pub mod run;
@@ -22,6 +23,7 @@ pub mod template;
 #[cfg(test)]
 pub mod testing;
 pub mod units;
+pub mod watch;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

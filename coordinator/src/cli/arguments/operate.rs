@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstay_protocol::duration;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::cli::output::Format;
 
@@ -12,10 +12,13 @@ One word for each cluster, from the worst:
   no agent  no agent of it is connected
   never     it has no backup
   failing   the latest attempt failed
-  stale     the last good backup is older than the interval and a grace; never where there is no interval
-  ok
+  stale     the last good backup is older than the interval and a grace
+  ok        none of these; without an interval a backup is never stale
 
-Exit codes: 0 only where every cluster is ok; 3 where one is not, or no cluster is known; 1 where nobody answers.
+Exit codes:
+  0  every cluster is ok
+  1  it could not be found out
+  3  a cluster is not ok, or no cluster is known
 
 Examples:
   backstayctl status
@@ -23,7 +26,10 @@ Examples:
   backstayctl status --grace 30m -o json";
 
 pub const BACKUP_HELP: &str = "\
-Asks for a backup as of now. With --wait it is followed to its end: exit code 0 means that it is in the store, proven.
+Asks for a backup as of now. With --wait it is followed to its end: exit code 0
+means that it is in the store, proven. A bar shows how far it is; where stderr
+is no terminal, a line for each change does.
+
 Interrupting the command does not stop the backup.
 
 Examples:
@@ -108,4 +114,12 @@ pub struct Runs {
     /// table, yaml, json, or jsonpath={.spec.FIELD}
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Format,
+}
+
+/// The shells that completions are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }

@@ -94,7 +94,7 @@ async fn to_the_end<T: Transport>(
         let (status, runs) = match look(api, cluster).await {
             Ok(seen) => seen,
             // Whoever leads next goes on with what was asked for.
-            Err(Failure::Call(error)) if listing::passes(&error) => {
+            Err(Failure::Call(error)) if error.passes() => {
                 show.away(&error, console)?;
                 continue;
             }
