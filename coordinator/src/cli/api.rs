@@ -64,6 +64,18 @@ impl CallError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused(error) if error.code == ErrorCode::NotFound)
     }
+
+    /// Whether it may well be over soon: the coordinator changes, or NATS is away for a while.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::NoCoordinator { .. } | Self::NoAnswer { .. } | Self::Transport { .. } => true,
+            // A list that changed between its pages is a conflict.
+            Self::Refused(refusal) => {
+                matches!(refusal.code, ErrorCode::Unavailable | ErrorCode::Conflict | ErrorCode::Internal)
+            }
+            Self::TooLarge(_) | Self::Malformed { .. } => false,
+        }
+    }
 }
 
 /// Carries one JSON request to a subject and brings the JSON answer.

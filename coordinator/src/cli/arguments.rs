@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
 
+pub mod operate;
+pub use operate::{Agents, Backup, Runs, Shell, Status};
+
 /// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
 #[derive(Debug, Parser)]
 #[command(
@@ -18,7 +21,17 @@ Examples:
   backstayctl get etcdbackupoverallstatus
   backstayctl apply -f etcd-backup-s3-conf.yaml
   backstayctl get etcdbackup --selector omni.sidero.dev/cluster=talos-default
-  backstayctl cluster template -f etcd-backup.yaml diff"
+  backstayctl cluster template -f etcd-backup.yaml diff
+  backstayctl backup talos-default --wait
+  backstayctl status
+
+Exit codes:
+  0  done
+  1  an error, which is printed on stderr
+  2  the command line is wrong
+  3  the answer of `status` or of `cluster template status` is that not all is well
+
+Colour is used on a terminal only, and not where NO_COLOR is set."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -86,7 +99,8 @@ Examples:
   backstayctl get etcdbackupoverallstatus
   backstayctl get etcdbackupstatus talos-default -o yaml
   backstayctl get etcdbackup --selector omni.sidero.dev/cluster=talos-default
-  backstayctl get etcdbackupstatus talos-default -o jsonpath='{.spec.error}'"
+  backstayctl get etcdbackupstatus talos-default -o jsonpath='{.spec.error}'
+  backstayctl get backupruns --watch"
     )]
     Get(Get),
     /// Create resources, or make them what a file says
@@ -106,6 +120,18 @@ Examples:
   backstayctl delete etcdbackups3config etcd-backup-s3-conf"
     )]
     Delete(Delete),
+    /// Show how each cluster's backups stand, worst first
+    #[command(after_help = operate::STATUS_HELP)]
+    Status(Status),
+    /// Back up a cluster now
+    #[command(after_help = operate::BACKUP_HELP)]
+    Backup(Backup),
+    /// Show the agents that are connected
+    #[command(after_help = operate::AGENTS_HELP)]
+    Agents(Agents),
+    /// Show what became of the latest attempts at a cluster's backups
+    #[command(after_help = operate::RUNS_HELP)]
+    Runs(Runs),
     /// Work with clusters
     #[command(
         visible_alias = "c",
@@ -116,6 +142,23 @@ Examples:
     Cluster {
         #[command(subcommand)]
         command: ClusterCommand,
+    },
+    /// Print the completions for a shell
+    #[command(after_help = "\
+Examples:
+  backstayctl completion bash > /etc/bash_completion.d/backstayctl
+  backstayctl completion zsh > ~/.zfunc/_backstayctl
+  backstayctl completion fish > ~/.config/fish/completions/backstayctl.fish")]
+    Completion {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(hide = true, after_help = "Examples:\n  backstayctl man /usr/local/share/man/man1")]
+    Man {
+        /// An existing folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
 }
 
@@ -136,6 +179,9 @@ pub struct Get {
     /// Labels to select by: k, !k, k=v, k!=v, k in (a,b), k notin (a,b); a comma is AND
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     pub selector: String,
+    /// Go on and print each change: + is new, ~ changed, - gone
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -196,7 +242,7 @@ pub struct Template {
     pub verb: TemplateVerb,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum TemplateVerb {
     /// Check the template, without asking anybody
     #[command(after_help = "Examples:\n  backstayctl cluster template validate -f etcd-backup.yaml")]
@@ -213,69 +259,34 @@ Examples:
   backstayctl cluster template sync -f etcd-backup.yaml
   backstayctl cluster template sync -f etcd-backup.yaml --dry-run -v")]
     Sync(ModeArgs),
+    /// Say of each resource whether it is what the template says
+    #[command(after_help = "\
+Exit code 0 means that all are in sync; 3 that one differs, is missing, or is
+there and not in the template.
+
+Examples:
+  backstayctl cluster template status -f etcd-backup.yaml")]
+    Status,
+    /// Print the template of a cluster
+    #[command(after_help = "\
+What a template cannot say is noted on stderr.
+
+Examples:
+  backstayctl cluster template export --cluster talos-default > etcd-backup.yaml")]
+    Export {
+        /// The cluster's name
+        #[arg(short, long, value_name = "NAME")]
+        cluster: String,
+    },
+    /// Destroy the machines and machine sets of the template's cluster, then the cluster
+    #[command(after_help = "\
+Backups stay in the store.
+
+Examples:
+  backstayctl cluster template delete -f etcd-backup.yaml --dry-run
+  backstayctl cluster template delete -f etcd-backup.yaml")]
+    Delete(ModeArgs),
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
-    fn parse(line: &str) -> Result<Arguments, ErrorKind> {
-        let words = std::iter::once("backstayctl").chain(line.split_whitespace());
-        Arguments::try_parse_from(words).map_err(|e| e.kind())
-    }
-
-    #[test]
-    fn the_grammar_is_sound_and_every_command_has_examples() {
-        fn visit(command: &mut clap::Command) {
-            let help = command.render_long_help().to_string();
-            assert!(help.contains("Examples:"), "{}", command.get_name());
-            command.get_subcommands_mut().filter(|c| c.get_name() != "help").for_each(visit);
-        }
-        Arguments::command().debug_assert();
-        visit(&mut Arguments::command());
-    }
-
-    #[test]
-    fn the_template_stands_on_either_side_of_the_verb() {
-        for line in [
-            "cluster template -f x.yaml diff",
-            "cluster template diff -f x.yaml",
-            "c t diff --file x.yaml",
-            "--nats nats://h:1 c t -f x.yaml diff",
-            "c t -f x.yaml diff --nats nats://h:1",
-        ] {
-            let Ok(Arguments { command: Command::Cluster { command: ClusterCommand::Template(template) }, .. }) =
-                parse(line)
-            else {
-                panic!("{line}")
-            };
-            assert_eq!(template.file.as_deref(), Some(std::path::Path::new("x.yaml")), "{line}");
-        }
-    }
-
-    #[test]
-    fn the_documented_commands_are_understood() {
-        for line in [
-            "get etcdbackupoverallstatus",
-            "get etcdbackupstatus -o yaml",
-            "get etcdbackup --selector omni.sidero.dev/cluster=talos-default",
-            "g cluster c -o yaml",
-            "apply -f a.yaml -f b.yaml -v --dry-run",
-            "apply -f -",
-            "cluster template -f etcd-backup.yaml sync",
-            "delete etcdbackups3config etcd-backup-s3-conf",
-        ] {
-            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
-        }
-    }
-
-    #[test]
-    fn misuse_is_a_usage_error() {
-        assert_eq!(parse("apply").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
-        assert_eq!(parse("delete cluster").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
-        assert_eq!(parse("get cluster -o wide").map(|_| ()), Err(ErrorKind::ValueValidation));
-        assert_eq!(parse("get cluster --bogus").map(|_| ()), Err(ErrorKind::UnknownArgument));
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use backstay_daemon::settings::SettingsError;
+use backstay_protocol::NameError;
 use backstay_protocol::selector::SelectorError;
 use backstay_protocol::types::ResolveError;
 
@@ -16,8 +17,10 @@ use super::template::TemplateError;
 pub struct Console<'a> {
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
-    /// Whether diffs are coloured.
+    /// Whether what is printed is coloured.
     pub colour: bool,
+    /// Whether progress is a bar: stderr is a terminal.
+    pub bar: bool,
 }
 
 impl fmt::Debug for Console<'_> {
@@ -60,11 +63,34 @@ pub enum Failure {
     Delete { address: String, cause: CallError },
     #[error(transparent)]
     Template(#[from] TemplateError),
+    #[error(transparent)]
+    Name(NameError),
+    #[error("cluster {0:?} does not exist")]
+    NoCluster(String),
+    #[error("failed to back up {cluster:?}: {reason}")]
+    Backup { cluster: String, reason: String },
+    #[error(
+        "the backup of {cluster:?} has not ended after {waited}; it goes on: look with `backstayctl runs {cluster}`"
+    )]
+    NotEnded { cluster: String, waited: String },
+    #[error("cannot write the manual pages into {folder}: {cause}")]
+    Manual { folder: String, cause: io::Error },
+    /// Everything that there is to say was printed.
+    #[error("not everything is as it should be")]
+    No,
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
 
 impl Failure {
+    /// What the process ends with; `--help` documents it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::No => 3,
+            _ => 1,
+        }
+    }
+
     /// The reader went away, as `head` does: nothing is wrong.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)

@@ -31,18 +31,22 @@ impl Query {
             false => Err(Failure::IdAndSelector),
         }
     }
+
+    /// What is asked of the coordinator.
+    pub fn request(&self) -> GetRequest {
+        GetRequest {
+            id: self.id.clone(),
+            namespace: self.namespace.clone(),
+            selector: self.selector.clone(),
+            ..GetRequest::default()
+        }
+    }
 }
 
 pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     query.check()?;
     let definition = types::resolve(&query.kind)?;
-    let request = GetRequest {
-        id: query.id.clone(),
-        namespace: query.namespace.clone(),
-        selector: query.selector.clone(),
-        ..GetRequest::default()
-    };
-    let items = api.get(definition, &request).await?;
+    let items = api.get(definition, &query.request()).await?;
     Ok(console.print(&output::render(&query.format, definition, &items)?)?)
 }
 

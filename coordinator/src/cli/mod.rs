@@ -6,33 +6,41 @@
 pub mod api;
 pub mod apply;
 pub mod arguments;
+pub mod backup;
 pub mod bus;
 pub mod console;
 pub mod diff;
 pub mod documents;
 pub mod files;
 pub mod get;
+pub mod listing;
+pub mod manual;
 pub mod output;
 pub mod reader;
 pub mod run;
+pub mod status;
 pub mod template;
 #[cfg(test)]
 pub mod testing;
+pub mod units;
+pub mod watch;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use backstay_daemon::SystemClock;
 use clap::Parser;
 
 use arguments::Arguments;
-use console::Console;
+use console::{Console, Failure};
 
 /// The whole program: parses the process's arguments, runs, and prints what went wrong.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    let mut console = Console { out: &mut out, err: &mut err, colour };
+    let bar = err.is_terminal();
+    let mut console = Console { out: &mut out, err: &mut err, colour, bar };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => {
@@ -40,14 +48,16 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(run::run(arguments, &mut io::stdin(), std::env::vars_os(), &mut console));
+    let result =
+        runtime.block_on(run::run(arguments, &mut io::stdin(), std::env::vars_os(), &SystemClock, &mut console));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(Failure::No) => ExitCode::from(Failure::No.exit_code()),
         Err(failure) => {
             // Nobody is left to tell when this fails too.
             let _ = console.remark(&format!("Error: {failure}"));
-            ExitCode::FAILURE
+            ExitCode::from(failure.exit_code())
         }
     }
 }

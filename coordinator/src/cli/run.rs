@@ -3,18 +3,21 @@
 use std::ffi::OsString;
 use std::io::Read;
 
+use backstay_protocol::Clock;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 
 use super::api::Api;
 use super::apply::{self, Mode};
-use super::arguments::{Apply, Arguments, ClusterCommand, Command, Connection, ModeArgs, TemplateVerb};
+use super::arguments::{
+    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, ModeArgs, Runs, Status, TemplateVerb,
+};
 use super::bus::{self, Bus};
 use super::console::{Console, Failure};
 use super::get::{self, Query};
 use super::output::yaml;
-use super::template::{Template, TemplateError, render, sync};
-use super::{arguments, documents, files};
+use super::template::{Template, TemplateError, delete, export, render, state, sync};
+use super::{arguments, backup, documents, files, listing, manual, status, watch};
 
 /// Where the connection's settings come from.
 struct Session {
@@ -34,6 +37,7 @@ pub async fn run(
     arguments: Arguments,
     stdin: &mut dyn Read,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
+    clock: &dyn Clock,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
@@ -41,9 +45,14 @@ pub async fn run(
         Session { connection: arguments.connection, variables: variables.into_iter().filter_map(text).collect() };
     match arguments.command {
         Command::Get(get) => {
+            let watched = get.watch;
             let query = query(get);
             query.check()?;
-            get::run(&session.api().await?, &query, console).await
+            let api = session.api().await?;
+            match watched {
+                true => watch::run(&api, &query, console).await,
+                false => get::run(&api, &query, console).await,
+            }
         }
         Command::Apply(Apply { files, mode }) => {
             let documents = documents::load(&files, stdin)?;
@@ -53,6 +62,22 @@ pub async fn run(
             backstay_protocol::types::resolve(&delete.kind)?;
             let api = session.api().await?;
             apply::delete(&api, &delete.kind, &delete.namespace, &delete.ids, console).await
+        }
+        Command::Completion { shell } => manual::completion(shell, console),
+        Command::Man { folder } => manual::pages(&folder),
+        Command::Status(Status { clusters, grace, output }) => {
+            let query = status::Query { clusters, grace, form: output };
+            status::run(&session.api().await?, &query, clock.now(), console).await
+        }
+        Command::Backup(Backup { cluster, wait, timeout }) => {
+            let wait = wait.then_some(timeout);
+            backup::run(&session.api().await?, &cluster, wait, clock, console).await
+        }
+        Command::Agents(Agents { cluster, output }) => {
+            listing::agents(&session.api().await?, &cluster, &output, clock.now(), console).await
+        }
+        Command::Runs(Runs { cluster, output }) => {
+            listing::runs(&session.api().await?, &cluster, &output, clock.now(), console).await
         }
         Command::Cluster { command: ClusterCommand::Template(template) } => {
             cluster_template(session, template, stdin, console).await
@@ -76,37 +101,49 @@ async fn cluster_template(
     stdin: &mut dyn Read,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let Some(path) = arguments.file else { missing_file() };
+    if let TemplateVerb::Export { cluster } = &arguments.verb {
+        if arguments.file.is_some() {
+            template_usage(ErrorKind::ArgumentConflict, "the argument '--file <FILE|->' cannot be used with export");
+        }
+        listing::must_be_name(cluster)?;
+        return export::run(&session.api().await?, cluster, console).await;
+    }
+    let Some(path) = arguments.file else {
+        let text = "the following required arguments were not provided:\n  --file <FILE|->";
+        template_usage(ErrorKind::MissingRequiredArgument, text)
+    };
     let text = files::read(&path, stdin).map_err(TemplateError::from)?;
     let template = Template::parse(&text.file, &text.text)?;
     match arguments.verb {
-        TemplateVerb::Validate => Ok(()),
+        TemplateVerb::Validate | TemplateVerb::Export { .. } => Ok(()),
         TemplateVerb::Render => Ok(console.print(&yaml::stream(&render::resources(&template)))?),
         TemplateVerb::Diff => sync::diff(&session.api().await?, &template, console).await,
         TemplateVerb::Sync(mode) => sync::run(&session.api().await?, &text.file, &template, mode.into(), console).await,
+        TemplateVerb::Status => state::run(&session.api().await?, &template, console).await,
+        TemplateVerb::Delete(mode) => delete::run(&session.api().await?, &template, mode.into(), console).await,
     }
 }
 
 /// A usage error like clap's own: prints it and ends the process with code 2.
-fn missing_file() -> ! {
+fn template_usage(kind: ErrorKind, text: &str) -> ! {
     let mut program = Arguments::command();
     program.build();
     let command = program.find_subcommand_mut("cluster").and_then(|c| c.find_subcommand_mut("template"));
-    let text = "the following required arguments were not provided:\n  --file <FILE|->";
-    command.unwrap_or(&mut Arguments::command()).error(ErrorKind::MissingRequiredArgument, text).exit()
+    command.unwrap_or(&mut Arguments::command()).error(kind, text).exit()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::testing::capture;
+    use backstay_daemon::SystemClock;
     use clap::Parser;
 
     async fn ctl(line: &str, stdin: &str) -> Result<(String, String), String> {
         let words = std::iter::once("backstayctl").chain(line.split_whitespace());
         let arguments = Arguments::try_parse_from(words).expect("a command");
         let mut stdin = stdin.as_bytes();
-        capture(async |console| run(arguments, &mut stdin, [], console).await).await
+        capture(async |console| run(arguments, &mut stdin, [], &SystemClock, console).await).await
     }
 
     const PAGE: &str = include_str!("template/testdata/talos-default.yaml");
@@ -133,8 +170,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_cluster_to_be_restored_is_refused_by_every_verb() {
+        let restored = PAGE.replace(
+            "kind: ControlPlane\n",
+            "kind: ControlPlane\nbootstrapSpec:\n  clusterUUID: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10\n  snapshot: FFFFFFFF9A8AF980.snapshot\n",
+        );
+        for verb in ["validate", "render", "diff", "sync", "status", "delete"] {
+            let error = ctl(&format!("--nats nats://127.0.0.1:1 c t -f - {verb}"), &restored).await;
+            let expected = "invalid template -: line 14: bootstrapSpec: cannot be applied: this version of Backstay does \
+                            not restore clusters";
+            assert_eq!(error, Err(expected.into()), "{verb}");
+        }
+    }
+
+    #[tokio::test]
     async fn nobody_there_is_one_plain_sentence() {
-        for line in ["get cluster", "delete cluster x", "c t -f - diff", "c t -f - sync"] {
+        for line in [
+            "get cluster",
+            "get cluster --watch",
+            "delete cluster x",
+            "c t -f - diff",
+            "c t -f - sync",
+            "c t -f - status",
+            "c t -f - delete",
+            "c t export --cluster x",
+            "agents",
+            "runs c",
+            "backup c",
+            "backup c --wait",
+            "status",
+        ] {
             let error = ctl(&format!("--nats nats://me:hunter2@127.0.0.1:1 {line}"), PAGE).await.expect_err("nobody");
             assert!(error.starts_with("no coordinator answers on nats://127.0.0.1:1 ("), "{error}");
             assert!(!error.contains("hunter2"), "{error}");

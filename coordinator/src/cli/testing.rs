@@ -54,6 +54,27 @@ impl Coordinator {
         self
     }
 
+    /// The resource becomes this, as if its owner wrote it.
+    pub fn put(&self, resource: Resource) {
+        self.locked(|state| {
+            let same =
+                |r: &Resource| r.metadata.kind == resource.metadata.kind && r.metadata.id == resource.metadata.id;
+            match state.resources.iter().position(same) {
+                Some(at) => state.resources[at] = resource,
+                None => state.resources.push(resource),
+            }
+        });
+    }
+
+    pub fn remove(&self, id: &str) {
+        self.locked(|state| state.resources.retain(|r| r.metadata.id != id));
+    }
+
+    /// Whether it answers.
+    pub fn answers(&self, answers: bool) {
+        self.locked(|state| state.absent = !answers);
+    }
+
     pub fn ids(&self) -> Vec<String> {
         self.locked(|state| state.resources.iter().map(|r| r.metadata.id.clone()).collect())
     }
@@ -166,7 +187,7 @@ pub async fn capture(
     command: impl AsyncFnOnce(&mut Console<'_>) -> Result<(), Failure>,
 ) -> Result<(String, String), String> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let result = command(&mut Console { out: &mut out, err: &mut err, colour: false }).await;
+    let result = command(&mut Console { out: &mut out, err: &mut err, colour: false, bar: false }).await;
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
     result.map(|()| (text(out), text(err))).map_err(|failure| failure.to_string())
 }

@@ -11,10 +11,15 @@ pub fn value(resource: &Resource) -> Value {
 }
 
 pub fn render(resource: &Resource) -> String {
+    pretty(&value(resource))
+}
+
+/// Any value.
+pub fn pretty(value: &Value) -> String {
     let mut out = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-    sorted(&value(resource)).serialize(&mut serializer).expect("writing to memory succeeds");
+    sorted(value).serialize(&mut serializer).expect("writing to memory succeeds");
     String::from_utf8(out).expect("JSON is UTF-8") + "\n"
 }
 

@@ -10,10 +10,24 @@ const PADDING: usize = 3;
 
 /// The resources of one type, one on each line.
 pub fn render(definition: &TypeDefinition, resources: &[Resource]) -> String {
-    let heading = ["NAMESPACE", "TYPE", "ID", "VERSION"].into_iter().map(str::to_owned);
-    let mut rows = vec![heading.chain(definition.columns.iter().map(|(name, _)| (*name).to_owned())).collect()];
+    let mut rows = vec![columns(definition).collect()];
     rows.extend(resources.iter().map(|resource| row(definition, resource)));
     align(&rows)
+}
+
+fn columns(definition: &TypeDefinition) -> impl Iterator<Item = String> {
+    let own = ["NAMESPACE", "TYPE", "ID", "VERSION"].into_iter();
+    own.chain(definition.columns.iter().map(|(name, _)| *name)).map(str::to_owned)
+}
+
+/// The heading behind a column of marks.
+pub fn heading(definition: &TypeDefinition, mark: &str) -> Vec<String> {
+    std::iter::once(mark.to_owned()).chain(columns(definition)).collect()
+}
+
+/// A resource's cells behind its mark.
+pub fn marked_row(definition: &TypeDefinition, mark: &str, resource: &Resource) -> Vec<String> {
+    std::iter::once(mark.to_owned()).chain(row(definition, resource)).collect()
 }
 
 fn row(definition: &TypeDefinition, resource: &Resource) -> Vec<String> {
@@ -36,14 +50,36 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// A table of its own columns; cells are made fit for one line.
+pub fn plain(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let heading = heading.iter().map(|name| (*name).to_owned()).collect();
+    let rows = rows.map(|row| row.iter().map(|cell| printable(cell)).collect());
+    align(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+}
+
 fn align(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
-    let widths: Vec<usize> = (0..).map_while(width).collect();
-    let line = |row: &Vec<String>| {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+    Rows::default().more(rows)
+}
+
+/// A table that goes on: later rows keep to the columns of earlier ones, and widen them where they must.
+#[derive(Debug, Default)]
+pub struct Rows {
+    widths: Vec<usize>,
+}
+
+impl Rows {
+    pub fn more(&mut self, rows: &[Vec<String>]) -> String {
+        for row in rows {
+            self.widths.resize(self.widths.len().max(row.len()), 0);
+            self.widths.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
+        }
+        rows.iter().map(|row| self.line(row)).collect()
+    }
+
+    fn line(&self, row: &[String]) -> String {
+        let padded = row.iter().zip(&self.widths).map(|(cell, width)| format!("{cell:width$}"));
         format!("{}\n", padded.collect::<Vec<_>>().join(&" ".repeat(PADDING)).trim_end_matches(' '))
-    };
-    rows.iter().map(line).collect()
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Cluster templates: a file of Cluster, ControlPlane, Workers and Machine documents, and what becomes of it.
 
+pub mod delete;
+pub mod export;
 pub mod model;
 pub mod render;
 pub mod shapes;
+pub mod state;
 pub mod sync;
 
 use super::files::FileError;

@@ -13,7 +13,7 @@ use super::{TemplateError, shapes};
 use crate::cli::reader::{self, Kind, Node, Problem};
 
 /// Labels and annotations that begin so are the system's own.
-const SYSTEM: &str = "omni.sidero.dev/";
+pub(super) const SYSTEM: &str = "omni.sidero.dev/";
 
 /// The part of an id that the machine set of the control plane has after the cluster's name.
 pub const CONTROL_PLANES: &str = "control-planes";

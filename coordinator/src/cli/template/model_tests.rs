@@ -117,7 +117,10 @@ fn machine_documents_are_about_machines_of_the_template() {
 fn what_backstay_does_not_keep_is_refused_with_the_reason() {
     let refused =
         changed("kind: ControlPlane\n", "kind: ControlPlane\nbootstrapSpec:\n  clusterUUID: x\n  snapshot: y\n");
-    assert_eq!(refused, "line 14: bootstrapSpec: restoring a cluster from a backup is not built yet: remove it");
+    assert_eq!(
+        refused,
+        "line 14: bootstrapSpec: cannot be applied: this version of Backstay does not restore clusters"
+    );
     let refused = changed("kind: Workers\n", "kind: Workers\nbootstrapSpec: {snapshot: y}\n");
     assert_eq!(refused, "line 17: bootstrapSpec: bootstrap spec is not allowed for worker machine sets");
     let refused = changed("kind: Workers\n", "kind: Workers\npatches: []\n");

@@ -6,11 +6,11 @@ use backstay_protocol::spec::{BackupConfiguration, ClusterSpec, Features, Machin
 use super::model::{Cluster, Machine, MachineSet, Marks, Role, Template};
 
 const MANAGED: &str = "omni.sidero.dev/managed-by-cluster-templates";
-const LOCKED: &str = "omni.sidero.dev/locked";
-const LABEL_MACHINE_SET: &str = "omni.sidero.dev/machine-set";
+pub(super) const LOCKED: &str = "omni.sidero.dev/locked";
+pub(super) const LABEL_MACHINE_SET: &str = "omni.sidero.dev/machine-set";
 
 impl Role {
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::ControlPlane => "omni.sidero.dev/role-controlplane",
             Self::Worker => "omni.sidero.dev/role-worker",

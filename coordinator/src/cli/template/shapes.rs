@@ -5,7 +5,7 @@ use crate::cli::reader::shape::Shape;
 
 const TALOS: &str = "Backstay keeps no machine configuration: remove it here and keep it where Talos is managed";
 const CLASSES: &str = "machine classes are not known to Backstay: list the machines";
-const BOOTSTRAP: &str = "restoring a cluster from a backup is not built yet: remove it";
+const BOOTSTRAP: &str = "cannot be applied: this version of Backstay does not restore clusters";
 const BOOTSTRAP_WORKERS: &str = "bootstrap spec is not allowed for worker machine sets";
 const STRATEGY: &str = "Backstay rolls nothing out: remove it";
 

@@ -76,7 +76,7 @@ pub async fn plan<T: Transport>(api: &Api<T>, template: &Template) -> Result<Vec
 }
 
 /// The machine sets and machines that carry the cluster's label.
-async fn members<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec<Resource>, CallError> {
+pub(super) async fn members<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec<Resource>, CallError> {
     let selector = format!("{LABEL_CLUSTER}={cluster}");
     let mut found = Vec::new();
     for definition in &kinds()[1..] {
@@ -162,6 +162,17 @@ pub async fn run<T: Transport>(
 ) -> Result<(), Failure> {
     let mut steps = plan(api, template).await?;
     steps.sort_by_key(|step| step.change);
+    take_all(api, file, steps, mode, console).await
+}
+
+/// Says each step, then takes it.
+pub(super) async fn take_all<T: Transport>(
+    api: &Api<T>,
+    file: &str,
+    steps: Vec<Step>,
+    mode: Mode,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
     for step in steps {
         let resource = &step.resource;
         let dry = if mode.dry_run { " (dry run)" } else { "" };

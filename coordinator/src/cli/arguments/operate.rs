@@ -1,0 +1,125 @@
+//! The words of the commands for daily work: status, backup, agents, runs.
+
+use std::time::Duration;
+
+use backstay_protocol::duration;
+use clap::{Args, ValueEnum};
+
+use crate::cli::output::Format;
+
+pub const STATUS_HELP: &str = "\
+One word for each cluster, from the worst:
+  no agent  no agent of it is connected
+  never     it has no backup
+  failing   the latest attempt failed
+  stale     the last good backup is older than the interval and a grace
+  ok        none of these; without an interval a backup is never stale
+
+Exit codes:
+  0  every cluster is ok
+  1  it could not be found out
+  3  a cluster is not ok, or no cluster is known
+
+Examples:
+  backstayctl status
+  backstayctl status talos-default
+  backstayctl status --grace 30m -o json";
+
+pub const BACKUP_HELP: &str = "\
+Asks for a backup as of now. With --wait it is followed to its end: exit code 0
+means that it is in the store, proven. A bar shows how far it is; where stderr
+is no terminal, a line for each change does.
+
+Interrupting the command does not stop the backup.
+
+Examples:
+  backstayctl backup talos-default
+  backstayctl backup talos-default --wait --timeout 30m";
+
+pub const AGENTS_HELP: &str = "\
+Examples:
+  backstayctl agents
+  backstayctl agents talos-default -o yaml";
+
+pub const RUNS_HELP: &str = "\
+The latest comes first.
+
+Examples:
+  backstayctl runs talos-default
+  backstayctl runs talos-default -o jsonpath='{.spec.error}'";
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// These clusters only
+    #[arg(value_name = "CLUSTER")]
+    pub clusters: Vec<String>,
+    /// How much older than its interval a backup may be [default: a tenth of the interval, at least 5m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub grace: Option<Duration>,
+    /// table, yaml or json
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    pub output: Form,
+}
+
+/// The forms of a text that is no list of resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    #[default]
+    Table,
+    Yaml,
+    Json,
+}
+
+impl std::str::FromStr for Form {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "table" => Ok(Self::Table),
+            "yaml" => Ok(Self::Yaml),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("output format {text:?} is not supported: use table, yaml or json")),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The cluster's name
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: String,
+    /// Follow the backup to its end
+    #[arg(short, long)]
+    pub wait: bool,
+    /// How long to wait for its end
+    #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = duration::parse, requires = "wait")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Agents {
+    /// Those of this cluster only
+    #[arg(default_value = "", hide_default_value = true)]
+    pub cluster: String,
+    /// table, yaml, json, or jsonpath={.spec.FIELD}
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    pub output: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// The cluster's name
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: String,
+    /// table, yaml, json, or jsonpath={.spec.FIELD}
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// The shells that completions are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}

@@ -1,0 +1,118 @@
+//! `backup`: asks for a backup now, and with `--wait` follows it to its end.
+
+pub mod follow;
+pub mod show;
+
+use std::time::Duration;
+
+use backstay_protocol::own::BackupRunSpec;
+use backstay_protocol::resource::Resource;
+use backstay_protocol::spec::{BackupStatusSpec, ManualBackupSpec};
+use backstay_protocol::{Clock, Timestamp, duration, types};
+use tokio::time::MissedTickBehavior;
+
+use super::api::{Api, CallError, Transport};
+use super::console::{Console, Failure};
+use super::listing;
+use follow::{Follow, Seen};
+use show::Show;
+
+/// How often is looked how far it is; also the shortest time between two lines.
+const LOOK: Duration = Duration::from_secs(1);
+/// A coordinator takes no time further ahead than this.
+const AHEAD_SECONDS_MAX: i64 = 60;
+
+/// Asks for a backup of `cluster` now; `wait` is how long its end is waited for, `None`: not at all.
+pub async fn run<T: Transport>(
+    api: &Api<T>,
+    cluster: &str,
+    wait: Option<Duration>,
+    clock: &dyn Clock,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    listing::must_be_name(cluster)?;
+    let follow = match wait {
+        Some(_) => {
+            let (status, runs) = look(api, cluster).await?;
+            Some(Follow::new(status.as_ref(), &runs))
+        }
+        None => None,
+    };
+    let at = ask(api, cluster, clock.now(), console).await?;
+    let (Some(follow), Some(wait)) = (follow, wait) else {
+        return Ok(console.print(&format!("* asked for a backup of {cluster} as of {}\n", at.rfc3339()))?);
+    };
+    let end = to_the_end(api, cluster, follow.asked_at(at), console);
+    match tokio::time::timeout(wait, end).await {
+        Ok(end) => end,
+        Err(_) => Err(Failure::NotEnded { cluster: cluster.to_owned(), waited: duration::format(wait) }),
+    }
+}
+
+/// Applies the manual backup. The same second twice would be one backup, so the next one is taken then.
+async fn ask<T: Transport>(
+    api: &Api<T>,
+    cluster: &str,
+    now: Timestamp,
+    console: &mut Console<'_>,
+) -> Result<Timestamp, Failure> {
+    let last = api.find(&types::ETCD_MANUAL_BACKUPS, cluster).await?;
+    let last = last.and_then(|resource| resource.typed::<ManualBackupSpec>().ok()?.backupat).map(|at| at.seconds);
+    let taken = last.filter(|last| (now.seconds..now.seconds.saturating_add(AHEAD_SECONDS_MAX)).contains(last));
+    let at = Timestamp::from_seconds(taken.map_or(now.seconds, |last| last + 1));
+    let resource = Resource::of(cluster, &ManualBackupSpec { backupat: Some(at) });
+    let answer = api.apply(&types::ETCD_MANUAL_BACKUPS, resource, false).await.map_err(|cause| match cause {
+        CallError::Refused(reason) => Failure::Backup { cluster: cluster.to_owned(), reason: reason.to_string() },
+        other => other.into(),
+    })?;
+    answer.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
+    Ok(at)
+}
+
+/// The cluster's status and its latest attempts.
+async fn look<T: Transport>(
+    api: &Api<T>,
+    cluster: &str,
+) -> Result<(Option<BackupStatusSpec>, Vec<BackupRunSpec>), Failure> {
+    let runs = listing::of_cluster::<BackupRunSpec, T>(api, cluster).await?;
+    let status = api.find(&types::ETCD_BACKUP_STATUSES, cluster).await?;
+    let status = status.and_then(|resource| resource.typed().ok());
+    Ok((status, listing::typed(&runs).map(|(_, run)| run).collect()))
+}
+
+async fn to_the_end<T: Transport>(
+    api: &Api<T>,
+    cluster: &str,
+    mut follow: Follow,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let mut show = Show::new(cluster, console.bar);
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (status, runs) = match look(api, cluster).await {
+            Ok(seen) => seen,
+            // Whoever leads next goes on with what was asked for.
+            Err(Failure::Call(error)) if error.passes() => {
+                show.away(&error, console)?;
+                continue;
+            }
+            // A coordinator that has just taken over may not know the cluster yet.
+            Err(Failure::NoCluster(_)) => continue,
+            Err(other) => return Err(other),
+        };
+        match follow.look(status.as_ref(), &runs) {
+            Seen::Done(run) => return Ok(show.done(run.as_ref(), console)?),
+            Seen::Failed(reason) => {
+                show.clear();
+                return Err(Failure::Backup { cluster: cluster.to_owned(), reason });
+            }
+            under_way => show.under_way(&under_way, console)?,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! `status`: every cluster in one word, worst first; the exit code tells a monitor.
+
+pub mod assess;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use backstay_protocol::Timestamp;
+use backstay_protocol::api::GetRequest;
+use backstay_protocol::own::AgentSpec;
+use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec, OverallStatusSpec, Spec};
+use serde_json::{Value, json};
+
+use super::api::{Api, Transport};
+use super::arguments::operate::Form;
+use super::console::{Console, Failure};
+use super::listing;
+use super::output::{json, table, yaml};
+use super::units;
+use assess::{Facts, Health, Word};
+
+/// What to look at.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// Empty: all.
+    pub clusters: Vec<String>,
+    /// How much older than its interval a backup may be; `None`: see [`assess::grace`].
+    pub grace: Option<Duration>,
+    pub form: Form,
+}
+
+/// Prints how each cluster stands.
+///
+/// # Errors
+/// [`Failure::No`] where not every cluster is ok, or there is none.
+pub async fn run<T: Transport>(
+    api: &Api<T>,
+    query: &Query,
+    now: Timestamp,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    query.clusters.iter().try_for_each(|name| listing::must_be_name(name))?;
+    let listed = assess::all(facts(api, &query.clusters).await?, query.grace, now);
+    console.print(&render(&listed, query.form, console.colour))?;
+    for overall in all::<OverallStatusSpec, T>(api).await?.into_values() {
+        if !overall.configurationerror.is_empty() {
+            let (name, error) = (&overall.configurationname, &overall.configurationerror);
+            console.remark(&format!("Note: storage {name}: {error}"))?;
+        }
+    }
+    if listed.is_empty() {
+        console.remark("Note: no cluster is known")?;
+    }
+    match !listed.is_empty() && listed.iter().all(|health| health.word == Word::Ok) {
+        true => Ok(()),
+        false => Err(Failure::No),
+    }
+}
+
+/// Every resource of a type that can be read, by id.
+async fn all<S: Spec, T: Transport>(api: &Api<T>) -> Result<HashMap<String, S>, Failure> {
+    let items = api.get(S::definition(), &GetRequest::default()).await?;
+    Ok(listing::typed::<S>(&items).map(|(item, spec)| (item.metadata.id.clone(), spec)).collect())
+}
+
+async fn facts<T: Transport>(api: &Api<T>, wanted: &[String]) -> Result<Vec<Facts>, Failure> {
+    let clusters = all::<ClusterSpec, T>(api).await?;
+    if let Some(missing) = wanted.iter().find(|name| !clusters.contains_key(*name)) {
+        return Err(Failure::NoCluster(missing.clone()));
+    }
+    let mut statuses = all::<BackupStatusSpec, T>(api).await?;
+    let mut agents: HashMap<String, usize> = HashMap::new();
+    for agent in all::<AgentSpec, T>(api).await?.into_values() {
+        *agents.entry(agent.cluster).or_default() += 1;
+    }
+    let wanted = clusters.into_iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));
+    let facts = wanted.map(|(cluster, spec)| Facts {
+        interval: spec.backup_interval(),
+        status: statuses.remove(&cluster).unwrap_or_default(),
+        agents: agents.get(&cluster).copied().unwrap_or_default(),
+        cluster,
+    });
+    Ok(facts.collect())
+}
+
+fn render(listed: &[Health], form: Form, colour: bool) -> String {
+    let values = || Value::Array(listed.iter().map(value).collect());
+    match form {
+        Form::Table => coloured(&rows(listed), listed, colour),
+        Form::Yaml => yaml::document(&values()),
+        Form::Json => json::pretty(&values()),
+    }
+}
+
+fn rows(listed: &[Health]) -> String {
+    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "REASON"];
+    let row = |health: &Health| {
+        vec![
+            health.cluster.clone(),
+            health.word.text().to_owned(),
+            health.last.map(Timestamp::rfc3339).unwrap_or_default(),
+            health.age.map(units::span).unwrap_or_default(),
+            health.interval.map(units::span).unwrap_or_default(),
+            health.agents.to_string(),
+            health.reason.clone(),
+        ]
+    };
+    table::plain(&heading, listed.iter().map(row))
+}
+
+/// Whole lines are coloured, so that columns keep their widths.
+fn coloured(table: &str, listed: &[Health], colour: bool) -> String {
+    const RESET: &str = "\u{1b}[0m";
+    if !colour {
+        return table.to_owned();
+    }
+    let mut lines = table.lines();
+    let heading = lines.next().unwrap_or_default();
+    let paint = |(line, health): (&str, &Health)| match health.word {
+        Word::Ok => format!("\u{1b}[32m{line}{RESET}\n"),
+        Word::Stale => format!("\u{1b}[33m{line}{RESET}\n"),
+        _ => format!("\u{1b}[31m{line}{RESET}\n"),
+    };
+    std::iter::once(format!("{heading}\n")).chain(lines.zip(listed).map(paint)).collect()
+}
+
+fn value(health: &Health) -> Value {
+    json!({
+        "cluster": health.cluster,
+        "status": health.word.text(),
+        "lastbackuptime": health.last,
+        "ageseconds": health.age.map(|age| age.as_secs()),
+        "intervalseconds": health.interval.map(|interval| interval.as_secs()),
+        "agents": health.agents,
+        "reason": health.reason,
+    })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+//! `status` as it is printed, and what it ends with.
+
+use super::*;
+use crate::cli::testing::{Coordinator, capture};
+use backstay_protocol::resource::Resource;
+use backstay_protocol::spec::{BackupConfiguration, BackupState, OVERALL_STATUS_ID};
+
+const NOW: Timestamp = Timestamp { seconds: 1_702_166_400, nanos: 0 };
+
+fn cluster(name: &str, interval: Option<u64>) -> Resource {
+    let interval = interval.map(|seconds| Duration::from_secs(seconds).into());
+    let backupconfiguration = interval.map(|i| BackupConfiguration { interval: Some(i), enabled: None });
+    Resource::of(name, &ClusterSpec { backupconfiguration, ..ClusterSpec::default() })
+}
+
+fn status(name: &str, state: BackupState, age: i64, error: &str) -> Resource {
+    let last = Some(Timestamp::from_seconds(NOW.seconds - age));
+    let spec = BackupStatusSpec { status: state, error: error.into(), lastbackuptime: last, lastbackupattempt: last };
+    Resource::of(name, &spec)
+}
+
+fn agent(machine: &str, cluster: &str) -> Resource {
+    Resource::of(machine, &AgentSpec { cluster: cluster.into(), ..AgentSpec::default() })
+}
+
+fn fleet() -> Vec<Resource> {
+    vec![
+        cluster("good", Some(3600)),
+        cluster("late", Some(3600)),
+        cluster("by-hand", None),
+        cluster("broken", Some(60)),
+        cluster("new", None),
+        cluster("silent", Some(3600)),
+        status("good", BackupState::Ok, 600, ""),
+        status("late", BackupState::Ok, 90_000, ""),
+        status("by-hand", BackupState::Ok, 9_000_000, ""),
+        status("broken", BackupState::Error, 30, "failed to put part 3 in bucket \"b\": AccessDenied"),
+        status("silent", BackupState::Ok, 10, ""),
+        agent("1", "good"),
+        agent("2", "good"),
+        agent("3", "late"),
+        agent("4", "by-hand"),
+        agent("5", "broken"),
+        agent("6", "new"),
+    ]
+}
+
+/// What is printed, what is remarked, and the exit code.
+async fn run_on(resources: Vec<Resource>, query: Query, colour: bool) -> (String, String, u8) {
+    let api = Api::new(Coordinator::with(resources));
+    let mut code = 0;
+    let printed = capture(async |console| {
+        console.colour = colour;
+        match run(&api, &query, NOW, console).await {
+            Err(Failure::No) => code = Failure::No.exit_code(),
+            other => other?,
+        }
+        Ok(())
+    });
+    let (out, err) = printed.await.expect("an answer");
+    (out, err, code)
+}
+
+#[tokio::test]
+async fn the_worst_comes_first_and_the_exit_code_says_so() {
+    let (table, remarks, code) = run_on(fleet(), Query::default(), false).await;
+    insta::assert_snapshot!("status", table);
+    assert_eq!((remarks.as_str(), code), ("", 3));
+    let (table, _, _) = run_on(fleet(), Query::default(), true).await;
+    insta::assert_snapshot!("status-colour", table.replace('\u{1b}', "ESC"));
+}
+
+#[tokio::test]
+async fn all_ok_is_success() {
+    let query = Query { clusters: vec!["good".into(), "by-hand".into()], ..Query::default() };
+    let (table, _, code) = run_on(fleet(), query, false).await;
+    assert_eq!((table.lines().count(), code), (3, 0));
+    let query = Query { clusters: vec!["late".into()], grace: Some(Duration::from_secs(90_000)), ..Query::default() };
+    assert_eq!(run_on(fleet(), query, false).await.2, 0);
+}
+
+#[tokio::test]
+async fn no_cluster_is_not_ok_and_a_storage_that_is_not_there_is_said() {
+    let overall = OverallStatusSpec {
+        configurationname: "s3".into(),
+        configurationerror: "not initialized".into(),
+        ..OverallStatusSpec::default()
+    };
+    let (table, remarks, code) = run_on(vec![Resource::of(OVERALL_STATUS_ID, &overall)], Query::default(), false).await;
+    assert_eq!(table, "CLUSTER   STATUS   LAST BACKUP   AGE   INTERVAL   AGENTS   REASON\n");
+    assert_eq!((remarks.as_str(), code), ("Note: storage s3: not initialized\nNote: no cluster is known\n", 3));
+}
+
+#[tokio::test]
+async fn programs_read_json_or_yaml() {
+    let json = |clusters: &[&str]| Query {
+        clusters: clusters.iter().map(|c| (*c).to_owned()).collect(),
+        form: Form::Json,
+        ..Query::default()
+    };
+    let (text, _, _) = run_on(fleet(), json(&["late", "new"]), false).await;
+    insta::assert_snapshot!("status-json", text);
+    let (text, _, _) = run_on(fleet(), Query { form: Form::Yaml, ..json(&["late", "new"]) }, false).await;
+    insta::assert_snapshot!("status-yaml", text);
+    assert_eq!(run_on(Vec::new(), json(&[]), false).await.0, "[]\n");
+}
+
+#[tokio::test]
+async fn who_does_not_exist_has_no_status() {
+    let api = Api::new(Coordinator::with(fleet()));
+    let query = Query { clusters: vec!["nowhere".into()], ..Query::default() };
+    let error = capture(async |console| run(&api, &query, NOW, console).await).await;
+    assert_eq!(error, Err("cluster \"nowhere\" does not exist".into()));
+}

@@ -1,0 +1,26 @@
+//! `cluster template delete`: what a sync of the template created goes, and the cluster last.
+
+use backstay_protocol::types;
+
+use super::{Template, sync};
+use crate::cli::api::{Api, Transport};
+use crate::cli::apply::Mode;
+use crate::cli::console::{Console, Failure};
+
+/// Destroys machines, machine sets and the cluster, in this order, until one is refused; those before it are gone.
+pub async fn run<T: Transport>(
+    api: &Api<T>,
+    template: &Template,
+    mode: Mode,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let name = template.cluster.name.as_str();
+    let cluster = api.find(&types::CLUSTERS, name).await?;
+    let members = sync::members(api, name).await?;
+    let there: Vec<_> = cluster.into_iter().chain(members).collect();
+    if there.is_empty() {
+        return Err(Failure::NoCluster(name.to_owned()));
+    }
+    // Nothing is wanted any more; the last of what a sync creates is the first to go.
+    sync::take_all(api, name, sync::steps(&there, Vec::new()), mode, console).await
+}
