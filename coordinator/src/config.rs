@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use age::x25519::Recipient;
 use backstay_archive::seal;
+use backstay_daemon::http::HttpSettings;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::nats::NatsSettings;
 use backstay_daemon::settings::{self, Override, SettingsError};
 use backstay_protocol::duration;
 use backstay_protocol::validate::IntervalBounds;
 use serde::Deserialize;
+
+/// Where health and metrics are served when nobody says.
+const HTTP_PORT: u16 = 9479;
 
 /// Everything that a coordinator can be told.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +30,8 @@ pub struct Settings {
     pub auto_register_clusters: bool,
     pub lease: LeaseSettings,
     pub jetstream: JetStreamSettings,
+    /// Health, readiness and metrics.
+    pub http: HttpSettings,
     pub log: LogFormat,
 }
 
@@ -40,6 +46,7 @@ impl Default for Settings {
             auto_register_clusters: true,
             lease: LeaseSettings::default(),
             jetstream: JetStreamSettings::default(),
+            http: HttpSettings::on_loopback(HTTP_PORT),
             log: LogFormat::default(),
         }
     }
