@@ -8,7 +8,7 @@ use async_nats::Client;
 use async_nats::connection::State;
 use backstay_archive::seal::Identity;
 use backstay_daemon::nats::{self, NatsError, Patience, Role};
-use backstay_daemon::systemd;
+use backstay_daemon::{http, systemd};
 use backstay_protocol::{Clock, subject};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -21,6 +21,7 @@ use crate::attempt::{Address, Attempts};
 use crate::bus::beat::Beats;
 use crate::bus::commands;
 use crate::etcd::{Etcd, EtcdError, poll};
+use crate::inside::Inside;
 use crate::machine::{self, UnknownMachine};
 use crate::outbox::Outbox;
 use crate::outbox::sender::{self, JetStream};
@@ -126,6 +127,13 @@ impl Agent {
         let requests = client.subscribe(commands).await.map_err(|e| AgentError::Subscribe(e.to_string()))?;
         let (client, attempts) = (client.clone(), Arc::clone(&self.attempts));
         let (seen, member) = watch::channel(None);
+        let inside = Inside {
+            client: client.clone(),
+            attempts: Arc::clone(&attempts),
+            outbox: Arc::clone(&self.outbox),
+            member: member.clone(),
+        };
+        let (window, http) = (inside.window(), self.settings.http.clone());
         let beats = Beats {
             client: client.clone(),
             address: self.address.clone(),
@@ -137,13 +145,14 @@ impl Agent {
         };
         let (courier, outbox, hurry) = (JetStream::new(client.clone()), Arc::clone(&self.outbox), stop.clone());
         let (etcd, period) = (self.etcd.clone(), self.settings.beat_interval);
-        let [a, b, c, d, e] = [(); 5].map(|()| end.clone());
+        let [a, b, c, d, e, f] = [(); 6].map(|()| end.clone());
         tasks.spawn(async move { sender::send(outbox, &courier, &hurry, &a).await });
         tasks.spawn(async move { poll::poll(&etcd, period, &seen, &b).await });
         tasks.spawn(async move { beats.run(&c).await });
+        tasks.spawn(async move { http::serve(&http, window, &e).await });
         tasks.spawn(async move { commands::serve(client, requests, attempts, &d).await });
         tasks.spawn(async move {
-            e.run_until_cancelled(systemd::watchdog()).await;
+            f.run_until_cancelled(systemd::watchdog()).await;
         });
         Ok(())
     }

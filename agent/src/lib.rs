@@ -16,6 +16,7 @@ pub mod bus;
 pub mod cli;
 pub mod etcd;
 pub mod identity;
+pub mod inside;
 pub mod machine;
 pub mod once;
 pub mod outbox;

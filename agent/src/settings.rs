@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backstay_daemon::http::HttpSettings;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::nats::NatsSettings;
 use backstay_daemon::settings::{self, Override, SettingsError};
@@ -15,6 +16,8 @@ use crate::etcd::EtcdSettings;
 pub const STATE_VARIABLE: &str = "STATE_DIRECTORY";
 
 const STATE_DIR: &str = "/var/lib/backstay-agent";
+/// Where health and metrics are served when nobody says.
+const HTTP_PORT: u16 = 9478;
 const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
@@ -34,6 +37,8 @@ pub struct Settings {
     pub nats: NatsSettings,
     pub etcd: EtcdSettings,
     pub s3: S3Trust,
+    /// Health, readiness and metrics.
+    pub http: HttpSettings,
     pub log: LogFormat,
 }
 
@@ -55,6 +60,7 @@ impl Default for Settings {
             nats: NatsSettings::default(),
             etcd: EtcdSettings::default(),
             s3: S3Trust::default(),
+            http: HttpSettings::on_loopback(HTTP_PORT),
             log: LogFormat::default(),
         }
     }

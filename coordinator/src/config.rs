@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use age::x25519::Recipient;
 use backstay_archive::seal;
+use backstay_daemon::http::HttpSettings;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::nats::NatsSettings;
 use backstay_daemon::settings::{self, Override, SettingsError};
@@ -13,6 +14,9 @@ use backstay_protocol::validate::IntervalBounds;
 use serde::Deserialize;
 
 use crate::keys::IDENTITY_FILE;
+
+/// Where health and metrics are served when nobody says.
+const HTTP_PORT: u16 = 9479;
 
 /// Everything that a coordinator can be told.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,6 +34,8 @@ pub struct Settings {
     pub auto_register_clusters: bool,
     pub lease: LeaseSettings,
     pub jetstream: JetStreamSettings,
+    /// Health, readiness and metrics.
+    pub http: HttpSettings,
     pub log: LogFormat,
 }
 
@@ -52,6 +58,7 @@ impl Default for Settings {
             auto_register_clusters: true,
             lease: LeaseSettings::default(),
             jetstream: JetStreamSettings::default(),
+            http: HttpSettings::on_loopback(HTTP_PORT),
             log: LogFormat::default(),
         }
     }

@@ -26,6 +26,7 @@ use crate::cluster::record::{ClusterRecord, FORMAT};
 use crate::config::{Config, Storage};
 use crate::directory::Directory;
 use crate::fleet::Fleet;
+use crate::inside::Inside;
 use crate::keys::Keys;
 use crate::kv::{self, Kv, KvError, Revised};
 use crate::lease;
@@ -55,6 +56,7 @@ pub struct Coordinator {
     pub client: Client,
     pub keys: Arc<Keys>,
     pub clock: Arc<dyn Clock>,
+    pub inside: Arc<Inside>,
 }
 
 /// What the parts of a leading coordinator share.
@@ -65,6 +67,7 @@ pub struct Leader {
     pub context: Context,
     pub keys: Arc<Keys>,
     pub clock: Arc<dyn Clock>,
+    pub inside: Arc<Inside>,
     pub kv: Kv,
     pub epoch: u64,
     pub fleet: Fleet,
@@ -119,6 +122,7 @@ impl Coordinator {
             let leader = self.start(context, kv.clone(), epoch, cancel.clone()).await;
             match leader {
                 Ok(leader) => {
+                    self.inside.leads(&leader);
                     cancel.cancelled().await;
                     leader.tasks.close();
                     if tokio::time::timeout(DRAIN, leader.tasks.wait()).await.is_err() {
@@ -170,6 +174,7 @@ impl Coordinator {
             context,
             keys: self.keys.clone(),
             clock: self.clock.clone(),
+            inside: self.inside.clone(),
             kv,
             epoch,
             fleet: Fleet::default(),
@@ -244,6 +249,7 @@ impl Leader {
     pub fn look_after(self: &Arc<Self>, found: Revised<ClusterRecord>) {
         let name = found.value.name.clone();
         let (task, handle) = cluster::task(self.clone(), found);
+        self.inside.know(&name);
         if self.directory.add(name, handle) {
             self.spawn_to_the_end(task.run());
         }

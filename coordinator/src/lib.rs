@@ -10,6 +10,7 @@ pub mod directory;
 pub mod fleet;
 pub mod init;
 pub mod inputs;
+pub mod inside;
 pub mod keys;
 pub mod kv;
 pub mod leader;

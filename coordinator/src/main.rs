@@ -7,11 +7,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use backstay_coordinator::config;
 use backstay_coordinator::init;
+use backstay_coordinator::inside::Inside;
 use backstay_coordinator::keys::{self, Keys};
 use backstay_coordinator::leader::Coordinator;
 use backstay_daemon::nats::{self, DEFAULT_URL, Patience, Role};
 use backstay_daemon::settings::{self, Override};
-use backstay_daemon::{SystemClock, logs, stop, systemd};
+use backstay_daemon::{SystemClock, http, logs, stop, systemd};
 use backstay_protocol::subject::COORDINATOR_INBOX;
 use clap::{Parser, Subcommand};
 use tokio_util::task::TaskTracker;
@@ -82,11 +83,15 @@ async fn serve(file: PathBuf, nats_url: Option<String>) -> anyhow::Result<()> {
     let role = Role::from("backstay-coordinator").inbox(COORDINATOR_INBOX);
     let client = nats::connect(&config.settings.nats, role, Patience::Daemon).await?;
     info!(nats = config.settings.nats.shown_url(), storage = config.storage.name(), "starting");
+    let inside = Inside::new(client.clone());
+    let (window, listen, end) = (inside.window(), config.settings.http.clone(), stop.clone());
+    tasks.spawn(async move { http::serve(&listen, window, &end).await });
     let coordinator = Coordinator {
         keys: Arc::new(Keys::new(identity, config.recovery.clone())),
         config: Arc::new(config),
         client,
         clock: Arc::new(SystemClock),
+        inside,
     };
     systemd::ready();
     let alive = stop.clone();

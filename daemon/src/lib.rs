@@ -1,10 +1,12 @@
 //! What both daemons and the command line share at the edge: settings, the NATS connection, logs,
-//! signals, systemd and the clock.
+//! metrics over HTTP, signals, systemd and the clock.
 //!
 //! Nothing here knows what a backup is.
 
 pub mod clock;
+pub mod http;
 pub mod logs;
+pub mod metrics;
 pub mod nats;
 pub mod settings;
 pub mod stop;

@@ -198,6 +198,11 @@ async fn init(builder: &StandBuilder, folder: &Folder, nats: &Nats) -> Result<Ou
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let output = run("backstay-coordinator", &arguments).await?;
     ensure!(output.status.success(), "backstay-coordinator init failed: {output:?}");
+    // Many stands run on one machine: a test that wants to look inside says so.
+    let file = coordinator_folder(folder.path(), 1).join("coordinator.toml");
+    let text = fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+    let text = text.replace("\n[encryption]", "\n[http]\nlisten = \"\"\n\n[encryption]");
+    fs::write(&file, text).with_context(|| format!("failed to write {}", file.display()))?;
     Ok(output)
 }
 
@@ -340,7 +345,7 @@ impl Stand {
         let state = state_dir.display();
         let text = format!(
             "cluster = \"{cluster}\"\nmachine = \"{machine}\"\nstate_dir = \"{state}\"\n\n\
-             [nats]\nurl = \"{nats}\"\n\n[etcd]\nendpoints = [\"{etcd_url}\"]\n"
+             [nats]\nurl = \"{nats}\"\n\n[etcd]\nendpoints = [\"{etcd_url}\"]\n\n[http]\nlisten = \"\"\n"
         );
         fs::write(&config, text).with_context(|| format!("failed to write {}", config.display()))?;
         let arguments = ["run", "--config", &config.display().to_string()];

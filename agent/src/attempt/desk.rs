@@ -18,12 +18,14 @@ use backstay_protocol::bus::{
 use backstay_protocol::subject::Subject;
 use backstay_protocol::{AttemptId, Clock, VERSION};
 use futures::FutureExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, error, error_span, info, warn};
 
 use super::job::refuse;
+use super::tally::{Metrics, Tally};
 use super::{Address, Failure, Job, take};
 use crate::etcd::Etcd;
 use crate::outbox::{Outbox, Record, sender::blocking};
@@ -67,12 +69,15 @@ struct Book {
     epoch: u64,
     /// Final reports of the last attempts, oldest first.
     ended: Vec<Report>,
+    /// Of all attempts but the one under way.
+    tally: Tally,
 }
 
 /// The desk.
 pub struct Attempts {
     parts: Parts,
     book: Mutex<Book>,
+    metrics: Metrics,
     tasks: TaskTracker,
 }
 
@@ -89,13 +94,25 @@ impl Attempts {
     pub fn new(parts: Parts) -> Self {
         let mut ended = parts.state.ended();
         recover(&parts, &mut ended);
-        let book = Book { running: None, stopping: false, epoch: parts.state.epoch(), ended };
-        Self { parts, book: Mutex::new(book), tasks: TaskTracker::new() }
+        let epoch = parts.state.epoch();
+        let book = Book { running: None, stopping: false, epoch, ended, tally: Tally::default() };
+        Self { parts, book: Mutex::new(book), metrics: Metrics::default(), tasks: TaskTracker::new() }
     }
 
     /// The attempt under way.
     pub fn running(&self) -> Option<Running> {
         self.book().running.clone()
+    }
+
+    /// What all attempts have read and stored since the start, the one under way included. Never shrinks.
+    pub fn tally(&self) -> Tally {
+        let book = self.book();
+        book.running.as_ref().map_or(book.tally, |running| book.tally.with(&running.progress))
+    }
+
+    /// How attempts ended since the start.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Starts an attempt, unless something speaks against it. Safe to repeat.
@@ -123,7 +140,8 @@ impl Attempts {
             }
             Claim::New(running, _token) => {
                 self.journal(&job).await;
-                let span = info_span!("attempt", id = %running.attempt);
+                // Of the highest level: a log of warnings alone still says which attempt each belongs to.
+                let span = error_span!("backup", attempt = %running.attempt);
                 self.tasks.spawn(Arc::clone(self).run(job, running).instrument(span));
                 Ok(())
             }
@@ -194,7 +212,7 @@ impl Attempts {
     }
 
     async fn run(self: Arc<Self>, job: Job, running: Running) {
-        let template = job.report(&self.parts.address);
+        let (template, begun) = (job.report(&self.parts.address), Instant::now());
         info!(snapshot = template.snapshot, slot = template.slot, "the attempt begins");
         self.send(self.stamp(&template, State::Started(Started {}))).await;
         let result = AssertUnwindSafe(self.work(job, &running)).catch_unwind().await;
@@ -216,6 +234,7 @@ impl Attempts {
                 State::Failed(Failed { code: failure.code.into(), text: failure.text })
             }
         };
+        self.metrics.count(&state, begun.elapsed());
         self.end(self.stamp(&template, state)).await;
     }
 
@@ -262,7 +281,9 @@ impl Attempts {
         .await;
         let mut book = self.book();
         book.ended = ended;
-        book.running = None;
+        if let Some(running) = book.running.take() {
+            book.tally = book.tally.with(&running.progress);
+        }
     }
 
     /// Refuses what comes from now on, and cancels what is under way.

@@ -2,11 +2,13 @@
 //!
 //! - [`job`]: what a command asks for, checked once;
 //! - [`backup`]: the pipeline itself, the same for an attempt and for `once`;
-//! - [`desk`]: who accepts, cancels and reports attempts.
+//! - [`desk`]: who accepts, cancels and reports attempts;
+//! - [`tally`]: what they have come to, for metrics.
 
 pub mod backup;
 pub mod desk;
 pub mod job;
+pub mod tally;
 
 pub use backup::{Backup, Failure, take};
 pub use desk::{Attempts, Running};

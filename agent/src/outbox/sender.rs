@@ -7,7 +7,7 @@ use async_nats::connection::State;
 use async_nats::jetstream::{self, message::PublishMessage};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Span, debug, info, warn};
 
 use super::{Outbox, Record};
 
@@ -126,7 +126,8 @@ async fn next(
 
 /// Runs what touches the disk where it delays nobody.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    let span = Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(value) => value,
         // Blocking work is never cancelled, so it panicked: that is ours to go on with.
         Err(error) => std::panic::resume_unwind(error.into_panic()),

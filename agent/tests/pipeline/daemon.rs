@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_nats::{Client, Subscriber, jetstream};
 use backstay_agent::{Agent, Settings};
+use backstay_daemon::http::HttpSettings;
 use backstay_daemon::nats::{NatsSettings, Patience, connect};
 use backstay_protocol::bus::{
     Beat, CancelBackup, CancelReply, FailureCode, RefusalCode, Report, StartBackup, StartReply, decode, report::State,
@@ -90,6 +91,7 @@ impl Running {
             beat_interval: Duration::from_millis(200),
             nats: nats.settings(),
             etcd: etcd.settings(),
+            http: HttpSettings { listen: None },
             ..Settings::default()
         };
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());

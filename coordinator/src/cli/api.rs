@@ -73,7 +73,7 @@ impl CallError {
             Self::Refused(refusal) => {
                 matches!(refusal.code, ErrorCode::Unavailable | ErrorCode::Conflict | ErrorCode::Internal)
             }
-            Self::TooLarge(_) | Self::Malformed { .. } => false,
+            Self::NotAllowed { .. } | Self::TooLarge(_) | Self::Malformed { .. } => false,
         }
     }
 }

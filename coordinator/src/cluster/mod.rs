@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::directory::Handle;
+use crate::inside::Ended;
 use crate::kv::{KvError, Revised};
 use crate::leader::Leader;
 use crate::lease;
@@ -285,7 +286,7 @@ impl ClusterTask {
                 self.begin_confirm(in_force, slot, completed, done);
             }
             Some(report::State::Failed(failed)) if current => {
-                self.on_attempt_failed(&slot, failed.code(), &failed.text, in_force).await?;
+                self.on_attempt_failed(&slot, Ended::Failed(failed.code()), &failed.text, in_force).await?;
                 let _ = done.send(());
             }
             _ => {
@@ -340,16 +341,16 @@ impl ClusterTask {
                 Err(Stopped::NotLeading)
             }
             StepEnd::Asked(Asked::Refused(error)) => {
-                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, in_force).await
+                self.on_attempt_failed(&slot, Ended::Refused, &error, in_force).await
             }
             StepEnd::Asked(Asked::NoAnswer(error)) => {
                 self.silent.extend(slot.attempt.as_ref().map(|a| a.machine));
                 self.cancel_attempt(&slot);
-                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, in_force).await
+                self.on_attempt_failed(&slot, Ended::Unanswered, &error, in_force).await
             }
             StepEnd::Lost(error) => {
                 self.cancel_attempt(&slot);
-                self.on_attempt_failed(&slot, FailureCode::Unspecified, &error, in_force).await
+                self.on_attempt_failed(&slot, Ended::Lost, &error, in_force).await
             }
             StepEnd::Concluded { done, error } => {
                 let end = match done {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::record::{Attempt, Slot, SlotEnd};
 use super::steps::{self, Looked, StepEnd};
 use super::{ClusterTask, Stopped};
+use crate::inside::Ended;
 use crate::storage::InForce;
 
 /// So many further rounds are made among members that did not answer.
@@ -120,7 +121,7 @@ impl ClusterTask {
     pub(super) async fn on_attempt_failed(
         &mut self,
         slot: &Slot,
-        code: FailureCode,
+        ended: Ended,
         error: &str,
         in_force: Arc<InForce>,
     ) -> Result<(), Stopped> {
@@ -128,9 +129,10 @@ impl ClusterTask {
         self.step = None;
         let error = format!("machine {}: {error}", attempt.machine);
         warn!(cluster = %self.record.name, attempt = %attempt.id, %error, "the attempt failed");
+        self.leader.inside.count(&self.record.name, ended);
         let mut next = (*self.record).clone();
         next.attempt_failed(attempt.id, &error, self.leader.clock.now());
-        if code == FailureCode::NameTaken {
+        if ended == Ended::Failed(FailureCode::NameTaken) {
             // Not the member's fault: it is asked again, under the next name.
             if let Some(slot) = &mut next.slot {
                 slot.tried.retain(|m| *m != attempt.machine);
@@ -141,7 +143,7 @@ impl ClusterTask {
         }
         self.save(next).await?;
         // The store is the same for every member: the schedule tries again after a pause.
-        if code == FailureCode::Store {
+        if ended == Ended::Failed(FailureCode::Store) {
             return self.give_up(slot.clone(), error, in_force).await;
         }
         Ok(())
@@ -166,6 +168,9 @@ impl ClusterTask {
         next.end_slot(id, end, self.leader.clock.now());
         self.step = None;
         self.save(next).await?;
+        if done.is_some() {
+            self.leader.inside.count(&self.record.name, Ended::Succeeded);
+        }
         // In the background: the status does not wait for it, and a later sweep does what it cannot.
         if let (Some(slot), Some(in_force)) = (done, self.store.take()) {
             self.leader.spawn(steps::tidy(in_force, self.record.clone(), slot.snapshot));

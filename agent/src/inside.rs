@@ -1,0 +1,83 @@
+//! What an agent lets be seen of itself: its metrics and whether it is ready, read from the parts that do the work.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_nats::Client;
+use async_nats::connection::State;
+use backstay_daemon::http::{Readiness, Window};
+use backstay_daemon::metrics::{Scrape, Unit};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::attempt::Attempts;
+use crate::etcd::poll::Seen;
+use crate::outbox::Outbox;
+
+/// The parts that are looked at.
+#[derive(Clone)]
+pub struct Inside {
+    pub client: Client,
+    pub attempts: Arc<Attempts>,
+    pub outbox: Arc<Outbox>,
+    pub member: watch::Receiver<Seen>,
+}
+
+impl fmt::Debug for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inside").finish_non_exhaustive()
+    }
+}
+
+impl Inside {
+    /// All of it, for [`backstay_daemon::http::serve`].
+    pub fn window(self) -> Window {
+        let mut registry = Registry::default();
+        self.attempts.metrics().register(&mut registry);
+        registry.register_collector(Box::new(self.clone()));
+        Window::new(registry, move || self.readiness())
+    }
+
+    fn bus(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    fn etcd(&self) -> bool {
+        matches!(&*self.member.borrow(), Some(Ok(_)))
+    }
+
+    fn readiness(&self) -> Readiness {
+        // Why etcd does not answer stands in the log: here anybody on the machine reads.
+        match (self.bus(), self.etcd()) {
+            (true, true) => Readiness { ready: true, text: "NATS is connected and etcd answers".into() },
+            (false, true) => Readiness { ready: false, text: "NATS is not connected".into() },
+            (true, false) => Readiness { ready: false, text: "etcd does not answer".into() },
+            (false, false) => Readiness { ready: false, text: "NATS is not connected, etcd does not answer".into() },
+        }
+    }
+}
+
+impl Collector for Inside {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut scrape = Scrape::from(encoder);
+        let bytes = || Some(Unit::Bytes);
+        let tally = self.attempts.tally();
+        let read = "Bytes of database read from etcd, by attempts that failed, too";
+        scrape.counter(("backstay_agent_snapshot", read, bytes()), tally.read)?;
+        let sealed = "Sealed bytes that a store took, of attempts that failed, too";
+        scrape.counter(("backstay_agent_sealed", sealed, bytes()), tally.stored)?;
+        let retried = "Parts that had to be sent to a store again";
+        scrape.counter(("backstay_agent_parts_retried", retried, None), tally.retried)?;
+        let waiting = "Reports on this machine's disk that the coordinator's stream does not have yet";
+        let reports = *self.outbox.waiting().borrow();
+        scrape.gauge(("backstay_agent_outbox_records", waiting, None), reports as f64)?;
+        scrape.switch(
+            ("backstay_etcd_up", "Whether this machine's etcd answered when it was last asked", None),
+            self.etcd(),
+        )?;
+        scrape.switch(("backstay_bus_connected", "Whether NATS is connected", None), self.bus())?;
+        scrape.build(crate::VERSION)
+    }
+}

@@ -1,0 +1,152 @@
+//! What a coordinator lets be seen of itself: its metrics and whether it is ready. What is said of clusters is
+//! read from the records and the fleet of the leader at that moment; who stands by says nothing of them.
+//!
+//! A cluster's age is not here: the time of its last backup is, and `time() - …` is the age, also while nobody
+//! can be asked.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use async_nats::Client;
+use async_nats::connection::State;
+use backstay_daemon::http::{Readiness, Window};
+use backstay_daemon::metrics::{Scrape, Unit};
+use backstay_protocol::ClusterName;
+use backstay_protocol::bus::FailureCode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use crate::cluster::record::ClusterRecord;
+use crate::leader::Leader;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The backup is in the store.
+    Succeeded,
+    /// The agent reported a failure.
+    Failed(FailureCode),
+    /// The agent did not take it.
+    Refused,
+    /// The agent did not answer the command.
+    Unanswered,
+    /// The agent fell silent, or the attempt was not done in time.
+    Lost,
+}
+
+const RESULTS: [&str; 5] = ["succeeded", "failed", "refused", "unanswered", "lost"];
+
+impl Ended {
+    /// As the label `result` has it.
+    pub fn result(self) -> &'static str {
+        match self {
+            Self::Succeeded => RESULTS[0],
+            Self::Failed(_) => RESULTS[1],
+            Self::Refused => RESULTS[2],
+            Self::Unanswered => RESULTS[3],
+            Self::Lost => RESULTS[4],
+        }
+    }
+}
+
+type Labels = [(&'static str, String); 2];
+
+/// What is looked at, whether this coordinator leads or not.
+#[derive(Debug)]
+pub struct Inside {
+    client: Client,
+    attempts: Family<Labels, Counter>,
+    leader: Mutex<Weak<Leader>>,
+}
+
+impl Inside {
+    pub fn new(client: Client) -> Arc<Self> {
+        Arc::new(Self { client, attempts: Family::default(), leader: Mutex::default() })
+    }
+
+    /// All of it, for [`backstay_daemon::http::serve`].
+    pub fn window(self: &Arc<Self>) -> Window {
+        let mut registry = Registry::default();
+        let attempts = "Attempts that ended since this coordinator was started, by how";
+        registry.register("backstay_attempts", attempts, self.attempts.clone());
+        registry.register_collector(Box::new(Arc::clone(self)));
+        let inside = Arc::clone(self);
+        Window::new(registry, move || inside.readiness())
+    }
+
+    /// From here on, as long as its lease is held, this is who leads.
+    pub fn leads(&self, leader: &Arc<Leader>) {
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(leader);
+    }
+
+    fn leader(&self) -> Option<Arc<Leader>> {
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        leader.filter(|leader| !leader.cancel.is_cancelled())
+    }
+
+    /// A counter that appears with its first failure would hide that failure from `increase()`.
+    pub fn know(&self, cluster: &ClusterName) {
+        for result in RESULTS {
+            let _ = self.attempts.get_or_create(&labels(cluster, result));
+        }
+    }
+
+    pub fn count(&self, cluster: &ClusterName, ended: Ended) {
+        self.attempts.get_or_create(&labels(cluster, ended.result())).inc();
+    }
+
+    fn bus(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    fn readiness(&self) -> Readiness {
+        match (self.bus(), self.leader()) {
+            (false, _) => Readiness { ready: false, text: "NATS is not connected".into() },
+            (true, Some(leader)) => Readiness { ready: true, text: format!("leading, epoch {}", leader.epoch) },
+            (true, None) => Readiness { ready: true, text: "standing by".into() },
+        }
+    }
+}
+
+fn labels(cluster: &ClusterName, result: &'static str) -> Labels {
+    [("cluster", cluster.to_string()), ("result", result.to_owned())]
+}
+
+impl Collector for Inside {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut scrape = Scrape::from(encoder);
+        let leader = self.leader();
+        scrape.switch(("backstay_leader", "Whether this coordinator leads", None), leader.is_some())?;
+        scrape.switch(("backstay_bus_connected", "Whether NATS is connected", None), self.bus())?;
+        scrape.build(env!("CARGO_PKG_VERSION"))?;
+        leader.map_or(Ok(()), |leader| clusters(&mut scrape, &leader))
+    }
+}
+
+fn clusters(scrape: &mut Scrape<'_>, leader: &Leader) -> fmt::Result {
+    let records = leader.directory.records();
+    let mut each = |name: &str, help: &str, unit: Option<Unit>, value: &dyn Fn(&ClusterRecord) -> Option<f64>| {
+        let values = records.iter().filter_map(|record| Some((record.name.as_str(), value(record)?)));
+        scrape.gauges((name, help, unit), "cluster", values)
+    };
+    let help = "The time that the newest proven backup in the store stands for; absent where there is none";
+    each("backstay_cluster_last_success_timestamp", help, Some(Unit::Seconds), &|record| {
+        record.last_backup.map(|at| at.as_millis() as f64 / 1000.0)
+    })?;
+    let help = "The interval of automatic backups; absent where there are none";
+    each("backstay_cluster_backup_interval", help, Some(Unit::Seconds), &|record| {
+        record.cluster.spec.backup_interval().map(|interval| interval.as_secs_f64())
+    })?;
+    let help = "The backup status as EtcdBackupStatuses has it: 0 unknown, 1 ok, 2 error, 3 running";
+    each("backstay_cluster_backup_status", help, None, &|record| {
+        Some(record.status.as_ref().map_or(0, |status| status.spec.status.number()).into())
+    })?;
+    let now = Instant::now();
+    each("backstay_agents_connected", "Agents whose beats are heard", None, &|record| {
+        Some(leader.fleet.agents(&record.name, now).len() as f64)
+    })
+}

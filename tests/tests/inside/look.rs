@@ -1,0 +1,91 @@
+//! How the tests look in: a stand whose daemons serve HTTP, a request, and what `/metrics` says.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use backstay_daemon::SystemClock;
+use backstay_protocol::Clock;
+use backstay_tests::{Daemon, Stand, StandBuilder, eventually};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Long enough for anything on a busy machine; no test waits it out.
+pub const SOON: Duration = Duration::from_secs(60);
+
+pub const CLUSTER: &str = "talos-default";
+
+/// A stand whose daemons are noticed soon and can be looked into, each on a port of its own.
+pub fn stand() -> StandBuilder {
+    Stand::builder()
+        .cluster(CLUSTER, 1)
+        .agent_variable("BACKSTAY_BEAT_INTERVAL", "500ms")
+        .agent_variable("BACKSTAY_HTTP__LISTEN", "127.0.0.1:0")
+        .coordinator_variable("BACKSTAY_LEASE__TTL", "3s")
+        .coordinator_variable("BACKSTAY_BACKUP__JITTER", "0s")
+        .coordinator_variable("BACKSTAY_HTTP__LISTEN", "127.0.0.1:0")
+}
+
+/// Where a daemon said that it listens, at its last start.
+pub async fn address(daemon: &Daemon) -> Result<String> {
+    eventually(SOON, || async {
+        let log = daemon.log();
+        let line = log.lines().rev().find(|line| line.contains("serving /healthz")).context("it serves nothing yet")?;
+        let (_, rest) =
+            line.split_once("address=").or_else(|| line.split_once("\"address\":\"")).context("no address")?;
+        Ok(rest.split([' ', '"']).next().unwrap_or_default().to_owned())
+    })
+    .await
+}
+
+/// The status and the body of `GET path`.
+pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await.with_context(|| format!("{address} does not listen"))?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no head in {answer:?}"))?;
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
+    Ok((status.with_context(|| format!("no status in {head:?}"))?, body.to_owned()))
+}
+
+/// Every sample of a daemon by its name and labels, as Prometheus would read them.
+pub async fn scrape(address: &str) -> Result<BTreeMap<String, f64>> {
+    let (status, body) = get(address, "/metrics").await?;
+    ensure!(status == 200, "{status}: {body}");
+    let lines = body.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').with_context(|| format!("no sample: {line}"))?;
+            Ok((name.to_owned(), value.parse().with_context(|| format!("no number: {line}"))?))
+        })
+        .collect()
+}
+
+/// The spec of the cluster's backup status.
+pub async fn status(stand: &Stand) -> Result<Value> {
+    let text = stand.ctl(&["get", "etcdbackupstatus", CLUSTER, "-o", "json"]).await?.ok()?;
+    let resource: Value = serde_json::from_str(&text).with_context(|| format!("no status: {text:?}"))?;
+    Ok(resource["spec"].clone())
+}
+
+/// The second that was asked for last: each backup needs one of its own.
+static ASKED: AtomicI64 = AtomicI64::new(0);
+
+/// Asks for a backup now and waits until its status is `wanted`: 1 is ok, 2 is an error.
+pub async fn back_up(stand: &Stand, wanted: u64) -> Result<Value> {
+    let now = SystemClock.now().seconds;
+    let last = ASKED.fetch_update(Relaxed, Relaxed, |last| Some(now.max(last + 1))).expect("always some");
+    let yaml = Stand::manual_backup(CLUSTER, now.max(last + 1));
+    // An agent that was just started may not have been heard yet.
+    eventually(SOON, || async { stand.apply(&yaml).await?.ok() }).await?;
+    eventually(SOON, || async {
+        let status = status(stand).await?;
+        ensure!(status["status"] == wanted, "the status is {status}");
+        Ok(status)
+    })
+    .await
+}

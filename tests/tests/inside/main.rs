@@ -1,0 +1,5 @@
+//! Seeing inside: health, readiness and metrics of the real daemons, their logs as programs read them, the settings
+//! that they print, and the alert rules that come with them.
+
+mod look;
+mod metrics;
