@@ -23,7 +23,8 @@ pub struct Show {
 
 impl Show {
     pub fn new(cluster: &str, bar: bool) -> Self {
-        let bar = bar.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+        let bar =
+            bar.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style(MESSAGE)));
         Self { cluster: cluster.to_owned(), bar, said: String::new() }
     }
 
