@@ -83,10 +83,17 @@ impl Show {
     }
 
     /// Takes the bar off the screen.
-    pub fn clear(&self) {
+    fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+impl Drop for Show {
+    /// However the wait ends, what is printed next begins on a line of its own.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
