@@ -104,10 +104,7 @@ async fn to_the_end<T: Transport>(
         };
         match follow.look(status.as_ref(), &runs) {
             Seen::Done(run) => return Ok(show.done(run.as_ref(), console)?),
-            Seen::Failed(reason) => {
-                show.clear();
-                return Err(Failure::Backup { cluster: cluster.to_owned(), reason });
-            }
+            Seen::Failed(reason) => return Err(Failure::Backup { cluster: cluster.to_owned(), reason }),
             under_way => show.under_way(&under_way, console)?,
         }
     }

@@ -23,7 +23,8 @@ pub struct Show {
 
 impl Show {
     pub fn new(cluster: &str, bar: bool) -> Self {
-        let bar = bar.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+        let bar =
+            bar.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style(MESSAGE)));
         Self { cluster: cluster.to_owned(), bar, said: String::new() }
     }
 
@@ -82,10 +83,17 @@ impl Show {
     }
 
     /// Takes the bar off the screen.
-    pub fn clear(&self) {
+    fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+impl Drop for Show {
+    /// However the wait ends, what is printed next begins on a line of its own.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
