@@ -4,7 +4,7 @@ set -eu
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin
 
 # program:package
-needed="etcd:etcd-server etcdctl:etcd-client nats-server:nats-server age:age zstd:zstd
+needed="etcd:etcd-server etcdctl:etcd-client nats-server:nats-server age:age zstd:zstd promtool:prometheus
   protoc:protobuf-compiler cc:build-essential make:build-essential systemd-analyze:systemd"
 
 missing() {
@@ -50,7 +50,7 @@ if [ -n "$packages" ]; then
   fi
   # A start at the next boot is not wanted either, of a service that came only now.
   if [ -d /run/systemd/system ]; then
-    for unit in etcd:etcd-server nats-server:nats-server; do
+    for unit in etcd:etcd-server nats-server:nats-server prometheus:prometheus; do
       case " $packages " in
         *" ${unit##*:} "*) $as_root systemctl disable --quiet --now "${unit%%:*}" 2>/dev/null || true ;;
       esac

@@ -61,6 +61,9 @@ pub struct RunArgs {
     /// Logs as text or as JSON.
     #[arg(long, value_name = "FORMAT")]
     log: Option<LogFormat>,
+    /// Print the settings that are in force, without secrets, and do nothing else.
+    #[arg(long)]
+    pub print_config: bool,
 }
 
 impl RunArgs {

@@ -43,6 +43,10 @@ fn start(cli: Cli) -> anyhow::Result<()> {
 
 async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let settings = Settings::load(args.config.as_deref(), backstay_daemon::settings::variables(), args.overrides())?;
+    if args.print_config {
+        print!("{}", backstay_daemon::settings::print(&settings)?);
+        return Ok(());
+    }
     logs::init(settings.log);
     let signals = TaskTracker::new();
     let stop = stop::on_signal(&signals).context("cannot listen to signals")?;

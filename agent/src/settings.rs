@@ -8,7 +8,7 @@ use backstay_daemon::logs::LogFormat;
 use backstay_daemon::nats::NatsSettings;
 use backstay_daemon::settings::{self, Override, SettingsError};
 use backstay_protocol::{ClusterName, MachineId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::etcd::EtcdSettings;
 
@@ -22,7 +22,7 @@ const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 /// Everything that an agent can be told.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The cluster that this machine's etcd belongs to. Needed.
@@ -32,7 +32,7 @@ pub struct Settings {
     /// What the agent keeps over restarts; one folder for one agent.
     pub state_dir: PathBuf,
     /// 100 ms to 1 minute.
-    #[serde(deserialize_with = "settings::duration::deserialize")]
+    #[serde(with = "settings::duration")]
     pub beat_interval: Duration,
     pub nats: NatsSettings,
     pub etcd: EtcdSettings,
@@ -43,7 +43,7 @@ pub struct Settings {
 }
 
 /// `[s3]`: what an agent knows of S3 by itself; the rest comes with each command.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Trust {
     /// A CA to trust for S3 endpoints.
@@ -84,15 +84,16 @@ impl Settings {
         {
             settings.state_dir = first.into();
         }
-        settings.check()?;
+        settings.check(|key| settings::place(file, &overrides, key))?;
         Ok(settings)
     }
 
-    fn check(&self) -> Result<(), SettingsError> {
+    /// `place` says where a key was set.
+    fn check(&self, place: impl Fn(&str) -> String) -> Result<(), SettingsError> {
         let bounds = BEAT_INTERVAL_MIN..=BEAT_INTERVAL_MAX;
         if !bounds.contains(&self.beat_interval) {
             let text = format!("beat_interval must be {BEAT_INTERVAL_MIN:?} to {BEAT_INTERVAL_MAX:?}");
-            return Err(SettingsError::Layers(text));
+            return Err(SettingsError::Nonsense { place: place("beat_interval"), text });
         }
         Ok(())
     }
@@ -142,6 +143,21 @@ mod tests {
         assert!(load("[etcd]\nendpoint = 'x'", &[]).is_err_and(|e| e.contains("endpoint")));
         assert!(load("", &[("BACKSTAY_ETC__CA", "x")]).is_err_and(|e| e.contains("etc")));
         assert!(load("cluster = 'a.b'", &[]).is_err_and(|e| e.contains("cluster name")));
-        assert!(load("beat_interval = '0s'", &[]).is_err_and(|e| e.contains("beat_interval")));
+        let error = load("cluster = 'c'\nbeat_interval = '0s'", &[]).expect_err("too short");
+        assert!(error.contains("agent.toml: line 2: beat_interval must be"), "{error}");
+    }
+
+    #[test]
+    fn what_is_printed_can_be_used_again_and_holds_no_secret() {
+        let text = "cluster = 'c'\n[etcd]\npassword = 'hunter2'\nendpoints = ['http://u:hunter2@h:1']";
+        let variables = [("BACKSTAY_NATS__PASSWORD", "hunter2"), ("BACKSTAY_HTTP__LISTEN", "")];
+        let settings = load(text, &variables).expect("valid");
+        let printed = settings::print(&settings).expect("plain data");
+        assert!(!printed.contains("hunter2") && printed.contains("http://<hidden>@h:1"), "{printed}");
+        let again = load(&printed, &[]).expect("its own words");
+        assert_eq!((again.etcd.password.as_str(), again.nats.password.as_str()), ("<hidden>", "<hidden>"));
+        assert_eq!((again.http, again.beat_interval), (settings.http, settings.beat_interval));
+        let defaults = settings::print(&Settings::default()).expect("plain data");
+        assert_eq!(toml::from_str::<Settings>(&defaults).expect("its own words"), Settings::default());
     }
 }

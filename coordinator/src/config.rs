@@ -11,7 +11,7 @@ use backstay_daemon::nats::NatsSettings;
 use backstay_daemon::settings::{self, Override, SettingsError};
 use backstay_protocol::duration;
 use backstay_protocol::validate::IntervalBounds;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::keys::IDENTITY_FILE;
 
@@ -19,7 +19,7 @@ use crate::keys::IDENTITY_FILE;
 const HTTP_PORT: u16 = 9479;
 
 /// Everything that a coordinator can be told.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub nats: NatsSettings,
@@ -64,7 +64,7 @@ impl Default for Settings {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     #[default]
@@ -81,7 +81,7 @@ impl Backend {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageSettings {
     /// `s3` where nothing is said.
@@ -108,28 +108,28 @@ impl StorageSettings {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackupSettings {
-    #[serde(deserialize_with = "settings::duration::deserialize")]
+    #[serde(with = "settings::duration")]
     pub min_interval: Duration,
-    #[serde(deserialize_with = "settings::duration::deserialize")]
+    #[serde(with = "settings::duration")]
     pub max_interval: Duration,
     /// How far a backup may be moved forward so that a fleet does not back up at once; at most a tenth of the interval.
-    #[serde(deserialize_with = "settings::duration::deserialize")]
+    #[serde(with = "settings::duration")]
     pub jitter: Duration,
     /// Attempts at the same time in the whole fleet; 0 sets no limit.
     pub parallel: usize,
     /// The longest that one attempt may take.
-    #[serde(deserialize_with = "settings::duration::deserialize")]
+    #[serde(with = "settings::duration")]
     pub deadline: Duration,
     /// No byte from etcd for this long and the attempt fails.
-    #[serde(deserialize_with = "settings::duration::deserialize")]
+    #[serde(with = "settings::duration")]
     pub stall: Duration,
     /// Bytes per second that one agent may send to the store; 0 sets no limit.
     pub upload_limit: u64,
     /// The first pause after a failed automatic backup; it doubles with each further failure.
-    #[serde(deserialize_with = "settings::duration::deserialize")]
+    #[serde(with = "settings::duration")]
     pub retry_pause: Duration,
 }
 
@@ -155,13 +155,13 @@ impl BackupSettings {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EncryptionMode {
     Off,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncryptionSettings {
     /// Who can open every backup besides the coordinator; their private halves are kept elsewhere.
@@ -170,11 +170,11 @@ pub struct EncryptionSettings {
     pub mode: Option<EncryptionMode>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeaseSettings {
     /// How long a coordinator that died keeps its successor waiting.
-    #[serde(deserialize_with = "settings::duration::deserialize")]
+    #[serde(with = "settings::duration")]
     pub ttl: Duration,
 }
 
@@ -184,7 +184,7 @@ impl Default for LeaseSettings {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JetStreamSettings {
     /// On how many servers JetStream keeps what it is given: 1, or 3 in a NATS cluster.
@@ -223,12 +223,31 @@ pub enum ConfigError {
     OffWithRecipients,
     #[error("[encryption] recovery_recipients: {0}")]
     Recipient(#[from] seal::SealError),
-    #[error("[backup] {0}")]
-    Backup(String),
+    #[error("[backup] {text}")]
+    Backup { key: &'static str, text: String },
     #[error("[jetstream] replicas must be 1, 3 or 5, got {0}")]
     Replicas(usize),
     #[error("[lease] ttl must be at least 1s, got {}", duration::format(*.0))]
     Lease(Duration),
+    /// With the place where the setting stands.
+    #[error("{place}{error}")]
+    At { place: String, error: Box<ConfigError> },
+}
+
+impl ConfigError {
+    /// The setting that is to be changed.
+    fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::Settings(_) | Self::At { .. } => None,
+            Self::NoPath | Self::NotS3 => Some("storage.backend"),
+            Self::BothBackends | Self::RelativePath(_) => Some("storage.path"),
+            Self::NoRecovery | Self::Recipient(_) => Some("encryption.recovery_recipients"),
+            Self::OffWithRecipients => Some("encryption.mode"),
+            Self::Backup { key, .. } => Some(key),
+            Self::Replicas(_) => Some("jetstream.replicas"),
+            Self::Lease(_) => Some("lease.ttl"),
+        }
+    }
 }
 
 /// Settings that were checked: what the rest of the coordinator works with.
@@ -258,7 +277,10 @@ impl Storage {
 
 /// Reads the settings in their layers and checks them.
 pub fn load(file: Option<&Path>, overrides: &[Override]) -> Result<Config, ConfigError> {
-    check(settings::load(file, overrides)?)
+    check(settings::load(file, overrides)?).map_err(|error| match error.key() {
+        Some(key) => ConfigError::At { place: settings::place(file, overrides, key), error: Box::new(error) },
+        None => error,
+    })
 }
 
 /// Checks settings that are already read.
@@ -273,11 +295,19 @@ pub fn check(settings: Settings) -> Result<Config, ConfigError> {
     let recovery = encryption.recovery_recipients.iter().map(|r| seal::parse_recipient(r)).collect::<Result<_, _>>()?;
     let backup = &settings.backup;
     if backup.min_interval > backup.max_interval || backup.min_interval.is_zero() {
-        return Err(ConfigError::Backup("min_interval must be above 0 and at most max_interval".into()));
+        return Err(ConfigError::Backup {
+            key: "backup.min_interval",
+            text: "min_interval must be above 0 and at most max_interval".into(),
+        });
     }
-    for (name, value) in [("deadline", backup.deadline), ("stall", backup.stall), ("retry_pause", backup.retry_pause)] {
+    for (key, value) in [
+        ("backup.deadline", backup.deadline),
+        ("backup.stall", backup.stall),
+        ("backup.retry_pause", backup.retry_pause),
+    ] {
         if value.is_zero() || value.as_millis() > u128::from(u32::MAX) {
-            return Err(ConfigError::Backup(format!("{name} must be above 0 and at most 1000h")));
+            let name = key.trim_start_matches("backup.");
+            return Err(ConfigError::Backup { key, text: format!("{name} must be above 0 and at most 1000h") });
         }
     }
     if settings.lease.ttl < Duration::from_secs(1) {
@@ -341,5 +371,35 @@ mod tests {
         let error = read(&format!("{OFF}[backup]\nmin_intervall = '1m'")).expect_err("misspelt");
         assert!(error.contains("line 4") && error.contains("min_intervall"), "{error}");
         assert!(read(&format!("{OFF}[backup]\nmin_interval = '2h'\nmax_interval = '1h'")).is_err());
+    }
+
+    #[test]
+    fn nonsense_that_can_be_read_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("coordinator.toml");
+        for (text, says) in [
+            ("[backup]\nstall = '0s'", "line 4: [backup] stall must be"),
+            ("[backup]\nparallel = 2\nmin_interval = '48h'", "line 5: [backup] min_interval must be"),
+            ("[lease]\nttl = '1ms'", "line 4: [lease] ttl must be"),
+            ("[jetstream]\n\nreplicas = 2", "line 5: [jetstream] replicas must be"),
+            ("[storage]\npath = 'b'", "line 4: [storage] path b must be absolute"),
+        ] {
+            std::fs::write(&file, format!("{OFF}{text}\n")).expect("writable");
+            let error = load(Some(&file), &[]).expect_err(text).to_string();
+            assert!(error.starts_with(&file.display().to_string()) && error.contains(says), "{error}");
+        }
+        std::fs::write(&file, OFF).expect("writable");
+        let error = load(Some(&file), &[Override::new("lease.ttl", "1ms")]).expect_err("too short").to_string();
+        assert!(error.starts_with("[lease] ttl"), "the file is not to blame: {error}");
+    }
+
+    #[test]
+    fn what_is_printed_can_be_used_again_and_holds_no_secret() {
+        let text = format!("{OFF}[nats]\npassword = 'hunter2'\nurl = 'nats://u:hunter2@h:1'\n[backup]\nstall = '90s'");
+        let printed = settings::print(&read(&text).expect("valid").settings).expect("plain data");
+        assert!(!printed.contains("hunter2") && printed.contains("nats://<hidden>@h:1"), "{printed}");
+        let again = read(&printed).expect("its own words").settings;
+        assert_eq!((again.nats.password.as_str(), again.backup.stall), ("<hidden>", Duration::from_secs(90)));
+        assert_eq!(settings::print(&again).expect("plain data"), printed);
     }
 }

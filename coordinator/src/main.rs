@@ -52,6 +52,9 @@ enum Command {
         /// Where NATS is, instead of what the configuration says
         #[arg(long, value_name = "URL")]
         nats: Option<String>,
+        /// Print the settings that are in force, without secrets, and do nothing else
+        #[arg(long)]
+        print_config: bool,
     },
 }
 
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
         Command::Init { dir, local, nats } => {
             init::run(&init::Plan { dir, local, nats_url: nats }).map(|advice| print!("{advice}")).map_err(Into::into)
         }
-        Command::Serve { config, nats } => serve(config, nats),
+        Command::Serve { config, nats, print_config } => serve(config, nats, print_config),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,10 +75,14 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(worker_threads = 2)]
-async fn serve(file: PathBuf, nats_url: Option<String>) -> anyhow::Result<()> {
+async fn serve(file: PathBuf, nats_url: Option<String>, print_config: bool) -> anyhow::Result<()> {
     let mut overrides = settings::from_environment(settings::variables());
     overrides.extend(nats_url.map(|url| Override::new("nats.url", url)));
     let config = config::load(Some(&file), &overrides)?;
+    if print_config {
+        print!("{}", settings::print(&config.settings)?);
+        return Ok(());
+    }
     logs::init(config.settings.log);
     let identity = keys::load_identity(config.settings.identity_file())?;
     let tasks = TaskTracker::new();

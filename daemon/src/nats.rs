@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
 
@@ -15,12 +15,14 @@ use crate::settings::{self, SettingsError};
 pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 
 /// `[nats]`, the same everywhere.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
     /// One URL, or several with commas between.
+    #[serde(serialize_with = "settings::urls::serialize")]
     pub url: String,
     pub user: String,
+    #[serde(serialize_with = "settings::hidden::serialize")]
     pub password: String,
     pub password_file: Option<PathBuf>,
     /// A credentials file, as `nsc` makes it.

@@ -1,12 +1,14 @@
 //! Settings in layers: a TOML file, then the environment, then flags. Unknown keys are errors.
 //!
 //! A variable is `BACKSTAY_` and the key in capitals, `__` between levels: `BACKSTAY_NATS__URL` is
-//! `url` in `[nats]`. Its value is read as TOML where the key holds a number, a list or a switch, and
+//! `url` in `[nats]`. What is in force after all layers can be printed ([`print`]), without its secrets. A value is read as TOML where the key holds a number, a list or a switch, and
 //! as plain text where it does not parse.
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 /// What every variable of ours begins with.
@@ -19,8 +21,15 @@ pub enum SettingsError {
     Read { path: PathBuf, cause: std::io::Error },
     #[error("{path}: {cause}")]
     Parse { path: PathBuf, cause: String },
+    #[error("the setting {key}, from the environment or a flag: {cause}")]
+    Override { key: String, cause: String },
     #[error("the settings do not fit together: {0}")]
     Layers(String),
+    /// Well formed, and no sense in it; `place` is [`place`]'s.
+    #[error("{place}{text}")]
+    Nonsense { place: String, text: String },
+    #[error("the settings cannot be shown: {0}")]
+    Show(String),
     #[error("cannot read {what} from {path}: {cause}")]
     Secret { what: &'static str, path: PathBuf, cause: std::io::Error },
 }
@@ -91,7 +100,90 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, overrides: &[Override
             return Ok(settings);
         }
     }
-    Err(first)
+    // What is wrong in the file is said with its line, what is wrong in a layer above it with its name.
+    toml::from_str::<T>(text).map_err(at)?;
+    Err(culprit::<T>(&base, overrides).unwrap_or(first))
+}
+
+/// The one override that does not even fit alone.
+fn culprit<T: DeserializeOwned>(base: &Table, overrides: &[Override]) -> Option<SettingsError> {
+    overrides.iter().find_map(|item| {
+        let one = std::slice::from_ref(item);
+        let error = layered::<T>(base, one, |_| true).err()?;
+        let cause = layered::<T>(base, one, |_| false).is_err().then(|| match error {
+            SettingsError::Layers(cause) => cause,
+            other => other.to_string(),
+        })?;
+        Some(SettingsError::Override { key: item.path.join("."), cause })
+    })
+}
+
+/// Where `key` (with dots between levels) stands in a file's text: `PATH: line 3: `, or nothing where another
+/// layer set it. For values that can be read and make no sense.
+pub fn place(file: Option<&Path>, overrides: &[Override], key: &str) -> String {
+    let overridden = overrides.iter().any(|item| item.path.join(".") == key);
+    let Some(file) = file.filter(|_| !overridden) else { return String::new() };
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    line_of(&text, key)
+        .map_or_else(|| format!("{}: ", file.display()), |line| format!("{}: line {line}: ", file.display()))
+}
+
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let document = DeTable::parse(text).ok()?;
+    let (mut table, mut levels) = (document.get_ref(), key.split('.').peekable());
+    loop {
+        let level = levels.next()?;
+        let (name, value) = table.iter().find(|(name, _)| name.get_ref() == level)?;
+        if levels.peek().is_none() {
+            return Some(text[..name.span().start].matches('\n').count() + 1);
+        }
+        match value.get_ref() {
+            DeValue::Table(inner) => table = inner,
+            _ => return None,
+        }
+    }
+}
+
+/// Settings as TOML, to read and to use again; what is secret in them serialises as [`HIDDEN`].
+pub fn print<T: Serialize>(settings: &T) -> Result<String, SettingsError> {
+    toml::to_string(settings).map_err(|e| SettingsError::Show(e.to_string()))
+}
+
+/// What stands in place of a secret.
+pub const HIDDEN: &str = "<hidden>";
+
+/// A secret in settings that are shown: whether there is one, and no more.
+pub mod hidden {
+    use serde::Serializer;
+
+    pub fn serialize<S: Serializer>(secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if secret.is_empty() { "" } else { super::HIDDEN })
+    }
+}
+
+/// A URL, or several with commas between, in settings that are shown: who calls, and with what password, is hidden.
+pub mod urls {
+    use serde::{Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(urls: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::without_users(urls))
+    }
+
+    pub fn serialize_list<S: Serializer>(urls: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+        urls.iter().map(|url| super::without_users(url)).collect::<Vec<_>>().serialize(serializer)
+    }
+}
+
+/// `nats://user:password@host` as `nats://<hidden>@host`.
+fn without_users(urls: &str) -> String {
+    let shown = |url: &str| {
+        let begin = url.find("://").map_or(0, |at| at + "://".len());
+        match url.rfind('@').filter(|at| *at >= begin) {
+            Some(at) => format!("{}{HIDDEN}{}", &url[..begin], &url[at..]),
+            None => url.to_owned(),
+        }
+    };
+    urls.split(',').map(|url| shown(url.trim())).collect::<Vec<_>>().join(",")
 }
 
 fn layered<T: DeserializeOwned>(
@@ -167,8 +259,12 @@ pub fn secret(what: &'static str, inline: &str, file: Option<&Path>) -> Result<O
 
 /// A duration in settings: a Go duration such as `"90s"` or `"1h30m"`.
 pub mod duration {
-    use serde::{Deserialize, Deserializer};
+    use serde::{Deserialize, Deserializer, Serializer};
     use std::time::Duration;
+
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&backstay_protocol::duration::format(*duration))
+    }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -243,7 +339,28 @@ mod tests {
     fn unknown_keys_are_errors_with_their_line() {
         let error = read("name = 'a'\ncuont = 3", &[]).expect_err("misspelt");
         assert!(error.starts_with("x.toml: line 2: unknown field `cuont`"), "{error}");
-        assert!(read("", &variables(&[("BACKSTAY_CUONT", "3")])).expect_err("misspelt").contains("cuont"));
+        let error = read("", &variables(&[("BACKSTAY_CUONT", "3"), ("BACKSTAY_NAME", "b")])).expect_err("misspelt");
+        assert!(error.starts_with("the setting cuont, from the environment or a flag: unknown field"), "{error}");
+        let error = read("name = 'a'\n\ncuont = 3", &variables(&[("BACKSTAY_NAME", "b")])).expect_err("misspelt");
+        assert!(error.starts_with("x.toml: line 3: unknown field `cuont`"), "{error}");
+        let error = read("", &variables(&[("BACKSTAY_COUNT", "hunter2")])).expect_err("no number");
+        assert!(error.contains("the setting count") && !error.contains("hunter2"), "{error}");
         assert!(read("name = 'a'", &variables(&[("BACKSTAY_NAME__X", "3")])).expect_err("a table").contains("name"));
+    }
+
+    #[test]
+    fn a_key_is_found_wherever_it_stands() {
+        let text = "a = 1\n# b\n[t]\nb = 2\n\n[t.u]\n'c' = [\n 3 ]\nd.e = 4\n";
+        for (key, line) in [("a", Some(1)), ("t.b", Some(4)), ("t.u.c", Some(7)), ("t.u.d.e", Some(9)), ("b", None)] {
+            assert_eq!(line_of(text, key), line, "{key}");
+        }
+        assert_eq!(place(None, &[], "a"), "");
+        assert_eq!(place(Some(Path::new("x")), &[Override::new("a", "1")], "a"), "");
+    }
+
+    #[test]
+    fn what_is_secret_is_not_printed() {
+        assert_eq!(without_users("nats://u:p@ss@h:4222, h2:1"), "nats://<hidden>@h:4222,h2:1");
+        assert_eq!(without_users("token@h:4222"), "<hidden>@h:4222");
     }
 }

@@ -14,6 +14,7 @@
 pub mod daemon;
 pub mod etcd;
 pub mod folder;
+pub mod http;
 pub mod interrupt;
 pub mod loader;
 pub mod nats;

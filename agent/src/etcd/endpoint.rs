@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use backstay_daemon::settings;
 use etcd_client::{Channel, Client, ConnectOptions};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::{CALL_TIMEOUT, Connection, EtcdError, describe, with_causes};
@@ -25,11 +25,12 @@ const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// `[etcd]`.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EtcdSettings {
     /// Client URLs of the machine's *own* member, tried in this order: the first that answers is used. An
     /// endpoint of another member would be backed up in this machine's name.
+    #[serde(serialize_with = "settings::urls::serialize_list")]
     pub endpoints: Vec<String>,
     /// The CA of etcd's certificate; needed for `https`.
     pub ca: Option<PathBuf>,
@@ -38,6 +39,7 @@ pub struct EtcdSettings {
     pub key: Option<PathBuf>,
     /// A user with the root role, where authentication is on.
     pub user: String,
+    #[serde(serialize_with = "settings::hidden::serialize")]
     pub password: String,
     pub password_file: Option<PathBuf>,
 }

@@ -50,6 +50,11 @@ impl Record {
         }
     }
 
+    /// The attempt that it reports on.
+    pub fn attempt(&self) -> &str {
+        self.message_id.split_once('.').map_or(self.message_id.as_str(), |(attempt, _)| attempt)
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         // Text, numbers and bytes: MessagePack can hold every record.
         rmp_serde::to_vec_named(self).expect("a record is plain data")

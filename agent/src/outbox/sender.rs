@@ -53,7 +53,12 @@ impl Courier for JetStream {
         };
         match tokio::time::timeout(ACK_TIMEOUT, publish).await {
             Ok(Ok(ack)) => {
-                debug!(report = record.message_id, duplicate = ack.duplicate, "the report is kept");
+                debug!(
+                    attempt = record.attempt(),
+                    report = record.message_id,
+                    duplicate = ack.duplicate,
+                    "the report is kept"
+                );
                 Ok(())
             }
             Ok(Err(cause)) => Err(cause),
@@ -73,7 +78,7 @@ pub async fn send(outbox: Arc<Outbox>, courier: &dyn Courier, hurry: &Cancellati
         };
         match delivered {
             Ok(()) => {
-                info!(report = record.message_id, "the report has arrived");
+                info!(attempt = record.attempt(), report = record.message_id, "the report has arrived");
                 let outbox = Arc::clone(&outbox);
                 blocking(move || outbox.done(number)).await;
                 (pause, told) = (PAUSE_MIN, false);
@@ -81,7 +86,12 @@ pub async fn send(outbox: Arc<Outbox>, courier: &dyn Courier, hurry: &Cancellati
             Err(cause) => {
                 // The first failure is worth a word; the rest of an outage is not.
                 if !std::mem::replace(&mut told, true) {
-                    warn!(report = record.message_id, cause, "the report waits: it could not be sent");
+                    warn!(
+                        attempt = record.attempt(),
+                        report = record.message_id,
+                        cause,
+                        "the report waits: it could not be sent"
+                    );
                 }
                 if hurry.is_cancelled() {
                     pause = PAUSE_MIN;

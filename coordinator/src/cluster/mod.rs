@@ -17,7 +17,7 @@ use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::{AttemptId, MachineId, SlotId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{Instrument, Span, error_span, info, warn};
 use uuid::Uuid;
 
 use crate::directory::Handle;
@@ -143,15 +143,26 @@ impl ClusterTask {
             let view = storage.borrow_and_update().clone();
             let wake = match &self.step {
                 Some(_) => None,
-                None => self.next_step(&view).await?,
+                None => {
+                    let span = self.span();
+                    self.next_step(&view).instrument(span).await?
+                }
             };
+            let span = self.span();
             tokio::select! {
-                Some(message) = self.inbox.recv() => self.on_message(message).await?,
-                end = poll_step(&mut self.step) => self.on_step_end(end).await?,
+                Some(message) = self.inbox.recv() => self.on_message(message).instrument(span).await?,
+                end = poll_step(&mut self.step).instrument(span.clone()) => self.on_step_end(end).instrument(span).await?,
                 Ok(()) = storage.changed() => self.synced = false,
                 () = sleep_until(wake), if self.step.is_none() => {}
             }
         }
+    }
+
+    /// What is logged from here on belongs to the attempt under way, if there is one.
+    fn span(&self) -> Span {
+        let attempt = self.record.slot.as_ref().and_then(|slot| slot.attempt.as_ref());
+        // Of the highest level: a log of warnings alone still says which attempt each belongs to.
+        attempt.map_or_else(Span::none, |attempt| error_span!("backup", attempt = %attempt.id))
     }
 
     /// Begins the step that is due now; where none is, says when to look again.

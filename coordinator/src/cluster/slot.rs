@@ -6,7 +6,7 @@ use std::time::Duration;
 use age::x25519::Recipient;
 use backstay_protocol::bus::FailureCode;
 use backstay_protocol::{AttemptId, MachineId, SlotId};
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
 use super::record::{Attempt, Slot, SlotEnd};
@@ -173,7 +173,8 @@ impl ClusterTask {
         }
         // In the background: the status does not wait for it, and a later sweep does what it cannot.
         if let (Some(slot), Some(in_force)) = (done, self.store.take()) {
-            self.leader.spawn(steps::tidy(in_force, self.record.clone(), slot.snapshot));
+            let tidy = steps::tidy(in_force, self.record.clone(), slot.snapshot);
+            self.leader.spawn(tidy.in_current_span());
         }
         Ok(())
     }
@@ -181,7 +182,8 @@ impl ClusterTask {
     /// Tells the agent in the background: nothing waits for its answer.
     pub(super) fn cancel_attempt(&self, slot: &Slot) {
         if let Some(attempt) = slot.attempt.clone() {
-            self.leader.tasks.spawn(steps::cancel(self.leader.clone(), self.record.name.clone(), attempt));
+            let cancel = steps::cancel(self.leader.clone(), self.record.name.clone(), attempt);
+            self.leader.tasks.spawn(cancel.in_current_span());
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Seeing inside: health, readiness and metrics of the real daemons, their logs as programs read them, the settings
 //! that they print, and the alert rules that come with them.
 
+mod logs;
 mod look;
 mod metrics;
+mod rules;
+mod settings;

@@ -1,10 +1,11 @@
-//! No secret leaves its place: not into a log, not into what NATS keeps, not onto the bus, not into the store.
+//! No secret leaves its place: not into a log, not into what NATS keeps, not onto the bus, not into the store, not into
+//! metrics or settings that are printed.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::Stand;
+use backstay_tests::{Stand, http};
 use futures::StreamExt;
 
 use crate::terminal::Terminal;
@@ -13,6 +14,8 @@ use crate::world::{CLUSTER, SOON, back_up, leads, stand, start};
 /// It opens nothing, but it travels and rests like one that does.
 const SESSION_TOKEN: &str = "FwoGZXIvYXdzEBYaDHNlc3Npb24tdG9rZW4";
 const WRONG_SECRET: &str = "hunter2hunter2";
+/// A server that asks nobody who he is takes it as well.
+const NATS_PASSWORD: &str = "correct-horse-battery-staple";
 /// How every private half of an age key begins.
 const PRIVATE_KEY: &str = "AGE-SECRET-KEY-1";
 /// The files that hold private keys, for their owner's eyes only.
@@ -20,7 +23,15 @@ const KEY_FILES: [&str; 3] = ["coordinator.key", "recovery.key", "identity"];
 
 #[tokio::test]
 async fn no_secret_is_in_a_log_in_nats_or_in_the_store() -> Result<()> {
-    let stand = stand().agent_variable("BACKSTAY_LOG", "debug").coordinator_variable("BACKSTAY_LOG", "debug");
+    let mut stand = stand();
+    for (name, value) in [
+        ("BACKSTAY_LOG", "debug"),
+        ("BACKSTAY_NATS__USER", "backstay"),
+        ("BACKSTAY_NATS__PASSWORD", NATS_PASSWORD),
+        ("BACKSTAY_HTTP__LISTEN", "127.0.0.1:0"),
+    ] {
+        stand = stand.agent_variable(name, value).coordinator_variable(name, value);
+    }
     let mut stand = start(stand.cluster(CLUSTER, 1)).await?;
     let mut bus = stand.nats.client().await?.subscribe(">").await?;
     let terminal = Terminal::new(&stand)?;
@@ -29,11 +40,13 @@ async fn no_secret_is_in_a_log_in_nats_or_in_the_store() -> Result<()> {
     stand.cluster_mut(CLUSTER).agents[0].daemon.start_and_wait(SOON).await?;
     leads(&stand).await?;
     back_up(&stand, CLUSTER).await?;
+    let seen = seen_inside(&stand).await? + &printed_settings(&stand, &terminal).await?;
     // Their files stand still from here on.
     stand.cluster_mut(CLUSTER).agents[0].daemon.sigterm_and_wait(SOON).await?;
     stand.coordinators[0].daemon.sigterm_and_wait(SOON).await?;
 
-    let secrets = [stand.s3.secret_access_key(), SESSION_TOKEN, WRONG_SECRET, PRIVATE_KEY];
+    let secrets = [stand.s3.secret_access_key(), SESSION_TOKEN, WRONG_SECRET, NATS_PASSWORD, PRIVATE_KEY];
+    ensure_free_of(&secrets, seen.as_bytes(), "what is seen inside")?;
     let applied = std::fs::read(terminal.folder().join("good.yaml"))?;
     ensure!(ensure_free_of(&secrets, &applied, "good.yaml").is_err(), "this test would find nothing");
     // What a person applied is where secrets come from.
@@ -83,6 +96,41 @@ async fn walk(stand: &Stand, terminal: &Terminal) -> Result<()> {
     ensure_free_of(&secrets, shown.as_bytes(), "what backstayctl printed")?;
     back_up(stand, CLUSTER).await?;
     Ok(())
+}
+
+/// Everything that both daemons answer over HTTP.
+async fn seen_inside(stand: &Stand) -> Result<String> {
+    let mut seen = String::new();
+    for daemon in [&stand.coordinators[0].daemon, &stand.cluster(CLUSTER).agents[0].daemon] {
+        let address = http::address(daemon).await?;
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let (status, body) = http::get(&address, path).await?;
+            ensure!(status == 200, "{path} answers {status}: {body}");
+            seen += &body;
+        }
+    }
+    ensure!(seen.contains("backstay_attempts_total") && seen.contains("backstay_agent_attempts_total"), "{seen}");
+    Ok(seen)
+}
+
+/// What both daemons print as their settings, with the password as they were started with it, and in the URL.
+async fn printed_settings(stand: &Stand, terminal: &Terminal) -> Result<String> {
+    let coordinator = stand.coordinators[0].folder.join("coordinator.toml").display().to_string();
+    let agent = stand.cluster(CLUSTER).agents[0].config.display().to_string();
+    let mut printed = String::new();
+    for (program, config) in [("backstay-coordinator serve", coordinator), ("backstay-agent run", agent)] {
+        let with = format!("BACKSTAY_NATS__PASSWORD={NATS_PASSWORD} {program} --config {config} --print-config");
+        let text = terminal.prints(&with).await?;
+        ensure!(text.contains("password = \"<hidden>\""), "{text}");
+        printed += &text;
+        printed += &terminal.prints(&format!("{with} --nats nats://u:{NATS_PASSWORD}@h:1")).await?;
+        // What is wrong is said without what it was set to.
+        let wrong = format!(
+            "BACKSTAY_HTTP__LISTEN=7 BACKSTAY_NATS__PASSWORD='[\"{NATS_PASSWORD}\"' BACKSTAY_LEASES={NATS_PASSWORD}"
+        );
+        printed += &terminal.refused(&format!("{wrong} {program} --config {config}")).await?;
+    }
+    Ok(printed)
 }
 
 fn ensure_free_of(secrets: &[&str], bytes: &[u8], place: &str) -> Result<()> {

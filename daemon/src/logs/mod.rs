@@ -1,12 +1,15 @@
 //! Logs on stderr, as text or as JSON; `BACKSTAY_LOG` sets what is logged, as `RUST_LOG` does elsewhere.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
+
+mod json;
 
 /// The variable that says what is logged; not a setting.
 pub const LEVEL_VARIABLE: &str = "BACKSTAY_LOG";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     #[default]
@@ -22,6 +25,6 @@ pub fn init(format: LogFormat) {
     // A second initialisation (tests run daemons in process) is not an error.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Json => builder.fmt_fields(JsonFields::new()).event_format(json::Lines).try_init(),
     };
 }
