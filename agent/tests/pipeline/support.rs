@@ -1,5 +1,6 @@
 //! What both halves of the tests need: a store in a temporary folder, a clock that stands still, looks.
 
+use sha2::Digest as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,11 +68,13 @@ impl Shelf {
         found
     }
 
-    /// What a backup opens to.
+    /// The database that a backup opens to; its trailer is checked.
     pub async fn open(&self, manifest: &Manifest) -> Vec<u8> {
         let store = LocalStore::open(self.path()).expect("there");
         let mut out = Vec::new();
         reader::open(&store, manifest, Some(&self.identity), &mut out).await.expect("it opens");
+        let trailer = out.split_off(out.len() - 32);
+        assert!(trailer[..] == sha2::Sha256::digest(&out)[..], "the trailer is the database's digest");
         out
     }
 }
