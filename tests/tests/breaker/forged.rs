@@ -30,7 +30,7 @@ async fn a_report_from_another_machine_changes_nothing() -> Result<()> {
     let machines = rig.cluster("a").agents.iter().map(|agent| agent.machine.to_string());
     let others: Vec<String> = machines.filter(|machine| *machine != started.machine).collect();
 
-    let failed = Failed { code: FailureCode::Unspecified.into(), text: "forged".into(), ..Failed::default() };
+    let failed = Failed { code: FailureCode::Unspecified.into(), text: "forged".into() };
     for state in [State::Failed(failed), State::Finished(Finished::default())] {
         // As itself, of an attempt that is not its own; then in the name of the attempt's machine.
         let own = Report { machine: others[0].clone(), state: Some(state.clone()), ..started.clone() };
