@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use backstay_agent::etcd::{Etcd, EtcdSettings};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -12,17 +13,38 @@ use crate::support::{Shelf, back_up};
 
 struct RealEtcd {
     process: Child,
-    url: String,
+    settings: EtcdSettings,
     _data: TempDir,
 }
 
 impl RealEtcd {
-    /// Starts a member of its own; `None` where it could not come up, perhaps because a port was taken.
-    async fn start() -> Option<Self> {
+    /// Starts a member of its own, however often a port is taken.
+    async fn up(certificates: Option<&Certificates>) -> Self {
+        for _ in 0..3 {
+            if let Some(etcd) = Self::start(certificates).await {
+                return etcd;
+            }
+        }
+        panic!("etcd does not come up");
+    }
+
+    /// Starts a member of its own; `None` where it could not come up, perhaps because a port was taken. With
+    /// certificates it takes only clients that have one of that CA.
+    async fn start(certificates: Option<&Certificates>) -> Option<Self> {
         let free = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
-        let (url, peer) = (format!("http://{}", free()), format!("http://{}", free()));
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let (url, peer) = (format!("{scheme}://{}", free()), format!("http://{}", free()));
         let data = tempfile::tempdir().expect("a folder");
-        let process = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        if let Some(certificates) = certificates {
+            command.arg("--client-cert-auth");
+            for (flag, name) in
+                [("--cert-file", "server.crt"), ("--key-file", "server.key"), ("--trusted-ca-file", "ca.crt")]
+            {
+                command.arg(flag).arg(certificates.path(name));
+            }
+        }
+        let process = command
             .arg("--data-dir")
             .arg(data.path())
             .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
@@ -32,7 +54,9 @@ impl RealEtcd {
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd is installed");
-        let mut etcd = Self { process, url, _data: data };
+        let settings = EtcdSettings { endpoints: vec![url], ..EtcdSettings::default() };
+        let settings = certificates.map_or(settings.clone(), |of| of.given(settings));
+        let mut etcd = Self { process, settings, _data: data };
         let deadline = Instant::now() + Duration::from_secs(30);
         while Instant::now() < deadline && etcd.process.try_wait().is_ok_and(|end| end.is_none()) {
             if let Ok(mut connection) = etcd.etcd().connect().await
@@ -46,8 +70,56 @@ impl RealEtcd {
     }
 
     fn etcd(&self) -> Etcd {
-        let settings = EtcdSettings { endpoints: vec![self.url.clone()], ..EtcdSettings::default() };
-        Etcd::new(settings).expect("the settings fit")
+        etcd(&self.settings)
+    }
+
+    fn url(&self) -> &str {
+        &self.settings.endpoints[0]
+    }
+}
+
+fn etcd(settings: &EtcdSettings) -> Etcd {
+    Etcd::new(settings.clone()).expect("the settings fit")
+}
+
+/// What an etcd says to somebody whom it does not take.
+async fn turned_away(settings: &EtcdSettings) -> String {
+    match etcd(settings).connect().await {
+        Err(error) => error.to_string(),
+        Ok(mut connection) => connection.revision().await.expect_err("nobody should get in").to_string(),
+    }
+}
+
+/// A CA, and certificates of a server at 127.0.0.1 and of a client, as files.
+struct Certificates(TempDir);
+
+impl Certificates {
+    fn new() -> Self {
+        let made = Self(tempfile::tempdir().expect("a folder"));
+        let write = |name: &str, text: String| std::fs::write(made.path(name), text).expect("writable");
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        write("ca.crt", params.self_signed(&key).expect("a certificate").pem());
+        let ca = Issuer::new(params, key);
+        for name in ["server", "client"] {
+            let key = KeyPair::generate().expect("a key");
+            let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a good name");
+            // etcd's gateway is a client of its own server.
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            write(&format!("{name}.crt"), params.signed_by(&key, &ca).expect("a certificate").pem());
+            write(&format!("{name}.key"), key.serialize_pem());
+        }
+        made
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn given(&self, settings: EtcdSettings) -> EtcdSettings {
+        let [ca, cert, key] = ["ca.crt", "client.crt", "client.key"].map(|name| Some(self.path(name)));
+        EtcdSettings { ca, cert, key, ..settings }
     }
 }
 
@@ -60,15 +132,8 @@ impl Drop for RealEtcd {
 
 #[tokio::test]
 async fn a_real_snapshot_becomes_a_backup() {
-    let mut started = None;
-    for _ in 0..3 {
-        started = RealEtcd::start().await;
-        if started.is_some() {
-            break;
-        }
-    }
-    let etcd = started.expect("etcd comes up");
-    let mut client = etcd_client::Client::connect([&etcd.url], None).await.expect("it answers");
+    let etcd = RealEtcd::up(None).await;
+    let mut client = etcd_client::Client::connect([etcd.url()], None).await.expect("it answers");
     for n in 0..200 {
         client.put(format!("/registry/pods/{n}"), vec![n as u8; 3000], None).await.expect("a write");
     }
@@ -89,8 +154,8 @@ async fn a_real_snapshot_becomes_a_backup() {
 
 #[tokio::test]
 async fn an_alarm_shows_in_the_member() {
-    let Some(etcd) = RealEtcd::start().await else { panic!("etcd comes up") };
-    let mut client = etcd_client::Client::connect([&etcd.url], None).await.expect("it answers");
+    let etcd = RealEtcd::up(None).await;
+    let mut client = etcd_client::Client::connect([etcd.url()], None).await.expect("it answers");
     let member = etcd.etcd().connect().await.expect("it answers").member().await.expect("a status");
     let mut options = etcd_client::AlarmOptions::new();
     options.with_member(member.member_id);
@@ -102,4 +167,61 @@ async fn an_alarm_shows_in_the_member() {
     assert_eq!(member.alarms, ["NOSPACE"]);
     let shelf = Shelf::new();
     back_up(shelf.once(), &etcd.etcd()).await.expect("a member without space is worth a backup");
+}
+
+#[tokio::test]
+async fn an_etcd_that_asks_for_certificates() {
+    let (ours, others) = (Certificates::new(), Certificates::new());
+    let etcd = RealEtcd::up(Some(&ours)).await;
+    let shelf = Shelf::new();
+    let taken = back_up(shelf.once(), &etcd.etcd()).await.expect("a backup");
+    assert_eq!(shelf.open(&taken.manifest).await.len() as u64, taken.manifest.snapshot_bytes);
+
+    let settings = |change: &dyn Fn(&mut EtcdSettings)| {
+        let mut settings = etcd.settings.clone();
+        change(&mut settings);
+        settings
+    };
+    // What the server says of it differs; that it lets nobody in does not.
+    for refused in [
+        settings(&|s| (s.cert, s.key) = (None, None)),
+        EtcdSettings { ca: etcd.settings.ca.clone(), ..others.given(etcd.settings.clone()) },
+    ] {
+        turned_away(&refused).await;
+    }
+    let error = turned_away(&settings(&|s| s.ca = Some(others.path("ca.crt")))).await;
+    assert!(error.contains(etcd.url()) && error.contains("certificate"), "{error}");
+}
+
+#[tokio::test]
+async fn an_etcd_that_asks_who_one_is() {
+    let etcd = RealEtcd::up(None).await;
+    let mut client = etcd_client::Client::connect([etcd.url()], None).await.expect("it answers");
+    client.put("/registry/secret", "x", None).await.expect("a write");
+    client.user_add("root", "hunter2", None).await.expect("a user");
+    client.role_add("root").await.expect("a role");
+    client.user_grant_role("root", "root").await.expect("granted");
+    client.user_add("somebody", "hunter2", None).await.expect("a user");
+    client.auth_enable().await.expect("switched on");
+
+    let known = |user: &str, password: &str| EtcdSettings {
+        user: user.into(),
+        password: password.into(),
+        ..etcd.settings.clone()
+    };
+    let shelf = Shelf::new();
+    let taken = back_up(shelf.once(), &self::etcd(&known("root", "hunter2"))).await.expect("a backup");
+    assert!(taken.manifest.origin.revision > 1);
+    // The password may come from a file.
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "hunter2\n").expect("writable");
+    let from_file = EtcdSettings { password_file: Some(file.path().into()), ..known("root", "") };
+    self::etcd(&from_file).connect().await.expect("it logs in").revision().await.expect("it may read");
+
+    let error = turned_away(&known("root", "wr0ng")).await;
+    assert!(error.contains("log in as a user") && !error.contains("wr0ng"), "{error}");
+    let error = turned_away(&etcd.settings).await;
+    assert!(error.contains("user name is empty"), "{error}");
+    let error = turned_away(&known("somebody", "hunter2")).await;
+    assert!(error.contains("permission denied"), "{error}");
 }

@@ -133,6 +133,17 @@ impl Hand {
         }
     }
 
+    /// The next report that says that an attempt has begun.
+    pub async fn started(&mut self) -> Result<Report> {
+        loop {
+            let report = eventually(LONG, || self.report(self.next)).await.context("no report of a start came")?;
+            self.next += 1;
+            if matches!(report.state, Some(State::Started(_))) {
+                return Ok(report);
+            }
+        }
+    }
+
     async fn report(&self, number: u64) -> Result<Report> {
         let stream = jetstream::new(self.client.clone()).get_stream(REPORTS).await?;
         let message = stream.get_raw_message(number).await?;

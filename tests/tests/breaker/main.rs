@@ -6,6 +6,7 @@
 
 mod bucket;
 mod faults;
+mod forged;
 mod hand;
 mod kill;
 mod members;
