@@ -12,7 +12,7 @@ use url::Url;
 #[derive(Debug, Clone)]
 pub enum StoreSpec {
     Local(PathBuf),
-    S3(S3Settings),
+    S3(Box<S3Settings>),
 }
 
 impl StoreSpec {
@@ -23,7 +23,7 @@ impl StoreSpec {
                 let opened = tokio::task::spawn_blocking(move || LocalStore::open(path)).await;
                 Arc::new(opened.expect("opening a folder does not panic")?)
             }
-            Self::S3(settings) => Arc::new(S3Store::new(settings).await?),
+            Self::S3(settings) => Arc::new(S3Store::new(*settings).await?),
         })
     }
 }
@@ -51,7 +51,7 @@ pub fn parse_url(text: &str, s3: S3Settings) -> Result<StoreSpec, String> {
         "s3" => match url.host_str() {
             Some(bucket) if url.port().is_none() => {
                 let prefix = url.path().trim_matches('/').to_owned();
-                Ok(StoreSpec::S3(S3Settings { bucket: bucket.to_owned(), prefix, ..s3 }))
+                Ok(StoreSpec::S3(Box::new(S3Settings { bucket: bucket.to_owned(), prefix, ..s3 })))
             }
             _ => wrong("bucket must be specified: s3://bucket[/prefix]"),
         },

@@ -108,7 +108,7 @@ pub struct InForce {
 #[derive(Debug)]
 enum Address {
     Local(PathBuf),
-    S3 { spec: S3ConfigSpec, settings: StorageSettings },
+    S3 { spec: S3ConfigSpec, settings: Box<StorageSettings> },
 }
 
 impl InForce {
@@ -118,7 +118,7 @@ impl InForce {
 
     pub async fn s3(spec: S3ConfigSpec, settings: &StorageSettings) -> Result<Self, StoreError> {
         let store = connect(&spec, settings).await?;
-        Ok(Self { store: Arc::new(store), address: Address::S3 { spec, settings: settings.clone() } })
+        Ok(Self { store: Arc::new(store), address: Address::S3 { spec, settings: Box::new(settings.clone()) } })
     }
 
     /// What `StartBackup` tells an agent; credentials are sealed to that agent alone.

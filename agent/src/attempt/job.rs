@@ -142,7 +142,8 @@ fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) -> R
                 ..
             } = s3;
             let objects = ObjectSettings { storage_class, server_side_encryption, kms_key_id };
-            Ok(StoreSpec::S3(S3Settings { bucket, region, endpoint, prefix, credentials, ca_file, objects }))
+            let settings = S3Settings { bucket, region, endpoint, prefix, credentials, ca_file, objects };
+            Ok(StoreSpec::S3(Box::new(settings)))
         }
     }
 }
