@@ -21,7 +21,7 @@ use crate::seal::{Identity, Recipient};
 use crate::store::{PART_BYTES, Upload};
 
 /// What is compressed at a time, as a frame of its own. Smaller ones cost the compressor more: at 1 MiB a fifth.
-const BLOCK_BYTES: usize = 4 * 1024 * 1024;
+pub const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 
 /// One is being filled, one waits, one is being compressed.
 const BLOCKS: usize = 3;
