@@ -1,7 +1,7 @@
 //! The sample configurations are understood, with every line that is commented out as well.
 
 use backstay_agent::Settings;
-use backstay_coordinator::config::{self, ConfigError};
+use backstay_coordinator::config;
 use backstay_daemon::settings::Override;
 
 use crate::root;
@@ -44,7 +44,7 @@ fn the_agent_s_sample_parses() {
 fn the_coordinator_s_sample_parses_and_needs_a_recovery_recipient_of_one_s_own() {
     let text = sample("coordinator.toml");
     let error = config::load(Some(written(&text).path()), &[]).expect_err("nobody's key is in the sample");
-    assert!(matches!(error, ConfigError::NoRecovery), "{error}");
+    assert!(error.to_string().contains("no recovery recipient"), "{error}");
     let recipient = backstay_archive::seal::Identity::generate().to_public().to_string();
     let text = text.replace("# recovery_recipients = [\"age1…\"]", &format!("recovery_recipients = [\"{recipient}\"]"));
     let config = config::load(Some(written(&text).path()), &[Override::new("state_dir", "/x")]).expect("understood");
