@@ -151,9 +151,7 @@ impl Agent {
         tasks.spawn(async move { beats.run(&c).await });
         tasks.spawn(async move { http::serve(&http, window, &e).await });
         tasks.spawn(async move { commands::serve(client, requests, attempts, &d).await });
-        tasks.spawn(async move {
-            f.run_until_cancelled(systemd::watchdog()).await;
-        });
+        tasks.spawn(async move { systemd::watchdog(&f).await });
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use age::x25519::Recipient;
 use backstay_archive::seal;
+use backstay_archive::store::s3::ObjectSettings;
 use backstay_daemon::http::HttpSettings;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::nats::NatsSettings;
@@ -101,10 +102,18 @@ pub struct StorageSettings {
 }
 
 impl StorageSettings {
+    /// How the bucket is to keep what is put there.
+    pub fn objects(&self) -> ObjectSettings {
+        ObjectSettings {
+            storage_class: self.storage_class.clone(),
+            server_side_encryption: self.server_side_encryption.clone(),
+            kms_key_id: self.kms_key_id.clone(),
+        }
+    }
+
     /// Whether anything is set that only S3 knows.
     fn only_s3(&self) -> bool {
-        let texts = [&self.prefix, &self.storage_class, &self.server_side_encryption, &self.kms_key_id];
-        self.ca.is_some() || texts.iter().any(|text| !text.is_empty())
+        self.ca.is_some() || !self.prefix.is_empty() || self.objects() != ObjectSettings::default()
     }
 }
 

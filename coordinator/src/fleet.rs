@@ -26,8 +26,6 @@ pub struct Agent {
     pub seen: Instant,
     /// When that was, for people.
     pub seen_at: Timestamp,
-    /// How far its attempt is.
-    pub progress: Progress,
     /// etcd's cluster id as this agent last knew it: also while its etcd does not answer.
     pub etcd_cluster: Option<u64>,
 }
@@ -64,7 +62,7 @@ type Machines = BTreeMap<MachineId, Agent>;
 /// Every agent that beat lately.
 #[derive(Debug)]
 pub struct Fleet {
-    clusters: Mutex<HashMap<ClusterName, Machines>>,
+    clusters: Mutex<BTreeMap<ClusterName, Machines>>,
     changed: watch::Sender<u64>,
 }
 
@@ -84,8 +82,7 @@ impl Fleet {
         let etcd_cluster = beat.member.as_ref().map(|m| m.cluster_id).or(before);
         let differs = etcd_cluster != before
             && machines.values().any(|a| a.etcd_cluster.is_some_and(|id| Some(id) != etcd_cluster));
-        let progress = beat.progress.clone().unwrap_or_default();
-        let agent = Agent { beat, seen: now.monotonic, seen_at: now.wall, progress, etcd_cluster };
+        let agent = Agent { beat, seen: now.monotonic, seen_at: now.wall, etcd_cluster };
         let new = machines.insert(machine, agent).is_none();
         drop(clusters);
         if differs {
@@ -97,14 +94,14 @@ impl Fleet {
         new
     }
 
-    /// Notes how far an agent's attempt is. What an agent says that is not connected is not kept.
+    /// Notes how far an agent's attempt is, as its next beat would. What an agent says that is not connected is not kept.
     pub fn note_progress(&self, cluster: &ClusterName, machine: MachineId, progress: Progress) {
         if let Some(agent) = self.lock().get_mut(cluster).and_then(|machines| machines.get_mut(&machine)) {
-            agent.progress = progress;
+            agent.beat.progress = Some(progress);
         }
     }
 
-    /// Every connected agent.
+    /// Every connected agent, by cluster and machine.
     pub fn everybody(&self, now: Instant) -> Vec<(ClusterName, MachineId, Agent)> {
         let clusters = self.lock();
         let all =
@@ -148,7 +145,7 @@ impl Fleet {
         self.agents(cluster, now).into_iter().map(candidate).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ClusterName, Machines>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ClusterName, Machines>> {
         // Nothing that can panic runs while the lock is held, so what it guards is whole.
         self.clusters.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

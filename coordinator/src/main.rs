@@ -102,7 +102,7 @@ async fn serve(file: PathBuf, nats_url: Option<String>, print_config: bool) -> a
     };
     systemd::ready();
     let alive = stop.clone();
-    tasks.spawn(async move { alive.run_until_cancelled(systemd::watchdog()).await });
+    tasks.spawn(async move { systemd::watchdog(&alive).await });
     coordinator.run(&stop).await;
     systemd::stopping();
     info!("stopped");

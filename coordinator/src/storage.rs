@@ -6,7 +6,7 @@ use std::sync::Arc;
 use age::x25519::Recipient;
 use backstay_archive::seal::{self, SealError};
 use backstay_archive::store::local::LocalStore;
-use backstay_archive::store::s3::{ObjectSettings, S3Credentials, S3Settings, S3Store};
+use backstay_archive::store::s3::{S3Credentials, S3Settings, S3Store};
 use backstay_archive::{Store, StoreError};
 use backstay_protocol::bus;
 use backstay_protocol::spec::S3ConfigSpec;
@@ -169,11 +169,7 @@ pub async fn connect(spec: &S3ConfigSpec, settings: &StorageSettings) -> Result<
         prefix: settings.prefix.clone(),
         credentials,
         ca_file: settings.ca.clone(),
-        objects: ObjectSettings {
-            storage_class: settings.storage_class.clone(),
-            server_side_encryption: settings.server_side_encryption.clone(),
-            kms_key_id: settings.kms_key_id.clone(),
-        },
+        objects: settings.objects(),
     })
     .await
 }

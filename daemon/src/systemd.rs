@@ -2,6 +2,7 @@
 
 use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 /// The daemon is up and does its work.
@@ -14,14 +15,13 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells systemd's watchdog twice in each of its periods that this event loop turns. Ends at once where nobody
-/// watches; else never.
-pub async fn watchdog() {
+/// Tells systemd's watchdog twice in each of its periods, until `stop`, that this event loop turns. Ends at once
+/// where nobody watches.
+pub async fn watchdog(stop: &CancellationToken) {
     let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) else { return };
     let mut ticks = tokio::time::interval(period / 2);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         tell(&[NotifyState::Watchdog]);
     }
 }

@@ -13,8 +13,7 @@ use crate::leader::Leader;
 
 /// The connected agents, by cluster and machine.
 pub fn agents(leader: &Leader) -> Vec<Resource> {
-    let mut everybody = leader.fleet.everybody(Instant::now());
-    everybody.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    let everybody = leader.fleet.everybody(Instant::now());
     everybody.iter().map(|(cluster, machine, agent)| agent_resource(cluster, *machine, agent)).collect()
 }
 
@@ -56,7 +55,8 @@ pub fn runs(leader: &Leader) -> Vec<Resource> {
 fn with_progress(leader: &Leader, record: &ClusterRecord, run: &Run) -> BackupRunSpec {
     let spec = run.spec(&record.name);
     let agent = leader.fleet.last(&record.name, run.machine);
-    let progress = agent.map(|agent| agent.progress).filter(|progress| progress.attempt == run.id.to_string());
+    let progress =
+        agent.and_then(|agent| agent.beat.progress).filter(|progress| progress.attempt == run.id.to_string());
     match progress {
         Some(progress) if spec.state == RunState::Running => BackupRunSpec {
             bytesread: progress.bytes_read,
