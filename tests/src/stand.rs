@@ -258,6 +258,15 @@ impl Stand {
         self.ctl(&["apply", "-f", &file.display().to_string()]).await
     }
 
+    /// Applies a cluster with nothing but this `backupconfiguration`, in YAML's flow style.
+    pub async fn configure_backups(&self, cluster: &str, backup: &str) -> Result<()> {
+        let yaml = format!(
+            "metadata:\n  namespace: default\n  type: Clusters.omni.sidero.dev\n  id: {cluster}\nspec:\n  \
+             backupconfiguration: {backup}\n"
+        );
+        self.apply(&yaml).await?.ok().map(drop)
+    }
+
     /// Applies the page's S3 configuration with this stand's values.
     pub async fn configure_s3(&self) -> Result<()> {
         self.apply(&self.s3_config()).await?.ok().map(drop).context("the S3 configuration was refused")

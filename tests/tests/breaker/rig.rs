@@ -239,11 +239,8 @@ impl Rig {
 
     /// Turns on automatic backups.
     pub async fn set_interval(&self, cluster: &str, seconds: u64) -> Result<()> {
-        let yaml = format!(
-            "metadata:\n  namespace: default\n  type: Clusters.omni.sidero.dev\n  id: {cluster}\nspec:\n  \
-             backupconfiguration:\n    interval:\n      seconds: {seconds}\n      nanos: 0\n    enabled: true\n"
-        );
-        self.apply(&yaml).await?.ok().map(drop)
+        let backup = format!("{{interval: {{seconds: {seconds}, nanos: 0}}, enabled: true}}");
+        self.configure_backups(cluster, &backup).await
     }
 
     /// The cluster's agents in the order in which they are asked: followers by the ids of their machines, then the

@@ -42,11 +42,7 @@ async fn every_metric_in_the_rules_is_one_that_a_daemon_shows() -> Result<()> {
     let stand = stand().start().await?;
     backstay_tests::eventually(SOON, || stand.configure_s3()).await?;
     back_up(&stand, 1).await?;
-    let yaml = format!(
-        "metadata:\n  namespace: default\n  type: Clusters.omni.sidero.dev\n  id: {CLUSTER}\nspec:\n  \
-         backupconfiguration:\n    interval:\n      seconds: 3600\n      nanos: 0\n    enabled: true\n"
-    );
-    stand.apply(&yaml).await?.ok()?;
+    stand.configure_backups(CLUSTER, "{interval: {seconds: 3600, nanos: 0}, enabled: true}").await?;
     let mut shown = scrape(&address(&stand.coordinators[0].daemon).await?).await?;
     shown.extend(scrape(&address(&stand.cluster(CLUSTER).agents[0].daemon).await?).await?);
     for name in named {

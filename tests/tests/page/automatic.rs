@@ -14,16 +14,6 @@ use crate::world::{
 /// Of most schedules here, in seconds.
 const INTERVAL: i64 = 3;
 
-/// Sets what a cluster resource says of backups.
-async fn configure(stand: &Stand, cluster: &str, backup: &str) -> Result<()> {
-    let yaml = format!(
-        "metadata:\n  namespace: default\n  type: Clusters.omni.sidero.dev\n  id: {cluster}\nspec:\n  \
-         backupconfiguration: {backup}\n"
-    );
-    stand.apply(&yaml).await?.ok()?;
-    Ok(())
-}
-
 fn every(seconds: i64) -> String {
     format!("{{interval: {{seconds: {seconds}, nanos: 0}}}}")
 }
@@ -45,7 +35,7 @@ async fn a_template_takes_the_first_backup_at_once() -> Result<()> {
     succeeds(&stand, CLUSTER).await?;
     // Asking for the same again, or for another long interval, takes none.
     terminal.prints("backstayctl cluster template -f etcd-backup.yaml sync").await?;
-    configure(&stand, CLUSTER, &every(7200)).await?;
+    stand.configure_backups(CLUSTER, &every(7200)).await?;
     assert_eq!(back_up(&stand, CLUSTER).await?.len(), 2, "the first one, and the one that was asked for now");
     Ok(())
 }
@@ -54,7 +44,7 @@ async fn a_template_takes_the_first_backup_at_once() -> Result<()> {
 async fn where_a_backup_exists_enabling_waits_for_the_interval() -> Result<()> {
     let stand = configured().await?;
     back_up(&stand, CLUSTER).await?;
-    configure(&stand, CLUSTER, &every(3600)).await?;
+    stand.configure_backups(CLUSTER, &every(3600)).await?;
     assert_eq!(back_up(&stand, CLUSTER).await?.len(), 2);
     Ok(())
 }
@@ -62,7 +52,7 @@ async fn where_a_backup_exists_enabling_waits_for_the_interval() -> Result<()> {
 #[tokio::test]
 async fn before_storage_is_configured_nothing_is_lost() -> Result<()> {
     let stand = start(stand().cluster(CLUSTER, 1)).await?;
-    configure(&stand, CLUSTER, &every(3600)).await?;
+    stand.configure_backups(CLUSTER, &every(3600)).await?;
     stand.configure_s3().await?;
     at_least(&stand, CLUSTER, 1).await?;
     Ok(())
@@ -75,9 +65,9 @@ async fn disabling_stops_it_and_enabling_goes_on() -> Result<()> {
         (1..).zip(["null", "{interval: {seconds: 2, nanos: 0}, enabled: false}", "{interval: {seconds: 0, nanos: 0}}"])
     {
         let before = listed(&stand, CLUSTER).await?.len();
-        configure(&stand, CLUSTER, &every(2)).await?;
+        stand.configure_backups(CLUSTER, &every(2)).await?;
         at_least(&stand, CLUSTER, before + 2).await?;
-        configure(&stand, CLUSTER, off).await?;
+        stand.configure_backups(CLUSTER, off).await?;
         // One may still be under way. From its end on, a manual backup is all that comes in two intervals.
         succeeds(&stand, CLUSTER).await?;
         let stopped = listed(&stand, CLUSTER).await?.len();
@@ -94,7 +84,7 @@ async fn disabling_stops_it_and_enabling_goes_on() -> Result<()> {
 #[tokio::test]
 async fn an_enabled_interval_of_a_cluster_that_nobody_knows_waits_for_its_agent() -> Result<()> {
     let mut stand = configured().await?;
-    configure(&stand, "later", &every(3600)).await?;
+    stand.configure_backups("later", &every(3600)).await?;
     let url = stand.cluster(CLUSTER).etcd.members[0].client_url.clone();
     let mut agent = stand.prepare_agent("later", "later-m1", &url)?;
     agent.daemon.start_and_wait(SOON).await?;
@@ -107,14 +97,14 @@ async fn an_enabled_interval_of_a_cluster_that_nobody_knows_waits_for_its_agent(
 #[tokio::test]
 async fn restarts_of_anything_repeat_no_backup_and_lose_none() -> Result<()> {
     let mut stand = configured().await?;
-    configure(&stand, CLUSTER, &every(INTERVAL)).await?;
+    stand.configure_backups(CLUSTER, &every(INTERVAL)).await?;
     at_least(&stand, CLUSTER, 2).await?;
     for part in ["coordinator", "agent", "nats-server", "etcd", "coordinator and agent"] {
         restart(&mut stand, part).await.with_context(|| format!("after {part} was killed"))?;
         let before = listed(&stand, CLUSTER).await?.len();
         at_least(&stand, CLUSTER, before + 2).await.with_context(|| format!("after {part} was restarted"))?;
     }
-    configure(&stand, CLUSTER, "null").await?;
+    stand.configure_backups(CLUSTER, "null").await?;
     succeeds(&stand, CLUSTER).await?;
     let backups = back_up(&stand, CLUSTER).await?;
     each_slot_once(&stand, &backups).await?;
@@ -157,7 +147,7 @@ async fn each_slot_once(stand: &Stand, backups: &[Listed]) -> Result<()> {
 #[tokio::test]
 async fn a_restart_within_the_interval_takes_no_backup() -> Result<()> {
     let mut stand = configured().await?;
-    configure(&stand, CLUSTER, &every(3600)).await?;
+    stand.configure_backups(CLUSTER, &every(3600)).await?;
     at_least(&stand, CLUSTER, 1).await?;
     succeeds(&stand, CLUSTER).await?;
     for part in ["coordinator", "agent", "nats-server", "etcd"] {

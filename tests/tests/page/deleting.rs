@@ -11,11 +11,7 @@ async fn a_deleted_cluster_loses_its_settings_and_keeps_its_backups() -> Result<
     let stand = configured().await?;
     let before = back_up(&stand, CLUSTER).await?;
     let uuid = resources(&stand, &["clusteruuid", CLUSTER]).await?[0]["spec"]["uuid"].clone();
-    let yaml = format!(
-        "metadata:\n  namespace: default\n  type: Clusters.omni.sidero.dev\n  id: {CLUSTER}\nspec:\n  \
-         talosversion: v1.5.5\n  backupconfiguration: {{interval: {{seconds: 3600, nanos: 0}}}}\n"
-    );
-    stand.apply(&yaml).await?.ok()?;
+    stand.configure_backups(CLUSTER, "{interval: {seconds: 3600, nanos: 0}}").await?;
     stand.ctl(&["delete", "cluster", CLUSTER]).await?.ok()?;
 
     // Its agent is still there, so it comes back: as a cluster that nobody has configured, and with its own UUID.
