@@ -98,6 +98,13 @@ types! {
         name: "MachineSets.omni.sidero.dev", singular: "MachineSet", namespace: "default", owner: None,
         columns: &[], aliases: &["ms"],
     };
+    RESTORES = TypeDefinition {
+        name: "Restores.backstay.dev", singular: "Restore", namespace: "default", owner: None,
+        columns: &[
+            ("PHASE", "phase"), ("SNAPSHOT", "snapshot"), ("STARTED", "started"), ("ENDED", "ended"), ("ERROR", "error"),
+        ],
+        aliases: &[],
+    };
 }
 
 /// Why a typed name is no type.
@@ -178,6 +185,7 @@ pub fn every_field(definition: &TypeDefinition) -> Value {
         n if n == ETCD_BACKUP_STATUSES.name => spec::BackupStatusSpec::every_field(),
         n if n == ETCD_BACKUPS.name => spec::BackupSpec::every_field(),
         n if n == ETCD_MANUAL_BACKUPS.name => spec::ManualBackupSpec::every_field(),
+        n if n == RESTORES.name => own::RestoreSpec::every_field(),
         n if n == MACHINE_SETS.name => spec::MachineSetSpec::every_field(),
         _ => spec::MachineSetNodeSpec::every_field(),
     }
