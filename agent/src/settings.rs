@@ -11,6 +11,7 @@ use backstay_protocol::{ClusterName, MachineId};
 use serde::{Deserialize, Serialize};
 
 use crate::etcd::EtcdSettings;
+use crate::restore::RestoreSettings;
 
 /// Where systemd says that a service's state belongs.
 pub const STATE_VARIABLE: &str = "STATE_DIRECTORY";
@@ -37,6 +38,8 @@ pub struct Settings {
     pub nats: NatsSettings,
     pub etcd: EtcdSettings,
     pub s3: S3Trust,
+    /// How etcd is stopped and started, where this machine may be restored.
+    pub restore: RestoreSettings,
     /// Health, readiness and metrics.
     pub http: HttpSettings,
     pub log: LogFormat,
@@ -60,6 +63,7 @@ impl Default for Settings {
             nats: NatsSettings::default(),
             etcd: EtcdSettings::default(),
             s3: S3Trust::default(),
+            restore: RestoreSettings::default(),
             http: HttpSettings::on_loopback(HTTP_PORT),
             log: LogFormat::default(),
         }
@@ -94,6 +98,9 @@ impl Settings {
         if !bounds.contains(&self.beat_interval) {
             let text = format!("beat_interval must be {BEAT_INTERVAL_MIN:?} to {BEAT_INTERVAL_MAX:?}");
             return Err(SettingsError::Nonsense { place: place("beat_interval"), text });
+        }
+        if let Err(text) = self.restore.check() {
+            return Err(SettingsError::Nonsense { place: place("restore.control"), text: format!("[restore] {text}") });
         }
         Ok(())
     }

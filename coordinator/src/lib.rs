@@ -17,6 +17,7 @@ pub mod leader;
 pub mod lease;
 pub mod member;
 pub mod overall;
+pub mod restore;
 pub mod schedule;
 pub mod status;
 pub mod storage;

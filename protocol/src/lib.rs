@@ -7,6 +7,7 @@ pub mod api;
 pub mod bus;
 pub mod codec;
 pub mod duration;
+pub mod hex;
 pub mod names;
 pub mod own;
 pub mod resource;

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use backstay_protocol::bus::Member;
+use backstay_protocol::bus::{Member, MemberSeat};
 use backstay_snapshot::FrameError;
 use etcd_client::{Client, GetOptions, SnapshotStreaming, StatusResponse};
 use tokio::time::timeout;
@@ -21,6 +21,9 @@ pub use endpoint::EtcdSettings;
 
 /// How long a member may take to answer a small question.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a member may take to walk all its keys.
+const HASH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a linearizable read may take: an election takes less.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,6 +108,32 @@ impl Connection {
         }
     }
 
+    /// The member list. From etcd 3.5 on this needs a quorum.
+    pub async fn members(&mut self) -> Result<Vec<MemberSeat>, EtcdError> {
+        match timeout(CALL_TIMEOUT, self.client.member_list()).await {
+            Ok(Ok(answer)) => Ok(seats(answer.members())),
+            Ok(Err(error)) => Err(self.failed("ask for the member list", describe(&error))),
+            Err(_) => Err(self.failed("ask for the member list", too_long(CALL_TIMEOUT))),
+        }
+    }
+
+    /// This member's own hash of all keys up to a revision. Where just that revision is compacted, as after a restore
+    /// that nobody has written to since (older releases refuse it then), of all that there is.
+    pub async fn hash_kv(&mut self, revision: i64) -> Result<HashKv, EtcdError> {
+        match timeout(HASH_TIMEOUT, self.client.hash_kv(revision)).await {
+            Ok(Ok(answer)) => Ok(HashKv::of(&answer, revision)),
+            Ok(Err(error)) if error.to_string().contains("compacted") => {
+                match timeout(HASH_TIMEOUT, self.client.hash_kv(0)).await {
+                    Ok(Ok(answer)) => Ok(HashKv::of(&answer, answer.header().map_or(0, |header| header.revision()))),
+                    Ok(Err(error)) => Err(self.failed("ask for HashKV", describe(&error))),
+                    Err(_) => Err(self.failed("ask for HashKV", too_long(HASH_TIMEOUT))),
+                }
+            }
+            Ok(Err(error)) => Err(self.failed("ask for HashKV", describe(&error))),
+            Err(_) => Err(self.failed("ask for HashKV", too_long(HASH_TIMEOUT))),
+        }
+    }
+
     async fn snapshot(&mut self, patience: Duration) -> Result<SnapshotStreaming, EtcdError> {
         match timeout(patience, self.client.snapshot()).await {
             Ok(Ok(stream)) => Ok(stream),
@@ -116,6 +145,31 @@ impl Connection {
     fn failed(&self, call: &'static str, cause: String) -> EtcdError {
         EtcdError::Call { call, endpoint: self.endpoint.clone(), cause }
     }
+}
+
+/// A hash of all keys up to a revision, and what it leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashKv {
+    pub revision: i64,
+    pub hash: u32,
+    pub compact_revision: i64,
+}
+
+impl HashKv {
+    fn of(answer: &etcd_client::HashKvResponse, revision: i64) -> Self {
+        Self { revision, hash: answer.hash(), compact_revision: answer.compact_version() }
+    }
+}
+
+/// The seats of a member list.
+fn seats(members: &[etcd_client::Member]) -> Vec<MemberSeat> {
+    let seat = |member: &etcd_client::Member| MemberSeat {
+        id: member.id(),
+        name: member.name().to_owned(),
+        peer_urls: member.peer_urls().to_vec(),
+        learner: member.is_learner(),
+    };
+    members.iter().map(seat).collect()
 }
 
 fn too_long(patience: Duration) -> String {

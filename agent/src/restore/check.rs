@@ -1,6 +1,6 @@
 //! What etcd says of itself after it was started on a restored folder: for the coordinator to compare.
 
-use backstay_protocol::bus::{MemberCheck, MemberSeat};
+use backstay_protocol::bus::MemberCheck;
 
 use crate::etcd::{Etcd, EtcdError};
 
@@ -22,25 +22,7 @@ async fn ask(etcd: &Etcd, hash_revision: i64, check: &mut MemberCheck) -> Result
     check.healthy = true;
     if hash_revision > 0 {
         let hash = connection.hash_kv(hash_revision).await?;
-        (check.hash_revision, check.hash, check.compact_revision) = (hash_revision, hash.hash, hash.compact_revision);
+        (check.hash_revision, check.hash, check.compact_revision) = (hash.revision, hash.hash, hash.compact_revision);
     }
     Ok(())
-}
-
-/// A hash of the database up to a revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HashKv {
-    pub hash: u32,
-    pub compact_revision: i64,
-}
-
-/// The seats of a member list.
-pub fn seats(members: &[etcd_client::Member]) -> Vec<MemberSeat> {
-    let seat = |member: &etcd_client::Member| MemberSeat {
-        id: member.id(),
-        name: member.name().to_owned(),
-        peer_urls: member.peer_urls().to_vec(),
-        learner: member.is_learner(),
-    };
-    members.iter().map(seat).collect()
 }

@@ -75,8 +75,8 @@ impl Control {
         }
     }
 
-    /// Stops etcd and waits until it has let go of `database`.
-    pub async fn stop(&self, database: &Path) -> Result<(), ControlError> {
+    /// Stops etcd and waits until it has let go of all of `databases`.
+    pub async fn stop(&self, databases: &[PathBuf]) -> Result<(), ControlError> {
         let patience = self.settings.stop_timeout;
         match self.kind {
             ControlKind::Systemd => self.run(&systemctl("stop", &self.settings.unit), patience).await?,
@@ -86,14 +86,17 @@ impl Control {
                 shift(&manifest, &aside)?;
             }
         }
-        let gone = async {
-            while !is_free(database)? {
-                tokio::time::sleep(LOOK).await;
-            }
-            Ok(())
-        };
-        let still = || ControlError::StillRuns { path: database.to_owned(), patience };
-        timeout(patience, gone).await.unwrap_or_else(|_| Err(still()))
+        for database in databases {
+            let gone = async {
+                while !is_free(database)? {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Ok(())
+            };
+            let still = || ControlError::StillRuns { path: database.clone(), patience };
+            timeout(patience, gone).await.unwrap_or_else(|_| Err(still()))?;
+        }
+        Ok(())
     }
 
     /// Starts etcd; whether it serves is seen elsewhere.
@@ -201,7 +204,7 @@ mod tests {
         control.check().expect("there");
         let nothing = folder.path().join("none");
         for _ in 0..2 {
-            control.stop(&nothing).await.expect("stopped");
+            control.stop(std::slice::from_ref(&nothing)).await.expect("stopped");
             assert!(!manifest.exists() && folder.path().join("backstay-etcd.yaml").exists());
         }
         for _ in 0..2 {
@@ -237,8 +240,8 @@ mod tests {
             (s.control, s.stop, s.start) = (Some(ControlKind::Commands), words("true"), words("true"));
             s.stop_timeout = Duration::from_millis(300);
         });
-        assert!(matches!(control.stop(&database).await, Err(ControlError::StillRuns { .. })));
+        assert!(matches!(control.stop(std::slice::from_ref(&database)).await, Err(ControlError::StillRuns { .. })));
         drop(holder);
-        control.stop(&database).await.expect("let go");
+        control.stop(std::slice::from_ref(&database)).await.expect("let go");
     }
 }

@@ -9,6 +9,7 @@ use backstay_archive::seal::Identity;
 use backstay_protocol::bus::{
     MemberCheck, RefusalCode, Refused, RestoreCommand, RestoreReply, RestoreState, restore_reply::Answer,
 };
+use backstay_protocol::hex::from_hex;
 use backstay_protocol::{RestoreId, VERSION};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +52,6 @@ struct Book {
     error: String,
     check: Option<MemberCheck>,
     hash_revision: i64,
-    new_cluster_id: u64,
     progress: Arc<Progress>,
     hands: Hands,
     /// Ends what is being prepared, when another goal comes.
@@ -64,6 +64,8 @@ pub struct Restores {
     control: Option<Control>,
     path: PathBuf,
     book: Mutex<Book>,
+    /// Held from reading the journal to having it on disk: commands and the task both change it.
+    writing: tokio::sync::Mutex<()>,
     changed: Notify,
 }
 
@@ -90,13 +92,12 @@ impl Restores {
             error: String::new(),
             check: None,
             hash_revision: 0,
-            new_cluster_id: 0,
             progress: Arc::default(),
             hands: Hands::default(),
             cancel: CancellationToken::new(),
         };
         let control = control(&parts.settings, &parts.state);
-        Ok(Self { parts, control, path, book: Mutex::new(book), changed: Notify::new() })
+        Ok(Self { parts, control, path, book: Mutex::new(book), writing: tokio::sync::Mutex::default(), changed: Notify::new() })
     }
 
     /// How far the latest restore is; `None` where there never was one.
@@ -107,12 +108,12 @@ impl Restores {
             restore: journal.restore.to_string(),
             step: journal.step.to_wire().into(),
             error: book.error.clone(),
-            digest: unhex(&journal.digest).into(),
+            digest: from_hex(&journal.digest).into(),
             bytes_done: book.progress.done.load(Relaxed).min(book.progress.total.load(Relaxed)),
             bytes_total: book.progress.total.load(Relaxed),
             aside: if journal.had_data { journal.folders.aside.display().to_string() } else { String::new() },
             check: book.check.clone(),
-            new_cluster_id: book.new_cluster_id.max(journal.new_cluster_id),
+            new_cluster_id: journal.new_cluster_id,
         })
     }
 
@@ -134,6 +135,7 @@ impl Restores {
         let invalid = |text: String| refuse(RefusalCode::Invalid, text);
         let restore: RestoreId = command.restore.parse().map_err(|e| invalid(format!("{e}")))?;
         let goal = Goal::from_wire(command.goal()).ok_or_else(|| invalid("the command names no goal".into()))?;
+        let _one_at_a_time = self.writing.lock().await;
         let known = self.book().journal.as_ref().map(|journal| (journal.restore, journal.has_ended()));
         match known {
             Some((id, _)) if id == restore => self.go_on(goal, command).await?,
@@ -171,7 +173,7 @@ impl Restores {
         let mut book = self.book();
         book.journal = Some(journal);
         book.order = Some(Arc::new(order));
-        (book.error, book.check, book.hash_revision, book.new_cluster_id) = (String::new(), None, 0, 0);
+        (book.error, book.check, book.hash_revision) = (String::new(), None, 0);
         (book.progress, book.hands, book.cancel) = (Arc::default(), Hands::default(), CancellationToken::new());
         drop(book);
         self.changed.notify_one();
@@ -199,12 +201,16 @@ impl Restores {
             self.book().cancel.cancel();
             self.keep(&journal).await?;
         }
+        let ended = journal.has_ended();
         let mut book = self.book();
         book.hash_revision = hash_revision;
         if new {
             (book.journal, book.error, book.check) = (Some(journal), String::new(), None);
             (book.hands, book.cancel) = (Hands::default(), CancellationToken::new());
             drop(book);
+            if ended {
+                self.parts.attempts.hold(false);
+            }
             self.changed.notify_one();
         }
         Ok(())
@@ -276,7 +282,7 @@ impl Restores {
         match action {
             Action::Stop => {
                 info!(restore = %journal.restore, "stopping etcd");
-                control()?.stop(&folders.live_database()).await.map_err(|e| e.to_string())
+                control()?.stop(&folders.databases()).await.map_err(|e| e.to_string())
             }
             Action::Start => {
                 info!(restore = %journal.restore, "starting etcd");
@@ -304,20 +310,18 @@ impl Restores {
         if let Some(step) = journal.after(action) {
             next.step = step;
         }
+        let _one_at_a_time = self.writing.lock().await;
+        // Another goal may have come meanwhile: it counts, and what was done is seen from the folders.
+        if self.book().journal.as_ref() != Some(journal) {
+            return Pause::None;
+        }
         if next != *journal {
-            // Another goal may have come meanwhile: it counts, and what was done is seen from the folders.
-            if self.book().journal.as_ref() != Some(journal) {
-                return Pause::None;
-            }
             if let Err(refused) = self.keep(&next).await {
                 return self.fail(journal, action, refused.text);
             }
             info!(restore = %next.restore, step = ?next.step, "the restore goes on");
         }
         let mut book = self.book();
-        if book.journal.as_ref() != Some(journal) {
-            return Pause::None;
-        }
         book.error.clear();
         book.hands.stopped |= action == Action::Stop;
         book.hands.started |= action == Action::Start;
@@ -368,11 +372,4 @@ enum Pause {
 /// Folders may be on a mount that hangs.
 async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("moving folders does not panic")
-}
-
-/// The bytes of a digest in hexadecimal; empty where it is none.
-fn unhex(text: &str) -> Vec<u8> {
-    let nibble = |c: u8| (c as char).to_digit(16).map(|d| d as u8);
-    let pair = |p: &[u8]| Some(nibble(p[0])? << 4 | nibble(p[1])?);
-    text.as_bytes().as_chunks::<2>().0.iter().map(|p| pair(p)).collect::<Option<_>>().unwrap_or_default()
 }

@@ -78,7 +78,16 @@ impl Folders {
 
     /// The database of the live folder, which etcd locks while it runs.
     pub fn live_database(&self) -> PathBuf {
-        let member = if self.made == self.fresh { self.live.join("member") } else { self.live.clone() };
+        self.database_in(&self.live)
+    }
+
+    /// What an etcd of this machine may have open: it keeps its lock when its folder is moved.
+    pub fn databases(&self) -> [PathBuf; 2] {
+        [self.live_database(), self.database_in(&self.aside)]
+    }
+
+    fn database_in(&self, moved: &Path) -> PathBuf {
+        let member = if self.made == self.fresh { moved.join("member") } else { moved.to_owned() };
         member.join("snap/db")
     }
 

@@ -79,6 +79,8 @@ pub struct Journal {
     pub touched: bool,
     /// sha256 of the prepared database, in hexadecimal.
     pub digest: String,
+    /// etcd's id of the cluster that was prepared.
+    pub new_cluster_id: u64,
 }
 
 /// Which of the folders are there.
@@ -152,6 +154,7 @@ impl Journal {
             had_data,
             touched: false,
             digest: String::new(),
+            new_cluster_id: 0,
         }
     }
 

@@ -12,6 +12,7 @@ use backstay_archive::reader::{self, ReadError};
 use backstay_archive::seal::{self, Identity};
 use backstay_archive::{Manifest, Store, StoreError, catalog};
 use backstay_protocol::bus::{MemberSeat, RestorePlan};
+use backstay_protocol::hex::to_hex;
 use backstay_protocol::{ClusterUuid, SnapshotName};
 use backstay_snapshot::restore::{NewMember, Options, RestoreError, Restorer};
 use bytes::Bytes;
@@ -96,7 +97,7 @@ impl Order {
             snapshot: plan.snapshot.parse().map_err(text)?,
             store: crate::attempt::job::store(plan.store.and_then(|s| s.kind), own, s3_ca)?,
             identity: identity(&plan.sealed_identity, own)?,
-            sha256: hex(&plan.snapshot_sha256),
+            sha256: to_hex(&plan.snapshot_sha256),
             options,
             aside_suffix: plan.aside_suffix,
             bytes: plan.snapshot_bytes,
@@ -256,13 +257,8 @@ fn read_back(path: &Path) -> Result<String, PrepareError> {
     let (mut digest, mut buffer) = (Sha256::new(), vec![0; PIECE_BYTES]);
     loop {
         match file.read(&mut buffer).map_err(failed)? {
-            0 => return Ok(hex(&digest.finalize())),
+            0 => return Ok(to_hex(&digest.finalize())),
             read => digest.update(&buffer[..read]),
         }
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,9 +2,10 @@
 //! time from slot to status. Its trouble is its own: nothing here waits for another cluster.
 
 pub mod record;
+mod restoring;
 pub mod runs;
 mod slot;
-mod steps;
+pub mod steps;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::inside::Ended;
 use crate::kv::{KvError, Revised};
 use crate::leader::Leader;
 use crate::lease;
+use crate::restore::Restore;
+use crate::restore::drive::Memory;
 use crate::schedule::{self, Decision};
 use crate::storage::{InForce, View};
 pub use record::Meta;
@@ -53,6 +56,8 @@ pub enum Message {
     DropManual { reply: Reply },
     /// The cluster is deleted; its backups stay in the store.
     Forget { reply: Reply },
+    /// Restore the cluster; what backup is under way ends first.
+    Restore { restore: Box<Restore>, reply: Reply },
     /// An agent's report; the reply says that it is folded and kept.
     Report { report: Box<Report>, done: oneshot::Sender<()> },
 }
@@ -92,6 +97,8 @@ pub struct ClusterTask {
     /// Machines that did not answer for the open slot, and how often they were asked all over again.
     silent: Vec<MachineId>,
     rounds: u32,
+    /// What is known of the restore under way beyond the record.
+    memory: Memory,
 }
 
 /// Makes the task of a record that is kept already, and the handle by which others reach it.
@@ -115,6 +122,7 @@ pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, 
         asked: None,
         silent: Vec::new(),
         rounds: 0,
+        memory: Memory::default(),
     };
     (task, handle)
 }
@@ -167,6 +175,11 @@ impl ClusterTask {
 
     /// Begins the step that is due now; where none is, says when to look again.
     async fn next_step(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
+        self.leader.fleet.expect_change(&self.record.name, self.record.restoring().is_some());
+        if self.record.slot.is_none() && self.record.restoring().is_some() {
+            return self.next_of_restore(view).await;
+        }
+        self.settle_restore();
         if self.record.slot.is_none() {
             self.store = None;
         } else if self.store.is_none() {
@@ -247,7 +260,18 @@ impl ClusterTask {
                 next.drop_manual();
                 self.save_and_reply(Ok(next), reply).await
             }
+            Message::Forget { reply } if next.restoring().is_some() => {
+                let _ = reply.send(Err(restore_under_way(&next)));
+                Ok(())
+            }
             Message::Forget { reply } => self.forget(reply).await,
+            Message::Restore { restore, reply } => {
+                let next = match next.restoring() {
+                    Some(_) => Err(restore_under_way(&next)),
+                    None => Ok(ClusterRecord { restore: Some(*restore), ..next }),
+                };
+                self.save_and_reply(next, reply).await
+            }
             Message::Report { report, done } => self.on_report(&report, done).await,
         }
     }
@@ -333,24 +357,20 @@ impl ClusterTask {
 
     async fn on_step_end(&mut self, end: StepEnd) -> Result<(), Stopped> {
         self.step = None;
-        if let StepEnd::Synced(synced) = end {
-            return self.on_synced(synced).await;
-        }
+        let end = match end {
+            StepEnd::Synced(synced) => return self.on_synced(synced).await,
+            StepEnd::Driven(driven) => return self.on_driven(*driven).await,
+            other => other,
+        };
         let (Some(slot), Some(in_force)) = (self.record.slot.clone(), self.store.clone()) else { return Ok(()) };
         match end {
-            StepEnd::Synced(_) | StepEnd::Rested | StepEnd::Asked(Asked::Accepted) => Ok(()),
+            StepEnd::Synced(_) | StepEnd::Driven(_) | StepEnd::Rested | StepEnd::Asked(Asked::Accepted) => Ok(()),
             StepEnd::Looked(looked, permit) => {
                 self.permit = permit;
                 self.on_looked(slot, looked, in_force).await
             }
             // The attempt stands in the record: whoever leads next, above that epoch, asks for it again.
-            StepEnd::Asked(Asked::Stale(epoch)) => {
-                warn!(cluster = %self.record.name, epoch, ours = self.leader.epoch, "an agent has seen a newer epoch: leading again above it");
-                if let Err(error) = lease::raise_floor(&self.leader.kv, epoch).await {
-                    warn!(%error, "the newer epoch could not be kept");
-                }
-                Err(Stopped::NotLeading)
-            }
+            StepEnd::Asked(Asked::Stale(epoch)) => Err(self.outdated(epoch).await),
             StepEnd::Asked(Asked::Refused(error)) => {
                 self.on_attempt_failed(&slot, Ended::Refused, &error, in_force).await
             }
@@ -385,6 +405,15 @@ impl ClusterTask {
                 Ok(())
             }
         }
+    }
+
+    /// An agent obeys somebody newer: leading begins again, above that epoch.
+    async fn outdated(&mut self, epoch: u64) -> Stopped {
+        warn!(cluster = %self.record.name, epoch, ours = self.leader.epoch, "an agent has seen a newer epoch: leading again above it");
+        if let Err(error) = lease::raise_floor(&self.leader.kv, epoch).await {
+            warn!(%error, "the newer epoch could not be kept");
+        }
+        Stopped::NotLeading
     }
 
     /// etcd's own cluster id changes when somebody restores the cluster: backups go on, with a warning.
@@ -447,6 +476,11 @@ impl ClusterTask {
         }
         Ok(())
     }
+}
+
+fn restore_under_way(record: &ClusterRecord) -> ApiError {
+    let id = record.restoring().map(|restore| restore.id.to_string()).unwrap_or_default();
+    ApiError::invalid(format!("restore {id} of cluster {:?} is under way", record.name.as_str()))
 }
 
 async fn poll_step(step: &mut Option<Step>) -> StepEnd {

@@ -20,6 +20,7 @@ use super::record::{Attempt, ClusterRecord, Slot, Trigger, is_ahead};
 use crate::fleet::Agent;
 use crate::leader::Leader;
 use crate::member;
+use crate::restore::drive::Driven;
 use crate::storage::InForce;
 
 /// How long an agent may take to answer a command.
@@ -56,6 +57,8 @@ pub enum StepEnd {
         done: Option<Box<Manifest>>,
         error: String,
     },
+    /// All machines of a restore were told once.
+    Driven(Box<Driven>),
 }
 
 /// What the store says of a cluster.
@@ -258,7 +261,7 @@ fn command(
 }
 
 /// Request/reply to one agent; "no responders" is an answer and comes at once.
-async fn request<M: Versioned>(
+pub async fn request<M: Versioned>(
     leader: &Leader,
     cluster: &ClusterName,
     machine: MachineId,
