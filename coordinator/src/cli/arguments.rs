@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::output::Format;
 
 pub mod operate;
-pub use operate::{Agents, Backup, Runs, Shell, Status};
+pub use operate::{Agents, Backup, Restore, Runs, Shell, Status};
 
 /// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
 #[derive(Debug, Parser)]
@@ -126,6 +126,9 @@ Examples:
     /// Back up a cluster now
     #[command(after_help = operate::BACKUP_HELP)]
     Backup(Backup),
+    /// Restore a cluster from one of its backups, on all its machines
+    #[command(after_help = operate::RESTORE_HELP)]
+    Restore(Restore),
     /// Show the agents that are connected
     #[command(after_help = operate::AGENTS_HELP)]
     Agents(Agents),

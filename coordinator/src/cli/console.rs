@@ -21,6 +21,8 @@ pub struct Console<'a> {
     pub colour: bool,
     /// Whether progress is a bar: stderr is a terminal.
     pub bar: bool,
+    /// Somebody can be asked: standard input is a terminal.
+    pub asks: bool,
 }
 
 impl fmt::Debug for Console<'_> {
@@ -73,6 +75,8 @@ pub enum Failure {
         "the backup of {cluster:?} has not ended after {waited}; it goes on: look with `backstayctl runs {cluster}`"
     )]
     NotEnded { cluster: String, waited: String },
+    #[error("failed to restore {cluster:?}: {reason}")]
+    Restore { cluster: String, reason: String },
     #[error("cannot write the manual pages into {folder}: {cause}")]
     Manual { folder: String, cause: io::Error },
     /// Everything that there is to say was printed.

@@ -12,6 +12,7 @@ pub mod console;
 pub mod diff;
 pub mod documents;
 pub mod files;
+pub mod fleet;
 pub mod get;
 pub mod listing;
 pub mod manual;
@@ -40,7 +41,8 @@ pub fn main() -> ExitCode {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let bar = err.is_terminal();
-    let mut console = Console { out: &mut out, err: &mut err, colour, bar };
+    let asks = io::stdin().is_terminal();
+    let mut console = Console { out: &mut out, err: &mut err, colour, bar, asks };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => {

@@ -17,7 +17,7 @@ use super::console::{Console, Failure};
 use super::get::{self, Query};
 use super::output::yaml;
 use super::template::{Template, TemplateError, delete, export, render, state, sync};
-use super::{arguments, backup, documents, files, listing, manual, status, watch};
+use super::{arguments, backup, documents, files, fleet, listing, manual, status, watch};
 
 /// Where the connection's settings come from.
 struct Session {
@@ -73,6 +73,10 @@ pub async fn run(
             let wait = wait.then_some(timeout);
             backup::run(&session.api().await?, &cluster, wait, clock, console).await
         }
+        Command::Restore(restore) => {
+            let query = restore.query().unwrap_or_else(|text| restore_usage(&text));
+            fleet::run(&session.api().await?, &query, stdin, console).await
+        }
         Command::Agents(Agents { cluster, output }) => {
             listing::agents(&session.api().await?, &cluster, &output, clock.now(), console).await
         }
@@ -124,6 +128,13 @@ async fn cluster_template(
     }
 }
 
+fn restore_usage(text: &str) -> ! {
+    let mut program = Arguments::command();
+    program.build();
+    let command = program.find_subcommand_mut("restore");
+    command.unwrap_or(&mut Arguments::command()).error(ErrorKind::MissingRequiredArgument, text).exit()
+}
+
 /// A usage error like clap's own: prints it and ends the process with code 2.
 fn template_usage(kind: ErrorKind, text: &str) -> ! {
     let mut program = Arguments::command();
@@ -170,17 +181,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cluster_to_be_restored_is_refused_by_every_verb() {
+    async fn a_cluster_to_be_restored_names_its_backup() {
         let restored = PAGE.replace(
             "kind: ControlPlane\n",
             "kind: ControlPlane\nbootstrapSpec:\n  clusterUUID: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10\n  snapshot: FFFFFFFF9A8AF980.snapshot\n",
         );
-        for verb in ["validate", "render", "diff", "sync", "status", "delete"] {
-            let error = ctl(&format!("--nats nats://127.0.0.1:1 c t -f - {verb}"), &restored).await;
-            let expected = "invalid template -: line 14: bootstrapSpec: cannot be applied: this version of Backstay does \
-                            not restore clusters";
-            assert_eq!(error, Err(expected.into()), "{verb}");
-        }
+        let (rendered, _) = ctl("--nats nats://127.0.0.1:1 c t -f - render", &restored).await.expect("a template");
+        let spec = "    bootstrapspec:\n        clusteruuid: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10\n        snapshot: FFFFFFFF9A8AF980.snapshot\n";
+        let plain = |text: &str| text.replace("  ", "");
+        assert!(plain(&rendered).contains(&plain(spec)), "{rendered}");
     }
 
     #[tokio::test]
@@ -198,6 +207,7 @@ mod tests {
             "runs c",
             "backup c",
             "backup c --wait",
+            "restore c --snapshot latest --yes",
             "status",
         ] {
             let error = ctl(&format!("--nats nats://me:hunter2@127.0.0.1:1 {line}"), PAGE).await.expect_err("nobody");
