@@ -1,7 +1,6 @@
 //! Who takes the coordinator's restore commands, acts on them in a task of its own, and tells how far it is.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use super::check::check;
 use super::control::Control;
 use super::folders::Folders;
 use super::journal::{Action, Goal, Hands, Journal, Step};
-use super::prepare::{Order, Prepared, Progress, prepare};
+use super::prepare::{Order, PrepareError, Prepared, Progress, prepare};
 use super::settings::RestoreSettings;
 use crate::attempt::job::refuse;
 use crate::attempt::{Address, Attempts};
@@ -104,13 +103,14 @@ impl Restores {
     pub fn state(&self) -> Option<RestoreState> {
         let book = self.book();
         let journal = book.journal.as_ref()?;
+        let (bytes_done, bytes_total) = book.progress.bytes();
         Some(RestoreState {
             restore: journal.restore.to_string(),
             step: journal.step.to_wire().into(),
             error: book.error.clone(),
             digest: from_hex(&journal.digest).into(),
-            bytes_done: book.progress.done.load(Relaxed).min(book.progress.total.load(Relaxed)),
-            bytes_total: book.progress.total.load(Relaxed),
+            bytes_done,
+            bytes_total,
             aside: if journal.had_data { journal.folders.aside.display().to_string() } else { String::new() },
             check: book.check.clone(),
             new_cluster_id: journal.new_cluster_id,
@@ -259,12 +259,9 @@ impl Restores {
             Action::Watch => return self.watch(&journal).await,
             Action::Build => {
                 let Some(order) = self.book().order.clone() else { return Pause::UntilChanged };
-                let progress = Arc::clone(&self.book().progress);
-                let build = prepare(&order, &journal.folders, &progress);
-                let build = cancel.run_until_cancelled(build);
-                match stop.run_until_cancelled(build).await.flatten() {
-                    Some(prepared) => prepared.map(Some).map_err(|e| e.to_string()),
-                    None => return Pause::None,
+                match self.build(&order, &journal, &cancel, stop).await {
+                    Err(PrepareError::Cancelled) => return Pause::None,
+                    prepared => prepared.map(Some).map_err(|e| e.to_string()),
                 }
             }
             other => self.perform(other, &journal).await.map(|()| None),
@@ -273,6 +270,23 @@ impl Restores {
             Ok(prepared) => self.note(&journal, action, prepared).await,
             Err(error) => self.fail(&journal, action, error),
         }
+    }
+
+    async fn build(
+        &self,
+        order: &Order,
+        journal: &Journal,
+        cancel: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> Result<Prepared, PrepareError> {
+        let progress = Arc::clone(&self.book().progress);
+        let build = prepare(order, &journal.folders, &progress, cancel);
+        tokio::pin!(build);
+        tokio::select! {
+            prepared = &mut build => return prepared,
+            () = stop.cancelled() => cancel.cancel(),
+        }
+        build.await
     }
 
     async fn perform(&self, action: Action, journal: &Journal) -> Result<(), String> {

@@ -4,36 +4,27 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
 
-use backstay_archive::reader::{self, ReadError};
+use backstay_archive::restore::{self, NewMember, Options, RestoreBackupError};
 use backstay_archive::seal::{self, Identity};
+use backstay_archive::store::spec::StoreSpec;
 use backstay_archive::{Manifest, Store, StoreError, catalog};
 use backstay_protocol::bus::{MemberSeat, RestorePlan};
 use backstay_protocol::hex::to_hex;
 use backstay_protocol::{ClusterUuid, SnapshotName};
-use backstay_snapshot::restore::{NewMember, Options, RestoreError, Restorer};
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWrite;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
-use tokio_util::sync::PollSender;
+use tokio_util::sync::CancellationToken;
 
 use super::folders::{FolderError, Folders};
-use crate::storage::StoreSpec;
 
-/// Pieces between the opening side and the writing thread.
-const PIECES: usize = 8;
-const PIECE_BYTES: usize = 256 * 1024;
+/// What is read back at a time.
+const READ_BYTES: usize = 256 * 1024;
 
 /// Why there is nothing prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    #[error("{0}")]
-    Plan(String),
     #[error("{0}")]
     Room(String),
     #[error(transparent)]
@@ -45,15 +36,15 @@ pub enum PrepareError {
     #[error("the backup in the store is not the one that was asked for: sha256 {got}, expected {expected}")]
     Other { got: String, expected: String },
     #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Restore(#[from] RestoreError),
+    Restore(#[from] RestoreBackupError),
     #[error(transparent)]
     Folder(#[from] FolderError),
     #[error("cannot read back {}: {cause}", .path.display())]
     Back { path: PathBuf, cause: io::Error },
     #[error("cannot make {}: {cause}", .path.display())]
     Make { path: PathBuf, cause: io::Error },
+    #[error("cancelled")]
+    Cancelled,
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -121,8 +112,15 @@ fn identity(sealed: &[u8], own: &Identity) -> Result<Option<Identity>, String> {
 /// How far it is; shared with whoever tells.
 #[derive(Debug, Default)]
 pub struct Progress {
-    pub done: AtomicU64,
-    pub total: AtomicU64,
+    archive: Arc<restore::Progress>,
+    total: AtomicU64,
+}
+
+impl Progress {
+    /// Bytes of the database that are written, and all of them.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.archive.written.load(Relaxed), self.total.load(Relaxed))
+    }
 }
 
 /// What was prepared.
@@ -133,25 +131,43 @@ pub struct Prepared {
     pub cluster_id: u64,
 }
 
-/// Prepares the folder from the beginning; what an earlier try left is removed first.
-pub async fn prepare(order: &Order, folders: &Folders, progress: &Progress) -> Result<Prepared, PrepareError> {
-    let store = order.store.clone().open().await?;
-    let manifest = catalog::manifest(&*store, order.cluster, order.snapshot).await?;
-    let manifest = manifest.ok_or(PrepareError::NoBackup(order.snapshot, order.cluster))?;
-    if manifest.snapshot_sha256 != order.sha256 {
-        return Err(PrepareError::Other { got: manifest.snapshot_sha256, expected: order.sha256.clone() });
-    }
+/// Prepares the folder from the beginning; what an earlier try left is removed first. Cancelled, it has stopped
+/// writing when it returns.
+pub async fn prepare(
+    order: &Order,
+    folders: &Folders,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Prepared, PrepareError> {
+    let found = cancel.run_until_cancelled(find(order)).await;
+    let (store, manifest) = found.ok_or(PrepareError::Cancelled)??;
     progress.total.store(manifest.snapshot_bytes, Relaxed);
-    progress.done.store(0, Relaxed);
+    progress.archive.written.store(0, Relaxed);
     let (room, bytes) = (folders.clone(), manifest.snapshot_bytes);
     blocking(move || make_room(&room, bytes)).await?;
-    let cluster_id = fetch(order, &manifest, &folders.made, &*store, progress).await?;
+    let (identity, options) = (order.identity.as_ref(), order.options.clone());
+    let restored = restore::restore(&*store, &manifest, identity, &folders.made, options, &progress.archive, cancel);
+    let restored = restored.await.map_err(|error| match error {
+        RestoreBackupError::Cancelled => PrepareError::Cancelled,
+        error => error.into(),
+    })?;
     let folders = folders.clone();
     let digest = blocking(move || {
         folders.adopt()?;
         read_back(&folders.fresh_database())
     });
-    Ok(Prepared { digest: digest.await?, cluster_id })
+    Ok(Prepared { digest: digest.await?, cluster_id: restored.cluster_id })
+}
+
+/// The store, open, and the manifest of the backup that is meant.
+async fn find(order: &Order) -> Result<(Arc<dyn Store>, Manifest), PrepareError> {
+    let store = order.store.clone().open().await?;
+    let manifest = catalog::manifest(&*store, order.cluster, order.snapshot).await?;
+    let manifest = manifest.ok_or(PrepareError::NoBackup(order.snapshot, order.cluster))?;
+    match manifest.snapshot_sha256 == order.sha256 {
+        true => Ok((store, manifest)),
+        false => Err(PrepareError::Other { got: manifest.snapshot_sha256, expected: order.sha256.clone() }),
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -168,93 +184,11 @@ fn make_room(folders: &Folders, bytes: u64) -> Result<(), PrepareError> {
     made.map_err(|cause| PrepareError::Make { path: folders.root.clone(), cause })
 }
 
-/// Streams the backup into a new data folder. It becomes visible only when all of it was right. The answer is
-/// etcd's id of the cluster that it is.
-async fn fetch(
-    order: &Order,
-    manifest: &Manifest,
-    made: &Path,
-    store: &dyn Store,
-    progress: &Progress,
-) -> Result<u64, PrepareError> {
-    let (pieces, incoming) = mpsc::channel(PIECES);
-    let (right, verdict) = oneshot::channel();
-    let (options, folder, bytes) = (order.options.clone(), made.to_owned(), manifest.snapshot_bytes);
-    let mut thread = JoinSet::new();
-    thread.spawn_blocking(move || write(&folder, options, bytes, incoming, verdict));
-    let out = Pieces { sender: PollSender::new(pieces), progress };
-    let read = reader::open(store, manifest, order.identity.as_ref(), out).await;
-    // Where the writing side gave up, the reader only saw its channel closed: the cause is over there.
-    let written = async |mut thread: JoinSet<_>| {
-        let joined = thread.join_next().await.expect("one thread was started");
-        joined.unwrap_or_else(|error| Err(PrepareError::Internal(format!("the writing thread failed: {error}"))))
-    };
-    match read {
-        Ok(()) => {
-            // A thread that has ended already says why itself.
-            let _ = right.send(());
-            written(thread).await?.ok_or_else(|| PrepareError::Internal("the folder was not finished".into()))
-        }
-        Err(error) => {
-            drop(right);
-            written(thread).await?;
-            Err(error.into())
-        }
-    }
-}
-
-/// The writing side: the database without its trailer. `None` where the reading side did not find all right.
-fn write(
-    folder: &Path,
-    options: Options,
-    bytes: u64,
-    mut incoming: mpsc::Receiver<Bytes>,
-    verdict: oneshot::Receiver<()>,
-) -> Result<Option<u64>, PrepareError> {
-    let mut restorer = Restorer::create(folder, options)?;
-    let mut left = bytes;
-    while let Some(piece) = incoming.blocking_recv() {
-        let take = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        restorer.write(&piece[..take])?;
-        left -= take as u64;
-    }
-    match verdict.blocking_recv() {
-        Ok(()) => Ok(Some(restorer.finish()?.cluster_id)),
-        Err(_) => Ok(None),
-    }
-}
-
-/// Hands what is written to it on, and counts.
-struct Pieces<'a> {
-    sender: PollSender<Bytes>,
-    progress: &'a Progress,
-}
-
-impl AsyncWrite for Pieces<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let closed = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        std::task::ready!(self.sender.poll_reserve(cx)).map_err(closed)?;
-        let take = bytes.len().min(PIECE_BYTES);
-        self.sender.send_item(Bytes::copy_from_slice(&bytes[..take])).map_err(closed)?;
-        self.progress.done.fetch_add(take as u64, Relaxed);
-        Poll::Ready(Ok(take))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.sender.close();
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// What is on the disk now, not what was meant to be written.
 fn read_back(path: &Path) -> Result<String, PrepareError> {
     let failed = |cause| PrepareError::Back { path: path.to_owned(), cause };
     let mut file = File::open(path).map_err(failed)?;
-    let (mut digest, mut buffer) = (Sha256::new(), vec![0; PIECE_BYTES]);
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; READ_BYTES]);
     loop {
         match file.read(&mut buffer).map_err(failed)? {
             0 => return Ok(to_hex(&digest.finalize())),

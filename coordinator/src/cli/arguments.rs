@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
+use super::restore::arguments::{self as restore, List, Restore};
 
 pub mod operate;
-pub use operate::{Agents, Backup, Restore, Runs, Shell, Status};
+pub use operate::{Agents, Backup, Runs, Shell, Status};
 
 /// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
 #[derive(Debug, Parser)]
@@ -24,6 +25,7 @@ Examples:
   backstayctl cluster template -f etcd-backup.yaml diff
   backstayctl backup talos-default --wait
   backstayctl status
+  backstayctl list --store s3://etcd-backups
 
 Exit codes:
   0  done
@@ -126,15 +128,18 @@ Examples:
     /// Back up a cluster now
     #[command(after_help = operate::BACKUP_HELP)]
     Backup(Backup),
-    /// Restore a cluster from one of its backups, on all its machines
-    #[command(after_help = operate::RESTORE_HELP)]
-    Restore(Restore),
     /// Show the agents that are connected
     #[command(after_help = operate::AGENTS_HELP)]
     Agents(Agents),
     /// Show what became of the latest attempts at a cluster's backups
     #[command(after_help = operate::RUNS_HELP)]
     Runs(Runs),
+    /// Restore a cluster on all its machines, or make a data folder of a backup
+    #[command(after_help = restore::RESTORE_HELP)]
+    Restore(Box<Restore>),
+    /// Show the clusters and backups in a store
+    #[command(after_help = restore::LIST_HELP)]
+    List(List),
     /// Work with clusters
     #[command(
         visible_alias = "c",

@@ -11,6 +11,7 @@ use backstay_protocol::types::ResolveError;
 use super::api::CallError;
 use super::documents::DocumentError;
 use super::output::jsonpath::FieldMissing;
+use super::restore::RestoreFailure;
 use super::template::TemplateError;
 
 /// Both outputs of a command.
@@ -76,7 +77,9 @@ pub enum Failure {
     )]
     NotEnded { cluster: String, waited: String },
     #[error("failed to restore {cluster:?}: {reason}")]
-    Restore { cluster: String, reason: String },
+    RestoreCluster { cluster: String, reason: String },
+    #[error(transparent)]
+    Restore(#[from] RestoreFailure),
     #[error("cannot write the manual pages into {folder}: {cause}")]
     Manual { folder: String, cause: io::Error },
     /// Everything that there is to say was printed.

@@ -14,10 +14,11 @@ use super::arguments::{
 };
 use super::bus::{self, Bus};
 use super::console::{Console, Failure};
+use super::fleet;
 use super::get::{self, Query};
 use super::output::yaml;
 use super::template::{Template, TemplateError, delete, export, render, state, sync};
-use super::{arguments, backup, documents, files, fleet, listing, manual, status, watch};
+use super::{arguments, backup, documents, files, listing, manual, status, watch};
 
 /// Where the connection's settings come from.
 struct Session {
@@ -73,16 +74,17 @@ pub async fn run(
             let wait = wait.then_some(timeout);
             backup::run(&session.api().await?, &cluster, wait, clock, console).await
         }
-        Command::Restore(restore) => {
-            let query = restore.query().unwrap_or_else(|text| restore_usage(&text));
-            fleet::run(&session.api().await?, &query, stdin, console).await
-        }
         Command::Agents(Agents { cluster, output }) => {
             listing::agents(&session.api().await?, &cluster, &output, clock.now(), console).await
         }
         Command::Runs(Runs { cluster, output }) => {
             listing::runs(&session.api().await?, &cluster, &output, clock.now(), console).await
         }
+        Command::Restore(restore) => match fleet::Query::of(&restore).map_err(Failure::Name)? {
+            Some(query) => fleet::run(&session.api().await?, &query, stdin, console).await,
+            None => super::restore::run(*restore, &session.variables, console).await,
+        },
+        Command::List(list) => super::restore::list::run(list, &session.variables, console).await,
         Command::Cluster { command: ClusterCommand::Template(template) } => {
             cluster_template(session, template, stdin, console).await
         }
@@ -126,13 +128,6 @@ async fn cluster_template(
         TemplateVerb::Status => state::run(&session.api().await?, &template, console).await,
         TemplateVerb::Delete(mode) => delete::run(&session.api().await?, &template, mode.into(), console).await,
     }
-}
-
-fn restore_usage(text: &str) -> ! {
-    let mut program = Arguments::command();
-    program.build();
-    let command = program.find_subcommand_mut("restore");
-    command.unwrap_or(&mut Arguments::command()).error(ErrorKind::MissingRequiredArgument, text).exit()
 }
 
 /// A usage error like clap's own: prints it and ends the process with code 2.

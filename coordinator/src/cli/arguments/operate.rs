@@ -5,7 +5,6 @@ use std::time::Duration;
 use backstay_protocol::duration;
 use clap::{Args, ValueEnum};
 
-use crate::cli::fleet::{Query, Which};
 use crate::cli::output::Format;
 
 pub const STATUS_HELP: &str = "\
@@ -36,22 +35,6 @@ Interrupting the command does not stop the backup.
 Examples:
   backstayctl backup talos-default
   backstayctl backup talos-default --wait --timeout 30m";
-
-pub const RESTORE_HELP: &str = "\
-First prints the plan: which backup, which machines, what is set aside where;
-then asks. Every machine's agent fetches, checks and prepares the new data
-beside the live data. Only when all are ready does each stop etcd, set the old
-folder aside (it is never deleted), put the new one in place and start etcd.
-When a machine fails before that, nothing has changed; after it, all machines
-go back to their old folders.
-
-Interrupting the command does not stop the restore.
-
-Examples:
-  backstayctl restore talos-default --snapshot latest
-  backstayctl restore talos-default --before 2026-11-22T10:00:00Z
-  backstayctl restore talos-default --snapshot FFFFFFFF9A99FBF6.snapshot --yes
-  backstayctl restore staging --snapshot latest --data-of-another-cluster production";
 
 pub const AGENTS_HELP: &str = "\
 Examples:
@@ -111,51 +94,6 @@ pub struct Backup {
     /// How long to wait for its end
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = duration::parse, requires = "wait")]
     pub timeout: Duration,
-}
-
-#[derive(Debug, Args)]
-pub struct Restore {
-    /// The cluster's name
-    #[arg(value_name = "CLUSTER")]
-    pub cluster: String,
-    /// The backup: its name, or `latest`
-    #[arg(long, value_name = "NAME|latest", value_parser = Which::parse_snapshot)]
-    pub snapshot: Option<Which>,
-    /// The latest backup that is not younger than this, such as 2026-11-22T10:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = Which::parse_time, conflicts_with = "snapshot")]
-    pub before: Option<Which>,
-    /// Replace the data by that of this other cluster, whose backup is taken
-    #[arg(long, value_name = "OTHER", default_value = "", hide_default_value = true)]
-    pub data_of_another_cluster: String,
-    /// How far revisions move on, so that watchers notice; 0: not at all [default: 1000000000]
-    #[arg(long, value_name = "REVISIONS")]
-    pub bump: Option<u64>,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-    /// How long to follow it
-    #[arg(long, default_value = "3h", value_name = "DURATION", value_parser = duration::parse)]
-    pub timeout: Duration,
-}
-
-impl Restore {
-    /// What was asked for.
-    ///
-    /// # Errors
-    /// In words, for whoever typed it.
-    pub fn query(self) -> Result<Query, String> {
-        let which = self.snapshot.or(self.before).ok_or(
-            "the following required arguments were not provided:\n  --snapshot <NAME|latest> or --before <TIME>",
-        )?;
-        Ok(Query {
-            cluster: self.cluster,
-            which,
-            of_another: self.data_of_another_cluster,
-            bump: self.bump,
-            yes: self.yes,
-            timeout: self.timeout,
-        })
-    }
 }
 
 #[derive(Debug, Args)]

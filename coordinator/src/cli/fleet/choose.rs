@@ -3,7 +3,7 @@
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::resource::LABEL_CLUSTER;
 use backstay_protocol::spec::BackupSpec;
-use backstay_protocol::{SnapshotName, Timestamp, types};
+use backstay_protocol::{NameError, SnapshotName, Timestamp, types};
 
 use crate::cli::api::{Api, Transport};
 use crate::cli::console::Failure;
@@ -20,10 +20,10 @@ pub enum Which {
 
 impl Which {
     /// From `latest` or a snapshot's name.
-    pub fn parse_snapshot(text: &str) -> Result<Self, String> {
+    pub fn parse_snapshot(text: &str) -> Result<Self, NameError> {
         match text {
             "latest" => Ok(Self::Latest),
-            name => name.parse().map(Self::Named).map_err(|e: backstay_protocol::NameError| e.to_string()),
+            name => name.parse().map(Self::Named),
         }
     }
 
@@ -47,7 +47,7 @@ pub async fn snapshot<T: Transport>(api: &Api<T>, cluster: &str, which: &Which) 
         Which::Before(time) => backup.createdat.is_some_and(|at| at <= *time),
         _ => true,
     };
-    let none = || Failure::Restore {
+    let none = || Failure::RestoreCluster {
         cluster: cluster.to_owned(),
         reason: match which {
             Which::Before(time) => format!("it has no backup from {} or before", time.rfc3339()),

@@ -1,5 +1,6 @@
 //! `restore CLUSTER`: which backup, the plan, the question, and following it to the end.
 
+pub mod arguments;
 pub mod choose;
 pub mod show;
 
@@ -9,13 +10,15 @@ use std::time::Duration;
 use backstay_protocol::own::{RestorePhase, RestoreSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::ClusterUuidSpec;
-use backstay_protocol::{duration, types};
+use backstay_protocol::{NameError, duration, types};
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
 use super::listing;
+use super::restore::arguments::Restore;
+use arguments::OfCluster;
 pub use choose::Which;
 use show::Show;
 
@@ -35,6 +38,26 @@ pub struct Query {
     /// Does not ask.
     pub yes: bool,
     pub timeout: Duration,
+}
+
+impl Query {
+    /// What `restore CLUSTER` asks for; `None` where no cluster is named.
+    ///
+    /// # Errors
+    /// The backup's name is none.
+    pub fn of(arguments: &Restore) -> Result<Option<Self>, NameError> {
+        let Some(cluster) = arguments.cluster.clone() else { return Ok(None) };
+        let named = arguments.snapshot.as_deref().map(Which::parse_snapshot).transpose()?;
+        let OfCluster { before, data_of_another_cluster, yes, timeout } = &arguments.of_cluster;
+        Ok(Some(Self {
+            cluster,
+            which: named.or_else(|| before.clone()).unwrap_or(Which::Latest),
+            of_another: data_of_another_cluster.clone(),
+            bump: arguments.from_store.bump_revision,
+            yes: *yes,
+            timeout: *timeout,
+        }))
+    }
 }
 
 /// Restores a cluster.
@@ -135,7 +158,7 @@ fn refused(cluster: &str, cause: CallError) -> Failure {
 }
 
 fn failed(cluster: &str, reason: &str) -> Failure {
-    Failure::Restore { cluster: cluster.to_owned(), reason: reason.to_owned() }
+    Failure::RestoreCluster { cluster: cluster.to_owned(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]
