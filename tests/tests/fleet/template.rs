@@ -1,0 +1,1 @@
+//! The page: delete the control plane, name the backup in the template, sync, look.
