@@ -55,7 +55,8 @@ impl Supervisor {
     /// Takes over a running process.
     pub fn start(process: Process, spawn: Spawn, folder: &Path, label: &str) -> Result<Self> {
         let socket = folder.join(format!("{label}.sock"));
-        let listener = UnixListener::bind(&socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
+        let listener =
+            UnixListener::bind(&socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
         let state = State { process: Some(process), spawn, sabotage: None, asked: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let mut task = JoinSet::new();

@@ -224,7 +224,10 @@ mod tests {
         };
         control("true").start().await.expect("fine");
         let error = control("ls /nowhere-at-all").start().await.expect_err("not there").to_string();
-        assert!(error.contains("ls /nowhere-at-all") && error.contains("exit status") && error.contains("No such"), "{error}");
+        assert!(
+            error.contains("ls /nowhere-at-all") && error.contains("exit status") && error.contains("No such"),
+            "{error}"
+        );
         let error = control("sleep 60").start().await.expect_err("too long").to_string();
         assert!(error.contains("did not end within 0.3s"), "{error}");
         assert!(matches!(control("/no/such/program").start().await, Err(ControlError::Run { .. })));

@@ -96,7 +96,14 @@ impl Restores {
             cancel: CancellationToken::new(),
         };
         let control = control(&parts.settings, &parts.state);
-        Ok(Self { parts, control, path, book: Mutex::new(book), writing: tokio::sync::Mutex::default(), changed: Notify::new() })
+        Ok(Self {
+            parts,
+            control,
+            path,
+            book: Mutex::new(book),
+            writing: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+        })
     }
 
     /// How far the latest restore is; `None` where there never was one.

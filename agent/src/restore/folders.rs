@@ -42,7 +42,8 @@ pub struct Folders {
 /// What a restore moves: the data folder, or `member` in it where the folder is a mount point and cannot be renamed.
 pub fn moved_folder(data_dir: &Path) -> io::Result<PathBuf> {
     let parent = data_dir.parent().filter(|p| !p.as_os_str().is_empty());
-    let parent = parent.ok_or_else(|| io::Error::other("the data folder must be an absolute path below another folder"))?;
+    let parent =
+        parent.ok_or_else(|| io::Error::other("the data folder must be an absolute path below another folder"))?;
     match fs::metadata(data_dir) {
         Ok(data) if data.dev() != fs::metadata(parent)?.dev() => Ok(data_dir.join("member")),
         Ok(_) => Ok(data_dir.to_owned()),
@@ -98,12 +99,7 @@ impl Folders {
 
     pub fn see(&self) -> Seen {
         let there = |path: &Path| fs::symlink_metadata(path).is_ok();
-        Seen {
-            live: there(&self.live),
-            fresh: there(&self.fresh),
-            aside: there(&self.aside),
-            root: there(&self.root),
-        }
+        Seen { live: there(&self.live), fresh: there(&self.fresh), aside: there(&self.aside), root: there(&self.root) }
     }
 
     /// Whether a database of so many bytes has room, and nothing stands where the old folder is to go.
@@ -112,7 +108,8 @@ impl Folders {
     /// In words.
     pub fn check(&self, bytes: u64) -> Result<(), String> {
         let parent = self.live.parent().unwrap_or(Path::new("/"));
-        let free = free_bytes(parent).map_err(|e| format!("cannot ask for the space left in {}: {e}", parent.display()))?;
+        let free =
+            free_bytes(parent).map_err(|e| format!("cannot ask for the space left in {}: {e}", parent.display()))?;
         let wanted = bytes.saturating_add(ROOM_BYTES);
         if free < wanted {
             let text = "are needed beside the live data in";

@@ -164,8 +164,11 @@ impl Journal {
     /// There is one that cannot be read: whoever goes on without it may do the wrong thing to live data.
     pub fn load(path: &Path) -> Result<Option<Self>, StateError> {
         let Some(bytes) = read_optional(path)? else { return Ok(None) };
-        let unreadable =
-            |cause: String| StateError { action: "read the restore's journal", path: path.display().to_string(), cause };
+        let unreadable = |cause: String| StateError {
+            action: "read the restore's journal",
+            path: path.display().to_string(),
+            cause,
+        };
         let journal: Self = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
         match journal.version {
             VERSION => Ok(Some(journal)),
@@ -228,7 +231,9 @@ impl Journal {
             _ if !hands.stopped => Action::Stop,
             (true, true, false) if self.had_data => Action::SetAside,
             (false, true, aside) if aside == self.had_data => Action::Place,
-            (true, true, _) => Action::Confused("something stands in the place of the data folder that nobody put there"),
+            (true, true, _) => {
+                Action::Confused("something stands in the place of the data folder that nobody put there")
+            }
             _ => Action::Confused("the prepared folder or the old one is gone"),
         }
     }
@@ -237,7 +242,9 @@ impl Journal {
         // Before the switch nothing live was touched, whatever stands there.
         let placed = self.touched && seen.live && (seen.aside || !self.had_data);
         match (seen.live, seen.aside) {
-            _ if (placed || (!seen.live && seen.aside)) && !hands.stopped && (self.had_data || !seen.fresh) => Action::Stop,
+            _ if (placed || (!seen.live && seen.aside)) && !hands.stopped && (self.had_data || !seen.fresh) => {
+                Action::Stop
+            }
             _ if placed && !seen.fresh => Action::Unplace,
             (true, true) => Action::MoveStranger,
             (false, true) => Action::Return,

@@ -64,7 +64,10 @@ pub struct Order {
 
 impl std::fmt::Debug for Order {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Order").field("cluster", &self.cluster).field("snapshot", &self.snapshot).finish_non_exhaustive()
+        f.debug_struct("Order")
+            .field("cluster", &self.cluster)
+            .field("snapshot", &self.snapshot)
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,7 +107,8 @@ fn identity(sealed: &[u8], own: &Identity) -> Result<Option<Identity>, String> {
     if sealed.is_empty() {
         return Ok(None);
     }
-    let opened = seal::open_bytes(own, sealed).map_err(|e| format!("the cluster's key is not sealed to this agent: {e}"))?;
+    let opened =
+        seal::open_bytes(own, sealed).map_err(|e| format!("the cluster's key is not sealed to this agent: {e}"))?;
     let text = std::str::from_utf8(&opened).map_err(|_| "the cluster's key is not text".to_owned())?;
     seal::parse_identity(text).map(Some).map_err(|e| e.to_string())
 }

@@ -27,7 +27,12 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The latest restore of every cluster.
 pub fn all(leader: &Leader) -> Vec<Resource> {
-    leader.directory.records().iter().filter_map(|record| Some(resource(leader, record, record.restore.as_ref()?))).collect()
+    leader
+        .directory
+        .records()
+        .iter()
+        .filter_map(|record| Some(resource(leader, record, record.restore.as_ref()?)))
+        .collect()
 }
 
 fn resource(leader: &Leader, record: &ClusterRecord, restore: &Restore) -> Resource {

@@ -9,8 +9,8 @@ use backstay_archive::seal;
 use backstay_protocol::bus::{
     self, MemberSeat, RefusalCode, RestoreCommand, RestoreGoal, RestorePlan, RestoreReply, restore_reply::Answer,
 };
-use backstay_protocol::subject::Command;
 use backstay_protocol::hex::from_hex;
+use backstay_protocol::subject::Command;
 use backstay_protocol::{ClusterName, MachineId, VERSION};
 use futures::future::join_all;
 use prost::Message as _;
@@ -80,7 +80,9 @@ pub async fn drive(
     let key = key(&leader, in_force.as_deref(), restore, &mut memory).await;
     let tell = restore.machines.iter().map(async |(id, machine)| {
         let answer = match &key {
-            Ok(key) => tell(&leader, in_force.as_deref(), &record.name, restore, (id, machine), key, memory.compare_at).await,
+            Ok(key) => {
+                tell(&leader, in_force.as_deref(), &record.name, restore, (id, machine), key, memory.compare_at).await
+            }
             Err(error) => Told::Nothing(error.clone()),
         };
         (*id, answer)
@@ -113,7 +115,9 @@ pub async fn settle(leader: Arc<Leader>, record: Arc<ClusterRecord>, machine: Ma
     let Some(restore) = record.restore.as_ref() else { return };
     let Some(part) = restore.machines.get(&machine) else { return };
     match tell(&leader, None, &record.name, restore, (&machine, part), &None, 0).await {
-        Told::State(state) => debug!(cluster = %record.name, %machine, step = ?state.step(), "told the end of the restore"),
+        Told::State(state) => {
+            debug!(cluster = %record.name, %machine, step = ?state.step(), "told the end of the restore")
+        }
         Told::Refused(error) | Told::Nothing(error) => {
             debug!(cluster = %record.name, %machine, %error, "could not be told the end of the restore");
         }

@@ -121,6 +121,11 @@ impl Restore {
     /// Folds what the machines answered, and decides. The answer is the revision at which members are to be compared.
     pub fn fold(&mut self, round: &Round, limits: Limits, now: Timestamp) -> i64 {
         let before = self.clone();
+        // What is said of another restore is not about this one.
+        let id = self.id.to_string();
+        let ours = |heard: &Heard| !matches!(heard, Heard::State(state) if state.restore != id);
+        let round: Round = round.iter().filter(|(_, heard)| ours(heard)).map(|(id, h)| (*id, h.clone())).collect();
+        let round = &round;
         for (machine, heard) in round {
             self.hear(machine, heard);
         }
@@ -144,7 +149,7 @@ impl Restore {
     fn hear(&mut self, id: &MachineId, heard: &Heard) {
         let Some(machine) = self.machines.get_mut(id) else { return };
         match heard {
-            Heard::State(state) if state.restore == self.id.to_string() => {
+            Heard::State(state) => {
                 machine.step = state.step;
                 machine.error = capped(&state.error);
                 if !state.digest.is_empty() {
@@ -154,7 +159,6 @@ impl Restore {
                     machine.new_cluster_id = state.new_cluster_id;
                 }
             }
-            Heard::State(_) => {}
             Heard::Refused(text) => machine.error = capped(text),
             // While it is silent, what it said last stands.
             Heard::Silent(..) => {}

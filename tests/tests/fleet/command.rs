@@ -8,7 +8,9 @@ use super::ground::{BUMP, CLUSTER, Ground, restorable};
 async fn three_members_go_back_to_the_backup() -> Result<()> {
     let ground = Ground::start(restorable(3)).await?;
     let printed = ground.restore(&[]).await?.ok()?;
-    for part in ["Restore of cluster one", "SET ASIDE AS", "before-restore-", "one is restored", "3 member(s) serve and agree"] {
+    for part in
+        ["Restore of cluster one", "SET ASIDE AS", "before-restore-", "one is restored", "3 member(s) serve and agree"]
+    {
         ensure!(printed.contains(part), "no {part:?} in {printed}");
     }
     ground.is_restored().await?;

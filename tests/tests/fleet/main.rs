@@ -10,6 +10,8 @@ mod rig;
 mod command;
 mod failure;
 mod ground;
+mod kill;
+mod model;
 mod template;
 
 use std::time::Duration;

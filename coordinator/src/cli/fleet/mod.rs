@@ -84,7 +84,8 @@ pub async fn run<T: Transport>(
         Ok(end) => end,
         Err(_) => {
             let waited = duration::format(query.timeout);
-            let text = format!("it has not ended after {waited} and goes on: look with `backstayctl get restore {cluster}`");
+            let text =
+                format!("it has not ended after {waited} and goes on: look with `backstayctl get restore {cluster}`");
             Err(failed(cluster, &text))
         }
     }

@@ -14,7 +14,8 @@ use crate::cli::units;
 
 /// What will be done.
 pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
-    let foreign = if spec.sourcecluster == cluster { String::new() } else { format!(" of cluster {}", spec.sourcecluster) };
+    let foreign =
+        if spec.sourcecluster == cluster { String::new() } else { format!(" of cluster {}", spec.sourcecluster) };
     let bump = match spec.bump {
         Some(0) => "none: watchers and informers may stay stale".into(),
         bump => format!("revisions move on by {}, and all before is marked compacted", bump.unwrap_or_default()),
@@ -48,7 +49,10 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
     let members = spec.machines.len();
     let mut text = format!("* {cluster} is restored{took}: {members} member(s) serve and agree\n");
     for machine in &spec.machines {
-        text.push_str(&format!("  the old data of {} is at {} on machine {}\n", machine.member, machine.aside, machine.machine));
+        text.push_str(&format!(
+            "  the old data of {} is at {} on machine {}\n",
+            machine.member, machine.aside, machine.machine
+        ));
     }
     if !spec.error.is_empty() {
         text.push_str(&format!("  {}\n", spec.error));

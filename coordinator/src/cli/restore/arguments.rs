@@ -102,8 +102,9 @@ pub struct Restore {
     pub bucket: Bucket,
 }
 
-/// What goes with `--store` alone.
+/// What goes with `--store` alone, the jump excepted.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Data folder")]
 pub struct FromStore {
     /// The cluster that the backup is of; may be left out where the store has but one
     #[arg(long, value_name = "UUID", requires = "store")]

@@ -71,7 +71,8 @@ fn sets() -> impl Strategy<Value = Vec<MachineSet>> {
     });
     let workers = prop::collection::btree_map("workers|[a-z][a-z0-9_-]{0,8}", (marks(), machines(true)), 0..3);
     (control_planes, workers).prop_map(|(first, workers)| {
-        let worker = |(name, (marks, machines))| MachineSet { role: Role::Worker, name, marks, machines, bootstrap: None };
+        let worker =
+            |(name, (marks, machines))| MachineSet { role: Role::Worker, name, marks, machines, bootstrap: None };
         std::iter::once(first).chain(workers.into_iter().map(worker)).collect()
     })
 }

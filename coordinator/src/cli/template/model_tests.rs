@@ -116,9 +116,9 @@ fn machine_documents_are_about_machines_of_the_template() {
 #[test]
 fn what_backstay_does_not_keep_is_refused_with_the_reason() {
     for (spec, text) in [
-        ("clusterUUID: x\n  snapshot: y", "line 15: bootstrapSpec.clusterUUID: invalid cluster UUID \"x\""),
-        ("snapshot: FFFFFFFF9A8AF980.snapshot", "line 15: bootstrapSpec.clusterUUID must be given"),
-        ("clusterUUID: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10", "line 15: bootstrapSpec.snapshot must be given"),
+        ("clusterUUID: x\n  snapshot: y", "line 14: bootstrapSpec.clusterUUID: invalid cluster UUID \"x\""),
+        ("snapshot: FFFFFFFF9A8AF980.snapshot", "line 14: bootstrapSpec.clusterUUID must be given"),
+        ("clusterUUID: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10", "line 14: bootstrapSpec.snapshot must be given"),
     ] {
         let refused = changed("kind: ControlPlane\n", &format!("kind: ControlPlane\nbootstrapSpec:\n  {spec}\n"));
         assert!(refused.starts_with(text), "{refused}");

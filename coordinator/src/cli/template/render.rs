@@ -1,7 +1,9 @@
 //! A template as the resources that it stands for. Pure.
 
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
-use backstay_protocol::spec::{BackupConfiguration, BootstrapSpec, ClusterSpec, Features, MachineSetNodeSpec, MachineSetSpec, Spec};
+use backstay_protocol::spec::{
+    BackupConfiguration, BootstrapSpec, ClusterSpec, Features, MachineSetNodeSpec, MachineSetSpec, Spec,
+};
 
 use super::model::{Cluster, Machine, MachineSet, Marks, Role, Template};
 

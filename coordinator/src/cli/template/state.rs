@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use backstay_protocol::own::{RestorePhase, RestoreSpec};
 use backstay_protocol::types;
 
-use super::sync::{self, Change};
 use super::model::CONTROL_PLANES;
+use super::sync::{self, Change};
 use super::{Template, render};
 use crate::cli::api::{Api, Transport};
 use crate::cli::console::{Console, Failure};
@@ -48,7 +48,9 @@ async fn restore<T: Transport>(api: &Api<T>, template: &Template) -> Result<(boo
     let found = api.find(&types::RESTORES, template.cluster.name.as_str()).await?;
     let Some(spec) = found.and_then(|resource| resource.typed::<RestoreSpec>().ok()) else { return Ok((true, None)) };
     let bootstrap = template.sets.iter().find_map(|set| set.bootstrap);
-    let ours = bootstrap.is_some_and(|b| (b.cluster.to_string(), b.snapshot.to_string()) == (spec.clusteruuid.clone(), spec.snapshot.clone()));
+    let ours = bootstrap.is_some_and(|b| {
+        (b.cluster.to_string(), b.snapshot.to_string()) == (spec.clusteruuid.clone(), spec.snapshot.clone())
+    });
     Ok(match spec.phase {
         RestorePhase::Failed if ours => (false, Some(format!("restore failed: {}", spec.error))),
         RestorePhase::Restored if ours => (true, Some(format!("restored from {}", spec.snapshot))),
