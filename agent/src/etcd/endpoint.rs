@@ -4,21 +4,29 @@
 //! endpoint is built here.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstay_daemon::settings;
 use etcd_client::{Channel, Client, ConnectOptions};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
+use tower::service_fn;
 
-use super::{CALL_TIMEOUT, Connection, EtcdError, describe, with_causes};
+use super::{CALL_TIMEOUT, Connection, EtcdError, Login, describe, with_causes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a member may send before it is read: the rate is at most this per round trip, and the memory at
 /// most twice this.
 const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+
+/// What is read from the socket at a time, at most.
+const READ_BYTES: usize = 256 * 1024;
 
 /// A connection that is silent for this long is asked whether it is alive. etcd refuses clients that ask
 /// more often than every 5 s.
@@ -137,7 +145,9 @@ pub(super) async fn connect(settings: &EtcdSettings, password: Option<&str>) -> 
     let mut causes = Vec::new();
     for endpoint in &settings.endpoints {
         let url = settings.url(endpoint);
-        match tokio::time::timeout(CONNECT_TIMEOUT, settings.build(&url)?.connect()).await {
+        let endpoint = settings.build(&url)?;
+        let connecting = endpoint.connect_with_connector(service_fn(dial));
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(channel)) => return log_in(channel, settings, password, url).await,
             Ok(Err(error)) => causes.push(with_causes(error.to_string(), std::error::Error::source(&error))),
             Err(_) => causes.push(format!("no connection within {}s", CONNECT_TIMEOUT.as_secs())),
@@ -145,6 +155,17 @@ pub(super) async fn connect(settings: &EtcdSettings, password: Option<&str>) -> 
     }
     causes.dedup();
     Err(EtcdError::Unreachable { endpoints: settings.endpoints.join(", "), cause: causes.join("; ") })
+}
+
+/// Connects by TCP, with a large buffer: HTTP/2 alone would read 8 KiB at a time, a system call for each.
+async fn dial(to: Uri) -> io::Result<TokioIo<BufReader<TcpStream>>> {
+    let host = to.host().ok_or_else(|| io::Error::other("the URL names no host"))?;
+    let default = if to.scheme_str() == Some("https") { 443 } else { 80 };
+    // An IPv6 address stands in brackets in a URL only.
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, to.port_u16().unwrap_or(default))).await?;
+    stream.set_nodelay(true)?;
+    Ok(TokioIo::new(BufReader::with_capacity(READ_BYTES, stream)))
 }
 
 async fn log_in(
@@ -157,10 +178,12 @@ async fn log_in(
     if let Some(password) = password {
         options = options.with_user(settings.user.as_str(), password);
     }
-    let client = tokio::time::timeout(CALL_TIMEOUT, Client::from_channel(Channel::Tonic(channel), Some(options))).await;
+    let login = password.map(|password| Login { user: settings.user.clone(), password: password.into() });
+    let client = Client::from_channel(Channel::Tonic(channel.clone()), Some(options));
+    let client = tokio::time::timeout(CALL_TIMEOUT, client).await;
     let failed = |cause| EtcdError::Call { call: "log in as a user", endpoint: endpoint.clone(), cause };
     match client {
-        Ok(Ok(client)) => Ok(Connection { client, endpoint }),
+        Ok(Ok(client)) => Ok(Connection { client, channel, login, endpoint }),
         Ok(Err(error)) => Err(failed(describe(&error))),
         Err(_) => Err(failed(super::too_long(CALL_TIMEOUT))),
     }

@@ -1,7 +1,8 @@
 //! The machine's own etcd member: connecting to it, what it says of itself, and a linearizable read.
 //!
 //! - `endpoint`: settings, TLS and the HTTP/2 connection;
-//! - [`source`]: the snapshot stream;
+//! - [`source`]: the snapshot stream as a source of a backup;
+//! - `stream`: its frames on the wire;
 //! - [`poll`]: the member as beats show it.
 //!
 //! What a backup is, and when one is taken, is not decided here.
@@ -10,12 +11,18 @@ use std::time::Duration;
 
 use backstay_protocol::bus::Member;
 use backstay_snapshot::FrameError;
-use etcd_client::{Client, GetOptions, SnapshotStreaming, StatusResponse};
+use etcd_client::{AuthClient, Client, GetOptions, StatusResponse};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use self::stream::Frame;
 
 mod endpoint;
 pub mod poll;
 pub mod source;
+mod stream;
 
 pub use endpoint::EtcdSettings;
 
@@ -73,7 +80,16 @@ impl Etcd {
 /// A connection to one member.
 pub struct Connection {
     client: Client,
+    /// The same connection, for the call that `client` makes too costly.
+    channel: Channel,
+    /// Where authentication is on: who logs in for that call.
+    login: Option<Login>,
     endpoint: String,
+}
+
+struct Login {
+    user: String,
+    password: SecretString,
 }
 
 impl Connection {
@@ -105,8 +121,15 @@ impl Connection {
         }
     }
 
-    async fn snapshot(&mut self, patience: Duration) -> Result<SnapshotStreaming, EtcdError> {
-        match timeout(patience, self.client.snapshot()).await {
+    async fn snapshot(&mut self, patience: Duration) -> Result<Streaming<Frame>, EtcdError> {
+        let open = async {
+            let token = match &self.login {
+                Some(login) => Some(login.token(self.client.auth_client()).await?),
+                None => None,
+            };
+            Ok(stream::open(self.channel.clone(), token.as_deref()).await?)
+        };
+        match timeout(patience, open).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(self.failed("open the snapshot stream", describe(&error))),
             Err(_) => Err(self.failed("open the snapshot stream", too_long(patience))),
@@ -115,6 +138,14 @@ impl Connection {
 
     fn failed(&self, call: &'static str, cause: String) -> EtcdError {
         EtcdError::Call { call, endpoint: self.endpoint.clone(), cause }
+    }
+}
+
+impl Login {
+    /// A new token: the one that the client holds is its own.
+    async fn token(&self, mut client: AuthClient) -> Result<String, etcd_client::Error> {
+        let password = self.password.expose_secret().to_owned();
+        Ok(client.authenticate(self.user.clone(), password).await?.token().to_owned())
     }
 }
 
