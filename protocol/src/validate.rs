@@ -134,17 +134,19 @@ impl std::fmt::Display for UnknownField {
     }
 }
 
-/// Finds the first field of `given` that `known`, a value with every field present, has not.
+/// Finds the first field of `given` that `known`, a value with every field present, has not. `path` is where
+/// `given` stands; empty at the top.
 pub fn unknown_fields(given: &Value, known: &Value, path: &str) -> Result<(), UnknownField> {
     let (Value::Object(given), Value::Object(known)) = (given, known) else {
         return Ok(());
     };
     for (name, value) in given {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         match known.get(name) {
-            Some(known) => unknown_fields(value, known, &format!("{path}.{name}"))?,
+            Some(known) => unknown_fields(value, known, &path)?,
             None => {
                 return Err(UnknownField {
-                    path: format!("{path}.{name}"),
+                    path,
                     name: name.clone(),
                     nearest: nearest(name, known.keys().map(String::as_str)),
                 });
