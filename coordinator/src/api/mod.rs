@@ -6,9 +6,9 @@ mod seen;
 
 use std::sync::Arc;
 
-use async_nats::{HeaderMap, Message, Subscriber};
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, ServiceExt};
+use async_nats::{HeaderMap, Message, Subscriber};
 use backstay_protocol::api::{self, Answer, ApiError, ErrorCode};
 use backstay_protocol::codec::{CONTENT_TYPE, CodecError, ContentType};
 use backstay_protocol::subject::{self, Subject, Verb};
@@ -42,8 +42,8 @@ pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
         let endpoint = service.endpoint_builder().name(verb.as_str()).add(subject::api_requests(*verb)).await;
         endpoints.push(endpoint.map_err(|e| failed(e.to_string()))?);
     }
-    let all = leader.client.queue_subscribe(subject::API_REQUESTS, leader.epoch.to_string()).await;
-    let all = all.map_err(|e| failed(e.to_string()))?;
+    // Not in the endpoints' group: NATS would give each request to one of them or to this.
+    let all = leader.client.subscribe(subject::API_REQUESTS).await.map_err(|e| failed(e.to_string()))?;
     leader.tasks.spawn(refuse(leader.clone(), all));
     for endpoint in endpoints {
         leader.tasks.spawn(serve(leader.clone(), endpoint));
