@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::duration;
 use crate::names::NameError;
-use crate::spec::{ClusterSpec, ManualBackupSpec, S3ConfigSpec};
+use crate::spec::{ClusterSpec, HIDDEN, ManualBackupSpec, S3ConfigSpec};
 use crate::time::Timestamp;
 
 /// How far the time of a manual backup may lie in the past or the future.
@@ -34,6 +34,8 @@ pub enum Invalid {
     HalfAKey,
     #[error("session token needs an access key and a secret key")]
     TokenAlone,
+    #[error("{0} is {HIDDEN}, and none is stored that could be kept: give it in full")]
+    NothingHidden(&'static str),
     #[error("endpoint {0:?} must begin with http:// or https://")]
     Endpoint(String),
     #[error("backup time must be specified")]

@@ -193,9 +193,10 @@ impl TunnelProxy {
         let mut client = BufReader::new(client);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") && client.read_line(&mut head).await? > 0 {}
-        let known = head.lines().filter_map(|line| line.split_once(": ")).any(|(name, value)| {
-            name.eq_ignore_ascii_case("proxy-authorization") && value == Self::USER
-        });
+        let known = head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .any(|(name, value)| name.eq_ignore_ascii_case("proxy-authorization") && value == Self::USER);
         heads.lock().expect("unpoisoned").push(head);
         if !known {
             return client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n").await;

@@ -16,7 +16,10 @@ pub struct Certificate(rcgen::CertifiedKey<rcgen::KeyPair>);
 
 impl Certificate {
     pub fn new() -> Self {
-        Self(rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "storage.invalid".to_owned()]).expect("a good name"))
+        Self(
+            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "storage.invalid".to_owned()])
+                .expect("a good name"),
+        )
     }
 
     pub fn acceptor(&self) -> TlsAcceptor {
