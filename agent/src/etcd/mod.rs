@@ -37,8 +37,8 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum EtcdError {
     #[error("[etcd] {0}")]
     Settings(String),
-    #[error("cannot read the etcd {what} {path}: {cause}")]
-    File { what: &'static str, path: String, cause: std::io::Error },
+    #[error("cannot use the etcd {what} {path}: {cause}")]
+    File { what: &'static str, path: String, cause: String },
     #[error("no etcd answers at {endpoints}: {cause}")]
     Unreachable { endpoints: String, cause: String },
     #[error("failed to {call} of etcd at {endpoint}: {cause}")]
@@ -85,6 +85,8 @@ pub struct Connection {
     /// Where authentication is on: who logs in for that call.
     login: Option<Login>,
     endpoint: String,
+    /// Whether it shows a client certificate.
+    certificate: bool,
 }
 
 struct Login {
@@ -112,7 +114,9 @@ impl Connection {
         let no_quorum = |cause| EtcdError::NoQuorum { cause };
         match timeout(READ_TIMEOUT, self.client.get("\0", Some(options))).await {
             Err(_) => Err(no_quorum("no answer".into())),
-            Ok(Err(error)) if is_unavailable(&error) => Err(no_quorum(describe(&error))),
+            Ok(Err(error)) if is_unavailable(&error) && self.advice(&describe(&error)).is_empty() => {
+                Err(no_quorum(describe(&error)))
+            }
             Ok(Err(error)) => Err(self.failed("read the revision", describe(&error))),
             Ok(Ok(answer)) => match answer.header() {
                 Some(header) => Ok(header.revision()),
@@ -136,7 +140,12 @@ impl Connection {
         }
     }
 
+    fn advice(&self, cause: &str) -> &'static str {
+        endpoint::advice(&self.endpoint, cause, self.certificate)
+    }
+
     fn failed(&self, call: &'static str, cause: String) -> EtcdError {
+        let cause = format!("{cause}{}", self.advice(&cause));
         EtcdError::Call { call, endpoint: self.endpoint.clone(), cause }
     }
 }
