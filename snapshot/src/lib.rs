@@ -1,9 +1,13 @@
 //! etcd's snapshot file, with no network: what a stream of it must look like to be whole.
 //!
 //! - [`bolt`]: what stands where in bbolt's pages, read and written;
-//! - [`frames`]: the messages of `Maintenance.Snapshot`, put together into a database and its trailer.
+//! - [`crc`]: CRC-32C of parts, put together;
+//! - [`frames`]: the messages of `Maintenance.Snapshot`, put together into a database and its trailer;
+//! - [`inspect`]: one look at a database as it streams by.
 
 pub mod bolt;
+pub mod crc;
 pub mod frames;
+pub mod inspect;
 
 pub use frames::{FrameError, Frames, TRAILER_BYTES, Trailer};
