@@ -150,9 +150,12 @@ impl Etcd {
     /// Adds a member that learns and never votes, and starts it. It may take a moment to catch up.
     pub async fn add_learner(&mut self) -> Result<&mut EtcdMember> {
         let mut learner = EtcdMember::prepare(&format!("m{}", self.members.len() + 1), &self.folder)?;
-        let options = etcd_client::MemberAddOptions::new().with_is_learner();
-        let added = self.client().await?.member_add([learner.peer_url.as_str()], Some(options)).await;
-        added.with_context(|| format!("failed to add the learner {}", learner.name))?;
+        let added = eventually(READY, || async {
+            let options = etcd_client::MemberAddOptions::new().with_is_learner();
+            // Refused until the members have been connected to each other for a while.
+            Ok(self.client().await?.member_add([learner.peer_url.as_str()], Some(options)).await?)
+        });
+        added.await.with_context(|| format!("failed to add the learner {}", learner.name))?;
         let cluster = format!("{},{}={}", self.initial_cluster(), learner.name, learner.peer_url);
         learner.arguments = learner.settings(&self.options, &cluster, "existing");
         learner.spawn()?;

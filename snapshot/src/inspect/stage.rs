@@ -19,6 +19,9 @@ const RUN_SHARE: u64 = 8;
 /// stale or forged, and cost time.
 const AGAIN_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Where an etcd stands that nobody has written to.
+const FIRST_REVISION: i64 = 1;
+
 /// A meta page's header and data.
 const META_SPAN: usize = PAGE_HEADER_BYTES + META_BYTES;
 
@@ -239,7 +242,7 @@ fn contents(walked: Walked, page_bytes: u64, live_keys: Option<u64>) -> Contents
         entries: walked.sum.entries,
         status_hash: walked.sum.crc,
         last_revision,
-        revision: last_revision.max(walked.about.compacted().unwrap_or(0)),
+        revision: last_revision.max(walked.about.compacted().unwrap_or(0)).max(FIRST_REVISION),
         about: walked.about,
         live_keys,
     }

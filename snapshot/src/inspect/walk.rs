@@ -13,6 +13,10 @@ use crate::crc::{Combiner, crc32c};
 /// Trees of real databases have four or five levels.
 const DEPTH_MAX: usize = 64;
 
+/// The buckets that every etcd since 3.4 makes at its start. (Authentication's may be empty; later ones may have more.)
+const BUCKETS: [&str; 10] =
+    ["key", "meta", "lease", "alarm", "auth", "authRoles", "authUsers", "cluster", "members", "members_removed"];
+
 /// Why the walk ended early.
 pub enum Halt {
     Error(InspectError),
@@ -64,7 +68,7 @@ pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &
             combiner,
         )?;
     }
-    for wanted in ["key", "meta"] {
+    for wanted in BUCKETS {
         if !buckets.iter().any(|bucket| *bucket.name == *wanted.as_bytes()) {
             let fault = Fault::Bucket { bucket: wanted.to_owned(), fault: BucketFault::Missing };
             return Err(seen.error(meta.root.root, 0, fault).into());
