@@ -171,8 +171,11 @@ impl Etcd {
     async fn add(&mut self, options: Option<etcd_client::MemberAddOptions>) -> Result<&mut EtcdMember> {
         let name = format!("m{}", self.members.len() + 1);
         let mut added = EtcdMember::prepare(&name, &self.folder, &self.options)?;
-        let answer = self.client().await?.member_add([added.peer_url.as_str()], options).await;
-        answer.with_context(|| format!("failed to add the member {name}"))?;
+        let answer = eventually(READY, || async {
+            // Refused until the members have been connected to each other for a while.
+            Ok(self.client().await?.member_add([added.peer_url.as_str()], options.clone()).await?)
+        });
+        answer.await.with_context(|| format!("failed to add the member {name}"))?;
         let cluster = format!("{},{name}={}", self.initial_cluster(), added.peer_url);
         added.arguments = added.settings(&self.options, &cluster, "existing");
         added.spawn()?;
