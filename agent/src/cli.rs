@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backstay_archive::seal;
 use backstay_archive::store::s3::{ObjectSettings, S3Settings};
+use backstay_archive::store::spec;
 use backstay_archive::writer::Limits;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::settings::Override;
@@ -13,7 +14,6 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::etcd::EtcdSettings;
 use crate::once::Once;
-use crate::storage;
 
 /// Backs up this machine's etcd, and proves each backup before it becomes visible.
 #[derive(Debug, Parser)]
@@ -178,7 +178,7 @@ impl OnceArgs {
         let once = Once {
             cluster: self.cluster,
             cluster_uuid: self.cluster_uuid,
-            store: storage::parse_url(&self.store, s3)?,
+            store: spec::parse_url(&self.store, s3)?,
             recipients: recipients.map_err(|e| e.to_string())?,
             limits: Limits { upload_bytes_per_second: self.upload_limit, ..Limits::default() },
             deadline: self.deadline,
@@ -200,7 +200,7 @@ impl OnceArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::StoreSpec;
+    use backstay_archive::store::spec::StoreSpec;
     use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<Command, String> {

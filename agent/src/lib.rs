@@ -6,7 +6,7 @@
 //! - [`etcd`]: the member: status, linearizable read, snapshot stream;
 //! - [`bus`]: commands, beats and progress; [`outbox`]: reports that must arrive;
 //! - [`state`], [`identity`], [`machine`]: what the agent is and remembers;
-//! - [`storage`], [`settings`], [`cli`]: what it is told.
+//! - [`settings`], [`cli`]: what it is told.
 //!
 //! Deciding when to back up what is the coordinator's; bytes at rest are the archive crate's.
 
@@ -22,7 +22,6 @@ pub mod once;
 pub mod outbox;
 pub mod settings;
 pub mod state;
-pub mod storage;
 
 pub use agent::Agent;
 pub use settings::Settings;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::attempt::{Backup, Failure, take};
 use crate::etcd::Etcd;
-use crate::storage::StoreSpec;
+use backstay_archive::store::spec::StoreSpec;
 
 /// How many seconds the name may move on: one is taken by each backup of the same second.
 const NAME_TRIES: usize = 60;

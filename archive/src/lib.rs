@@ -5,6 +5,7 @@
 //! - [`manifest`]: what a backup is;
 //! - [`writer`]: one backup from a source to a store, visible only once it is proven;
 //! - [`reader`]: the way back;
+//! - [`restore`]: the way back into a data folder of etcd's;
 //! - [`catalog`]: what a store holds, and what unfinished attempts left in it.
 //!
 //! Nothing here knows etcd or NATS.
@@ -12,6 +13,7 @@
 pub mod catalog;
 pub mod manifest;
 pub mod reader;
+pub mod restore;
 pub mod seal;
 pub mod store;
 pub mod writer;

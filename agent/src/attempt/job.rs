@@ -13,7 +13,7 @@ use prost::Message;
 use zeroize::Zeroize;
 
 use super::Backup;
-use crate::storage::StoreSpec;
+use backstay_archive::store::spec::StoreSpec;
 
 /// Where the command sets no deadline for the whole attempt.
 const DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstay_agent::once::{Once, once};
-use backstay_agent::storage::StoreSpec;
 use backstay_archive::seal::Identity;
 use backstay_archive::store::local::LocalStore;
+use backstay_archive::store::spec::StoreSpec;
 use backstay_archive::writer::Limits;
 use backstay_archive::{Manifest, reader};
 use backstay_protocol::{Clock, Timestamp};

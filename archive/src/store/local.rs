@@ -14,6 +14,7 @@ mod walk;
 
 use std::io;
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use backstay_protocol::AttemptId;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
+use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
 use self::files::Place;
@@ -118,6 +120,15 @@ impl Store for LocalStore {
         let at = place.clone();
         let file = blocking(move || files::open(&at.path()).map_err(|error| at.error("read", &error))).await?;
         let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(file), READ_BYTES);
+        Ok(chunks.map_err(move |error| place.error("read", &error)).boxed())
+    }
+
+    async fn read_range(&self, key: &Key, range: Range<u64>) -> Result<Body, StoreError> {
+        let place = self.place(key);
+        let (at, wanted) = (place.clone(), range.clone());
+        let opened = move || files::open_range(&at.path(), &wanted).map_err(|error| at.error("read a part of", &error));
+        let file = tokio::fs::File::from_std(blocking(opened).await?).take(range.end - range.start);
+        let chunks = ReaderStream::with_capacity(file, READ_BYTES);
         Ok(chunks.map_err(move |error| place.error("read", &error)).boxed())
     }
 

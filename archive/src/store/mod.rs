@@ -4,6 +4,7 @@
 //! not at all; nothing is ever overwritten; a retry sends the same bytes; an abort leaves nothing.
 
 use std::fmt;
+use std::ops::Range;
 
 use async_trait::async_trait;
 use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName, Timestamp};
@@ -13,6 +14,7 @@ use futures::stream::BoxStream;
 pub mod local;
 mod parts;
 pub mod s3;
+pub mod spec;
 
 /// Every part but the last has exactly this many bytes: some providers refuse unequal parts.
 pub const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -150,6 +152,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Reads an object as a stream.
     async fn read(&self, key: &Key) -> Result<Body, StoreError>;
+
+    /// Reads the bytes in `range` of an object, which must have them. An empty range is `Invalid`.
+    async fn read_range(&self, key: &Key, range: Range<u64>) -> Result<Body, StoreError>;
 
     async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError>;
 

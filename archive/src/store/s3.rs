@@ -15,6 +15,7 @@ mod settings;
 mod upload;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -136,7 +137,11 @@ impl Store for S3Store {
     }
 
     async fn read(&self, key: &Key) -> Result<Body, StoreError> {
-        body::open(self.bucket.clone(), self.bucket.full(key)).await
+        body::open(self.bucket.clone(), self.bucket.full(key), None).await
+    }
+
+    async fn read_range(&self, key: &Key, range: Range<u64>) -> Result<Body, StoreError> {
+        body::open(self.bucket.clone(), self.bucket.full(key), Some(range)).await
     }
 
     async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {

@@ -19,7 +19,7 @@ pub struct Stores {
 macro_rules! conformance {
     ($open:expr) => {
         $crate::suite::conformance!($open;
-            an_object_is_created_once, the_same_bytes_are_created_twice, a_small_object_has_a_limit,
+            an_object_is_created_once, the_same_bytes_are_created_twice, a_small_object_has_a_limit, a_part_is_read,
             what_is_not_there, listing_is_sorted_and_whole, listings_by_prefix, folders_of_the_root,
             hidden_names_belong_to_the_store, parts_become_an_object, parts_come_in_any_order_at_once,
             a_part_may_be_sent_again, nothing_is_visible_before_it_is_complete, missing_parts_are_refused,
@@ -104,6 +104,23 @@ pub async fn what_is_not_there(Stores { store, .. }: &Stores) {
     assert!(names(store, "").await.is_empty());
     assert!(names(store, "a/").await.is_empty());
     assert!(store.folders().await.expect("listed").is_empty());
+}
+
+pub async fn a_part_is_read(Stores { store, again }: &Stores) {
+    put(store, "a/b", "0123456789").await.expect("created");
+    let part = async |range| {
+        let chunks: Vec<Bytes> = again.read_range(&key("a/b"), range).await?.try_collect().await?;
+        Ok::<_, StoreError>(chunks.concat())
+    };
+    assert_eq!(part(0..10).await.expect("whole"), b"0123456789");
+    assert_eq!(part(3..4).await.expect("one"), b"3");
+    assert_eq!(part(7..10).await.expect("the end"), b"789");
+    // No reader may take less than it asked for as the whole.
+    for range in [8..11, 10..12, 20..30, 5..5] {
+        assert!(part(range.clone()).await.is_err(), "{range:?}");
+    }
+    let Err(error) = again.read_range(&key("a/c"), 0..1).await else { panic!("not there") };
+    assert!(error.is(ErrorKind::NotFound), "{error:?}");
 }
 
 pub async fn listing_is_sorted_and_whole(Stores { store, again }: &Stores) {

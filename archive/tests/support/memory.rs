@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -228,6 +229,11 @@ fn error(kind: ErrorKind, op: Op, key: &str) -> StoreError {
     StoreError { kind, action: format!("{op:?}"), target, cause: format!("{kind:?} in a test") }
 }
 
+fn in_pieces(bytes: &[u8]) -> Body {
+    let pieces: Vec<_> = bytes.chunks(100_000).map(Bytes::copy_from_slice).map(Ok).collect();
+    futures::stream::iter(pieces).boxed()
+}
+
 fn info(key: &str, object: &Object) -> ObjectInfo {
     let modified = Some(Timestamp::from_seconds(object.modified));
     let key = Key::new(key).expect("only good keys are put");
@@ -263,8 +269,18 @@ impl Store for MemoryStore {
                 None => Err(error(ErrorKind::NotFound, Op::Read, key.as_str())),
             })
             .await?;
-        let pieces: Vec<_> = body.chunks(100_000).map(Bytes::copy_from_slice).map(Ok).collect();
-        Ok(futures::stream::iter(pieces).boxed())
+        Ok(in_pieces(&body))
+    }
+
+    async fn read_range(&self, key: &Key, range: Range<u64>) -> Result<Body, StoreError> {
+        let part = |state: &mut State| match state.objects.get(key.as_str()) {
+            Some(object) => {
+                let bytes = object.body.get(range.start as usize..range.end as usize).filter(|_| !range.is_empty());
+                bytes.map(in_pieces).ok_or_else(|| error(ErrorKind::Invalid, Op::Read, key.as_str()))
+            }
+            None => Err(error(ErrorKind::NotFound, Op::Read, key.as_str())),
+        };
+        self.gate(Op::Read, key.as_str(), part).await
     }
 
     async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {

@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
 
+use super::restore::arguments::{self as restore, List, Restore};
+
 pub mod operate;
 pub use operate::{Agents, Backup, Runs, Shell, Status};
 
@@ -24,6 +26,7 @@ Examples:
   backstayctl cluster template -f etcd-backup.yaml diff
   backstayctl backup talos-default --wait
   backstayctl status
+  backstayctl list --store s3://etcd-backups
 
 Exit codes:
   0  done
@@ -132,6 +135,12 @@ Examples:
     /// Show what became of the latest attempts at a cluster's backups
     #[command(after_help = operate::RUNS_HELP)]
     Runs(Runs),
+    /// Turn a backup into a data folder that etcd starts from
+    #[command(after_help = restore::RESTORE_HELP)]
+    Restore(Box<Restore>),
+    /// Show the clusters and backups in a store
+    #[command(after_help = restore::LIST_HELP)]
+    List(List),
     /// Work with clusters
     #[command(
         visible_alias = "c",

@@ -11,6 +11,7 @@ use backstay_protocol::types::ResolveError;
 use super::api::CallError;
 use super::documents::DocumentError;
 use super::output::jsonpath::FieldMissing;
+use super::restore::RestoreFailure;
 use super::template::TemplateError;
 
 /// Both outputs of a command.
@@ -73,6 +74,8 @@ pub enum Failure {
         "the backup of {cluster:?} has not ended after {waited}; it goes on: look with `backstayctl runs {cluster}`"
     )]
     NotEnded { cluster: String, waited: String },
+    #[error(transparent)]
+    Restore(#[from] RestoreFailure),
     #[error("cannot write the manual pages into {folder}: {cause}")]
     Manual { folder: String, cause: io::Error },
     /// Everything that there is to say was printed.

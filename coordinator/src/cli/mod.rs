@@ -1,7 +1,8 @@
 //! `backstayctl`: the command line's grammar, and the way from arguments to an exit code.
 //!
 //! Everything below is one of three: reading ([`reader`], [`files`], [`documents`], [`template`]), asking
-//! ([`api`] over [`bus`]), or printing ([`output`], [`diff`], [`console`]). [`run`] puts them together.
+//! ([`api`] over [`bus`]), or printing ([`output`], [`diff`], [`console`]). [`run`] puts them together. [`restore`]
+//! alone works on a store.
 
 pub mod api;
 pub mod apply;
@@ -16,7 +17,9 @@ pub mod get;
 pub mod listing;
 pub mod manual;
 pub mod output;
+pub mod progress;
 pub mod reader;
+pub mod restore;
 pub mod run;
 pub mod status;
 pub mod template;

@@ -79,6 +79,8 @@ pub async fn run(
         Command::Runs(Runs { cluster, output }) => {
             listing::runs(&session.api().await?, &cluster, &output, clock.now(), console).await
         }
+        Command::Restore(restore) => super::restore::run(*restore, &session.variables, console).await,
+        Command::List(list) => super::restore::list::run(list, &session.variables, console).await,
         Command::Cluster { command: ClusterCommand::Template(template) } => {
             cluster_template(session, template, stdin, console).await
         }

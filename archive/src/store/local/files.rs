@@ -1,7 +1,8 @@
 //! The few steps on the file system that the local store is made of: blocking, each durable by itself.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -85,6 +86,19 @@ pub(super) fn stat(path: &Path) -> io::Result<Option<std::fs::Metadata>> {
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)?;
     if file.metadata()?.is_dir() { Err(io::ErrorKind::NotFound.into()) } else { Ok(file) }
+}
+
+/// The same, at the beginning of a range that the file must have.
+pub(super) fn open_range(path: &Path, range: &Range<u64>) -> io::Result<File> {
+    let mut file = open(path)?;
+    if range.is_empty() || range.end > file.metadata()?.len() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("it has no bytes {}..{}", range.start, range.end),
+        ));
+    }
+    file.seek(io::SeekFrom::Start(range.start))?;
+    Ok(file)
 }
 
 /// Creates a file that must not exist, readable by its owner alone.

@@ -1,5 +1,6 @@
 //! Reading an object: where the connection breaks off, it goes on from the byte that is missing.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
@@ -18,16 +19,21 @@ struct Reading {
     full: String,
     /// What was read so far must go on with the same object.
     tag: Option<String>,
-    length: Option<u64>,
+    /// Where reading ends: the object's length, unless less of it is wanted.
+    end: Option<u64>,
     offset: u64,
     breaks: u32,
     body: Option<ByteStream>,
 }
 
-/// The object's bytes. An error at once where it is not there.
-pub(super) async fn open(bucket: Arc<Bucket>, full: String) -> Result<Body, StoreError> {
-    let mut reading = Reading { bucket, full, tag: None, length: None, offset: 0, breaks: 0, body: None };
-    reading.begin().await?;
+/// The object's bytes, or those in `range`. An error at once where they are not there.
+pub(super) async fn open(bucket: Arc<Bucket>, full: String, range: Option<Range<u64>>) -> Result<Body, StoreError> {
+    if range.as_ref().is_some_and(Range::is_empty) {
+        let cause = "a part of no bytes was asked for";
+        return Err(StoreError::new(ErrorKind::Invalid, "read a part of", bucket.target(&full), cause));
+    }
+    let mut reading = Reading { bucket, full, tag: None, end: None, offset: 0, breaks: 0, body: None };
+    reading.begin(range).await?;
     let chunks = futures::stream::try_unfold(reading, |mut reading| async move {
         Ok(reading.next().await?.map(|chunk| (chunk, reading)))
     });
@@ -36,7 +42,7 @@ pub(super) async fn open(bucket: Arc<Bucket>, full: String) -> Result<Body, Stor
 
 /// The whole of an object that has at most `limit` bytes; `Invalid` where it has more.
 pub(super) async fn collect(bucket: &Arc<Bucket>, full: &str, limit: usize) -> Result<Bytes, StoreError> {
-    let mut body = open(bucket.clone(), full.to_owned()).await?;
+    let mut body = open(bucket.clone(), full.to_owned(), None).await?;
     let mut whole = BytesMut::new();
     while let Some(chunk) = body.try_next().await? {
         if whole.len() + chunk.len() > limit {
@@ -49,10 +55,21 @@ pub(super) async fn collect(bucket: &Arc<Bucket>, full: &str, limit: usize) -> R
 }
 
 impl Reading {
-    async fn begin(&mut self) -> Result<(), StoreError> {
-        let answer = self.bucket.client.get_object().bucket(&self.bucket.name).key(&self.full).send().await;
+    async fn begin(&mut self, range: Option<Range<u64>>) -> Result<(), StoreError> {
+        let request = self.bucket.client.get_object().bucket(&self.bucket.name).key(&self.full);
+        let header = range.as_ref().map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        let answer = request.set_range(header).send().await;
         let answer = answer.map_err(|error| Failure::of(&error).at("read", self.target()))?;
-        self.length = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        match range {
+            None => self.end = length,
+            Some(range) => {
+                if length != Some(range.end - range.start) {
+                    return Err(self.broken("read a part of", "S3 answered with another part of it"));
+                }
+                (self.offset, self.end) = (range.start, Some(range.end));
+            }
+        }
         self.tag = answer.e_tag;
         self.body = Some(answer.body);
         Ok(())
@@ -60,7 +77,8 @@ impl Reading {
 
     async fn go_on(&mut self) -> Result<(), StoreError> {
         let request = self.bucket.client.get_object().bucket(&self.bucket.name).key(&self.full);
-        let request = request.range(format!("bytes={}-", self.offset)).set_if_match(self.tag.clone());
+        let until = self.end.map(|end| (end - 1).to_string()).unwrap_or_default();
+        let request = request.range(format!("bytes={}-{until}", self.offset)).set_if_match(self.tag.clone());
         let answer = request.send().await.map_err(|error| {
             let failure = Failure::of(&error);
             let changed = failure.kind == ErrorKind::AlreadyExists;
@@ -68,7 +86,7 @@ impl Reading {
             failure.at("go on reading", self.target())
         })?;
         let rest = answer.content_length().and_then(|length| u64::try_from(length).ok());
-        let expected = self.length.map(|length| length - self.offset);
+        let expected = self.end.map(|end| end - self.offset);
         if rest != expected || answer.e_tag != self.tag {
             return Err(self.broken("go on reading", "S3 did not go on where the download broke off"));
         }
@@ -88,26 +106,26 @@ impl Reading {
                     self.breaks = 0;
                     return self.within_length().map(|()| Some(chunk));
                 }
-                None if self.length.is_none_or(|length| length == self.offset) => return Ok(None),
+                None if self.end.is_none_or(|end| end == self.offset) => return Ok(None),
                 None => "it ended early".to_owned(),
                 Some(Err(error)) => error.to_string(),
             };
             self.body = None;
             self.breaks += 1;
-            // Without a length nobody knows where to go on to.
-            if self.breaks > BREAKS || self.length.is_none() {
+            // Without an end nobody knows where to go on to.
+            if self.breaks > BREAKS || self.end.is_none() {
                 return Err(StoreError::new(ErrorKind::Unavailable, "read", self.target(), cause));
             }
             tracing::debug!(object = self.target(), offset = self.offset, cause, "a download broke off and goes on");
-            if self.length == Some(self.offset) {
+            if self.end == Some(self.offset) {
                 return Ok(None);
             }
         }
     }
 
     fn within_length(&self) -> Result<(), StoreError> {
-        match self.length {
-            Some(length) if self.offset > length => Err(self.broken("read", "it has more bytes than S3 said")),
+        match self.end {
+            Some(end) if self.offset > end => Err(self.broken("read", "it has more bytes than S3 said")),
             _ => Ok(()),
         }
     }

@@ -1,12 +1,13 @@
-//! Which store a backup goes to, as a command or a URL says it.
+//! Which store is meant, as a command or a URL says it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use backstay_archive::store::local::LocalStore;
-use backstay_archive::store::s3::{S3Settings, S3Store};
-use backstay_archive::{Store, StoreError};
 use url::Url;
+
+use super::local::LocalStore;
+use super::s3::{S3Settings, S3Store};
+use super::{Store, StoreError};
 
 /// A store that is not open yet.
 #[derive(Debug, Clone)]

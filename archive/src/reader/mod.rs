@@ -6,7 +6,6 @@ use std::io;
 
 use backstay_snapshot::TRAILER_BYTES;
 use bytes::Bytes;
-use futures::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -15,6 +14,10 @@ use crate::manifest::Manifest;
 use crate::seal::Identity;
 use crate::seal::stream::{self, Incoming, Opened, Snapshot, hex};
 use crate::store::{Key, Store, StoreError};
+
+mod fetch;
+
+use fetch::fetch;
 
 /// Pieces on either side of the opening thread.
 const PIECES: usize = 4;
@@ -46,27 +49,61 @@ pub async fn open<W: AsyncWrite + Unpin>(
     identity: Option<&Identity>,
     mut out: W,
 ) -> Result<(), ReadError> {
-    let identity = lock(manifest, identity)?;
-    let (sealed_out, sealed) = mpsc::channel(PIECES);
     let (plain_out, mut plain) = mpsc::channel(PIECES);
-    let expected = manifest.snapshot_bytes.saturating_add(TRAILER_BYTES as u64);
-    let mut thread = JoinSet::new();
-    thread.spawn_blocking(move || unseal(sealed, identity.as_ref(), expected, &plain_out));
-
-    let key = Key::snapshot(manifest.cluster_uuid, manifest.snapshot);
-    let moved = tokio::try_join!(fetch(store, &key, manifest.sealed_bytes, sealed_out), async {
+    let mut failed = None;
+    let write = async {
         while let Some(chunk) = plain.recv().await {
             let chunk: Bytes = chunk;
-            out.write_all(&chunk).await.map_err(ReadError::Write)?;
+            if let Err(error) = out.write_all(&chunk).await {
+                // With the channel everything before it ends.
+                failed = Some(error);
+                break;
+            }
         }
-        out.flush().await.map_err(ReadError::Write)
-    });
-    // The thread ends once both channels have lost this side.
-    drop(plain);
-    moved?;
-    let unsealed = thread.join_next().await.expect("one thread was started");
-    let unsealed = unsealed.map_err(|e| ReadError::Internal(format!("the opening thread failed: {e}")))?;
-    check(manifest, unsealed.map_err(|e| ReadError::Open(e.to_string()))?)
+        drop(plain);
+    };
+    let (opened, ()) = tokio::join!(run(store, manifest, identity, vec![plain_out]), write);
+    match failed {
+        Some(error) => Err(ReadError::Write(error)),
+        None => {
+            opened?;
+            out.flush().await.map_err(ReadError::Write)
+        }
+    }
+}
+
+/// Fetches and opens a backup, and hands the snapshot file that comes out, in the same pieces, to each of `outs`.
+/// Ends well only where all of it was proven. Where one of them closes its channel, everything ends with an error
+/// that says no more: the reason is known there.
+///
+/// The opening and the proof are threads of their own: it takes both to keep up with a disk.
+pub(crate) async fn run(
+    store: &dyn Store,
+    manifest: &Manifest,
+    identity: Option<&Identity>,
+    mut outs: Vec<mpsc::Sender<Bytes>>,
+) -> Result<(), ReadError> {
+    let identity = lock(manifest, identity)?;
+    let (sealed_out, sealed) = mpsc::channel(PIECES);
+    let (prove_out, prove) = mpsc::channel(PIECES);
+    outs.push(prove_out);
+    let expected = manifest.snapshot_bytes.saturating_add(TRAILER_BYTES as u64);
+    let mut opening = JoinSet::new();
+    opening.spawn_blocking(move || unseal(sealed, identity.as_ref(), expected, &outs));
+    let mut proving = JoinSet::new();
+    proving.spawn_blocking(move || digest(prove));
+
+    let key = Key::snapshot(manifest.cluster_uuid, manifest.snapshot);
+    fetch(store, &key, manifest.sealed_bytes, sealed_out).await?;
+    let sealed = joined(&mut opening, "opening").await?.map_err(|error| ReadError::Open(error.to_string()))?;
+    let snapshot = joined(&mut proving, "proving").await?.map_err(|error| ReadError::Open(error.to_string()))?;
+    check(manifest, sealed, snapshot)
+}
+
+/// The end of the one thread in `set`.
+async fn joined<T: 'static>(set: &mut JoinSet<T>, what: &str) -> Result<T, ReadError> {
+    let ended = set.join_next().await.expect("one thread was started");
+    ended.map_err(|error| ReadError::Internal(format!("the {what} thread failed: {error}")))
 }
 
 /// The identity that opens this backup; `None` where it is only compressed.
@@ -85,54 +122,39 @@ fn lock(manifest: &Manifest, identity: Option<&Identity>) -> Result<Option<Ident
     }
 }
 
-/// Reads the object, and no more than one byte past the size that it should have.
-async fn fetch(store: &dyn Store, key: &Key, expected: u64, out: mpsc::Sender<Bytes>) -> Result<(), ReadError> {
-    let mut body = store.read(key).await?;
-    let mut left = expected;
-    while let Some(mut piece) = body.next().await.transpose()? {
-        let excess = piece.len() as u64 > left;
-        if excess {
-            // The first byte too many is passed on, so that the count shows it.
-            piece.truncate(left as usize + 1);
-        }
-        left = left.saturating_sub(piece.len() as u64);
-        // Where the opening thread has ended it says why itself.
-        if out.send(piece).await.is_err() || excess {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// What came in and what came out of the seal.
-struct Unsealed {
-    sealed: ([u8; 32], u64),
-    snapshot: Snapshot,
-}
-
+/// Sends what opens to all of `outs`, and returns digest and length of what was sealed.
 fn unseal(
     sealed: mpsc::Receiver<Bytes>,
     identity: Option<&Identity>,
     expected: u64,
-    out: &mpsc::Sender<Bytes>,
-) -> io::Result<Unsealed> {
+    outs: &[mpsc::Sender<Bytes>],
+) -> io::Result<([u8; 32], u64)> {
     let mut incoming = Incoming::new(sealed);
-    let mut opened = Opened::default();
+    let mut bytes = 0;
     stream::open(&mut incoming, identity, &mut |chunk| {
-        opened.update(chunk);
-        if opened.bytes() > expected {
+        bytes += chunk.len() as u64;
+        if bytes > expected {
             let text = format!("it holds more than the {expected} bytes of its manifest's database and trailer");
             return Err(io::Error::other(text));
         }
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        out.blocking_send(Bytes::copy_from_slice(chunk)).map_err(gone)
+        let chunk = Bytes::copy_from_slice(chunk);
+        outs.iter().try_for_each(|out| {
+            out.blocking_send(chunk.clone()).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        })
     })?;
-    Ok(Unsealed { sealed: incoming.finish(), snapshot: opened.finish()? })
+    Ok(incoming.finish())
 }
 
-fn check(manifest: &Manifest, unsealed: Unsealed) -> Result<(), ReadError> {
-    let ((sealed_sha256, sealed_bytes), snapshot) = (unsealed.sealed, unsealed.snapshot);
-    let size = |n: u64| format!("{n} bytes");
+fn digest(mut plain: mpsc::Receiver<Bytes>) -> io::Result<Snapshot> {
+    let mut opened = Opened::default();
+    while let Some(chunk) = plain.blocking_recv() {
+        opened.update(&chunk);
+    }
+    opened.finish()
+}
+
+fn check(manifest: &Manifest, sealed: ([u8; 32], u64), snapshot: Snapshot) -> Result<(), ReadError> {
+    let (sealed_sha256, sealed_bytes) = sealed;
     let sum = |digest: &str| format!("sha256 {digest}");
     let rows = [
         ("the sealed object", size(manifest.sealed_bytes), size(sealed_bytes)),
@@ -143,8 +165,16 @@ fn check(manifest: &Manifest, unsealed: Unsealed) -> Result<(), ReadError> {
     ];
     for (what, expected, got) in rows {
         if expected != got {
-            return Err(ReadError::Mismatch { what, expected, got });
+            return Err(mismatch(what, expected, got));
         }
     }
     Ok(())
+}
+
+fn size(bytes: u64) -> String {
+    format!("{bytes} bytes")
+}
+
+fn mismatch(what: &'static str, expected: String, got: String) -> ReadError {
+    ReadError::Mismatch { what, expected, got }
 }

@@ -1,0 +1,94 @@
+//! How far something is: a bar on a terminal, plain lines elsewhere. Both go to stderr.
+
+use std::io;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::console::Console;
+use super::units;
+
+const BAR: &str = "{msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+const MESSAGE: &str = "{spinner} {msg}";
+
+/// What was said last.
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    said: String,
+}
+
+impl Progress {
+    pub fn new(bar: bool) -> Self {
+        let bar =
+            bar.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style(MESSAGE)));
+        Self { bar, said: String::new() }
+    }
+
+    /// `done` of `total` bytes. `name` stands before the bar, `line` begins the plain line.
+    pub fn amount(
+        &mut self,
+        name: &str,
+        line: &str,
+        done: u64,
+        total: u64,
+        console: &mut Console<'_>,
+    ) -> io::Result<()> {
+        let Some(bar) = &self.bar else {
+            let (done, total) = (units::bytes(done), units::bytes(total));
+            return self.message(format!("{line}: {done} of {total}"), console);
+        };
+        if bar.length() != Some(total) {
+            bar.set_length(total);
+            bar.set_style(style(BAR).progress_chars("=> "));
+        }
+        bar.set_message(name.to_owned());
+        bar.set_position(done);
+        Ok(())
+    }
+
+    /// Where there is no amount to show. The same twice is one line.
+    pub fn message(&mut self, text: String, console: &mut Console<'_>) -> io::Result<()> {
+        if let Some(bar) = &self.bar {
+            bar.unset_length();
+            bar.set_style(style(MESSAGE));
+            bar.set_message(text);
+            bar.tick();
+            return Ok(());
+        }
+        if text != self.said {
+            console.remark(&text)?;
+            self.said = text;
+        }
+        Ok(())
+    }
+
+    /// Takes the bar off the screen.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    /// However it ends, what is printed next begins on a line of its own.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("a fixed template is well-formed: a test draws with each")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_templates_are_well_formed() {
+        for template in [BAR, MESSAGE] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+}

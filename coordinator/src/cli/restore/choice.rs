@@ -1,0 +1,63 @@
+//! Which backup is meant: by its name or as the latest, of a cluster that is named or the only one.
+
+use backstay_archive::{Manifest, Store, catalog};
+use backstay_protocol::{ClusterUuid, NameError, SnapshotName};
+
+use super::RestoreFailure;
+
+/// What `--snapshot` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Latest,
+    Named(SnapshotName),
+}
+
+impl Wanted {
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        match text {
+            "latest" => Ok(Self::Latest),
+            name => name.parse().map(Self::Named),
+        }
+    }
+}
+
+/// The manifest of the backup that is meant.
+pub async fn choose(
+    store: &dyn Store,
+    cluster: Option<ClusterUuid>,
+    wanted: Wanted,
+) -> Result<Manifest, RestoreFailure> {
+    let cluster = match cluster {
+        Some(cluster) => cluster,
+        None => only_cluster(store).await?,
+    };
+    let snapshot = match wanted {
+        Wanted::Named(snapshot) => snapshot,
+        // Its manifest must be good: an older backup is nobody's idea of the latest one.
+        Wanted::Latest => match catalog::list(store, cluster).await?.first() {
+            Some(newest) => newest.snapshot,
+            None => return Err(RestoreFailure::NoBackup { store: store.url(), cluster }),
+        },
+    };
+    let manifest = catalog::manifest(store, cluster, snapshot).await?;
+    let manifest = manifest.ok_or_else(|| RestoreFailure::NoSnapshot { store: store.url(), cluster, snapshot })?;
+    if (manifest.cluster_uuid, manifest.snapshot) != (cluster, snapshot) {
+        return Err(RestoreFailure::ForeignManifest { cluster, snapshot });
+    }
+    Ok(manifest)
+}
+
+async fn only_cluster(store: &dyn Store) -> Result<ClusterUuid, RestoreFailure> {
+    match catalog::clusters(store).await?[..] {
+        [] => Err(RestoreFailure::Empty { store: store.url() }),
+        [only] => Ok(only),
+        ref several => {
+            let mut named = Vec::new();
+            for cluster in several {
+                let newest = catalog::newest(store, *cluster).await?;
+                named.push(newest.map_or_else(|| cluster.to_string(), |m| format!("{cluster} ({})", m.cluster)));
+            }
+            Err(RestoreFailure::SeveralClusters { store: store.url(), clusters: named.join(", ") })
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The identity that opens a backup: the one that was given, or the cluster's own, which rests in the store sealed to
+//! the recovery key.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use backstay_archive::seal::{self, Identity};
+use backstay_archive::{Key, Manifest, Store};
+use zeroize::Zeroizing;
+
+use super::RestoreFailure;
+
+/// No key file is larger.
+const KEY_FILE_MAX: usize = 16 * 1024;
+
+/// The identity that opens the backup; `None` where it is not encrypted.
+pub async fn opener(
+    store: &dyn Store,
+    manifest: &Manifest,
+    file: Option<&Path>,
+) -> Result<Option<Identity>, RestoreFailure> {
+    if manifest.seal.encryption == "none" {
+        return Ok(None);
+    }
+    let recipients = manifest.seal.recipients.join(", ");
+    let Some(path) = file else { return Err(RestoreFailure::NoIdentity { recipients }) };
+    let given = read(path)?;
+    if opens(&given, manifest) {
+        return Ok(Some(given));
+    }
+    let key = Key::cluster_key(manifest.cluster_uuid);
+    let wrong = |cause: String| RestoreFailure::WrongIdentity {
+        path: path.to_owned(),
+        recipients: recipients.clone(),
+        key: format!("{}/{key}", store.url()),
+        cause,
+    };
+    let sealed = store.get(&key, KEY_FILE_MAX).await.map_err(|error| wrong(error.to_string()))?;
+    let text = seal::open_bytes(&given, &sealed).map_err(|error| wrong(error.to_string()))?;
+    let own = seal::parse_identity(&String::from_utf8_lossy(&text)).map_err(|error| wrong(error.to_string()))?;
+    match opens(&own, manifest) {
+        true => Ok(Some(own)),
+        false => Err(wrong(format!("the key in it is that of {}", own.to_public()))),
+    }
+}
+
+fn opens(identity: &Identity, manifest: &Manifest) -> bool {
+    let public = identity.to_public().to_string();
+    manifest.seal.recipients.contains(&public)
+}
+
+fn read(path: &Path) -> Result<Identity, RestoreFailure> {
+    let failed = |cause| RestoreFailure::ReadIdentity { path: path.to_owned(), cause };
+    // Room for all that is taken: the buffer never grows and leaves no copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_MAX));
+    File::open(path).and_then(|file| file.take(KEY_FILE_MAX as u64).read_to_string(&mut text)).map_err(failed)?;
+    seal::parse_identity(&text).map_err(|cause| RestoreFailure::Identity { path: path.to_owned(), cause })
+}

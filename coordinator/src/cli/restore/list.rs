@@ -1,0 +1,102 @@
+//! `list`: clusters and their backups, from the manifests alone.
+
+use backstay_archive::catalog::{self, CatalogError, Entry};
+use backstay_archive::{Manifest, Store};
+use backstay_protocol::ClusterUuid;
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::RestoreFailure;
+use super::arguments::List;
+use crate::cli::arguments::operate::Form;
+use crate::cli::console::{Console, Failure};
+use crate::cli::output::{json, table, yaml};
+use crate::cli::units;
+
+/// Manifests that are read at once.
+const AT_ONCE: usize = 16;
+
+/// Prints what is in a store.
+pub async fn run(list: List, variables: &[(String, String)], console: &mut Console<'_>) -> Result<(), Failure> {
+    let store = super::open(&list.store, &list.bucket, variables).await?;
+    let (manifests, problems) = read(&*store, list.cluster_uuid).await?;
+    console.print(&render(&manifests, list.output))?;
+    problems.iter().try_for_each(|problem| console.remark(&format!("Note: skipped: {problem}")))?;
+    if manifests.is_empty() && problems.is_empty() {
+        console.remark(&format!("Note: there is no backup in {}", store.url()))?;
+    }
+    Ok(())
+}
+
+/// The manifests, by cluster and then from the newest on; and what could not be read.
+async fn read(
+    store: &dyn Store,
+    wanted: Option<ClusterUuid>,
+) -> Result<(Vec<Manifest>, Vec<CatalogError>), RestoreFailure> {
+    let clusters = match wanted {
+        Some(cluster) => vec![cluster],
+        None => catalog::clusters(store).await?,
+    };
+    let (mut groups, mut problems) = (Vec::new(), Vec::new());
+    for cluster in clusters {
+        let entries = catalog::list(store, cluster).await?;
+        let read = |entry: Entry| catalog::manifest(store, cluster, entry.snapshot);
+        let read: Vec<_> = stream::iter(entries).map(read).buffered(AT_ONCE).collect().await;
+        let mut group = Vec::new();
+        for manifest in read {
+            match manifest {
+                Ok(manifest) => group.extend(manifest),
+                Err(CatalogError::Store(error)) => return Err(error.into()),
+                Err(error) => problems.push(error),
+            }
+        }
+        groups.push(group);
+    }
+    groups.sort_by(|a, b| name(a).cmp(name(b)));
+    Ok((groups.into_iter().flatten().collect(), problems))
+}
+
+fn name(group: &[Manifest]) -> &str {
+    group.first().map_or("", |manifest| manifest.cluster.as_str())
+}
+
+fn render(manifests: &[Manifest], form: Form) -> String {
+    let values = || Value::Array(manifests.iter().map(value).collect());
+    match form {
+        Form::Table => rows(manifests),
+        Form::Yaml => yaml::document(&values()),
+        Form::Json => json::pretty(&values()),
+    }
+}
+
+fn rows(manifests: &[Manifest]) -> String {
+    let heading = ["CLUSTER", "CLUSTER UUID", "SNAPSHOT", "CREATED AT", "REVISION", "SIZE", "STORED", "ENCRYPTED"];
+    let row = |manifest: &Manifest| {
+        vec![
+            manifest.cluster.to_string(),
+            manifest.cluster_uuid.to_string(),
+            manifest.snapshot.to_string(),
+            manifest.created_at.rfc3339(),
+            manifest.origin.revision.to_string(),
+            units::bytes(manifest.snapshot_bytes),
+            units::bytes(manifest.sealed_bytes),
+            if manifest.seal.encryption == "none" { "no" } else { "yes" }.to_owned(),
+        ]
+    };
+    table::plain(&heading, manifests.iter().map(row))
+}
+
+fn value(manifest: &Manifest) -> Value {
+    json!({
+        "cluster": manifest.cluster,
+        "clusteruuid": manifest.cluster_uuid,
+        "snapshot": manifest.snapshot,
+        "createdat": manifest.created_at,
+        "revision": manifest.origin.revision,
+        "etcdversion": manifest.origin.etcd_version,
+        "size": manifest.snapshot_bytes,
+        "stored": manifest.sealed_bytes,
+        "sha256": manifest.snapshot_sha256,
+        "recipients": manifest.seal.recipients,
+    })
+}

@@ -1,0 +1,177 @@
+//! `restore --store` and `list --store`: what needs the store alone. Nothing here asks a coordinator.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use backstay_archive::catalog::CatalogError;
+use backstay_archive::restore::{self, Options, Progress, RestoreBackupError, Restored};
+use backstay_archive::seal::SealError;
+use backstay_archive::store::s3::S3Settings;
+use backstay_archive::store::spec;
+use backstay_archive::{Manifest, Store, StoreError};
+use backstay_daemon::stop;
+use backstay_protocol::{ClusterUuid, SnapshotName};
+use tokio_util::task::TaskTracker;
+
+use super::console::{Console, Failure};
+use super::progress;
+use super::units;
+use arguments::{Bucket, FromStore, Restore};
+
+pub mod arguments;
+pub mod choice;
+pub mod keys;
+pub mod list;
+
+/// How often is looked how far it is; also the shortest time between two lines.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why a store could not be listed or restored from.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFailure {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("{store} holds no cluster's backups: check the bucket and its prefix")]
+    Empty { store: String },
+    #[error("{store} holds the backups of several clusters: name one with --cluster-uuid: {clusters}")]
+    SeveralClusters { store: String, clusters: String },
+    #[error("{store} holds no backup of cluster {cluster}: `backstayctl list --store {store}` shows what is there")]
+    NoBackup { store: String, cluster: ClusterUuid },
+    #[error(
+        "{store} holds no backup {snapshot} of cluster {cluster}: `backstayctl list --store {store}` shows what is there"
+    )]
+    NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName },
+    #[error(
+        "the manifest beside {snapshot} of cluster {cluster} is another backup's: {cluster}/{snapshot} is not usable"
+    )]
+    ForeignManifest { cluster: ClusterUuid, snapshot: SnapshotName },
+    #[error(
+        "the backup is encrypted to {recipients}: give the recovery key, or the cluster's own, with --identity FILE"
+    )]
+    NoIdentity { recipients: String },
+    #[error("failed to read the identity {path}: {cause}")]
+    ReadIdentity { path: PathBuf, cause: std::io::Error },
+    #[error("failed to use the identity {path}: {cause}")]
+    Identity { path: PathBuf, cause: SealError },
+    #[error("the identity {path} opens neither the backup, which is encrypted to {recipients}, nor {key}: {cause}")]
+    WrongIdentity { path: PathBuf, recipients: String, key: String, cause: String },
+    #[error("failed to restore {snapshot} into {folder}: {cause}; nothing was left there")]
+    Restore { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreBackupError> },
+    #[error("failed to listen to signals: {0}")]
+    Signals(std::io::Error),
+    #[error("interrupted: nothing was restored")]
+    Interrupted,
+}
+
+/// Opens the store that a URL names, with what the flags and the usual AWS environment say of its bucket.
+async fn open(url: &str, bucket: &Bucket, variables: &[(String, String)]) -> Result<Arc<dyn Store>, RestoreFailure> {
+    let variable = |name: &str| variables.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, value)| value);
+    // The store itself looks up the rest of AWS's environment: region, endpoint, credentials.
+    let s3 = S3Settings {
+        region: bucket.region.clone().unwrap_or_default(),
+        endpoint: bucket.endpoint.clone().unwrap_or_default(),
+        ca_file: bucket.s3_ca.clone().or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from)),
+        ..S3Settings::default()
+    };
+    Ok(spec::parse_url(url, s3).map_err(RestoreFailure::Usage)?.open().await?)
+}
+
+/// Restores a backup from a store into a data folder.
+///
+/// # Errors
+/// Nothing was restored, and nothing is left in the folder.
+pub async fn run(restore: Restore, variables: &[(String, String)], console: &mut Console<'_>) -> Result<(), Failure> {
+    let Restore { store, snapshot, from_store, bucket } = restore;
+    let (Some(url), Some(snapshot), Some(folder)) = (store, snapshot, from_store.data_dir.clone()) else {
+        return Err(RestoreFailure::Usage("--store, --snapshot and --data-dir go together".into()).into());
+    };
+    let wanted = choice::Wanted::parse(&snapshot).map_err(Failure::Name)?;
+    let options = from_store.options().map_err(RestoreFailure::Usage)?;
+    let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
+    let prepared = cancel.run_until_cancelled(async {
+        let store = open(&url, &bucket, variables).await?;
+        let manifest = choice::choose(&*store, from_store.cluster_uuid, wanted).await?;
+        let identity = keys::opener(&*store, &manifest, from_store.identity.as_deref()).await?;
+        Ok::<_, RestoreFailure>((store, manifest, identity))
+    });
+    let (store, manifest, identity) = prepared.await.ok_or(RestoreFailure::Interrupted)??;
+    let progress = Arc::<Progress>::default();
+    let restored =
+        restore::restore(&*store, &manifest, identity.as_ref(), &folder, options.clone(), &progress, &cancel);
+    let restored = shown(restored, &manifest, &progress, console).await?.map_err(|cause| match cause {
+        RestoreBackupError::Cancelled => RestoreFailure::Interrupted,
+        cause => RestoreFailure::Restore { snapshot: manifest.snapshot, folder, cause: Box::new(cause) },
+    })?;
+    console.print(&told(&manifest, &restored))?;
+    notes(&options, &from_store, &restored).iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
+    Ok(())
+}
+
+/// Waits for the end, and shows meanwhile how far it is.
+async fn shown(
+    restored: impl Future<Output = Result<Restored, RestoreBackupError>>,
+    manifest: &Manifest,
+    so_far: &Progress,
+    console: &mut Console<'_>,
+) -> Result<Result<Restored, RestoreBackupError>, Failure> {
+    let name = format!("restore of {}", manifest.cluster);
+    let mut progress = progress::Progress::new(console.bar);
+    let mut looks = tokio::time::interval(LOOK);
+    tokio::pin!(restored);
+    loop {
+        tokio::select! {
+            restored = &mut restored => return Ok(restored),
+            _ = looks.tick() => {
+                let (done, total) = (so_far.written.load(Ordering::Relaxed), manifest.snapshot_bytes);
+                if done == total {
+                    progress.message(format!("{name}: being synced to the disk"), console)?;
+                } else {
+                    progress.amount(&name, &name, done, total, console)?;
+                }
+            }
+        }
+    }
+}
+
+fn told(manifest: &Manifest, restored: &Restored) -> String {
+    let Manifest { cluster, cluster_uuid, snapshot, created_at, .. } = manifest;
+    let Restored { revision_before, revision_after, cluster_id, member_id, .. } = restored;
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "restored   {}", restored.folder.display());
+    let _ = writeln!(text, "from       {snapshot} of {cluster} (UUID {cluster_uuid}), taken {}", created_at.rfc3339());
+    let _ = writeln!(text, "database   {}", units::bytes(restored.database_bytes));
+    let _ = writeln!(text, "revision   {revision_before}; etcd starts with {revision_after}");
+    let _ = writeln!(text, "cluster    etcd's id {cluster_id:016x}, this member {member_id:016x}");
+    text
+}
+
+/// What a person should know before etcd is started.
+fn notes(options: &Options, from_store: &FromStore, restored: &Restored) -> Vec<String> {
+    let mut notes = Vec::new();
+    if options.members.len() > 1 {
+        notes.push(format!(
+            "the new cluster has {} members: restore each of them with the same --initial-cluster and its own --name",
+            options.members.len()
+        ));
+    }
+    if restored.revision_after == restored.revision_before {
+        notes.push("the revision does not jump: whoever watched the old cluster may see it go back".into());
+    }
+    if restored.auth_enabled {
+        notes.push("authentication is on, with the users and passwords of the backup".into());
+    }
+    if restored.alarms > 0 && !from_store.remove_alarms {
+        notes.push(
+            "the backup has alarms: `etcdctl alarm disarm` after the start, or restore with --remove-alarms".into(),
+        );
+    }
+    notes
+}

@@ -1,0 +1,229 @@
+//! From the stream of a database to a data folder that etcd starts from as a new cluster, without etcd's tools.
+//!
+//! The pages are written as they come. One copy-on-write commit behind them (`commit`) makes the database the new
+//! cluster's: its members, its index, and the jump of the revision. Then come the log (`wal`) and raft's snapshot
+//! (`snap`). So a restore costs what fetching costs, its disk is that of the database, once, and its memory does
+//! not depend on it. All is prepared in a hidden folder (`stage`) and becomes visible at once, synced to the disk.
+//!
+//! Whether the bytes are those of the backup, and good, is for the caller to know before [`Restorer::finish`]: a
+//! [`Restorer`] that is dropped leaves nothing behind.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+mod commit;
+mod dense;
+mod membership;
+mod pages;
+mod snap;
+mod stage;
+mod wal;
+mod wire;
+
+pub use membership::NewMember;
+pub use pages::PageError;
+
+use commit::{Changes, Outcome};
+use membership::Membership;
+use pages::Pages;
+use stage::{Stage, sync_folder};
+
+/// The raft term that the new cluster begins with. One that is higher than raft's own makes etcd 3.5 stop saving
+/// its index, and apply writes twice after a restart.
+const TERM: u64 = 1;
+
+/// How far the revision jumps unless told otherwise. Whoever watched the old cluster may have seen revisions that
+/// the backup lacks: past the jump none of them can come again with other contents.
+pub const DEFAULT_BUMP: u64 = 1_000_000_000;
+
+/// What a restore makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The member that the folder is for: one of `members`.
+    pub name: String,
+    /// All members of the new cluster. Each of them is restored from the same backup with the same options.
+    pub members: Vec<NewMember>,
+    /// `--initial-cluster-token`: tells this cluster from others with the same URLs.
+    pub token: String,
+    /// By how much the revision jumps; `None` leaves it, and whoever watched the old cluster sees it go back.
+    pub bump: Option<u64>,
+    /// Marks everything up to the jump as compacted, so that a watch from before is told so and begins anew
+    /// instead of waiting in silence. Nothing without `bump`.
+    pub mark_compacted: bool,
+    /// Removes alarms. A NOSPACE alarm otherwise comes back under the id of a member that is gone.
+    pub remove_alarms: bool,
+    /// Turns authentication off and removes its users and roles.
+    pub remove_auth: bool,
+    /// Writes the database anew and densely; takes the space of both until it is done.
+    pub defragment: bool,
+}
+
+impl Options {
+    /// Everything at its default.
+    pub fn new(name: &str, members: Vec<NewMember>) -> Self {
+        Self {
+            name: name.to_owned(),
+            members,
+            token: "etcd-cluster".to_owned(),
+            bump: Some(DEFAULT_BUMP),
+            mark_compacted: true,
+            remove_alarms: false,
+            remove_auth: false,
+            defragment: false,
+        }
+    }
+}
+
+/// What a restore made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The data folder.
+    pub folder: PathBuf,
+    /// The revision of the backup.
+    pub revision_before: i64,
+    /// The revision that etcd starts with.
+    pub revision_after: i64,
+    /// Bytes of the database file as restored.
+    pub database_bytes: u64,
+    /// etcd's id of the new cluster.
+    pub cluster_id: u64,
+    /// etcd's id of the member that the folder is for.
+    pub member_id: u64,
+    /// Alarms that the database holds on to, of members of the old cluster.
+    pub alarms: usize,
+    /// Whether requests need a user, as they did before.
+    pub auth_enabled: bool,
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("{0} is not empty: restore into a new folder, or set this one aside first (mv)")]
+    NotEmpty(PathBuf),
+    #[error("another restore into {0} is under way")]
+    UnderWay(PathBuf),
+    #[error("failed to {action} {path}: {cause}")]
+    File { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("the member {name:?} is none of the new cluster's: {members}")]
+    NotAMember { name: String, members: String },
+    #[error("the member {name:?} cannot be used: {reason}, got {what:?}")]
+    Member { name: String, what: String, reason: &'static str },
+    #[error("the members {first:?} and {second:?} of the new cluster both have the same name or peer URL")]
+    Twins { first: String, second: String },
+    #[error("the database is damaged: {0}")]
+    Page(#[from] PageError),
+    #[error("the database is not etcd's: it has no bucket {0:?}")]
+    NoBucket(&'static str),
+    #[error("the revision {revision} cannot jump by {bump}: it would pass what etcd can count")]
+    Bump { revision: i64, bump: u64 },
+}
+
+impl RestoreError {
+    fn file(action: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), cause }
+    }
+}
+
+/// A restore under way. Blocks while it writes: keep it off async threads.
+#[derive(Debug)]
+pub struct Restorer {
+    stage: Stage,
+    options: Options,
+    membership: Membership,
+    database: File,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Restorer {
+    /// Prepares `folder`, which must be empty or not there.
+    ///
+    /// # Errors
+    /// The folder holds something, cannot be made, or the options do not describe a cluster.
+    pub fn create(folder: &Path, options: Options) -> Result<Self, RestoreError> {
+        let membership = Membership::new(&options.name, &options.members, &options.token)?;
+        let stage = Stage::create(folder)?;
+        stage.make_folder("snap")?;
+        stage.make_folder("wal")?;
+        let path = stage.member().join("snap/db");
+        let database = stage::create_file(&path)?;
+        Ok(Self { stage, options, membership, database, path, bytes: 0 })
+    }
+
+    /// Takes the next bytes of the database (without its trailer), in any sizes.
+    ///
+    /// # Errors
+    /// The disk refuses them.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        self.database.write_all(bytes).map_err(|cause| RestoreError::file("write", &self.path, cause))?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes the database the new cluster's and the folder visible. All is on the disk then.
+    ///
+    /// # Errors
+    /// The bytes are no database of etcd's, or the disk refuses; nothing is left behind.
+    pub fn finish(mut self) -> Result<Restored, RestoreError> {
+        let outcome = self.commit()?;
+        if self.options.defragment {
+            self.rewrite()?;
+        }
+        let failed = |cause| RestoreError::file("sync", &self.path, cause);
+        self.database.sync_all().map_err(failed)?;
+        self.write_small_files()?;
+        let folder = self.stage.publish()?;
+        Ok(Restored {
+            folder,
+            revision_before: outcome.revision_before,
+            revision_after: outcome.revision_after,
+            database_bytes: self.bytes,
+            cluster_id: self.membership.cluster_id,
+            member_id: self.membership.own,
+            alarms: outcome.alarms,
+            auth_enabled: outcome.auth_enabled,
+        })
+    }
+
+    fn commit(&mut self) -> Result<Outcome, RestoreError> {
+        let pages = Pages::open(&self.database, self.bytes)?;
+        let commit = commit::make(&pages, &Changes { membership: &self.membership, options: &self.options })?;
+        let failed = |cause| RestoreError::file("write", &self.path, cause);
+        for (at, bytes) in &commit.writes {
+            self.database.write_all_at(bytes, *at).map_err(failed)?;
+        }
+        self.bytes = commit.bytes;
+        self.database.set_len(self.bytes).map_err(failed)?;
+        Ok(commit.outcome)
+    }
+
+    /// Writes what the commit left, densely, and puts it in the database's place.
+    fn rewrite(&mut self) -> Result<(), RestoreError> {
+        let path = self.path.with_extension("dense");
+        let file = stage::create_file(&path)?;
+        let failed = |cause| RestoreError::file("write", &path, cause);
+        let pages = Pages::open(&self.database, self.bytes)?;
+        self.bytes = dense::rewrite(&pages, &file).map_err(|error| match error {
+            dense::Error::Page(error) => error.into(),
+            dense::Error::Write(cause) => failed(cause),
+        })?;
+        std::fs::rename(&path, &self.path).map_err(failed)?;
+        self.database = file;
+        Ok(())
+    }
+
+    fn write_small_files(&self) -> Result<(), RestoreError> {
+        let member = self.stage.member();
+        let (wal, snap) = (member.join("wal"), member.join("snap"));
+        let log = wal::encode(&self.membership);
+        // The zeros after the records are a hole: etcd allocates them when it opens its log.
+        stage::write_file(&wal.join(wal::FILE), &log, wal::SEGMENT_BYTES)?;
+        stage::write_file(&snap.join(snap::file(&self.membership)), &snap::encode(&self.membership), 0)?;
+        [&wal, &snap, &member].into_iter().try_for_each(|folder| sync_folder(folder))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! Reading a database that lies in a file, page by page: what the commit and the rewriting need of it.
+//!
+//! Everything that is followed is checked first: a page says its own number and lies inside the database, an
+//! element points into its page, and a walk neither goes deeper nor sees more pages than a tree can have. So
+//! foreign bytes end as an error.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::bolt::{
+    self, BUCKET_HEADER_BYTES, BranchElement, BucketHeader, ELEMENT_BYTES, LeafElement, META_BYTES, Meta, MetaError,
+    PAGE_BYTES_MAX, PAGE_BYTES_MIN, PAGE_HEADER_BYTES, PageHeader, array_at,
+};
+
+/// No page that is read may be larger, its overflow included: far above what etcd lets a request have.
+const PAGE_MAX: u64 = 64 * 1024 * 1024;
+
+/// No tree is deeper.
+const DEPTH_MAX: usize = 32;
+
+/// Why a database cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    #[error("failed to read it back: {0}")]
+    Read(#[from] io::Error),
+    #[error("it ended early: {got} of {want} bytes")]
+    EndedEarly { got: u64, want: u64 },
+    #[error("meta page {page}: {cause}")]
+    Meta { page: u64, cause: MetaError },
+    #[error("meta page {page}: pages of {bytes} bytes are none of bbolt's")]
+    PageSize { page: u64, bytes: u32 },
+    #[error("page {page}: {what}")]
+    Page { page: u64, what: &'static str },
+    #[error("page {page}, element {element}: {what}")]
+    Element { page: u64, element: usize, what: &'static str },
+}
+
+/// Bytes that can be read at any place.
+pub(super) trait Source {
+    fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()>;
+}
+
+impl Source for File {
+    fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(into, at)
+    }
+}
+
+impl Source for [u8] {
+    fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(at).ok().and_then(|at| self.get(at..)?.get(..into.len()));
+        into.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+/// One element of a leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// [`bolt::LEAF_IS_BUCKET`] or 0.
+    pub(super) flags: u32,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+}
+
+/// A page with all its overflow, or the page of an inline bucket.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) header: PageHeader,
+    bytes: Vec<u8>,
+}
+
+/// A database in a file.
+pub(super) struct Pages<'a, S: Source + ?Sized> {
+    source: &'a S,
+    pub(super) meta: Meta,
+}
+
+impl<'a, S: Source + ?Sized> Pages<'a, S> {
+    /// # Errors
+    /// The meta pages are damaged, or `bytes`, the file's length, are fewer than they want.
+    pub(super) fn open(source: &'a S, bytes: u64) -> Result<Self, PageError> {
+        let first = read_meta(source, 0, 0, bytes)?;
+        let size = first.page_bytes;
+        let second = read_meta(source, 1, u64::from(size), bytes)?;
+        let meta = if second.txid > first.txid { second } else { first };
+        if second.page_bytes != size {
+            return Err(PageError::Page { page: 1, what: "the meta pages do not agree on the size of pages" });
+        }
+        let want = meta.end.saturating_mul(size.into());
+        if bytes < want {
+            return Err(PageError::EndedEarly { got: bytes, want });
+        }
+        Ok(Self { source, meta })
+    }
+
+    pub(super) fn page_bytes(&self) -> u64 {
+        self.meta.page_bytes.into()
+    }
+
+    /// Reads a branch or leaf page.
+    pub(super) fn page(&self, page: u64) -> Result<Page, PageError> {
+        let refuse = |what| Err(PageError::Page { page, what });
+        if page < 2 || page >= self.meta.end {
+            return refuse("it is pointed at, and lies outside the database");
+        }
+        let at = page * self.page_bytes();
+        let mut header = [0; PAGE_HEADER_BYTES];
+        self.source.read_at(at, &mut header)?;
+        let header = PageHeader::parse(&header);
+        if header.id != page {
+            return refuse("it says another number than its own");
+        }
+        if header.flags != bolt::page::LEAF && header.flags != bolt::page::BRANCH {
+            return refuse("it is neither a leaf nor a branch");
+        }
+        let pages = u64::from(header.overflow) + 1;
+        if pages > self.meta.end - page || pages * self.page_bytes() > PAGE_MAX {
+            return refuse("it says that it is larger than it can be");
+        }
+        let mut bytes = vec![0; (pages * self.page_bytes()) as usize];
+        self.source.read_at(at, &mut bytes)?;
+        Ok(Page { header, bytes })
+    }
+
+    /// The pages from a bucket's root down its right edge; the last one is a leaf.
+    pub(super) fn right_edge(&self, bucket: &Bucket) -> Result<Vec<Page>, PageError> {
+        let mut edge = vec![self.root_page(bucket)?];
+        loop {
+            let last = edge.last().expect("it begins with the root");
+            let id = last.header.id;
+            if last.is_leaf() {
+                return Ok(edge);
+            }
+            let Some(right) = last.count().checked_sub(1) else {
+                return Err(PageError::Page { page: id, what: "a branch without children" });
+            };
+            let child = last.branch(right)?.child;
+            if edge.len() == DEPTH_MAX {
+                return Err(PageError::Page { page: id, what: "the tree is deeper than any can be" });
+            }
+            edge.push(self.page(child)?);
+        }
+    }
+
+    fn root_page(&self, bucket: &Bucket) -> Result<Page, PageError> {
+        match bucket {
+            Bucket::Inline(page) => Page::inline(page),
+            Bucket::Tree(root) => self.page(*root),
+        }
+    }
+
+    /// Hands each entry of a bucket to `take`, in order. One leaf at a time is in memory.
+    pub(super) fn walk<E: From<PageError>>(
+        &self,
+        bucket: &Bucket,
+        take: &mut dyn FnMut(Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut seen = 0;
+        let mut path = vec![(self.root_page(bucket)?, 0)];
+        while let Some((page, next)) = path.last_mut() {
+            if page.is_leaf() {
+                for element in 0..page.count() {
+                    take(page.leaf(element)?)?;
+                }
+                path.pop();
+                continue;
+            }
+            if *next == page.count() {
+                path.pop();
+                continue;
+            }
+            let (id, child) = (page.header.id, page.branch(*next)?.child);
+            *next += 1;
+            seen += 1;
+            if seen > self.meta.end || path.len() == DEPTH_MAX {
+                return Err(PageError::Page { page: id, what: "the tree is larger than any can be" }.into());
+            }
+            path.push((self.page(child)?, 0));
+        }
+        Ok(())
+    }
+}
+
+fn read_meta<S: Source + ?Sized>(source: &S, page: u64, at: u64, bytes: u64) -> Result<Meta, PageError> {
+    let want = at + (PAGE_HEADER_BYTES + META_BYTES) as u64;
+    if bytes < want {
+        return Err(PageError::EndedEarly { got: bytes, want });
+    }
+    let mut meta = [0; META_BYTES];
+    source.read_at(at + PAGE_HEADER_BYTES as u64, &mut meta)?;
+    let meta = Meta::parse(&meta).map_err(|cause| PageError::Meta { page, cause })?;
+    let size = meta.page_bytes;
+    if !(PAGE_BYTES_MIN..=PAGE_BYTES_MAX).contains(&size) || !size.is_power_of_two() {
+        return Err(PageError::PageSize { page, bytes: size });
+    }
+    Ok(meta)
+}
+
+impl Page {
+    fn inline(bytes: &[u8]) -> Result<Self, PageError> {
+        let header = array_at(bytes, 0).map(PageHeader::parse);
+        let header = header.filter(|h| h.flags == bolt::page::LEAF && h.id == 0 && h.overflow == 0);
+        let header = header.ok_or(PageError::Page { page: 0, what: "an inline bucket is no leaf" })?;
+        Ok(Self { header, bytes: bytes.to_vec() })
+    }
+
+    pub(super) fn is_leaf(&self) -> bool {
+        self.header.flags == bolt::page::LEAF
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.header.count.into()
+    }
+
+    pub(super) fn leaf(&self, element: usize) -> Result<Entry, PageError> {
+        let leaf = LeafElement::parse(self.element(element)?);
+        let key = self.slice(element, leaf.position, 0, leaf.key_bytes)?;
+        let value = self.slice(element, leaf.position, leaf.key_bytes, leaf.value_bytes)?;
+        Ok(Entry { flags: leaf.flags, key: key.to_vec(), value: value.to_vec() })
+    }
+
+    /// All elements of a leaf.
+    pub(super) fn entries(&self) -> Result<Vec<Entry>, PageError> {
+        (0..self.count()).map(|element| self.leaf(element)).collect()
+    }
+
+    pub(super) fn branch(&self, element: usize) -> Result<Child, PageError> {
+        let branch = BranchElement::parse(self.element(element)?);
+        let key = self.slice(element, branch.position, 0, branch.key_bytes)?;
+        Ok(Child { key: key.to_vec(), child: branch.child })
+    }
+
+    /// All elements of a branch.
+    pub(super) fn children(&self) -> Result<Vec<Child>, PageError> {
+        (0..self.count()).map(|element| self.branch(element)).collect()
+    }
+
+    fn element(&self, element: usize) -> Result<&[u8; ELEMENT_BYTES], PageError> {
+        let at = PAGE_HEADER_BYTES + element * ELEMENT_BYTES;
+        array_at(&self.bytes, at).ok_or_else(|| self.outside(element))
+    }
+
+    /// `bytes` bytes, `skip` behind `position`, which counts from the element's own place.
+    fn slice(&self, element: usize, position: u32, skip: u32, bytes: u32) -> Result<&[u8], PageError> {
+        let own = (PAGE_HEADER_BYTES + element * ELEMENT_BYTES) as u64;
+        let from = own + u64::from(position) + u64::from(skip);
+        let range = usize::try_from(from).ok().zip(usize::try_from(from + u64::from(bytes)).ok());
+        range.and_then(|(from, to)| self.bytes.get(from..to)).ok_or_else(|| self.outside(element))
+    }
+
+    fn outside(&self, element: usize) -> PageError {
+        PageError::Element { page: self.header.id, element, what: "it points outside its page" }
+    }
+}
+
+/// One element of a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Child {
+    pub(super) key: Vec<u8>,
+    pub(super) child: u64,
+}
+
+/// Where a bucket's entries are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Bucket {
+    /// In the value of the bucket's own entry: the page behind the bucket's header.
+    Inline(Vec<u8>),
+    /// In pages, from this one on.
+    Tree(u64),
+}
+
+impl Bucket {
+    /// Of an entry in the root, which holds nothing but buckets.
+    pub(super) fn of(entry: &Entry) -> Result<Self, PageError> {
+        let header = array_at(&entry.value, 0).filter(|_| entry.flags == bolt::LEAF_IS_BUCKET);
+        let header = header.ok_or(PageError::Page { page: 0, what: "the root holds what is no bucket" })?;
+        let header = BucketHeader::parse(header);
+        Ok(match header.root {
+            0 => Self::Inline(entry.value[BUCKET_HEADER_BYTES..].to_vec()),
+            root => Self::Tree(root),
+        })
+    }
+}

@@ -1,0 +1,230 @@
+//! Where a data folder is prepared: hidden, so that nobody takes it for one before it is whole.
+//!
+//! A folder that is not there yet is prepared as a hidden sibling and renamed into place. One that is there, empty,
+//! stays what it is (it may be a disk of its own, or belong to etcd's user), and `member` is prepared inside it.
+//! A lock tells a restore that is under way from what is left of one that was killed, which the next one removes.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::RestoreError;
+
+/// The end of the hidden folder's name.
+const HIDDEN: &str = "backstay-restore";
+
+/// What a disk of its own may hold and still count as empty.
+const IGNORED: &str = "lost+found";
+
+/// A folder under preparation. Dropped before [`Stage::publish`], it removes what it made.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// The data folder to be.
+    folder: PathBuf,
+    hidden: PathBuf,
+    /// Whether the data folder itself is there already.
+    inside: bool,
+    /// Held while this restore lives.
+    _lock: File,
+    published: bool,
+}
+
+impl Stage {
+    /// # Errors
+    /// The folder holds something, another restore is at work on it, or it cannot be made.
+    pub(super) fn create(folder: &Path) -> Result<Self, RestoreError> {
+        let inside = is_there_and_empty(folder)?;
+        let hidden = hidden_path(folder, inside)?;
+        make_parents(&hidden)?;
+        take_away_remains(&hidden, folder)?;
+        make(&hidden)?;
+        let lock = File::open(&hidden).map_err(|cause| RestoreError::file("open", &hidden, cause))?;
+        lock_or_refuse(&lock, &hidden, folder)?;
+        let stage = Self { folder: folder.to_owned(), hidden, inside, _lock: lock, published: false };
+        make(&stage.member())?;
+        Ok(stage)
+    }
+
+    /// The folder `member` under preparation.
+    pub(super) fn member(&self) -> PathBuf {
+        self.hidden.join("member")
+    }
+
+    /// Makes a folder inside `member`.
+    pub(super) fn make_folder(&self, name: &str) -> Result<(), RestoreError> {
+        make(&self.member().join(name))
+    }
+
+    /// Shows the folder, whole, and returns its path. Its files must be synced before.
+    pub(super) fn publish(&mut self) -> Result<PathBuf, RestoreError> {
+        let (from, to) = if self.inside {
+            (self.member(), self.folder.join("member"))
+        } else {
+            sync_folder(&self.hidden)?;
+            (self.hidden.clone(), self.folder.clone())
+        };
+        fs::rename(&from, &to).map_err(|cause| RestoreError::file("put in place", &to, cause))?;
+        self.published = true;
+        if self.inside {
+            fs::remove_dir(&self.hidden).map_err(|cause| RestoreError::file("remove", &self.hidden, cause))?;
+        }
+        sync_folder(parent(&to))?;
+        Ok(self.folder.clone())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !self.published {
+            // Nobody can be told any more; the next restore removes what stays.
+            let _ = fs::remove_dir_all(&self.hidden);
+        }
+    }
+}
+
+/// Whether the folder is there; that it holds something is an error.
+fn is_there_and_empty(folder: &Path) -> Result<bool, RestoreError> {
+    let failed = |cause| RestoreError::file("read", folder, cause);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed(error)),
+    };
+    let own = format!(".{HIDDEN}");
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        if name != IGNORED && name != own.as_str() {
+            return Err(RestoreError::NotEmpty(folder.to_owned()));
+        }
+    }
+    Ok(true)
+}
+
+fn hidden_path(folder: &Path, inside: bool) -> Result<PathBuf, RestoreError> {
+    if inside {
+        return Ok(folder.join(format!(".{HIDDEN}")));
+    }
+    let unnamed = || RestoreError::file("make", folder, io::Error::other("the path ends in no name"));
+    let name = folder.file_name().ok_or_else(unnamed)?.to_string_lossy();
+    Ok(folder.with_file_name(format!(".{name}.{HIDDEN}")))
+}
+
+fn make_parents(hidden: &Path) -> Result<(), RestoreError> {
+    let parent = parent(hidden);
+    fs::create_dir_all(parent).map_err(|cause| RestoreError::file("make", parent, cause))
+}
+
+/// Removes what a killed restore left; one that lives holds the lock.
+fn take_away_remains(hidden: &Path, folder: &Path) -> Result<(), RestoreError> {
+    let remains = match File::open(hidden) {
+        Ok(remains) => remains,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(RestoreError::file("open", hidden, error)),
+    };
+    lock_or_refuse(&remains, hidden, folder)?;
+    fs::remove_dir_all(hidden).map_err(|cause| RestoreError::file("remove", hidden, cause))
+}
+
+fn lock_or_refuse(file: &File, hidden: &Path, folder: &Path) -> Result<(), RestoreError> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => RestoreError::UnderWay(folder.to_owned()),
+        TryLockError::Error(cause) => RestoreError::file("lock", hidden, cause),
+    })
+}
+
+/// A folder for its owner alone, as etcd wants it.
+fn make(path: &Path) -> Result<(), RestoreError> {
+    DirBuilder::new().mode(0o700).create(path).map_err(|cause| RestoreError::file("make", path, cause))
+}
+
+/// A new file for its owner alone, to write and read.
+pub(super) fn create_file(path: &Path) -> Result<File, RestoreError> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|cause| RestoreError::file("create", path, cause))
+}
+
+/// A small file, at least `bytes` long, on the disk.
+pub(super) fn write_file(path: &Path, contents: &[u8], bytes: u64) -> Result<(), RestoreError> {
+    let mut file = create_file(path)?;
+    let written = file
+        .write_all(contents)
+        .and_then(|()| file.set_len(bytes.max(contents.len() as u64)))
+        .and_then(|()| file.sync_all());
+    written.map_err(|cause| RestoreError::file("write", path, cause))
+}
+
+pub(super) fn sync_folder(path: &Path) -> Result<(), RestoreError> {
+    let synced = File::open(path).and_then(|folder| folder.sync_all());
+    synced.map_err(|cause| RestoreError::file("sync", path, cause))
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .expect("readable")
+            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_new_folder_appears_at_once_and_a_dropped_one_never() {
+        let home = tempfile::tempdir().expect("folder");
+        let folder = home.path().join("a/data");
+        let stage = Stage::create(&folder).expect("created");
+        assert!(!folder.exists());
+        drop(stage);
+        assert!(names(&home.path().join("a")).is_empty());
+        let mut stage = Stage::create(&folder).expect("created again");
+        stage.make_folder("snap").expect("made");
+        assert_eq!(stage.publish().expect("published"), folder);
+        drop(stage);
+        assert_eq!(names(&home.path().join("a")), ["data"]);
+        assert_eq!(names(&folder.join("member")), ["snap"]);
+        assert!(matches!(Stage::create(&folder), Err(RestoreError::NotEmpty(_))));
+    }
+
+    #[test]
+    fn an_empty_folder_stays_itself() {
+        let home = tempfile::tempdir().expect("folder");
+        let folder = home.path().join("data");
+        fs::create_dir_all(folder.join(IGNORED)).expect("made");
+        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).expect("there"));
+        let before = inode(&folder);
+        drop(Stage::create(&folder).expect("created"));
+        assert_eq!(names(&folder), [IGNORED]);
+        Stage::create(&folder).expect("created").publish().expect("published");
+        assert_eq!(names(&folder), [IGNORED, "member"]);
+        assert_eq!(inode(&folder), before);
+    }
+
+    #[test]
+    fn remains_are_removed_and_a_living_restore_is_not() {
+        let home = tempfile::tempdir().expect("folder");
+        for there in [false, true] {
+            let folder = home.path().join(format!("data-{there}"));
+            if there {
+                fs::create_dir(&folder).expect("made");
+            }
+            let hidden = hidden_path(&folder, there).expect("a path");
+            fs::create_dir_all(hidden.join("member/snap")).expect("made");
+            fs::write(hidden.join("member/snap/db"), b"half").expect("written");
+            let stage = Stage::create(&folder).expect("created over the remains");
+            assert!(names(&stage.member()).is_empty());
+            assert!(matches!(Stage::create(&folder), Err(RestoreError::UnderWay(_))));
+            assert!(stage.member().exists(), "the other one left it alone");
+        }
+    }
+}
