@@ -1,11 +1,15 @@
 //! etcd's snapshot file, with no network: what a stream of it must look like to be whole.
 //!
 //! - [`bolt`]: what stands where in bbolt's pages, read and written;
+//! - [`crc`]: CRC-32C of parts, put together;
 //! - [`frames`]: the messages of `Maintenance.Snapshot`, put together into a database and its trailer;
+//! - [`inspect`]: one look at a database as it streams by;
 //! - [`restore`]: the way back, from a database to a data folder that etcd starts from.
 
 pub mod bolt;
+pub mod crc;
 pub mod frames;
+pub mod inspect;
 pub mod restore;
 
 pub use frames::{FrameError, Frames, TRAILER_BYTES, Trailer};

@@ -29,11 +29,13 @@ pub struct EtcdOptions {
     pub quota_bytes: Option<u64>,
     /// Further arguments of every member.
     pub arguments: Vec<String>,
+    /// The etcd to run; `None`: the one on the `PATH`.
+    pub program: Option<PathBuf>,
 }
 
 impl Default for EtcdOptions {
     fn default() -> Self {
-        Self { members: 1, quota_bytes: None, arguments: Vec::new() }
+        Self { members: 1, quota_bytes: None, arguments: Vec::new(), program: None }
     }
 }
 
@@ -54,6 +56,7 @@ pub struct EtcdMember {
     pub peer_url: String,
     pub data_dir: PathBuf,
     process: Option<Process>,
+    program: Option<PathBuf>,
     arguments: Vec<String>,
     log: PathBuf,
     _ports: [Port; 2],
@@ -69,7 +72,7 @@ impl Etcd {
         let mut last = None;
         for _ in 0..STARTS {
             let mut etcd = Self::prepare(options.clone())?;
-            match etcd.run_all().await {
+            match etcd.run().await {
                 Ok(()) => return Ok(etcd),
                 Err(error) if etcd.members.iter().any(EtcdMember::met_a_taken_port) => last = Some(error),
                 Err(error) => return Err(error),
@@ -78,11 +81,12 @@ impl Etcd {
         Err(last.expect("at least one start was tried"))
     }
 
-    fn prepare(options: EtcdOptions) -> Result<Self> {
+    /// A cluster that [`Etcd::run`] starts: its data folders, which are not there yet, can be filled before.
+    pub fn prepare(options: EtcdOptions) -> Result<Self> {
         let folder = Folder::new("etcd")?;
         let mut members = Vec::new();
         for number in 1..=options.members {
-            members.push(EtcdMember::prepare(&format!("m{number}"), &folder)?);
+            members.push(EtcdMember::prepare(&format!("m{number}"), &folder, &options)?);
         }
         let mut etcd = Self { members, options, folder };
         let cluster = etcd.initial_cluster();
@@ -92,7 +96,8 @@ impl Etcd {
         Ok(etcd)
     }
 
-    async fn run_all(&mut self) -> Result<()> {
+    /// Starts every member and waits until it serves.
+    pub async fn run(&mut self) -> Result<()> {
         for member in &mut self.members {
             member.spawn()?;
         }
@@ -102,7 +107,8 @@ impl Etcd {
         Ok(())
     }
 
-    fn initial_cluster(&self) -> String {
+    /// As `--initial-cluster` says it.
+    pub fn initial_cluster(&self) -> String {
         let members: Vec<String> = self.members.iter().map(|m| format!("{}={}", m.name, m.peer_url)).collect();
         members.join(",")
     }
@@ -150,23 +156,37 @@ impl Etcd {
 
     /// Adds a member that learns and never votes, and starts it. It may take a moment to catch up.
     pub async fn add_learner(&mut self) -> Result<&mut EtcdMember> {
-        let mut learner = EtcdMember::prepare(&format!("m{}", self.members.len() + 1), &self.folder)?;
-        let options = etcd_client::MemberAddOptions::new().with_is_learner();
-        let added = self.client().await?.member_add([learner.peer_url.as_str()], Some(options)).await;
-        added.with_context(|| format!("failed to add the learner {}", learner.name))?;
-        let cluster = format!("{},{}={}", self.initial_cluster(), learner.name, learner.peer_url);
-        learner.arguments = learner.settings(&self.options, &cluster, "existing");
-        learner.spawn()?;
+        let learner = self.add(Some(etcd_client::MemberAddOptions::new().with_is_learner())).await?;
         let url = [learner.client_url.clone()];
         // A learner refuses linearizable reads, so its status is all that it can be asked for.
         eventually(READY, || async { Ok(connect(&url).await?.status().await?) }).await?;
-        self.members.push(learner);
+        Ok(self.members.last_mut().expect("it was just added"))
+    }
+
+    /// Adds a member that votes, and waits until it serves.
+    pub async fn add_voter(&mut self) -> Result<&mut EtcdMember> {
+        self.add(None).await?.ready().await?;
+        Ok(self.members.last_mut().expect("it was just added"))
+    }
+
+    async fn add(&mut self, options: Option<etcd_client::MemberAddOptions>) -> Result<&mut EtcdMember> {
+        let name = format!("m{}", self.members.len() + 1);
+        let mut added = EtcdMember::prepare(&name, &self.folder, &self.options)?;
+        let answer = eventually(READY, || async {
+            // Refused until the members have been connected to each other for a while.
+            Ok(self.client().await?.member_add([added.peer_url.as_str()], options.clone()).await?)
+        });
+        answer.await.with_context(|| format!("failed to add the member {name}"))?;
+        let cluster = format!("{},{name}={}", self.initial_cluster(), added.peer_url);
+        added.arguments = added.settings(&self.options, &cluster, "existing");
+        added.spawn()?;
+        self.members.push(added);
         Ok(self.members.last_mut().expect("it was just pushed"))
     }
 }
 
 impl EtcdMember {
-    fn prepare(name: &str, folder: &Folder) -> Result<Self> {
+    fn prepare(name: &str, folder: &Folder, options: &EtcdOptions) -> Result<Self> {
         let ports = [free_port()?, free_port()?];
         Ok(Self {
             name: name.to_owned(),
@@ -174,6 +194,7 @@ impl EtcdMember {
             peer_url: format!("http://{}", ports[1].address()),
             data_dir: folder.path().join(name),
             process: None,
+            program: options.program.clone(),
             arguments: Vec::new(),
             log: folder.path().join(format!("{name}.log")),
             _ports: ports,
@@ -250,12 +271,13 @@ impl EtcdMember {
     pub fn supervise(&mut self, folder: &Path, label: &str) -> Result<Supervisor> {
         let process = self.process.take().with_context(|| format!("etcd member {} does not run", self.name))?;
         let (name, arguments, log) = (self.name.clone(), self.arguments.clone(), self.log.clone());
-        let spawn = Box::new(move || run(&name, &arguments, &log));
+        let etcd = self.program.clone();
+        let spawn = Box::new(move || run(&name, etcd.as_deref(), &arguments, &log));
         Supervisor::start(process, spawn, folder, label)
     }
 
     fn spawn(&mut self) -> Result<()> {
-        self.process = Some(run(&self.name, &self.arguments, &self.log)?);
+        self.process = Some(run(&self.name, self.program.as_deref(), &self.arguments, &self.log)?);
         Ok(())
     }
 
@@ -279,8 +301,11 @@ impl EtcdMember {
     }
 }
 
-fn run(name: &str, arguments: &[String], log: &Path) -> Result<Process> {
-    let mut command = Command::new(program("etcd")?);
+fn run(name: &str, etcd: Option<&Path>, arguments: &[String], log: &Path) -> Result<Process> {
+    let mut command = match etcd {
+        Some(etcd) => Command::new(etcd),
+        None => Command::new(program("etcd")?),
+    };
     let foreign = std::env::vars_os().map(|(name, _)| name).filter(|n| n.to_string_lossy().starts_with("ETCD"));
     for name in foreign {
         command.env_remove(name);

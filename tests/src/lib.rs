@@ -9,7 +9,8 @@
 //! - [`eventually`]: the one place that polls and sleeps.
 //!
 //! Set `BACKSTAY_TEST_KEEP=1` to keep the folders, and `BACKSTAY_TEST_S3_ENDPOINT` (with `_BUCKET`, `_REGION`,
-//! `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`) to use another S3 endpoint than the stand's own.
+//! `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`) to use another S3 endpoint than the stand's own. `BACKSTAY_TEST_ETCD_DIR`
+//! names a folder with the programs of another etcd, which the tests of restores then use too.
 
 pub mod daemon;
 pub mod etcd;

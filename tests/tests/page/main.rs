@@ -16,6 +16,7 @@ mod opening;
 mod page;
 mod refusals;
 mod resource;
+mod restore;
 mod secrets;
 mod storage;
 mod terminal;

@@ -69,7 +69,7 @@ impl Terminal {
 }
 
 /// `PATH` with the workspace's programs before all others.
-fn path() -> Result<OsString> {
+pub fn path() -> Result<OsString> {
     let own = binary("backstayctl")?;
     let programs = own.parent().context("a program lies in a folder")?.to_owned();
     let path = std::env::var_os("PATH").unwrap_or_default();

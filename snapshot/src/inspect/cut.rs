@@ -1,0 +1,108 @@
+//! Cuts a stream into what has to be looked at in one piece, without a copy where a piece of the stream holds it whole.
+
+/// What a [`Cutter`] feeds.
+pub trait Take {
+    /// How many bytes have to be at hand, given those that are: more than they are means that more must come first.
+    fn need(&self, bytes: &[u8]) -> usize;
+
+    /// Looks at the first [`need`](Self::need) bytes and says how many are done with: at least one. They may be
+    /// fewer than were looked at.
+    fn take(&mut self, bytes: &[u8]) -> usize;
+}
+
+/// Bytes that came and could not be looked at yet.
+#[derive(Debug, Default)]
+pub struct Cutter {
+    held: Vec<u8>,
+    /// Of `held`, those that are done with.
+    done: usize,
+}
+
+impl Cutter {
+    /// Bytes that wait for more.
+    pub fn waiting(&self) -> usize {
+        self.held.len() - self.done
+    }
+
+    pub fn feed(&mut self, mut piece: &[u8], to: &mut impl Take) {
+        if self.waiting() > 0 {
+            piece = self.finish_held(piece, to);
+        }
+        while !piece.is_empty() {
+            let need = to.need(piece);
+            if need > piece.len() {
+                self.held.extend_from_slice(piece);
+                return;
+            }
+            piece = &piece[to.take(&piece[..need])..];
+        }
+    }
+
+    /// Goes on with what is held and as much of `piece` as it takes; the rest of `piece` is the answer.
+    fn finish_held<'a>(&mut self, piece: &'a [u8], to: &mut impl Take) -> &'a [u8] {
+        // Bytes at the end of `held` that are copies of the beginning of `piece`.
+        let mut copied = 0;
+        loop {
+            let waiting = self.held.len() - self.done;
+            if waiting <= copied {
+                self.held.clear();
+                self.done = 0;
+                return &piece[copied - waiting..];
+            }
+            let need = to.need(&self.held[self.done..]);
+            if need <= waiting {
+                self.done += to.take(&self.held[self.done..self.done + need]);
+                continue;
+            }
+            let more = (need - waiting).min(piece.len() - copied);
+            if more == 0 {
+                self.held.drain(..self.done);
+                self.done = 0;
+                return &[];
+            }
+            self.held.extend_from_slice(&piece[copied..copied + more]);
+            copied += more;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Records of one byte of length and as many bytes, of which the first `step` are done with.
+    #[derive(Default)]
+    struct Records(Vec<Vec<u8>>);
+
+    impl Take for Records {
+        fn need(&self, bytes: &[u8]) -> usize {
+            bytes.first().map_or(1, |length| usize::from(*length) + 1)
+        }
+
+        fn take(&mut self, bytes: &[u8]) -> usize {
+            self.0.push(bytes.to_vec());
+            1 + bytes.len() / 2
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_is_cut_the_same_is_looked_at(
+            stream in prop::collection::vec(0..9_u8, 0..200), sizes in prop::collection::vec(0..20_usize, 0..40),
+        ) {
+            let (mut whole, mut cut) = (Records::default(), Records::default());
+            let mut cutter = Cutter::default();
+            cutter.feed(&stream, &mut whole);
+            let left = cutter.waiting();
+            let (mut cutter, mut rest) = (Cutter::default(), &stream[..]);
+            for size in sizes.into_iter().chain([usize::MAX]) {
+                let (piece, more) = rest.split_at(size.min(rest.len()));
+                cutter.feed(piece, &mut cut);
+                rest = more;
+            }
+            prop_assert_eq!(whole.0, cut.0);
+            prop_assert_eq!(cutter.waiting(), left);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The entries of the bucket `key` in a table, and HashKV from it.
+//!
+//! etcd's HashKV is a CRC-32C over the bucket's name and then, in the order of revisions up to `at`, over key and value
+//! of each entry. What the asked member has compacted (revisions up to `compact`) counts only where a compaction at
+//! `at` would keep it: the newest of its user key at or below `at`, and no tombstone. So it takes to know, of each
+//! entry, whether a newer one of the same user key follows. User keys stand here as hashes, keyed at random: who
+//! writes keys cannot make two collide.
+
+use std::hash::{BuildHasher, RandomState};
+
+use super::leaf::{Row, Sum};
+use crate::crc::{Combiner, crc32c};
+
+/// Bytes that the table takes per entry, at the end, too.
+pub const ENTRY_BYTES: u64 = 24;
+
+/// No key longer than this can be in a table: two bits of the length are flags.
+const BYTES_MAX: u64 = (1 << 30) - 1;
+const TOMBSTONE: u32 = 1 << 31;
+/// The newest of its user key at or below `at`.
+const NEWEST: u32 = 1 << 30;
+
+/// A row, small.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    main: u64,
+    /// Of the user's key.
+    key: u64,
+    crc: u32,
+    /// Of key and value; above it the flags.
+    bytes: u32,
+}
+
+impl Entry {
+    fn bytes(&self) -> u64 {
+        u64::from(self.bytes & BYTES_MAX as u32)
+    }
+
+    fn tombstone(&self) -> bool {
+        self.bytes & TOMBSTONE != 0
+    }
+}
+
+/// Entries `from..from + count` of the table: those of one leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    pub from: u32,
+    pub count: u32,
+}
+
+/// All entries that were seen, in the order of pages.
+#[derive(Debug, Default)]
+pub struct Entries {
+    rows: Vec<Entry>,
+    hasher: RandomState,
+}
+
+impl Entries {
+    pub fn len(&self) -> u32 {
+        // The table is given up long before: see `push`.
+        self.rows.len() as u32
+    }
+
+    /// Bytes that it takes, and will take when it is judged.
+    pub fn held(&self) -> u64 {
+        self.rows.len() as u64 * ENTRY_BYTES
+    }
+
+    /// Adds a row; `false` where it does not fit such a table.
+    pub fn push(&mut self, row: &Row<'_>) -> bool {
+        if row.sum.bytes > BYTES_MAX || self.rows.len() >= (u32::MAX >> 1) as usize {
+            return false;
+        }
+        let flag = if row.revision.tombstone { TOMBSTONE } else { 0 };
+        self.rows.push(Entry {
+            main: row.revision.main,
+            key: self.hasher.hash_one(row.key),
+            crc: row.sum.crc,
+            bytes: row.sum.bytes as u32 | flag,
+        });
+        true
+    }
+
+    pub fn truncate(&mut self, len: u32) {
+        self.rows.truncate(len as usize);
+    }
+
+    /// Bytes of the table that [`judge`](Self::judge) needs for a while, for so many live entries.
+    pub fn judging(live: u64) -> u64 {
+        Newest::slots(live) * 4
+    }
+
+    /// Keeps the live ones, in the order of revisions, which is that of `leaves`.
+    pub fn judge(mut self, leaves: Vec<Slice>, at: Option<i64>) -> HashTable {
+        let at = at.map_or(u64::MAX, |at| u64::try_from(at).unwrap_or(0));
+        let live = leaves.iter().map(|leaf| u64::from(leaf.count)).sum();
+        let mut newest = Newest::new(live);
+        let mut live_keys = 0;
+        for leaf in leaves.iter().rev() {
+            for index in (leaf.from..leaf.from + leaf.count).rev() {
+                let entry = self.rows[index as usize];
+                let slot = newest.slot(&self.rows, entry.key);
+                let newer = newest.slots[slot];
+                if newer == Newest::FREE {
+                    live_keys += u64::from(!entry.tombstone());
+                }
+                let first_at = newer == Newest::FREE || self.rows[newer as usize].main > at;
+                if entry.main <= at && first_at {
+                    self.rows[index as usize].bytes |= NEWEST;
+                }
+                if first_at {
+                    newest.slots[slot] = index;
+                }
+            }
+        }
+        HashTable { rows: self.rows, leaves, at, live_keys }
+    }
+}
+
+/// The newest entry of each user key so far: indexes of entries, by open addressing.
+struct Newest {
+    slots: Vec<u32>,
+}
+
+impl Newest {
+    const FREE: u32 = u32::MAX;
+
+    /// A power of two, of which at most three quarters are used.
+    fn slots(entries: u64) -> u64 {
+        (entries + entries / 3 + 1).next_power_of_two()
+    }
+
+    fn new(entries: u64) -> Self {
+        Self { slots: vec![Self::FREE; Self::slots(entries) as usize] }
+    }
+
+    /// The slot of a key's hash: its own, or the free one where it goes.
+    fn slot(&self, rows: &[Entry], key: u64) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = key as usize & mask;
+        while self.slots[slot] != Self::FREE && rows[self.slots[slot] as usize].key != key {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
+}
+
+/// What it takes to say HashKV for any compact revision.
+#[derive(Debug)]
+pub struct HashTable {
+    rows: Vec<Entry>,
+    leaves: Vec<Slice>,
+    at: u64,
+    /// User keys whose newest entry is no tombstone.
+    pub live_keys: u64,
+}
+
+/// HashKV of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashKv {
+    pub hash: u32,
+    /// What releases say that pass over a tombstone at the compact revision itself, where that differs (etcd 3.4.33,
+    /// 3.5.15 and later, and only where no key is left).
+    pub newer: Option<u32>,
+}
+
+impl HashKv {
+    /// Whether a member that says `hash` has the same entries.
+    pub fn is(&self, hash: u32) -> bool {
+        hash == self.hash || Some(hash) == self.newer
+    }
+}
+
+impl HashTable {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let leaf = |leaf: &Slice| &self.rows[leaf.from as usize..(leaf.from + leaf.count) as usize];
+        self.leaves.iter().flat_map(leaf).filter(|entry| entry.main <= self.at)
+    }
+
+    /// HashKV at the revision that was given at the start, as a member says it whose compact revision is `compact`
+    /// (-1: never compacted).
+    pub fn hash(&self, compact: i64, combiner: &Combiner) -> HashKv {
+        let kept = |entry: &Entry| entry.bytes & (NEWEST | TOMBSTONE) == NEWEST;
+        // Where a compaction would keep nothing, etcd passes over nothing.
+        let any = self.entries().any(kept);
+        let compacted = |entry: &Entry| i64::try_from(entry.main).is_ok_and(|main| main <= compact);
+        let odd = |entry: &Entry| entry.tombstone() && i64::try_from(entry.main).is_ok_and(|main| main == compact);
+        let over = |skip: &dyn Fn(&Entry) -> bool| {
+            let sum = |crc, entry: &Entry| combiner.append(crc, entry.crc, entry.bytes());
+            self.entries().filter(|entry| !skip(entry)).fold(crc32c(b"key"), sum)
+        };
+        if any {
+            return HashKv { hash: over(&|entry| compacted(entry) && !kept(entry)), newer: None };
+        }
+        let newer = self.entries().any(odd).then(|| over(&odd));
+        HashKv { hash: over(&|_| false), newer }
+    }
+}
+
+const _: () = assert!(size_of::<Entry>() as u64 == ENTRY_BYTES);
+
+/// The sum of nothing but a name, as `snapshot status` begins a bucket.
+pub fn name(bucket: &[u8]) -> Sum {
+    Sum::of(bucket)
+}

@@ -1,0 +1,191 @@
+//! Keys and values of the bucket `key`: revisions, and `mvccpb.KeyValue` read without a copy.
+
+use super::fault::ValueFault;
+
+/// Where a revision's key has its separator.
+const SEPARATOR: u8 = b'_';
+/// What a tombstone's key has behind the revision.
+const TOMBSTONE: u8 = b't';
+
+/// A key of the bucket `key`. In the order of the keys' bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision {
+    pub main: u64,
+    /// The change's number in its transaction.
+    pub sub: u32,
+    pub tombstone: bool,
+}
+
+impl Revision {
+    /// The bytes of a revision that is no tombstone; one more where it is.
+    pub const BYTES: usize = 17;
+
+    /// `None` where the bytes are no revision that etcd can have written.
+    pub fn parse(key: &[u8]) -> Option<Self> {
+        let (revision, rest) = key.split_first_chunk::<{ Self::BYTES }>()?;
+        let tombstone = match rest {
+            [] => false,
+            [TOMBSTONE] => true,
+            _ => return None,
+        };
+        let main = i64::from_be_bytes(*revision.first_chunk()?);
+        let sub = u64::from_be_bytes(*revision.last_chunk()?);
+        let main = u64::try_from(main).ok()?;
+        let sub = u32::try_from(sub).ok().filter(|sub| *sub <= u32::MAX >> 1)?;
+        (revision[8] == SEPARATOR).then_some(Self { main, sub, tombstone })
+    }
+
+    /// The key's bytes, and how many of them count.
+    pub fn to_bytes(self) -> ([u8; Self::BYTES + 1], usize) {
+        let mut bytes = [TOMBSTONE; Self::BYTES + 1];
+        bytes[..8].copy_from_slice(&self.main.to_be_bytes());
+        bytes[8] = SEPARATOR;
+        bytes[9..17].copy_from_slice(&u64::from(self.sub).to_be_bytes());
+        (bytes, Self::BYTES + usize::from(self.tombstone))
+    }
+}
+
+/// What a revision's value says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyValue<'a> {
+    /// The user's key.
+    pub key: &'a [u8],
+    pub create_revision: u64,
+    pub mod_revision: u64,
+    pub version: u64,
+    pub value: &'a [u8],
+    pub lease: u64,
+}
+
+impl<'a> KeyValue<'a> {
+    /// # Errors
+    /// The bytes are no `mvccpb.KeyValue`. Fields that are not known are passed over.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ValueFault> {
+        let mut this = Self::default();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let tag = varint(&mut rest).ok_or(ValueFault::Malformed)?;
+            let field = field(tag, &mut rest).ok_or(ValueFault::Malformed)?;
+            match (tag >> 3, field) {
+                (1, Field::Bytes(key)) => this.key = key,
+                (2, Field::Number(n)) => this.create_revision = n,
+                (3, Field::Number(n)) => this.mod_revision = n,
+                (4, Field::Number(n)) => this.version = n,
+                (5, Field::Bytes(value)) => this.value = value,
+                (6, Field::Number(n)) => this.lease = n,
+                (1..=6, _) => return Err(ValueFault::Malformed),
+                _ => {}
+            }
+        }
+        Ok(this)
+    }
+
+    /// Reads the value of `revision` and holds it against it.
+    ///
+    /// # Errors
+    /// It is not what etcd writes for that revision.
+    pub fn of(revision: Revision, bytes: &'a [u8]) -> Result<Self, ValueFault> {
+        let this = Self::parse(bytes)?;
+        if revision.tombstone {
+            let bare = Self { key: this.key, ..Self::default() };
+            return if this == bare { Ok(this) } else { Err(ValueFault::Tombstone) };
+        }
+        // A restore that bumps the revision leaves one with an empty value.
+        if bytes.is_empty() {
+            return Ok(this);
+        }
+        if this.mod_revision != revision.main {
+            return Err(ValueFault::Revision);
+        }
+        if this.create_revision > this.mod_revision || this.create_revision == 0 || this.version == 0 {
+            return Err(ValueFault::Version);
+        }
+        Ok(this)
+    }
+}
+
+enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+    Fixed,
+}
+
+fn field<'a>(tag: u64, rest: &mut &'a [u8]) -> Option<Field<'a>> {
+    if tag >> 3 == 0 {
+        return None;
+    }
+    match tag & 7 {
+        0 => varint(rest).map(Field::Number),
+        1 => take(rest, 8).map(|_| Field::Fixed),
+        2 => {
+            let length = usize::try_from(varint(rest)?).ok()?;
+            take(rest, length).map(Field::Bytes)
+        }
+        5 => take(rest, 4).map(|_| Field::Fixed),
+        _ => None,
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    Some(taken)
+}
+
+fn varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for (place, byte) in rest.iter().take(10).enumerate() {
+        let bits = u64::from(byte & 0x7F);
+        if place == 9 && bits > 1 {
+            return None;
+        }
+        value |= bits << (7 * place);
+        if byte & 0x80 == 0 {
+            *rest = &rest[place + 1..];
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn revisions_round_trip_and_sort_like_their_bytes(
+            a in (0..i64::MAX as u64, 0..u32::MAX >> 1, any::<bool>()), b in (0..4_u64, 0..3_u32, any::<bool>()),
+        ) {
+            let [a, b] = [a, b].map(|(main, sub, tombstone)| Revision { main, sub, tombstone });
+            let (left, right) = (a.to_bytes(), b.to_bytes());
+            prop_assert_eq!(Revision::parse(&left.0[..left.1]), Some(a));
+            prop_assert_eq!(a.cmp(&b), left.0[..left.1].cmp(&right.0[..right.1]));
+        }
+
+        #[test]
+        fn any_bytes_are_a_value_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = KeyValue::parse(&bytes);
+            if let Some(revision) = Revision::parse(&bytes) {
+                let (back, length) = revision.to_bytes();
+                prop_assert_eq!(&back[..length], &bytes[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_of_etcd_is_read_and_what_contradicts_it_refused() {
+        // put a b, as etcd 3.4.23 stores it.
+        let bytes = b"\x0a\x01a\x10\x02\x18\x02\x20\x01\x2a\x01b";
+        let at = |main, tombstone| Revision { main, sub: 0, tombstone };
+        let value = KeyValue::of(at(2, false), bytes).expect("good");
+        assert_eq!((value.key, value.value, value.version), (&b"a"[..], &b"b"[..], 1));
+        assert_eq!(KeyValue::of(at(3, false), bytes), Err(ValueFault::Revision));
+        assert_eq!(KeyValue::of(at(2, true), bytes), Err(ValueFault::Tombstone));
+        assert_eq!(KeyValue::of(at(9, true), b"\x0a\x01a").map(|v| v.key), Ok(&b"a"[..]));
+        assert_eq!(KeyValue::of(at(9, false), b"").map(|v| v.key), Ok(&b""[..]), "a bump");
+        assert_eq!(KeyValue::of(at(2, false), &bytes[..bytes.len() - 1]), Err(ValueFault::Malformed));
+        assert_eq!(KeyValue::of(at(2, false), b"\x0a\x01a\x10\x03\x18\x02\x20\x01"), Err(ValueFault::Version));
+    }
+}

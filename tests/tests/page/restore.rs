@@ -1,0 +1,227 @@
+//! `backstayctl restore --store` and `list --store`: with the bucket and a key alone, and what is refused.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use backstay_tests::{Etcd, EtcdOptions, Op, Process, Stand, eventually, loader};
+use etcd_client::GetOptions;
+use serde_json::Value;
+
+use crate::terminal::{Terminal, path};
+use crate::world::{CLUSTER, back_up, configured, stand};
+
+const LOAD_BYTES: u64 = 12 << 20;
+const SOON: Duration = Duration::from_secs(60);
+
+/// The usual AWS environment of the stand's bucket.
+fn environment(stand: &Stand) -> String {
+    let s3 = &stand.s3;
+    format!(
+        "AWS_ENDPOINT_URL={} AWS_REGION={} AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}",
+        s3.endpoint(),
+        s3.region(),
+        s3.access_key_id(),
+        s3.secret_access_key(),
+    )
+}
+
+/// The lines that a restore prints, without its progress.
+async fn restores(terminal: &Terminal, command: &str) -> Result<String> {
+    let output = terminal.run(command).await?;
+    ensure!(output.status.success(), "`{command}` ended with {}\n{}{}", output.status, output.stdout, output.stderr);
+    Ok(output.stdout)
+}
+
+/// The error of a restore that must fail, and must leave nothing in `data`.
+async fn fails(terminal: &Terminal, command: &str) -> Result<String> {
+    let output = terminal.run(command).await?;
+    ensure!(output.status.code() == Some(1) && output.stdout.is_empty(), "`{command}` ended with {}", output.status);
+    let left = terminal.prints("ls -A . | grep data || true").await?;
+    ensure!(left.is_empty(), "`{command}` left {left}");
+    let error = output.stderr.lines().last().unwrap_or_default();
+    Ok(error.strip_prefix("Error: ").with_context(|| format!("no error: {}", output.stderr))?.to_owned())
+}
+
+async fn count(etcd: &Etcd, prefix: &str) -> Result<i64> {
+    let options = GetOptions::new().with_prefix().with_count_only();
+    Ok(etcd.client().await?.get(prefix, Some(options)).await?.count())
+}
+
+#[tokio::test]
+async fn the_bucket_and_the_recovery_key_are_enough() -> Result<()> {
+    let mut stand = configured().await?;
+    let terminal = Terminal::new(&stand)?;
+    let loaded = loader::load(&stand.cluster(CLUSTER).etcd.members[0].client_url, LOAD_BYTES, 7).await?;
+    back_up(&stand, CLUSTER).await?;
+    stand.cluster(CLUSTER).etcd.put_many("/later/", 10, 100).await?;
+    let backups = back_up(&stand, CLUSTER).await?;
+    // Nobody is left but the bucket.
+    stand.coordinators[0].daemon.kill9();
+    let cluster = stand.cluster_mut(CLUSTER);
+    cluster.agents.iter_mut().for_each(|agent| agent.daemon.kill9());
+    cluster.etcd.members[0].kill();
+    stand.nats.stop();
+
+    let (environment, store) = (environment(&stand), format!("s3://{}", stand.s3.bucket()));
+    let table = terminal.prints(&format!("{environment} backstayctl list --store {store}")).await?;
+    let rows: Vec<&str> = table.lines().skip(1).collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    for (row, backup) in rows.iter().zip(&backups) {
+        ensure!(row.starts_with(CLUSTER) && row.contains(&backup.snapshot) && row.contains(&backup.uuid), "{table}");
+    }
+    let json = terminal.prints(&format!("{environment} backstayctl list --store {store} -o json")).await?;
+    let listed: Value = serde_json::from_str(&json)?;
+    assert_eq!(listed[0]["snapshot"], backups[0].snapshot);
+
+    let key = stand.coordinators[0].folder.join("recovery.key").display().to_string();
+    let base = format!("{environment} backstayctl restore --store {store} --identity {key}");
+    // As one member, of the newest.
+    let mut one = Etcd::prepare(EtcdOptions::default())?;
+    let member = |etcd: &Etcd, index: usize| {
+        let (dir, name) = (etcd.members[index].data_dir.display(), &etcd.members[index].name);
+        format!("--data-dir {dir} --name {name} --initial-cluster {}", etcd.initial_cluster())
+    };
+    let said = restores(&terminal, &format!("{base} --snapshot latest {}", member(&one, 0))).await?;
+    ensure!(said.contains(&format!("from       {} of {CLUSTER}", backups[0].snapshot)), "{said}");
+    one.run().await?;
+    assert_eq!((count(&one, "/registry/").await?, count(&one, "/later/").await?), (loaded.objects as i64, 10));
+
+    // As three, of the older one by its name.
+    let mut three = Etcd::prepare(EtcdOptions { members: 3, ..EtcdOptions::default() })?;
+    let (uuid, older) = (&backups[1].uuid, &backups[1].snapshot);
+    for index in 0..3 {
+        let line = format!("{base} --cluster-uuid {uuid} --snapshot {older} {}", member(&three, index));
+        restores(&terminal, &format!("{line} --defragment")).await?;
+    }
+    three.run().await?;
+    assert_eq!((count(&three, "/registry/").await?, count(&three, "/later/").await?), (loaded.objects as i64, 0));
+    assert_eq!(three.client().await?.member_list().await?.members().len(), 3);
+    Ok(())
+}
+
+/// A folder with one backup by `once`, and a terminal beside it.
+async fn one_backup() -> Result<(Stand, Terminal, String)> {
+    let stand = stand().cluster(CLUSTER, 1).idle().start().await?;
+    let terminal = Terminal::new(&stand)?;
+    terminal.silent("age-keygen -o own.key 2> own.log && age-keygen -o other.key 2> own.log && mkdir store").await?;
+    let etcd = &stand.cluster(CLUSTER).etcd;
+    etcd.put_many("/a/", 300, 2000).await?;
+    let store = format!("file://{}", terminal.folder().join("store").display());
+    let once = format!("backstay-agent once --cluster {CLUSTER} --etcd {} --store {store}", etcd.members[0].client_url);
+    terminal.prints(&format!("{once} --recipient $(age-keygen -y own.key)")).await?;
+    Ok((stand, terminal, store))
+}
+
+#[tokio::test]
+async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Result<()> {
+    let (_stand, terminal, store) = one_backup().await?;
+    let base = format!("backstayctl restore --store {store} --data-dir data --snapshot");
+    let own = "--identity own.key";
+    let cases = [
+        (format!("{base} latest"), "give the recovery key, or the cluster's own, with --identity FILE"),
+        (format!("{base} latest --identity other.key"), "the identity other.key opens neither the backup"),
+        (format!("{base} latest --identity absent.key"), "failed to read the identity absent.key: No such file"),
+        (format!("{base} FFFFFFFF00000000.snapshot {own}"), "backstayctl list --store"),
+        (format!("{base} nonsense {own}"), "invalid snapshot name"),
+        (format!("{base} latest {own} --name a --initial-cluster b=http://b:1"), "none of the new cluster's: b"),
+        (format!("{base} latest {own} --initial-advertise-peer-urls b:1"), "begins with http"),
+        (
+            format!("{base} latest {own} --cluster-uuid 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10"),
+            "holds no backup of cluster",
+        ),
+        (format!("{} latest {own}", base.replace("/store ", "/nothing ")), "nothing"),
+    ];
+    for (command, reason) in cases {
+        let error = fails(&terminal, &command).await?;
+        ensure!(error.contains(reason), "`{command}` says {error}");
+    }
+    terminal.silent("mkdir full && touch full/file").await?;
+    let full =
+        terminal.refused(&format!("{} latest {own} 2> >(tail -1 >&2)", base.replace(" data ", " full "))).await?;
+    ensure!(full.contains("full is not empty: restore into a new folder"), "{full}");
+    let restored = restores(&terminal, &format!("{base} latest {own}")).await?;
+    ensure!(restored.starts_with("restored   data\n"), "{restored}");
+    Ok(())
+}
+
+/// The one sealed object of the store.
+fn object(terminal: &Terminal) -> Result<PathBuf> {
+    for cluster in std::fs::read_dir(terminal.folder().join("store"))? {
+        for file in std::fs::read_dir(cluster?.path())? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "snapshot") {
+                return Ok(path);
+            }
+        }
+    }
+    anyhow::bail!("the store holds no backup")
+}
+
+#[tokio::test]
+async fn a_damaged_or_cut_backup_leaves_nothing_behind() -> Result<()> {
+    let (_stand, terminal, store) = one_backup().await?;
+    let object = object(&terminal)?;
+    let good = std::fs::read(&object)?;
+    let command = format!("backstayctl restore --store {store} --data-dir data --snapshot latest --identity own.key");
+    let mut writable = std::fs::metadata(&object)?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut writable, 0o600);
+    std::fs::set_permissions(&object, writable)?;
+    for at in [0, 100, good.len() / 3, good.len() - 1] {
+        let mut damaged = good.clone();
+        damaged[at] ^= 4;
+        std::fs::write(&object, damaged)?;
+        let error = fails(&terminal, &command).await?;
+        ensure!(error.contains("does not open") && error.contains("nothing was left there"), "{at}: {error}");
+    }
+    for length in [0, 1, good.len() / 2, good.len() - 1] {
+        std::fs::write(&object, &good[..length])?;
+        let error = fails(&terminal, &command).await?;
+        ensure!(error.contains(&format!("the sealed object has {length} bytes")), "{length}: {error}");
+    }
+    std::fs::write(&object, &good)?;
+    restores(&terminal, &command).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_interrupted_restore_leaves_nothing_and_the_next_one_goes_well() -> Result<()> {
+    let stand = configured().await?;
+    let terminal = Terminal::new(&stand)?;
+    if !stand.s3.can_fail("an_interrupted_restore_leaves_nothing_and_the_next_one_goes_well") {
+        return Ok(());
+    }
+    loader::load(&stand.cluster(CLUSTER).etcd.members[0].client_url, LOAD_BYTES, 7).await?;
+    let backups = back_up(&stand, CLUSTER).await?;
+    let key = stand.coordinators[0].folder.join("recovery.key").display().to_string();
+    let restore = format!(
+        "{} exec backstayctl restore --store s3://{} --identity {key} --snapshot {} --data-dir data",
+        environment(&stand),
+        stand.s3.bucket(),
+        backups[0].snapshot
+    );
+    for signal in ["TERM", "INT", "KILL"] {
+        // The object itself never comes.
+        let gate = stand.s3.hold(Op::GetObject.always().key(&backups[0].key()));
+        let mut command = std::process::Command::new("bash");
+        command.args(["-c", &restore]).current_dir(terminal.folder());
+        command.env("PATH", path()?);
+        let mut process = Process::spawn("restore", command, &terminal.folder().join("restore.log"))?;
+        let made = terminal.folder().join(".data.backstay-restore/member");
+        eventually(SOON, || async { Ok(ensure!(made.is_dir(), "not begun")) }).await?;
+        terminal.silent(&format!("kill -{signal} {}", process.id())).await?;
+        let status = process.wait(SOON).await?;
+        if signal == "KILL" {
+            // Nobody was there to remove it: the next restore does.
+            ensure!(made.is_dir());
+        } else {
+            assert_eq!(status.code(), Some(1), "{}", process.log());
+            ensure!(process.log().contains("interrupted: nothing was restored"), "{}", process.log());
+            ensure!(terminal.prints("ls -A . | grep data || true").await?.is_empty());
+        }
+        gate.open();
+    }
+    restores(&terminal, &restore.replace("exec ", "")).await?;
+    assert_eq!(terminal.prints("ls -A . | grep data").await?.trim(), "data");
+    Ok(())
+}

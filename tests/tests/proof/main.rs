@@ -1,0 +1,11 @@
+//! What inspection says of snapshots of real members: the same as `etcdctl snapshot status` and as their HashKV.
+
+mod corpus;
+mod coverage;
+mod flips;
+mod hash;
+mod look;
+mod shapes;
+
+/// The bytes that a stream is fed in: not a multiple of the page size, so that pages are cut.
+const PIECE: usize = 100_003;
