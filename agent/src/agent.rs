@@ -28,6 +28,7 @@ use crate::outbox::sender::{self, JetStream};
 use crate::restore::seat::Seats;
 use crate::restore::{self, Restores};
 use crate::settings::Settings;
+use crate::verify::{self, Verifications};
 use crate::state::{StateDir, StateError};
 use crate::{VERSION, identity};
 
@@ -64,6 +65,7 @@ pub struct Agent {
     etcd: Etcd,
     seats: Arc<Seats>,
     restores: Arc<Restores>,
+    verifications: Arc<Verifications>,
     clock: Arc<dyn Clock>,
 }
 
@@ -86,6 +88,14 @@ impl Agent {
             clock: Arc::clone(&clock),
             s3_ca: settings.s3.ca.clone(),
         }));
+        let verifications = Arc::new(Verifications::new(verify::desk::Parts {
+            address: address.clone(),
+            settings: settings.verify.clone(),
+            scratch: settings.verify.scratch.as_ref().map_or_else(|| state.file("verify"), |f| f.join("backstay-verify")),
+            identity: Arc::clone(&identity),
+            attempts: Arc::clone(&attempts),
+            s3_ca: settings.s3.ca.clone(),
+        }));
         let control = restore::desk::control(&settings.restore, &state);
         let seats = Arc::new(Seats::open(&state, &settings.restore, control));
         let restores = Arc::new(Restores::open(restore::desk::Parts {
@@ -97,7 +107,7 @@ impl Agent {
             attempts: Arc::clone(&attempts),
             s3_ca: settings.s3.ca.clone(),
         })?);
-        Ok(Self { address, settings, identity, outbox, attempts, etcd, seats, restores, clock })
+        Ok(Self { address, settings, identity, outbox, attempts, etcd, seats, restores, verifications, clock })
     }
 
     /// Where commands to this agent go.
@@ -160,7 +170,8 @@ impl Agent {
             seats: Arc::clone(&self.seats),
             restores: Arc::clone(&self.restores),
         };
-        let desks = Desks { attempts, restores: Arc::clone(&self.restores) };
+        let verifications = Arc::clone(&self.verifications);
+        let desks = Desks { attempts, restores: Arc::clone(&self.restores), verifications };
         let (seats, restores) = (Arc::clone(&self.seats), Arc::clone(&self.restores));
         let (courier, outbox, hurry) = (JetStream::new(client.clone()), Arc::clone(&self.outbox), stop.clone());
         let (etcd, period) = (self.etcd.clone(), self.settings.beat_interval);
@@ -177,6 +188,7 @@ impl Agent {
 
     /// Waits for the attempt to be aborted and reported, and for the report to arrive where NATS answers.
     async fn drain(&self, client: &Client, tasks: &TaskTracker, end: &CancellationToken) {
+        self.verifications.close().await;
         self.attempts.idle().await;
         if client.connection_state() == State::Connected {
             let mut waiting = self.outbox.waiting();

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::etcd::EtcdSettings;
 use crate::restore::RestoreSettings;
+use crate::verify::VerifySettings;
 
 /// Where systemd says that a service's state belongs.
 pub const STATE_VARIABLE: &str = "STATE_DIRECTORY";
@@ -40,6 +41,8 @@ pub struct Settings {
     pub s3: S3Trust,
     /// How etcd is stopped and started, where this machine may be restored.
     pub restore: RestoreSettings,
+    /// How backups are proven here.
+    pub verify: VerifySettings,
     /// Health, readiness and metrics.
     pub http: HttpSettings,
     pub log: LogFormat,
@@ -64,6 +67,7 @@ impl Default for Settings {
             etcd: EtcdSettings::default(),
             s3: S3Trust::default(),
             restore: RestoreSettings::default(),
+            verify: VerifySettings::default(),
             http: HttpSettings::on_loopback(HTTP_PORT),
             log: LogFormat::default(),
         }

@@ -21,3 +21,4 @@ pub mod restore;
 pub mod schedule;
 pub mod status;
 pub mod storage;
+pub mod verify;

@@ -18,7 +18,7 @@ pub mod time;
 pub mod types;
 pub mod validate;
 
-pub use names::{AttemptId, ClusterName, ClusterUuid, MachineId, NameError, RestoreId, SlotId, SnapshotName};
+pub use names::{AttemptId, ClusterName, ClusterUuid, MachineId, NameError, RestoreId, SlotId, SnapshotName, VerifyId};
 pub use time::{Clock, Timestamp};
 
 /// The version of the bus's messages that this build speaks.

@@ -113,6 +113,11 @@ uuid_name!(
     RestoreId,
     "restore ID"
 );
+uuid_name!(
+    /// One proof of one backup.
+    VerifyId,
+    "verify ID"
+);
 
 /// The name of a backup in its cluster's folder: `%016X` of the negated Unix time in seconds, then
 /// `.snapshot`, so that names sort newest first.
@@ -181,7 +186,7 @@ macro_rules! serde_as_text {
     )*};
 }
 
-serde_as_text!(ClusterName, ClusterUuid, MachineId, AttemptId, SlotId, RestoreId, SnapshotName);
+serde_as_text!(ClusterName, ClusterUuid, MachineId, AttemptId, SlotId, RestoreId, VerifyId, SnapshotName);
 
 #[cfg(test)]
 mod tests {

@@ -178,3 +178,40 @@ spec!(
 
 /// How far a restore moves revisions on where nobody says: further than any cluster writes between two backups.
 pub const RESTORE_BUMP: u64 = 1_000_000_000;
+
+/// The latest proof of one of a cluster's backups. The id is the cluster's name. Applied, the first fields ask for one;
+/// the rest is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VerificationSpec {
+    /// Makes a request that is repeated the same request; empty: each is a new one.
+    pub verify: String,
+    /// Empty: the newest.
+    pub snapshot: String,
+    /// Also start an etcd on it.
+    pub boot: bool,
+    /// From here on told, never asked for.
+    pub state: RunState,
+    pub machine: String,
+    pub error: String,
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    pub bytesdone: u64,
+    pub bytestotal: u64,
+    /// What was found, in words.
+    pub found: String,
+    /// The last proof that was good: when, of which backup, and how (`inspected` or `booted`).
+    pub lastproven: Option<Timestamp>,
+    pub provensnapshot: String,
+    pub provenhow: String,
+}
+spec!(
+    VerificationSpec,
+    VERIFICATIONS,
+    VerificationSpec {
+        started: Some(Timestamp::default()),
+        ended: Some(Timestamp::default()),
+        lastproven: Some(Timestamp::default()),
+        ..VerificationSpec::default()
+    }
+);

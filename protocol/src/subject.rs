@@ -56,7 +56,7 @@ words!(
 );
 words!(
     /// What a coordinator may ask of an agent.
-    Command { Start = "start", Cancel = "cancel", Restore = "restore" }
+    Command { Start = "start", Cancel = "cancel", Restore = "restore", Verify = "verify" }
 );
 
 /// A text that is no subject of Backstay's.

@@ -103,7 +103,8 @@ fn member(seat: &MemberSeat) -> NewMember {
     NewMember { name: seat.name.clone(), peer_urls: seat.peer_urls.clone() }
 }
 
-fn identity(sealed: &[u8], own: &Identity) -> Result<Option<Identity>, String> {
+/// The identity of a cluster, sealed to this agent; `None` where nothing is sealed.
+pub fn identity(sealed: &[u8], own: &Identity) -> Result<Option<Identity>, String> {
     if sealed.is_empty() {
         return Ok(None);
     }
@@ -151,7 +152,7 @@ pub async fn prepare(
     blocking(move || make_room(&room, bytes)).await?;
     let (identity, options) = (order.identity.as_ref(), order.options.clone());
     let restored = restore::restore(&*store, &manifest, identity, &folders.made, options, &progress.archive, cancel);
-    let restored = restored.await.map_err(|error| match error {
+    let outcome = restored.await.map_err(|error| match error {
         RestoreBackupError::Cancelled => PrepareError::Cancelled,
         error => error.into(),
     })?;
@@ -160,7 +161,7 @@ pub async fn prepare(
         folders.adopt()?;
         read_back(&folders.fresh_database())
     });
-    Ok(Prepared { digest: digest.await?, cluster_id: restored.cluster_id })
+    Ok(Prepared { digest: digest.await?, cluster_id: outcome.restored.cluster_id })
 }
 
 /// The store, open, and the manifest of the backup that is meant.

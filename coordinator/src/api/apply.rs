@@ -63,6 +63,7 @@ pub async fn apply(
         d if d == &types::ETCD_MANUAL_BACKUPS => manual(leader, &request).await,
         d if d == &types::CLUSTERS => cluster(leader, &request).await,
         d if d == &types::RESTORES => restore::apply(leader, &request).await,
+        d if d == &types::VERIFICATIONS => restore::verify(leader, &request).await,
         d if d == &types::MACHINE_SETS => machine_set(leader, &request).await,
         d if d == &types::MACHINE_SET_NODES => machine_set_node(leader, &request).await,
         d => Err(read_only(d)),

@@ -58,6 +58,7 @@ async fn all(leader: &Leader, definition: &'static TypeDefinition) -> Result<Vec
         d if d == &types::AGENTS => seen::agents(leader),
         d if d == &types::BACKUP_RUNS => seen::runs(leader),
         d if d == &types::RESTORES => restore::all(leader),
+        d if d == &types::VERIFICATIONS => restore::all_proofs(leader),
         d if d == &types::MACHINE_SETS => kept::<MachineSetSpec>(leader).await?,
         _ => kept::<MachineSetNodeSpec>(leader).await?,
     })

@@ -1,14 +1,14 @@
-//! Restores as people ask for them: by the resource, or by a control plane with a bootstrap spec.
+//! Restores as people ask for them: by the resource, or by a control plane with a bootstrap spec. And proofs of backups.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::{Manifest, catalog};
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse, ErrorCode};
-use backstay_protocol::own::RestoreSpec;
+use backstay_protocol::own::{RestoreSpec, VerificationSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BootstrapSpec, MachineSetSpec};
-use backstay_protocol::{ClusterName, ClusterUuid, RestoreId, SnapshotName};
+use backstay_protocol::{ClusterName, ClusterUuid, RestoreId, SnapshotName, VerifyId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,6 +19,7 @@ use crate::directory::Handle;
 use crate::leader::Leader;
 use crate::restore::Restore;
 use crate::restore::plan::{Present, Target, plan};
+use crate::verify::{self, Verification};
 
 /// What follows a cluster's name in the id of its control plane's machine set.
 const CONTROL_PLANES: &str = "-control-planes";
@@ -174,6 +175,72 @@ async fn restore_from(
         begin(&handle, planned).await?;
     }
     Ok(())
+}
+
+/// The latest proof of every cluster.
+pub fn all_proofs(leader: &Leader) -> Vec<Resource> {
+    let records = leader.directory.records();
+    records.iter().filter_map(|record| Some(record.verification.as_ref()?.resource(&record.name))).collect()
+}
+
+/// Asks for a proof.
+pub async fn verify(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    let spec = typed::<VerificationSpec>(&request.resource)?;
+    let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
+    let handle = existing(leader, &name).await?;
+    let record = handle.record.borrow().clone();
+    let before = record.verification.as_ref().map(|proof| proof.resource(&record.name));
+    let repeated = record.verification.as_ref().is_some_and(|proof| proof.id.to_string() == spec.verify);
+    if let Some(before) = before.as_ref().filter(|_| repeated) {
+        return Ok(answer(Some(before.clone()), before.clone(), Vec::new()));
+    }
+    let verification = plan_proof(leader, &record, &spec).await?;
+    if request.dry_run {
+        return Ok(answer(before, verification.resource(&record.name), Vec::new()));
+    }
+    let record = tell(&handle, |reply| Message::Verify { verification: Box::new(verification), reply }).await?;
+    let after = record.verification.as_ref().map(|proof| proof.resource(&record.name)).unwrap_or_default();
+    Ok(answer(before, after, Vec::new()))
+}
+
+async fn plan_proof(
+    leader: &Leader,
+    record: &ClusterRecord,
+    spec: &VerificationSpec,
+) -> Result<Verification, ApiError> {
+    if leader.fleet.agents(&record.name, Instant::now()).is_empty() {
+        return Err(invalid(format!("no agent of cluster {:?} is connected", record.name.as_str())));
+    }
+    let view = leader.storage.now();
+    let Some(in_force) = view.in_force else {
+        return Err(ApiError::invalid(format!("backup storage is not configured: {}", view.state.error())));
+    };
+    let found = tokio::time::timeout(STORE_TIMEOUT, verify::find(&in_force, record, &spec.snapshot)).await;
+    let silent = || ApiError::new(ErrorCode::Unavailable, "failed to get backup: the store does not answer");
+    let manifest = found.map_err(|_| silent())?.map_err(|e| invalid(format!("failed to get backup: {e}")))?;
+    let now = leader.clock.now();
+    Ok(Verification {
+        id: match spec.verify.as_str() {
+            "" => VerifyId(Uuid::new_v4()),
+            text => text.parse().map_err(invalid)?,
+        },
+        version: 1,
+        updated: now,
+        snapshot: manifest.snapshot,
+        sha256: manifest.snapshot_sha256,
+        encrypted: manifest.seal.encryption != "none",
+        boot: spec.boot,
+        started: now,
+        ended: None,
+        heard: now,
+        machine: None,
+        refused: Vec::new(),
+        error: String::new(),
+        found: String::new(),
+        bytes_done: 0,
+        bytes_total: 0,
+        last: None,
+    })
 }
 
 /// Whether a restore of the cluster that the machine set belongs to is under way.

@@ -30,6 +30,7 @@ use crate::restore::Restore;
 use crate::restore::drive::Memory;
 use crate::schedule::{self, Decision};
 use crate::storage::{InForce, View};
+use crate::verify::{self, Verification};
 pub use record::Meta;
 use record::{ClusterRecord, Slot, SlotEnd, Trigger};
 use runs::Proven;
@@ -58,6 +59,8 @@ pub enum Message {
     Forget { reply: Reply },
     /// Restore the cluster; what backup is under way ends first.
     Restore { restore: Box<Restore>, reply: Reply },
+    /// Prove a backup.
+    Verify { verification: Box<Verification>, reply: Reply },
     /// An agent's report; the reply says that it is folded and kept.
     Report { report: Box<Report>, done: oneshot::Sender<()> },
 }
@@ -211,7 +214,15 @@ impl ClusterTask {
         let trigger = match schedule::decide(&self.record.known(), &self.leader.policy(), self.record.uuid, now) {
             Decision::Manual(at) => Trigger::Manual { seconds: at.seconds },
             Decision::Interval => Trigger::Interval,
-            decision => return Ok(Some(self.look_again(decision, now))),
+            decision => {
+                // What is due goes before.
+                if self.record.verification.as_ref().is_some_and(|proof| !proof.has_ended()) {
+                    let drive = verify::drive(self.leader.clone(), view.in_force.clone(), self.record.clone());
+                    self.step = Some(Box::pin(drive));
+                    return Ok(None);
+                }
+                return Ok(Some(self.look_again(decision, now)));
+            }
         };
         self.open_slot(trigger).await?;
         Ok(Some(Instant::now()))
@@ -269,6 +280,17 @@ impl ClusterTask {
                 let next = match next.restoring() {
                     Some(_) => Err(restore_under_way(&next)),
                     None => Ok(ClusterRecord { restore: Some(*restore), ..next }),
+                };
+                self.save_and_reply(next, reply).await
+            }
+            Message::Verify { verification, reply } => {
+                let next = match next.verification.as_ref().filter(|earlier| !earlier.has_ended()) {
+                    Some(earlier) => Err(ApiError::invalid(format!("proof {} is under way", earlier.id))),
+                    None => {
+                        let last = next.verification.as_ref().and_then(|earlier| earlier.last.clone());
+                        let verification = Verification { last, ..*verification };
+                        Ok(ClusterRecord { verification: Some(verification), ..next })
+                    }
                 };
                 self.save_and_reply(next, reply).await
             }
@@ -360,11 +382,12 @@ impl ClusterTask {
         let end = match end {
             StepEnd::Synced(synced) => return self.on_synced(synced).await,
             StepEnd::Driven(driven) => return self.on_driven(*driven).await,
+            StepEnd::Verified(machine, heard) => return self.on_verified(machine, heard).await,
             other => other,
         };
         let (Some(slot), Some(in_force)) = (self.record.slot.clone(), self.store.clone()) else { return Ok(()) };
         match end {
-            StepEnd::Synced(_) | StepEnd::Driven(_) | StepEnd::Rested | StepEnd::Asked(Asked::Accepted) => Ok(()),
+            StepEnd::Synced(_) | StepEnd::Driven(_) | StepEnd::Verified(..) | StepEnd::Rested | StepEnd::Asked(Asked::Accepted) => Ok(()),
             StepEnd::Looked(looked, permit) => {
                 self.permit = permit;
                 self.on_looked(slot, looked, in_force).await

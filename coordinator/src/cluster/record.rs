@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::runs::{Proven, Runs};
 use crate::restore::Restore;
 use crate::schedule::Known;
+use crate::verify::Verification;
 
 /// The version of the record's meaning.
 pub const FORMAT: u32 = 1;
@@ -159,6 +160,9 @@ pub struct ClusterRecord {
     /// The latest restore, under way or ended.
     #[serde(default)]
     pub restore: Option<Restore>,
+    /// The latest proof of a backup, under way or ended.
+    #[serde(default)]
+    pub verification: Option<Verification>,
 }
 
 /// What a file says of a resource besides its spec.
@@ -220,6 +224,7 @@ impl ClusterRecord {
             last_name: 0,
             etcd_cluster_id: None,
             restore: None,
+            verification: None,
         }
     }
 

@@ -1,5 +1,7 @@
-//! What a cluster's task does with a restore: telling the machines, folding their answers, and the way out.
+//! What a cluster's task does with a restore (telling the machines, folding their answers, the way out) and with the
+//! proof of a backup.
 
+use backstay_protocol::MachineId;
 use backstay_protocol::own::RestorePhase;
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -8,6 +10,7 @@ use super::{ClusterTask, Stopped};
 use crate::restore::drive::{self, Driven, Memory};
 use crate::restore::state::word;
 use crate::storage::View;
+use crate::verify::Heard;
 
 impl ClusterTask {
     /// The next round of the restore under way. No backup is under way here, and none begins before it has ended.
@@ -54,6 +57,25 @@ impl ClusterTask {
             if restore.phase == RestorePhase::Keeping {
                 // It changed because we changed it: nobody needs to be warned.
                 next.etcd_cluster_id = restore.new_cluster_id();
+            }
+        }
+        self.save(next).await
+    }
+
+    /// A round of a proof.
+    pub(super) async fn on_verified(&mut self, machine: Option<MachineId>, heard: Heard) -> Result<(), Stopped> {
+        if let Heard::Stale(epoch) = heard {
+            return Err(self.outdated(epoch).await);
+        }
+        let mut next = (*self.record).clone();
+        let Some(verification) = next.verification.as_mut().filter(|proof| !proof.has_ended()) else { return Ok(()) };
+        let silence = self.leader.config.settings.restore.silence;
+        verification.fold(machine, &heard, silence, self.leader.clock.now());
+        if verification.has_ended() {
+            let (snapshot, error) = (verification.snapshot, verification.error.as_str());
+            match error {
+                "" => info!(cluster = %self.record.name, %snapshot, found = verification.found, "the backup is proven"),
+                error => error!(cluster = %self.record.name, %snapshot, error, "the backup is not proven"),
             }
         }
         self.save(next).await

@@ -22,6 +22,7 @@ use crate::leader::Leader;
 use crate::member;
 use crate::restore::drive::Driven;
 use crate::storage::InForce;
+use crate::verify::Heard;
 
 /// How long an agent may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,6 +58,8 @@ pub enum StepEnd {
         done: Option<Box<Manifest>>,
         error: String,
     },
+    /// An agent was asked how far a proof is.
+    Verified(Option<MachineId>, Heard),
     /// All machines of a restore were told once.
     Driven(Box<Driven>),
 }

@@ -22,6 +22,7 @@ use crate::cluster::record::ClusterRecord;
 use crate::cluster::steps::{StepEnd, request};
 use crate::leader::Leader;
 use crate::storage::InForce;
+use crate::verify::sealed;
 
 /// Between two rounds.
 pub const PAUSE: Duration = Duration::from_millis(500);
@@ -210,10 +211,7 @@ fn plan(
     let recipient = seal::parse_recipient(&agent.beat.recipient).map_err(|e| e.to_string())?;
     let sealed_identity = match key {
         None => Vec::new(),
-        Some(key) => {
-            let text = seal::identity_file(&key.0, "a cluster's key, for one restore");
-            seal::seal_bytes(std::slice::from_ref(&recipient), text.as_bytes()).map_err(|e| e.to_string())?
-        }
+        Some(key) => sealed(&key.0, &recipient)?,
     };
     let seat = |machine: &Machine| MemberSeat {
         name: machine.member.clone(),

@@ -127,6 +127,44 @@ pub fn restore_switch() -> RestoreCommand {
     }
 }
 
+pub fn verify_command() -> VerifyCommand {
+    VerifyCommand {
+        version: 1,
+        epoch: 1_702_166_400_123,
+        verify: SLOT.into(),
+        cluster: "talos-default".into(),
+        machine: MACHINE.into(),
+        cluster_uuid: CLUSTER_UUID.into(),
+        snapshot: snapshot(),
+        store: Some(Store { kind: Some(store::Kind::Local(LocalStore { path: "/var/backups".into() })) }),
+        sealed_identity: b"age-encryption.org/v1 of a key".to_vec().into(),
+        snapshot_sha256: vec![0xA5; 32].into(),
+        boot: true,
+    }
+}
+
+pub fn verify_reply() -> VerifyReply {
+    let verified = Verified {
+        revision: 1_234,
+        live_keys: 567,
+        unknown: "too large".into(),
+        etcd_version: "3.5.1".into(),
+        hash_revision: 1_233,
+        hash: 0xdead_beef,
+        hash_unknown: "compacted".into(),
+        sampled: 64,
+    };
+    let state = VerifyState {
+        verify: SLOT.into(),
+        ended: true,
+        error: "it differs".into(),
+        bytes_done: 8_388_608,
+        bytes_total: 1_073_741_824,
+        verified: Some(verified),
+    };
+    VerifyReply { version: 1, answer: Some(verify_reply::Answer::State(state)) }
+}
+
 pub fn restore_reply() -> RestoreReply {
     RestoreReply { version: 1, answer: Some(restore_reply::Answer::State(restore_state())) }
 }
