@@ -28,8 +28,8 @@ use crate::outbox::sender::{self, JetStream};
 use crate::restore::seat::Seats;
 use crate::restore::{self, Restores};
 use crate::settings::Settings;
-use crate::verify::{self, Verifications};
 use crate::state::{StateDir, StateError};
+use crate::verify::{self, Verifications};
 use crate::{VERSION, identity};
 
 /// From the signal to the end: the attempt's abort and the last reports.
@@ -91,7 +91,11 @@ impl Agent {
         let verifications = Arc::new(Verifications::new(verify::desk::Parts {
             address: address.clone(),
             settings: settings.verify.clone(),
-            scratch: settings.verify.scratch.as_ref().map_or_else(|| state.file("verify"), |f| f.join("backstay-verify")),
+            scratch: settings
+                .verify
+                .scratch
+                .as_ref()
+                .map_or_else(|| state.file("verify"), |f| f.join("backstay-verify")),
             identity: Arc::clone(&identity),
             attempts: Arc::clone(&attempts),
             s3_ca: settings.s3.ca.clone(),

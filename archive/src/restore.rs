@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use backstay_snapshot::inspect::{InspectError, Inspection, Inspector};
 pub use backstay_snapshot::inspect::{Contents, Options as Look, Unknown};
+use backstay_snapshot::inspect::{InspectError, Inspection, Inspector};
 use backstay_snapshot::restore::Restorer;
 pub use backstay_snapshot::restore::{DEFAULT_BUMP, NewMember, Options, RestoreError, Restored};
 use bytes::Bytes;
@@ -151,11 +151,7 @@ fn write(mut restorer: Restorer, mut database: Database, progress: &Progress) ->
 }
 
 /// `count` where nobody else counts what is done.
-fn inspect(
-    mut database: Database,
-    look: Look,
-    count: Option<&Progress>,
-) -> Result<Inspection, InspectError> {
+fn inspect(mut database: Database, look: Look, count: Option<&Progress>) -> Result<Inspection, InspectError> {
     let mut inspector = Inspector::new(look);
     while let Some(piece) = database.next() {
         inspector.update(&piece)?;

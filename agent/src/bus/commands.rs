@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_nats::{Client, Message as Request, Subscriber};
 use backstay_protocol::VERSION;
 use backstay_protocol::bus::{
-    CancelBackup, CancelReply, DecodeError, RefusalCode, RestoreCommand, RestoreReply, StartBackup, StartReply, VerifyCommand,
-    VerifyReply, decode, restore_reply, start_reply::Answer, verify_reply,
+    CancelBackup, CancelReply, DecodeError, RefusalCode, RestoreCommand, RestoreReply, StartBackup, StartReply,
+    VerifyCommand, VerifyReply, decode, restore_reply, start_reply::Answer, verify_reply,
 };
 use backstay_protocol::subject::{Command, Subject};
 use futures::StreamExt;

@@ -7,7 +7,9 @@ use backstay_archive::restore::{self, Examined, Look, Options, RestoreBackupErro
 use backstay_archive::seal::Identity;
 use backstay_archive::store::spec::StoreSpec;
 use backstay_archive::{Manifest, StoreError, catalog};
-use backstay_protocol::bus::{RefusalCode, Refused, Verified, VerifyCommand, VerifyReply, VerifyState, verify_reply::Answer};
+use backstay_protocol::bus::{
+    RefusalCode, Refused, Verified, VerifyCommand, VerifyReply, VerifyState, verify_reply::Answer,
+};
 use backstay_protocol::hex::to_hex;
 use backstay_protocol::{ClusterUuid, SnapshotName, VERSION, VerifyId};
 use tokio_util::sync::CancellationToken;
@@ -43,7 +45,9 @@ pub enum VerifyError {
     Room { wanted: u64, free: u64, folder: PathBuf },
     #[error("cannot use {}: {cause}", .folder.display())]
     Scratch { folder: PathBuf, cause: std::io::Error },
-    #[error("HashKV at revision {revision} is {inspected:08x} by inspection, etcd that was started on it says {served:08x}")]
+    #[error(
+        "HashKV at revision {revision} is {inspected:08x} by inspection, etcd that was started on it says {served:08x}"
+    )]
     Hash { revision: i64, inspected: u32, served: u32 },
     #[error("it has {inspected} live keys by inspection, etcd that was started on it counts {served}")]
     Keys { inspected: u64, served: u64 },
@@ -246,11 +250,9 @@ fn state(work: &Work) -> VerifyState {
 
 fn found(examined: &Examined) -> Verified {
     match &examined.inspection.contents {
-        Ok(contents) => Verified {
-            revision: contents.revision,
-            live_keys: contents.live_keys.unwrap_or(0),
-            ..Verified::default()
-        },
+        Ok(contents) => {
+            Verified { revision: contents.revision, live_keys: contents.live_keys.unwrap_or(0), ..Verified::default() }
+        }
         Err(unknown) => Verified { unknown: unknown.to_string(), ..Verified::default() },
     }
 }

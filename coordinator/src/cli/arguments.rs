@@ -9,7 +9,7 @@ use super::output::Format;
 use super::restore::arguments::{self as restore, List, Restore};
 
 pub mod operate;
-pub use operate::{Agents, Backup, Runs, Shell, Status};
+pub use operate::{Agents, Backup, Runs, Shell, Status, Verify};
 
 /// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
 #[derive(Debug, Parser)]
@@ -137,6 +137,9 @@ Examples:
     /// Restore a cluster on all its machines, or make a data folder of a backup
     #[command(after_help = restore::RESTORE_HELP)]
     Restore(Box<Restore>),
+    /// Prove a backup where it rests
+    #[command(after_help = operate::VERIFY_HELP)]
+    Verify(Verify),
     /// Show the clusters and backups in a store
     #[command(after_help = restore::LIST_HELP)]
     List(List),

@@ -76,6 +76,8 @@ pub enum Failure {
         "the backup of {cluster:?} has not ended after {waited}; it goes on: look with `backstayctl runs {cluster}`"
     )]
     NotEnded { cluster: String, waited: String },
+    #[error("failed to prove a backup of {cluster:?}: {reason}")]
+    Verify { cluster: String, reason: String },
     #[error("failed to restore {cluster:?}: {reason}")]
     RestoreCluster { cluster: String, reason: String },
     #[error(transparent)]

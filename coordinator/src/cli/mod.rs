@@ -27,6 +27,7 @@ pub mod template;
 #[cfg(test)]
 pub mod testing;
 pub mod units;
+pub mod verify;
 pub mod watch;
 
 use std::io::{self, IsTerminal};

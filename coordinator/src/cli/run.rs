@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use super::api::Api;
 use super::apply::{self, Mode};
 use super::arguments::{
-    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, ModeArgs, Runs, Status, TemplateVerb,
+    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, ModeArgs, Runs, Status, TemplateVerb, Verify,
 };
 use super::bus::{self, Bus};
 use super::console::{Console, Failure};
@@ -18,7 +18,7 @@ use super::fleet;
 use super::get::{self, Query};
 use super::output::yaml;
 use super::template::{Template, TemplateError, delete, export, render, state, sync};
-use super::{arguments, backup, documents, files, listing, manual, status, watch};
+use super::{arguments, backup, documents, files, listing, manual, status, verify, watch};
 
 /// Where the connection's settings come from.
 struct Session {
@@ -73,6 +73,10 @@ pub async fn run(
         Command::Backup(Backup { cluster, wait, timeout }) => {
             let wait = wait.then_some(timeout);
             backup::run(&session.api().await?, &cluster, wait, clock, console).await
+        }
+        Command::Verify(Verify { cluster, snapshot, boot, timeout }) => {
+            let query = verify::Query::new(cluster, &snapshot, boot, timeout).map_err(Failure::Name)?;
+            verify::run(&session.api().await?, &query, console).await
         }
         Command::Agents(Agents { cluster, output }) => {
             listing::agents(&session.api().await?, &cluster, &output, clock.now(), console).await
@@ -203,6 +207,7 @@ mod tests {
             "backup c",
             "backup c --wait",
             "restore c --snapshot latest --yes",
+            "verify c --boot",
             "status",
         ] {
             let error = ctl(&format!("--nats nats://me:hunter2@127.0.0.1:1 {line}"), PAGE).await.expect_err("nobody");

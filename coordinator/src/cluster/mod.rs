@@ -387,7 +387,11 @@ impl ClusterTask {
         };
         let (Some(slot), Some(in_force)) = (self.record.slot.clone(), self.store.clone()) else { return Ok(()) };
         match end {
-            StepEnd::Synced(_) | StepEnd::Driven(_) | StepEnd::Verified(..) | StepEnd::Rested | StepEnd::Asked(Asked::Accepted) => Ok(()),
+            StepEnd::Synced(_)
+            | StepEnd::Driven(_)
+            | StepEnd::Verified(..)
+            | StepEnd::Rested
+            | StepEnd::Asked(Asked::Accepted) => Ok(()),
             StepEnd::Looked(looked, permit) => {
                 self.permit = permit;
                 self.on_looked(slot, looked, in_force).await

@@ -149,10 +149,8 @@ impl Verification {
 fn describe(verified: &Verified) -> String {
     let mut parts = vec!["digests are right".to_owned()];
     match verified.unknown.as_str() {
-        "" => parts.push(format!(
-            "its pages hang together: revision {}, {} live keys",
-            verified.revision, verified.live_keys
-        )),
+        "" => parts
+            .push(format!("its pages hang together: revision {}, {} live keys", verified.revision, verified.live_keys)),
         unknown => parts.push(format!("its pages were looked at in part: {unknown}")),
     }
     if !verified.etcd_version.is_empty() {

@@ -13,6 +13,7 @@ mod ground;
 mod kill;
 mod model;
 mod template;
+mod verify;
 
 use std::time::Duration;
 
