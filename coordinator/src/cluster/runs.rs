@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use backstay_archive::Manifest;
 use backstay_protocol::own::{BackupRunSpec, RunState};
-use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
+use backstay_protocol::resource::Resource;
 use backstay_protocol::{AttemptId, ClusterName, MachineId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -133,9 +133,7 @@ impl Run {
 
 /// The resource of a run.
 pub fn resource(id: AttemptId, spec: &BackupRunSpec) -> Resource {
-    let mut resource = Resource::of(id.to_string(), spec);
-    resource.metadata.labels.insert(LABEL_CLUSTER.into(), spec.cluster.clone());
-    resource
+    Resource::of(id.to_string(), spec).in_cluster(&spec.cluster)
 }
 
 #[cfg(test)]
