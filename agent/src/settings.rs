@@ -11,6 +11,7 @@ use backstay_protocol::{ClusterName, MachineId};
 use serde::{Deserialize, Serialize};
 
 use crate::etcd::EtcdSettings;
+use crate::proof::settings::InspectionSettings;
 
 /// Where systemd says that a service's state belongs.
 pub const STATE_VARIABLE: &str = "STATE_DIRECTORY";
@@ -36,6 +37,7 @@ pub struct Settings {
     pub beat_interval: Duration,
     pub nats: NatsSettings,
     pub etcd: EtcdSettings,
+    pub inspection: InspectionSettings,
     pub s3: S3Trust,
     /// Health, readiness and metrics.
     pub http: HttpSettings,
@@ -59,6 +61,7 @@ impl Default for Settings {
             beat_interval: Duration::from_secs(5),
             nats: NatsSettings::default(),
             etcd: EtcdSettings::default(),
+            inspection: InspectionSettings::default(),
             s3: S3Trust::default(),
             http: HttpSettings::on_loopback(HTTP_PORT),
             log: LogFormat::default(),
