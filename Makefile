@@ -38,6 +38,9 @@ deny: setup ## check licences, bans and sources of dependencies; builds cargo-de
 
 deb: setup ## build the Debian packages into target/debian and check them; builds cargo-deb first where it is missing
 	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
-	$(CARGO) deb --locked -p backstay-agent
-	$(CARGO) deb --locked -p backstay-coordinator
+	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator
+	cd "$${CARGO_TARGET_DIR:-target}/release" && mkdir -p backstayctl.d/man && ./backstayctl man backstayctl.d/man && gzip -9nf backstayctl.d/man/*.1 && \
+		for shell in bash zsh fish; do ./backstayctl completion $$shell > backstayctl.d/$$shell || exit 1; done
+	$(CARGO) deb --locked --no-build -p backstay-agent
+	$(CARGO) deb --locked --no-build -p backstay-coordinator
 	$(CARGO) test --locked -p backstay-tests --test deploy -- --ignored packages

@@ -75,7 +75,7 @@ impl Agent {
         let cluster = settings.cluster.clone().ok_or(AgentError::NoCluster)?;
         let machine = settings.machine.map_or_else(|| machine::identify(Path::new("/")), Ok)?;
         let address = Address { cluster, machine };
-        let etcd = Etcd::new(settings.etcd.clone())?;
+        let etcd = Etcd::new(settings.etcd.clone())?.with_inspection(settings.inspection.clone());
         let state = Arc::new(StateDir::open(&settings.state_dir)?);
         let identity = Arc::new(identity::load_or_create(&state)?);
         let outbox = Arc::new(Outbox::open(state.file("outbox"))?);

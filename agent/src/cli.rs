@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::etcd::EtcdSettings;
 use crate::once::Once;
+use crate::proof::settings::InspectionSettings;
 
 /// Backs up this machine's etcd, and proves each backup before it becomes visible.
 #[derive(Debug, Parser)]
@@ -146,6 +147,15 @@ pub struct OnceArgs {
     /// Give up when etcd sends no byte for this time.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     stall: Duration,
+    /// Do not look into the snapshot: neither at its pages nor at another member.
+    #[arg(long)]
+    no_inspection: bool,
+    /// Look into the snapshot, but do not ask another member whether it holds the same data.
+    #[arg(long, conflicts_with = "no_inspection")]
+    no_ask: bool,
+    /// Bytes of memory that the look into the snapshot may take.
+    #[arg(long, value_name = "BYTES", default_value_t = InspectionSettings::default().memory_limit)]
+    inspection_memory: u64,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -161,7 +171,10 @@ impl OnceArgs {
     ///
     /// # Errors
     /// In words, for whoever typed it.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<String>) -> Result<(Once, EtcdSettings), String> {
+    pub fn resolve(
+        self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Once, EtcdSettings, InspectionSettings), String> {
         // The store itself looks up the rest of AWS's environment: region, endpoint, credentials.
         let s3 = S3Settings {
             ca_file: self.s3_ca.or_else(|| variable("AWS_CA_BUNDLE").filter(|v| !v.is_empty()).map(Into::into)),
@@ -173,6 +186,12 @@ impl OnceArgs {
                 kms_key_id: self.kms_key_id,
             },
             ..S3Settings::default()
+        };
+        let inspection = InspectionSettings {
+            enabled: !self.no_inspection,
+            ask: !self.no_ask,
+            memory_limit: self.inspection_memory,
+            ..InspectionSettings::default()
         };
         let recipients = self.recipients.iter().map(|r| seal::parse_recipient(r)).collect::<Result<_, _>>();
         let once = Once {
@@ -193,7 +212,7 @@ impl OnceArgs {
             password: String::new(),
             password_file: self.etcd_password_file,
         };
-        Ok((once, etcd))
+        Ok((once, etcd, inspection))
     }
 }
 
@@ -229,11 +248,12 @@ mod tests {
         let line = "backstay-agent once --cluster c --etcd http://e:1,http://e:2 --store s3://b/p --region eu --endpoint http://f";
         let Ok(Command::Once(once)) = parse(line) else { panic!("once") };
         let variable = |name: &str| (name == "AWS_CA_BUNDLE").then(|| "/ca".to_owned());
-        let (once, etcd) = once.resolve(variable).expect("valid");
+        let (once, etcd, inspection) = once.resolve(variable).expect("valid");
         let StoreSpec::S3(s3) = once.store else { panic!("a bucket") };
         assert_eq!((s3.bucket.as_str(), s3.prefix.as_str(), s3.region.as_str()), ("b", "p", "eu"));
         assert_eq!((s3.endpoint.as_str(), s3.ca_file), ("http://f", Some("/ca".into())));
         assert_eq!(etcd.endpoints, ["http://e:1", "http://e:2"]);
+        assert_eq!(inspection, InspectionSettings::default());
     }
 
     #[test]

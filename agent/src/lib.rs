@@ -8,6 +8,7 @@
 //! - [`etcd`]: the member: status, linearizable read, snapshot stream;
 //! - [`bus`]: commands, beats and progress; [`outbox`]: reports that must arrive;
 //! - [`state`], [`identity`], [`machine`]: what the agent is and remembers;
+//! - [`proof`]: the look into each snapshot, and whether another member holds the same;
 //! - [`settings`], [`cli`]: what it is told.
 //!
 //! Deciding when to back up what is the coordinator's; bytes at rest are the archive crate's.
@@ -22,6 +23,7 @@ pub mod inside;
 pub mod machine;
 pub mod once;
 pub mod outbox;
+pub mod proof;
 pub mod restore;
 pub mod settings;
 pub mod state;

@@ -60,13 +60,14 @@ async fn one_backup(args: OnceArgs) -> anyhow::Result<()> {
     if std::env::var_os(LEVEL_VARIABLE).is_some() {
         logs::init(LogFormat::Text);
     }
-    let (what, etcd) = args.resolve(|name| std::env::var(name).ok()).map_err(|text| anyhow!(text))?;
+    let (what, etcd, inspection) = args.resolve(|name| std::env::var(name).ok()).map_err(|text| anyhow!(text))?;
     if what.recipients.is_empty() {
         eprintln!("Warning: no --recipient was given: the backup is not encrypted");
     }
     let signals = TaskTracker::new();
     let stop = stop::on_signal(&signals).context("cannot listen to signals")?;
-    match once(what, &Etcd::new(etcd)?, &SystemClock, &stop).await {
+    let etcd = Etcd::new(etcd)?.with_inspection(inspection);
+    match once(what, &etcd, &SystemClock, &stop).await {
         Ok(taken) => {
             println!("{taken}");
             Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::catalog::Settled;
-use backstay_archive::manifest::Trigger;
+use backstay_archive::manifest::{Inspection, Trigger};
 use backstay_archive::seal::Recipient;
 use backstay_archive::store::Key;
 use backstay_archive::writer::{Limits, Plan, Progress};
@@ -143,6 +143,9 @@ impl fmt::Display for Taken {
         writeln!(f, "etcd       {}, member {}, revision {}", origin.etcd_version, origin.member_id, origin.revision)?;
         writeln!(f, "database   {} bytes", self.manifest.snapshot_bytes)?;
         writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
+        if let Some(inspection) = &self.manifest.inspection {
+            writeln!(f, "inspected  {}", Verdict(inspection))?;
+        }
         writeln!(f, "sealed     {} bytes", self.manifest.sealed_bytes)?;
         if seal.recipients.is_empty() {
             writeln!(f, "encrypted  no")?;
@@ -151,5 +154,23 @@ impl fmt::Display for Taken {
             writeln!(f, "encrypted  to {}", seal.recipients.join(", "))?;
             write!(f, "open with  age -d -i KEY FILE | zstd -d > snapshot.db")
         }
+    }
+}
+
+/// An inspection in a line for people.
+struct Verdict<'a>(&'a Inspection);
+
+impl fmt::Display for Verdict<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inspection { verdict, compared_with, reason, contents, .. } = self.0;
+        match contents {
+            Some(contents) => write!(f, "{} entries, every page whole; ", contents.entries)?,
+            None => write!(f, "not wholly; ")?,
+        }
+        write!(f, "{}", verdict.as_str())?;
+        if let Some(member) = compared_with {
+            write!(f, " to member {member}")?;
+        }
+        reason.iter().try_for_each(|reason| write!(f, " ({reason})"))
     }
 }

@@ -11,6 +11,7 @@ use backstay_protocol::{ClusterName, MachineId};
 use serde::{Deserialize, Serialize};
 
 use crate::etcd::EtcdSettings;
+use crate::proof::settings::InspectionSettings;
 use crate::restore::RestoreSettings;
 use crate::verify::VerifySettings;
 
@@ -38,6 +39,7 @@ pub struct Settings {
     pub beat_interval: Duration,
     pub nats: NatsSettings,
     pub etcd: EtcdSettings,
+    pub inspection: InspectionSettings,
     pub s3: S3Trust,
     /// How etcd is stopped and started, where this machine may be restored.
     pub restore: RestoreSettings,
@@ -65,6 +67,7 @@ impl Default for Settings {
             beat_interval: Duration::from_secs(5),
             nats: NatsSettings::default(),
             etcd: EtcdSettings::default(),
+            inspection: InspectionSettings::default(),
             s3: S3Trust::default(),
             restore: RestoreSettings::default(),
             verify: VerifySettings::default(),

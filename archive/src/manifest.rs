@@ -43,6 +43,72 @@ pub struct SealInfo {
     pub recipients: Vec<String>,
 }
 
+/// Whether another member of the cluster holds the same data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Its HashKV is that of the snapshot.
+    Equal,
+    /// It is not. No such backup is stored; failed attempts say it.
+    Differs,
+    /// It could not be told. Also what a later version may say.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Differs => "differs",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a look into the database found while it was verified.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Inspection {
+    pub verdict: Verdict,
+    /// The member that was asked, 16 hexadecimal digits: the one that was read where the cluster has no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared_with: Option<String>,
+    /// Why the verdict is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// HashKV at the origin's revision, 8 hexadecimal digits, with the compact revision for which it was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_kv: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_compact_revision: Option<i64>,
+    /// What the pages hold; `None` where they could not be checked from the root to every leaf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Contents>,
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// What the pages of a whole database hold.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Contents {
+    pub page_bytes: u32,
+    pub bytes_in_use: u64,
+    /// Keys of all buckets: `totalKey` of `etcdutl snapshot status` up to 3.5.
+    pub entries: u64,
+    /// User keys that are not deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_keys: Option<u64>,
+    /// Where the key space stands: at least the origin's revision.
+    pub revision: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compact_revision: Option<i64>,
+    /// `hash` of `etcdutl snapshot status`, 8 hexadecimal digits.
+    pub status_hash: String,
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
 /// What a backup is. Fields that this build does not know survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -67,6 +133,9 @@ pub struct Manifest {
     /// sha256 of the sealed object in hexadecimal.
     pub sealed_sha256: String,
     pub agent_version: String,
+    /// `None` where inspection was turned off, and in backups from before there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspection: Option<Inspection>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -139,8 +208,42 @@ mod tests {
             sealed_bytes: 5_120,
             sealed_sha256: "b".repeat(64),
             agent_version: "0.1.0".into(),
+            inspection: None,
             extra: Map::new(),
         }
+    }
+
+    fn inspected() -> Manifest {
+        let contents = Contents {
+            page_bytes: 4096,
+            bytes_in_use: 16_384,
+            entries: 321,
+            live_keys: Some(42),
+            revision: 1240,
+            compact_revision: Some(1200),
+            status_hash: "0badcafe".into(),
+            extra: Map::new(),
+        };
+        let inspection = Inspection {
+            verdict: Verdict::Equal,
+            compared_with: Some("91bc3c398fb3c146".into()),
+            reason: None,
+            hash_kv: Some("deadbeef".into()),
+            hash_compact_revision: Some(1200),
+            contents: Some(contents),
+            extra: Map::new(),
+        };
+        Manifest { inspection: Some(inspection), ..golden() }
+    }
+
+    #[test]
+    fn an_inspection_is_written_as_it_always_was_and_later_fields_survive() {
+        const INSPECTED: &str = include_str!("../tests/golden/manifest-inspected.json");
+        assert_eq!(String::from_utf8(inspected().to_json()).expect("text"), INSPECTED);
+        let later = INSPECTED.replace("\"entries\"", "\"later\": 1, \"entries\"").replace("\"equal\"", "\"later\"");
+        let read = Manifest::from_json(later.as_bytes()).expect("readable").inspection.expect("there");
+        assert_eq!(read.verdict, Verdict::Unknown);
+        assert_eq!(read.contents.expect("there").extra["later"], 1);
     }
 
     #[test]

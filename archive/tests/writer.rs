@@ -4,11 +4,14 @@ mod support;
 
 use std::sync::Arc;
 
-use backstay_archive::manifest::Manifest;
+use backstay_archive::manifest::{Inspection, Manifest};
 use backstay_archive::reader;
 use backstay_archive::seal::{Identity, Recipient};
 use backstay_archive::store::{ErrorKind, Key, PART_BYTES};
-use backstay_archive::writer::{Limits, Plan, Progress, Source, SourceError, WriteError, write};
+use backstay_archive::writer::{
+    Examination, Limits, Observer, Plan, Progress, Proof, Rejected, Source, SourceError, WriteError, write,
+};
+use bytes::Bytes;
 use proptest::prelude::*;
 use support::fixture::{
     Database, End, FixedClock, cluster, file_of, name, noise, plan, proof_of, runtime, sealed_plan,
@@ -310,5 +313,64 @@ async fn a_name_held_by_something_else_is_taken() {
         let written = run(&store, &plan, &mut Database::new(b"data", 4)).await;
         assert!(matches!(written, Err(WriteError::NameTaken(_))), "{written:?}");
         assert_eq!(store.keys(), [key.as_str()]);
+    }
+}
+
+/// A source that is looked into: the observer notes what it saw, and the verdict is `rejected` or what was seen.
+struct Watched {
+    database: Database,
+    rejected: Option<Rejected>,
+    data: Vec<u8>,
+}
+
+struct Notes(Vec<u8>, tokio::sync::oneshot::Sender<Vec<u8>>);
+
+impl Observer for Notes {
+    fn update(&mut self, database: &[u8]) {
+        self.0.extend_from_slice(database);
+    }
+
+    fn finish(self: Box<Self>) {
+        let _ = self.1.send(self.0);
+    }
+}
+
+#[async_trait::async_trait]
+impl Source for Watched {
+    async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        self.database.next().await
+    }
+
+    async fn proof(&mut self) -> Result<Proof, SourceError> {
+        self.database.proof().await
+    }
+
+    fn examination(&mut self) -> Option<Examination> {
+        let (out, seen) = tokio::sync::oneshot::channel();
+        let (rejected, data) = (self.rejected.clone(), self.data.clone());
+        let verdict = Box::pin(async move {
+            let seen = seen.await.expect("the observer finished");
+            assert!(seen == data, "the observer saw the database, without its trailer");
+            rejected.map_or_else(|| Ok(Inspection { reason: Some("seen".into()), ..Inspection::default() }), Err)
+        });
+        Some(Examination { observer: Box::new(Notes(Vec::new(), out)), verdict })
+    }
+}
+
+#[tokio::test]
+async fn an_observer_sees_the_database_and_its_verdict_decides() {
+    for size in [1024, PART_BYTES + 4096] {
+        let data = noise(9, size);
+        let watched = |rejected| Watched { database: Database::new(&data, 32 * KIB), rejected, data: data.clone() };
+        let (store, (plan, _)) = (MemoryStore::new(), sealed_plan());
+        let manifest = run(&store, &plan, &mut watched(None)).await.expect("all is well");
+        assert_eq!(manifest.inspection.and_then(|i| i.reason).as_deref(), Some("seen"));
+
+        for rejected in [Rejected::Unfit("damaged".into()), Rejected::Disagreement("they differ".into())] {
+            let store = MemoryStore::new();
+            let error = run(&store, &plan, &mut watched(Some(rejected.clone()))).await.expect_err("refused");
+            assert!(matches!(&error, WriteError::Rejected(why) if *why == rejected), "{error}");
+            assert_empty(&store);
+        }
     }
 }

@@ -11,7 +11,7 @@ use backstay_protocol::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::kv::{Kv, KvError};
@@ -91,6 +91,7 @@ pub async fn acquire(
 ) -> Result<Option<Held>, KvError> {
     // A lease that does not change for its whole length has no living holder, whatever its clock says.
     let mut unchanged: Option<(u64, Instant)> = None;
+    let mut told = false;
     loop {
         let asked = Instant::now();
         let found = kv.get::<Lease>(KEY).await?;
@@ -118,6 +119,9 @@ pub async fn acquire(
                 }
             }
             Claim::Wait(wait) => {
+                if !std::mem::replace(&mut told, true) {
+                    info!("standing by: another coordinator holds the lease");
+                }
                 let wait = wait.min(ttl / 3).min(LOOK);
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}

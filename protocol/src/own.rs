@@ -60,6 +60,14 @@ pub struct BackupRunSpec {
     pub revision: u64,
     /// sha256 of the database in hexadecimal, once it is proven.
     pub sha256: String,
+    /// Whether another member holds the same data: `equal`, `differs` or `unknown`; empty where nobody looked.
+    pub verdict: String,
+    /// The member that was asked, in hexadecimal.
+    pub comparedwith: String,
+    /// Why the verdict is `unknown`.
+    pub verdictreason: String,
+    /// Keys in the database that are not deleted; 0 while unknown.
+    pub livekeys: u64,
     pub error: String,
 }
 spec!(

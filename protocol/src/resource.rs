@@ -148,6 +148,12 @@ impl Resource {
         format!("{}({}/{})", m.kind, m.namespace, m.id)
     }
 
+    /// The same with the label of the cluster that it belongs to.
+    pub fn in_cluster(mut self, cluster: impl Into<String>) -> Self {
+        self.metadata.labels.insert(LABEL_CLUSTER.into(), cluster.into());
+        self
+    }
+
     /// The spec as the type's own struct.
     pub fn typed<S: crate::spec::Spec>(&self) -> Result<S, serde_json::Error> {
         S::deserialize(&self.spec)

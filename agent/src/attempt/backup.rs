@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_archive::writer::{self, Limits, Plan, Progress, WriteError};
+use backstay_archive::writer::{self, Limits, Plan, Progress, Rejected, WriteError};
 use backstay_archive::{Manifest, Store, StoreError};
 use backstay_protocol::Clock;
 use backstay_protocol::bus::FailureCode;
@@ -55,6 +55,8 @@ impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
         let code = match &error {
             WriteError::Source(_) | WriteError::Total { .. } => FailureCode::Source,
+            WriteError::Rejected(Rejected::Unfit(_)) => FailureCode::Source,
+            WriteError::Rejected(Rejected::Disagreement(_)) => FailureCode::Disagreement,
             WriteError::Store(_) => FailureCode::Store,
             WriteError::NameTaken(_) => FailureCode::NameTaken,
             WriteError::SlotDone(_) => FailureCode::SlotDone,

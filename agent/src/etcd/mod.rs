@@ -19,6 +19,8 @@ use tonic::transport::Channel;
 
 use self::stream::Frame;
 
+use crate::proof::settings::InspectionSettings;
+
 mod endpoint;
 pub mod poll;
 pub mod source;
@@ -64,6 +66,7 @@ pub enum EtcdError {
 pub struct Etcd {
     settings: EtcdSettings,
     password: Option<String>,
+    inspection: InspectionSettings,
 }
 
 impl Etcd {
@@ -71,12 +74,63 @@ impl Etcd {
     /// The settings contradict each other, or the password's file cannot be read.
     pub fn new(settings: EtcdSettings) -> Result<Self, EtcdError> {
         let password = settings.check()?;
-        Ok(Self { settings, password })
+        Ok(Self { settings, password, inspection: InspectionSettings::default() })
+    }
+
+    /// With snapshots looked into as `inspection` says.
+    pub fn with_inspection(self, inspection: InspectionSettings) -> Self {
+        Self { inspection, ..self }
+    }
+
+    /// How snapshots are looked into.
+    pub fn inspection(&self) -> &InspectionSettings {
+        &self.inspection
+    }
+
+    /// Another member of the same cluster, with the same certificates and user.
+    ///
+    /// # Errors
+    /// The settings do not fit its URLs.
+    pub fn at(&self, client_urls: &[String]) -> Result<Self, EtcdError> {
+        let settings = EtcdSettings { endpoints: client_urls.to_vec(), ..self.settings.clone() };
+        Ok(Self::new(settings)?.with_inspection(self.inspection.clone()))
     }
 
     /// Connects to the first endpoint that answers.
     pub async fn connect(&self) -> Result<Connection, EtcdError> {
         endpoint::connect(&self.settings, self.password.as_deref()).await
+    }
+}
+
+/// A voting member, as the member list has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voter {
+    pub id: u64,
+    pub client_urls: Vec<String>,
+}
+
+/// Why a member does not say its HashKV.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HashKvError {
+    #[error("it has not caught up with the revision")]
+    Future,
+    #[error("it has compacted the revision")]
+    Compacted,
+    #[error("failed to ask for HashKV: {0}")]
+    Call(String),
+}
+
+impl HashKvError {
+    /// etcd tells the two apart by their texts alone.
+    fn of(error: &etcd_client::Error) -> Self {
+        let text = describe(error);
+        if text.contains("is a future revision") {
+            Self::Future
+        } else if text.contains("has been compacted") {
+            Self::Compacted
+        } else {
+            Self::Call(text)
+        }
     }
 }
 
@@ -139,7 +193,7 @@ impl Connection {
 
     /// This member's own hash of all keys up to a revision. Where just that revision is compacted, as after a restore
     /// that nobody has written to since (older releases refuse it then), of all that there is.
-    pub async fn hash_kv(&mut self, revision: i64) -> Result<HashKv, EtcdError> {
+    pub async fn hash_at(&mut self, revision: i64) -> Result<HashKv, EtcdError> {
         match timeout(HASH_TIMEOUT, self.client.hash_kv(revision)).await {
             Ok(Ok(answer)) => Ok(HashKv::of(&answer, revision)),
             Ok(Err(error)) if error.to_string().contains("compacted") => {
@@ -175,6 +229,26 @@ impl Connection {
             }
             Ok(Err(error)) => Err(self.failed("read keys back", describe(&error))),
             Err(_) => Err(self.failed("read keys back", too_long(HASH_TIMEOUT))),
+        }
+    }
+
+    /// The members that vote and can be asked.
+    pub async fn voters(&mut self) -> Result<Vec<Voter>, EtcdError> {
+        let answer = match timeout(CALL_TIMEOUT, self.client.member_list()).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(self.failed("list the members", describe(&error))),
+            Err(_) => return Err(self.failed("list the members", too_long(CALL_TIMEOUT))),
+        };
+        let voters = answer.members().iter().filter(|m| !m.is_learner() && !m.client_urls().is_empty());
+        Ok(voters.map(|m| Voter { id: m.id(), client_urls: m.client_urls().to_vec() }).collect())
+    }
+
+    /// HashKV at a revision, and the compact revision for which it is said (-1: never compacted). Walks over all keys;
+    /// has no deadline of its own.
+    pub async fn hash_kv(&mut self, at: i64) -> Result<(u32, i64), HashKvError> {
+        match self.client.hash_kv(at).await {
+            Ok(answer) => Ok((answer.hash(), answer.compact_version())),
+            Err(error) => Err(HashKvError::of(&error)),
         }
     }
 

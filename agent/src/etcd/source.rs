@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstay_archive::manifest::Origin;
-use backstay_archive::writer::{Progress, Proof, Source, SourceError};
+use backstay_archive::writer::{Examination, Progress, Proof, Source, SourceError};
 use backstay_protocol::bus::Member;
 use backstay_snapshot::{Frames, Trailer};
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
 
 use super::stream::Frame;
 use super::{Connection, Etcd, EtcdError, describe};
+use crate::proof;
 
 /// A snapshot that has been asked for, or is about to be: the stream opens at the first [`Source::next`],
 /// since an open one pins pages of the member's database.
@@ -29,6 +31,9 @@ pub struct SnapshotSource {
     /// No byte for this long, and the stream counts as stuck.
     stall: Duration,
     progress: Arc<Progress>,
+    examination: Option<Examination>,
+    /// Told once the first bytes have come.
+    begun: Option<oneshot::Sender<()>>,
 }
 
 impl SnapshotSource {
@@ -53,7 +58,18 @@ impl SnapshotSource {
             etcd_version: member.etcd_version,
             revision,
         };
-        Ok(Self { connection, origin, stream: None, frames: Frames::default(), trailer: None, stall, progress })
+        let (begun, first_bytes) = oneshot::channel();
+        Ok(Self {
+            connection,
+            examination: proof::examination(etcd, &origin, first_bytes),
+            origin,
+            stream: None,
+            frames: Frames::default(),
+            trailer: None,
+            stall,
+            progress,
+            begun: Some(begun),
+        })
     }
 
     /// Where the snapshot is read.
@@ -83,6 +99,8 @@ impl SnapshotSource {
                 self.progress.set_total(self.frames.total().unwrap_or(0));
             }
             if !database.is_empty() {
+                // Nobody waits for it where no other member is asked.
+                let _ = self.begun.take().map(|begun| begun.send(()));
                 return Ok(Some(frame.blob.slice(database)));
             }
             // Empty frames that are always at hand would starve both the timer and everybody else.
@@ -129,6 +147,10 @@ impl Source for SnapshotSource {
             Some(trailer) => Ok(Proof { sha256: trailer.sha256, bytes: trailer.bytes, origin: self.origin.clone() }),
             None => Err(SourceError("the snapshot stream has not come to its end".into())),
         }
+    }
+
+    fn examination(&mut self) -> Option<Examination> {
+        self.examination.take()
     }
 }
 

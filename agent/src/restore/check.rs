@@ -21,7 +21,7 @@ async fn ask(etcd: &Etcd, hash_revision: i64, check: &mut MemberCheck) -> Result
     check.members = connection.members().await?;
     check.healthy = true;
     if hash_revision > 0 {
-        let hash = connection.hash_kv(hash_revision).await?;
+        let hash = connection.hash_at(hash_revision).await?;
         (check.hash_revision, check.hash, check.compact_revision) = (hash.revision, hash.hash, hash.compact_revision);
     }
     Ok(())

@@ -155,7 +155,7 @@ async fn ask(
         sleep(LOOK).await;
     };
     let version = connection.member().await?.etcd_version;
-    let hash = connection.hash_kv(hash_at).await.map_err(|e| e.to_string());
+    let hash = connection.hash_at(hash_at).await.map_err(|e| e.to_string());
     let (keys, sampled) = connection.sample(SAMPLE).await?;
     Ok(Served { version, hash, keys, sampled })
 }

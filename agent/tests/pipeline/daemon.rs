@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, Subscriber, jetstream};
+use backstay_agent::proof::settings::InspectionSettings;
 use backstay_agent::{Agent, Settings};
 use backstay_daemon::http::HttpSettings;
 use backstay_daemon::nats::{NatsSettings, Patience, connect};
@@ -91,6 +92,7 @@ impl Running {
             beat_interval: Duration::from_millis(200),
             nats: nats.settings(),
             etcd: etcd.settings(),
+            inspection: InspectionSettings::off(),
             http: HttpSettings { listen: None },
             ..Settings::default()
         };

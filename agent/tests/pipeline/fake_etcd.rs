@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use backstay_agent::etcd::{Etcd, EtcdSettings};
+use backstay_agent::proof::settings::InspectionSettings;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -141,7 +142,8 @@ impl FakeEtcd {
     }
 
     pub fn etcd(&self) -> Etcd {
-        Etcd::new(self.settings()).expect("the settings fit")
+        // What it sends is no database.
+        Etcd::new(self.settings()).expect("the settings fit").with_inspection(InspectionSettings::off())
     }
 }
 

@@ -180,13 +180,22 @@ pub struct Snapshot {
 
 impl Opened {
     pub fn update(&mut self, chunk: &[u8]) {
+        self.update_seen(chunk, &mut |_| ());
+    }
+
+    /// [`update`](Self::update), and lends what is the database's to `seen`.
+    pub fn update_seen(&mut self, chunk: &[u8], seen: &mut dyn FnMut(&[u8])) {
         self.bytes += chunk.len() as u64;
         // What no longer can be the trailer is the database's.
         let passed = (self.last.len() + chunk.len()).saturating_sub(TRAILER_BYTES);
         let held = passed.min(self.last.len());
-        self.digest.update(&self.last[..held]);
+        let mut take = |database: &[u8]| {
+            self.digest.update(database);
+            seen(database);
+        };
+        take(&self.last[..held]);
+        take(&chunk[..passed - held]);
         self.last.drain(..held);
-        self.digest.update(&chunk[..passed - held]);
         self.last.extend_from_slice(&chunk[passed - held..]);
     }
 

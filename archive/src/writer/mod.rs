@@ -8,6 +8,7 @@
 //! - `pipeline`: the two threads and the channels between them;
 //! - `buffers`: the memory that all of it may use;
 //! - `upload`: parts on their way to the store;
+//! - `examine`: whoever looks into the database on the way;
 //! - `publish`: intent, completion, manifest, and what is left when something fails.
 
 use std::sync::Arc;
@@ -24,9 +25,12 @@ use crate::seal::Recipient;
 use crate::store::{Store, StoreError};
 
 mod buffers;
+mod examine;
 mod pipeline;
 mod publish;
 mod upload;
+
+pub use examine::{Examination, Judgement, Observer, Rejected};
 
 #[cfg(test)]
 mod tests;
@@ -55,6 +59,11 @@ pub trait Source: Send {
 
     /// After `None`: what the source says the whole must be, and where it came from.
     async fn proof(&mut self) -> Result<Proof, SourceError>;
+
+    /// Asked once, before the first bytes: a look into the database on its way, where one is wanted.
+    fn examination(&mut self) -> Option<Examination> {
+        None
+    }
 }
 
 /// What a source vouches for.
@@ -143,6 +152,9 @@ pub enum WriteError {
     /// The sealed form did not open to what went in: memory or a stage of the pipeline is broken.
     #[error("the sealed snapshot did not open to what went in: {0}")]
     Reopened(String),
+    /// Its bytes are right, and what they say is not.
+    #[error("{0}")]
+    Rejected(#[from] Rejected),
     #[error("cancelled")]
     Cancelled,
     #[error("internal error: {0}")]

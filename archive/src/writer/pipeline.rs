@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 
 use super::buffers::{Buffer, Pool};
 use super::upload::{Part, Uploader};
-use super::{Limits, Plan, Progress, Proof, Source, WriteError};
-use crate::manifest::{FORMAT_VERSION, Manifest, SealInfo};
+use super::{Examination, Judgement, Limits, Observer, Plan, Progress, Proof, Source, WriteError};
+use crate::manifest::{FORMAT_VERSION, Inspection, Manifest, SealInfo};
 use crate::seal::stream::{self, Incoming, Opened, Sealer, Snapshot, hex};
 use crate::seal::{Identity, Recipient};
 use crate::store::{PART_BYTES, Upload};
@@ -124,6 +124,7 @@ async fn stream<T: Tap>(
     let (piece_out, pieces) = mpsc::channel(in_flight + 1);
     let (proven, verified) = oneshot::channel();
     let lock = Lock::new(&job.plan.recipients);
+    let (observer, verdict) = source.examination().map(|Examination { observer, verdict }| (observer, verdict)).unzip();
 
     let cutter = Cutter {
         pool: Pool::new(PART_BYTES, in_flight + 1),
@@ -135,18 +136,29 @@ async fn stream<T: Tap>(
     };
     let (sealing, opening) = (fault.clone(), fault.clone());
     threads.spawn_blocking(move || seal(to_seal, &lock.recipients, cutter, &sealing));
-    threads.spawn_blocking(move || verify(pieces, lock.ephemeral.as_ref(), proven, &opening));
+    threads.spawn_blocking(move || verify(pieces, lock.ephemeral.as_ref(), observer, proven, &opening));
 
     let mut uploader = Uploader::new(job.upload, job.progress, in_flight, job.limits.upload_bytes_per_second);
-    let (proof, last, verified) = tokio::try_join!(
+    let (proof, last, verified, examined) = tokio::try_join!(
         pull(source, blocks, job.progress),
         async { uploader.send_all_but_last(&mut parts).await?.ok_or(Stop::Gone) },
         async { verified.await.map_err(|_| Stop::Gone) },
+        examine(verdict),
     )?;
+    // First the bytes, then what they say: damage on the way would be taken for the member's.
     compare(&proof, &verified.snapshot)?;
+    let inspection = examined?;
     let parts = last.number;
     uploader.send_last(last).await?;
-    Ok(Staged { manifest: describe(job, proof, &verified), parts })
+    Ok(Staged { manifest: describe(job, proof, &verified, inspection), parts })
+}
+
+/// Waits for the verdict where there is to be one. Never an error itself: the digest comes first.
+async fn examine(verdict: Option<Judgement>) -> Result<Result<Option<Inspection>, WriteError>, Stop> {
+    match verdict {
+        Some(verdict) => Ok(verdict.await.map(Some).map_err(WriteError::from)),
+        None => Ok(Ok(None)),
+    }
 }
 
 /// To whom the stream is sealed, and with what it is opened again.
@@ -302,19 +314,26 @@ impl<T: Tap> Write for Cutter<T> {
 fn verify(
     pieces: mpsc::Receiver<Bytes>,
     identity: Option<&Identity>,
+    mut observer: Option<Box<dyn Observer>>,
     proven: oneshot::Sender<Verified>,
     fault: &Fault,
 ) {
     let mut incoming = Incoming::new(pieces);
     let mut opened = Opened::default();
     let result = stream::open(&mut incoming, identity, &mut |chunk| {
-        opened.update(chunk);
+        match &mut observer {
+            Some(observer) => opened.update_seen(chunk, &mut |database| observer.update(database)),
+            None => opened.update(chunk),
+        }
         Ok(())
     });
     let snapshot = match result.and_then(|()| opened.finish()) {
         Ok(snapshot) => snapshot,
         Err(error) => return fault.set(WriteError::Reopened(error.to_string())),
     };
+    if let Some(observer) = observer {
+        observer.finish();
+    }
     let (sealed_sha256, sealed_bytes) = incoming.finish();
     // Nobody waits for it where the attempt has ended meanwhile.
     let _ = proven.send(Verified { snapshot, sealed_sha256, sealed_bytes });
@@ -335,7 +354,7 @@ fn compare(proof: &Proof, out: &Snapshot) -> Result<(), WriteError> {
     Ok(())
 }
 
-fn describe(job: &Job<'_>, proof: Proof, verified: &Verified) -> Manifest {
+fn describe(job: &Job<'_>, proof: Proof, verified: &Verified, inspection: Option<Inspection>) -> Manifest {
     let plan = job.plan;
     let recipients: Vec<String> = plan.recipients.iter().map(ToString::to_string).collect();
     let encryption = if recipients.is_empty() { "none" } else { "age" }.to_owned();
@@ -356,6 +375,7 @@ fn describe(job: &Job<'_>, proof: Proof, verified: &Verified) -> Manifest {
         sealed_bytes: verified.sealed_bytes,
         sealed_sha256: hex(&verified.sealed_sha256),
         agent_version: plan.agent_version.clone(),
+        inspection,
         extra: Map::new(),
     }
 }

@@ -118,10 +118,9 @@ async fn backups(leader: &Leader, id: &str, selector: &Selector) -> Result<Vec<R
 fn backup(record: &ClusterRecord, snapshot: SnapshotName, size: u64) -> Resource {
     let created = Timestamp::from_seconds(snapshot.unix_seconds());
     let spec = BackupSpec { createdat: Some(created), snapshot: snapshot.to_string(), size };
-    let mut resource = Resource::of(BackupSpec::id(&record.name, snapshot), &spec);
+    let mut resource = Resource::of(BackupSpec::id(&record.name, snapshot), &spec).in_cluster(record.name.as_str());
     resource.metadata.created = Some(created.rfc3339());
     resource.metadata.updated = Some(created.rfc3339());
-    resource.metadata.labels.insert(LABEL_CLUSTER.into(), record.name.to_string());
     resource.metadata.labels.insert(LABEL_CLUSTER_UUID.into(), record.uuid.to_string());
     resource
 }

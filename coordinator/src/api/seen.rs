@@ -2,7 +2,7 @@
 
 use backstay_protocol::bus::Member;
 use backstay_protocol::own::{AgentSpec, BackupRunSpec, RunState};
-use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
+use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 
@@ -31,9 +31,7 @@ fn agent_resource(cluster: &ClusterName, machine: MachineId, agent: &Agent) -> R
         error: beat.etcd_error.clone(),
         lastseen: Some(agent.seen_at),
     };
-    let mut resource = Resource::of(machine.to_string(), &spec);
-    resource.metadata.labels.insert(LABEL_CLUSTER.into(), cluster.to_string());
-    resource
+    Resource::of(machine.to_string(), &spec).in_cluster(cluster.as_str())
 }
 
 fn role(member: &Member) -> &'static str {

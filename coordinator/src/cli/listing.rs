@@ -21,11 +21,7 @@ pub async fn agents<T: Transport>(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let items = of_cluster::<AgentSpec, T>(api, cluster).await?;
-    let text = match format {
-        Format::Table => agents_table(&items, now),
-        other => output::render(other, &types::AGENTS, &items)?,
-    };
-    Ok(console.print(&text)?)
+    print::<AgentSpec>(&items, format, |items| agents_table(items, now), console)
 }
 
 /// The latest attempts of a cluster, latest first.
@@ -38,9 +34,19 @@ pub async fn runs<T: Transport>(
 ) -> Result<(), Failure> {
     let mut items = of_cluster::<BackupRunSpec, T>(api, cluster).await?;
     items.sort_by_key(|item| std::cmp::Reverse(item.typed::<BackupRunSpec>().ok().and_then(|run| run.started)));
+    print::<BackupRunSpec>(&items, format, |items| runs_table(items, now), console)
+}
+
+/// In a table for people, or as `get` prints them.
+fn print<S: Spec>(
+    items: &[Resource],
+    format: &Format,
+    table: impl FnOnce(&[Resource]) -> String,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
     let text = match format {
-        Format::Table => runs_table(&items, now),
-        other => output::render(other, &types::BACKUP_RUNS, &items)?,
+        Format::Table => table(items),
+        other => output::render(other, S::definition(), items)?,
     };
     Ok(console.print(&text)?)
 }

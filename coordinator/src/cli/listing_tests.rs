@@ -7,9 +7,7 @@ use backstay_protocol::spec::ClusterSpec;
 const NOW: Timestamp = Timestamp { seconds: 1_702_166_400, nanos: 0 };
 
 fn labelled<S: Spec>(id: &str, cluster: &str, spec: &S) -> Resource {
-    let mut resource = Resource::of(id, spec);
-    resource.metadata.labels.insert(LABEL_CLUSTER.into(), cluster.into());
-    resource
+    Resource::of(id, spec).in_cluster(cluster)
 }
 
 fn ago(seconds: i64) -> Option<Timestamp> {

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use backstay_archive::Manifest;
+use backstay_archive::manifest::{Inspection, Verdict};
 use backstay_protocol::own::{BackupRunSpec, RunState};
-use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
+use backstay_protocol::resource::Resource;
 use backstay_protocol::{AttemptId, ClusterName, MachineId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,33 @@ pub struct Proven {
     pub snapshot_bytes: u64,
     pub sealed_bytes: u64,
     pub sha256: String,
+    /// What a look into the database found; `None` where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspected: Option<Inspected>,
+}
+
+/// What people are shown of a look into a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspected {
+    pub verdict: Verdict,
+    #[serde(default)]
+    pub compared_with: String,
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub live_keys: u64,
+}
+
+impl Inspected {
+    fn of(inspection: &Inspection) -> Self {
+        let text = |text: &Option<String>| text.iter().flat_map(|text| text.chars()).take(ERROR_MAX).collect();
+        Self {
+            verdict: inspection.verdict,
+            compared_with: text(&inspection.compared_with),
+            reason: text(&inspection.reason),
+            live_keys: inspection.contents.as_ref().and_then(|contents| contents.live_keys).unwrap_or(0),
+        }
+    }
 }
 
 impl Proven {
@@ -34,6 +62,7 @@ impl Proven {
             snapshot_bytes: manifest.snapshot_bytes,
             sealed_bytes: manifest.sealed_bytes,
             sha256: manifest.snapshot_sha256.clone(),
+            inspected: manifest.inspection.as_ref().map(Inspected::of),
         }
     }
 }
@@ -50,6 +79,9 @@ pub struct Run {
     pub state: RunState,
     pub error: String,
     pub proven: Option<Proven>,
+    /// It failed because two members hold different data.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub differs: bool,
 }
 
 /// The latest attempts, oldest first.
@@ -72,7 +104,15 @@ impl Runs {
             state: RunState::Running,
             error: String::new(),
             proven: None,
+            differs: false,
         });
+    }
+
+    /// The attempt showed that two members hold different data.
+    pub fn differs(&mut self, id: AttemptId) {
+        if let Some(run) = self.0.iter_mut().find(|run| run.id == id) {
+            run.differs = true;
+        }
     }
 
     /// The attempt came to nothing.
@@ -117,9 +157,20 @@ impl Run {
             started: Some(self.started),
             ended: self.ended,
             error: self.error.clone(),
+            verdict: if self.differs { Verdict::Differs.as_str().into() } else { String::new() },
             ..BackupRunSpec::default()
         };
         let Some(proven) = &self.proven else { return spec };
+        let spec = match &proven.inspected {
+            None => spec,
+            Some(inspected) => BackupRunSpec {
+                verdict: inspected.verdict.as_str().into(),
+                comparedwith: inspected.compared_with.clone(),
+                verdictreason: inspected.reason.clone(),
+                livekeys: inspected.live_keys,
+                ..spec
+            },
+        };
         BackupRunSpec {
             bytesread: proven.snapshot_bytes,
             bytestotal: proven.snapshot_bytes,
@@ -133,9 +184,7 @@ impl Run {
 
 /// The resource of a run.
 pub fn resource(id: AttemptId, spec: &BackupRunSpec) -> Resource {
-    let mut resource = Resource::of(id.to_string(), spec);
-    resource.metadata.labels.insert(LABEL_CLUSTER.into(), spec.cluster.clone());
-    resource
+    Resource::of(id.to_string(), spec).in_cluster(&spec.cluster)
 }
 
 #[cfg(test)]
@@ -163,7 +212,14 @@ mod tests {
     }
 
     fn proven(n: u128) -> Proven {
-        Proven { attempt: id(n), revision: 9, snapshot_bytes: 100, sealed_bytes: 30, sha256: "ab".into() }
+        Proven {
+            attempt: id(n),
+            revision: 9,
+            snapshot_bytes: 100,
+            sealed_bytes: 30,
+            sha256: "ab".into(),
+            inspected: None,
+        }
     }
 
     #[test]

@@ -132,6 +132,9 @@ impl ClusterTask {
         self.leader.inside.count(&self.record.name, ended);
         let mut next = (*self.record).clone();
         next.attempt_failed(attempt.id, &error, self.leader.clock.now());
+        if ended == Ended::Failed(FailureCode::Disagreement) {
+            next.runs.differs(attempt.id);
+        }
         if ended == Ended::Failed(FailureCode::NameTaken) {
             // Not the member's fault: it is asked again, under the next name.
             if let Some(slot) = &mut next.slot {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backstay_archive::Manifest;
+use backstay_archive::manifest::Verdict;
 use backstay_protocol::bus::{MemberSeat, Seat};
 use backstay_protocol::own::{RESTORE_BUMP, RestorePhase, RestoreSpec};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Timestamp};
@@ -92,8 +93,18 @@ fn source(manifest: &Manifest) -> Source {
 }
 
 /// What is known of the backup.
-fn proof(_manifest: &Manifest) -> String {
-    "sha256 equal to etcd's own, computed over what the sealed backup opens to".into()
+fn proof(manifest: &Manifest) -> String {
+    let digest = "sha256 equal to etcd's own";
+    let Some(inspection) = &manifest.inspection else { return digest.to_owned() };
+    let pages =
+        if inspection.contents.is_some() { "its pages hang together" } else { "its pages were looked at in part" };
+    let with = inspection.compared_with.as_deref().unwrap_or("?");
+    let compared = match inspection.verdict {
+        Verdict::Equal => format!("HashKV equal to member {with}'s"),
+        Verdict::Differs => format!("HashKV DIFFERS from member {with}'s"),
+        Verdict::Unknown => format!("not compared ({})", inspection.reason.as_deref().unwrap_or("nobody says why")),
+    };
+    format!("{digest}; {pages}; {compared}")
 }
 
 /// etcd's members: from agents whose etcd answers, else as they were last known.

@@ -24,6 +24,7 @@ fn manifest(cluster: &str, uuid: u128) -> Manifest {
         sealed_bytes: 300,
         sealed_sha256: "cd".into(),
         agent_version: "0".into(),
+        inspection: None,
         extra: serde_json::Map::new(),
     }
 }

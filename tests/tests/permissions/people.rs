@@ -5,7 +5,7 @@ use backstay_protocol::types;
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use crate::raw::{Raw, SOON, Server, owned, state};
+use crate::raw::{Raw, SOON, Server, heard, owned, state};
 
 /// What no person may publish.
 fn daemons_words(server: &Server) -> Vec<String> {
@@ -49,7 +49,7 @@ async fn answer_one(requests: &mut async_nats::Subscriber, client: &async_nats::
 async fn asks(server: &Server, raw: &Raw, subject: &str) -> Result<()> {
     let coordinator = server.coordinator().await?;
     let mut requests = coordinator.client.subscribe("backstay.v1.api.*.*").await?;
-    coordinator.client.flush().await?;
+    heard(&coordinator.client).await?;
     let (asked, heard) = tokio::join!(
         raw.client.request(subject.to_owned(), "".into()),
         answer_one(&mut requests, &coordinator.client, "yes")

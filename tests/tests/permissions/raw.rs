@@ -109,6 +109,12 @@ impl Raw {
     }
 }
 
+/// Waits until the server has taken up what the coordinator's client subscribed to: it answers in order, while a
+/// flush only hands the bytes over.
+pub async fn heard(coordinator: &Client) -> Result<()> {
+    coordinator.request("$JS.API.INFO", "".into()).await.map(drop).context("JetStream answers its owner")
+}
+
 /// Texts as the subjects that they are.
 pub fn owned(subjects: &[&str]) -> Vec<String> {
     subjects.iter().map(|&s| s.to_owned()).collect()

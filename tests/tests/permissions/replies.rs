@@ -8,7 +8,7 @@ use backstay_tests::Nats;
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use crate::raw::{SOON, Server};
+use crate::raw::{SOON, Server, heard};
 
 /// Entries of the KV that the answers try to make.
 const FORGED: [&str; 3] =
@@ -46,7 +46,7 @@ async fn forge(cast: &Cast) -> Result<u64> {
     let (kv, _) = streams(&cast.coordinator).await?;
     let mut api = cast.coordinator.subscribe("backstay.v1.api.*.*").await?;
     let mut service = cast.coordinator.subscribe("$SRV.PING").await?;
-    cast.coordinator.flush().await?;
+    heard(&cast.coordinator).await?;
     cast.agent.publish_with_reply(cast.report.clone(), FORGED[0], "report".into()).await?;
     // JetStream answers in order: when this answer is here, the one before it was given.
     let context = jetstream::new(cast.agent.clone());

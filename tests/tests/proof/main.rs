@@ -1,5 +1,6 @@
 //! What inspection says of snapshots of real members: the same as `etcdctl snapshot status` and as their HashKV.
 
+mod backup;
 mod corpus;
 mod coverage;
 mod flips;

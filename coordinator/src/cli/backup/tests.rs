@@ -3,7 +3,6 @@
 use super::*;
 use crate::cli::testing::{Coordinator, capture};
 use backstay_protocol::own::RunState;
-use backstay_protocol::resource::LABEL_CLUSTER;
 use backstay_protocol::spec::{BackupState, ClusterSpec};
 
 const NOW: i64 = 1_702_166_400;
@@ -35,9 +34,7 @@ fn run_resource(state: RunState, read: u64, total: u64, error: &str) -> Resource
         error: error.into(),
         ..BackupRunSpec::default()
     };
-    let mut resource = Resource::of("run", &spec);
-    resource.metadata.labels.insert(LABEL_CLUSTER.into(), "c".into());
-    resource
+    Resource::of("run", &spec).in_cluster("c")
 }
 
 fn status(state: BackupState, error: &str) -> Resource {

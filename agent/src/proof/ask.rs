@@ -1,0 +1,110 @@
+//! Another voting member's HashKV at the revision of the linearizable read, asked while the stream runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_archive::manifest::Origin;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::etcd::{Connection, Etcd, EtcdError, HashKvError, Voter};
+
+/// Between two questions to a member that is behind, or compacted less far than the snapshot.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// So long a member may take to catch up.
+const BEHIND_MAX: Duration = Duration::from_secs(10);
+
+/// Members that are asked, one after the other, until one answers.
+const MEMBERS_MAX: usize = 4;
+
+/// What a member said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub member: u64,
+    pub hash: u32,
+    /// Its compact revision at that moment; -1: never compacted.
+    pub compact: i64,
+}
+
+/// What is asked, and of whom.
+pub struct Question {
+    etcd: Arc<Etcd>,
+    /// The member that is read, and its cluster, in hexadecimal.
+    member: String,
+    cluster: String,
+    at: i64,
+}
+
+impl Question {
+    pub fn new(etcd: Arc<Etcd>, origin: &Origin) -> Self {
+        let (member, cluster) = (origin.member_id.clone(), origin.etcd_cluster_id.clone());
+        Self { etcd, member, cluster, at: origin.revision }
+    }
+
+    /// Asks one member after the other.
+    ///
+    /// # Errors
+    /// None can say it, and why, in words.
+    pub async fn ask(&self) -> Result<Answer, String> {
+        let voters = self.voters().await?;
+        let mut reasons = Vec::new();
+        for voter in voters.iter().take(MEMBERS_MAX) {
+            match self.ask_one(voter).await {
+                Ok(answer) => return Ok(answer),
+                Err(reason) => reasons.push(format!("member {:016x}: {reason}", voter.id)),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    /// The other voting members, from the next higher id on; the member itself where it is alone.
+    async fn voters(&self) -> Result<Vec<Voter>, String> {
+        let own = u64::from_str_radix(&self.member, 16).map_err(|e| format!("member id {:?}: {e}", self.member))?;
+        let mut connection = self.etcd.connect().await.map_err(text)?;
+        let mut voters = connection.voters().await.map_err(text)?;
+        let alone = voters.iter().all(|voter| voter.id == own);
+        voters.retain(|voter| alone || voter.id != own);
+        voters.sort_by_key(|voter| (voter.id < own, voter.id));
+        if voters.is_empty() { Err("the cluster has no voting member".into()) } else { Ok(voters) }
+    }
+
+    async fn ask_one(&self, voter: &Voter) -> Result<Answer, String> {
+        let mut connection = self.connect(voter).await?;
+        let patience = self.etcd.inspection().patience;
+        let begun = Instant::now();
+        loop {
+            let answer = timeout(patience, connection.hash_kv(self.at)).await;
+            match answer.map_err(|_| format!("no HashKV within {}s", patience.as_secs_f32()))? {
+                Ok((hash, compact)) => return Ok(Answer { member: voter.id, hash, compact }),
+                Err(HashKvError::Future) if begun.elapsed() < BEHIND_MAX => sleep(PAUSE).await,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Connects, and makes sure that it is the member that was meant: a small question first, so that one that does
+    /// not answer at all costs little time.
+    async fn connect(&self, voter: &Voter) -> Result<Connection, String> {
+        let own = format!("{:016x}", voter.id) == self.member;
+        let etcd = if own { (*self.etcd).clone() } else { self.etcd.at(&voter.client_urls).map_err(text)? };
+        let mut connection = etcd.connect().await.map_err(text)?;
+        let says = connection.member().await.map_err(text)?;
+        let (cluster, id) = (format!("{:016x}", says.cluster_id), says.member_id);
+        if cluster != self.cluster || id != voter.id {
+            return Err(format!("at its URLs answers member {id:016x} of cluster {cluster}"));
+        }
+        Ok(connection)
+    }
+
+    /// Asks the same member again, a little later.
+    pub async fn again(&self, before: &Answer) -> Result<Answer, String> {
+        sleep(PAUSE).await;
+        let voters = self.voters().await?;
+        let voter = voters.iter().find(|voter| voter.id == before.member).ok_or("it is no member any more")?;
+        self.ask_one(voter).await
+    }
+}
+
+fn text(error: EtcdError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,70 @@
+//! The proof that a snapshot is worth keeping: its pages hang together, it holds at least the revision that the cluster
+//! agreed on, and another member holds the same data.
+//!
+//! - `settings`: the table `inspection` of agent.toml;
+//! - `ask`: another voting member's HashKV, while the stream runs;
+//! - `judge`: what the look into the database and the answer come to.
+
+use std::sync::Arc;
+
+use backstay_archive::manifest::Origin;
+use backstay_archive::writer::{Examination, Observer};
+use backstay_snapshot::inspect::{InspectError, Inspection, Inspector, Options};
+use tokio::sync::oneshot;
+
+use crate::etcd::Etcd;
+
+pub mod ask;
+pub mod judge;
+pub mod settings;
+
+use ask::Question;
+use judge::Judge;
+
+/// What a look into the database gave.
+type Looked = Result<Inspection, InspectError>;
+
+/// A look into the snapshot of the member of `origin`, unless the settings turn it off. `begun` tells that the stream's
+/// first bytes have come: earlier, the other member could still compact what the snapshot then has not.
+pub fn examination(etcd: &Etcd, origin: &Origin, begun: oneshot::Receiver<()>) -> Option<Examination> {
+    let settings = etcd.inspection().clone();
+    if !settings.enabled {
+        return None;
+    }
+    let options = Options { memory: settings.memory_limit, hash_at: settings.ask.then_some(origin.revision) };
+    let (out, looked) = oneshot::channel();
+    let observer = Look { inspector: Some(Inspector::new(options)), failed: None, out };
+    let question = settings.ask.then(|| Question::new(Arc::new(etcd.clone()), origin));
+    let judge = Judge { origin: origin.clone(), question };
+    Some(Examination { observer: Box::new(observer), verdict: Box::pin(judge.judge(looked, begun)) })
+}
+
+/// Looks, on the verifying thread.
+struct Look {
+    /// `None` after a failure.
+    inspector: Option<Inspector>,
+    failed: Option<InspectError>,
+    out: oneshot::Sender<Looked>,
+}
+
+impl Observer for Look {
+    fn update(&mut self, database: &[u8]) {
+        if let Some(inspector) = &mut self.inspector
+            && let Err(error) = inspector.update(database)
+        {
+            self.failed = Some(error);
+            self.inspector = None;
+        }
+    }
+
+    fn finish(self: Box<Self>) {
+        let looked = match (self.failed, self.inspector) {
+            (Some(error), _) => Err(error),
+            (None, Some(inspector)) => inspector.finish(),
+            // An inspector goes only where a failure takes its place.
+            (None, None) => return,
+        };
+        // Nobody waits for it where the attempt has ended meanwhile.
+        let _ = self.out.send(looked);
+    }
+}
