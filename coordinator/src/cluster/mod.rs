@@ -25,7 +25,6 @@ use crate::directory::Handle;
 use crate::inside::Ended;
 use crate::kv::{KvError, Revised};
 use crate::leader::Leader;
-use crate::lease;
 use crate::restore::Restore;
 use crate::restore::drive::Memory;
 use crate::schedule::{self, Decision};
@@ -272,28 +271,12 @@ impl ClusterTask {
                 self.save_and_reply(Ok(next), reply).await
             }
             Message::Forget { reply } if next.restoring().is_some() => {
-                let _ = reply.send(Err(restore_under_way(&next)));
+                let _ = reply.send(Err(restoring::under_way(&next)));
                 Ok(())
             }
             Message::Forget { reply } => self.forget(reply).await,
-            Message::Restore { restore, reply } => {
-                let next = match next.restoring() {
-                    Some(_) => Err(restore_under_way(&next)),
-                    None => Ok(ClusterRecord { restore: Some(*restore), ..next }),
-                };
-                self.save_and_reply(next, reply).await
-            }
-            Message::Verify { verification, reply } => {
-                let next = match next.verification.as_ref().filter(|earlier| !earlier.has_ended()) {
-                    Some(earlier) => Err(ApiError::invalid(format!("proof {} is under way", earlier.id))),
-                    None => {
-                        let last = next.verification.as_ref().and_then(|earlier| earlier.last.clone());
-                        let verification = Verification { last, ..*verification };
-                        Ok(ClusterRecord { verification: Some(verification), ..next })
-                    }
-                };
-                self.save_and_reply(next, reply).await
-            }
+            Message::Restore { restore, reply } => self.on_restore(*restore, reply).await,
+            Message::Verify { verification, reply } => self.on_verify(*verification, reply).await,
             Message::Report { report, done } => self.on_report(&report, done).await,
         }
     }
@@ -434,15 +417,6 @@ impl ClusterTask {
         }
     }
 
-    /// An agent obeys somebody newer: leading begins again, above that epoch.
-    async fn outdated(&mut self, epoch: u64) -> Stopped {
-        warn!(cluster = %self.record.name, epoch, ours = self.leader.epoch, "an agent has seen a newer epoch: leading again above it");
-        if let Err(error) = lease::raise_floor(&self.leader.kv, epoch).await {
-            warn!(%error, "the newer epoch could not be kept");
-        }
-        Stopped::NotLeading
-    }
-
     /// etcd's own cluster id changes when somebody restores the cluster: backups go on, with a warning.
     async fn note_origin(&mut self, manifest: Option<&Manifest>) -> Result<(), Stopped> {
         let id = manifest.and_then(|m| u64::from_str_radix(&m.origin.etcd_cluster_id, 16).ok());
@@ -503,11 +477,6 @@ impl ClusterTask {
         }
         Ok(())
     }
-}
-
-fn restore_under_way(record: &ClusterRecord) -> ApiError {
-    let id = record.restoring().map(|restore| restore.id.to_string()).unwrap_or_default();
-    ApiError::invalid(format!("restore {id} of cluster {:?} is under way", record.name.as_str()))
 }
 
 async fn poll_step(step: &mut Option<Step>) -> StepEnd {

@@ -2,17 +2,58 @@
 //! proof of a backup.
 
 use backstay_protocol::MachineId;
+use backstay_protocol::api::ApiError;
 use backstay_protocol::own::RestorePhase;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::{ClusterTask, Stopped};
+use super::record::ClusterRecord;
+use super::{ClusterTask, Reply, Stopped};
+use crate::lease;
+use crate::restore::Restore;
 use crate::restore::drive::{self, Driven, Memory};
 use crate::restore::state::word;
 use crate::storage::View;
-use crate::verify::Heard;
+use crate::verify::{Heard, Verification};
+
+/// Why nothing else may be done to the cluster now.
+pub(super) fn under_way(record: &ClusterRecord) -> ApiError {
+    let id = record.restoring().map(|restore| restore.id.to_string()).unwrap_or_default();
+    ApiError::invalid(format!("restore {id} of cluster {:?} is under way", record.name.as_str()))
+}
 
 impl ClusterTask {
+    pub(super) async fn on_restore(&mut self, restore: Restore, reply: Reply) -> Result<(), Stopped> {
+        let next = (*self.record).clone();
+        let next = match next.restoring() {
+            Some(_) => Err(under_way(&next)),
+            None => Ok(ClusterRecord { restore: Some(restore), ..next }),
+        };
+        self.save_and_reply(next, reply).await
+    }
+
+    pub(super) async fn on_verify(&mut self, verification: Verification, reply: Reply) -> Result<(), Stopped> {
+        let next = (*self.record).clone();
+        let next = match next.verification.as_ref().filter(|earlier| !earlier.has_ended()) {
+            Some(earlier) => Err(ApiError::invalid(format!("proof {} is under way", earlier.id))),
+            None => {
+                let last = next.verification.as_ref().and_then(|earlier| earlier.last.clone());
+                let verification = Verification { last, ..verification };
+                Ok(ClusterRecord { verification: Some(verification), ..next })
+            }
+        };
+        self.save_and_reply(next, reply).await
+    }
+
+    /// An agent obeys somebody newer: leading begins again, above that epoch.
+    pub(super) async fn outdated(&mut self, epoch: u64) -> Stopped {
+        warn!(cluster = %self.record.name, epoch, ours = self.leader.epoch, "an agent has seen a newer epoch: leading again above it");
+        if let Err(error) = lease::raise_floor(&self.leader.kv, epoch).await {
+            warn!(%error, "the newer epoch could not be kept");
+        }
+        Stopped::NotLeading
+    }
+
     /// The next round of the restore under way. No backup is under way here, and none begins before it has ended.
     pub(super) async fn next_of_restore(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
         self.permit = None;
