@@ -177,7 +177,9 @@ impl ClusterTask {
 
     /// Begins the step that is due now; where none is, says when to look again.
     async fn next_step(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
-        self.leader.fleet.expect_change(&self.record.name, self.record.restoring().is_some());
+        let now = self.leader.clock.now();
+        let changes = self.record.restore.as_ref().is_some_and(|restore| restore.changes_cluster_id(now));
+        self.leader.fleet.expect_change(&self.record.name, changes);
         if self.record.slot.is_none() && self.record.restoring().is_some() {
             return self.next_of_restore(view).await;
         }

@@ -110,8 +110,11 @@ impl ClusterTask {
         }
         let mut next = (*self.record).clone();
         let Some(verification) = next.verification.as_mut().filter(|proof| !proof.has_ended()) else { return Ok(()) };
-        let silence = self.leader.config.settings.restore.silence;
+        let (before, silence) = (verification.clone(), self.leader.config.settings.restore.silence);
         verification.fold(machine, &heard, silence, self.leader.clock.now());
+        if !verification.is_news(&before) {
+            return Ok(());
+        }
         if verification.has_ended() {
             let (snapshot, error) = (verification.snapshot, verification.error.as_str());
             match error {

@@ -15,6 +15,9 @@ use super::compare::{self, Compared};
 /// An error has at most so many characters.
 const ERROR_MAX: usize = 1000;
 
+/// Every agent has told its member's new cluster id so long after the end.
+const BEATS_FOLLOW: Duration = Duration::from_secs(60);
+
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -115,7 +118,13 @@ impl Restore {
     pub fn begin(&mut self, now: Timestamp) {
         if self.phase == RestorePhase::Waiting {
             self.enter(RestorePhase::Preparing, now);
+            self.version += 1;
         }
+    }
+
+    /// Whether agents may tell another etcd cluster id than before: until the beats after its end have come, too.
+    pub fn changes_cluster_id(&self, now: Timestamp) -> bool {
+        self.ended.is_none_or(|ended| since(ended, now) < BEATS_FOLLOW)
     }
 
     /// Folds what the machines answered, and decides. The answer is the revision at which members are to be compared.

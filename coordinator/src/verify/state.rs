@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// An error has at most so many characters.
 const ERROR_MAX: usize = 1000;
 
+/// Between two times that the record is told how many bytes were read.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(3);
+
 /// The last proof that was good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastProven {
@@ -66,7 +69,13 @@ impl Verification {
         self.machine.or_else(|| connected.find(|machine| !self.refused.contains(machine)))
     }
 
-    /// Folds what a round brought. Bytes alone are no change that is worth keeping: see [`Self::progress`].
+    /// Whether the record should have this rather than `before`: bytes alone are kept once in a while.
+    pub fn is_news(&self, before: &Self) -> bool {
+        let told = |v: &Self| (v.ended, v.machine, v.refused.len(), v.error.clone());
+        told(self) != told(before) || since(before.updated, self.updated) >= PROGRESS_PAUSE
+    }
+
+    /// Folds what a round brought.
     pub fn fold(&mut self, machine: Option<MachineId>, heard: &Heard, silence: Duration, now: Timestamp) {
         match heard {
             Heard::State(state) if state.verify == self.id.to_string() => {
