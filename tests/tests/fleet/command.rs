@@ -34,3 +34,40 @@ async fn one_member_alone() -> Result<()> {
     ground.restore(&["--bump-revision", "5000"]).await?.ok()?;
     ground.is_restored().await
 }
+
+#[tokio::test]
+async fn a_systemd_unit_is_stopped_and_started() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut ground = Ground::start(restorable(1)).await?;
+    let config = ground.cluster(CLUSTER).agents[0].config.clone();
+    let text = std::fs::read_to_string(&config)?;
+    // What stands in for systemctl asks the member's supervisor, which the commands asked.
+    let words = text.lines().find_map(|line| line.strip_prefix("stop = [")).context("no stop command")?;
+    let words: Vec<&str> = words.split('"').filter(|word| word.starts_with('/')).collect();
+    let [client, socket] = words.as_slice() else { anyhow::bail!("{words:?}") };
+    let bin = ground.folder().join("bin");
+    std::fs::create_dir(&bin)?;
+    let asked = bin.join("asked");
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\ntest \"$2\" = my-etcd.service && exec {client} {socket} \"$1\"\n",
+        asked.display()
+    );
+    std::fs::write(bin.join("systemctl"), script)?;
+    std::fs::set_permissions(bin.join("systemctl"), std::fs::Permissions::from_mode(0o755))?;
+    let text = text.replace("control = \"commands\"", "control = \"systemd\"\nunit = \"my-etcd.service\"");
+    std::fs::write(&config, text)?;
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH")?);
+    let agent = &mut ground.agent(CLUSTER, 0).daemon;
+    agent.set_variable("PATH", &path);
+    agent.start_and_wait(super::LONG).await?;
+    ground.agents_known(CLUSTER).await?;
+    backstay_tests::eventually(super::LONG, || async {
+        let output = ground.restore(&[]).await?;
+        // The agent's first beats after its start may come later.
+        ensure!(!output.stderr.contains("is connected"), "{output:?}");
+        output.ok()
+    })
+    .await?;
+    ensure!(std::fs::read_to_string(asked)? == "stop my-etcd.service\nstart my-etcd.service\n");
+    ground.is_restored().await
+}
