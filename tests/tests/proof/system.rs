@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use backstay_tests::{Stand, eventually};
 use serde_json::Value;
 
@@ -18,10 +18,12 @@ async fn specs(stand: &Stand, arguments: &[&str]) -> Result<Vec<Value>> {
     read.map(|resource| Ok(resource?["spec"].clone())).collect()
 }
 
-#[allow(clippy::disallowed_methods)] // what a person's clock says
-async fn ask_for_a_backup(stand: &Stand) -> Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    stand.apply(&Stand::manual_backup(CLUSTER, i64::try_from(now)?)).await?.ok().map(drop)
+/// Asks for a backup now, or a moment later: a second one in the same second would be the same.
+#[expect(clippy::disallowed_methods, reason = "a test is a shell: its commands need the time that a person would type")]
+async fn ask_for_a_backup(stand: &Stand, after: i64) -> Result<i64> {
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?.max(after + 1);
+    stand.apply(&Stand::manual_backup(CLUSTER, now)).await?.ok()?;
+    Ok(now)
 }
 
 /// Waits until every attempt has ended, at least one with this verdict.
@@ -29,7 +31,10 @@ async fn verdict(stand: &Stand, wanted: &str) -> Result<Value> {
     eventually(SOON, || async {
         let runs = specs(stand, &["backuprun"]).await?;
         ensure!(runs.iter().all(|run| run["state"] != "running"), "{runs:?}");
-        runs.iter().find(|run| run["verdict"] == wanted).cloned().with_context(|| format!("{runs:?}"))
+        let Some(run) = runs.iter().find(|run| run["verdict"] == wanted) else {
+            bail!("{runs:?} {:?}", specs(stand, &["etcdbackupstatus"]).await?);
+        };
+        Ok(run.clone())
     })
     .await
 }
@@ -41,7 +46,7 @@ async fn runs_say_the_verdict_and_the_status_names_members_that_disagree() -> Re
     eventually(SOON, || async { specs(&stand, &["cluster", CLUSTER]).await }).await?;
     stand.configure_s3().await?;
     stand.cluster(CLUSTER).etcd.put_many("a/", 300, 100).await?;
-    ask_for_a_backup(&stand).await?;
+    let first = ask_for_a_backup(&stand, 0).await?;
     let run = verdict(&stand, "equal").await?;
     let ids = [id(&stand.cluster(CLUSTER).etcd.members[0]).await?, id(&stand.cluster(CLUSTER).etcd.members[1]).await?];
     ensure!(ids.iter().any(|id| run["comparedwith"] == id.as_str()) && run["livekeys"].as_u64() >= Some(300), "{run}");
@@ -53,7 +58,7 @@ async fn runs_say_the_verdict_and_the_status_names_members_that_disagree() -> Re
     })
     .await?;
     stand.cluster(CLUSTER).etcd.put_many("b/", 1, 1).await?;
-    ask_for_a_backup(&stand).await?;
+    ask_for_a_backup(&stand, first).await?;
     let run = verdict(&stand, "differs").await?;
     ensure!(run["state"] == "failed", "{run}");
     let status = eventually(SOON, || async {
