@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use clap::Parser;
 
+mod inspection;
 mod measure;
 mod report;
 mod source;

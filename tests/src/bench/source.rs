@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use backstay_tests::process::program;
 use backstay_tests::{Etcd, EtcdOptions, Folder, Process, loader};
 
+use super::inspection::Inspected;
+
 const QUOTA_BYTES: u64 = 8 << 30;
 /// etcd's trailer behind the database in a snapshot.
 const TRAILER_BYTES: u64 = 32;
@@ -19,6 +21,8 @@ pub struct Source {
     pub objects: u64,
     /// Bytes of the database, as a snapshot has it.
     pub database_bytes: u64,
+    /// How fast it is looked into.
+    pub inspection: Inspected,
     etcd: Etcd,
 }
 
@@ -35,6 +39,7 @@ impl Source {
         let database_bytes = fs::metadata(&snapshot)?.len() - TRAILER_BYTES;
         let member = &mut etcd.members[0];
         member.kill();
+        let inspection = Inspected::measure(&snapshot, database_bytes)?;
         fs::remove_dir_all(&member.data_dir)
             .with_context(|| format!("failed to remove {}", member.data_dir.display()))?;
         let cluster = format!("{}={}", member.name, member.peer_url);
@@ -43,7 +48,7 @@ impl Source {
         let restore = [&restore[..], &[&member.peer_url, "--data-dir", &data_dir, "snapshot", "restore"]].concat();
         etcdctl(folder.path(), &restore, &snapshot).await?;
         member.restart().await?;
-        Ok(Self { objects: loaded.objects, database_bytes, etcd })
+        Ok(Self { objects: loaded.objects, database_bytes, inspection, etcd })
     }
 
     /// Its client URL.

@@ -26,10 +26,12 @@ pub enum Variant {
     Etcdctl,
     S3,
     File,
+    /// Without inspection: what that costs is the difference to [`Variant::File`].
+    Bare,
 }
 
 impl Variant {
-    pub const ALL: [Self; 3] = [Self::Etcdctl, Self::S3, Self::File];
+    pub const ALL: [Self; 4] = [Self::Etcdctl, Self::S3, Self::File, Self::Bare];
 }
 
 impl fmt::Display for Variant {
@@ -38,6 +40,7 @@ impl fmt::Display for Variant {
             Self::Etcdctl => "etcdctl snapshot save",
             Self::S3 => "once --store s3://",
             Self::File => "once --store file://",
+            Self::Bare => "once, no inspection",
         })
     }
 }
@@ -86,7 +89,7 @@ impl Bench {
         // A file of a store lies on the disk, as it would; etcdctl's lies in memory, which is the harder measure.
         let results = match variant {
             Variant::Etcdctl => self.memory.path().to_owned(),
-            Variant::S3 | Variant::File => self.folder.sub("store")?,
+            Variant::S3 | Variant::File | Variant::Bare => self.folder.sub("store")?,
         };
         let empty = self.folder.sub("empty")?;
         let mut command = self.command(variant, source, &results)?;
@@ -107,7 +110,7 @@ impl Bench {
     fn command(&self, variant: Variant, source: &Source, results: &Path) -> Result<Command> {
         let mut command = match variant {
             Variant::Etcdctl => etcdctl_command()?,
-            Variant::S3 | Variant::File => bare_command(&self.agent),
+            Variant::S3 | Variant::File | Variant::Bare => bare_command(&self.agent),
         };
         let once = ["once", "--cluster", "bench", "--etcd", source.url(), "--recipient", &self.recipient, "--store"];
         match variant {
@@ -116,6 +119,9 @@ impl Bench {
             }
             Variant::File => {
                 command.args(once).arg(format!("file://{}", results.display()));
+            }
+            Variant::Bare => {
+                command.args(once).arg(format!("file://{}", results.display())).arg("--no-inspection");
             }
             Variant::S3 => {
                 command.args(once).arg(format!("s3://{}", self.s3.bucket()));
@@ -140,7 +146,7 @@ impl Bench {
                 ensure!(unfinished.is_empty(), "unfinished uploads were left: {unfinished:?}");
                 objects.values().sum()
             }
-            Variant::Etcdctl | Variant::File => {
+            Variant::Etcdctl | Variant::File | Variant::Bare => {
                 let files = files(results)?;
                 for entry in fs::read_dir(results)? {
                     let path = entry?.path();
