@@ -10,6 +10,7 @@ use backstay_agent::etcd::Etcd;
 use backstay_agent::once::once;
 use backstay_agent::{Agent, Settings};
 use backstay_daemon::logs::{self, LEVEL_VARIABLE, LogFormat};
+use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::{SystemClock, stop};
 use clap::Parser;
 use tokio_util::task::TaskTracker;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<()> {
+    no_core_file().context("cannot forbid core files")?;
     // Sealing and verifying have threads of their own. What etcd sends is best read where it is received: a second
     // worker would fetch each frame from the first one's cache.
     let runtime =

@@ -31,7 +31,7 @@ pub struct Settings {
     pub machine: Option<MachineId>,
     /// What the agent keeps over restarts; one folder for one agent.
     pub state_dir: PathBuf,
-    /// 100 ms to 1 minute.
+    /// 100 ms to 5 s.
     #[serde(with = "settings::duration")]
     pub beat_interval: Duration,
     pub nats: NatsSettings,
@@ -95,7 +95,16 @@ impl Settings {
             let text = format!("beat_interval must be {BEAT_INTERVAL_MIN:?} to {BEAT_INTERVAL_MAX:?}");
             return Err(SettingsError::Nonsense { place: place("beat_interval"), text });
         }
-        Ok(())
+        if self.state_dir.as_os_str().is_empty() {
+            return Err(SettingsError::Nonsense {
+                place: place("state_dir"),
+                text: "state_dir must be a folder".into(),
+            });
+        }
+        if let Some((key, text)) = self.etcd.contradiction() {
+            return Err(SettingsError::Nonsense { place: place(key), text: format!("[etcd] {text}") });
+        }
+        self.nats.check(place)
     }
 }
 
@@ -145,11 +154,21 @@ mod tests {
         assert!(load("cluster = 'a.b'", &[]).is_err_and(|e| e.contains("cluster name")));
         let error = load("cluster = 'c'\nbeat_interval = '0s'", &[]).expect_err("too short");
         assert!(error.contains("agent.toml: line 2: beat_interval must be"), "{error}");
+        for (text, says) in [
+            ("[etcd]\nuser = 'u'\ncert = 'c'", "line 3: [etcd] cert and key must"),
+            ("[etcd]\n\nendpoints = ['ftp://h']", "line 3: [etcd] endpoints: \"ftp://h\" must be"),
+            ("[etcd]\nuser = 'u'", "line 2: [etcd] user and password must"),
+            ("[nats]\n\nkey = 'k'", "line 3: [nats] cert and key must"),
+            ("state_dir = ''", "line 1: state_dir must be"),
+        ] {
+            let error = load(text, &[]).expect_err(says);
+            assert!(error.contains(&format!("agent.toml: {says}")), "{error}");
+        }
     }
 
     #[test]
     fn what_is_printed_can_be_used_again_and_holds_no_secret() {
-        let text = "cluster = 'c'\n[etcd]\npassword = 'hunter2'\nendpoints = ['http://u:hunter2@h:1']";
+        let text = "cluster = 'c'\n[etcd]\nuser = 'root'\npassword = 'hunter2'\nendpoints = ['http://u:hunter2@h:1']";
         let variables = [("BACKSTAY_NATS__PASSWORD", "hunter2"), ("BACKSTAY_HTTP__LISTEN", "")];
         let settings = load(text, &variables).expect("valid");
         let printed = settings::print(&settings).expect("plain data");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use age::x25519::Recipient;
 use backstay_archive::seal;
+use backstay_archive::store::Key;
 use backstay_archive::store::s3::ObjectSettings;
 use backstay_daemon::http::HttpSettings;
 use backstay_daemon::logs::LogFormat;
@@ -206,6 +207,10 @@ impl Default for JetStreamSettings {
     }
 }
 
+/// Server-side encryption with a key of AWS's key management, once and twice.
+const KMS: &str = "aws:kms";
+const KMS_TWICE: &str = "aws:kms:dsse";
+
 /// Settings that cannot be worked with.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -232,6 +237,8 @@ pub enum ConfigError {
     OffWithRecipients,
     #[error("[encryption] recovery_recipients: {0}")]
     Recipient(#[from] seal::SealError),
+    #[error("[storage] {text}")]
+    Objects { key: &'static str, text: String },
     #[error("[backup] {text}")]
     Backup { key: &'static str, text: String },
     #[error("[jetstream] replicas must be 1, 3 or 5, got {0}")]
@@ -252,7 +259,7 @@ impl ConfigError {
             Self::BothBackends | Self::RelativePath(_) => Some("storage.path"),
             Self::NoRecovery | Self::Recipient(_) => Some("encryption.recovery_recipients"),
             Self::OffWithRecipients => Some("encryption.mode"),
-            Self::Backup { key, .. } => Some(key),
+            Self::Objects { key, .. } | Self::Backup { key, .. } => Some(key),
             Self::Replicas(_) => Some("jetstream.replicas"),
             Self::Lease(_) => Some("lease.ttl"),
         }
@@ -286,7 +293,9 @@ impl Storage {
 
 /// Reads the settings in their layers and checks them.
 pub fn load(file: Option<&Path>, overrides: &[Override]) -> Result<Config, ConfigError> {
-    check(settings::load(file, overrides)?).map_err(|error| match error.key() {
+    let settings: Settings = settings::load(file, overrides)?;
+    settings.nats.check(|key| settings::place(file, overrides, key))?;
+    check(settings).map_err(|error| match error.key() {
         Some(key) => ConfigError::At { place: settings::place(file, overrides, key), error: Box::new(error) },
         None => error,
     })
@@ -329,6 +338,21 @@ pub fn check(settings: Settings) -> Result<Config, ConfigError> {
 }
 
 fn storage(settings: &StorageSettings) -> Result<Storage, ConfigError> {
+    let wrong = |key, text: String| Err(ConfigError::Objects { key, text });
+    let prefix = settings.prefix.trim_matches('/');
+    if !prefix.is_empty() && Key::new(prefix).is_none() {
+        let text = format!("prefix {:?} must be segments with / between, such as a/b", settings.prefix);
+        return wrong("storage.prefix", text);
+    }
+    let encryption = settings.server_side_encryption.as_str();
+    if !["", "AES256", KMS, KMS_TWICE].contains(&encryption) {
+        let text = format!("server_side_encryption must be AES256, {KMS} or {KMS_TWICE}, got {encryption:?}");
+        return wrong("storage.server_side_encryption", text);
+    }
+    if !settings.kms_key_id.is_empty() && ![KMS, KMS_TWICE].contains(&encryption) {
+        let text = format!("kms_key_id goes with server_side_encryption = {KMS:?} or {KMS_TWICE:?}");
+        return wrong("storage.kms_key_id", text);
+    }
     match (settings.backend, &settings.path) {
         (Some(Backend::S3), Some(_)) => Err(ConfigError::BothBackends),
         (Some(Backend::S3) | None, None) => Ok(Storage::S3),
@@ -392,6 +416,11 @@ mod tests {
             ("[lease]\nttl = '1ms'", "line 4: [lease] ttl must be"),
             ("[jetstream]\n\nreplicas = 2", "line 5: [jetstream] replicas must be"),
             ("[storage]\npath = 'b'", "line 4: [storage] path b must be absolute"),
+            ("[storage]\nprefix = 'a//b'", "line 4: [storage] prefix \"a//b\" must be segments"),
+            ("[storage]\nserver_side_encryption = 'yes'", "line 4: [storage] server_side_encryption must be"),
+            ("[storage]\nkms_key_id = 'k'", "line 4: [storage] kms_key_id goes with"),
+            ("[nats]\nuser = 'u'\nnkey = '/n'", "line 5: [nats] user, credentials and nkey"),
+            ("[nats]\nurl = 'http://h'", "line 4: [nats] url is no address"),
         ] {
             std::fs::write(&file, format!("{OFF}{text}\n")).expect("writable");
             let error = load(Some(&file), &[]).expect_err(text).to_string();

@@ -11,6 +11,7 @@ use backstay_coordinator::inside::Inside;
 use backstay_coordinator::keys::{self, Keys};
 use backstay_coordinator::leader::Coordinator;
 use backstay_daemon::nats::{self, DEFAULT_URL, Patience, Role};
+use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::settings::{self, Override};
 use backstay_daemon::{SystemClock, http, logs, stop, systemd};
 use backstay_protocol::subject::COORDINATOR_INBOX;
@@ -59,18 +60,23 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Init { dir, local, nats } => {
-            init::run(&init::Plan { dir, local, nats_url: nats }).map(|advice| print!("{advice}")).map_err(Into::into)
-        }
-        Command::Serve { config, nats, print_config } => serve(config, nats, print_config),
-    };
-    match result {
+    match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    no_core_file().context("cannot forbid core files")?;
+    match command {
+        Command::Init { dir, local, nats } => {
+            print!("{}", init::run(&init::Plan { dir, local, nats_url: nats })?);
+            Ok(())
+        }
+        Command::Serve { config, nats, print_config } => serve(config, nats, print_config),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod http;
 pub mod logs;
 pub mod metrics;
 pub mod nats;
+pub mod secrecy;
 pub mod settings;
 pub mod stop;
 pub mod systemd;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerError};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, ServerError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
@@ -70,6 +70,55 @@ impl NatsSettings {
     }
 }
 
+impl NatsSettings {
+    /// Refuses what does not fit together. `place` says where a key of `[nats]` was set, such as `nats.cert`.
+    pub fn check(&self, place: impl Fn(&str) -> String) -> Result<(), SettingsError> {
+        match self.contradiction() {
+            Some((key, text)) => Err(SettingsError::Nonsense { place: place(key), text: format!("[nats] {text}") }),
+            None => Ok(()),
+        }
+    }
+
+    /// The key that is to be changed, and why.
+    fn contradiction(&self) -> Option<(&'static str, String)> {
+        if let Err(cause) = self.servers().try_for_each(|url| url.parse::<ServerAddr>().map(drop)) {
+            return Some((
+                "nats.url",
+                format!("url is no address of NATS: {}", self.without_secrets(&cause.to_string())),
+            ));
+        }
+        let ways = [
+            ("nats.user", !self.user.is_empty()),
+            ("nats.credentials", self.credentials.is_some()),
+            ("nats.nkey", self.nkey.is_some()),
+        ];
+        let mut given = ways.iter().filter(|(_, given)| *given);
+        if let (Some(_), Some((second, _))) = (given.next(), given.next()) {
+            let text = "user, credentials and nkey are three ways to say who one is: only one of them can be given";
+            return Some((second, text.into()));
+        }
+        let half = match (&self.cert, &self.key) {
+            (Some(_), None) => "nats.cert",
+            (None, Some(_)) => "nats.key",
+            _ => return None,
+        };
+        Some((half, "cert and key must be given together".into()))
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &str> {
+        self.url.split(',').map(str::trim)
+    }
+
+    /// A cause that quotes the password or a URL with one is not passed on.
+    pub fn without_secrets(&self, cause: &str) -> String {
+        let password = &self.password;
+        if cause.contains('@') || (!password.is_empty() && cause.contains(password.as_str())) {
+            return "it cannot be used".into();
+        }
+        cause.trim().replace('\n', " ")
+    }
+}
+
 /// Whether to wait for a server that is not there yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
@@ -88,10 +137,8 @@ pub enum NatsError {
     Credentials { path: PathBuf, cause: std::io::Error },
     #[error("cannot use the nkey seed file {path}: {cause}")]
     Nkey { path: PathBuf, cause: String },
-    #[error("[nats] cert and key must be given together")]
-    HalfACertificate,
-    #[error("[nats] user, credentials and nkey are three ways to say who one is: only one of them can be given")]
-    SeveralUsers,
+    #[error("cannot use the NATS {what} {path}: {cause}")]
+    File { what: &'static str, path: PathBuf, cause: String },
     #[error("cannot connect to NATS at {url}: {cause}")]
     Connect { url: String, cause: String },
 }
@@ -133,6 +180,7 @@ impl Role {
 /// Connects as `role`.
 pub async fn connect(settings: &NatsSettings, role: impl Into<Role>, patience: Patience) -> Result<Client, NatsError> {
     let role = role.into();
+    settings.check(|_| String::new())?;
     let mut options = ConnectOptions::new()
         .name(&role.name)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -151,16 +199,12 @@ pub async fn connect(settings: &NatsSettings, role: impl Into<Role>, patience: P
         std::future::ready(())
     });
     options = tls(settings, user(settings, options).await?)?;
-    let servers: Vec<String> = settings.url.split(',').map(|u| u.trim().to_owned()).collect();
+    let servers: Vec<String> = settings.servers().map(str::to_owned).collect();
     options.connect(servers).await.map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: e.to_string() })
 }
 
 /// Who one is: a user with a password, a credentials file, or an nkey.
 async fn user(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
-    let ways = [!settings.user.is_empty(), settings.credentials.is_some(), settings.nkey.is_some()];
-    if ways.iter().filter(|given| **given).count() > 1 {
-        return Err(NatsError::SeveralUsers);
-    }
     let password = settings::secret("the NATS password", &settings.password, settings.password_file.as_deref())?;
     if !settings.user.is_empty() {
         options = options.user_and_password(settings.user.clone(), password.unwrap_or_default());
@@ -183,14 +227,27 @@ fn seed(path: &Path) -> Result<String, NatsError> {
     found.map(str::to_owned).ok_or_else(|| failed("no line is the seed of a user (SU…)".into()))
 }
 
+/// The client reads the files only when it connects, and then says of a missing one that TLS failed.
 fn tls(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
     if let Some(ca) = &settings.ca {
+        pem("CA", ca, "CERTIFICATE")?;
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
-    match (&settings.cert, &settings.key) {
-        (Some(cert), Some(key)) => Ok(options.add_client_certificate(cert.clone(), key.clone())),
-        (None, None) => Ok(options),
-        _ => Err(NatsError::HalfACertificate),
+    if let (Some(cert), Some(key)) = (&settings.cert, &settings.key) {
+        pem("client certificate", cert, "CERTIFICATE")?;
+        pem("key of the client certificate", key, "PRIVATE KEY")?;
+        options = options.add_client_certificate(cert.clone(), key.clone());
+    }
+    Ok(options)
+}
+
+/// Looks whether a file can be read and holds what it should.
+fn pem(what: &'static str, path: &Path, label: &str) -> Result<(), NatsError> {
+    let failed = |cause: String| NatsError::File { what, path: path.to_owned(), cause };
+    let text = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
+    match String::from_utf8_lossy(&text).contains(&format!("{label}-----")) {
+        true => Ok(()),
+        false => Err(failed(format!("no {} in PEM is in it", label.to_lowercase()))),
     }
 }
 
@@ -241,6 +298,31 @@ mod tests {
         assert!(two.contains("only one of them"), "{two}");
         assert!(refused(|s| s.cert = Some("c".into())).await.contains("cert and key"));
         assert!(refused(|s| s.nkey = Some("/nowhere".into())).await.contains("/nowhere"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let wrong = |change: fn(&mut NatsSettings)| {
+            let mut settings = NatsSettings::default();
+            change(&mut settings);
+            settings.check(|key| format!("x.toml: {key}: ")).expect_err("wrong").to_string()
+        };
+        assert_eq!(wrong(|s| s.key = Some("k".into())), "x.toml: nats.key: [nats] cert and key must be given together");
+        let two = wrong(|s| (s.credentials, s.nkey) = (Some("c".into()), Some("n".into())));
+        assert!(two.starts_with("x.toml: nats.nkey: [nats] user, credentials and nkey"), "{two}");
+        let url = wrong(|s| s.url = "nats://h:1, http://me:hunter2@h".into());
+        assert!(url.starts_with("x.toml: nats.url: ") && !url.contains("hunter2"), "{url}");
+    }
+
+    #[tokio::test]
+    async fn files_of_tls_are_looked_at_before_anybody_connects() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let empty = folder.path().join("empty.crt");
+        std::fs::write(&empty, "").expect("writable");
+        let text = refused(|s| s.ca = Some("/nowhere/ca.crt".into())).await;
+        assert!(text.starts_with("cannot use the NATS CA /nowhere/ca.crt: No such file"), "{text}");
+        let text = refused(|s| (s.cert, s.key) = (Some(empty.clone()), Some(empty.clone()))).await;
+        assert!(text.contains("client certificate") && text.contains("no certificate in PEM"), "{text}");
     }
 
     #[tokio::test]

@@ -1,8 +1,35 @@
 //! Requests and answers of `backstay.v1.api.<verb>.<type>`: what programs and `backstayctl` send.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::resource::Resource;
+use crate::resource::{Resource, every_metadata};
+
+/// What a program may ask. A request is strict: a misspelt `dry_run` must not change anything.
+pub trait Request: DeserializeOwned + Default {
+    /// The request with every field present.
+    fn every_field() -> Value;
+}
+
+impl Request for GetRequest {
+    fn every_field() -> Value {
+        json!({ "id": "", "namespace": "", "selector": "", "after": "" })
+    }
+}
+
+impl Request for ApplyRequest {
+    fn every_field() -> Value {
+        // What may stand in a spec is the type's to say.
+        json!({ "resource": { "metadata": every_metadata(), "spec": null }, "dry_run": false })
+    }
+}
+
+impl Request for DeleteRequest {
+    fn every_field() -> Value {
+        json!({ "id": "", "namespace": "" })
+    }
+}
 
 /// `get`: one resource by id, or all of the type.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

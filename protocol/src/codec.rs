@@ -11,6 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 
+use crate::api::Request;
+use crate::validate::{self, UnknownField};
+
 /// The header that names the encoding of a request; the answer comes in the same.
 pub const CONTENT_TYPE: &str = "Content-Type";
 
@@ -37,6 +40,8 @@ pub enum CodecError {
     Malformed(&'static str, String),
     #[error("the body has {0} bytes, more than the {REQUEST_MAX} that are allowed")]
     TooLarge(usize),
+    #[error(transparent)]
+    UnknownField(#[from] UnknownField),
 }
 
 impl ContentType {
@@ -71,6 +76,20 @@ impl ContentType {
                 Ok(to_proto(value).encode_to_vec())
             }
         }
+    }
+
+    /// Reads a request: a map, all of whose fields are known. An empty body is the default request.
+    pub fn decode_request<T: Request>(self, body: &[u8]) -> Result<T, CodecError> {
+        if body.is_empty() {
+            return Ok(T::default());
+        }
+        let malformed = |cause: &str| CodecError::Malformed(self.as_str(), cause.to_owned());
+        let value: Value = self.decode(body)?;
+        if !value.is_object() {
+            return Err(malformed("a request is a map of its fields"));
+        }
+        validate::unknown_fields(&value, &T::every_field(), "")?;
+        T::deserialize(value).map_err(|e| malformed(&e.to_string()))
     }
 
     /// Reads a body; an empty one is the type's default value.
@@ -196,6 +215,29 @@ mod tests {
         let mut msgpack = vec![0x91; 5000];
         msgpack.push(0xC0);
         assert!(ContentType::MessagePack.decode::<ApplyRequest>(&msgpack).is_err());
+    }
+
+    #[test]
+    fn a_request_is_a_map_of_known_fields_in_every_encoding() {
+        let strict = |value: Value| {
+            let read = ContentType::ALL.map(|content_type| {
+                let body = content_type.encode(&value).expect("plain data");
+                content_type.decode_request::<ApplyRequest>(&body).map_err(|e| e.to_string())
+            });
+            let [json, msgpack, protobuf] = read;
+            assert!(json.is_ok() == msgpack.is_ok() && json.is_ok() == protobuf.is_ok(), "{msgpack:?} {protobuf:?}");
+            json
+        };
+        let metadata = serde_json::json!({"type": "T", "id": "i", "labels": {"any": "thing"}, "finalizers": ["f"]});
+        let whole = serde_json::json!({"resource": {"metadata": metadata, "spec": {"any": 1}}, "dry_run": true});
+        assert!(strict(whole).is_ok_and(|request| request.dry_run));
+        let misspelt = strict(serde_json::json!({"dryrun": true})).expect_err("misspelt");
+        assert_eq!(misspelt, r#"unknown field "dryrun" (dryrun): did you mean "dry_run"?"#);
+        let below = strict(serde_json::json!({"resource": {"metadata": {"idd": "x"}}})).expect_err("misspelt");
+        assert!(below.contains("(resource.metadata.idd)"), "{below}");
+        for no_map in [serde_json::json!([]), serde_json::json!([{}, true]), Value::Null, serde_json::json!("x")] {
+            assert!(strict(no_map.clone()).is_err(), "{no_map}");
+        }
     }
 
     #[test]

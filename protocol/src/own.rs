@@ -43,6 +43,8 @@ pub struct BackupRunSpec {
     pub machine: String,
     /// `manual` or `interval`.
     pub trigger: String,
+    /// The time that a manual backup was asked for by; absent where the interval asked.
+    pub backupat: Option<Timestamp>,
     pub state: RunState,
     pub snapshot: String,
     pub started: Option<Timestamp>,
@@ -64,6 +66,7 @@ spec!(
     BackupRunSpec,
     BACKUP_RUNS,
     BackupRunSpec {
+        backupat: Some(Timestamp::default()),
         started: Some(Timestamp::default()),
         ended: Some(Timestamp::default()),
         ..BackupRunSpec::default()

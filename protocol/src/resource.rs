@@ -88,6 +88,31 @@ pub struct Metadata {
     pub finalizers: Vec<String>,
 }
 
+/// Metadata with every field present.
+pub fn every_metadata() -> Value {
+    let any = || BTreeMap::from([("any".to_owned(), String::new())]);
+    // Without `..`: a new field must be added here too.
+    let all = Metadata {
+        namespace: String::new(),
+        kind: String::new(),
+        id: String::new(),
+        version: Version::Undefined,
+        owner: String::new(),
+        phase: String::new(),
+        created: Some(String::new()),
+        updated: Some(String::new()),
+        labels: any(),
+        annotations: any(),
+        finalizers: vec![String::new()],
+    };
+    let mut value = serde_json::to_value(all).expect("metadata is plain data");
+    // Their keys are free.
+    for map in ["labels", "annotations"] {
+        value[map] = Value::Null;
+    }
+    value
+}
+
 /// YAML writes an empty scalar bare, which reads back as null: take it for the empty value.
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())

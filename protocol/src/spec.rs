@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::names::{ClusterName, ClusterUuid, SnapshotName};
 use crate::time::Timestamp;
 use crate::types::TypeDefinition;
+use crate::validate::Invalid;
 
 /// The spec of one resource type.
 pub trait Spec: Serialize + DeserializeOwned + Default + Clone + PartialEq + Debug {
@@ -61,16 +62,19 @@ impl S3ConfigSpec {
     }
 
     /// What was hidden in this spec, filled in again from what was stored.
-    pub fn unhidden(mut self, stored: Option<&Self>) -> Self {
-        for (mine, theirs) in [
-            (&mut self.secretaccesskey, stored.map(|s| &s.secretaccesskey)),
-            (&mut self.sessiontoken, stored.map(|s| &s.sessiontoken)),
+    ///
+    /// # Errors
+    /// Nothing is stored that could have been hidden.
+    pub fn unhidden(mut self, stored: Option<&Self>) -> Result<Self, Invalid> {
+        for (field, mine, theirs) in [
+            ("secretaccesskey", &mut self.secretaccesskey, stored.map(|s| &s.secretaccesskey)),
+            ("sessiontoken", &mut self.sessiontoken, stored.map(|s| &s.sessiontoken)),
         ] {
             if mine == HIDDEN {
-                *mine = theirs.cloned().unwrap_or_default();
+                *mine = theirs.filter(|kept| !kept.is_empty()).ok_or(Invalid::NothingHidden(field))?.clone();
             }
         }
-        self
+        Ok(self)
     }
 }
 
@@ -313,7 +317,9 @@ mod tests {
     #[test]
     fn hidden_applied_back_keeps_what_was_stored() {
         let stored = S3ConfigSpec { secretaccesskey: "s3cr3t".into(), ..Default::default() };
-        assert_eq!(stored.redacted().unhidden(Some(&stored)), stored);
+        assert_eq!(stored.redacted().unhidden(Some(&stored)), Ok(stored.clone()));
+        let error = stored.redacted().unhidden(None).expect_err("nothing to keep").to_string();
+        assert_eq!(error, "secretaccesskey is <hidden>, and none is stored that could be kept: give it in full");
     }
 
     #[test]

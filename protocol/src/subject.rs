@@ -128,6 +128,32 @@ pub fn agent_commands(cluster: &ClusterName, machine: MachineId) -> String {
     format!("{ROOT}.agent.{cluster}.{machine}.*")
 }
 
+/// Every request that looks like one, whatever its verb and type: for those that no verb takes.
+pub const API_REQUESTS: &str = "backstay.v1.api.*.*";
+
+/// The verb of a request; what its type is called does not matter here.
+///
+/// # Errors
+/// Where there is no such verb.
+pub fn verb_of_api(subject: &str) -> Result<Verb, UnknownVerb> {
+    let verb = subject.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix(".api.")).unwrap_or(subject);
+    let verb = verb.split('.').next().unwrap_or_default();
+    verb.parse().map_err(|_| UnknownVerb(verb.chars().take(80).collect()))
+}
+
+/// A verb that no request has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownVerb(String);
+
+impl std::error::Error for UnknownVerb {}
+
+impl fmt::Display for UnknownVerb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
+        write!(f, "there is no verb {:?}; there are: {}", self.0, known.join(", "))
+    }
+}
+
 /// Every request of one verb, whatever the type.
 pub fn api_requests(verb: Verb) -> String {
     format!("{ROOT}.api.{}.*", verb.as_str())
@@ -161,6 +187,14 @@ mod tests {
             5 => Subject::Beat { cluster, machine },
             _ => Subject::Progress { cluster, machine },
         })
+    }
+
+    #[test]
+    fn a_request_for_no_verb_is_told_which_there_are() {
+        assert!(API_REQUESTS.starts_with(ROOT) && api_requests(Verb::Get).starts_with(ROOT));
+        assert_eq!(verb_of_api("backstay.v1.api.get.Any_Thing"), Ok(Verb::Get));
+        let error = verb_of_api("backstay.v1.api.got.clusters").expect_err("no verb").to_string();
+        assert!(error.starts_with("there is no verb \"got\"; there are: get, apply, delete"), "{error}");
     }
 
     proptest! {

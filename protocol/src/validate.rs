@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::duration;
 use crate::names::NameError;
-use crate::spec::{ClusterSpec, ManualBackupSpec, S3ConfigSpec};
+use crate::spec::{ClusterSpec, HIDDEN, ManualBackupSpec, S3ConfigSpec};
 use crate::time::Timestamp;
 
 /// How far the time of a manual backup may lie in the past or the future.
@@ -34,6 +34,8 @@ pub enum Invalid {
     HalfAKey,
     #[error("session token needs an access key and a secret key")]
     TokenAlone,
+    #[error("{0} is {HIDDEN}, and none is stored that could be kept: give it in full")]
+    NothingHidden(&'static str),
     #[error("endpoint {0:?} must begin with http:// or https://")]
     Endpoint(String),
     #[error("backup time must be specified")]
@@ -134,17 +136,19 @@ impl std::fmt::Display for UnknownField {
     }
 }
 
-/// Finds the first field of `given` that `known`, a value with every field present, has not.
+/// Finds the first field of `given` that `known`, a value with every field present, has not. `path` is where
+/// `given` stands; empty at the top.
 pub fn unknown_fields(given: &Value, known: &Value, path: &str) -> Result<(), UnknownField> {
     let (Value::Object(given), Value::Object(known)) = (given, known) else {
         return Ok(());
     };
     for (name, value) in given {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         match known.get(name) {
-            Some(known) => unknown_fields(value, known, &format!("{path}.{name}"))?,
+            Some(known) => unknown_fields(value, known, &path)?,
             None => {
                 return Err(UnknownField {
-                    path: format!("{path}.{name}"),
+                    path,
                     name: name.clone(),
                     nearest: nearest(name, known.keys().map(String::as_str)),
                 });

@@ -4,21 +4,29 @@
 //! endpoint is built here.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstay_daemon::settings;
 use etcd_client::{Channel, Client, ConnectOptions};
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
+use tower::service_fn;
 
-use super::{CALL_TIMEOUT, Connection, EtcdError, describe, with_causes};
+use super::{CALL_TIMEOUT, Connection, EtcdError, Login, describe, with_causes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a member may send before it is read: the rate is at most this per round trip, and the memory at
 /// most twice this.
 const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+
+/// What is read from the socket at a time, at most.
+const READ_BYTES: usize = 256 * 1024;
 
 /// A connection that is silent for this long is asked whether it is alive. etcd refuses clients that ask
 /// more often than every 5 s.
@@ -70,22 +78,39 @@ impl fmt::Debug for EtcdSettings {
 impl EtcdSettings {
     /// Refuses what does not fit together, and returns the password.
     pub(super) fn check(&self) -> Result<Option<String>, EtcdError> {
-        let refuse = |text: &str| Err(EtcdError::Settings(text.to_owned()));
-        if self.endpoints.is_empty() {
-            return refuse("endpoints must have at least one URL");
+        if let Some((_, text)) = self.contradiction() {
+            return Err(EtcdError::Settings(text));
         }
-        if self.cert.is_some() != self.key.is_some() {
-            return refuse("cert and key must be given together");
+        settings::secret("the etcd password", &self.password, self.password_file.as_deref())
+            .map_err(|e| EtcdError::Settings(e.to_string()))
+    }
+
+    /// The key that is to be changed, such as `etcd.cert`, and why. Looks into no file.
+    pub fn contradiction(&self) -> Option<(&'static str, String)> {
+        let wrong = |key, text: &str| Some((key, text.to_owned()));
+        if self.endpoints.is_empty() {
+            return wrong("etcd.endpoints", "endpoints must have at least one URL");
+        }
+        if let Some(endpoint) = self.endpoints.iter().find(|endpoint| !is_usable(&self.url(endpoint))) {
+            let text = format!("endpoints: {endpoint:?} must be http:// or https:// with a host and a port");
+            return Some(("etcd.endpoints", text));
+        }
+        match (&self.cert, &self.key) {
+            (Some(_), None) => return wrong("etcd.cert", "cert and key must be given together"),
+            (None, Some(_)) => return wrong("etcd.key", "cert and key must be given together"),
+            _ => {}
         }
         if self.ca.is_none() && self.endpoints.iter().any(|e| e.starts_with("https://")) {
-            return refuse("ca must be given for an https endpoint");
+            return wrong("etcd.endpoints", "ca must be given for an https endpoint");
         }
-        let password = settings::secret("the etcd password", &self.password, self.password_file.as_deref())
-            .map_err(|e| EtcdError::Settings(e.to_string()))?;
-        if self.user.is_empty() != password.is_none() {
-            return refuse("user and password must be given together");
+        match (self.user.is_empty(), self.password.is_empty() && self.password_file.is_none()) {
+            (false, true) => wrong("etcd.user", "user and password must be given together"),
+            (true, false) if self.password_file.is_some() => {
+                wrong("etcd.password_file", "user and password must be given together")
+            }
+            (true, false) => wrong("etcd.password", "user and password must be given together"),
+            _ => None,
         }
-        Ok(password)
     }
 
     /// The URL with its scheme: without one it is `https` where a CA is given.
@@ -119,17 +144,63 @@ impl EtcdSettings {
     fn tls(&self) -> Result<ClientTlsConfig, EtcdError> {
         let mut tls = ClientTlsConfig::new();
         if let Some(ca) = &self.ca {
-            tls = tls.ca_certificate(Certificate::from_pem(read("CA", ca)?));
+            tls = tls.ca_certificate(Certificate::from_pem(read("CA", ca, "CERTIFICATE")?));
         }
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            tls = tls.identity(Identity::from_pem(read("certificate", cert)?, read("key", key)?));
+            let cert = read("certificate", cert, "CERTIFICATE")?;
+            tls = tls.identity(Identity::from_pem(cert, read("key", key, "PRIVATE KEY")?));
         }
         Ok(tls)
     }
 }
 
-fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, EtcdError> {
-    std::fs::read(path).map_err(|cause| EtcdError::File { what, path: path.display().to_string(), cause })
+/// Whether it has a scheme that etcd speaks, and something behind it.
+fn is_usable(url: &str) -> bool {
+    let behind = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    behind.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
+}
+
+/// A PEM file that holds at least one `label`.
+fn read(what: &'static str, path: &Path, label: &str) -> Result<Vec<u8>, EtcdError> {
+    let failed = |cause| EtcdError::File { what, path: path.display().to_string(), cause };
+    let text = std::fs::read(path).map_err(|cause| failed(cause.to_string()))?;
+    match String::from_utf8_lossy(&text).contains(&format!("{label}-----")) {
+        true => Ok(text),
+        false => Err(failed(format!("no {} in PEM is in it", label.to_lowercase()))),
+    }
+}
+
+/// What is probably wrong, and what to do, where a connection failed for `cause`. Since TLS 1.3 an etcd that does
+/// not take a client says so only after the connection stands, so that it is the first question that fails.
+pub(super) fn advice(url: &str, cause: &str, certificate: bool) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
+    let closed = says(&["connection closed", "broken pipe", "reset by peer", "error reading a body"]);
+    if !url.starts_with("https://") {
+        let tls = closed || says(&["frame with invalid size", "http2 error"]);
+        return if tls {
+            " (does this etcd speak TLS? Then the endpoint begins with https://, and ca is needed)"
+        } else {
+            ""
+        };
+    }
+    if says(&["UnknownIssuer", "BadSignature"]) {
+        return " (the CA that ca names did not sign this etcd's certificate)";
+    }
+    if says(&["NotValidForName"]) {
+        return " (etcd's certificate is for another host than the endpoint names)";
+    }
+    if says(&["handshake eof", "InvalidContentType"]) {
+        return " (does this etcd speak TLS? Without it the endpoint begins with http://)";
+    }
+    if !closed && !says(&["fatal alert"]) {
+        return "";
+    }
+    match certificate {
+        false => {
+            " (etcd turns away clients without a certificate where it runs with --client-cert-auth: set cert and key)"
+        }
+        true => " (etcd does not take this client certificate: the CA in its --trusted-ca-file must have signed it)",
+    }
 }
 
 /// Connects to the first endpoint that answers, and logs in where a user is set.
@@ -137,14 +208,31 @@ pub(super) async fn connect(settings: &EtcdSettings, password: Option<&str>) -> 
     let mut causes = Vec::new();
     for endpoint in &settings.endpoints {
         let url = settings.url(endpoint);
-        match tokio::time::timeout(CONNECT_TIMEOUT, settings.build(&url)?.connect()).await {
+        let endpoint = settings.build(&url)?;
+        let connecting = endpoint.connect_with_connector(service_fn(dial));
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(channel)) => return log_in(channel, settings, password, url).await,
-            Ok(Err(error)) => causes.push(with_causes(error.to_string(), std::error::Error::source(&error))),
+            Ok(Err(error)) => {
+                let cause = with_causes(error.to_string(), std::error::Error::source(&error));
+                let advice = advice(&url, &cause, settings.cert.is_some());
+                causes.push(cause + advice);
+            }
             Err(_) => causes.push(format!("no connection within {}s", CONNECT_TIMEOUT.as_secs())),
         }
     }
     causes.dedup();
     Err(EtcdError::Unreachable { endpoints: settings.endpoints.join(", "), cause: causes.join("; ") })
+}
+
+/// Connects by TCP, with a large buffer: HTTP/2 alone would read 8 KiB at a time, a system call for each.
+async fn dial(to: Uri) -> io::Result<TokioIo<BufReader<TcpStream>>> {
+    let host = to.host().ok_or_else(|| io::Error::other("the URL names no host"))?;
+    let default = if to.scheme_str() == Some("https") { 443 } else { 80 };
+    // An IPv6 address stands in brackets in a URL only.
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, to.port_u16().unwrap_or(default))).await?;
+    stream.set_nodelay(true)?;
+    Ok(TokioIo::new(BufReader::with_capacity(READ_BYTES, stream)))
 }
 
 async fn log_in(
@@ -157,10 +245,16 @@ async fn log_in(
     if let Some(password) = password {
         options = options.with_user(settings.user.as_str(), password);
     }
-    let client = tokio::time::timeout(CALL_TIMEOUT, Client::from_channel(Channel::Tonic(channel), Some(options))).await;
-    let failed = |cause| EtcdError::Call { call: "log in as a user", endpoint: endpoint.clone(), cause };
+    let login = password.map(|password| Login { user: settings.user.clone(), password: password.into() });
+    let client = Client::from_channel(Channel::Tonic(channel.clone()), Some(options));
+    let client = tokio::time::timeout(CALL_TIMEOUT, client).await;
+    let certificate = settings.cert.is_some();
+    let failed = |cause: String| {
+        let cause = format!("{cause}{}", advice(&endpoint, &cause, certificate));
+        EtcdError::Call { call: "log in as a user", endpoint: endpoint.clone(), cause }
+    };
     match client {
-        Ok(Ok(client)) => Ok(Connection { client, endpoint }),
+        Ok(Ok(client)) => Ok(Connection { client, channel, login, endpoint, certificate }),
         Ok(Err(error)) => Err(failed(describe(&error))),
         Err(_) => Err(failed(super::too_long(CALL_TIMEOUT))),
     }
@@ -183,10 +277,30 @@ mod tests {
         assert!(check(|s| s.cert = Some("c".into())).is_err_and(|e| e.contains("cert and key")));
         assert!(check(|s| s.endpoints = vec!["https://h:1".into()]).is_err_and(|e| e.contains("ca must")));
         assert!(check(|s| s.user = "root".into()).is_err_and(|e| e.contains("user and password")));
+        for endpoint in ["ftp://h:1", "", "http://", "http://a b"] {
+            let error = check(|s| s.endpoints = vec![endpoint.into()]).expect_err(endpoint);
+            assert!(error.contains("must be http:// or https://"), "{error}");
+        }
         let (user, password) = ("root".to_owned(), "hunter2".to_owned());
         let settings = EtcdSettings { user, password, ..EtcdSettings::default() };
         assert!(!format!("{settings:?}").contains("hunter2"));
         assert_eq!(settings.check().expect("fits").as_deref(), Some("hunter2"));
+    }
+
+    #[test]
+    fn a_connection_that_fails_comes_with_advice() {
+        for (url, cause, certificate, part) in [
+            ("https://h", "received fatal alert: BadCertificate", false, "set cert and key"),
+            ("https://h", "operation was canceled: transport error: connection closed", false, "set cert and key"),
+            ("https://h", "received fatal alert: UnknownCA", true, "does not take this client certificate"),
+            ("https://h", "invalid peer certificate: UnknownIssuer", true, "did not sign"),
+            ("https://h", "tls handshake eof", false, "begins with http://"),
+            ("http://h", "stream closed because of a broken pipe", false, "begins with https://"),
+        ] {
+            assert!(advice(url, cause, certificate).contains(part), "{cause}");
+        }
+        assert_eq!(advice("https://h", "Connection refused (os error 111)", false), "");
+        assert_eq!(advice("http://h", "etcdserver: request timed out", false), "");
     }
 
     #[test]

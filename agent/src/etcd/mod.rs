@@ -1,7 +1,8 @@
 //! The machine's own etcd member: connecting to it, what it says of itself, and a linearizable read.
 //!
 //! - `endpoint`: settings, TLS and the HTTP/2 connection;
-//! - [`source`]: the snapshot stream;
+//! - [`source`]: the snapshot stream as a source of a backup;
+//! - `stream`: its frames on the wire;
 //! - [`poll`]: the member as beats show it.
 //!
 //! What a backup is, and when one is taken, is not decided here.
@@ -10,12 +11,18 @@ use std::time::Duration;
 
 use backstay_protocol::bus::Member;
 use backstay_snapshot::FrameError;
-use etcd_client::{Client, GetOptions, SnapshotStreaming, StatusResponse};
+use etcd_client::{AuthClient, Client, GetOptions, StatusResponse};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use self::stream::Frame;
 
 mod endpoint;
 pub mod poll;
 pub mod source;
+mod stream;
 
 pub use endpoint::EtcdSettings;
 
@@ -30,8 +37,8 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum EtcdError {
     #[error("[etcd] {0}")]
     Settings(String),
-    #[error("cannot read the etcd {what} {path}: {cause}")]
-    File { what: &'static str, path: String, cause: std::io::Error },
+    #[error("cannot use the etcd {what} {path}: {cause}")]
+    File { what: &'static str, path: String, cause: String },
     #[error("no etcd answers at {endpoints}: {cause}")]
     Unreachable { endpoints: String, cause: String },
     #[error("failed to {call} of etcd at {endpoint}: {cause}")]
@@ -73,7 +80,18 @@ impl Etcd {
 /// A connection to one member.
 pub struct Connection {
     client: Client,
+    /// The same connection, for the call that `client` makes too costly.
+    channel: Channel,
+    /// Where authentication is on: who logs in for that call.
+    login: Option<Login>,
     endpoint: String,
+    /// Whether it shows a client certificate.
+    certificate: bool,
+}
+
+struct Login {
+    user: String,
+    password: SecretString,
 }
 
 impl Connection {
@@ -96,7 +114,9 @@ impl Connection {
         let no_quorum = |cause| EtcdError::NoQuorum { cause };
         match timeout(READ_TIMEOUT, self.client.get("\0", Some(options))).await {
             Err(_) => Err(no_quorum("no answer".into())),
-            Ok(Err(error)) if is_unavailable(&error) => Err(no_quorum(describe(&error))),
+            Ok(Err(error)) if is_unavailable(&error) && self.advice(&describe(&error)).is_empty() => {
+                Err(no_quorum(describe(&error)))
+            }
             Ok(Err(error)) => Err(self.failed("read the revision", describe(&error))),
             Ok(Ok(answer)) => match answer.header() {
                 Some(header) => Ok(header.revision()),
@@ -105,16 +125,36 @@ impl Connection {
         }
     }
 
-    async fn snapshot(&mut self, patience: Duration) -> Result<SnapshotStreaming, EtcdError> {
-        match timeout(patience, self.client.snapshot()).await {
+    async fn snapshot(&mut self, patience: Duration) -> Result<Streaming<Frame>, EtcdError> {
+        let open = async {
+            let token = match &self.login {
+                Some(login) => Some(login.token(self.client.auth_client()).await?),
+                None => None,
+            };
+            Ok(stream::open(self.channel.clone(), token.as_deref()).await?)
+        };
+        match timeout(patience, open).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(self.failed("open the snapshot stream", describe(&error))),
             Err(_) => Err(self.failed("open the snapshot stream", too_long(patience))),
         }
     }
 
+    fn advice(&self, cause: &str) -> &'static str {
+        endpoint::advice(&self.endpoint, cause, self.certificate)
+    }
+
     fn failed(&self, call: &'static str, cause: String) -> EtcdError {
+        let cause = format!("{cause}{}", self.advice(&cause));
         EtcdError::Call { call, endpoint: self.endpoint.clone(), cause }
+    }
+}
+
+impl Login {
+    /// A new token: the one that the client holds is its own.
+    async fn token(&self, mut client: AuthClient) -> Result<String, etcd_client::Error> {
+        let password = self.password.expose_secret().to_owned();
+        Ok(client.authenticate(self.user.clone(), password).await?.token().to_owned())
     }
 }
 

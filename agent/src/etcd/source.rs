@@ -12,9 +12,10 @@ use backstay_archive::writer::{Progress, Proof, Source, SourceError};
 use backstay_protocol::bus::Member;
 use backstay_snapshot::{Frames, Trailer};
 use bytes::Bytes;
-use etcd_client::{SnapshotResponse, SnapshotStreaming};
 use tokio::time::{Instant, timeout_at};
+use tonic::Streaming;
 
+use super::stream::Frame;
 use super::{Connection, Etcd, EtcdError, describe};
 
 /// A snapshot that has been asked for, or is about to be: the stream opens at the first [`Source::next`],
@@ -22,7 +23,7 @@ use super::{Connection, Etcd, EtcdError, describe};
 pub struct SnapshotSource {
     connection: Connection,
     origin: Origin,
-    stream: Option<SnapshotStreaming>,
+    stream: Option<Streaming<Frame>>,
     frames: Frames,
     trailer: Option<Trailer>,
     /// No byte for this long, and the stream counts as stuck.
@@ -77,12 +78,12 @@ impl SnapshotSource {
                 return Ok(None);
             };
             let first = self.frames.total().is_none();
-            let database = self.frames.feed(frame.blob(), frame.remaining_bytes())?;
+            let database = self.frames.feed(&frame.blob, frame.remaining_bytes)?;
             if first {
                 self.progress.set_total(self.frames.total().unwrap_or(0));
             }
             if !database.is_empty() {
-                return Ok(Some(Bytes::from_owner(Blob(frame)).slice(database)));
+                return Ok(Some(frame.blob.slice(database)));
             }
             // Empty frames that are always at hand would starve both the timer and everybody else.
             if Instant::now() >= deadline {
@@ -92,12 +93,12 @@ impl SnapshotSource {
         }
     }
 
-    async fn frame(&mut self, deadline: Instant) -> Result<Option<SnapshotResponse>, EtcdError> {
+    async fn frame(&mut self, deadline: Instant) -> Result<Option<Frame>, EtcdError> {
         let stream = self.stream.as_mut().expect("opened before the first frame is asked for");
         match timeout_at(deadline, stream.message()).await {
             Ok(Ok(frame)) => Ok(frame),
             Ok(Err(error)) => {
-                let cause = format!("{} (after {})", describe(&error), self.so_far());
+                let cause = format!("{} (after {})", describe(&error.into()), self.so_far());
                 Err(self.connection.failed("read the snapshot stream", cause))
             }
             Err(_) => Err(self.stalled()),
@@ -128,15 +129,6 @@ impl Source for SnapshotSource {
             Some(trailer) => Ok(Proof { sha256: trailer.sha256, bytes: trailer.bytes, origin: self.origin.clone() }),
             None => Err(SourceError("the snapshot stream has not come to its end".into())),
         }
-    }
-}
-
-/// A frame that lends its blob without a copy.
-struct Blob(SnapshotResponse);
-
-impl AsRef<[u8]> for Blob {
-    fn as_ref(&self) -> &[u8] {
-        self.0.blob()
     }
 }
 

@@ -183,11 +183,19 @@ async fn an_etcd_that_asks_for_certificates() {
         settings
     };
     // What the server says of it differs; that it lets nobody in does not.
-    for refused in [
-        settings(&|s| (s.cert, s.key) = (None, None)),
-        EtcdSettings { ca: etcd.settings.ca.clone(), ..others.given(etcd.settings.clone()) },
+    for (refused, advice) in [
+        (settings(&|s| (s.cert, s.key) = (None, None)), "clients without a certificate"),
+        (
+            EtcdSettings { ca: etcd.settings.ca.clone(), ..others.given(etcd.settings.clone()) },
+            "does not take this client certificate",
+        ),
+        (
+            settings(&|s| (s.endpoints, s.ca) = (vec![etcd.url().replace("https", "http")], None)),
+            "begins with https://",
+        ),
     ] {
-        turned_away(&refused).await;
+        let error = turned_away(&refused).await;
+        assert!(error.contains(advice) && !error.contains("linearizable"), "{error}");
     }
     let error = turned_away(&settings(&|s| s.ca = Some(others.path("ca.crt")))).await;
     assert!(error.contains(etcd.url()) && error.contains("certificate"), "{error}");

@@ -1,8 +1,8 @@
 //! Sealing and opening of a whole snapshot file as a stream, off the async threads: the database and its
 //! trailer, as `etcdctl snapshot save` writes them.
 //!
-//! The form: zstd frames, one per block, each with its content size and a checksum; then age over all of
-//! them, unless there are no recipients. `age -d -i KEY | zstd -d` opens it: frames concatenate.
+//! The form: zstd frames, one per block, each with its content size; then age over all of them. Without
+//! recipients there is no age, and each frame has a checksum instead. `age -d -i KEY | zstd -d` opens it: frames concatenate.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::iter;
@@ -43,7 +43,8 @@ impl<W: Write> Sealer<W> {
     /// No recipients: compressed only.
     pub fn new(recipients: &[Recipient], out: W) -> io::Result<Self> {
         let mut compressor = Compressor::new(LEVEL)?;
-        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        // Where age authenticates every byte, a checksum of its own would only cost.
+        compressor.set_parameter(CParameter::ChecksumFlag(recipients.is_empty()))?;
         compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
         let out = if recipients.is_empty() {
             Sink::Plain(out)

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::process::Output;
+use std::sync::{Arc, Mutex};
 
 use backstay_archive::Store;
 use backstay_archive::store::PART_BYTES;
@@ -11,19 +12,24 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::provider::Habits;
 use super::server::{ACCESS_KEY, BUCKET, LATER_ACCESS_KEY, LATER_SECRET_KEY, SECRET_KEY, Server};
+use super::tls::Certificate;
 
 const CHILD: &str = "environment::child";
+/// The child's CA file: what an agent has from its settings.
+const CHILD_CA: &str = "CA_OF_THE_CHILD";
 
 /// Runs in a process of its own, with nothing but what the environment says.
 #[tokio::test]
 #[ignore = "started by the other tests here"]
 async fn child() {
-    let settings = S3Settings { bucket: BUCKET.into(), ..S3Settings::default() };
+    let ca_file = std::env::var_os(CHILD_CA).map(Into::into);
+    let settings = S3Settings { bucket: BUCKET.into(), ca_file, ..S3Settings::default() };
     let store = S3Store::new(settings).await.expect("the environment is enough");
     assert_eq!(store.probe().await.expect("the environment is right"), Vec::<String>::new());
 }
@@ -128,6 +134,77 @@ async fn the_proxy_of_the_environment_is_used() {
     passed(&run_child(CHILD, &[keys[0], keys[1], nobody, ("HTTP_PROXY", &server.endpoint)]).await);
     let exempt = [keys[0], keys[1], nobody, ("HTTP_PROXY", &server.endpoint), ("NO_PROXY", "storage.invalid")];
     assert!(!run_child(CHILD, &exempt).await.status.success(), "nobody answers there without the proxy");
+}
+
+#[tokio::test]
+async fn tls_goes_through_the_proxy_of_the_environment() {
+    let certificate = Certificate::new();
+    let server = Server::start_with_tls(Habits::default(), &certificate).await;
+    let proxy = TunnelProxy::start(server.endpoint.trim_start_matches("https://").to_owned()).await;
+    let ca = certificate.file();
+    let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    let ca = (CHILD_CA, ca.path().to_str().expect("text"));
+    // Nobody has this name: only the proxy knows the way.
+    let endpoint = ("AWS_ENDPOINT_URL", "https://storage.invalid:9443");
+    let with_user = proxy.url("backstay:let-me-out@");
+    passed(&run_child(CHILD, &[keys[0], keys[1], ca, endpoint, ("HTTPS_PROXY", &with_user)]).await);
+    let heads = proxy.heads.lock().expect("unpoisoned").clone();
+    assert!(!heads.is_empty());
+    for head in heads {
+        assert!(head.starts_with("CONNECT storage.invalid:9443 HTTP/1.1"), "{head}");
+        assert!(!head.contains(ACCESS_KEY), "what is in the tunnel is the store's alone: {head}");
+    }
+    // Whoever does not say who he is does not get out.
+    let without = proxy.url("");
+    assert!(!run_child(CHILD, &[keys[0], keys[1], ca, endpoint, ("HTTPS_PROXY", &without)]).await.status.success());
+}
+
+/// A proxy that makes tunnels to one server, for one user.
+struct TunnelProxy {
+    address: std::net::SocketAddr,
+    /// What it was asked, from the first line to the empty one.
+    heads: Arc<Mutex<Vec<String>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl TunnelProxy {
+    /// `backstay:let-me-out`.
+    const USER: &str = "Basic YmFja3N0YXk6bGV0LW1lLW91dA==";
+
+    async fn start(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let heads = Arc::<Mutex<Vec<String>>>::default();
+        let (mut tasks, seen) = (JoinSet::new(), heads.clone());
+        tasks.spawn(async move {
+            let mut tunnels = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                tunnels.spawn(Self::tunnel(client, server.clone(), seen.clone()));
+            }
+        });
+        Self { address, heads, _tasks: tasks }
+    }
+
+    fn url(&self, user: &str) -> String {
+        format!("http://{user}{}", self.address)
+    }
+
+    async fn tunnel(client: TcpStream, server: String, heads: Arc<Mutex<Vec<String>>>) -> std::io::Result<()> {
+        let mut client = BufReader::new(client);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") && client.read_line(&mut head).await? > 0 {}
+        let known = head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .any(|(name, value)| name.eq_ignore_ascii_case("proxy-authorization") && value == Self::USER);
+        heads.lock().expect("unpoisoned").push(head);
+        if !known {
+            return client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n").await;
+        }
+        let mut server = TcpStream::connect(server).await?;
+        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+        tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
+    }
 }
 
 /// Uploads two parts; between them the credentials of the environment change.

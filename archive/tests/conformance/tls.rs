@@ -1,4 +1,4 @@
-//! A certificate that no machine trusts, for a server at 127.0.0.1; and that a store trusts it only when told.
+//! A certificate that no machine trusts, for a server at 127.0.0.1 or `storage.invalid`; and that a store trusts it only when told.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,7 +16,10 @@ pub struct Certificate(rcgen::CertifiedKey<rcgen::KeyPair>);
 
 impl Certificate {
     pub fn new() -> Self {
-        Self(rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a good name"))
+        Self(
+            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "storage.invalid".to_owned()])
+                .expect("a good name"),
+        )
     }
 
     pub fn acceptor(&self) -> TlsAcceptor {
@@ -31,7 +34,8 @@ impl Certificate {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    fn file(&self) -> tempfile::NamedTempFile {
+    /// As a CA file.
+    pub fn file(&self) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(self.0.cert.pem().as_bytes()).expect("written");
         file

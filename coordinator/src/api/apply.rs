@@ -73,6 +73,9 @@ fn read_only(definition: &TypeDefinition) -> ApiError {
 }
 
 fn typed<S: Spec>(resource: &Resource) -> Result<S, ApiError> {
+    if !resource.spec.is_object() {
+        return Err(ApiError::invalid("spec must be a map"));
+    }
     resource.typed().map_err(|e| ApiError::invalid(format!("spec: {e}")))
 }
 
@@ -120,7 +123,7 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
     }
     // What cannot be opened any more (the identity was changed) is replaced by what is applied.
     let stored = found.as_ref().and_then(|f| f.value.open(&leader.keys).ok());
-    let spec = typed::<S3ConfigSpec>(&request.resource)?.unhidden(stored.as_ref());
+    let spec = typed::<S3ConfigSpec>(&request.resource)?.unhidden(stored.as_ref()).map_err(invalid)?;
     let now = leader.clock.now();
     let mut full = match (&found, &stored) {
         (Some(found), Some(stored)) => Kept { spec: stored.clone(), ..found.value.shown.clone() },
@@ -132,7 +135,8 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
     if request.dry_run {
         validate::s3_config(&spec).map_err(invalid)?;
         let shown = Kept { spec: spec.redacted(), ..full };
-        return Ok(answer(before, shown.resource(S3_CONFIG_ID), Vec::new()));
+        let note = "dry run: whether the bucket can be worked with was not tried".to_owned();
+        return Ok(answer(before, shown.resource(S3_CONFIG_ID), vec![note]));
     }
     let prepared = prepare_s3(&spec, &leader.config.settings.storage).await;
     let (in_force, notes) = match prepared {

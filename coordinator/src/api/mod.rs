@@ -6,16 +6,15 @@ mod seen;
 
 use std::sync::Arc;
 
-use async_nats::HeaderMap;
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, ServiceExt};
-use backstay_protocol::api::{Answer, ApiError, ErrorCode};
+use async_nats::{HeaderMap, Message, Subscriber};
+use backstay_protocol::api::{self, Answer, ApiError, ErrorCode};
 use backstay_protocol::codec::{CONTENT_TYPE, CodecError, ContentType};
 use backstay_protocol::subject::{self, Subject, Verb};
 use backstay_protocol::types::{self, TypeDefinition};
 use futures::StreamExt;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
 
 use crate::kv::KvError;
@@ -43,6 +42,9 @@ pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
         let endpoint = service.endpoint_builder().name(verb.as_str()).add(subject::api_requests(*verb)).await;
         endpoints.push(endpoint.map_err(|e| failed(e.to_string()))?);
     }
+    // Not in the endpoints' group: NATS would give each request to one of them or to this.
+    let all = leader.client.subscribe(subject::API_REQUESTS).await.map_err(|e| failed(e.to_string()))?;
+    leader.tasks.spawn(refuse(leader.clone(), all));
     for endpoint in endpoints {
         leader.tasks.spawn(serve(leader.clone(), endpoint));
     }
@@ -63,15 +65,28 @@ async fn serve(leader: Arc<Leader>, endpoint: Endpoint) {
 }
 
 async fn answer(leader: &Arc<Leader>, request: Request) {
-    let headers = request.message.headers.as_ref();
-    let named = headers.and_then(|h| h.get(CONTENT_TYPE)).map(|v| v.as_str().to_owned());
-    let (content_type, reply) = match ContentType::from_header(named.as_deref()) {
+    let (content_type, reply) = match content_type(&request.message) {
         Ok(content_type) => {
             let handled = leader.cancel.run_until_cancelled(handle(leader, content_type, &request)).await;
             (content_type, handled.unwrap_or_else(|| Err(interrupted())))
         }
         Err(error) => (ContentType::Json, Err(invalid(&error))),
     };
+    let (headers, body) = written(content_type, reply);
+    if let Err(error) = request.respond_with_headers(Ok(body.into()), headers).await {
+        debug!(%error, "a caller went away without its answer");
+    }
+}
+
+/// The encoding that a request names. Clients write headers in any case.
+fn content_type(message: &Message) -> Result<ContentType, CodecError> {
+    let headers = message.headers.iter().flat_map(|headers| headers.iter());
+    let mut named = headers.filter(|(name, _)| name.to_string().eq_ignore_ascii_case(CONTENT_TYPE));
+    ContentType::from_header(named.find_map(|(_, values)| values.first()).map(|value| value.as_str()))
+}
+
+/// An answer as it goes out: a refusal stands in the headers too.
+fn written(content_type: ContentType, reply: Result<Vec<u8>, ApiError>) -> (HeaderMap, Vec<u8>) {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, content_type.as_str());
     let body = match reply {
@@ -83,7 +98,22 @@ async fn answer(leader: &Arc<Leader>, request: Request) {
             content_type.encode(&answer).unwrap_or_default()
         }
     };
-    if let Err(error) = request.respond_with_headers(Ok(body.into()), headers).await {
+    (headers, body)
+}
+
+/// Refuses requests for verbs that there are not. NATS itself would say that nobody listens, but not to a caller
+/// in another account.
+async fn refuse(leader: Arc<Leader>, requests: Subscriber) {
+    let requests = requests.take_until(leader.cancel.cancelled());
+    requests.for_each_concurrent(AT_ONCE, |message| refuse_one(&leader, message)).await;
+}
+
+async fn refuse_one(leader: &Leader, message: Message) {
+    let Err(error) = subject::verb_of_api(&message.subject) else { return };
+    let Some(caller) = message.reply.clone() else { return };
+    let (headers, body) =
+        written(content_type(&message).unwrap_or_default(), Err(ApiError::invalid(error.to_string())));
+    if let Err(error) = leader.client.publish_with_headers(caller, headers, body.into()).await {
         debug!(%error, "a caller went away without its answer");
     }
 }
@@ -107,8 +137,8 @@ fn unknown_type(plural: &str) -> ApiError {
     ApiError::invalid(format!("there is no type {plural:?}; there are: {}", known.join(", ")))
 }
 
-fn decode<T: DeserializeOwned + Default>(content_type: ContentType, body: &[u8]) -> Result<T, ApiError> {
-    content_type.decode(body).map_err(|e| invalid(&e))
+fn decode<T: api::Request>(content_type: ContentType, body: &[u8]) -> Result<T, ApiError> {
+    content_type.decode_request(body).map_err(|e| invalid(&e))
 }
 
 fn encode<T: Serialize>(content_type: ContentType, result: T) -> Result<Vec<u8>, ApiError> {

@@ -1,6 +1,7 @@
 //! The transport over NATS, and what its failures mean to a person.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
@@ -50,7 +51,14 @@ pub struct Bus {
     refusals: broadcast::Receiver<String>,
     /// What connecting took of the time in which somebody should have answered.
     spent: Duration,
+    /// When the coordinator answered last.
+    answered: Mutex<Option<Instant>>,
 }
+
+/// Whoever answered so short a time ago need not be asked whether he is there.
+const FRESH: Duration = Duration::from_secs(2);
+/// What any coordinator answers at once, to anybody who may ask anything.
+const THERE: &str = "backstay.v1.api.get.etcdbackupoverallstatuses";
 
 /// However long connecting took, an answer may take this long.
 const ANSWER_MIN: Duration = Duration::from_millis(500);
@@ -67,25 +75,29 @@ impl Bus {
             Ok(Err(NatsError::Connect { cause, .. })) if cause.contains("authorization violation") => {
                 Err(CallError::Transport { url: url.clone(), cause: "NATS does not take this user or password".into() })
             }
-            Ok(Err(NatsError::Connect { cause, .. })) => Err(absent(&without_secrets(&cause, settings))),
+            Ok(Err(NatsError::Connect { cause, .. })) => Err(absent(&settings.without_secrets(&cause))),
             Ok(Err(other)) => Err(CallError::Transport { url: url.clone(), cause: other.to_string() }),
-            Ok(Ok(client)) => Ok(Self { client, url, refusals, spent: begun.elapsed() }),
+            Ok(Ok(client)) => Ok(Self { client, url, refusals, spent: begun.elapsed(), answered: Mutex::new(None) }),
         }
     }
 }
 
-/// A cause that quotes the password or a URL with one is not passed on.
-fn without_secrets(cause: &str, settings: &NatsSettings) -> String {
-    let password = &settings.password;
-    if cause.contains('@') || (!password.is_empty() && cause.contains(password.as_str())) {
-        return "no connection".into();
-    }
-    cause.trim().replace('\n', " ")
-}
-
 impl Transport for Bus {
     async fn call(&self, subject: &str, body: Vec<u8>, wait: Duration) -> Result<Vec<u8>, CallError> {
-        let wait = if wait <= QUICK { wait.saturating_sub(self.spent).max(ANSWER_MIN) } else { wait };
+        if wait <= QUICK {
+            return self.ask(subject, body, wait.saturating_sub(self.spent).max(ANSWER_MIN)).await;
+        }
+        // What may take long is asked of somebody who is there: silence is told soon, and leaves nothing behind that
+        // a coordinator which wakes up later would still do.
+        if !self.is_fresh() {
+            self.is_there().await?;
+        }
+        self.ask(subject, body, wait).await
+    }
+}
+
+impl Bus {
+    async fn ask(&self, subject: &str, body: Vec<u8>, wait: Duration) -> Result<Vec<u8>, CallError> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, ContentType::Json.as_str());
         let request = Request::new().payload(Bytes::from(body)).headers(headers).timeout(Some(wait));
@@ -95,10 +107,26 @@ impl Transport for Bus {
             // An answer that is there counts more than a refusal that meant something else.
             biased;
             answered = self.client.send_request(subject.to_owned(), request) => match answered {
-                Ok(message) => answer(message),
+                Ok(message) => {
+                    *self.answered.lock().expect("nobody panics with it") = Some(Instant::now());
+                    answer(message)
+                }
                 Err(error) => Err(failure(error.kind(), &error.to_string(), &self.url, wait)),
             },
             cause = refused(refusals, subject) => Err(CallError::NotAllowed { url: self.url.clone(), cause }),
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.answered.lock().expect("nobody panics with it").is_some_and(|at| at.elapsed() < FRESH)
+    }
+
+    /// Any answer at all, also a refusal: somebody works on requests. Whoever may not ask is not told.
+    async fn is_there(&self) -> Result<(), CallError> {
+        let wait = QUICK.saturating_sub(self.spent).max(ANSWER_MIN);
+        match self.ask(THERE, Vec::new(), wait).await {
+            Ok(_) | Err(CallError::NotAllowed { .. } | CallError::Refused(_)) => Ok(()),
+            Err(silent) => Err(silent),
         }
     }
 }
@@ -195,9 +223,9 @@ mod tests {
     #[test]
     fn causes_do_not_quote_secrets() {
         let settings = read(&[], &[("password", "hunter2")]);
-        assert_eq!(without_secrets("bad password hunter2", &settings), "no connection");
-        assert_eq!(without_secrets("cannot parse a:b@c", &settings), "no connection");
-        assert_eq!(without_secrets("authorization violation", &settings), "authorization violation");
+        assert_eq!(settings.without_secrets("bad password hunter2"), "it cannot be used");
+        assert_eq!(settings.without_secrets("cannot parse a:b@c"), "it cannot be used");
+        assert_eq!(settings.without_secrets("authorization violation"), "authorization violation");
     }
 
     #[test]

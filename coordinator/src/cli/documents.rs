@@ -103,6 +103,8 @@ fn definition(node: &Node) -> Result<&'static TypeDefinition, Problem> {
         return Err(Problem::new(node.line, "a resource must be a map of metadata and spec"));
     }
     let Some(name) = metadata_text(node, "type") else {
+        // A misspelt `metadata` or `type` is told as what it is.
+        Shape::fields([("metadata", metadata_shape()), ("spec", Shape::Any)]).value(node, "")?;
         return Err(Problem::new(node.line, "metadata.type must be given, such as Clusters.omni.sidero.dev"));
     };
     types::by_full_name(name).ok_or_else(|| {

@@ -39,6 +39,14 @@ fn the_documented_s3_configuration() {
 }
 
 #[test]
+fn a_document_whose_metadata_is_misspelt_is_told_so() {
+    let misspelt = error(&S3.replace("metadata", "metdata"));
+    assert!(misspelt.ends_with(r#"line 1: unknown field "metdata" (metdata): did you mean "metadata"?"#), "{misspelt}");
+    let misspelt = error(&S3.replace("  type:", "  typ:"));
+    assert!(misspelt.ends_with(r#"line 3: unknown field "typ" (metadata.typ): did you mean "type"?"#), "{misspelt}");
+}
+
+#[test]
 fn the_documented_manual_backup() {
     let text = "metadata:\n  namespace: ephemeral\n  type: EtcdManualBackups.omni.sidero.dev\n  id: c\nspec:\n  backupat:\n    seconds: 1702166400\n    nanos: 0\n";
     let spec: ManualBackupSpec = one(text).typed().expect("the type's spec");

@@ -32,6 +32,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use backstay_daemon::SystemClock;
+use backstay_daemon::secrecy::no_core_file;
 use clap::Parser;
 
 use arguments::Arguments;
@@ -44,6 +45,10 @@ pub fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let bar = err.is_terminal();
     let mut console = Console { out: &mut out, err: &mut err, colour, bar };
+    if let Err(cause) = no_core_file() {
+        let _ = console.remark(&format!("Error: cannot forbid core files: {cause}"));
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => {

@@ -103,14 +103,15 @@ impl Runs {
 impl Run {
     /// As people see it. What is under way has no sizes of its own yet: see the agent's progress.
     pub fn spec(&self, cluster: &ClusterName) -> BackupRunSpec {
-        let trigger = match self.trigger {
-            Trigger::Manual { .. } => "manual",
-            Trigger::Interval => "interval",
+        let (trigger, backupat) = match self.trigger {
+            Trigger::Manual { seconds } => ("manual", Some(Timestamp::from_seconds(seconds))),
+            Trigger::Interval => ("interval", None),
         };
         let spec = BackupRunSpec {
             cluster: cluster.to_string(),
             machine: self.machine.to_string(),
             trigger: trigger.into(),
+            backupat,
             state: self.state,
             snapshot: self.snapshot.to_string(),
             started: Some(self.started),
@@ -172,6 +173,16 @@ mod tests {
         assert_eq!(states(&runs).first(), Some(&(RUNS_MAX as u128 + 5, RunState::Running)));
         let json = serde_json::to_string(&runs).expect("plain data");
         assert_eq!(serde_json::from_str::<Runs>(&json).expect("readable"), runs);
+    }
+
+    #[test]
+    fn a_run_by_hand_says_which_time_it_is_for() {
+        let mut run = begun(1).latest_first().next().expect("one").clone();
+        let cluster = "c".parse().expect("a name");
+        let told = |run: &Run| (run.spec(&cluster).trigger, run.spec(&cluster).backupat);
+        assert_eq!(told(&run), ("interval".into(), None));
+        run.trigger = Trigger::Manual { seconds: 77 };
+        assert_eq!(told(&run), ("manual".into(), Some(Timestamp::from_seconds(77))));
     }
 
     #[test]

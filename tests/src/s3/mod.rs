@@ -14,6 +14,7 @@ use s3s::service::S3ServiceBuilder;
 mod client;
 mod fault;
 mod hashing;
+mod join;
 mod op;
 mod record;
 mod serve;
@@ -102,7 +103,7 @@ impl S3 {
     /// A server of its own, whatever the environment says.
     pub fn start_own(options: S3Options) -> Result<Self> {
         let folder = Folder::new("s3")?;
-        let (app, quirks) = app(folder.path(), &options)?;
+        let (app, quirks) = app(folder.path(), &options, Recorder::default())?;
         let server = Server::start(app.clone())?;
         let endpoint = format!("http://{}", server.address());
         Ok(Self { endpoint, options, own: Some(Own { server, app, quirks, folder }) })
@@ -286,8 +287,8 @@ impl S3Auth for OneKey {
     }
 }
 
-fn app(folder: &Path, options: &S3Options) -> Result<(App, Arc<Quirks>)> {
-    let (quirks, recorder) = (Arc::new(Quirks::default()), Arc::new(Recorder::default()));
+fn app(folder: &Path, options: &S3Options, recorder: Recorder) -> Result<(App, Arc<Quirks>)> {
+    let (quirks, recorder) = (Arc::new(Quirks::default()), Arc::new(recorder));
     let storage = Storage::open(folder, quirks.clone(), recorder.clone())?;
     let bucket = folder.join("data").join(&options.bucket);
     std::fs::create_dir_all(&bucket).with_context(|| format!("failed to make {}", bucket.display()))?;
@@ -306,7 +307,7 @@ pub async fn serve_folder(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     const GRACE: Duration = Duration::from_secs(5);
-    let (app, _) = app(folder, options)?;
+    let (app, _) = app(folder, options, Recorder::counting_only())?;
     let (sender, receiver) = tokio::sync::watch::channel(None);
     let stopping = async {
         stop.await;

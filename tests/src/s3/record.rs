@@ -34,6 +34,8 @@ struct Count {
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     counts: Mutex<HashMap<Op, Count>>,
+    /// Nobody will ask for the parts: they are not digested.
+    counts_only: bool,
     parts: Mutex<Vec<PartRecord>>,
     changed: watch::Sender<()>,
 }
@@ -43,6 +45,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Recorder {
+    pub fn counting_only() -> Self {
+        Self { counts_only: true, ..Self::default() }
+    }
+
+    pub fn keeps_parts(&self) -> bool {
+        !self.counts_only
+    }
+
     /// Counts a request; it is in flight until the answer is dropped.
     pub fn begin(self: &Arc<Self>, op: Op) -> InFlight {
         {

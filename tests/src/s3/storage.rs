@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 
 use super::OpenUpload;
 use super::hashing::Hashing;
+use super::join::Join;
 use super::record::Recorder;
 use super::uploads::Uploads;
 
@@ -140,6 +141,15 @@ impl Storage {
         Ok(())
     }
 
+    async fn complete_by_reading(&self, req: S3Request<CompleteMultipartUploadInput>) -> S3Result<String> {
+        let answer = self.fs.complete_multipart_upload(req).await?;
+        let e_tag = match answer.output.future {
+            Some(future) => future.await?.e_tag,
+            None => answer.output.e_tag,
+        };
+        Ok(e_tag.map(|e| e.value().to_owned()).unwrap_or_default())
+    }
+
     fn page(&self, wanted: Option<i32>) -> i32 {
         wanted.unwrap_or(PAGE).min(self.quirks.page.load(Ordering::SeqCst))
     }
@@ -230,14 +240,16 @@ impl S3 for Storage {
         let input = &mut req.input;
         let (bucket, key, upload) = (input.bucket.clone(), input.key.clone(), input.upload_id.clone());
         let number = input.part_number;
-        let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody))?;
-        let body = Hashing::new(body, self.recorder.clone(), &upload, &key, number);
+        let mut body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody))?;
+        if self.recorder.keeps_parts() {
+            body = StreamingBlob::new(Hashing::new(body, self.recorder.clone(), &upload, &key, number));
+        }
         if let Some(RefuseAfterReading(status)) = req.extensions.get() {
             body.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|_| s3_error!(IncompleteBody))?;
             return Err(refusal(*status));
         }
         self.must_have_upload(&bucket, &key, &upload)?;
-        req.input.body = Some(StreamingBlob::new(body));
+        req.input.body = Some(body);
         let answer = self.fs.upload_part(req).await?;
         let e_tag = answer.output.e_tag.as_ref().map(|e| e.value().to_owned()).unwrap_or_default();
         self.uploads.add_part(&upload, number, e_tag);
@@ -279,12 +291,16 @@ impl S3 for Storage {
         self.must_be_free(condition.as_ref(), &bucket, &key)?;
         let parts = input.multipart_upload.as_ref().and_then(|u| u.parts.as_deref()).unwrap_or_default();
         self.check_parts(&upload, parts)?;
-        let answer = self.fs.complete_multipart_upload(req).await?;
-        let e_tag = match answer.output.future {
-            Some(future) => future.await?.e_tag,
-            None => answer.output.e_tag,
+        let numbers: Vec<i32> = parts.iter().filter_map(|part| part.part_number).collect();
+        let e_tag = match numbers.iter().map(|&number| self.uploads.e_tag(&upload, number)).collect() {
+            Some(e_tags) => {
+                let parts = numbers.iter().map(|&number| self.part(&upload, number)).collect();
+                let (root, bucket, key, upload) = (&*self.root, &*bucket, &*key, &*upload);
+                Join { root, bucket, key, upload, parts, e_tags }.run().map_err(s3s::S3Error::internal_error)?
+            }
+            // An earlier server took some of the parts.
+            None => self.complete_by_reading(req).await?,
         };
-        let e_tag = e_tag.map(|e| e.value().to_owned()).unwrap_or_default();
         self.uploads.complete(&bucket, &key, &upload, &e_tag);
         Ok(S3Response::new(completed(bucket, key, e_tag)))
     }

@@ -1,7 +1,7 @@
 //! Whatever is sent gets an answer, in the encoding that was asked for: a result, or an error with a code and a text.
 
 use anyhow::{Context, Result, ensure};
-use async_nats::{Client, RequestErrorKind};
+use async_nats::{Client, HeaderMap};
 use backstay_protocol::api::{Answer, ErrorCode, GetRequest, GetResponse};
 use backstay_protocol::codec::{CONTENT_TYPE, ContentType, REQUEST_MAX};
 
@@ -55,6 +55,8 @@ async fn malformed_and_too_large_requests_are_told_so() -> Result<()> {
             refused(&client, subject, content_type, large, invalid, "more than the 524288").await?;
         }
     }
+    // A list is no request, though a struct could be read from one.
+    refused(&client, GET, "", b"[]".to_vec(), invalid, "a map of its fields").await?;
     // What parses and makes no sense.
     for (subject, body, part) in [
         (GET, "[1,2]", "malformed"),
@@ -76,10 +78,41 @@ async fn malformed_and_too_large_requests_are_told_so() -> Result<()> {
     let subject = "backstay.v1.api.apply.etcdbackupstatuses";
     refused(&client, subject, "", owned, ErrorCode::ReadOnly, "is read-only").await?;
 
-    // A verb that there is not: NATS says that nobody listens.
-    let nobody = client.request("backstay.v1.api.frob.clusters", "".into()).await;
-    ensure!(nobody.is_err_and(|e| e.kind() == RequestErrorKind::NoResponders));
+    // A verb that there is not. To a caller in an account of its own NATS would not say that nobody listens.
+    refused(&client, "backstay.v1.api.frob.clusters", "", Vec::new(), invalid, "no verb \"frob\"").await?;
     // And the coordinator is as well as before.
     ensure!(json(&ask(&client, GET, "", Vec::new()).await?)?["result"].is_object());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_misspelt_field_changes_nothing() -> Result<()> {
+    let stand = start(stand().cluster(CLUSTER, 1)).await?;
+    let client = stand.nats.client().await?;
+    let metadata = r#""metadata":{"type":"Clusters.omni.sidero.dev","id":"never""#;
+    for (subject, body, part) in [
+        (APPLY, format!(r#"{{"resource":{{{metadata}}},"spec":{{}}}},"dryrun":true}}"#), "did you mean \"dry_run\""),
+        (APPLY, format!(r#"{{"resource":{{{metadata},"label":{{}}}},"spec":{{}}}}}}"#), "did you mean \"labels\""),
+        (APPLY, format!(r#"{{"resource":{{{metadata}}},"spec":{{"featurs":{{}}}}}}}}"#), "did you mean \"features\""),
+        (GET, r#"{"idd":"never"}"#.to_owned(), "did you mean \"id\""),
+        ("backstay.v1.api.delete.clusters", format!(r#"{{"id":"{CLUSTER}","dry_run":true}}"#), "unknown field"),
+    ] {
+        refused(&client, subject, "", body.into(), ErrorCode::InvalidArgument, part).await?;
+    }
+    let found = json(&ask(&client, GET, "", Vec::new()).await?)?;
+    let ids: Vec<_> = found["result"]["items"].as_array().into_iter().flatten().map(|c| &c["metadata"]["id"]).collect();
+    ensure!(ids == [CLUSTER], "{found}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_header_counts_in_any_case() -> Result<()> {
+    let stand = start(stand().cluster(CLUSTER, 1)).await?;
+    let client = stand.nats.client().await?;
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", ContentType::MessagePack.as_str());
+    let body = ContentType::MessagePack.encode(&GetRequest::default())?;
+    let answer = client.request_with_headers(GET, headers, body.into()).await?;
+    ContentType::MessagePack.decode::<Answer<GetResponse>>(&answer.payload)?.into_result()?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod logs;
 mod look;
+mod memory;
 mod metrics;
 mod rules;
 mod settings;

@@ -87,6 +87,33 @@ async fn a_backup_that_fails_ends_the_wait_with_its_error() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_coordinator_that_hangs_is_told_soon_and_does_nothing_when_it_wakes() -> Result<()> {
+    let mut stand = configured().await?;
+    let terminal = Terminal::new(&stand)?;
+    let machine = "7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10";
+    let node = format!("metadata: {{type: MachineSetNodes.omni.sidero.dev, id: {machine}}}\nspec: {{}}\n");
+    std::fs::write(terminal.folder().join("node.yaml"), node)?;
+    terminal.prints("backstayctl apply -f node.yaml").await?;
+    stand.coordinators[0].daemon.pause()?;
+    // Two at a time: each waits for as long as a coordinator may take.
+    let change = format!("backstayctl delete msn {machine}");
+    let store = format!("backstayctl get etcdbackup --selector omni.sidero.dev/cluster={CLUSTER}");
+    let (removed, asked) = tokio::join!(terminal.refused(&change), terminal.refused(&store));
+    let (removed, asked) = (removed?, asked?);
+    for said in [&removed, &asked] {
+        ensure!(
+            said.contains("no coordinator answers on nats://") && said.contains("(no answer within 5 s)"),
+            "{said}"
+        );
+    }
+    stand.coordinators[0].daemon.resume()?;
+    leads(&stand).await?;
+    let left = terminal.prints("backstayctl get msn -o jsonpath={.metadata.id}").await?;
+    ensure!(left.contains(machine), "it was deleted after all: {left}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_wait_outlives_the_coordinator_and_a_loss_of_nats() -> Result<()> {
     let mut stand = configured().await?;
     let terminal = Terminal::new(&stand)?;

@@ -1,10 +1,7 @@
-//! Which attempt is the one that was asked for, and whether it has ended. Pure.
+//! Whether the backup that was asked for has ended, and how. Pure.
 //!
-//! A manual backup is a time, an attempt is a run, and nothing names the one in the other. What tells is the
-//! order: a run by hand that was not there before the request began after it, and so has all that the cluster
-//! held at that moment. Only the coordinator's own clock is compared with itself.
-
-use std::collections::HashSet;
+//! A run by hand names the time that it was asked for by, and no time is taken twice: that says which runs are ours.
+//! Only a backup that could not even be begun has none, and leaves its mark in the status alone.
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::own::{BackupRunSpec, RunState};
@@ -21,13 +18,12 @@ pub enum Seen {
     Failed(String),
 }
 
-/// What was there before the request, and what the last look showed.
-#[derive(Debug, Clone, Default)]
+/// What was asked for, what was there before, and what the last look showed.
+#[derive(Debug, Clone)]
 pub struct Follow {
-    /// Snapshot and start of the runs that were there: these are others' backups.
-    before: HashSet<(String, Option<Timestamp>)>,
+    at: Timestamp,
+    /// The latest attempt's time before the request.
     attempt: Option<Timestamp>,
-    asked_at: Timestamp,
     /// The status of the last look, where that had ended without a run of ours.
     settled: Option<BackupStatusSpec>,
 }
@@ -36,23 +32,14 @@ pub struct Follow {
 const CLOCKS_DIFFER_SECONDS: i64 = 60;
 
 impl Follow {
-    /// From what is there before the request is made.
-    pub fn new(status: Option<&BackupStatusSpec>, runs: &[BackupRunSpec]) -> Self {
-        Self {
-            before: runs.iter().map(|run| (run.snapshot.clone(), run.started)).collect(),
-            attempt: status.and_then(|s| s.lastbackupattempt),
-            ..Self::default()
-        }
-    }
-
-    pub fn asked_at(self, at: Timestamp) -> Self {
-        Self { asked_at: at, ..self }
+    /// Of the backup that was asked for by the time `at`; `before` is the status from before that.
+    pub fn new(before: Option<&BackupStatusSpec>, at: Timestamp) -> Self {
+        Self { at, attempt: before.and_then(|s| s.lastbackupattempt), settled: None }
     }
 
     /// What the status and the latest runs say of the backup that was asked for.
     pub fn look(&mut self, status: Option<&BackupStatusSpec>, runs: &[BackupRunSpec]) -> Seen {
-        let new = |run: &&BackupRunSpec| !self.before.contains(&(run.snapshot.clone(), run.started));
-        let mut mine: Vec<_> = runs.iter().filter(|run| run.trigger == "manual").filter(new).collect();
+        let mut mine: Vec<_> = runs.iter().filter(|run| run.backupat == Some(self.at)).collect();
         mine.sort_by_key(|run| run.started);
         if let Some(done) = mine.iter().find(|run| run.state == RunState::Ok) {
             return Seen::Done(Some((*done).clone()));
@@ -85,7 +72,7 @@ impl Follow {
             _ => {
                 let newest = status.lastbackuptime.map_or(i64::MIN, |at| at.seconds);
                 // After a loss the status may come from backups that are older than the request.
-                let ours = newest >= self.asked_at.seconds.saturating_sub(CLOCKS_DIFFER_SECONDS);
+                let ours = newest >= self.at.seconds.saturating_sub(CLOCKS_DIFFER_SECONDS);
                 if ours { Seen::Done(None) } else { Seen::Pending }
             }
         }
@@ -119,9 +106,11 @@ mod tests {
         }
     }
 
-    fn run(trigger: &str, started: i64, state: RunState) -> BackupRunSpec {
+    /// A run by hand for the time `at`, or by the interval.
+    fn run(by: Option<i64>, started: i64, state: RunState) -> BackupRunSpec {
         BackupRunSpec {
-            trigger: trigger.into(),
+            trigger: if by.is_some() { "manual".into() } else { "interval".into() },
+            backupat: by.map(Timestamp::from_seconds),
             state,
             snapshot: format!("{started}.snapshot"),
             started: at(started),
@@ -133,30 +122,31 @@ mod tests {
 
     use BackupState::{Error, Ok as Good, Running};
 
+    /// Asked for as of 100, while the interval's backup of 90 ran.
     fn asked() -> Follow {
-        let before = [run("manual", 10, RunState::Ok), run("interval", 90, RunState::Running)];
-        Follow::new(Some(&status(Running, 90, "")), &before).asked_at(Timestamp::from_seconds(100))
+        Follow::new(Some(&status(Running, 90, "")), Timestamp::from_seconds(100))
     }
 
     #[test]
-    fn what_was_there_before_is_not_ours() {
+    fn only_a_run_for_our_time_is_ours() {
         let mut follow = asked();
-        let others = [run("manual", 10, RunState::Ok), run("interval", 90, RunState::Ok)];
+        let others =
+            [run(Some(10), 10, RunState::Ok), run(None, 90, RunState::Ok), run(Some(99), 102, RunState::Failed)];
         assert_eq!(follow.look(Some(&status(Running, 90, "")), &others), Seen::Pending);
         assert_eq!(follow.look(Some(&status(Good, 99, "")), &others), Seen::Pending);
-        let ours = run("manual", 101, RunState::Running);
-        let all = [others[0].clone(), others[1].clone(), ours.clone()];
-        assert_eq!(follow.look(Some(&status(Running, 101, "")), &all), Seen::Running(ours));
-        let ours = run("manual", 101, RunState::Ok);
+        let ours = run(Some(100), 104, RunState::Running);
+        let all = [&others[..], std::slice::from_ref(&ours)].concat();
+        assert_eq!(follow.look(Some(&status(Running, 104, "")), &all), Seen::Running(ours));
+        let ours = run(Some(100), 104, RunState::Ok);
         assert_eq!(follow.look(Some(&status(Running, 110, "")), std::slice::from_ref(&ours)), Seen::Done(Some(ours)));
     }
 
     #[test]
     fn a_failed_attempt_is_the_end_only_when_the_backup_is() {
         let mut follow = asked();
-        let runs = [run("manual", 101, RunState::Failed)];
+        let runs = [run(Some(100), 101, RunState::Failed)];
         assert_eq!(follow.look(Some(&status(Running, 100, "failed at 101")), &runs), Seen::Pending);
-        let second = [runs[0].clone(), run("manual", 107, RunState::Failed)];
+        let second = [runs[0].clone(), run(Some(100), 107, RunState::Failed)];
         let ended = status(Error, 113, "nobody could");
         assert_eq!(follow.look(Some(&ended), &second), Seen::Failed("nobody could".into()));
         // The next backup has begun meanwhile.
@@ -175,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_status_from_before_the_request_is_no_end() {
-        let mut follow = Follow::new(Some(&status(Error, 50, "old")), &[]).asked_at(Timestamp::from_seconds(500));
+        let mut follow = Follow::new(Some(&status(Error, 50, "old")), Timestamp::from_seconds(500));
         for old in [status(Error, 50, "old"), status(Good, 60, "")] {
             for _ in 0..3 {
                 assert_eq!(follow.look(Some(&old), &[]), Seen::Pending);
@@ -186,13 +176,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_backup_by_the_clock_never_ends_one_by_hand(
-            looks in prop::collection::vec((0_i64..50, 0_usize..3), 0..20),
+        fn anothers_backup_never_ends_ours(
+            looks in prop::collection::vec((0_i64..50, 0_usize..3, prop::option::of(101_i64..150)), 0..20),
         ) {
             let mut follow = asked();
-            for (started, state) in looks {
+            for (started, state, by) in looks {
                 let state = [RunState::Running, RunState::Ok, RunState::Failed][state];
-                let seen = follow.look(Some(&status(Running, 101, "")), &[run("interval", 100 + started, state)]);
+                let seen = follow.look(Some(&status(Running, 101, "")), &[run(by, 100 + started, state)]);
                 prop_assert_eq!(seen, Seen::Pending);
             }
         }

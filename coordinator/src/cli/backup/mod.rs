@@ -31,18 +31,15 @@ pub async fn run<T: Transport>(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     listing::must_be_name(cluster)?;
-    let follow = match wait {
-        Some(_) => {
-            let (status, runs) = look(api, cluster).await?;
-            Some(Follow::new(status.as_ref(), &runs))
-        }
+    let before = match wait {
+        Some(_) => Some(look(api, cluster).await?.0),
         None => None,
     };
     let at = ask(api, cluster, clock.now(), console).await?;
-    let (Some(follow), Some(wait)) = (follow, wait) else {
+    let (Some(before), Some(wait)) = (before, wait) else {
         return Ok(console.print(&format!("* asked for a backup of {cluster} as of {}\n", at.rfc3339()))?);
     };
-    let end = to_the_end(api, cluster, follow.asked_at(at), console);
+    let end = to_the_end(api, cluster, Follow::new(before.as_ref(), at), console);
     match tokio::time::timeout(wait, end).await {
         Ok(end) => end,
         Err(_) => Err(Failure::NotEnded { cluster: cluster.to_owned(), waited: duration::format(wait) }),

@@ -23,6 +23,7 @@ fn run_resource(state: RunState, read: u64, total: u64, error: &str) -> Resource
         cluster: "c".into(),
         machine: MACHINE.into(),
         trigger: "manual".into(),
+        backupat: Some(Timestamp::from_seconds(NOW)),
         state,
         snapshot: "FFFFFFFF9A8AF980.snapshot".into(),
         started: Some(Timestamp::from_seconds(NOW)),
