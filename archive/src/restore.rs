@@ -1,10 +1,13 @@
 //! From a backup in a store to a data folder that etcd starts from: fetched ahead, opened, proven against the
-//! manifest and written by threads of their own, all at once; the folder becomes visible only when all is proven.
+//! manifest, inspected and written by threads of their own, all at once; the folder becomes visible only when all is
+//! good.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use backstay_snapshot::inspect::{self, InspectError, Inspection, Inspector};
+pub use backstay_snapshot::inspect::{Contents, Unknown};
 use backstay_snapshot::restore::Restorer;
 pub use backstay_snapshot::restore::{DEFAULT_BUMP, NewMember, Options, RestoreError, Restored};
 use bytes::Bytes;
@@ -27,6 +30,10 @@ pub enum RestoreBackupError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    #[error("the database is damaged: {0}")]
+    Inspect(#[from] InspectError),
+    #[error("the database ends at revision {is}, its manifest says {wanted} or later")]
+    TooOld { is: i64, wanted: i64 },
     #[error("cancelled")]
     Cancelled,
 }
@@ -38,8 +45,17 @@ pub struct Progress {
     pub written: AtomicU64,
 }
 
-/// Restores a backup into `folder`, which must be empty or not there. Memory does not depend on the database.
-/// Cancelled, it has removed what it made when it returns; what is proven already it finishes.
+/// A backup that was restored, and what it was seen to hold.
+#[derive(Debug)]
+pub struct Outcome {
+    pub restored: Restored,
+    /// Unknown where that would have taken more memory than inspection may use; no fault was found as far as it went.
+    pub contents: Result<Contents, Unknown>,
+}
+
+/// Restores a backup into `folder`, which must be empty or not there. Memory depends on the database only by what
+/// inspection takes: 60 bytes per page, up to its cap. Cancelled, it has removed what it made when it returns; what is
+/// proven already it finishes.
 pub async fn restore(
     store: &dyn Store,
     manifest: &Manifest,
@@ -48,35 +64,66 @@ pub async fn restore(
     options: Options,
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
-) -> Result<Restored, RestoreBackupError> {
+) -> Result<Outcome, RestoreBackupError> {
     let folder = folder.to_owned();
     let restorer = blocking(move || Restorer::create(&folder, options)).await??;
-    let (out, pieces) = mpsc::channel(PIECES);
+    let (write_out, to_write) = mpsc::channel(PIECES);
+    let (inspect_out, to_inspect) = mpsc::channel(PIECES);
     let (bytes, counted) = (manifest.snapshot_bytes, Arc::clone(progress));
-    let mut writing = JoinSet::new();
-    writing.spawn_blocking(move || write(restorer, pieces, bytes, &counted));
-    let proven = cancel.run_until_cancelled(reader::run(store, manifest, identity, vec![out])).await;
+    let (mut writing, mut inspecting) = (JoinSet::new(), JoinSet::new());
+    writing.spawn_blocking(move || write(restorer, Database { pieces: to_write, left: bytes }, &counted));
+    inspecting.spawn_blocking(move || inspect(Database { pieces: to_inspect, left: bytes }));
+    let outs = vec![write_out, inspect_out];
+    let proven = cancel.run_until_cancelled(reader::run(store, manifest, identity, outs)).await;
     let written = writing.join_next().await.expect("one thread was started").map_err(failed)?;
-    // A disk that is full ends the reading too: its own reason comes first.
+    let inspected = inspecting.join_next().await.expect("one thread was started").map_err(failed)?;
+    // A disk that is full, or pages that are none, end the reading too: their own reasons come first.
     let restorer = written?;
-    proven.ok_or(RestoreBackupError::Cancelled)??;
-    Ok(blocking(move || restorer.finish()).await??)
+    let inspection = match proven {
+        None => return Err(RestoreBackupError::Cancelled),
+        Some(Ok(()) | Err(ReadError::Closed)) => inspected?,
+        Some(Err(error)) => return Err(error.into()),
+    };
+    if let Ok(contents) = &inspection.contents
+        && contents.revision < manifest.origin.revision
+    {
+        let (is, wanted) = (contents.revision, manifest.origin.revision);
+        return Err(RestoreBackupError::TooOld { is, wanted });
+    }
+    let restored = blocking(move || restorer.finish()).await??;
+    Ok(Outcome { restored, contents: inspection.contents })
 }
 
-/// Writes the first `left` bytes: the database, without its trailer.
-fn write(
-    mut restorer: Restorer,
-    mut pieces: mpsc::Receiver<Bytes>,
-    mut left: u64,
-    progress: &Progress,
-) -> Result<Restorer, RestoreError> {
-    while let Some(piece) = pieces.blocking_recv() {
-        let database = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
-        restorer.write(&piece[..database])?;
-        left -= database as u64;
-        progress.written.fetch_add(database as u64, Ordering::Relaxed);
+/// The database out of a snapshot file, without its trailer.
+struct Database {
+    pieces: mpsc::Receiver<Bytes>,
+    /// Bytes to come.
+    left: u64,
+}
+
+impl Database {
+    fn next(&mut self) -> Option<Bytes> {
+        let mut piece = self.pieces.blocking_recv()?;
+        piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+        self.left -= piece.len() as u64;
+        Some(piece)
+    }
+}
+
+fn write(mut restorer: Restorer, mut database: Database, progress: &Progress) -> Result<Restorer, RestoreError> {
+    while let Some(piece) = database.next() {
+        restorer.write(&piece)?;
+        progress.written.fetch_add(piece.len() as u64, Ordering::Relaxed);
     }
     Ok(restorer)
+}
+
+fn inspect(mut database: Database) -> Result<Inspection, InspectError> {
+    let mut inspector = Inspector::new(inspect::Options::default());
+    while let Some(piece) = database.next() {
+        inspector.update(&piece)?;
+    }
+    inspector.finish()
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReadError> {

@@ -13,7 +13,7 @@ use super::ReadError;
 use crate::store::{Key, Store, StoreError};
 
 /// Bytes of a range.
-const RANGE_BYTES: u64 = 4 * 1024 * 1024;
+const RANGE_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Ranges under way at once.
 const AHEAD: usize = 4;

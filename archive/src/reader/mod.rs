@@ -37,6 +37,9 @@ pub enum ReadError {
     Mismatch { what: &'static str, expected: String, got: String },
     #[error("failed to write the snapshot: {0}")]
     Write(#[source] io::Error),
+    /// Who took what was opened wants no more of it, and knows why.
+    #[error("what was opened is not taken any more")]
+    Closed,
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -73,8 +76,8 @@ pub async fn open<W: AsyncWrite + Unpin>(
 }
 
 /// Fetches and opens a backup, and hands the snapshot file that comes out, in the same pieces, to each of `outs`.
-/// Ends well only where all of it was proven. Where one of them closes its channel, everything ends with an error
-/// that says no more: the reason is known there.
+/// Ends well only where all of it was proven. Where one of them closes its channel, everything ends with
+/// [`ReadError::Closed`].
 ///
 /// The opening and the proof are threads of their own: it takes both to keep up with a disk.
 pub(crate) async fn run(
@@ -95,7 +98,10 @@ pub(crate) async fn run(
 
     let key = Key::snapshot(manifest.cluster_uuid, manifest.snapshot);
     fetch(store, &key, manifest.sealed_bytes, sealed_out).await?;
-    let sealed = joined(&mut opening, "opening").await?.map_err(|error| ReadError::Open(error.to_string()))?;
+    let sealed = joined(&mut opening, "opening").await?.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => ReadError::Closed,
+        _ => ReadError::Open(error.to_string()),
+    })?;
     let snapshot = joined(&mut proving, "proving").await?.map_err(|error| ReadError::Open(error.to_string()))?;
     check(manifest, sealed, snapshot)
 }

@@ -9,6 +9,7 @@ use super::membership::tests::{member, three};
 use super::pages::Bucket;
 use super::*;
 use crate::bolt::{BUCKET_HEADER_BYTES, Meta, PAGE_HEADER_BYTES, array_at};
+use crate::inspect::{self, Inspector};
 
 /// A database of etcd 3.4.23: five puts, one with a lease, a delete; revision 8.
 const SMALL: &[u8] = include_bytes!("../../tests/golden/restore/3.4.23.db");
@@ -121,6 +122,40 @@ fn writing_it_anew_keeps_everything() {
     assert_eq!(contents(&dense_bytes).expect("good"), contents(&plain).expect("good"));
     assert!(dense_bytes.len() < plain.len(), "{} and {}", dense_bytes.len(), plain.len());
     assert_eq!(fs::read_dir(dense.join("member/snap")).expect("readable").count(), 2, "the database and the .snap");
+}
+
+/// Databases that real members sent, in many states.
+fn corpus() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let files = fs::read_dir(folder).expect("the corpus").map(|entry| entry.expect("an entry").path());
+    let databases = files.filter(|file| file.to_string_lossy().ends_with(".db.zst"));
+    let read = |file: PathBuf| {
+        let packed = fs::read(&file).expect("readable");
+        (file.display().to_string(), zstd::decode_all(&packed[..]).expect("packed"))
+    };
+    databases.map(read).chain([("small".to_owned(), SMALL.to_vec())]).collect()
+}
+
+#[test]
+fn inspection_finds_nothing_wrong_with_what_is_restored() {
+    let home = tempfile::tempdir().expect("folder");
+    let all = corpus();
+    assert!(all.len() > 1, "there is a corpus");
+    for (number, (name, original)) in all.iter().enumerate() {
+        for (bump, defragment) in [(None, false), (Some(500), false), (Some(500), true)] {
+            let folder = home.path().join(format!("{number}-{}-{defragment}", bump.is_some()));
+            let restored = restore(&folder, Options { bump, defragment, ..one() }, original).expect(name);
+            let mut inspector = Inspector::new(inspect::Options::default());
+            inspector.update(&database(&folder)).expect(name);
+            let inspection =
+                inspector.finish().unwrap_or_else(|error| panic!("{name}, {bump:?}, {defragment}: {error}"));
+            let contents = inspection.contents.expect("small enough");
+            assert_eq!(contents.revision, restored.revision_after, "{name}");
+            let members: Vec<&str> = contents.about.members.iter().map(|member| member.name.as_str()).collect();
+            assert_eq!(members, ["a"], "{name}");
+            assert_eq!((contents.about.consistent_index, contents.about.term), (Some(1), Some(1)), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,8 @@ use backstay_tests::{Etcd, EtcdOptions, Folder, Process, loader};
 
 use super::inspection::Inspected;
 
-const QUOTA_BYTES: u64 = 8 << 30;
+/// Far above what is loaded.
+pub const QUOTA_BYTES: u64 = 8 << 30;
 /// etcd's trailer behind the database in a snapshot.
 const TRAILER_BYTES: u64 = 32;
 
@@ -34,8 +35,7 @@ impl Source {
         let loaded = loader::load(&etcd.members[0].client_url, mib << 20, seed).await?;
         let folder = Folder::new("bench-source")?;
         let snapshot = folder.path().join("snapshot.db");
-        let url = etcd.members[0].client_url.clone();
-        etcdctl(folder.path(), &["--endpoints", &url, "snapshot", "save"], &snapshot).await?;
+        save(&etcd, folder.path(), &snapshot).await?;
         let database_bytes = fs::metadata(&snapshot)?.len() - TRAILER_BYTES;
         let member = &mut etcd.members[0];
         member.kill();
@@ -56,6 +56,16 @@ impl Source {
         &self.etcd.members[0].client_url
     }
 
+    /// Saves its snapshot as etcdctl does; what that prints goes nowhere.
+    pub async fn save(&self, folder: &Path, file: &Path) -> Result<()> {
+        save(&self.etcd, folder, file).await
+    }
+
+    pub async fn revision(&self) -> Result<i64> {
+        let answer = self.etcd.client().await?.get("any", None).await?;
+        Ok(answer.header().context("etcd's answer has no header")?.revision())
+    }
+
     /// The member's process.
     pub fn process(&self) -> Result<&Process> {
         self.etcd.members[0].process().context("the etcd of the benchmark runs")
@@ -70,6 +80,10 @@ pub fn etcdctl_command() -> Result<Command> {
     }
     command.env("ETCDCTL_API", "3");
     Ok(command)
+}
+
+async fn save(etcd: &Etcd, folder: &Path, file: &Path) -> Result<()> {
+    etcdctl(folder, &["--endpoints", &etcd.members[0].client_url, "snapshot", "save"], file).await
 }
 
 async fn etcdctl(folder: &Path, arguments: &[&str], file: &Path) -> Result<()> {

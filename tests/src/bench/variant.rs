@@ -14,6 +14,7 @@ use backstay_tests::{Folder, Process, S3, free_port};
 use tempfile::TempDir;
 
 use super::measure::{Measured, measure};
+use super::restore::{Fetcher, Restores};
 use super::source::{Source, etcdctl_command};
 
 const MEMORY_FOLDER: &str = "/dev/shm";
@@ -105,6 +106,19 @@ impl Bench {
         let others = (after.busy - before.busy).saturating_sub(ours).as_secs_f64() / cores() / wall.as_secs_f64();
         let stored_bytes = self.take_away(variant, &results).await?;
         Ok(Run { wall, client_cpu: cpu, etcd_cpu, s3_cpu, others, peak_bytes, stored_bytes, temporary })
+    }
+
+    /// The way back of one size, prepared; `None` where nothing is installed to compare it with.
+    pub async fn restores(&self, source: &Source, mib: u64) -> Result<Option<Restores<'_>>> {
+        let Some(fetcher) = Fetcher::find() else { return Ok(None) };
+        let once = self.command(Variant::S3, source, self.folder.path())?;
+        let (folder, identity) = (self.folder.path(), self.folder.path().join("key"));
+        Restores::prepare(&self.s3, folder, identity, fetcher, source, once, mib).await.map(Some)
+    }
+
+    /// Removes everything from the bucket.
+    pub async fn empty_bucket(&self) -> Result<()> {
+        self.take_away(Variant::S3, self.folder.path()).await.map(drop)
     }
 
     fn command(&self, variant: Variant, source: &Source, results: &Path) -> Result<Command> {

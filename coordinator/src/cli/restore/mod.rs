@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstay_archive::catalog::CatalogError;
-use backstay_archive::restore::{self, Options, Progress, RestoreBackupError, Restored};
+use backstay_archive::restore::{self, Contents, Options, Outcome, Progress, RestoreBackupError, Restored};
 use backstay_archive::seal::SealError;
 use backstay_archive::store::s3::S3Settings;
 use backstay_archive::store::spec;
@@ -105,22 +105,26 @@ pub async fn run(restore: Restore, variables: &[(String, String)], console: &mut
     let progress = Arc::<Progress>::default();
     let restored =
         restore::restore(&*store, &manifest, identity.as_ref(), &folder, options.clone(), &progress, &cancel);
-    let restored = shown(restored, &manifest, &progress, console).await?.map_err(|cause| match cause {
-        RestoreBackupError::Cancelled => RestoreFailure::Interrupted,
-        cause => RestoreFailure::Restore { snapshot: manifest.snapshot, folder, cause: Box::new(cause) },
-    })?;
-    console.print(&told(&manifest, &restored))?;
+    let Outcome { restored, contents } =
+        shown(restored, &manifest, &progress, console).await?.map_err(|cause| match cause {
+            RestoreBackupError::Cancelled => RestoreFailure::Interrupted,
+            cause => RestoreFailure::Restore { snapshot: manifest.snapshot, folder, cause: Box::new(cause) },
+        })?;
+    console.print(&told(&manifest, &restored, contents.as_ref().ok()))?;
+    if let Err(unknown) = contents {
+        console.remark(&format!("Note: not all of the database was inspected: {unknown}"))?;
+    }
     notes(&options, &from_store, &restored).iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
     Ok(())
 }
 
 /// Waits for the end, and shows meanwhile how far it is.
 async fn shown(
-    restored: impl Future<Output = Result<Restored, RestoreBackupError>>,
+    restored: impl Future<Output = Result<Outcome, RestoreBackupError>>,
     manifest: &Manifest,
     so_far: &Progress,
     console: &mut Console<'_>,
-) -> Result<Result<Restored, RestoreBackupError>, Failure> {
+) -> Result<Result<Outcome, RestoreBackupError>, Failure> {
     let name = format!("restore of {}", manifest.cluster);
     let mut progress = progress::Progress::new(console.bar);
     let mut looks = tokio::time::interval(LOOK);
@@ -140,14 +144,16 @@ async fn shown(
     }
 }
 
-fn told(manifest: &Manifest, restored: &Restored) -> String {
+fn told(manifest: &Manifest, restored: &Restored, contents: Option<&Contents>) -> String {
     let Manifest { cluster, cluster_uuid, snapshot, created_at, .. } = manifest;
     let Restored { revision_before, revision_after, cluster_id, member_id, .. } = restored;
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(text, "restored   {}", restored.folder.display());
     let _ = writeln!(text, "from       {snapshot} of {cluster} (UUID {cluster_uuid}), taken {}", created_at.rfc3339());
-    let _ = writeln!(text, "database   {}", units::bytes(restored.database_bytes));
+    let keys =
+        contents.and_then(|contents| contents.live_keys).map(|keys| format!(", {keys} keys")).unwrap_or_default();
+    let _ = writeln!(text, "database   {}{keys}", units::bytes(restored.database_bytes));
     let _ = writeln!(text, "revision   {revision_before}; etcd starts with {revision_after}");
     let _ = writeln!(text, "cluster    etcd's id {cluster_id:016x}, this member {member_id:016x}");
     text
