@@ -19,14 +19,17 @@ use tracing::{info, warn};
 use crate::attempt::desk::Parts;
 use crate::attempt::{Address, Attempts};
 use crate::bus::beat::Beats;
-use crate::bus::commands;
+use crate::bus::commands::{self, Desks};
 use crate::etcd::{Etcd, EtcdError, poll};
 use crate::inside::Inside;
 use crate::machine::{self, UnknownMachine};
 use crate::outbox::Outbox;
 use crate::outbox::sender::{self, JetStream};
+use crate::restore::seat::Seats;
+use crate::restore::{self, Restores};
 use crate::settings::Settings;
 use crate::state::{StateDir, StateError};
+use crate::verify::{self, Verifications};
 use crate::{VERSION, identity};
 
 /// From the signal to the end: the attempt's abort and the last reports.
@@ -60,6 +63,9 @@ pub struct Agent {
     outbox: Arc<Outbox>,
     attempts: Arc<Attempts>,
     etcd: Etcd,
+    seats: Arc<Seats>,
+    restores: Arc<Restores>,
+    verifications: Arc<Verifications>,
     clock: Arc<dyn Clock>,
 }
 
@@ -77,12 +83,35 @@ impl Agent {
             address: address.clone(),
             etcd: etcd.clone(),
             identity: Arc::clone(&identity),
-            state,
+            state: Arc::clone(&state),
             outbox: Arc::clone(&outbox),
             clock: Arc::clone(&clock),
             s3_ca: settings.s3.ca.clone(),
         }));
-        Ok(Self { address, settings, identity, outbox, attempts, etcd, clock })
+        let verifications = Arc::new(Verifications::new(verify::desk::Parts {
+            address: address.clone(),
+            settings: settings.verify.clone(),
+            scratch: settings
+                .verify
+                .scratch
+                .as_ref()
+                .map_or_else(|| state.file("verify"), |f| f.join("backstay-verify")),
+            identity: Arc::clone(&identity),
+            attempts: Arc::clone(&attempts),
+            s3_ca: settings.s3.ca.clone(),
+        }));
+        let control = restore::desk::control(&settings.restore, &state);
+        let seats = Arc::new(Seats::open(&state, &settings.restore, control));
+        let restores = Arc::new(Restores::open(restore::desk::Parts {
+            address: address.clone(),
+            settings: settings.restore.clone(),
+            etcd: etcd.clone(),
+            identity: Arc::clone(&identity),
+            state,
+            attempts: Arc::clone(&attempts),
+            s3_ca: settings.s3.ca.clone(),
+        })?);
+        Ok(Self { address, settings, identity, outbox, attempts, etcd, seats, restores, verifications, clock })
     }
 
     /// Where commands to this agent go.
@@ -142,21 +171,28 @@ impl Agent {
             interval: self.settings.beat_interval,
             attempts: Arc::clone(&attempts),
             member,
+            seats: Arc::clone(&self.seats),
+            restores: Arc::clone(&self.restores),
         };
+        let verifications = Arc::clone(&self.verifications);
+        let desks = Desks { attempts, restores: Arc::clone(&self.restores), verifications };
+        let (seats, restores) = (Arc::clone(&self.seats), Arc::clone(&self.restores));
         let (courier, outbox, hurry) = (JetStream::new(client.clone()), Arc::clone(&self.outbox), stop.clone());
         let (etcd, period) = (self.etcd.clone(), self.settings.beat_interval);
-        let [a, b, c, d, e, f] = [(); 6].map(|()| end.clone());
+        let [a, b, c, d, e, f, g] = [(); 7].map(|()| end.clone());
         tasks.spawn(async move { sender::send(outbox, &courier, &hurry, &a).await });
-        tasks.spawn(async move { poll::poll(&etcd, period, &seen, &b).await });
+        tasks.spawn(async move { poll::poll(&etcd, period, &seen, &seats, &b).await });
         tasks.spawn(async move { beats.run(&c).await });
         tasks.spawn(async move { http::serve(&http, window, &e).await });
-        tasks.spawn(async move { commands::serve(client, requests, attempts, &d).await });
+        tasks.spawn(async move { commands::serve(client, requests, desks, &d).await });
         tasks.spawn(async move { systemd::watchdog(&f).await });
+        tasks.spawn(async move { restores.run(&g).await });
         Ok(())
     }
 
     /// Waits for the attempt to be aborted and reported, and for the report to arrive where NATS answers.
     async fn drain(&self, client: &Client, tasks: &TaskTracker, end: &CancellationToken) {
+        self.verifications.close().await;
         self.attempts.idle().await;
         if client.connection_state() == State::Connected {
             let mut waiting = self.outbox.waiting();

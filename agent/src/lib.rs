@@ -3,6 +3,8 @@
 //! - [`agent`]: the daemon, assembled from its collaborators, and how it stops;
 //! - [`attempt`]: accepting, running and reporting attempts; the pipeline itself;
 //! - [`once`]: one backup without NATS or coordinator, through the same pipeline;
+//! - [`restore`]: this machine's part in the restore of its cluster;
+//! - [`verify`]: proving a backup at rest;
 //! - [`etcd`]: the member: status, linearizable read, snapshot stream;
 //! - [`bus`]: commands, beats and progress; [`outbox`]: reports that must arrive;
 //! - [`state`], [`identity`], [`machine`]: what the agent is and remembers;
@@ -22,8 +24,10 @@ pub mod machine;
 pub mod once;
 pub mod outbox;
 pub mod proof;
+pub mod restore;
 pub mod settings;
 pub mod state;
+pub mod verify;
 
 pub use agent::Agent;
 pub use settings::Settings;

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::etcd::EtcdSettings;
 use crate::proof::settings::InspectionSettings;
+use crate::restore::RestoreSettings;
+use crate::verify::VerifySettings;
 
 /// Where systemd says that a service's state belongs.
 pub const STATE_VARIABLE: &str = "STATE_DIRECTORY";
@@ -39,6 +41,10 @@ pub struct Settings {
     pub etcd: EtcdSettings,
     pub inspection: InspectionSettings,
     pub s3: S3Trust,
+    /// How etcd is stopped and started, where this machine may be restored.
+    pub restore: RestoreSettings,
+    /// How backups are proven here.
+    pub verify: VerifySettings,
     /// Health, readiness and metrics.
     pub http: HttpSettings,
     pub log: LogFormat,
@@ -63,6 +69,8 @@ impl Default for Settings {
             etcd: EtcdSettings::default(),
             inspection: InspectionSettings::default(),
             s3: S3Trust::default(),
+            restore: RestoreSettings::default(),
+            verify: VerifySettings::default(),
             http: HttpSettings::on_loopback(HTTP_PORT),
             log: LogFormat::default(),
         }
@@ -97,6 +105,9 @@ impl Settings {
         if !bounds.contains(&self.beat_interval) {
             let text = format!("beat_interval must be {BEAT_INTERVAL_MIN:?} to {BEAT_INTERVAL_MAX:?}");
             return Err(SettingsError::Nonsense { place: place("beat_interval"), text });
+        }
+        if let Err(text) = self.restore.check() {
+            return Err(SettingsError::Nonsense { place: place("restore.control"), text: format!("[restore] {text}") });
         }
         if self.state_dir.as_os_str().is_empty() {
             return Err(SettingsError::Nonsense {

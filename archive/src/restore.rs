@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use backstay_snapshot::inspect::{self, InspectError, Inspection, Inspector};
-pub use backstay_snapshot::inspect::{Contents, Unknown};
+pub use backstay_snapshot::inspect::{Contents, Options as Look, Unknown};
+use backstay_snapshot::inspect::{InspectError, Inspection, Inspector};
 use backstay_snapshot::restore::Restorer;
 pub use backstay_snapshot::restore::{DEFAULT_BUMP, NewMember, Options, RestoreError, Restored};
 use bytes::Bytes;
@@ -65,20 +65,49 @@ pub async fn restore(
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
 ) -> Result<Outcome, RestoreBackupError> {
-    let folder = folder.to_owned();
-    let restorer = blocking(move || Restorer::create(&folder, options)).await??;
-    let (write_out, to_write) = mpsc::channel(PIECES);
+    let into = Some((folder, options));
+    let examined = examine(store, manifest, identity, into, Look::default(), progress, cancel).await?;
+    let restored = examined.restored.expect("it was asked for");
+    Ok(Outcome { restored, contents: examined.inspection.contents })
+}
+
+/// A backup that was looked at from end to end.
+#[derive(Debug)]
+pub struct Examined {
+    /// Where it was to be restored.
+    pub restored: Option<Restored>,
+    pub inspection: Inspection,
+}
+
+/// Fetches, opens, proves and inspects a backup; restores it too where `into` names a folder, which appears only when
+/// all is good. `hash_at` of `look` may ask for HashKV.
+pub async fn examine(
+    store: &dyn Store,
+    manifest: &Manifest,
+    identity: Option<&Identity>,
+    into: Option<(&Path, Options)>,
+    look: Look,
+    progress: &Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<Examined, RestoreBackupError> {
+    let bytes = manifest.snapshot_bytes;
     let (inspect_out, to_inspect) = mpsc::channel(PIECES);
-    let (bytes, counted) = (manifest.snapshot_bytes, Arc::clone(progress));
     let (mut writing, mut inspecting) = (JoinSet::new(), JoinSet::new());
-    writing.spawn_blocking(move || write(restorer, Database { pieces: to_write, left: bytes }, &counted));
-    inspecting.spawn_blocking(move || inspect(Database { pieces: to_inspect, left: bytes }));
-    let outs = vec![write_out, inspect_out];
+    let (mut outs, counted) = (vec![inspect_out], Arc::clone(progress));
+    let count = into.is_none().then(|| Arc::clone(progress));
+    inspecting.spawn_blocking(move || inspect(Database { pieces: to_inspect, left: bytes }, look, count.as_deref()));
+    if let Some((folder, options)) = into {
+        let folder = folder.to_owned();
+        let restorer = blocking(move || Restorer::create(&folder, options)).await??;
+        let (write_out, to_write) = mpsc::channel(PIECES);
+        writing.spawn_blocking(move || write(restorer, Database { pieces: to_write, left: bytes }, &counted));
+        outs.push(write_out);
+    }
     let proven = cancel.run_until_cancelled(reader::run(store, manifest, identity, outs)).await;
-    let written = writing.join_next().await.expect("one thread was started").map_err(failed)?;
+    let written = writing.join_next().await.transpose().map_err(failed)?;
     let inspected = inspecting.join_next().await.expect("one thread was started").map_err(failed)?;
     // A disk that is full, or pages that are none, end the reading too: their own reasons come first.
-    let restorer = written?;
+    let restorer = written.transpose()?;
     let inspection = match proven {
         None => return Err(RestoreBackupError::Cancelled),
         Some(Ok(()) | Err(ReadError::Closed)) => inspected?,
@@ -90,8 +119,11 @@ pub async fn restore(
         let (is, wanted) = (contents.revision, manifest.origin.revision);
         return Err(RestoreBackupError::TooOld { is, wanted });
     }
-    let restored = blocking(move || restorer.finish()).await??;
-    Ok(Outcome { restored, contents: inspection.contents })
+    let restored = match restorer {
+        Some(restorer) => Some(blocking(move || restorer.finish()).await??),
+        None => None,
+    };
+    Ok(Examined { restored, inspection })
 }
 
 /// The database out of a snapshot file, without its trailer.
@@ -118,10 +150,14 @@ fn write(mut restorer: Restorer, mut database: Database, progress: &Progress) ->
     Ok(restorer)
 }
 
-fn inspect(mut database: Database) -> Result<Inspection, InspectError> {
-    let mut inspector = Inspector::new(inspect::Options::default());
+/// `count` where nobody else counts what is done.
+fn inspect(mut database: Database, look: Look, count: Option<&Progress>) -> Result<Inspection, InspectError> {
+    let mut inspector = Inspector::new(look);
     while let Some(piece) = database.next() {
         inspector.update(&piece)?;
+        if let Some(progress) = count {
+            progress.written.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
     }
     inspector.finish()
 }

@@ -16,6 +16,7 @@ use backstay_protocol::validate::IntervalBounds;
 use serde::{Deserialize, Serialize};
 
 use crate::keys::IDENTITY_FILE;
+use crate::restore::Limits;
 
 /// Where health and metrics are served when nobody says.
 const HTTP_PORT: u16 = 9479;
@@ -27,6 +28,7 @@ pub struct Settings {
     pub nats: NatsSettings,
     pub storage: StorageSettings,
     pub backup: BackupSettings,
+    pub restore: RestoreLimits,
     pub encryption: EncryptionSettings,
     /// Holds the coordinator's identity, unless `identity` says otherwise, and a sealed copy of the storage configuration.
     pub state_dir: PathBuf,
@@ -54,6 +56,7 @@ impl Default for Settings {
             nats: NatsSettings::default(),
             storage: StorageSettings::default(),
             backup: BackupSettings::default(),
+            restore: RestoreLimits::default(),
             encryption: EncryptionSettings::default(),
             state_dir: PathBuf::from("/var/lib/backstay-coordinator"),
             identity: None,
@@ -162,6 +165,37 @@ impl Default for BackupSettings {
 impl BackupSettings {
     pub fn bounds(&self) -> IntervalBounds {
         IntervalBounds { min: self.min_interval, max: self.max_interval }
+    }
+}
+
+/// `[restore]`: how long the parts of a cluster's restore may take.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestoreLimits {
+    /// Fetching and preparing, on all machines.
+    #[serde(with = "settings::duration")]
+    pub prepare_timeout: Duration,
+    /// From the first stop of etcd until all members agree.
+    #[serde(with = "settings::duration")]
+    pub switch_timeout: Duration,
+    /// So long a machine may not answer while the others prepare.
+    #[serde(with = "settings::duration")]
+    pub silence: Duration,
+}
+
+impl Default for RestoreLimits {
+    fn default() -> Self {
+        Self {
+            prepare_timeout: Duration::from_secs(2 * 3600),
+            switch_timeout: Duration::from_secs(600),
+            silence: Duration::from_secs(60),
+        }
+    }
+}
+
+impl RestoreLimits {
+    pub fn limits(&self) -> Limits {
+        Limits { prepare: self.prepare_timeout, switch: self.switch_timeout, silence: self.silence }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The agents that are connected: what their latest beats say. Only in memory; beats come again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -63,12 +63,14 @@ type Machines = BTreeMap<MachineId, Agent>;
 #[derive(Debug)]
 pub struct Fleet {
     clusters: Mutex<BTreeMap<ClusterName, Machines>>,
+    /// Clusters that are being restored: their members change from one etcd cluster to another, one after the other.
+    changing: Mutex<BTreeSet<ClusterName>>,
     changed: watch::Sender<u64>,
 }
 
 impl Default for Fleet {
     fn default() -> Self {
-        Self { clusters: Mutex::default(), changed: watch::Sender::new(0) }
+        Self { clusters: Mutex::default(), changing: Mutex::default(), changed: watch::Sender::new(0) }
     }
 }
 
@@ -85,13 +87,23 @@ impl Fleet {
         let agent = Agent { beat, seen: now.monotonic, seen_at: now.wall, etcd_cluster };
         let new = machines.insert(machine, agent).is_none();
         drop(clusters);
-        if differs {
+        if differs && !self.lock_changing().contains(cluster) {
             warn!(%cluster, %machine, "two etcd clusters under one name: the newcomer is not used");
         }
         if new {
             self.changed.send_modify(|n| *n += 1);
         }
         new
+    }
+
+    /// Says whether the cluster's etcd cluster id is expected to change.
+    pub fn expect_change(&self, cluster: &ClusterName, expected: bool) {
+        let mut changing = self.lock_changing();
+        if !expected {
+            changing.remove(cluster);
+        } else if !changing.contains(cluster) {
+            changing.insert(cluster.clone());
+        }
     }
 
     /// Notes how far an agent's attempt is, as its next beat would. What an agent says that is not connected is not kept.
@@ -143,6 +155,10 @@ impl Fleet {
             member: agent.beat.member.ok_or(agent.beat.etcd_error),
         };
         self.agents(cluster, now).into_iter().map(candidate).collect()
+    }
+
+    fn lock_changing(&self) -> std::sync::MutexGuard<'_, BTreeSet<ClusterName>> {
+        self.changing.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ClusterName, Machines>> {

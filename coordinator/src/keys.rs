@@ -37,6 +37,8 @@ pub enum KeyError {
     Store(#[from] StoreError),
     #[error("the cluster's key in the KV is not the base64 of an age file")]
     Base64,
+    #[error("{store} has no key of cluster {cluster}, nor has the KV: its backups need the recovery key")]
+    Missing { store: String, cluster: ClusterUuid },
     #[error(
         "{store}/{key} is sealed to another coordinator: put that coordinator's identity file back, or move the \
          object away to let this coordinator make a new key (its backups then need the recovery key)"
@@ -115,6 +117,22 @@ impl Keys {
         let mut recipients = vec![self.cluster_identity(kv, store, cluster).await?.to_public()];
         recipients.extend(self.recovery.iter().cloned());
         Ok(recipients)
+    }
+
+    /// The identity that a cluster's backups were sealed to. None is ever made here.
+    pub async fn existing_identity(
+        &self,
+        kv: &Kv,
+        store: &dyn Store,
+        cluster: ClusterUuid,
+    ) -> Result<Identity, KeyError> {
+        if let Some(identity) = self.stored_identity(store, cluster).await? {
+            return Ok(identity);
+        }
+        match kv.get::<Sealed>(&format!("key.{cluster}")).await? {
+            Some(found) => self.parse(&found.value.open(&self.identity)?),
+            None => Err(KeyError::Missing { store: store.url(), cluster }),
+        }
     }
 
     /// The cluster's identity: from the store, which keeps it for good, else from the KV, else a new one.

@@ -17,6 +17,8 @@ pub mod leader;
 pub mod lease;
 pub mod member;
 pub mod overall;
+pub mod restore;
 pub mod schedule;
 pub mod status;
 pub mod storage;
+pub mod verify;

@@ -40,7 +40,19 @@ macro_rules! versioned {
     )*};
 }
 
-versioned!(Beat, StartBackup, StartReply, CancelBackup, CancelReply, Report, Progress);
+versioned!(
+    Beat,
+    StartBackup,
+    StartReply,
+    CancelBackup,
+    CancelReply,
+    Report,
+    Progress,
+    RestoreCommand,
+    RestoreReply,
+    VerifyCommand,
+    VerifyReply
+);
 
 impl Report {
     /// What makes a report the same report when it arrives twice: the attempt and the state.

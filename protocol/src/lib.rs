@@ -7,6 +7,7 @@ pub mod api;
 pub mod bus;
 pub mod codec;
 pub mod duration;
+pub mod hex;
 pub mod names;
 pub mod own;
 pub mod resource;
@@ -17,7 +18,7 @@ pub mod time;
 pub mod types;
 pub mod validate;
 
-pub use names::{AttemptId, ClusterName, ClusterUuid, MachineId, NameError, SlotId, SnapshotName};
+pub use names::{AttemptId, ClusterName, ClusterUuid, MachineId, NameError, RestoreId, SlotId, SnapshotName, VerifyId};
 pub use time::{Clock, Timestamp};
 
 /// The version of the bus's messages that this build speaks.

@@ -108,6 +108,16 @@ uuid_name!(
     SlotId,
     "slot ID"
 );
+uuid_name!(
+    /// One restore of one cluster.
+    RestoreId,
+    "restore ID"
+);
+uuid_name!(
+    /// One proof of one backup.
+    VerifyId,
+    "verify ID"
+);
 
 /// The name of a backup in its cluster's folder: `%016X` of the negated Unix time in seconds, then
 /// `.snapshot`, so that names sort newest first.
@@ -176,7 +186,7 @@ macro_rules! serde_as_text {
     )*};
 }
 
-serde_as_text!(ClusterName, ClusterUuid, MachineId, AttemptId, SlotId, SnapshotName);
+serde_as_text!(ClusterName, ClusterUuid, MachineId, AttemptId, SlotId, RestoreId, VerifyId, SnapshotName);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The specs of Backstay's own types: who is connected, and what became of each attempt. Read only.
+//! The specs of Backstay's own types: who is connected, what became of each attempt, and restores.
 
 use serde::{Deserialize, Serialize};
 
@@ -78,5 +78,148 @@ spec!(
         started: Some(Timestamp::default()),
         ended: Some(Timestamp::default()),
         ..BackupRunSpec::default()
+    }
+);
+
+/// How a restore stands as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestorePhase {
+    /// A backup of the cluster is under way: its end is waited for.
+    #[default]
+    Waiting,
+    /// Every machine fetches and prepares; nothing live is touched.
+    Preparing,
+    /// All were ready: each stops etcd, changes folders, starts etcd; then they are compared.
+    Switching,
+    /// All is well; the machines close their books.
+    Keeping,
+    /// Something failed: every machine goes back to what it had.
+    PuttingBack,
+    /// The cluster serves what the backup held.
+    Restored,
+    /// The cluster is as it was before.
+    Failed,
+}
+
+impl RestorePhase {
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Restored | Self::Failed)
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Preparing => "preparing",
+            Self::Switching => "switching",
+            Self::Keeping => "keeping",
+            Self::PuttingBack => "putting-back",
+            Self::Restored => "restored",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One machine's part of a restore.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestoreMachineSpec {
+    pub machine: String,
+    /// The name of its etcd member.
+    pub member: String,
+    /// How its etcd is stopped and started.
+    pub control: String,
+    /// The folder that is set aside, and under which name.
+    pub folder: String,
+    pub aside: String,
+    /// `pending`, `preparing`, `ready`, `stopping`, `moving`, `starting`, `switched`, `returning`, `returned`, `kept`.
+    pub step: String,
+    /// sha256 of the database that it prepared, in hexadecimal.
+    pub digest: String,
+    pub bytesdone: u64,
+    pub bytestotal: u64,
+    pub error: String,
+}
+
+/// A cluster's latest restore. The id is the cluster's name. Applied, the first fields ask for one; the rest is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestoreSpec {
+    /// Makes a request that is repeated the same request; empty: each is a new one.
+    pub restore: String,
+    /// Where the backup is; empty: the cluster's own.
+    pub clusteruuid: String,
+    pub snapshot: String,
+    /// The name of the cluster that the backup is of, where that is another one: without it such a backup is refused.
+    pub dataofanothercluster: String,
+    /// How far revisions move on; absent: [`RESTORE_BUMP`]; 0: not at all.
+    pub bump: Option<u64>,
+    /// From here on told, never asked for.
+    pub phase: RestorePhase,
+    pub error: String,
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    /// The cluster, the time and the revision that the backup is of.
+    pub sourcecluster: String,
+    pub takenat: Option<Timestamp>,
+    pub revision: u64,
+    /// Bytes of the database, and of the sealed object.
+    pub bytes: u64,
+    pub sealedbytes: u64,
+    pub sha256: String,
+    /// What is known of the backup beyond its digests.
+    pub proof: String,
+    pub machines: Vec<RestoreMachineSpec>,
+}
+spec!(
+    RestoreSpec,
+    RESTORES,
+    RestoreSpec {
+        bump: Some(0),
+        started: Some(Timestamp::default()),
+        ended: Some(Timestamp::default()),
+        takenat: Some(Timestamp::default()),
+        machines: vec![RestoreMachineSpec::default()],
+        ..RestoreSpec::default()
+    }
+);
+
+/// How far a restore moves revisions on where nobody says: further than any cluster writes between two backups.
+pub const RESTORE_BUMP: u64 = 1_000_000_000;
+
+/// The latest proof of one of a cluster's backups. The id is the cluster's name. Applied, the first fields ask for one;
+/// the rest is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VerificationSpec {
+    /// Makes a request that is repeated the same request; empty: each is a new one.
+    pub verify: String,
+    /// Empty: the newest.
+    pub snapshot: String,
+    /// Also start an etcd on it.
+    pub boot: bool,
+    /// From here on told, never asked for.
+    pub state: RunState,
+    pub machine: String,
+    pub error: String,
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    pub bytesdone: u64,
+    pub bytestotal: u64,
+    /// What was found, in words.
+    pub found: String,
+    /// The last proof that was good: when, of which backup, and how (`inspected` or `booted`).
+    pub lastproven: Option<Timestamp>,
+    pub provensnapshot: String,
+    pub provenhow: String,
+}
+spec!(
+    VerificationSpec,
+    VERIFICATIONS,
+    VerificationSpec {
+        started: Some(Timestamp::default()),
+        ended: Some(Timestamp::default()),
+        lastproven: Some(Timestamp::default()),
+        ..VerificationSpec::default()
     }
 );

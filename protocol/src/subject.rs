@@ -56,7 +56,7 @@ words!(
 );
 words!(
     /// What a coordinator may ask of an agent.
-    Command { Start = "start", Cancel = "cancel" }
+    Command { Start = "start", Cancel = "cancel", Restore = "restore", Verify = "verify" }
 );
 
 /// A text that is no subject of Backstay's.
@@ -178,13 +178,14 @@ mod tests {
             "[A-Za-z0-9][A-Za-z0-9_-]{0,20}".prop_map(|s| s.parse::<ClusterName>().expect("valid by construction"));
         let machine =
             any::<[u8; 16]>().prop_filter("nil", |r| r != &[0; 16]).prop_map(|r| MachineId(Uuid::from_bytes(r)));
-        (cluster, machine, 0..7usize, "[a-z]{1,20}").prop_map(|(cluster, machine, kind, plural)| match kind {
+        (cluster, machine, 0..8usize, "[a-z]{1,20}").prop_map(|(cluster, machine, kind, plural)| match kind {
             0 => Subject::Api { verb: Verb::Get, plural },
             1 => Subject::Api { verb: Verb::Apply, plural },
             2 => Subject::Agent { cluster, machine, command: Command::Start },
             3 => Subject::Agent { cluster, machine, command: Command::Cancel },
-            4 => Subject::Report { cluster, machine },
-            5 => Subject::Beat { cluster, machine },
+            4 => Subject::Agent { cluster, machine, command: Command::Restore },
+            5 => Subject::Report { cluster, machine },
+            6 => Subject::Beat { cluster, machine },
             _ => Subject::Progress { cluster, machine },
         })
     }

@@ -27,6 +27,12 @@ impl Timestamp {
         self.seconds.saturating_mul(1000).saturating_add(i64::from(self.nanos) / 1_000_000)
     }
 
+    /// From a text such as `2026-11-22T10:00:00Z` or with another offset; `None` where it is none.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(Self { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
+    }
+
     /// `2026-11-22T10:00:00Z`, seconds only; a time that no calendar holds is printed as a number.
     pub fn rfc3339(self) -> String {
         match jiff::Timestamp::from_second(self.seconds) {

@@ -98,6 +98,21 @@ types! {
         name: "MachineSets.omni.sidero.dev", singular: "MachineSet", namespace: "default", owner: None,
         columns: &[], aliases: &["ms"],
     };
+    RESTORES = TypeDefinition {
+        name: "Restores.backstay.dev", singular: "Restore", namespace: "default", owner: None,
+        columns: &[
+            ("PHASE", "phase"), ("SNAPSHOT", "snapshot"), ("STARTED", "started"), ("ENDED", "ended"), ("ERROR", "error"),
+        ],
+        aliases: &[],
+    };
+    VERIFICATIONS = TypeDefinition {
+        name: "Verifications.backstay.dev", singular: "Verification", namespace: "default", owner: None,
+        columns: &[
+            ("STATE", "state"), ("SNAPSHOT", "snapshot"), ("STARTED", "started"), ("ENDED", "ended"), ("ERROR", "error"),
+            ("LAST PROVEN", "lastproven"),
+        ],
+        aliases: &[],
+    };
 }
 
 /// Why a typed name is no type.
@@ -178,6 +193,8 @@ pub fn every_field(definition: &TypeDefinition) -> Value {
         n if n == ETCD_BACKUP_STATUSES.name => spec::BackupStatusSpec::every_field(),
         n if n == ETCD_BACKUPS.name => spec::BackupSpec::every_field(),
         n if n == ETCD_MANUAL_BACKUPS.name => spec::ManualBackupSpec::every_field(),
+        n if n == RESTORES.name => own::RestoreSpec::every_field(),
+        n if n == VERIFICATIONS.name => own::VerificationSpec::every_field(),
         n if n == MACHINE_SETS.name => spec::MachineSetSpec::every_field(),
         _ => spec::MachineSetNodeSpec::every_field(),
     }

@@ -69,6 +69,12 @@ fn pinned<M: Versioned + Debug + PartialEq>(name: &str, message: &M) {
 fn every_message_of_the_bus() {
     pinned("beat", &messages::beat());
     pinned("beat-without-etcd", &messages::beat_without_etcd());
+    pinned("beat-restoring", &messages::beat_restoring());
+    pinned("restore-prepare", &messages::restore_prepare());
+    pinned("restore-switch", &messages::restore_switch());
+    pinned("verify-command", &messages::verify_command());
+    pinned("verify-reply", &messages::verify_reply());
+    pinned("restore-reply", &messages::restore_reply());
     pinned("start-backup-s3", &messages::start_backup_s3());
     pinned("start-backup-local", &messages::start_backup_local());
     pinned("start-reply-accepted", &messages::accepted());

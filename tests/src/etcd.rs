@@ -1,6 +1,6 @@
 //! etcd with one member or several.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use etcd_client::{Client, Txn, TxnOp};
 use crate::folder::Folder;
 use crate::port::{Port, free_port};
 use crate::process::{Process, program};
+use crate::supervisor::Supervisor;
 use crate::wait::eventually;
 
 const READY: Duration = Duration::from_secs(60);
@@ -266,17 +267,17 @@ impl EtcdMember {
         self.process.as_ref().is_some_and(|p| p.log().contains("address already in use"))
     }
 
+    /// Gives the member to a supervisor, which starts it and ends it from now on.
+    pub fn supervise(&mut self, folder: &Path, label: &str) -> Result<Supervisor> {
+        let process = self.process.take().with_context(|| format!("etcd member {} does not run", self.name))?;
+        let (name, arguments, log) = (self.name.clone(), self.arguments.clone(), self.log.clone());
+        let etcd = self.program.clone();
+        let spawn = Box::new(move || run(&name, etcd.as_deref(), &arguments, &log));
+        Supervisor::start(process, spawn, folder, label)
+    }
+
     fn spawn(&mut self) -> Result<()> {
-        let mut command = match &self.program {
-            Some(program) => Command::new(program),
-            None => Command::new(program("etcd")?),
-        };
-        let foreign = std::env::vars_os().map(|(name, _)| name).filter(|n| n.to_string_lossy().starts_with("ETCD"));
-        for name in foreign {
-            command.env_remove(name);
-        }
-        command.args(&self.arguments);
-        self.process = Some(Process::spawn(&format!("etcd {}", self.name), command, &self.log)?);
+        self.process = Some(run(&self.name, self.program.as_deref(), &self.arguments, &self.log)?);
         Ok(())
     }
 
@@ -298,6 +299,19 @@ impl EtcdMember {
         let tail = || self.process.as_ref().map(Process::tail).unwrap_or_default();
         result.map(drop).with_context(|| format!("etcd member {} does not serve; its log ends:\n{}", self.name, tail()))
     }
+}
+
+fn run(name: &str, etcd: Option<&Path>, arguments: &[String], log: &Path) -> Result<Process> {
+    let mut command = match etcd {
+        Some(etcd) => Command::new(etcd),
+        None => Command::new(program("etcd")?),
+    };
+    let foreign = std::env::vars_os().map(|(name, _)| name).filter(|n| n.to_string_lossy().starts_with("ETCD"));
+    for name in foreign {
+        command.env_remove(name);
+    }
+    command.args(arguments);
+    Process::spawn(&format!("etcd {name}"), command, log)
 }
 
 async fn connect(endpoints: &[String]) -> Result<Client> {

@@ -25,6 +25,7 @@ pub mod process;
 pub mod proxy;
 pub mod s3;
 pub mod stand;
+pub mod supervisor;
 mod wait;
 
 pub use daemon::Daemon;
@@ -37,4 +38,5 @@ pub use process::Process;
 pub use proxy::{Proxy, Wire};
 pub use s3::{Fault, Op, S3, S3Options};
 pub use stand::{Output, Stand, StandBuilder};
+pub use supervisor::{Sabotage, Supervisor};
 pub use wait::eventually;

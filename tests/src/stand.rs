@@ -17,6 +17,7 @@ use crate::folder::Folder;
 use crate::nats::Nats;
 use crate::permissions::{Login, Users};
 use crate::s3::S3;
+use crate::supervisor::Supervisor;
 
 const READY: Duration = Duration::from_secs(30);
 const COMMAND: Duration = Duration::from_secs(120);
@@ -43,6 +44,8 @@ impl Output {
 pub struct Cluster {
     pub name: String,
     pub agents: Vec<Agent>,
+    /// Of each member, where the stand was built with [`StandBuilder::restorable`].
+    pub supervisors: Vec<Supervisor>,
     pub etcd: Etcd,
 }
 
@@ -85,6 +88,7 @@ pub struct StandBuilder {
     s3: Option<String>,
     idle: bool,
     permissions: bool,
+    restorable: bool,
     init: Vec<String>,
     coordinator: Vec<(String, String)>,
     agents: Vec<(String, String)>,
@@ -121,6 +125,11 @@ impl StandBuilder {
     /// NATS has the users and the permissions of `deploy/nats/backstay.conf`.
     pub fn with_permissions(self) -> Self {
         Self { permissions: true, ..self }
+    }
+
+    /// Agents can stop and start their members.
+    pub fn restorable(self) -> Self {
+        Self { restorable: true, ..self }
     }
 
     /// A further argument of `backstay-coordinator init`.
@@ -173,12 +182,16 @@ impl StandBuilder {
             let coordinator = stand.prepare_coordinator(number)?;
             stand.coordinators.push(coordinator);
         }
-        for ((etcd, (name, _)), machines) in etcds.into_iter().zip(stand.builder.clusters.clone()).zip(machines) {
+        for ((mut etcd, (name, _)), machines) in etcds.into_iter().zip(stand.builder.clusters.clone()).zip(machines) {
             let agents = etcd.endpoints().into_iter().zip(machines).enumerate();
             let agents =
                 agents.map(|(i, (url, id))| stand.prepare_machine(&name, &format!("{name}-m{}", i + 1), &url, id));
             let agents = agents.collect::<Result<Vec<Agent>>>()?;
-            stand.clusters.push(Cluster { name, agents, etcd });
+            let supervisors = match stand.builder.restorable {
+                true => supervise(&name, &mut etcd, &agents, stand.folder.path())?,
+                false => Vec::new(),
+            };
+            stand.clusters.push(Cluster { name, agents, supervisors, etcd });
         }
         if !stand.builder.idle {
             stand.start_daemons().await?;
@@ -368,6 +381,19 @@ impl Stand {
         }
         Ok(Agent { machine, daemon, config, state_dir })
     }
+}
+
+/// Gives each member to a supervisor, and tells its agent.
+fn supervise(cluster: &str, etcd: &mut Etcd, agents: &[Agent], folder: &Path) -> Result<Vec<Supervisor>> {
+    let mut supervisors = Vec::new();
+    for (member, agent) in etcd.members.iter_mut().zip(agents) {
+        let supervisor = member.supervise(folder, &format!("{cluster}-{}", member.name.clone()))?;
+        let mut text = fs::read_to_string(&agent.config)?;
+        text.push_str(&supervisor.settings(&member.data_dir)?);
+        fs::write(&agent.config, text).with_context(|| format!("failed to write {}", agent.config.display()))?;
+        supervisors.push(supervisor);
+    }
+    Ok(supervisors)
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<()> {

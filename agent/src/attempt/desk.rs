@@ -15,6 +15,7 @@ use backstay_protocol::bus::{
     self, Accepted, CancelBackup, CancelReply, Failed, FailureCode, Finished, RefusalCode, Refused, Report,
     StartBackup, StartReply, Started, report::State, start_reply::Answer,
 };
+use backstay_protocol::hex::from_hex;
 use backstay_protocol::subject::Subject;
 use backstay_protocol::{AttemptId, Clock, VERSION};
 use futures::FutureExt;
@@ -66,6 +67,8 @@ pub struct Parts {
 struct Book {
     running: Option<Running>,
     stopping: bool,
+    /// A restore is under way on this machine: no attempt begins.
+    held: bool,
     epoch: u64,
     /// Final reports of the last attempts, oldest first.
     ended: Vec<Report>,
@@ -95,7 +98,7 @@ impl Attempts {
         let mut ended = parts.state.ended();
         recover(&parts, &mut ended);
         let epoch = parts.state.epoch();
-        let book = Book { running: None, stopping: false, epoch, ended, tally: Tally::default() };
+        let book = Book { running: None, stopping: false, held: false, epoch, ended, tally: Tally::default() };
         Self { parts, book: Mutex::new(book), metrics: Metrics::default(), tasks: TaskTracker::new() }
     }
 
@@ -157,6 +160,7 @@ impl Attempts {
         }
         match &book.running {
             Some(running) if running.attempt == attempt => return Ok(Claim::UnderWay),
+            _ if book.held => return Err(refuse(RefusalCode::Busy, "a restore is under way on this machine")),
             _ if book.stopping => return Err(refuse(RefusalCode::Stopping, "the agent is stopping")),
             Some(running) => {
                 let text = format!("attempt {} is under way", running.attempt);
@@ -184,7 +188,7 @@ impl Attempts {
     }
 
     /// Remembers the newest epoch, and refuses an older one: its coordinator has been replaced.
-    async fn see_epoch(&self, epoch: u64) -> Result<(), Refused> {
+    pub(crate) async fn see_epoch(&self, epoch: u64) -> Result<(), Refused> {
         {
             let mut book = self.book();
             if epoch < book.epoch {
@@ -286,6 +290,16 @@ impl Attempts {
         }
     }
 
+    /// Lets no attempt begin while `held`; false where one is under way, and nothing changes.
+    pub(crate) fn hold(&self, held: bool) -> bool {
+        let mut book = self.book();
+        let free = !held || book.running.is_none();
+        if free {
+            book.held = held;
+        }
+        free
+    }
+
     /// Refuses what comes from now on, and cancels what is under way.
     pub fn stop(&self) {
         let mut book = self.book();
@@ -351,14 +365,7 @@ fn finished(manifest: &Manifest, progress: &Progress) -> Finished {
         revision: manifest.origin.revision,
         snapshot_bytes: manifest.snapshot_bytes,
         sealed_bytes: manifest.sealed_bytes,
-        snapshot_sha256: unhex(&manifest.snapshot_sha256).into(),
+        snapshot_sha256: from_hex(&manifest.snapshot_sha256).into(),
         parts_retried: progress.retried(),
     }
-}
-
-/// The bytes of a digest in hexadecimal; empty where it is none.
-fn unhex(text: &str) -> Vec<u8> {
-    let nibble = |c: u8| (c as char).to_digit(16).map(|d| d as u8);
-    let pair = |p: &[u8]| Some(nibble(p[0])? << 4 | nibble(p[1])?);
-    text.as_bytes().as_chunks::<2>().0.iter().map(|p| pair(p)).collect::<Option<_>>().unwrap_or_default()
 }

@@ -121,7 +121,8 @@ fn trigger(trigger: bus::Trigger) -> Result<Trigger, String> {
     }
 }
 
-fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) -> Result<StoreSpec, String> {
+/// The store that a command names; credentials are opened with the agent's own identity.
+pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) -> Result<StoreSpec, String> {
     match kind {
         None => Err("the command names no store that this build knows".into()),
         Some(Kind::Local(local)) if !local.path.starts_with('/') => {

@@ -17,6 +17,8 @@ use tracing::debug;
 
 use crate::attempt::{Address, Attempts};
 use crate::etcd::poll::Seen;
+use crate::restore::Restores;
+use crate::restore::seat::Seats;
 
 /// How often progress is told while an attempt runs, and how soon a new connection is noticed.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,6 +36,8 @@ pub struct Beats {
     pub interval: Duration,
     pub attempts: Arc<Attempts>,
     pub member: watch::Receiver<Seen>,
+    pub seats: Arc<Seats>,
+    pub restores: Arc<Restores>,
 }
 
 impl Beats {
@@ -91,6 +95,8 @@ impl Beats {
             member,
             etcd_error,
             beat_interval_ms: u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX),
+            seat: Some(self.seats.message()),
+            restore: self.restores.state(),
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_nats::{Client, Message as Request, Subscriber};
 use backstay_protocol::VERSION;
 use backstay_protocol::bus::{
-    CancelBackup, CancelReply, DecodeError, RefusalCode, StartBackup, StartReply, decode, start_reply::Answer,
+    CancelBackup, CancelReply, DecodeError, RefusalCode, RestoreCommand, RestoreReply, StartBackup, StartReply,
+    VerifyCommand, VerifyReply, decode, restore_reply, start_reply::Answer, verify_reply,
 };
 use backstay_protocol::subject::{Command, Subject};
 use futures::StreamExt;
@@ -15,16 +16,25 @@ use tracing::{info, warn};
 
 use crate::attempt::Attempts;
 use crate::attempt::job::refuse;
+use crate::restore::Restores;
+use crate::verify::Verifications;
+
+/// Who carries commands out.
+pub struct Desks {
+    pub attempts: Arc<Attempts>,
+    pub restores: Arc<Restores>,
+    pub verifications: Arc<Verifications>,
+}
 
 /// Answers requests one after the other until `stop`.
-pub async fn serve(client: Client, mut requests: Subscriber, attempts: Arc<Attempts>, stop: &CancellationToken) {
+pub async fn serve(client: Client, mut requests: Subscriber, desks: Desks, stop: &CancellationToken) {
     loop {
         let request = tokio::select! {
             request = requests.next() => request,
             () = stop.cancelled() => return,
         };
         let Some(request) = request else { return };
-        let answer = answer(&request, &attempts).await;
+        let answer = answer(&request, &desks).await;
         let Some(reply) = request.reply else { continue };
         if let Err(error) = client.publish(reply, answer.into()).await {
             warn!(%error, "cannot answer a command");
@@ -32,10 +42,16 @@ pub async fn serve(client: Client, mut requests: Subscriber, attempts: Arc<Attem
     }
 }
 
-async fn answer(request: &Request, attempts: &Arc<Attempts>) -> Vec<u8> {
+async fn answer(request: &Request, Desks { attempts, restores, verifications }: &Desks) -> Vec<u8> {
     match request.subject.parse() {
         Ok(Subject::Agent { command: Command::Cancel, .. }) => cancel(&request.payload, attempts).await.encode_to_vec(),
         Ok(Subject::Agent { command: Command::Start, .. }) => start(&request.payload, attempts).await.encode_to_vec(),
+        Ok(Subject::Agent { command: Command::Restore, .. }) => {
+            restore(&request.payload, restores).await.encode_to_vec()
+        }
+        Ok(Subject::Agent { command: Command::Verify, .. }) => {
+            verify(&request.payload, verifications).await.encode_to_vec()
+        }
         _ => {
             let text = format!("{} is not a command that this build knows", request.subject);
             refused(RefusalCode::Invalid, text).encode_to_vec()
@@ -46,6 +62,30 @@ async fn answer(request: &Request, attempts: &Arc<Attempts>) -> Vec<u8> {
 async fn start(payload: &[u8], attempts: &Arc<Attempts>) -> StartReply {
     match decode::<StartBackup>(payload) {
         Ok(command) => attempts.start(command).await,
+        Err(error @ DecodeError::UnknownVersion { .. }) => refused(RefusalCode::UnknownVersion, error.to_string()),
+        Err(error @ DecodeError::Malformed { .. }) => refused(RefusalCode::Invalid, error.to_string()),
+    }
+}
+
+async fn restore(payload: &[u8], restores: &Restores) -> RestoreReply {
+    let refused = |code, text: String| {
+        info!(reason = text, "a restore command is refused");
+        RestoreReply { version: VERSION, answer: Some(restore_reply::Answer::Refused(refuse(code, text))) }
+    };
+    match decode::<RestoreCommand>(payload) {
+        Ok(command) => restores.command(command).await,
+        Err(error @ DecodeError::UnknownVersion { .. }) => refused(RefusalCode::UnknownVersion, error.to_string()),
+        Err(error @ DecodeError::Malformed { .. }) => refused(RefusalCode::Invalid, error.to_string()),
+    }
+}
+
+async fn verify(payload: &[u8], verifications: &Arc<Verifications>) -> VerifyReply {
+    let refused = |code, text: String| {
+        info!(reason = text, "a verify command is refused");
+        VerifyReply { version: VERSION, answer: Some(verify_reply::Answer::Refused(refuse(code, text))) }
+    };
+    match decode::<VerifyCommand>(payload) {
+        Ok(command) => verifications.command(command).await,
         Err(error @ DecodeError::UnknownVersion { .. }) => refused(RefusalCode::UnknownVersion, error.to_string()),
         Err(error @ DecodeError::Malformed { .. }) => refused(RefusalCode::Invalid, error.to_string()),
     }

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use backstay_protocol::bus::Member;
+use backstay_protocol::bus::{Member, MemberSeat};
 use backstay_snapshot::FrameError;
 use etcd_client::{AuthClient, Client, GetOptions, StatusResponse};
 use secrecy::{ExposeSecret, SecretString};
@@ -30,6 +30,9 @@ pub use endpoint::EtcdSettings;
 
 /// How long a member may take to answer a small question.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a member may take to walk all its keys.
+const HASH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a linearizable read may take: an election takes less.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -179,6 +182,56 @@ impl Connection {
         }
     }
 
+    /// The member list. From etcd 3.5 on this needs a quorum.
+    pub async fn members(&mut self) -> Result<Vec<MemberSeat>, EtcdError> {
+        match timeout(CALL_TIMEOUT, self.client.member_list()).await {
+            Ok(Ok(answer)) => Ok(seats(answer.members())),
+            Ok(Err(error)) => Err(self.failed("ask for the member list", describe(&error))),
+            Err(_) => Err(self.failed("ask for the member list", too_long(CALL_TIMEOUT))),
+        }
+    }
+
+    /// This member's own hash of all keys up to a revision. Where just that revision is compacted, as after a restore
+    /// that nobody has written to since (older releases refuse it then), of all that there is.
+    pub async fn hash_at(&mut self, revision: i64) -> Result<HashKv, EtcdError> {
+        match timeout(HASH_TIMEOUT, self.client.hash_kv(revision)).await {
+            Ok(Ok(answer)) => Ok(HashKv::of(&answer, revision)),
+            Ok(Err(error)) if error.to_string().contains("compacted") => {
+                match timeout(HASH_TIMEOUT, self.client.hash_kv(0)).await {
+                    Ok(Ok(answer)) => Ok(HashKv::of(&answer, answer.header().map_or(0, |header| header.revision()))),
+                    Ok(Err(error)) => Err(self.failed("ask for HashKV", describe(&error))),
+                    Err(_) => Err(self.failed("ask for HashKV", too_long(HASH_TIMEOUT))),
+                }
+            }
+            Ok(Err(error)) => Err(self.failed("ask for HashKV", describe(&error))),
+            Err(_) => Err(self.failed("ask for HashKV", too_long(HASH_TIMEOUT))),
+        }
+    }
+
+    /// How many keys there are, and how many of the first `limit` were read back by themselves, each as the list had it.
+    pub async fn sample(&mut self, limit: i64) -> Result<(u64, u32), EtcdError> {
+        let all = || GetOptions::new().with_all_keys();
+        let first = all().with_limit(limit);
+        let work = async {
+            let count = self.client.get("\0", Some(all().with_count_only())).await?.count();
+            let listed = self.client.get("\0", Some(first)).await?;
+            let mut same = 0;
+            for kv in listed.kvs() {
+                let alone = self.client.get(kv.key(), None).await?;
+                same += u32::from(alone.kvs().first().is_some_and(|other| same_entry(other, kv)));
+            }
+            Ok::<_, etcd_client::Error>((u64::try_from(count).unwrap_or(0), same, listed.kvs().len()))
+        };
+        match timeout(HASH_TIMEOUT, work).await {
+            Ok(Ok((count, same, listed))) if same as usize == listed => Ok((count, same)),
+            Ok(Ok((_, same, listed))) => {
+                Err(self.failed("read keys back", format!("{same} of {listed} are as the list has them")))
+            }
+            Ok(Err(error)) => Err(self.failed("read keys back", describe(&error))),
+            Err(_) => Err(self.failed("read keys back", too_long(HASH_TIMEOUT))),
+        }
+    }
+
     /// The members that vote and can be asked.
     pub async fn voters(&mut self) -> Result<Vec<Voter>, EtcdError> {
         let answer = match timeout(CALL_TIMEOUT, self.client.member_list()).await {
@@ -224,12 +277,41 @@ impl Connection {
     }
 }
 
+/// A hash of all keys up to a revision, and what it leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashKv {
+    pub revision: i64,
+    pub hash: u32,
+    pub compact_revision: i64,
+}
+
+impl HashKv {
+    fn of(answer: &etcd_client::HashKvResponse, revision: i64) -> Self {
+        Self { revision, hash: answer.hash(), compact_revision: answer.compact_version() }
+    }
+}
+
+/// The seats of a member list.
+fn seats(members: &[etcd_client::Member]) -> Vec<MemberSeat> {
+    let seat = |member: &etcd_client::Member| MemberSeat {
+        id: member.id(),
+        name: member.name().to_owned(),
+        peer_urls: member.peer_urls().to_vec(),
+        learner: member.is_learner(),
+    };
+    members.iter().map(seat).collect()
+}
+
 impl Login {
     /// A new token: the one that the client holds is its own.
     async fn token(&self, mut client: AuthClient) -> Result<String, etcd_client::Error> {
         let password = self.password.expose_secret().to_owned();
         Ok(client.authenticate(self.user.clone(), password).await?.token().to_owned())
     }
+}
+
+fn same_entry(a: &etcd_client::KeyValue, b: &etcd_client::KeyValue) -> bool {
+    (a.key(), a.value(), a.mod_revision()) == (b.key(), b.value(), b.mod_revision())
 }
 
 fn too_long(patience: Duration) -> String {

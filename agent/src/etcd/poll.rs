@@ -5,21 +5,26 @@ use std::time::Duration;
 
 use backstay_protocol::bus::Member;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Connection, Etcd, EtcdError};
+use crate::restore::seat::Seats;
 
 /// How long one round may take, the connection included.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Members change rarely; from etcd 3.5 on the list costs a round among them.
+const LIST_PAUSE: Duration = Duration::from_secs(30);
+
 /// The member as it was seen last, or why it was not; `None` before the first round.
 pub type Seen = Option<Result<Member, String>>;
 
-/// Asks every `period` until `stop`.
-pub async fn poll(etcd: &Etcd, period: Duration, seen: &watch::Sender<Seen>, stop: &CancellationToken) {
+/// Asks every `period` until `stop`; `seats` keeps the member list.
+pub async fn poll(etcd: &Etcd, period: Duration, seen: &watch::Sender<Seen>, seats: &Seats, stop: &CancellationToken) {
     let mut connection = None;
+    let mut listed = None;
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -39,8 +44,29 @@ pub async fn poll(etcd: &Etcd, period: Duration, seen: &watch::Sender<Seen>, sto
         if now.is_err() {
             connection = None;
         }
+        if let (Ok(member), Some(connection)) = (&now, &mut connection) {
+            list(connection, member, seats, &mut listed).await;
+        }
         log_change(&seen.borrow(), &now);
         seen.send_replace(Some(now));
+    }
+}
+
+/// Asks for the member list once in a while, and when the member is another one than before.
+async fn list(connection: &mut Connection, member: &Member, seats: &Seats, listed: &mut Option<(u64, u64, Instant)>) {
+    let fresh = |(cluster, id, at): &(u64, u64, Instant)| {
+        (*cluster, *id) == (member.cluster_id, member.member_id) && at.elapsed() < LIST_PAUSE
+    };
+    if listed.as_ref().is_some_and(fresh) {
+        return;
+    }
+    match timeout(ROUND_TIMEOUT, connection.members()).await {
+        Ok(Ok(members)) => {
+            seats.note(member, &members);
+            *listed = Some((member.cluster_id, member.member_id, Instant::now()));
+        }
+        Ok(Err(error)) => debug!(%error, "the member list is as it was last known"),
+        Err(_) => debug!("the member list is as it was last known"),
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::get::{cluster_resource, kept_prefix};
-use super::{in_namespace, unavailable};
+use super::{in_namespace, restore, unavailable};
 use crate::cluster::record::{ClusterRecord, Kept};
 use crate::cluster::{Message, Meta};
 use crate::config::{Storage, StorageSettings};
@@ -62,6 +62,8 @@ pub async fn apply(
         d if d == &types::ETCD_BACKUP_S3_CONFIGS => s3_config(leader, &request).await,
         d if d == &types::ETCD_MANUAL_BACKUPS => manual(leader, &request).await,
         d if d == &types::CLUSTERS => cluster(leader, &request).await,
+        d if d == &types::RESTORES => restore::apply(leader, &request).await,
+        d if d == &types::VERIFICATIONS => restore::verify(leader, &request).await,
         d if d == &types::MACHINE_SETS => machine_set(leader, &request).await,
         d if d == &types::MACHINE_SET_NODES => machine_set_node(leader, &request).await,
         d => Err(read_only(d)),
@@ -72,14 +74,14 @@ fn read_only(definition: &TypeDefinition) -> ApiError {
     ApiError::new(ErrorCode::ReadOnly, format!("{} is read-only", definition.name))
 }
 
-fn typed<S: Spec>(resource: &Resource) -> Result<S, ApiError> {
+pub(super) fn typed<S: Spec>(resource: &Resource) -> Result<S, ApiError> {
     if !resource.spec.is_object() {
         return Err(ApiError::invalid("spec must be a map"));
     }
     resource.typed().map_err(|e| ApiError::invalid(format!("spec: {e}")))
 }
 
-fn invalid(error: impl std::fmt::Display) -> ApiError {
+pub(super) fn invalid(error: impl std::fmt::Display) -> ApiError {
     ApiError::invalid(error.to_string())
 }
 
@@ -96,7 +98,7 @@ fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
     }
 }
 
-fn answer(before: Option<Resource>, resource: Resource, notes: Vec<String>) -> ApplyResponse {
+pub(super) fn answer(before: Option<Resource>, resource: Resource, notes: Vec<String>) -> ApplyResponse {
     let action = match &before {
         None => Action::Created,
         Some(before) if before.metadata.version == resource.metadata.version && before.spec == resource.spec => {
@@ -218,7 +220,7 @@ fn manual_resource(record: &ClusterRecord) -> Resource {
 }
 
 /// The cluster's task and a connected agent; a coordinator that just began to lead waits for the first beats.
-async fn known_cluster(leader: &Leader, name: &ClusterName) -> Option<Handle> {
+pub(super) async fn known_cluster(leader: &Leader, name: &ClusterName) -> Option<Handle> {
     let mut arrivals = leader.fleet.arrivals();
     let wait = async {
         while !leader.directory.contains(name) || leader.fleet.agents(name, Instant::now()).is_empty() {
@@ -233,7 +235,7 @@ async fn known_cluster(leader: &Leader, name: &ClusterName) -> Option<Handle> {
     leader.directory.get(name)
 }
 
-async fn tell(
+pub(super) async fn tell(
     handle: &Handle,
     message: impl FnOnce(crate::cluster::Reply) -> Message,
 ) -> Result<Arc<ClusterRecord>, ApiError> {
@@ -275,14 +277,13 @@ async fn cluster(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyRe
     Ok(answer(before, cluster_resource(&record), Vec::new()))
 }
 
-async fn machine_set(leader: &Leader, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+async fn machine_set(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<MachineSetSpec>(&request.resource)?;
-    if spec.bootstrapspec.is_some() {
-        return Err(ApiError::invalid(
-            "bootstrapspec cannot be applied: this version of Backstay does not restore clusters",
-        ));
-    }
     let id: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
+    let key = format!("{}{id}", kept_prefix(&types::MACHINE_SETS));
+    let found = leader.kv.get::<Kept<MachineSetSpec>>(&key).await.map_err(|e| unavailable(&e))?;
+    let before = found.as_ref().map(|found| &found.value.spec);
+    restore::bootstrap(leader, id.as_str(), before, &spec, request.dry_run).await?;
     keep(leader, request, id.as_str(), spec).await
 }
 
@@ -362,6 +363,9 @@ pub async fn delete(
     let plain = request.id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if !known_id || !plain || !in_namespace(definition, &request.namespace) {
         return Err(missing());
+    }
+    if definition == &types::MACHINE_SETS && restore::is_restoring(leader, &request.id) {
+        return Err(ApiError::invalid("a restore of its cluster is under way: it is needed until that has ended"));
     }
     let _one_at_a_time = leader.configuring.lock().await;
     let found = leader.kv.get::<serde_json::Value>(&key).await.map_err(|e| unavailable(&e))?;

@@ -11,7 +11,7 @@ use backstay_protocol::types::{self, TypeDefinition};
 use backstay_protocol::{ClusterName, SnapshotName, Timestamp};
 use serde::de::DeserializeOwned;
 
-use super::{in_namespace, seen, unavailable};
+use super::{in_namespace, restore, seen, unavailable};
 use crate::cluster::record::{ClusterRecord, Kept};
 use crate::leader::Leader;
 use crate::storage::{S3_ENTRY, StoredS3};
@@ -57,6 +57,8 @@ async fn all(leader: &Leader, definition: &'static TypeDefinition) -> Result<Vec
         d if d == &types::ETCD_BACKUP_S3_CONFIGS => s3_config(leader).await?.into_iter().collect(),
         d if d == &types::AGENTS => seen::agents(leader),
         d if d == &types::BACKUP_RUNS => seen::runs(leader),
+        d if d == &types::RESTORES => restore::all(leader),
+        d if d == &types::VERIFICATIONS => restore::all_proofs(leader),
         d if d == &types::MACHINE_SETS => kept::<MachineSetSpec>(leader).await?,
         _ => kept::<MachineSetNodeSpec>(leader).await?,
     })

@@ -2,6 +2,7 @@
 
 mod apply;
 mod get;
+mod restore;
 mod seen;
 
 use std::sync::Arc;

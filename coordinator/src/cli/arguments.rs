@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::output::Format;
-
 use super::restore::arguments::{self as restore, List, Restore};
 
 pub mod operate;
-pub use operate::{Agents, Backup, Runs, Shell, Status};
+pub use operate::{Agents, Backup, Runs, Shell, Status, Verify};
 
 /// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
 #[derive(Debug, Parser)]
@@ -135,9 +134,12 @@ Examples:
     /// Show what became of the latest attempts at a cluster's backups
     #[command(after_help = operate::RUNS_HELP)]
     Runs(Runs),
-    /// Turn a backup into a data folder that etcd starts from
+    /// Restore a cluster on all its machines, or make a data folder of a backup
     #[command(after_help = restore::RESTORE_HELP)]
     Restore(Box<Restore>),
+    /// Prove a backup where it rests
+    #[command(after_help = operate::VERIFY_HELP)]
+    Verify(Verify),
     /// Show the clusters and backups in a store
     #[command(after_help = restore::LIST_HELP)]
     List(List),

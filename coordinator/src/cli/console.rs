@@ -22,6 +22,8 @@ pub struct Console<'a> {
     pub colour: bool,
     /// Whether progress is a bar: stderr is a terminal.
     pub bar: bool,
+    /// Somebody can be asked: standard input is a terminal.
+    pub asks: bool,
 }
 
 impl fmt::Debug for Console<'_> {
@@ -74,6 +76,10 @@ pub enum Failure {
         "the backup of {cluster:?} has not ended after {waited}; it goes on: look with `backstayctl runs {cluster}`"
     )]
     NotEnded { cluster: String, waited: String },
+    #[error("failed to prove a backup of {cluster:?}: {reason}")]
+    Verify { cluster: String, reason: String },
+    #[error("failed to restore {cluster:?}: {reason}")]
+    RestoreCluster { cluster: String, reason: String },
     #[error(transparent)]
     Restore(#[from] RestoreFailure),
     #[error("cannot write the manual pages into {folder}: {cause}")]

@@ -13,6 +13,7 @@ pub mod console;
 pub mod diff;
 pub mod documents;
 pub mod files;
+pub mod fleet;
 pub mod get;
 pub mod listing;
 pub mod manual;
@@ -26,6 +27,7 @@ pub mod template;
 #[cfg(test)]
 pub mod testing;
 pub mod units;
+pub mod verify;
 pub mod watch;
 
 use std::io::{self, IsTerminal};
@@ -44,7 +46,8 @@ pub fn main() -> ExitCode {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let bar = err.is_terminal();
-    let mut console = Console { out: &mut out, err: &mut err, colour, bar };
+    let asks = io::stdin().is_terminal();
+    let mut console = Console { out: &mut out, err: &mut err, colour, bar, asks };
     if let Err(cause) = no_core_file() {
         let _ = console.remark(&format!("Error: cannot forbid core files: {cause}"));
         return ExitCode::FAILURE;

@@ -10,14 +10,15 @@ use clap::error::ErrorKind;
 use super::api::Api;
 use super::apply::{self, Mode};
 use super::arguments::{
-    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, ModeArgs, Runs, Status, TemplateVerb,
+    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, ModeArgs, Runs, Status, TemplateVerb, Verify,
 };
 use super::bus::{self, Bus};
 use super::console::{Console, Failure};
+use super::fleet;
 use super::get::{self, Query};
 use super::output::yaml;
 use super::template::{Template, TemplateError, delete, export, render, state, sync};
-use super::{arguments, backup, documents, files, listing, manual, status, watch};
+use super::{arguments, backup, documents, files, listing, manual, status, verify, watch};
 
 /// Where the connection's settings come from.
 struct Session {
@@ -73,13 +74,20 @@ pub async fn run(
             let wait = wait.then_some(timeout);
             backup::run(&session.api().await?, &cluster, wait, clock, console).await
         }
+        Command::Verify(Verify { cluster, snapshot, boot, timeout }) => {
+            let query = verify::Query::new(cluster, &snapshot, boot, timeout).map_err(Failure::Name)?;
+            verify::run(&session.api().await?, &query, console).await
+        }
         Command::Agents(Agents { cluster, output }) => {
             listing::agents(&session.api().await?, &cluster, &output, clock.now(), console).await
         }
         Command::Runs(Runs { cluster, output }) => {
             listing::runs(&session.api().await?, &cluster, &output, clock.now(), console).await
         }
-        Command::Restore(restore) => super::restore::run(*restore, &session.variables, console).await,
+        Command::Restore(restore) => match fleet::Query::of(&restore).map_err(Failure::Name)? {
+            Some(query) => fleet::run(&session.api().await?, &query, stdin, console).await,
+            None => super::restore::run(*restore, &session.variables, console).await,
+        },
         Command::List(list) => super::restore::list::run(list, &session.variables, console).await,
         Command::Cluster { command: ClusterCommand::Template(template) } => {
             cluster_template(session, template, stdin, console).await
@@ -172,17 +180,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cluster_to_be_restored_is_refused_by_every_verb() {
+    async fn a_cluster_to_be_restored_names_its_backup() {
         let restored = PAGE.replace(
             "kind: ControlPlane\n",
             "kind: ControlPlane\nbootstrapSpec:\n  clusterUUID: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10\n  snapshot: FFFFFFFF9A8AF980.snapshot\n",
         );
-        for verb in ["validate", "render", "diff", "sync", "status", "delete"] {
-            let error = ctl(&format!("--nats nats://127.0.0.1:1 c t -f - {verb}"), &restored).await;
-            let expected = "invalid template -: line 14: bootstrapSpec: cannot be applied: this version of Backstay does \
-                            not restore clusters";
-            assert_eq!(error, Err(expected.into()), "{verb}");
-        }
+        let (rendered, _) = ctl("--nats nats://127.0.0.1:1 c t -f - render", &restored).await.expect("a template");
+        let spec = "    bootstrapspec:\n        clusteruuid: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10\n        snapshot: FFFFFFFF9A8AF980.snapshot\n";
+        let plain = |text: &str| text.replace("  ", "");
+        assert!(plain(&rendered).contains(&plain(spec)), "{rendered}");
     }
 
     #[tokio::test]
@@ -200,6 +206,8 @@ mod tests {
             "runs c",
             "backup c",
             "backup c --wait",
+            "restore c --snapshot latest --yes",
+            "verify c --boot",
             "status",
         ] {
             let error = ctl(&format!("--nats nats://me:hunter2@127.0.0.1:1 {line}"), PAGE).await.expect_err("nobody");

@@ -2,9 +2,10 @@
 //! time from slot to status. Its trouble is its own: nothing here waits for another cluster.
 
 pub mod record;
+mod restoring;
 pub mod runs;
 mod slot;
-mod steps;
+pub mod steps;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,8 +26,11 @@ use crate::inside::Ended;
 use crate::kv::{KvError, Revised};
 use crate::leader::Leader;
 use crate::lease;
+use crate::restore::Restore;
+use crate::restore::drive::Memory;
 use crate::schedule::{self, Decision};
 use crate::storage::{InForce, View};
+use crate::verify::{self, Verification};
 pub use record::Meta;
 use record::{ClusterRecord, Slot, SlotEnd, Trigger};
 use runs::Proven;
@@ -53,6 +57,10 @@ pub enum Message {
     DropManual { reply: Reply },
     /// The cluster is deleted; its backups stay in the store.
     Forget { reply: Reply },
+    /// Restore the cluster; what backup is under way ends first.
+    Restore { restore: Box<Restore>, reply: Reply },
+    /// Prove a backup.
+    Verify { verification: Box<Verification>, reply: Reply },
     /// An agent's report; the reply says that it is folded and kept.
     Report { report: Box<Report>, done: oneshot::Sender<()> },
 }
@@ -92,6 +100,8 @@ pub struct ClusterTask {
     /// Machines that did not answer for the open slot, and how often they were asked all over again.
     silent: Vec<MachineId>,
     rounds: u32,
+    /// What is known of the restore under way beyond the record.
+    memory: Memory,
 }
 
 /// Makes the task of a record that is kept already, and the handle by which others reach it.
@@ -115,6 +125,7 @@ pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, 
         asked: None,
         silent: Vec::new(),
         rounds: 0,
+        memory: Memory::default(),
     };
     (task, handle)
 }
@@ -167,6 +178,11 @@ impl ClusterTask {
 
     /// Begins the step that is due now; where none is, says when to look again.
     async fn next_step(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
+        self.leader.fleet.expect_change(&self.record.name, self.record.restoring().is_some());
+        if self.record.slot.is_none() && self.record.restoring().is_some() {
+            return self.next_of_restore(view).await;
+        }
+        self.settle_restore();
         if self.record.slot.is_none() {
             self.store = None;
         } else if self.store.is_none() {
@@ -198,7 +214,15 @@ impl ClusterTask {
         let trigger = match schedule::decide(&self.record.known(), &self.leader.policy(), self.record.uuid, now) {
             Decision::Manual(at) => Trigger::Manual { seconds: at.seconds },
             Decision::Interval => Trigger::Interval,
-            decision => return Ok(Some(self.look_again(decision, now))),
+            decision => {
+                // What is due goes before.
+                if self.record.verification.as_ref().is_some_and(|proof| !proof.has_ended()) {
+                    let drive = verify::drive(self.leader.clone(), view.in_force.clone(), self.record.clone());
+                    self.step = Some(Box::pin(drive));
+                    return Ok(None);
+                }
+                return Ok(Some(self.look_again(decision, now)));
+            }
         };
         self.open_slot(trigger).await?;
         Ok(Some(Instant::now()))
@@ -247,7 +271,29 @@ impl ClusterTask {
                 next.drop_manual();
                 self.save_and_reply(Ok(next), reply).await
             }
+            Message::Forget { reply } if next.restoring().is_some() => {
+                let _ = reply.send(Err(restore_under_way(&next)));
+                Ok(())
+            }
             Message::Forget { reply } => self.forget(reply).await,
+            Message::Restore { restore, reply } => {
+                let next = match next.restoring() {
+                    Some(_) => Err(restore_under_way(&next)),
+                    None => Ok(ClusterRecord { restore: Some(*restore), ..next }),
+                };
+                self.save_and_reply(next, reply).await
+            }
+            Message::Verify { verification, reply } => {
+                let next = match next.verification.as_ref().filter(|earlier| !earlier.has_ended()) {
+                    Some(earlier) => Err(ApiError::invalid(format!("proof {} is under way", earlier.id))),
+                    None => {
+                        let last = next.verification.as_ref().and_then(|earlier| earlier.last.clone());
+                        let verification = Verification { last, ..*verification };
+                        Ok(ClusterRecord { verification: Some(verification), ..next })
+                    }
+                };
+                self.save_and_reply(next, reply).await
+            }
             Message::Report { report, done } => self.on_report(&report, done).await,
         }
     }
@@ -333,24 +379,25 @@ impl ClusterTask {
 
     async fn on_step_end(&mut self, end: StepEnd) -> Result<(), Stopped> {
         self.step = None;
-        if let StepEnd::Synced(synced) = end {
-            return self.on_synced(synced).await;
-        }
+        let end = match end {
+            StepEnd::Synced(synced) => return self.on_synced(synced).await,
+            StepEnd::Driven(driven) => return self.on_driven(*driven).await,
+            StepEnd::Verified(machine, heard) => return self.on_verified(machine, heard).await,
+            other => other,
+        };
         let (Some(slot), Some(in_force)) = (self.record.slot.clone(), self.store.clone()) else { return Ok(()) };
         match end {
-            StepEnd::Synced(_) | StepEnd::Rested | StepEnd::Asked(Asked::Accepted) => Ok(()),
+            StepEnd::Synced(_)
+            | StepEnd::Driven(_)
+            | StepEnd::Verified(..)
+            | StepEnd::Rested
+            | StepEnd::Asked(Asked::Accepted) => Ok(()),
             StepEnd::Looked(looked, permit) => {
                 self.permit = permit;
                 self.on_looked(slot, looked, in_force).await
             }
             // The attempt stands in the record: whoever leads next, above that epoch, asks for it again.
-            StepEnd::Asked(Asked::Stale(epoch)) => {
-                warn!(cluster = %self.record.name, epoch, ours = self.leader.epoch, "an agent has seen a newer epoch: leading again above it");
-                if let Err(error) = lease::raise_floor(&self.leader.kv, epoch).await {
-                    warn!(%error, "the newer epoch could not be kept");
-                }
-                Err(Stopped::NotLeading)
-            }
+            StepEnd::Asked(Asked::Stale(epoch)) => Err(self.outdated(epoch).await),
             StepEnd::Asked(Asked::Refused(error)) => {
                 self.on_attempt_failed(&slot, Ended::Refused, &error, in_force).await
             }
@@ -385,6 +432,15 @@ impl ClusterTask {
                 Ok(())
             }
         }
+    }
+
+    /// An agent obeys somebody newer: leading begins again, above that epoch.
+    async fn outdated(&mut self, epoch: u64) -> Stopped {
+        warn!(cluster = %self.record.name, epoch, ours = self.leader.epoch, "an agent has seen a newer epoch: leading again above it");
+        if let Err(error) = lease::raise_floor(&self.leader.kv, epoch).await {
+            warn!(%error, "the newer epoch could not be kept");
+        }
+        Stopped::NotLeading
     }
 
     /// etcd's own cluster id changes when somebody restores the cluster: backups go on, with a warning.
@@ -447,6 +503,11 @@ impl ClusterTask {
         }
         Ok(())
     }
+}
+
+fn restore_under_way(record: &ClusterRecord) -> ApiError {
+    let id = record.restoring().map(|restore| restore.id.to_string()).unwrap_or_default();
+    ApiError::invalid(format!("restore {id} of cluster {:?} is under way", record.name.as_str()))
 }
 
 async fn poll_step(step: &mut Option<Step>) -> StepEnd {

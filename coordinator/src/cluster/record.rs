@@ -12,7 +12,9 @@ use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, NameErro
 use serde::{Deserialize, Serialize};
 
 use super::runs::{Proven, Runs};
+use crate::restore::Restore;
 use crate::schedule::Known;
+use crate::verify::Verification;
 
 /// The version of the record's meaning.
 pub const FORMAT: u32 = 1;
@@ -155,6 +157,12 @@ pub struct ClusterRecord {
     /// etcd's own cluster id, as the last good backup had it.
     #[serde(default)]
     pub etcd_cluster_id: Option<u64>,
+    /// The latest restore, under way or ended.
+    #[serde(default)]
+    pub restore: Option<Restore>,
+    /// The latest proof of a backup, under way or ended.
+    #[serde(default)]
+    pub verification: Option<Verification>,
 }
 
 /// What a file says of a resource besides its spec.
@@ -215,7 +223,14 @@ impl ClusterRecord {
             last_failure: None,
             last_name: 0,
             etcd_cluster_id: None,
+            restore: None,
+            verification: None,
         }
+    }
+
+    /// The restore that is under way.
+    pub fn restoring(&self) -> Option<&Restore> {
+        self.restore.as_ref().filter(|restore| !restore.has_ended())
     }
 
     /// What the schedule decides upon.

@@ -20,7 +20,9 @@ use super::record::{Attempt, ClusterRecord, Slot, Trigger, is_ahead};
 use crate::fleet::Agent;
 use crate::leader::Leader;
 use crate::member;
+use crate::restore::drive::Driven;
 use crate::storage::InForce;
+use crate::verify::Heard;
 
 /// How long an agent may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,6 +58,10 @@ pub enum StepEnd {
         done: Option<Box<Manifest>>,
         error: String,
     },
+    /// An agent was asked how far a proof is.
+    Verified(Option<MachineId>, Heard),
+    /// All machines of a restore were told once.
+    Driven(Box<Driven>),
 }
 
 /// What the store says of a cluster.
@@ -258,7 +264,7 @@ fn command(
 }
 
 /// Request/reply to one agent; "no responders" is an answer and comes at once.
-async fn request<M: Versioned>(
+pub async fn request<M: Versioned>(
     leader: &Leader,
     cluster: &ClusterName,
     machine: MachineId,

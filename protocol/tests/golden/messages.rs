@@ -48,7 +48,125 @@ pub fn beat() -> Beat {
         }),
         etcd_error: String::new(),
         beat_interval_ms: 5_000,
+        ..Beat::default()
     }
+}
+
+fn members() -> Vec<MemberSeat> {
+    let peer_urls = vec!["https://10.0.0.1:2380".into(), "https://10.0.0.2:2380".into()];
+    vec![MemberSeat { id: 0x8e9e_05c5_2164_694d, name: "m1".into(), peer_urls, learner: true }]
+}
+
+fn seat() -> Seat {
+    Seat {
+        control: "static-pod".into(),
+        error: "the manifest is not there".into(),
+        folder: "/var/lib/etcd".into(),
+        free_bytes: 10_737_418_240,
+        member_id: 0x8e9e_05c5_2164_694d,
+        cluster_id: 0xcdf8_1819_4e3a_8c32,
+        members: members(),
+    }
+}
+
+fn restore_state() -> RestoreState {
+    RestoreState {
+        restore: SLOT.into(),
+        step: RestoreStep::Switched.into(),
+        error: "etcd does not start".into(),
+        digest: vec![0x5A; 32].into(),
+        bytes_done: 8_388_608,
+        bytes_total: 1_073_741_824,
+        aside: "/var/lib/etcd.before-restore-20231210T000000Z".into(),
+        check: Some(MemberCheck {
+            healthy: true,
+            error: "no leader".into(),
+            revision: 1_000_001_234,
+            cluster_id: 0x0123_4567_89ab_cdef,
+            member_id: 0xfedc_ba98_7654_3210,
+            members: members(),
+            hash_revision: 1_000_001_233,
+            hash: 0xdead_beef,
+            compact_revision: 1_000_001_200,
+        }),
+        new_cluster_id: 0x0123_4567_89ab_cdee,
+    }
+}
+
+pub fn beat_restoring() -> Beat {
+    Beat { seat: Some(seat()), restore: Some(restore_state()), ..beat() }
+}
+
+pub fn restore_prepare() -> RestoreCommand {
+    let plan = RestorePlan {
+        cluster_uuid: CLUSTER_UUID.into(),
+        snapshot: snapshot(),
+        store: Some(Store { kind: Some(store::Kind::Local(LocalStore { path: "/var/backups".into() })) }),
+        sealed_identity: b"age-encryption.org/v1 of a key".to_vec().into(),
+        snapshot_sha256: vec![0xA5; 32].into(),
+        snapshot_bytes: 1_073_741_824,
+        members: members(),
+        member_name: "m1".into(),
+        token: SLOT.into(),
+        bump: 1_000_000_000,
+        aside_suffix: ".before-restore-20231210T000000Z".into(),
+    };
+    RestoreCommand { goal: RestoreGoal::Prepare.into(), plan: Some(plan), hash_revision: 0, ..restore_switch() }
+}
+
+pub fn restore_switch() -> RestoreCommand {
+    RestoreCommand {
+        version: 1,
+        epoch: 1_702_166_400_123,
+        restore: SLOT.into(),
+        cluster: "talos-default".into(),
+        machine: MACHINE.into(),
+        goal: RestoreGoal::Switch.into(),
+        plan: None,
+        hash_revision: 1_000_001_234,
+    }
+}
+
+pub fn verify_command() -> VerifyCommand {
+    VerifyCommand {
+        version: 1,
+        epoch: 1_702_166_400_123,
+        verify: SLOT.into(),
+        cluster: "talos-default".into(),
+        machine: MACHINE.into(),
+        cluster_uuid: CLUSTER_UUID.into(),
+        snapshot: snapshot(),
+        store: Some(Store { kind: Some(store::Kind::Local(LocalStore { path: "/var/backups".into() })) }),
+        sealed_identity: b"age-encryption.org/v1 of a key".to_vec().into(),
+        snapshot_sha256: vec![0xA5; 32].into(),
+        boot: true,
+    }
+}
+
+pub fn verify_reply() -> VerifyReply {
+    let verified = Verified {
+        revision: 1_234,
+        live_keys: 567,
+        unknown: "too large".into(),
+        etcd_version: "3.5.1".into(),
+        hash_revision: 1_233,
+        hash: 0xdead_beef,
+        hash_unknown: "compacted".into(),
+        sampled: 64,
+    };
+    let state = VerifyState {
+        verify: SLOT.into(),
+        ended: true,
+        error: "it differs".into(),
+        bytes_done: 8_388_608,
+        bytes_total: 1_073_741_824,
+        verified: Some(verified),
+    };
+    VerifyReply { version: 1, answer: Some(verify_reply::Answer::State(state)) }
+}
+
+pub fn restore_reply() -> RestoreReply {
+    RestoreReply { version: 1, answer: Some(restore_reply::Answer::State(restore_state())) }
 }
 
 pub fn beat_without_etcd() -> Beat {

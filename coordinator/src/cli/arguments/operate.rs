@@ -36,6 +36,16 @@ Examples:
   backstayctl backup talos-default
   backstayctl backup talos-default --wait --timeout 30m";
 
+pub const VERIFY_HELP: &str = "\
+One of the cluster's agents fetches the backup, opens it, compares every digest
+and looks at every page. With --boot it also restores it into a scratch folder,
+starts an etcd on that (on loopback ports), compares HashKV and reads keys back.
+`backstayctl status` shows when each cluster was last proven, and how.
+
+Examples:
+  backstayctl verify talos-default
+  backstayctl verify talos-default --snapshot FFFFFFFF9A99FBF6.snapshot --boot";
+
 pub const AGENTS_HELP: &str = "\
 Examples:
   backstayctl agents
@@ -93,6 +103,22 @@ pub struct Backup {
     pub wait: bool,
     /// How long to wait for its end
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = duration::parse, requires = "wait")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The cluster's name
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: String,
+    /// The backup: its name, or `latest`
+    #[arg(long, value_name = "NAME|latest", default_value = "latest")]
+    pub snapshot: String,
+    /// Also start an etcd on it; its agent needs the program
+    #[arg(long)]
+    pub boot: bool,
+    /// How long to follow it
+    #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
 }
 

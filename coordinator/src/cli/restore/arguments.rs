@@ -7,8 +7,16 @@ use backstay_protocol::ClusterUuid;
 use clap::{ArgAction, Args};
 
 use crate::cli::arguments::operate::Form;
+use crate::cli::fleet::arguments::OfCluster;
 
 pub const RESTORE_HELP: &str = "\
+With CLUSTER it first prints the plan: which backup, which machines, what is set aside
+where; then asks. Every machine's agent fetches, checks and prepares the new data beside
+the live data. Only when all are ready does each stop etcd, set the old folder aside (it
+is never deleted), put the new one in place and start etcd. When a machine fails before
+that, nothing has changed; after it, all machines go back to their old folders.
+Interrupting the command does not stop the restore.
+
 With --store a backup becomes a data folder that etcd starts from, on this machine. It
 needs neither a coordinator nor NATS: the store and the recovery key are enough. Each
 member of the new cluster is restored by itself, from the same backup, with the same
@@ -21,6 +29,9 @@ The revision jumps, and everything before is marked as compacted, so that whoeve
 the old cluster (each Kubernetes component) notices and begins anew.
 
 Examples:
+  backstayctl restore talos-default --snapshot latest
+  backstayctl restore talos-default --before 2026-11-22T10:00:00Z --yes
+  backstayctl restore staging --snapshot latest --data-of-another-cluster production
   backstayctl list --store s3://etcd-backups
   backstayctl restore --store s3://etcd-backups --cluster-uuid 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10 \\
     --snapshot latest --identity recovery.key --data-dir /var/lib/etcd
@@ -74,20 +85,26 @@ pub struct List {
 /// A backup becomes a data folder.
 #[derive(Debug, Args)]
 pub struct Restore {
+    /// The cluster to restore on all its machines, by its agents
+    #[arg(value_name = "CLUSTER", conflicts_with = "store")]
+    pub cluster: Option<String>,
     /// The store to restore from: file:///path or s3://bucket[/prefix]
-    #[arg(long, value_name = "URL", required = true)]
+    #[arg(long, value_name = "URL", required_unless_present = "cluster")]
     pub store: Option<String>,
     /// The backup's name as `list` shows it, or latest
-    #[arg(long, value_name = "NAME|latest", required = true)]
+    #[arg(long, value_name = "NAME|latest", required_unless_present = "before")]
     pub snapshot: Option<String>,
+    #[command(flatten)]
+    pub of_cluster: OfCluster,
     #[command(flatten)]
     pub from_store: FromStore,
     #[command(flatten)]
     pub bucket: Bucket,
 }
 
-/// What goes with `--store` alone.
+/// What goes with `--store` alone, the jump excepted.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Data folder")]
 pub struct FromStore {
     /// The cluster that the backup is of; may be left out where the store has but one
     #[arg(long, value_name = "UUID", requires = "store")]
@@ -97,7 +114,7 @@ pub struct FromStore {
     #[arg(long, value_name = "FILE", requires = "store")]
     pub identity: Option<PathBuf>,
     /// etcd's data folder; must be empty or not there
-    #[arg(long, value_name = "DIR", required = true, requires = "store")]
+    #[arg(long, value_name = "DIR", required_unless_present = "cluster", requires = "store")]
     pub data_dir: Option<PathBuf>,
     /// The member that the folder is for, as etcd's --name [default: default]
     #[arg(long, value_name = "NAME", requires = "store")]
@@ -112,7 +129,7 @@ pub struct FromStore {
     #[arg(long, value_name = "TOKEN", requires = "store")]
     pub initial_cluster_token: Option<String>,
     /// By how much the revision jumps; 0 leaves it [default: 1000000000]
-    #[arg(long, value_name = "COUNT", requires = "store")]
+    #[arg(long, value_name = "COUNT")]
     pub bump_revision: Option<u64>,
     /// Whether everything up to the jump is marked as compacted [default: true]
     #[arg(long, value_name = "BOOL", requires = "store", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]

@@ -88,7 +88,7 @@ async fn open(url: &str, bucket: &Bucket, variables: &[(String, String)]) -> Res
 /// # Errors
 /// Nothing was restored, and nothing is left in the folder.
 pub async fn run(restore: Restore, variables: &[(String, String)], console: &mut Console<'_>) -> Result<(), Failure> {
-    let Restore { store, snapshot, from_store, bucket } = restore;
+    let Restore { store, snapshot, from_store, bucket, .. } = restore;
     let (Some(url), Some(snapshot), Some(folder)) = (store, snapshot, from_store.data_dir.clone()) else {
         return Err(RestoreFailure::Usage("--store, --snapshot and --data-dir go together".into()).into());
     };

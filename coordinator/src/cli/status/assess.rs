@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use backstay_protocol::own::VerificationSpec;
 use backstay_protocol::spec::{BackupState, BackupStatusSpec};
 use backstay_protocol::{Timestamp, duration};
 
@@ -39,6 +40,8 @@ pub struct Facts {
     pub status: BackupStatusSpec,
     /// How many agents are connected.
     pub agents: usize,
+    /// The latest proof of a backup at rest.
+    pub verification: VerificationSpec,
 }
 
 /// How a cluster stands.
@@ -50,6 +53,7 @@ pub struct Health {
     pub age: Option<Duration>,
     pub interval: Option<Duration>,
     pub agents: usize,
+    pub verification: VerificationSpec,
     /// Why it is not ok; empty where it is.
     pub reason: String,
 }
@@ -71,10 +75,10 @@ pub fn all(facts: Vec<Facts>, given_grace: Option<Duration>, now: Timestamp) -> 
 
 /// One cluster. Where several words hold, the worst is taken.
 pub fn assess(facts: Facts, given_grace: Option<Duration>, now: Timestamp) -> Health {
-    let Facts { cluster, interval, status, agents } = facts;
+    let Facts { cluster, interval, status, agents, verification } = facts;
     let age = status.lastbackuptime.map(|at| units::since(at, now));
     let (word, reason) = judge(&status, interval, age, agents, given_grace);
-    Health { cluster, word, last: status.lastbackuptime, age, interval, agents, reason }
+    Health { cluster, word, last: status.lastbackuptime, age, interval, agents, verification, reason }
 }
 
 fn judge(

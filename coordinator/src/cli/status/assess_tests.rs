@@ -13,7 +13,7 @@ fn facts(state: BackupState, error: &str, age: Option<i64>, interval: Option<Dur
         lastbackuptime: age.map(|age| Timestamp::from_seconds(NOW.seconds - age)),
         lastbackupattempt: None,
     };
-    Facts { cluster: "c".into(), interval, status, agents }
+    Facts { cluster: "c".into(), interval, status, agents, verification: VerificationSpec::default() }
 }
 
 fn word(facts: Facts) -> (Word, String) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::api::GetRequest;
-use backstay_protocol::own::AgentSpec;
+use backstay_protocol::own::{AgentSpec, VerificationSpec};
 use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec, OverallStatusSpec, Spec};
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use super::arguments::operate::Form;
 use super::console::{Console, Failure};
 use super::listing;
 use super::output::{json, table, yaml};
-use super::units;
+use super::{units, verify};
 use assess::{Facts, Health, Word};
 
 /// What to look at.
@@ -41,7 +41,7 @@ pub async fn run<T: Transport>(
 ) -> Result<(), Failure> {
     query.clusters.iter().try_for_each(|name| listing::must_be_name(name))?;
     let listed = assess::all(facts(api, &query.clusters).await?, query.grace, now);
-    console.print(&render(&listed, query.form, console.colour))?;
+    console.print(&render(&listed, query.form, now, console.colour))?;
     for overall in all::<OverallStatusSpec, T>(api).await?.into_values() {
         if !overall.configurationerror.is_empty() {
             let (name, error) = (&overall.configurationname, &overall.configurationerror);
@@ -69,6 +69,7 @@ async fn facts<T: Transport>(api: &Api<T>, wanted: &[String]) -> Result<Vec<Fact
         return Err(Failure::NoCluster(missing.clone()));
     }
     let mut statuses = all::<BackupStatusSpec, T>(api).await?;
+    let mut proofs = all::<VerificationSpec, T>(api).await?;
     let mut agents: HashMap<String, usize> = HashMap::new();
     for agent in all::<AgentSpec, T>(api).await?.into_values() {
         *agents.entry(agent.cluster).or_default() += 1;
@@ -78,22 +79,23 @@ async fn facts<T: Transport>(api: &Api<T>, wanted: &[String]) -> Result<Vec<Fact
         interval: spec.backup_interval(),
         status: statuses.remove(&cluster).unwrap_or_default(),
         agents: agents.get(&cluster).copied().unwrap_or_default(),
+        verification: proofs.remove(&cluster).unwrap_or_default(),
         cluster,
     });
     Ok(facts.collect())
 }
 
-fn render(listed: &[Health], form: Form, colour: bool) -> String {
+fn render(listed: &[Health], form: Form, now: Timestamp, colour: bool) -> String {
     let values = || Value::Array(listed.iter().map(value).collect());
     match form {
-        Form::Table => coloured(&rows(listed), listed, colour),
+        Form::Table => coloured(&rows(listed, now), listed, colour),
         Form::Yaml => yaml::document(&values()),
         Form::Json => json::pretty(&values()),
     }
 }
 
-fn rows(listed: &[Health]) -> String {
-    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "REASON"];
+fn rows(listed: &[Health], now: Timestamp) -> String {
+    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "PROVEN", "REASON"];
     let row = |health: &Health| {
         vec![
             health.cluster.clone(),
@@ -102,6 +104,7 @@ fn rows(listed: &[Health]) -> String {
             health.age.map(units::span).unwrap_or_default(),
             health.interval.map(units::span).unwrap_or_default(),
             health.agents.to_string(),
+            verify::last(&health.verification, now),
             health.reason.clone(),
         ]
     };
@@ -132,6 +135,8 @@ fn value(health: &Health) -> Value {
         "ageseconds": health.age.map(|age| age.as_secs()),
         "intervalseconds": health.interval.map(|interval| interval.as_secs()),
         "agents": health.agents,
+        "lastproven": health.verification.lastproven,
+        "provenhow": health.verification.provenhow,
         "reason": health.reason,
     })
 }

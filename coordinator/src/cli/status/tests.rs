@@ -87,7 +87,7 @@ async fn no_cluster_is_not_ok_and_a_storage_that_is_not_there_is_said() {
         ..OverallStatusSpec::default()
     };
     let (table, remarks, code) = run_on(vec![Resource::of(OVERALL_STATUS_ID, &overall)], Query::default(), false).await;
-    assert_eq!(table, "CLUSTER   STATUS   LAST BACKUP   AGE   INTERVAL   AGENTS   REASON\n");
+    assert_eq!(table, "CLUSTER   STATUS   LAST BACKUP   AGE   INTERVAL   AGENTS   PROVEN   REASON\n");
     assert_eq!((remarks.as_str(), code), ("Note: storage s3: not initialized\nNote: no cluster is known\n", 3));
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use backstay_protocol::duration;
 use backstay_protocol::resource::Resource;
-use backstay_protocol::spec::{ClusterSpec, Features};
+use backstay_protocol::spec::{ClusterSpec, Features, MachineSetSpec};
 use backstay_protocol::types;
 use serde_json::{Map, Value, json};
 
@@ -154,6 +154,11 @@ impl<'a> Set<'a> {
             document.insert("name".into(), self.name.into());
         }
         marks(&mut document, self.resource);
+        let spec = self.resource.typed::<MachineSetSpec>().unwrap_or_default();
+        if let Some(bootstrap) = spec.bootstrapspec.filter(|_| self.role == Role::ControlPlane) {
+            let said = json!({ "clusterUUID": bootstrap.clusteruuid, "snapshot": bootstrap.snapshot });
+            document.insert("bootstrapSpec".into(), said);
+        }
         let listed = machines.iter().filter(|machine| self.has(machine)).map(|m| m.metadata.id.clone().into());
         document.insert("machines".into(), Value::Array(listed.collect()));
         Value::Object(document)

@@ -67,10 +67,12 @@ fn sets() -> impl Strategy<Value = Vec<MachineSet>> {
         name: CONTROL_PLANES.into(),
         marks,
         machines,
+        bootstrap: None,
     });
     let workers = prop::collection::btree_map("workers|[a-z][a-z0-9_-]{0,8}", (marks(), machines(true)), 0..3);
     (control_planes, workers).prop_map(|(first, workers)| {
-        let worker = |(name, (marks, machines))| MachineSet { role: Role::Worker, name, marks, machines };
+        let worker =
+            |(name, (marks, machines))| MachineSet { role: Role::Worker, name, marks, machines, bootstrap: None };
         std::iter::once(first).chain(workers.into_iter().map(worker)).collect()
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backstay_protocol::duration;
 use backstay_protocol::validate::nearest;
-use backstay_protocol::{ClusterName, MachineId};
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId, NameError, SnapshotName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -61,6 +61,14 @@ pub struct MachineSet {
     pub name: String,
     pub marks: Marks,
     pub machines: Vec<Machine>,
+    /// The backup that the control plane is to be started from.
+    pub bootstrap: Option<Bootstrap>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bootstrap {
+    pub cluster: ClusterUuid,
+    pub snapshot: SnapshotName,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,8 +116,18 @@ struct RawBackup {
 #[serde(default)]
 struct RawSet {
     name: String,
+    #[serde(rename = "bootstrapSpec")]
+    bootstrap: Option<RawBootstrap>,
     #[serde(flatten)]
     marks: Marks,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RawBootstrap {
+    #[serde(rename = "clusterUUID")]
+    cluster: String,
+    snapshot: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -178,7 +196,8 @@ impl Parts {
             Some(Kind::List(items)) => items.iter().map(|item| self.listed(item)).collect::<Result<_, _>>()?,
             _ => Vec::new(),
         };
-        Ok(MachineSet { role, name, marks: raw.marks, machines })
+        let bootstrap = raw.bootstrap.map(|raw| bootstrap(node, &raw)).transpose()?;
+        Ok(MachineSet { role, name, marks: raw.marks, machines, bootstrap })
     }
 
     fn listed(&mut self, item: &Node) -> Result<Machine, Problem> {
@@ -276,6 +295,20 @@ fn version(what: &str, raw: &RawVersion, line: usize) -> Result<String, Problem>
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => Ok(rest.to_owned()),
         Some(_) => Err(Problem::new(line, format!("{what}.version {given:?} must be a version, such as v1.28.2"))),
         None => Err(Problem::new(line, format!("{what}.version {given:?} should start with 'v'"))),
+    }
+}
+
+fn bootstrap(node: &Node, raw: &RawBootstrap) -> Result<Bootstrap, Problem> {
+    let at = |field: &str| line_of(node, &["bootstrapSpec", field]);
+    let missing = |field: &str| Problem::new(at(field), format!("bootstrapSpec.{field} must be given"));
+    let wrong = |field: &str, error: NameError| Problem::new(at(field), format!("bootstrapSpec.{field}: {error}"));
+    match (raw.cluster.as_str(), raw.snapshot.as_str()) {
+        ("", _) => Err(missing("clusterUUID")),
+        (_, "") => Err(missing("snapshot")),
+        (cluster, snapshot) => Ok(Bootstrap {
+            cluster: cluster.parse().map_err(|e| wrong("clusterUUID", e))?,
+            snapshot: snapshot.parse().map_err(|e| wrong("snapshot", e))?,
+        }),
     }
 }
 

@@ -115,12 +115,14 @@ fn machine_documents_are_about_machines_of_the_template() {
 
 #[test]
 fn what_backstay_does_not_keep_is_refused_with_the_reason() {
-    let refused =
-        changed("kind: ControlPlane\n", "kind: ControlPlane\nbootstrapSpec:\n  clusterUUID: x\n  snapshot: y\n");
-    assert_eq!(
-        refused,
-        "line 14: bootstrapSpec: cannot be applied: this version of Backstay does not restore clusters"
-    );
+    for (spec, text) in [
+        ("clusterUUID: x\n  snapshot: y", "line 14: bootstrapSpec.clusterUUID: invalid cluster UUID \"x\""),
+        ("snapshot: FFFFFFFF9A8AF980.snapshot", "line 14: bootstrapSpec.clusterUUID must be given"),
+        ("clusterUUID: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10", "line 14: bootstrapSpec.snapshot must be given"),
+    ] {
+        let refused = changed("kind: ControlPlane\n", &format!("kind: ControlPlane\nbootstrapSpec:\n  {spec}\n"));
+        assert!(refused.starts_with(text), "{refused}");
+    }
     let refused = changed("kind: Workers\n", "kind: Workers\nbootstrapSpec: {snapshot: y}\n");
     assert_eq!(refused, "line 17: bootstrapSpec: bootstrap spec is not allowed for worker machine sets");
     let refused = changed("kind: Workers\n", "kind: Workers\npatches: []\n");

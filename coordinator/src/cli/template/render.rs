@@ -1,7 +1,9 @@
 //! A template as the resources that it stands for. Pure.
 
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
-use backstay_protocol::spec::{BackupConfiguration, ClusterSpec, Features, MachineSetNodeSpec, MachineSetSpec, Spec};
+use backstay_protocol::spec::{
+    BackupConfiguration, BootstrapSpec, ClusterSpec, Features, MachineSetNodeSpec, MachineSetSpec, Spec,
+};
 
 use super::model::{Cluster, Machine, MachineSet, Marks, Role, Template};
 
@@ -51,7 +53,11 @@ fn cluster(cluster: &Cluster) -> Resource {
 }
 
 fn machine_set(cluster: &str, id: &str, set: &MachineSet) -> Resource {
-    let mut resource = marked(id, &MachineSetSpec::default(), &set.marks);
+    let bootstrapspec = set.bootstrap.map(|bootstrap| BootstrapSpec {
+        clusteruuid: bootstrap.cluster.to_string(),
+        snapshot: bootstrap.snapshot.to_string(),
+    });
+    let mut resource = marked(id, &MachineSetSpec { bootstrapspec }, &set.marks);
     label(&mut resource, &[(LABEL_CLUSTER, cluster), (set.role.label(), "")]);
     resource
 }

@@ -5,7 +5,6 @@ use crate::cli::reader::shape::Shape;
 
 const TALOS: &str = "Backstay keeps no machine configuration: remove it here and keep it where Talos is managed";
 const CLASSES: &str = "machine classes are not known to Backstay: list the machines";
-const BOOTSTRAP: &str = "cannot be applied: this version of Backstay does not restore clusters";
 const BOOTSTRAP_WORKERS: &str = "bootstrap spec is not allowed for worker machine sets";
 const STRATEGY: &str = "Backstay rolls nothing out: remove it";
 
@@ -16,8 +15,8 @@ pub const KINDS: [&str; 4] = ["Cluster", "ControlPlane", "Workers", "Machine"];
 pub fn of(kind: &str) -> Option<Shape> {
     let own: Vec<(&str, Shape)> = match kind {
         "Cluster" => cluster(),
-        "ControlPlane" => set(BOOTSTRAP),
-        "Workers" => set(BOOTSTRAP_WORKERS).into_iter().chain([("name", Shape::Text)]).collect(),
+        "ControlPlane" => set(Shape::fields([("clusterUUID", Shape::Text), ("snapshot", Shape::Text)])),
+        "Workers" => set(Shape::Refused(BOOTSTRAP_WORKERS)).into_iter().chain([("name", Shape::Text)]).collect(),
         "Machine" => vec![("name", Shape::Text), ("locked", Shape::Switch), ("install", Shape::Refused(TALOS))],
         _ => return None,
     };
@@ -47,10 +46,10 @@ fn cluster() -> Vec<(&'static str, Shape)> {
     ]
 }
 
-fn set(bootstrap: &'static str) -> Vec<(&'static str, Shape)> {
+fn set(bootstrap: Shape) -> Vec<(&'static str, Shape)> {
     vec![
         ("machines", Shape::list(Shape::Text)),
-        ("bootstrapSpec", Shape::Refused(bootstrap)),
+        ("bootstrapSpec", bootstrap),
         ("machineClass", Shape::Refused(CLASSES)),
         ("updateStrategy", Shape::Refused(STRATEGY)),
         ("upgradeStrategy", Shape::Refused(STRATEGY)),

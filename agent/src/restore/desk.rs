@@ -1,0 +1,396 @@
+//! Who takes the coordinator's restore commands, acts on them in a task of its own, and tells how far it is.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backstay_archive::seal::Identity;
+use backstay_protocol::bus::{
+    MemberCheck, RefusalCode, Refused, RestoreCommand, RestoreReply, RestoreState, restore_reply::Answer,
+};
+use backstay_protocol::hex::from_hex;
+use backstay_protocol::{RestoreId, VERSION};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::check::check;
+use super::control::Control;
+use super::folders::Folders;
+use super::journal::{Action, Goal, Hands, Journal, Step};
+use super::prepare::{Order, PrepareError, Prepared, Progress, prepare};
+use super::settings::RestoreSettings;
+use crate::attempt::job::refuse;
+use crate::attempt::{Address, Attempts};
+use crate::etcd::Etcd;
+use crate::outbox::sender::blocking;
+use crate::state::{StateDir, StateError};
+
+const JOURNAL: &str = "restore";
+const LOG: &str = "restore.log";
+/// Between two looks at an etcd that was started.
+const CHECK_PAUSE: Duration = Duration::from_millis(500);
+/// Going back is tried again after this long: nobody else can.
+const RETURN_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the desk works with.
+pub struct Parts {
+    pub address: Address,
+    pub settings: RestoreSettings,
+    pub etcd: Etcd,
+    pub identity: Arc<Identity>,
+    pub state: Arc<StateDir>,
+    pub attempts: Arc<Attempts>,
+    pub s3_ca: Option<PathBuf>,
+}
+
+struct Book {
+    journal: Option<Journal>,
+    order: Option<Arc<Order>>,
+    /// Why it does not go on.
+    error: String,
+    check: Option<MemberCheck>,
+    hash_revision: i64,
+    progress: Arc<Progress>,
+    hands: Hands,
+    /// Ends what is being prepared, when another goal comes.
+    cancel: CancellationToken,
+}
+
+/// The desk.
+pub struct Restores {
+    parts: Parts,
+    control: Option<Control>,
+    path: PathBuf,
+    book: Mutex<Book>,
+    /// Held from reading the journal to having it on disk: commands and the task both change it.
+    writing: tokio::sync::Mutex<()>,
+    changed: Notify,
+}
+
+/// How `[restore]` says that etcd is controlled.
+pub fn control(settings: &RestoreSettings, state: &StateDir) -> Option<Control> {
+    Control::new(settings, state.file(LOG))
+}
+
+impl Restores {
+    /// Takes up what the last process left.
+    ///
+    /// # Errors
+    /// There is a journal that cannot be read.
+    pub fn open(parts: Parts) -> Result<Self, StateError> {
+        let path = parts.state.file(JOURNAL);
+        let journal = Journal::load(&path)?;
+        if let Some(journal) = journal.as_ref().filter(|journal| !journal.has_ended()) {
+            warn!(restore = %journal.restore, step = ?journal.step, "the agent was restarted during a restore");
+        }
+        parts.attempts.hold(journal.as_ref().is_some_and(|journal| !journal.has_ended()));
+        let book = Book {
+            journal,
+            order: None,
+            error: String::new(),
+            check: None,
+            hash_revision: 0,
+            progress: Arc::default(),
+            hands: Hands::default(),
+            cancel: CancellationToken::new(),
+        };
+        let control = control(&parts.settings, &parts.state);
+        Ok(Self {
+            parts,
+            control,
+            path,
+            book: Mutex::new(book),
+            writing: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// How far the latest restore is; `None` where there never was one.
+    pub fn state(&self) -> Option<RestoreState> {
+        let book = self.book();
+        let journal = book.journal.as_ref()?;
+        let (bytes_done, bytes_total) = book.progress.bytes();
+        Some(RestoreState {
+            restore: journal.restore.to_string(),
+            step: journal.step.to_wire().into(),
+            error: book.error.clone(),
+            digest: from_hex(&journal.digest).into(),
+            bytes_done,
+            bytes_total,
+            aside: if journal.had_data { journal.folders.aside.display().to_string() } else { String::new() },
+            check: book.check.clone(),
+            new_cluster_id: journal.new_cluster_id,
+        })
+    }
+
+    /// Answers a command; what it asks for is done by [`run`](Self::run).
+    pub async fn command(&self, command: RestoreCommand) -> RestoreReply {
+        let answer = match self.accept(command).await {
+            Ok(state) => Answer::State(state),
+            Err(refused) => {
+                info!(reason = refused.text, "a restore command is refused");
+                Answer::Refused(refused)
+            }
+        };
+        RestoreReply { version: VERSION, answer: Some(answer) }
+    }
+
+    async fn accept(&self, command: RestoreCommand) -> Result<RestoreState, Refused> {
+        self.parts.address.check(&command.cluster, &command.machine)?;
+        self.parts.attempts.see_epoch(command.epoch).await?;
+        let invalid = |text: String| refuse(RefusalCode::Invalid, text);
+        let restore: RestoreId = command.restore.parse().map_err(|e| invalid(format!("{e}")))?;
+        let goal = Goal::from_wire(command.goal()).ok_or_else(|| invalid("the command names no goal".into()))?;
+        let _one_at_a_time = self.writing.lock().await;
+        let known = self.book().journal.as_ref().map(|journal| (journal.restore, journal.has_ended()));
+        match known {
+            Some((id, _)) if id == restore => self.go_on(goal, command).await?,
+            Some((id, false)) => return Err(refuse(RefusalCode::Busy, format!("restore {id} is under way"))),
+            _ if goal == Goal::Prepare => self.begin(restore, command).await?,
+            // Nothing was ever begun here: all is as before.
+            _ if goal == Goal::PutBack => {
+                return Ok(RestoreState {
+                    restore: restore.to_string(),
+                    step: Step::Returned.to_wire().into(),
+                    ..RestoreState::default()
+                });
+            }
+            _ => return Err(invalid(format!("restore {restore} was never prepared here"))),
+        }
+        Ok(self.state().unwrap_or_default())
+    }
+
+    async fn begin(&self, restore: RestoreId, command: RestoreCommand) -> Result<(), Refused> {
+        let invalid = |text: String| refuse(RefusalCode::Invalid, text);
+        let Some(data_dir) = self.parts.settings.data_dir.as_ref().filter(|_| self.control.is_some()) else {
+            return Err(invalid("this agent cannot restore: [restore] is not set in its agent.toml".into()));
+        };
+        let order = self.order(command)?;
+        let folders = Folders::of(data_dir, restore, &order.aside_suffix).map_err(|e| invalid(e.to_string()))?;
+        if !self.parts.attempts.hold(true) {
+            return Err(refuse(RefusalCode::Busy, "a backup is under way on this machine"));
+        }
+        let journal = Journal::new(restore, folders.clone(), folders.see().live);
+        if let Err(refused) = self.keep(&journal).await {
+            self.parts.attempts.hold(false);
+            return Err(refused);
+        }
+        info!(%restore, folder = %folders.live.display(), "a restore begins");
+        let mut book = self.book();
+        book.journal = Some(journal);
+        book.order = Some(Arc::new(order));
+        (book.error, book.check, book.hash_revision) = (String::new(), None, 0);
+        (book.progress, book.hands, book.cancel) = (Arc::default(), Hands::default(), CancellationToken::new());
+        drop(book);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn order(&self, command: RestoreCommand) -> Result<Order, Refused> {
+        let plan = command.plan.ok_or_else(|| refuse(RefusalCode::Invalid, "the command has no plan"))?;
+        let order = Order::parse(plan, &self.parts.identity, self.parts.s3_ca.clone());
+        order.map_err(|text| refuse(RefusalCode::Invalid, text))
+    }
+
+    async fn go_on(&self, goal: Goal, command: RestoreCommand) -> Result<(), Refused> {
+        let Some(mut journal) = self.book().journal.clone() else { return Ok(()) };
+        let hash_revision = command.hash_revision;
+        // After a restart the plan is not known any more: it comes with the next command.
+        if journal.step == Step::Preparing && goal == Goal::Prepare && self.book().order.is_none() {
+            let order = Arc::new(self.order(command)?);
+            self.book().order = Some(order);
+            self.changed.notify_one();
+        }
+        let new = journal.take(goal).map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))?;
+        if new {
+            info!(restore = %journal.restore, ?goal, "the restore goes on");
+            self.book().cancel.cancel();
+            self.keep(&journal).await?;
+        }
+        let ended = journal.has_ended();
+        let mut book = self.book();
+        book.hash_revision = hash_revision;
+        if new {
+            (book.journal, book.error, book.check) = (Some(journal), String::new(), None);
+            (book.hands, book.cancel) = (Hands::default(), CancellationToken::new());
+            drop(book);
+            if ended {
+                self.parts.attempts.hold(false);
+            }
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// What is not on disk was not taken.
+    async fn keep(&self, journal: &Journal) -> Result<(), Refused> {
+        let (journal, path) = (journal.clone(), self.path.clone());
+        let kept = blocking(move || journal.save(&path)).await;
+        kept.map_err(|e| refuse(RefusalCode::Invalid, format!("the restore's journal cannot be written: {e}")))
+    }
+
+    /// Acts on the journal until `stop`. An action that has begun is finished, preparing excepted.
+    pub async fn run(&self, stop: &CancellationToken) {
+        loop {
+            let pause = self.act(stop).await;
+            let wait = async {
+                match pause {
+                    Pause::None => {}
+                    Pause::For(time) => tokio::time::sleep(time).await,
+                    Pause::UntilChanged => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                () = self.changed.notified() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Takes one action.
+    async fn act(&self, stop: &CancellationToken) -> Pause {
+        let (journal, hands, cancel) = {
+            let book = self.book();
+            let Some(journal) = book.journal.clone() else { return Pause::UntilChanged };
+            if !book.error.is_empty() && journal.step != Step::Returning {
+                return Pause::UntilChanged;
+            }
+            (journal, book.hands, book.cancel.clone())
+        };
+        let (folders, watched) = (journal.folders.clone(), journal.clone());
+        let action = watched.next(unblock(move || folders.see()).await, hands);
+        let done = match action {
+            Action::Rest => return Pause::UntilChanged,
+            Action::Watch => return self.watch(&journal).await,
+            Action::Build => {
+                let Some(order) = self.book().order.clone() else { return Pause::UntilChanged };
+                match self.build(&order, &journal, &cancel, stop).await {
+                    Err(PrepareError::Cancelled) => return Pause::None,
+                    prepared => prepared.map(Some).map_err(|e| e.to_string()),
+                }
+            }
+            other => self.perform(other, &journal).await.map(|()| None),
+        };
+        match done {
+            Ok(prepared) => self.note(&journal, action, prepared).await,
+            Err(error) => self.fail(&journal, action, error),
+        }
+    }
+
+    async fn build(
+        &self,
+        order: &Order,
+        journal: &Journal,
+        cancel: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> Result<Prepared, PrepareError> {
+        let progress = Arc::clone(&self.book().progress);
+        let build = prepare(order, &journal.folders, &progress, cancel);
+        tokio::pin!(build);
+        tokio::select! {
+            prepared = &mut build => return prepared,
+            () = stop.cancelled() => cancel.cancel(),
+        }
+        build.await
+    }
+
+    async fn perform(&self, action: Action, journal: &Journal) -> Result<(), String> {
+        let control = || self.control.as_ref().ok_or("[restore] is not set in agent.toml any more");
+        let folders = journal.folders.clone();
+        let text = |e: super::folders::FolderError| e.to_string();
+        match action {
+            Action::Stop => {
+                info!(restore = %journal.restore, "stopping etcd");
+                control()?.stop(&folders.databases()).await.map_err(|e| e.to_string())
+            }
+            Action::Start => {
+                info!(restore = %journal.restore, "starting etcd");
+                control()?.start().await.map_err(|e| e.to_string())
+            }
+            Action::SetAside => unblock(move || folders.rename(&folders.live, &folders.aside)).await.map_err(text),
+            Action::Place => unblock(move || folders.rename(&folders.fresh, &folders.live)).await.map_err(text),
+            Action::Unplace => unblock(move || folders.rename(&folders.live, &folders.fresh)).await.map_err(text),
+            Action::MoveStranger => {
+                unblock(move || folders.rename(&folders.live, &folders.stranger())).await.map_err(text)
+            }
+            Action::Return => unblock(move || folders.rename(&folders.aside, &folders.live)).await.map_err(text),
+            Action::Discard => unblock(move || folders.discard()).await.map_err(text),
+            Action::Confused(text) => Err(text.into()),
+            Action::Note(_) | Action::Rest | Action::Watch | Action::Build => Ok(()),
+        }
+    }
+
+    /// The action was done: the journal says so before the next one.
+    async fn note(&self, journal: &Journal, action: Action, prepared: Option<Prepared>) -> Pause {
+        let mut next = journal.clone();
+        if let Some(prepared) = prepared {
+            (next.digest, next.new_cluster_id) = (prepared.digest, prepared.cluster_id);
+        }
+        if let Some(step) = journal.after(action) {
+            next.step = step;
+        }
+        let _one_at_a_time = self.writing.lock().await;
+        // Another goal may have come meanwhile: it counts, and what was done is seen from the folders.
+        if self.book().journal.as_ref() != Some(journal) {
+            return Pause::None;
+        }
+        if next != *journal {
+            if let Err(refused) = self.keep(&next).await {
+                return self.fail(journal, action, refused.text);
+            }
+            info!(restore = %next.restore, step = ?next.step, "the restore goes on");
+        }
+        let mut book = self.book();
+        book.error.clear();
+        book.hands.stopped |= action == Action::Stop;
+        book.hands.started |= action == Action::Start;
+        let ended = next.has_ended();
+        book.journal = Some(next);
+        drop(book);
+        if ended {
+            self.parts.attempts.hold(false);
+        }
+        Pause::None
+    }
+
+    fn fail(&self, journal: &Journal, action: Action, error: String) -> Pause {
+        error!(restore = %journal.restore, ?action, error, "the restore does not go on");
+        let mut book = self.book();
+        if book.journal.as_ref() != Some(journal) {
+            return Pause::None;
+        }
+        book.error = error;
+        match journal.step {
+            Step::Returning => Pause::For(RETURN_PAUSE),
+            _ => Pause::UntilChanged,
+        }
+    }
+
+    async fn watch(&self, journal: &Journal) -> Pause {
+        let revision = self.book().hash_revision;
+        let seen = check(&self.parts.etcd, revision).await;
+        let mut book = self.book();
+        if book.journal.as_ref() == Some(journal) {
+            book.check = Some(seen);
+        }
+        Pause::For(CHECK_PAUSE)
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What comes after an action.
+enum Pause {
+    None,
+    For(Duration),
+    UntilChanged,
+}
+
+/// Folders may be on a mount that hangs.
+async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("moving folders does not panic")
+}

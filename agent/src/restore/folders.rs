@@ -1,0 +1,235 @@
+//! The three folders of a restore: live, fresh and aside; where they are, and moving them.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use backstay_protocol::RestoreId;
+use serde::{Deserialize, Serialize};
+
+use super::journal::Seen;
+
+/// Beyond the database: the first WAL segment, the snapshot file, and what etcd writes while it starts.
+const ROOM_BYTES: u64 = 128 * 1024 * 1024;
+
+/// What went wrong with which folder.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {cause}", .path.display())]
+pub struct FolderError {
+    action: String,
+    path: PathBuf,
+    cause: io::Error,
+}
+
+fn failed(action: impl Into<String>, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let (action, path) = (action.into(), path.to_owned());
+    move |cause| FolderError { action, path, cause }
+}
+
+/// Where they are. All on one file system, so that moving is renaming.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folders {
+    pub live: PathBuf,
+    pub fresh: PathBuf,
+    pub aside: PathBuf,
+    /// The data folder that is prepared: `fresh` itself, or the folder around it.
+    pub made: PathBuf,
+    /// What is made to prepare in, and removed.
+    pub root: PathBuf,
+}
+
+/// What a restore moves: the data folder, or `member` in it where the folder is a mount point and cannot be renamed.
+pub fn moved_folder(data_dir: &Path) -> io::Result<PathBuf> {
+    let parent = data_dir.parent().filter(|p| !p.as_os_str().is_empty());
+    let parent =
+        parent.ok_or_else(|| io::Error::other("the data folder must be an absolute path below another folder"))?;
+    match fs::metadata(data_dir) {
+        Ok(data) if data.dev() != fs::metadata(parent)?.dev() => Ok(data_dir.join("member")),
+        Ok(_) => Ok(data_dir.to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(data_dir.to_owned()),
+        Err(error) => Err(error),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+impl Folders {
+    /// For the data folder of etcd; `suffix` is the ending of the old one's new name.
+    pub fn of(data_dir: &Path, restore: RestoreId, suffix: &str) -> Result<Self, FolderError> {
+        let live = moved_folder(data_dir).map_err(failed("look at the data folder", data_dir))?;
+        if live == data_dir {
+            return Ok(Self::beside(data_dir, restore, suffix));
+        }
+        let root = data_dir.join(format!(".restore-{restore}"));
+        let made = root.join("data");
+        Ok(Self { aside: with_suffix(&live, suffix), fresh: made.join("member"), made, root, live })
+    }
+
+    /// All are neighbours.
+    pub fn beside(data_dir: &Path, restore: RestoreId, suffix: &str) -> Self {
+        let root = with_suffix(data_dir, &format!(".restore-{restore}"));
+        let fresh = root.join("data");
+        Self { live: data_dir.to_owned(), made: fresh.clone(), fresh, root, aside: with_suffix(data_dir, suffix) }
+    }
+
+    /// The database of the live folder, which etcd locks while it runs.
+    pub fn live_database(&self) -> PathBuf {
+        self.database_in(&self.live)
+    }
+
+    /// What an etcd of this machine may have open: it keeps its lock when its folder is moved.
+    pub fn databases(&self) -> [PathBuf; 2] {
+        [self.live_database(), self.database_in(&self.aside)]
+    }
+
+    fn database_in(&self, moved: &Path) -> PathBuf {
+        let member = if self.made == self.fresh { moved.join("member") } else { moved.to_owned() };
+        member.join("snap/db")
+    }
+
+    /// The same of what was prepared.
+    pub fn fresh_database(&self) -> PathBuf {
+        self.made.join("member/snap/db")
+    }
+
+    pub fn see(&self) -> Seen {
+        let there = |path: &Path| fs::symlink_metadata(path).is_ok();
+        Seen { live: there(&self.live), fresh: there(&self.fresh), aside: there(&self.aside), root: there(&self.root) }
+    }
+
+    /// Whether a database of so many bytes has room, and nothing stands where the old folder is to go.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn check(&self, bytes: u64) -> Result<(), String> {
+        let parent = self.live.parent().unwrap_or(Path::new("/"));
+        let free =
+            free_bytes(parent).map_err(|e| format!("cannot ask for the space left in {}: {e}", parent.display()))?;
+        let wanted = bytes.saturating_add(ROOM_BYTES);
+        if free < wanted {
+            let text = "are needed beside the live data in";
+            return Err(format!("{wanted} bytes {text} {}, {free} are free", parent.display()));
+        }
+        if self.aside.exists() {
+            return Err(format!("{} is there already: the old data would go there", self.aside.display()));
+        }
+        let snap = self.live_database();
+        let wal = snap.ancestors().nth(2).map(|member| member.join("wal"));
+        if snap.exists() && !wal.is_some_and(|wal| wal.exists()) {
+            let text = "has no WAL folder: one of its own (--wal-dir) is not supported";
+            return Err(format!("{} {text}", self.live.display()));
+        }
+        Ok(())
+    }
+
+    /// Gives what was prepared the owner and the mode of what is live.
+    pub fn adopt(&self) -> Result<(), FolderError> {
+        let like = match fs::metadata(&self.live) {
+            Ok(live) => live,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parent = self.live.parent().unwrap_or(Path::new("/"));
+                let parent = fs::metadata(parent).map_err(failed("look at", parent))?;
+                return own_all(&self.made, parent.uid(), parent.gid());
+            }
+            Err(error) => return Err(failed("look at", &self.live)(error)),
+        };
+        own_all(&self.made, like.uid(), like.gid())?;
+        let mode = fs::Permissions::from_mode(like.mode() & 0o7777);
+        fs::set_permissions(&self.fresh, mode).map_err(failed("set the mode of", &self.fresh))
+    }
+
+    /// Moves one of them; on disk when this returns.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), FolderError> {
+        // Renaming onto an empty folder would replace it.
+        if fs::symlink_metadata(to).is_ok() {
+            return Err(failed(format!("move {} to", from.display()), to)(io::ErrorKind::AlreadyExists.into()));
+        }
+        fs::rename(from, to).map_err(failed(format!("move {} to", from.display()), to))?;
+        for folder in [from.parent(), to.parent()].into_iter().flatten() {
+            File::open(folder).and_then(|f| f.sync_all()).map_err(failed("sync", folder))?;
+        }
+        Ok(())
+    }
+
+    /// Where a folder goes that stands at live and that nobody put there.
+    pub fn stranger(&self) -> PathBuf {
+        with_suffix(&self.aside, ".unexpected")
+    }
+
+    /// Removes what was prepared.
+    pub fn discard(&self) -> Result<(), FolderError> {
+        match fs::remove_dir_all(&self.root) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &self.root)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Bytes that a file system has left for everybody.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Owner and group of a folder and all in it. Whoever may not give files away and owns them already is fine.
+fn own_all(path: &Path, uid: u32, gid: u32) -> Result<(), FolderError> {
+    let now = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    if (now.uid(), now.gid()) != (uid, gid) {
+        chown(path, Some(uid), Some(gid)).map_err(failed(format!("give to {uid}:{gid}"), path))?;
+    }
+    if now.is_dir() {
+        for entry in fs::read_dir(path).map_err(failed("read", path))? {
+            own_all(&entry.map_err(failed("read", path))?.path(), uid, gid)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn folders(data: &Path) -> Folders {
+        Folders::of(data, RestoreId(Uuid::from_u128(7)), ".old").expect("there")
+    }
+
+    #[test]
+    fn moving_is_renaming_and_never_replaces() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("etcd");
+        fs::create_dir_all(data.join("member/snap")).expect("writable");
+        fs::write(data.join("member/snap/db"), "old").expect("writable");
+        let all = folders(&data);
+        assert_eq!(all.see(), Seen { live: true, ..Seen::default() });
+        assert!(all.check(1).is_err_and(|e| e.contains("--wal-dir")));
+        fs::create_dir_all(data.join("member/wal")).expect("writable");
+        all.check(1).expect("room for a byte");
+        assert!(all.check(u64::MAX / 2).is_err_and(|e| e.contains("are free")));
+        all.rename(&all.live, &all.aside).expect("free");
+        assert!(all.check(1).is_err_and(|e| e.contains("is there already")));
+        fs::create_dir(&all.live).expect("free");
+        assert!(all.rename(&all.aside, &all.live).is_err(), "an empty folder is not replaced either");
+        assert_eq!(fs::read(all.aside.join("member/snap/db")).expect("there"), b"old");
+    }
+
+    #[test]
+    fn what_is_prepared_looks_like_what_is_live() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("etcd");
+        fs::create_dir(&data).expect("writable");
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o750)).expect("ours");
+        let all = folders(&data);
+        fs::create_dir_all(all.fresh_database().parent().expect("below")).expect("writable");
+        all.adopt().expect("ours");
+        assert_eq!(fs::metadata(&all.fresh).expect("there").mode() & 0o777, 0o750);
+        all.discard().expect("ours");
+        all.discard().expect("twice is fine");
+        assert_eq!(all.see(), Seen { live: true, ..Seen::default() });
+    }
+}

@@ -1,0 +1,272 @@
+//! The journal of a restore and what it says to do next. Pure; reading and writing it is [`Journal::load`] and
+//! [`Journal::save`].
+
+use std::path::Path;
+
+use backstay_protocol::RestoreId;
+use backstay_protocol::bus::{RestoreGoal, RestoreStep};
+use serde::{Deserialize, Serialize};
+
+use super::folders::Folders;
+use crate::state::{StateError, read_optional, write_atomic};
+
+const VERSION: u32 = 1;
+
+/// Where the restore is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    Prepare,
+    Switch,
+    PutBack,
+    Keep,
+}
+
+impl Goal {
+    pub fn from_wire(goal: RestoreGoal) -> Option<Self> {
+        match goal {
+            RestoreGoal::Unspecified => None,
+            RestoreGoal::Prepare => Some(Self::Prepare),
+            RestoreGoal::Switch => Some(Self::Switch),
+            RestoreGoal::PutBack => Some(Self::PutBack),
+            RestoreGoal::Keep => Some(Self::Keep),
+        }
+    }
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    Preparing,
+    Ready,
+    Stopping,
+    Moving,
+    Starting,
+    Switched,
+    Returning,
+    Returned,
+    Kept,
+}
+
+impl Step {
+    pub fn to_wire(self) -> RestoreStep {
+        match self {
+            Self::Preparing => RestoreStep::Preparing,
+            Self::Ready => RestoreStep::Ready,
+            Self::Stopping => RestoreStep::Stopping,
+            Self::Moving => RestoreStep::Moving,
+            Self::Starting => RestoreStep::Starting,
+            Self::Switched => RestoreStep::Switched,
+            Self::Returning => RestoreStep::Returning,
+            Self::Returned => RestoreStep::Returned,
+            Self::Kept => RestoreStep::Kept,
+        }
+    }
+}
+
+/// One restore on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    pub version: u32,
+    pub restore: RestoreId,
+    pub goal: Goal,
+    pub step: Step,
+    pub folders: Folders,
+    /// Whether there was a data folder at all: a machine that lost its disk has none to set aside.
+    pub had_data: bool,
+    /// etcd was told to stop, or was about to be.
+    pub touched: bool,
+    /// sha256 of the prepared database, in hexadecimal.
+    pub digest: String,
+    /// etcd's id of the cluster that was prepared.
+    pub new_cluster_id: u64,
+}
+
+/// Which of the folders are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    pub live: bool,
+    pub fresh: bool,
+    pub aside: bool,
+    /// The folder that was made to prepare in; `fresh` is in it or is it.
+    pub root: bool,
+}
+
+/// What this process has done itself: a new one begins with neither, and does it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hands {
+    pub stopped: bool,
+    pub started: bool,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Prepare the fresh folder, from the beginning.
+    Build,
+    /// Stop etcd and wait until it has let go of its database.
+    Stop,
+    /// live → aside.
+    SetAside,
+    /// fresh → live.
+    Place,
+    Start,
+    /// Ask etcd how it is.
+    Watch,
+    /// live → fresh.
+    Unplace,
+    /// Something that nobody placed stands at live: out of the way with it.
+    MoveStranger,
+    /// aside → live.
+    Return,
+    /// Remove what was prepared.
+    Discard,
+    /// Only the journal moves on.
+    Note(Step),
+    /// Nothing, until another goal comes.
+    Rest,
+    /// The folders are as no step of ours leaves them.
+    Confused(&'static str),
+}
+
+/// Why a goal is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GoalError {
+    #[error("this machine has not prepared the restore: it cannot switch")]
+    NotReady,
+    #[error("this machine has not switched: there is nothing to keep")]
+    NotSwitched,
+    #[error("this machine went back to its old data")]
+    PutBack,
+    #[error("this restore is over: the new data was kept")]
+    Kept,
+}
+
+impl Journal {
+    pub fn new(restore: RestoreId, folders: Folders, had_data: bool) -> Self {
+        Self {
+            version: VERSION,
+            restore,
+            goal: Goal::Prepare,
+            step: Step::Preparing,
+            folders,
+            had_data,
+            touched: false,
+            digest: String::new(),
+            new_cluster_id: 0,
+        }
+    }
+
+    /// The restore that was under way or ended last; `None` where there is none.
+    ///
+    /// # Errors
+    /// There is one that cannot be read: whoever goes on without it may do the wrong thing to live data.
+    pub fn load(path: &Path) -> Result<Option<Self>, StateError> {
+        let Some(bytes) = read_optional(path)? else { return Ok(None) };
+        let unreadable = |cause: String| StateError {
+            action: "read the restore's journal",
+            path: path.display().to_string(),
+            cause,
+        };
+        let journal: Self = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
+        match journal.version {
+            VERSION => Ok(Some(journal)),
+            other => Err(unreadable(format!("version {other} is not known: update the agent"))),
+        }
+    }
+
+    /// On disk when this returns.
+    pub fn save(&self, path: &Path) -> Result<(), StateError> {
+        let mut json = serde_json::to_vec_pretty(self).expect("a journal is plain data");
+        json.push(b'\n');
+        write_atomic(path, &json)
+    }
+
+    /// Nothing is to be done for it any more.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.step, Step::Returned | Step::Kept)
+    }
+
+    /// Takes a goal; an earlier one than it has changes nothing. True where it is new.
+    pub fn take(&mut self, goal: Goal) -> Result<bool, GoalError> {
+        let step = match (self.goal, goal) {
+            (before, now) if before == now => return Ok(false),
+            (_, Goal::Prepare) => return Ok(false),
+            (Goal::Prepare, Goal::Switch) if self.step == Step::Ready => Step::Stopping,
+            (Goal::Prepare, Goal::Switch) => return Err(GoalError::NotReady),
+            (Goal::Prepare, Goal::Keep) => return Err(GoalError::NotSwitched),
+            (Goal::Switch, Goal::Keep) if self.step == Step::Switched => Step::Kept,
+            (Goal::Switch, Goal::Keep) => return Err(GoalError::NotSwitched),
+            (Goal::Prepare | Goal::Switch, Goal::PutBack) => Step::Returning,
+            (Goal::Keep, Goal::Switch) => return Ok(false),
+            (Goal::Keep, _) => return Err(GoalError::Kept),
+            (Goal::PutBack, _) => return Err(GoalError::PutBack),
+            (Goal::Switch, Goal::Switch) => return Ok(false),
+        };
+        self.touched |= goal == Goal::Switch;
+        (self.goal, self.step) = (goal, step);
+        Ok(true)
+    }
+
+    /// What is to be done next, from what is there.
+    pub fn next(&self, seen: Seen, hands: Hands) -> Action {
+        match self.step {
+            Step::Preparing => Action::Build,
+            Step::Ready | Step::Returned => Action::Rest,
+            Step::Stopping => Action::Stop,
+            Step::Moving => self.next_move(seen, hands),
+            Step::Starting => Action::Start,
+            Step::Switched => Action::Watch,
+            Step::Returning => self.next_return(seen, hands),
+            Step::Kept if seen.root => Action::Discard,
+            Step::Kept => Action::Rest,
+        }
+    }
+
+    fn next_move(&self, seen: Seen, hands: Hands) -> Action {
+        match (seen.live, seen.fresh, seen.aside) {
+            // Moved already; etcd may run on it, where a process died between starting it and noting that.
+            (true, false, aside) if aside == self.had_data => Action::Note(Step::Starting),
+            _ if !hands.stopped => Action::Stop,
+            (true, true, false) if self.had_data => Action::SetAside,
+            (false, true, aside) if aside == self.had_data => Action::Place,
+            (true, true, _) => {
+                Action::Confused("something stands in the place of the data folder that nobody put there")
+            }
+            _ => Action::Confused("the prepared folder or the old one is gone"),
+        }
+    }
+
+    fn next_return(&self, seen: Seen, hands: Hands) -> Action {
+        // Before the switch nothing live was touched, whatever stands there.
+        let placed = self.touched && seen.live && (seen.aside || !self.had_data);
+        match (seen.live, seen.aside) {
+            _ if (placed || (!seen.live && seen.aside)) && !hands.stopped && (self.had_data || !seen.fresh) => {
+                Action::Stop
+            }
+            _ if placed && !seen.fresh => Action::Unplace,
+            (true, true) => Action::MoveStranger,
+            (false, true) => Action::Return,
+            (false, false) if self.had_data && self.touched => Action::Confused("the old data folder is gone"),
+            _ if self.touched && self.had_data && !hands.started => Action::Start,
+            _ if seen.root => Action::Discard,
+            _ => Action::Note(Step::Returned),
+        }
+    }
+
+    /// The step after an action that was done, where the journal has to say it.
+    pub fn after(&self, action: Action) -> Option<Step> {
+        match (action, self.step) {
+            (Action::Build, Step::Preparing) => Some(Step::Ready),
+            (Action::Stop, Step::Stopping) => Some(Step::Moving),
+            (Action::Start, Step::Starting) => Some(Step::Switched),
+            (Action::Note(step), _) => Some(step),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -1,0 +1,203 @@
+//! From a backup in the store to a data folder that etcd starts from, beside the live one: fetched, opened, checked.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use backstay_archive::restore::{self, NewMember, Options, RestoreBackupError};
+use backstay_archive::seal::{self, Identity};
+use backstay_archive::store::spec::StoreSpec;
+use backstay_archive::{Manifest, Store, StoreError, catalog};
+use backstay_protocol::bus::{MemberSeat, RestorePlan};
+use backstay_protocol::hex::to_hex;
+use backstay_protocol::{ClusterUuid, SnapshotName};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::folders::{FolderError, Folders};
+
+/// What is read back at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Why there is nothing prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error("{0}")]
+    Room(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Catalog(#[from] catalog::CatalogError),
+    #[error("the store has no backup {0} of cluster {1}")]
+    NoBackup(SnapshotName, ClusterUuid),
+    #[error("the backup in the store is not the one that was asked for: sha256 {got}, expected {expected}")]
+    Other { got: String, expected: String },
+    #[error(transparent)]
+    Restore(#[from] RestoreBackupError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("cannot read back {}: {cause}", .path.display())]
+    Back { path: PathBuf, cause: io::Error },
+    #[error("cannot make {}: {cause}", .path.display())]
+    Make { path: PathBuf, cause: io::Error },
+    #[error("cancelled")]
+    Cancelled,
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// What is to be prepared, checked at the edge.
+pub struct Order {
+    pub cluster: ClusterUuid,
+    pub snapshot: SnapshotName,
+    pub store: StoreSpec,
+    /// Of the cluster that the backup is of; `None` where it is not encrypted.
+    pub identity: Option<Identity>,
+    pub sha256: String,
+    pub options: Options,
+    pub aside_suffix: String,
+    pub bytes: u64,
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Order")
+            .field("cluster", &self.cluster)
+            .field("snapshot", &self.snapshot)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Order {
+    /// Reads a plan; what is sealed in it is opened with the agent's own identity.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn parse(plan: RestorePlan, own: &Identity, s3_ca: Option<PathBuf>) -> Result<Self, String> {
+        let text = |e: backstay_protocol::NameError| e.to_string();
+        let suffix_fits = plan.aside_suffix.starts_with('.') && !plan.aside_suffix.contains('/');
+        if !suffix_fits {
+            return Err(format!("the ending {:?} of the old folder's name cannot be used", plan.aside_suffix));
+        }
+        let mut options = Options::new(&plan.member_name, plan.members.iter().map(member).collect());
+        options.token = plan.token;
+        options.bump = (plan.bump > 0).then_some(plan.bump);
+        options.mark_compacted = plan.bump > 0;
+        Ok(Self {
+            cluster: plan.cluster_uuid.parse().map_err(text)?,
+            snapshot: plan.snapshot.parse().map_err(text)?,
+            store: crate::attempt::job::store(plan.store.and_then(|s| s.kind), own, s3_ca)?,
+            identity: identity(&plan.sealed_identity, own)?,
+            sha256: to_hex(&plan.snapshot_sha256),
+            options,
+            aside_suffix: plan.aside_suffix,
+            bytes: plan.snapshot_bytes,
+        })
+    }
+}
+
+fn member(seat: &MemberSeat) -> NewMember {
+    NewMember { name: seat.name.clone(), peer_urls: seat.peer_urls.clone() }
+}
+
+/// The identity of a cluster, sealed to this agent; `None` where nothing is sealed.
+pub fn identity(sealed: &[u8], own: &Identity) -> Result<Option<Identity>, String> {
+    if sealed.is_empty() {
+        return Ok(None);
+    }
+    let opened =
+        seal::open_bytes(own, sealed).map_err(|e| format!("the cluster's key is not sealed to this agent: {e}"))?;
+    let text = std::str::from_utf8(&opened).map_err(|_| "the cluster's key is not text".to_owned())?;
+    seal::parse_identity(text).map(Some).map_err(|e| e.to_string())
+}
+
+/// How far it is; shared with whoever tells.
+#[derive(Debug, Default)]
+pub struct Progress {
+    archive: Arc<restore::Progress>,
+    total: AtomicU64,
+}
+
+impl Progress {
+    /// Bytes of the database that are written, and all of them.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.archive.written.load(Relaxed), self.total.load(Relaxed))
+    }
+}
+
+/// What was prepared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// sha256 of the database file as it was read back from the disk, in hexadecimal.
+    pub digest: String,
+    pub cluster_id: u64,
+}
+
+/// Prepares the folder from the beginning; what an earlier try left is removed first. Cancelled, it has stopped
+/// writing when it returns.
+pub async fn prepare(
+    order: &Order,
+    folders: &Folders,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Prepared, PrepareError> {
+    let found = cancel.run_until_cancelled(find(order)).await;
+    let (store, manifest) = found.ok_or(PrepareError::Cancelled)??;
+    progress.total.store(manifest.snapshot_bytes, Relaxed);
+    progress.archive.written.store(0, Relaxed);
+    let (room, bytes) = (folders.clone(), manifest.snapshot_bytes);
+    blocking(move || make_room(&room, bytes)).await?;
+    let (identity, options) = (order.identity.as_ref(), order.options.clone());
+    let restored = restore::restore(&*store, &manifest, identity, &folders.made, options, &progress.archive, cancel);
+    let outcome = restored.await.map_err(|error| match error {
+        RestoreBackupError::Cancelled => PrepareError::Cancelled,
+        error => error.into(),
+    })?;
+    let folders = folders.clone();
+    let digest = blocking(move || {
+        folders.adopt()?;
+        read_back(&folders.fresh_database())
+    });
+    Ok(Prepared { digest: digest.await?, cluster_id: outcome.restored.cluster_id })
+}
+
+/// The store, open, and the manifest of the backup that is meant.
+async fn find(order: &Order) -> Result<(Arc<dyn Store>, Manifest), PrepareError> {
+    let store = order.store.clone().open().await?;
+    let manifest = catalog::manifest(&*store, order.cluster, order.snapshot).await?;
+    let manifest = manifest.ok_or(PrepareError::NoBackup(order.snapshot, order.cluster))?;
+    match manifest.snapshot_sha256 == order.sha256 {
+        true => Ok((store, manifest)),
+        false => Err(PrepareError::Other { got: manifest.snapshot_sha256, expected: order.sha256.clone() }),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PrepareError> + Send + 'static,
+) -> Result<T, PrepareError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(PrepareError::Internal(format!("a thread failed: {error}"))))
+}
+
+fn make_room(folders: &Folders, bytes: u64) -> Result<(), PrepareError> {
+    folders.discard()?;
+    folders.check(bytes).map_err(PrepareError::Room)?;
+    let made = DirBuilder::new().mode(0o700).create(&folders.root);
+    made.map_err(|cause| PrepareError::Make { path: folders.root.clone(), cause })
+}
+
+/// What is on the disk now, not what was meant to be written.
+fn read_back(path: &Path) -> Result<String, PrepareError> {
+    let failed = |cause| PrepareError::Back { path: path.to_owned(), cause };
+    let mut file = File::open(path).map_err(failed)?;
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; READ_BYTES]);
+    loop {
+        match file.read(&mut buffer).map_err(failed)? {
+            0 => return Ok(to_hex(&digest.finalize())),
+            read => digest.update(&buffer[..read]),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What this agent knows of restoring its machine: how etcd is controlled, and which member it is. The member list is
+//! kept in the state folder, so that a member that is dead can be restored.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use backstay_protocol::bus::{Member, MemberSeat, Seat};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::control::Control;
+use super::folders::{free_bytes, moved_folder};
+use super::settings::RestoreSettings;
+use crate::state::{StateDir, read_optional, write_atomic};
+
+const FILE: &str = "members";
+
+/// The member list as it was last seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    cluster_id: u64,
+    member_id: u64,
+    members: Vec<KeptMember>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptMember {
+    id: u64,
+    name: String,
+    peer_urls: Vec<String>,
+    learner: bool,
+}
+
+/// The seat, as beats tell it.
+#[derive(Debug)]
+pub struct Seats {
+    path: PathBuf,
+    data_dir: Option<PathBuf>,
+    control: Option<Control>,
+    kept: Mutex<Kept>,
+}
+
+impl Seats {
+    pub fn open(state: &StateDir, settings: &RestoreSettings, control: Option<Control>) -> Self {
+        let path = state.file(FILE);
+        let kept = match read_optional(&path) {
+            Ok(bytes) => bytes.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default(),
+            Err(error) => {
+                warn!(%error, "the member list is not known until etcd answers");
+                Kept::default()
+            }
+        };
+        Self { path, data_dir: settings.data_dir.clone(), control, kept: Mutex::new(kept) }
+    }
+
+    /// Keeps the member list that etcd just told; a list without names (a member that was added and has never
+    /// started) is kept only where none was known.
+    pub fn note(&self, member: &Member, members: &[MemberSeat]) {
+        let keep = |seat: &MemberSeat| KeptMember {
+            id: seat.id,
+            name: seat.name.clone(),
+            peer_urls: seat.peer_urls.clone(),
+            learner: seat.learner,
+        };
+        let now = Kept {
+            cluster_id: member.cluster_id,
+            member_id: member.member_id,
+            members: members.iter().map(keep).collect(),
+        };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept == now || members.is_empty() {
+            return;
+        }
+        let json = serde_json::to_vec(&now).expect("plain data");
+        if let Err(error) = write_atomic(&self.path, &json) {
+            warn!(%error, "the member list is known until the agent is restarted");
+        }
+        *kept = now;
+    }
+
+    /// What a beat says.
+    pub fn message(&self) -> Seat {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let tell = |member: KeptMember| MemberSeat {
+            id: member.id,
+            name: member.name,
+            peer_urls: member.peer_urls,
+            learner: member.learner,
+        };
+        let seat = Seat {
+            member_id: kept.member_id,
+            cluster_id: kept.cluster_id,
+            members: kept.members.into_iter().map(tell).collect(),
+            ..Seat::default()
+        };
+        let (Some(control), Some(data_dir)) = (&self.control, &self.data_dir) else {
+            let error = "this agent does not know how etcd is stopped and started: set [restore] in its agent.toml";
+            return Seat { error: error.into(), ..seat };
+        };
+        let seat = Seat { control: control.kind().as_str().into(), ..seat };
+        match moved_folder(data_dir).and_then(|folder| Ok((free_bytes(parent(&folder))?, folder))) {
+            Ok((free_bytes, folder)) => Seat {
+                free_bytes,
+                folder: folder.display().to_string(),
+                error: control.check().err().unwrap_or_default(),
+                ..seat
+            },
+            Err(error) => Seat { error: format!("cannot look at {}: {error}", data_dir.display()), ..seat },
+        }
+    }
+}
+
+fn parent(folder: &Path) -> &Path {
+    folder.parent().unwrap_or(Path::new("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_member_list_outlives_etcd_and_the_agent() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::open(folder.path()).expect("fresh");
+        let member = Member { cluster_id: 1, member_id: 2, ..Member::default() };
+        let seat = MemberSeat { id: 2, name: "m1".into(), peer_urls: vec!["http://h:1".into()], learner: false };
+        let seats = Seats::open(&state, &RestoreSettings::default(), None);
+        assert!(seats.message().members.is_empty());
+        seats.note(&member, std::slice::from_ref(&seat));
+        seats.note(&member, &[]);
+        let again = Seats::open(&state, &RestoreSettings::default(), None).message();
+        assert_eq!((again.cluster_id, again.member_id, again.members), (1, 2, vec![seat]));
+        assert!(again.control.is_empty() && again.error.contains("[restore]"), "{}", again.error);
+    }
+}

@@ -1,0 +1,166 @@
+//! An etcd of its own on a restored folder: started on loopback ports, asked, ended.
+
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use backstay_archive::restore::NewMember;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::etcd::{Etcd, EtcdError, EtcdSettings, HashKv};
+
+/// Between two looks whether it serves: it tells nobody.
+const LOOK: Duration = Duration::from_millis(200);
+const LOG: &str = "etcd.log";
+/// So much of its log goes into the error.
+const TAIL_BYTES: usize = 600;
+/// Keys that are read back one by one.
+const SAMPLE: i64 = 64;
+/// Room for any database: one that is over its quota raises an alarm.
+const QUOTA_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+pub const MEMBER: &str = "scratch";
+
+/// Why it did not serve, or what was wrong with what it said.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error("no etcd is found on the PATH: set [verify] etcd in agent.toml, or leave --boot out")]
+    NoProgram,
+    #[error("cannot start {}: {cause}", .program.display())]
+    Start { program: PathBuf, cause: io::Error },
+    #[error("no free port: {0}")]
+    Port(io::Error),
+    #[error("the etcd on the restored folder ended with {status}: {tail}")]
+    Ended { status: std::process::ExitStatus, tail: String },
+    #[error("the etcd on the restored folder did not serve within {}s ({cause}): {tail}", .patience.as_secs())]
+    TooLong { patience: Duration, cause: String, tail: String },
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+}
+
+/// Two ports of loopback, free a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ports {
+    client: String,
+    peer: String,
+}
+
+impl Ports {
+    pub fn find() -> Result<Self, BootError> {
+        // Both at once: the second is another one.
+        let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").and_then(|l| Ok((l.local_addr()?, l))));
+        let [client, peer] = bound;
+        let (client, peer) = (client.map_err(BootError::Port)?, peer.map_err(BootError::Port)?);
+        Ok(Self { client: format!("http://{}", client.0), peer: format!("http://{}", peer.0) })
+    }
+
+    /// The one member of the scratch cluster.
+    pub fn member(&self) -> NewMember {
+        NewMember { name: MEMBER.into(), peer_urls: vec![self.peer.clone()] }
+    }
+}
+
+/// The program that is set, or the first `etcd` on the `PATH`.
+pub fn program(set: Option<&Path>) -> Result<PathBuf, BootError> {
+    if let Some(path) = set {
+        return Ok(path.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("etcd")).find(|file| file.is_file());
+    found.ok_or(BootError::NoProgram)
+}
+
+/// What it said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    pub version: String,
+    /// `Err`: why it could not be asked.
+    pub hash: Result<HashKv, String>,
+    pub keys: u64,
+    pub sampled: u32,
+}
+
+/// Starts etcd on `data`, which is below `scratch`, asks it, and ends it in any case.
+pub async fn serve(
+    program: &Path,
+    scratch: &Path,
+    data: &Path,
+    ports: &Ports,
+    patience: Duration,
+    hash_at: i64,
+) -> Result<Served, BootError> {
+    let log = scratch.join(LOG);
+    let mut child = start(program, data, ports, &log)?;
+    let served = ask(&mut child, ports, &log, patience, hash_at).await;
+    // It holds nothing that anybody wants to keep.
+    let _ = child.kill().await;
+    served
+}
+
+fn start(program: &Path, data: &Path, ports: &Ports, log: &Path) -> Result<Child, BootError> {
+    let cannot = |cause| BootError::Start { program: program.to_owned(), cause };
+    let out = File::create(log).map_err(cannot)?;
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ETCD")) {
+        command.env_remove(name);
+    }
+    let data = data.display().to_string();
+    let cluster = format!("{MEMBER}={}", ports.peer);
+    let quota = QUOTA_BYTES.to_string();
+    for (flag, value) in [
+        ("--name", MEMBER),
+        ("--data-dir", &data),
+        ("--listen-client-urls", &ports.client),
+        ("--advertise-client-urls", &ports.client),
+        ("--listen-peer-urls", &ports.peer),
+        ("--initial-advertise-peer-urls", &ports.peer),
+        ("--initial-cluster", &cluster),
+        ("--quota-backend-bytes", &quota),
+    ] {
+        command.args([flag, value]);
+    }
+    let error = out.try_clone().map_err(cannot)?;
+    command.stdin(Stdio::null()).stdout(out).stderr(error).kill_on_drop(true);
+    command.spawn().map_err(cannot)
+}
+
+async fn ask(
+    child: &mut Child,
+    ports: &Ports,
+    log: &Path,
+    patience: Duration,
+    hash_at: i64,
+) -> Result<Served, BootError> {
+    let etcd = Etcd::new(EtcdSettings { endpoints: vec![ports.client.clone()], ..EtcdSettings::default() })?;
+    let begun = Instant::now();
+    let mut connection = loop {
+        let tried = async {
+            let mut connection = etcd.connect().await?;
+            connection.revision().await?;
+            Ok::<_, EtcdError>(connection)
+        };
+        let cause = match tried.await {
+            Ok(connection) => break connection,
+            Err(error) => error.to_string(),
+        };
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(BootError::Ended { status, tail: tail(log) });
+        }
+        if begun.elapsed() > patience {
+            return Err(BootError::TooLong { patience, cause, tail: tail(log) });
+        }
+        sleep(LOOK).await;
+    };
+    let version = connection.member().await?.etcd_version;
+    let hash = connection.hash_at(hash_at).await.map_err(|e| e.to_string());
+    let (keys, sampled) = connection.sample(SAMPLE).await?;
+    Ok(Served { version, hash, keys, sampled })
+}
+
+fn tail(log: &Path) -> String {
+    let bytes = std::fs::read(log).unwrap_or_default();
+    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]).trim().replace('\n', " ")
+}

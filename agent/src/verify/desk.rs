@@ -1,0 +1,287 @@
+//! Who takes the coordinator's verify commands: one backup at a time is proven, in a task of its own.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backstay_archive::restore::{self, Examined, Look, Options, RestoreBackupError};
+use backstay_archive::seal::Identity;
+use backstay_archive::store::spec::StoreSpec;
+use backstay_archive::{Manifest, StoreError, catalog};
+use backstay_protocol::bus::{
+    RefusalCode, Refused, Verified, VerifyCommand, VerifyReply, VerifyState, verify_reply::Answer,
+};
+use backstay_protocol::hex::to_hex;
+use backstay_protocol::{ClusterUuid, SnapshotName, VERSION, VerifyId};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::VerifySettings;
+use super::boot::{self, BootError, Ports, Served};
+use crate::attempt::job::{self, refuse};
+use crate::attempt::{Address, Attempts};
+use crate::restore::folders::free_bytes;
+use crate::restore::prepare::identity;
+
+/// Beyond the database: etcd's log, and what it writes while it starts.
+const ROOM_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Why a backup is not proven.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Catalog(#[from] catalog::CatalogError),
+    #[error("the store has no backup {0} of cluster {1}")]
+    NoBackup(SnapshotName, ClusterUuid),
+    #[error("the backup in the store is not the one that was asked for: sha256 {got}, expected {expected}")]
+    Other { got: String, expected: String },
+    #[error(transparent)]
+    Restore(#[from] RestoreBackupError),
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    #[error("{wanted} bytes are needed in {}, {free} are free", .folder.display())]
+    Room { wanted: u64, free: u64, folder: PathBuf },
+    #[error("cannot use {}: {cause}", .folder.display())]
+    Scratch { folder: PathBuf, cause: std::io::Error },
+    #[error(
+        "HashKV at revision {revision} is {inspected:08x} by inspection, etcd that was started on it says {served:08x}"
+    )]
+    Hash { revision: i64, inspected: u32, served: u32 },
+    #[error("it has {inspected} live keys by inspection, etcd that was started on it counts {served}")]
+    Keys { inspected: u64, served: u64 },
+}
+
+/// What the desk works with.
+pub struct Parts {
+    pub address: Address,
+    pub settings: VerifySettings,
+    /// Where a backup is restored for a moment.
+    pub scratch: PathBuf,
+    pub identity: Arc<Identity>,
+    pub attempts: Arc<Attempts>,
+    pub s3_ca: Option<PathBuf>,
+}
+
+/// What is to be proven, checked at the edge.
+struct Order {
+    id: VerifyId,
+    cluster: ClusterUuid,
+    snapshot: SnapshotName,
+    store: StoreSpec,
+    identity: Option<Identity>,
+    sha256: String,
+    boot: bool,
+}
+
+struct Work {
+    id: VerifyId,
+    progress: Arc<restore::Progress>,
+    total: u64,
+    ended: Option<Result<Verified, String>>,
+}
+
+/// The desk.
+pub struct Verifications {
+    parts: Parts,
+    work: Mutex<Option<Work>>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Verifications {
+    /// What an earlier process left of a scratch folder is removed.
+    pub fn new(parts: Parts) -> Self {
+        if let Err(error) = remove(&parts.scratch) {
+            warn!(%error, folder = %parts.scratch.display(), "the scratch folder stays");
+        }
+        Self { parts, work: Mutex::new(None), stop: CancellationToken::new(), tasks: TaskTracker::new() }
+    }
+
+    /// Begins what is asked for, unless it is known; says how far it is.
+    pub async fn command(self: &Arc<Self>, command: VerifyCommand) -> VerifyReply {
+        let answer = match self.accept(command).await {
+            Ok(state) => Answer::State(state),
+            Err(refused) => {
+                info!(reason = refused.text, "a verify command is refused");
+                Answer::Refused(refused)
+            }
+        };
+        VerifyReply { version: VERSION, answer: Some(answer) }
+    }
+
+    async fn accept(self: &Arc<Self>, command: VerifyCommand) -> Result<VerifyState, Refused> {
+        self.parts.address.check(&command.cluster, &command.machine)?;
+        self.parts.attempts.see_epoch(command.epoch).await?;
+        let invalid = |text: String| refuse(RefusalCode::Invalid, text);
+        let order = self.parse(command).map_err(invalid)?;
+        let mut work = self.work();
+        match work.as_ref() {
+            Some(known) if known.id == order.id => return Ok(state(known)),
+            Some(other) if other.ended.is_none() => {
+                return Err(refuse(RefusalCode::Busy, format!("proof {} is under way", other.id)));
+            }
+            _ => {}
+        }
+        if order.boot {
+            boot::program(self.parts.settings.etcd.as_deref()).map_err(|e| invalid(e.to_string()))?;
+        }
+        let begun = Work { id: order.id, progress: Arc::default(), total: 0, ended: None };
+        let told = state(&begun);
+        *work = Some(begun);
+        drop(work);
+        self.tasks.spawn(Arc::clone(self).run(order));
+        Ok(told)
+    }
+
+    fn parse(&self, command: VerifyCommand) -> Result<Order, String> {
+        let text = |e: backstay_protocol::NameError| e.to_string();
+        let own = &self.parts.identity;
+        Ok(Order {
+            id: command.verify.parse().map_err(text)?,
+            cluster: command.cluster_uuid.parse().map_err(text)?,
+            snapshot: command.snapshot.parse().map_err(text)?,
+            store: job::store(command.store.and_then(|s| s.kind), own, self.parts.s3_ca.clone())?,
+            identity: identity(&command.sealed_identity, own)?,
+            sha256: to_hex(&command.snapshot_sha256),
+            boot: command.boot,
+        })
+    }
+
+    async fn run(self: Arc<Self>, order: Order) {
+        info!(snapshot = %order.snapshot, boot = order.boot, "proving a backup");
+        let result = self.prove(&order).await;
+        if order.boot
+            && let Err(error) = remove(&self.parts.scratch)
+        {
+            warn!(%error, "the scratch folder stays until the next proof");
+        }
+        match &result {
+            Ok(_) => info!(snapshot = %order.snapshot, "the backup is proven"),
+            Err(error) => warn!(snapshot = %order.snapshot, %error, "the backup is not proven"),
+        }
+        if let Some(work) = self.work().as_mut() {
+            work.ended = Some(result.map_err(|e| e.to_string()));
+        }
+    }
+
+    async fn prove(&self, order: &Order) -> Result<Verified, VerifyError> {
+        let store = order.store.clone().open().await?;
+        let manifest = catalog::manifest(&*store, order.cluster, order.snapshot).await?;
+        let manifest = manifest.ok_or(VerifyError::NoBackup(order.snapshot, order.cluster))?;
+        if manifest.snapshot_sha256 != order.sha256 {
+            return Err(VerifyError::Other { got: manifest.snapshot_sha256, expected: order.sha256.clone() });
+        }
+        let progress = self.begin(&manifest);
+        let look = Look { hash_at: Some(manifest.origin.revision), ..Look::default() };
+        let ports = order.boot.then(Ports::find).transpose()?;
+        let data = self.parts.scratch.join("data");
+        let into = match &ports {
+            Some(ports) => Some((data.as_path(), self.make_room(&manifest, ports)?)),
+            None => None,
+        };
+        let identity = order.identity.as_ref();
+        let examined = restore::examine(&*store, &manifest, identity, into, look, &progress, &self.stop).await?;
+        let mut verified = found(&examined);
+        if let Some(ports) = &ports {
+            let program = boot::program(self.parts.settings.etcd.as_deref())?;
+            let patience = self.parts.settings.start_timeout;
+            let at = manifest.origin.revision;
+            let served = boot::serve(&program, &self.parts.scratch, &data, ports, patience, at).await?;
+            compare(&examined, &served, at, &mut verified)?;
+        }
+        Ok(verified)
+    }
+
+    fn begin(&self, manifest: &Manifest) -> Arc<restore::Progress> {
+        match self.work().as_mut() {
+            Some(work) => {
+                work.total = manifest.snapshot_bytes;
+                Arc::clone(&work.progress)
+            }
+            None => Arc::default(),
+        }
+    }
+
+    /// The scratch folder, empty, with room for the database; and what is to be made in it.
+    fn make_room(&self, manifest: &Manifest, ports: &Ports) -> Result<Options, VerifyError> {
+        let folder = self.parts.scratch.clone();
+        let failed = |cause| VerifyError::Scratch { folder: folder.clone(), cause };
+        remove(&folder).map_err(failed)?;
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let free = free_bytes(&folder).map_err(failed)?;
+        let wanted = manifest.snapshot_bytes.saturating_add(ROOM_BYTES);
+        if free < wanted {
+            return Err(VerifyError::Room { wanted, free, folder });
+        }
+        // Nobody has seen this cluster before: revisions stay, so that hashes can be compared.
+        let options = Options::new(boot::MEMBER, vec![ports.member()]);
+        Ok(Options { bump: None, mark_compacted: false, remove_alarms: true, remove_auth: true, ..options })
+    }
+
+    /// Cancels what is under way, and waits until its scratch folder is gone.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn work(&self) -> MutexGuard<'_, Option<Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state(work: &Work) -> VerifyState {
+    let (verified, error) = match &work.ended {
+        Some(Ok(verified)) => (Some(verified.clone()), String::new()),
+        Some(Err(error)) => (None, error.clone()),
+        None => (None, String::new()),
+    };
+    VerifyState {
+        verify: work.id.to_string(),
+        ended: work.ended.is_some(),
+        error,
+        bytes_done: work.progress.written.load(std::sync::atomic::Ordering::Relaxed),
+        bytes_total: work.total,
+        verified,
+    }
+}
+
+fn found(examined: &Examined) -> Verified {
+    match &examined.inspection.contents {
+        Ok(contents) => {
+            Verified { revision: contents.revision, live_keys: contents.live_keys.unwrap_or(0), ..Verified::default() }
+        }
+        Err(unknown) => Verified { unknown: unknown.to_string(), ..Verified::default() },
+    }
+}
+
+/// What etcd served against what was seen in its pages.
+fn compare(examined: &Examined, served: &Served, at: i64, verified: &mut Verified) -> Result<(), VerifyError> {
+    (verified.etcd_version, verified.sampled) = (served.version.clone(), served.sampled);
+    let counted = examined.inspection.contents.as_ref().ok().and_then(|contents| contents.live_keys);
+    if let Some(inspected) = counted.filter(|inspected| *inspected != served.keys) {
+        return Err(VerifyError::Keys { inspected, served: served.keys });
+    }
+    verified.live_keys = served.keys;
+    match &served.hash {
+        Ok(hash) if hash.revision == at => match examined.inspection.hash_kv(hash.compact_revision) {
+            Ok(inspected) if inspected.is(hash.hash) => (verified.hash_revision, verified.hash) = (at, hash.hash),
+            Ok(inspected) => {
+                return Err(VerifyError::Hash { revision: at, inspected: inspected.hash, served: hash.hash });
+            }
+            Err(unknown) => verified.hash_unknown = unknown.to_string(),
+        },
+        Ok(hash) => verified.hash_unknown = format!("etcd says it for revision {} only", hash.revision),
+        Err(error) => verified.hash_unknown = error.clone(),
+    }
+    Ok(())
+}
+
+fn remove(folder: &std::path::Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,251 @@
+//! Restores as people ask for them: by the resource, or by a control plane with a bootstrap spec. And proofs of backups.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_archive::{Manifest, catalog};
+use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse, ErrorCode};
+use backstay_protocol::own::{RestoreSpec, VerificationSpec};
+use backstay_protocol::resource::Resource;
+use backstay_protocol::spec::{BootstrapSpec, MachineSetSpec};
+use backstay_protocol::{ClusterName, ClusterUuid, RestoreId, SnapshotName, VerifyId};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::apply::{answer, invalid, known_cluster, tell, typed};
+use crate::cluster::Message;
+use crate::cluster::record::ClusterRecord;
+use crate::directory::Handle;
+use crate::leader::Leader;
+use crate::restore::Restore;
+use crate::restore::plan::{Present, Target, plan};
+use crate::verify::{self, Verification};
+
+/// What follows a cluster's name in the id of its control plane's machine set.
+const CONTROL_PLANES: &str = "-control-planes";
+/// How long the store may take to give a manifest.
+const STORE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The latest restore of every cluster.
+pub fn all(leader: &Leader) -> Vec<Resource> {
+    leader
+        .directory
+        .records()
+        .iter()
+        .filter_map(|record| Some(resource(leader, record, record.restore.as_ref()?)))
+        .collect()
+}
+
+fn resource(leader: &Leader, record: &ClusterRecord, restore: &Restore) -> Resource {
+    restore.resource(&record.name, |machine| leader.fleet.last(&record.name, *machine)?.beat.restore)
+}
+
+/// Asks for a restore; a dry run answers with the plan.
+pub async fn apply(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    let spec = typed::<RestoreSpec>(&request.resource)?;
+    let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
+    let handle = existing(leader, &name).await?;
+    let record = handle.record.borrow().clone();
+    let before = record.restore.as_ref().map(|restore| resource(leader, &record, restore));
+    if let Some(before) = before.as_ref().filter(|_| is_repeated(&record, &spec)) {
+        return Ok(answer(Some(before.clone()), before.clone(), Vec::new()));
+    }
+    let planned = prepare(leader, &record, &spec).await?;
+    if request.dry_run {
+        return Ok(answer(before, resource(leader, &record, &planned), Vec::new()));
+    }
+    let record = begin(&handle, planned).await?;
+    let after = record.restore.as_ref().map(|restore| resource(leader, &record, restore)).unwrap_or_default();
+    Ok(answer(before, after, Vec::new()))
+}
+
+/// The same request again, whose answer was lost.
+fn is_repeated(record: &ClusterRecord, spec: &RestoreSpec) -> bool {
+    record.restore.as_ref().is_some_and(|restore| restore.id.to_string() == spec.restore)
+}
+
+async fn begin(handle: &Handle, restore: Restore) -> Result<Arc<ClusterRecord>, ApiError> {
+    tell(handle, |reply| Message::Restore { restore: Box::new(restore), reply }).await
+}
+
+async fn existing(leader: &Leader, name: &ClusterName) -> Result<Handle, ApiError> {
+    let missing = || ApiError::invalid(format!("cluster {:?} does not exist", name.as_str()));
+    known_cluster(leader, name).await.ok_or_else(missing)
+}
+
+/// Checks what can be checked before anybody is told.
+async fn prepare(leader: &Leader, record: &ClusterRecord, spec: &RestoreSpec) -> Result<Restore, ApiError> {
+    if let Some(restore) = record.restoring() {
+        return Err(ApiError::invalid(format!("restore {} is under way", restore.id)));
+    }
+    let id = match spec.restore.as_str() {
+        "" => RestoreId(Uuid::new_v4()),
+        text => text.parse().map_err(invalid)?,
+    };
+    let uuid = match spec.clusteruuid.as_str() {
+        "" => record.uuid,
+        text => text.parse::<ClusterUuid>().map_err(|_| invalid(format!("invalid cluster UUID {text:?}")))?,
+    };
+    let snapshot: SnapshotName = spec.snapshot.parse().map_err(invalid)?;
+    let manifest = manifest(leader, uuid, snapshot).await?;
+    let now = Instant::now();
+    let present = |agent: crate::fleet::Agent| Present {
+        seat: agent.beat.seat.unwrap_or_default(),
+        answers: agent.beat.member.is_some(),
+    };
+    let agents = leader.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(agent))).collect();
+    let target = Target { cluster: record.name.clone(), uuid: record.uuid, agents };
+    plan(&target, spec, id, &manifest, leader.clock.now()).map_err(invalid)
+}
+
+async fn manifest(leader: &Leader, uuid: ClusterUuid, snapshot: SnapshotName) -> Result<Manifest, ApiError> {
+    let view = leader.storage.now();
+    let Some(in_force) = view.in_force else {
+        return Err(ApiError::invalid(format!("backup storage is not configured: {}", view.state.error())));
+    };
+    let failed = |cause: String| ApiError::new(ErrorCode::Unavailable, format!("failed to get backup: {cause}"));
+    match tokio::time::timeout(STORE_TIMEOUT, catalog::manifest(&*in_force.store, uuid, snapshot)).await {
+        Ok(Ok(Some(manifest))) => Ok(manifest),
+        Ok(Ok(None)) => Err(invalid(format!("failed to get backup: cluster {uuid} has no {snapshot} in the store"))),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(_) => Err(failed("the store does not answer".into())),
+    }
+}
+
+/// What a machine set's change means for its cluster: a control plane that appears with a bootstrap spec restores it.
+pub async fn bootstrap(
+    leader: &Arc<Leader>,
+    id: &str,
+    before: Option<&MachineSetSpec>,
+    spec: &MachineSetSpec,
+    dry_run: bool,
+) -> Result<(), ApiError> {
+    let earlier = before.and_then(|before| before.bootstrapspec.as_ref());
+    let handle = id
+        .strip_suffix(CONTROL_PLANES)
+        .and_then(|name| name.parse::<ClusterName>().ok())
+        .and_then(|name| leader.directory.get(&name));
+    match (&spec.bootstrapspec, earlier) {
+        (None, None) => Ok(()),
+        (Some(now), Some(earlier)) if now == earlier => Ok(()),
+        (None, Some(_)) => match handle.is_some_and(|handle| handle.record.borrow().restoring().is_some()) {
+            true => Err(invalid("bootstrap spec can only be removed after the cluster is bootstrapped")),
+            false => Ok(()),
+        },
+        (Some(_), _) if !id.ends_with(CONTROL_PLANES) => {
+            Err(invalid("bootstrap spec is not allowed for worker machine sets"))
+        }
+        (Some(_), _) if before.is_some() => Err(invalid(format!(
+            "bootstrap spec is immutable after creation: `backstayctl delete machineset {id}` first"
+        ))),
+        (Some(now), _) => {
+            let name = id.trim_end_matches(CONTROL_PLANES);
+            let name: ClusterName = name.parse().map_err(invalid)?;
+            restore_from(leader, &name, now, dry_run).await
+        }
+    }
+}
+
+async fn restore_from(
+    leader: &Arc<Leader>,
+    name: &ClusterName,
+    bootstrap: &BootstrapSpec,
+    dry_run: bool,
+) -> Result<(), ApiError> {
+    let handle = existing(leader, name).await?;
+    let record = handle.record.borrow().clone();
+    // An earlier try began it, and its answer was lost.
+    let same = |restore: &Restore| {
+        restore.source.uuid.to_string() == bootstrap.clusteruuid
+            && restore.source.snapshot.to_string() == bootstrap.snapshot
+    };
+    if record.restoring().is_some_and(same) {
+        return Ok(());
+    }
+    let spec = RestoreSpec {
+        clusteruuid: bootstrap.clusteruuid.clone(),
+        snapshot: bootstrap.snapshot.clone(),
+        ..RestoreSpec::default()
+    };
+    if bootstrap.clusteruuid.is_empty() || bootstrap.snapshot.is_empty() {
+        return Err(invalid("bootstrapspec needs clusteruuid and snapshot"));
+    }
+    let planned = prepare(leader, &record, &spec).await?;
+    if !dry_run {
+        begin(&handle, planned).await?;
+    }
+    Ok(())
+}
+
+/// The latest proof of every cluster.
+pub fn all_proofs(leader: &Leader) -> Vec<Resource> {
+    let records = leader.directory.records();
+    records.iter().filter_map(|record| Some(record.verification.as_ref()?.resource(&record.name))).collect()
+}
+
+/// Asks for a proof.
+pub async fn verify(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    let spec = typed::<VerificationSpec>(&request.resource)?;
+    let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
+    let handle = existing(leader, &name).await?;
+    let record = handle.record.borrow().clone();
+    let before = record.verification.as_ref().map(|proof| proof.resource(&record.name));
+    let repeated = record.verification.as_ref().is_some_and(|proof| proof.id.to_string() == spec.verify);
+    if let Some(before) = before.as_ref().filter(|_| repeated) {
+        return Ok(answer(Some(before.clone()), before.clone(), Vec::new()));
+    }
+    let verification = plan_proof(leader, &record, &spec).await?;
+    if request.dry_run {
+        return Ok(answer(before, verification.resource(&record.name), Vec::new()));
+    }
+    let record = tell(&handle, |reply| Message::Verify { verification: Box::new(verification), reply }).await?;
+    let after = record.verification.as_ref().map(|proof| proof.resource(&record.name)).unwrap_or_default();
+    Ok(answer(before, after, Vec::new()))
+}
+
+async fn plan_proof(
+    leader: &Leader,
+    record: &ClusterRecord,
+    spec: &VerificationSpec,
+) -> Result<Verification, ApiError> {
+    if leader.fleet.agents(&record.name, Instant::now()).is_empty() {
+        return Err(invalid(format!("no agent of cluster {:?} is connected", record.name.as_str())));
+    }
+    let view = leader.storage.now();
+    let Some(in_force) = view.in_force else {
+        return Err(ApiError::invalid(format!("backup storage is not configured: {}", view.state.error())));
+    };
+    let found = tokio::time::timeout(STORE_TIMEOUT, verify::find(&in_force, record, &spec.snapshot)).await;
+    let silent = || ApiError::new(ErrorCode::Unavailable, "failed to get backup: the store does not answer");
+    let manifest = found.map_err(|_| silent())?.map_err(|e| invalid(format!("failed to get backup: {e}")))?;
+    let now = leader.clock.now();
+    Ok(Verification {
+        id: match spec.verify.as_str() {
+            "" => VerifyId(Uuid::new_v4()),
+            text => text.parse().map_err(invalid)?,
+        },
+        version: 1,
+        updated: now,
+        snapshot: manifest.snapshot,
+        sha256: manifest.snapshot_sha256,
+        encrypted: manifest.seal.encryption != "none",
+        boot: spec.boot,
+        started: now,
+        ended: None,
+        heard: now,
+        machine: None,
+        refused: Vec::new(),
+        error: String::new(),
+        found: String::new(),
+        bytes_done: 0,
+        bytes_total: 0,
+        last: None,
+    })
+}
+
+/// Whether a restore of the cluster that the machine set belongs to is under way.
+pub fn is_restoring(leader: &Leader, machine_set: &str) -> bool {
+    let name = machine_set.strip_suffix(CONTROL_PLANES).and_then(|name| name.parse::<ClusterName>().ok());
+    let handle = name.and_then(|name| leader.directory.get(&name));
+    handle.is_some_and(|handle| handle.record.borrow().restoring().is_some())
+}

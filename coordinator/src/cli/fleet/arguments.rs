@@ -1,0 +1,26 @@
+//! What goes with `restore CLUSTER` alone.
+
+use std::time::Duration;
+
+use backstay_protocol::duration;
+use clap::Args;
+
+use super::Which;
+
+/// A cluster is restored by its agents.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct OfCluster {
+    /// The latest backup that is not younger than this, such as 2026-11-22T10:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = Which::parse_time, conflicts_with_all = ["snapshot", "store"])]
+    pub before: Option<Which>,
+    /// Replace the data by that of this other cluster, whose backup is taken
+    #[arg(long, value_name = "OTHER", default_value = "", hide_default_value = true, conflicts_with = "store")]
+    pub data_of_another_cluster: String,
+    /// Do not ask
+    #[arg(short, long, conflicts_with = "store")]
+    pub yes: bool,
+    /// How long to follow it
+    #[arg(long, default_value = "3h", value_name = "DURATION", value_parser = duration::parse, conflicts_with = "store")]
+    pub timeout: Duration,
+}

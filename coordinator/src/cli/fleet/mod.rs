@@ -1,0 +1,166 @@
+//! `restore CLUSTER`: which backup, the plan, the question, and following it to the end.
+
+pub mod arguments;
+pub mod choose;
+pub mod show;
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::Duration;
+
+use backstay_protocol::own::{RestorePhase, RestoreSpec};
+use backstay_protocol::resource::Resource;
+use backstay_protocol::spec::ClusterUuidSpec;
+use backstay_protocol::{NameError, duration, types};
+use tokio::time::MissedTickBehavior;
+use uuid::Uuid;
+
+use super::api::{Api, CallError, Transport};
+use super::console::{Console, Failure};
+use super::listing;
+use super::restore::arguments::Restore;
+use arguments::OfCluster;
+pub use choose::Which;
+use show::Show;
+
+/// How often is looked how far it is.
+const LOOK: Duration = Duration::from_secs(1);
+/// A line that is longer is no answer.
+const ANSWER_MAX: u64 = 1024;
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    pub cluster: String,
+    pub which: Which,
+    /// The cluster whose data replaces this one's; empty: its own.
+    pub of_another: String,
+    pub bump: Option<u64>,
+    /// Does not ask.
+    pub yes: bool,
+    pub timeout: Duration,
+}
+
+impl Query {
+    /// What `restore CLUSTER` asks for; `None` where no cluster is named.
+    ///
+    /// # Errors
+    /// The backup's name is none.
+    pub fn of(arguments: &Restore) -> Result<Option<Self>, NameError> {
+        let Some(cluster) = arguments.cluster.clone() else { return Ok(None) };
+        let named = arguments.snapshot.as_deref().map(Which::parse_snapshot).transpose()?;
+        let OfCluster { before, data_of_another_cluster, yes, timeout } = &arguments.of_cluster;
+        Ok(Some(Self {
+            cluster,
+            which: named.or_else(|| before.clone()).unwrap_or(Which::Latest),
+            of_another: data_of_another_cluster.clone(),
+            bump: arguments.from_store.bump_revision,
+            yes: *yes,
+            timeout: *timeout,
+        }))
+    }
+}
+
+/// Restores a cluster.
+pub async fn run<T: Transport>(
+    api: &Api<T>,
+    query: &Query,
+    stdin: &mut dyn Read,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let cluster = query.cluster.as_str();
+    listing::must_be_name(cluster)?;
+    if !query.yes && !console.asks {
+        return Err(failed(cluster, "standard input is no terminal, so nobody can be asked: say --yes"));
+    }
+    let request = request(api, query).await?;
+    let plan = api.apply(&types::RESTORES, request.clone(), true).await.map_err(|cause| refused(cluster, cause))?;
+    let planned: RestoreSpec = plan.resource.typed().map_err(|e| failed(cluster, &e.to_string()))?;
+    console.print(&show::plan(cluster, &planned))?;
+    if !query.yes && !agreed(cluster, stdin, console)? {
+        return Err(failed(cluster, "not confirmed; nothing was changed"));
+    }
+    api.apply(&types::RESTORES, request, false).await.map_err(|cause| refused(cluster, cause))?;
+    match tokio::time::timeout(query.timeout, to_the_end(api, cluster, &planned.restore, console)).await {
+        Ok(end) => end,
+        Err(_) => {
+            let waited = duration::format(query.timeout);
+            let text =
+                format!("it has not ended after {waited} and goes on: look with `backstayctl get restore {cluster}`");
+            Err(failed(cluster, &text))
+        }
+    }
+}
+
+async fn request<T: Transport>(api: &Api<T>, query: &Query) -> Result<Resource, Failure> {
+    let source = if query.of_another.is_empty() { &query.cluster } else { &query.of_another };
+    listing::must_be_name(source)?;
+    let uuid = api.find(&types::CLUSTER_UUIDS, source).await?.ok_or_else(|| Failure::NoCluster(source.clone()))?;
+    let uuid = uuid.typed::<ClusterUuidSpec>().ok().and_then(|spec| spec.uuid);
+    let snapshot = choose::snapshot(api, source, &query.which).await?;
+    let spec = RestoreSpec {
+        restore: Uuid::new_v4().to_string(),
+        clusteruuid: uuid.map(|uuid| uuid.to_string()).unwrap_or_default(),
+        snapshot,
+        dataofanothercluster: query.of_another.clone(),
+        bump: query.bump,
+        ..RestoreSpec::default()
+    };
+    Ok(Resource::of(&query.cluster, &spec))
+}
+
+/// The name has to be typed: a stray `y` replaces no cluster's data.
+fn agreed(cluster: &str, stdin: &mut dyn Read, console: &mut Console<'_>) -> Result<bool, Failure> {
+    console.print("Type the cluster's name to replace its data: ")?;
+    let mut line = String::new();
+    BufReader::new(stdin.take(ANSWER_MAX)).read_line(&mut line)?;
+    Ok(line.trim() == cluster)
+}
+
+async fn to_the_end<T: Transport>(
+    api: &Api<T>,
+    cluster: &str,
+    restore: &str,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let mut show = Show::new(console.bar);
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let found = match api.find(&types::RESTORES, cluster).await {
+            Ok(found) => found,
+            // Whoever leads next goes on with it.
+            Err(error) if error.passes() => {
+                show.away(&error, console)?;
+                continue;
+            }
+            Err(other) => return Err(other.into()),
+        };
+        let Some(spec) = found.and_then(|resource| resource.typed::<RestoreSpec>().ok()) else { continue };
+        if spec.restore != restore {
+            return Err(failed(cluster, "another restore was begun since; look with `backstayctl get restore`"));
+        }
+        show.look(&spec, console)?;
+        match spec.phase {
+            RestorePhase::Restored => return Ok(console.print(&show::end(cluster, &spec))?),
+            RestorePhase::Failed => {
+                return Err(failed(cluster, &format!("{}; the cluster is as it was before", spec.error)));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn refused(cluster: &str, cause: CallError) -> Failure {
+    match cause {
+        CallError::Refused(reason) => failed(cluster, &reason.to_string()),
+        other => other.into(),
+    }
+}
+
+fn failed(cluster: &str, reason: &str) -> Failure {
+    Failure::RestoreCluster { cluster: cluster.to_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

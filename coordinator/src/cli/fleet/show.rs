@@ -1,0 +1,135 @@
+//! A restore as people read it: the plan, each step as it is taken, the end.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use backstay_protocol::Timestamp;
+use backstay_protocol::own::{RestoreMachineSpec, RestorePhase, RestoreSpec};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::api::CallError;
+use crate::cli::console::Console;
+use crate::cli::output::table;
+use crate::cli::units;
+
+/// What will be done.
+pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
+    let foreign =
+        if spec.sourcecluster == cluster { String::new() } else { format!(" of cluster {}", spec.sourcecluster) };
+    let bump = match spec.bump {
+        Some(0) => "none: watchers and informers may stay stale".into(),
+        bump => format!("revisions move on by {}, and all before is marked compacted", bump.unwrap_or_default()),
+    };
+    let mut text = format!(
+        "Restore of cluster {cluster}\n  Backup:    {}{foreign}\n  Taken:     {}, revision {}\n  Size:      {} ({} in the store)\n  \
+         Digest:    sha256 {}\n  Proof:     {}\n  Bump:      {bump}\n\nMachines, each prepared before any is touched:\n",
+        spec.snapshot,
+        spec.takenat.map(Timestamp::rfc3339).unwrap_or_default(),
+        spec.revision,
+        units::bytes(spec.bytes),
+        units::bytes(spec.sealedbytes),
+        spec.sha256,
+        spec.proof,
+    );
+    let heading = ["MACHINE", "MEMBER", "CONTROL", "FOLDER", "SET ASIDE AS"];
+    let row = |m: &RestoreMachineSpec| {
+        vec![m.machine.clone(), m.member.clone(), m.control.clone(), m.folder.clone(), m.aside.clone()]
+    };
+    text.push_str(&table::plain(&heading, spec.machines.iter().map(row)));
+    text.push_str("\nAll that was written since the backup is gone afterwards, except in the folders set aside.\n");
+    text
+}
+
+/// How it ended well.
+pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
+    let took = match (spec.started, spec.ended) {
+        (Some(started), Some(ended)) => format!(" in {}", units::took(units::since(started, ended))),
+        _ => String::new(),
+    };
+    let members = spec.machines.len();
+    let mut text = format!("* {cluster} is restored{took}: {members} member(s) serve and agree\n");
+    for machine in &spec.machines {
+        text.push_str(&format!(
+            "  the old data of {} is at {} on machine {}\n",
+            machine.member, machine.aside, machine.machine
+        ));
+    }
+    if !spec.error.is_empty() {
+        text.push_str(&format!("  {}\n", spec.error));
+    }
+    text
+}
+
+/// One line: the phase and how many machines are how far.
+pub fn line(spec: &RestoreSpec) -> String {
+    let mut steps: BTreeMap<&str, usize> = BTreeMap::new();
+    for machine in &spec.machines {
+        *steps.entry(machine.step.as_str()).or_default() += 1;
+    }
+    let total = spec.machines.len();
+    let steps: Vec<String> = steps.iter().map(|(step, count)| format!("{count} of {total} {step}")).collect();
+    let (done, all) = bytes(spec);
+    let amount = match spec.phase {
+        RestorePhase::Preparing if all > 0 => format!(", {} of {}", units::bytes(done), units::bytes(all)),
+        _ => String::new(),
+    };
+    format!("{}: {}{amount}", spec.phase.text(), steps.join(", "))
+}
+
+fn bytes(spec: &RestoreSpec) -> (u64, u64) {
+    let sum = |f: fn(&RestoreMachineSpec) -> u64| spec.machines.iter().map(f).sum();
+    (sum(|m| m.bytesdone), sum(|m| m.bytestotal))
+}
+
+/// What was said last; goes to stderr.
+#[derive(Debug)]
+pub struct Show {
+    bar: Option<ProgressBar>,
+    said: String,
+}
+
+impl Show {
+    pub fn new(bar: bool) -> Self {
+        let style = ProgressStyle::with_template("{spinner} {msg}").expect("a template without mistakes");
+        let bar = bar.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style));
+        Self { bar, said: String::new() }
+    }
+
+    pub fn look(&mut self, spec: &RestoreSpec, console: &mut Console<'_>) -> io::Result<()> {
+        if spec.phase.has_ended() {
+            if let Some(bar) = self.bar.take() {
+                bar.finish_and_clear();
+            }
+            return Ok(());
+        }
+        let error = if spec.error.is_empty() { String::new() } else { format!(" ({})", spec.error) };
+        self.say(format!("{}{error}", line(spec)), console)
+    }
+
+    pub fn away(&mut self, error: &CallError, console: &mut Console<'_>) -> io::Result<()> {
+        self.say(format!("waiting: {error}"), console)
+    }
+
+    fn say(&mut self, text: String, console: &mut Console<'_>) -> io::Result<()> {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(text);
+                bar.tick();
+            }
+            None if text != self.said => {
+                console.remark(&text)?;
+                self.said = text;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Show {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

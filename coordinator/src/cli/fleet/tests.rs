@@ -1,0 +1,158 @@
+//! `restore CLUSTER` as it is printed, what it asks for, and what it ends with.
+
+use super::*;
+use crate::cli::testing::{Coordinator, capture};
+use backstay_protocol::own::RestoreMachineSpec;
+use backstay_protocol::resource::LABEL_CLUSTER;
+use backstay_protocol::spec::BackupSpec;
+use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp};
+
+const UUID: &str = "7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10";
+
+fn name(seconds: i64) -> SnapshotName {
+    SnapshotName::from_unix_seconds(seconds).expect("in range")
+}
+
+fn fleet() -> Coordinator {
+    let backup = |cluster: &str, seconds: i64| {
+        let createdat = Some(Timestamp::from_seconds(seconds));
+        let spec = BackupSpec { createdat, snapshot: name(seconds).to_string(), size: 10 };
+        let mut resource = Resource::of(format!("{cluster}-{seconds}"), &spec);
+        resource.metadata.labels.insert(LABEL_CLUSTER.into(), cluster.into());
+        resource
+    };
+    let uuid = |cluster: &str| {
+        let uuid: ClusterUuid = UUID.parse().expect("a UUID");
+        Resource::of(cluster, &ClusterUuidSpec { uuid: Some(uuid) })
+    };
+    let backups = [backup("one", 1_000), backup("one", 3_000), backup("one", 2_000), backup("other", 5_000)];
+    Coordinator::with(backups.into_iter().chain([uuid("one"), uuid("other")]))
+}
+
+fn query(which: Which) -> Query {
+    Query {
+        cluster: "one".into(),
+        which,
+        of_another: String::new(),
+        bump: None,
+        yes: false,
+        timeout: Duration::from_secs(1),
+    }
+}
+
+async fn ask(coordinator: &Coordinator, query: &Query, answer: &str) -> Result<(String, String), String> {
+    let api = Api::new(coordinator.clone());
+    let mut stdin = answer.as_bytes();
+    capture(async |console| run(&api, query, &mut stdin, console).await).await
+}
+
+async fn chosen(which: Which, of_another: &str) -> Result<String, String> {
+    let coordinator = fleet();
+    let query = Query { of_another: of_another.into(), ..query(which) };
+    let api = Api::new(coordinator);
+    let resource = request(&api, &query).await.map_err(|e| e.to_string())?;
+    Ok(resource.typed::<RestoreSpec>().expect("its own words").snapshot)
+}
+
+#[tokio::test]
+async fn the_backup_that_is_meant_is_found() {
+    let before = |text: &str| Which::parse_time(text).expect("a time");
+    assert_eq!(chosen(Which::Latest, "").await, Ok(name(3_000).to_string()));
+    assert_eq!(chosen(before("1970-01-01T00:40:00Z"), "").await, Ok(name(2_000).to_string()));
+    assert_eq!(chosen(before("1970-01-01T01:33:20+01:00"), "").await, Ok(name(2_000).to_string()));
+    assert_eq!(chosen(Which::Latest, "other").await, Ok(name(5_000).to_string()));
+    let error = chosen(before("1970-01-01T00:00:01Z"), "").await.expect_err("nothing so old");
+    assert_eq!(error, "failed to restore \"one\": it has no backup from 1970-01-01T00:00:01Z or before");
+    assert_eq!(chosen(Which::Latest, "third").await, Err("cluster \"third\" does not exist".into()));
+    assert!(Which::parse_time("yesterday").is_err() && Which::parse_snapshot("newest").is_err());
+}
+
+#[tokio::test]
+async fn nothing_is_done_before_the_name_was_typed() {
+    for answer in ["", "y\n", "yes\n", "other\n"] {
+        let coordinator = fleet();
+        let error = ask(&coordinator, &query(Which::Latest), answer).await.expect_err("not confirmed");
+        assert_eq!(error, "failed to restore \"one\": not confirmed; nothing was changed", "{answer:?}");
+        assert!(coordinator.calls().iter().all(|call| call.contains('(') || call.contains('[')), "only dry");
+    }
+}
+
+fn machine(step: &str) -> RestoreMachineSpec {
+    RestoreMachineSpec {
+        machine: "4c4c4544-0039-3010-8048-b7c04f384432".into(),
+        member: "m1".into(),
+        control: "systemd".into(),
+        folder: "/var/lib/etcd".into(),
+        aside: "/var/lib/etcd.before-restore-20231210T000000Z".into(),
+        step: step.into(),
+        bytesdone: 512,
+        bytestotal: 2048,
+        ..RestoreMachineSpec::default()
+    }
+}
+
+fn spec(phase: RestorePhase) -> RestoreSpec {
+    RestoreSpec {
+        snapshot: name(3_000).to_string(),
+        phase,
+        sourcecluster: "one".into(),
+        takenat: Some(Timestamp::from_seconds(3_000)),
+        revision: 77,
+        bytes: 2048,
+        sealedbytes: 512,
+        sha256: "abcd".into(),
+        proof: "as far as is known".into(),
+        bump: Some(5),
+        started: Some(Timestamp::from_seconds(4_000)),
+        ended: Some(Timestamp::from_seconds(4_009)),
+        machines: vec![machine("preparing"), machine("ready")],
+        ..RestoreSpec::default()
+    }
+}
+
+#[test]
+fn the_plan_says_what_a_person_needs_to_know() {
+    let text = show::plan("one", &spec(RestorePhase::Waiting));
+    for part in [
+        "Restore of cluster one",
+        "1970-01-01T00:50:00Z, revision 77",
+        "2.0 KiB (512 B in the store)",
+        "sha256 abcd",
+        "as far as is known",
+        "move on by 5",
+        "/var/lib/etcd.before-restore-20231210T000000Z",
+        "written since the backup is gone",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("of cluster other"), "{text}");
+    let foreign = RestoreSpec { sourcecluster: "other".into(), bump: Some(0), ..spec(RestorePhase::Waiting) };
+    let text = show::plan("one", &foreign);
+    assert!(text.contains(".snapshot of cluster other\n") && text.contains("may stay stale"), "{text}");
+}
+
+#[test]
+fn progress_is_one_line() {
+    let line = show::line(&spec(RestorePhase::Preparing));
+    assert_eq!(line, "preparing: 1 of 2 preparing, 1 of 2 ready, 1.0 KiB of 4.0 KiB");
+    let end = show::end("one", &spec(RestorePhase::Restored));
+    assert!(end.starts_with("* one is restored in 9.0s: 2 member(s) serve and agree\n"), "{end}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_followed_to_its_end() {
+    let watched = |phase, error: &str| {
+        let coordinator = fleet();
+        let spec = RestoreSpec { restore: "r".into(), error: error.into(), ..spec(phase) };
+        coordinator.put(Resource::of("one", &spec));
+        coordinator
+    };
+    let end = async |coordinator: Coordinator| {
+        let api = Api::new(coordinator);
+        capture(async |console| to_the_end(&api, "one", "r", console).await).await
+    };
+    let (printed, _) = end(watched(RestorePhase::Restored, "")).await.expect("restored");
+    assert!(printed.contains("is restored"), "{printed}");
+    let error = end(watched(RestorePhase::Failed, "machine 1: no room")).await.expect_err("failed");
+    assert_eq!(error, "failed to restore \"one\": machine 1: no room; the cluster is as it was before");
+}

@@ -1,0 +1,102 @@
+//! Whether the members of the restored cluster agree with each other and with the plan. Pure.
+
+use backstay_protocol::MachineId;
+use backstay_protocol::bus::{MemberCheck, MemberSeat, RestoreStep};
+
+use super::state::{Heard, Machine, Restore, Round};
+
+/// What a look at all members says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compared {
+    /// They serve, know each other and have the same keys.
+    Equal,
+    /// Why not, and the revision at which to ask each for its hash; 0: none.
+    NotYet { reason: String, ask: i64 },
+}
+
+/// Looks at what every member said of itself.
+pub fn members(restore: &Restore, round: &Round) -> Compared {
+    let mut checks = Vec::new();
+    for (id, machine) in &restore.machines {
+        match checked(restore, id, machine, round) {
+            Ok(check) => checks.push((machine, check)),
+            Err(reason) => {
+                let reason = format!("machine {id} ({}): {reason}", machine.member);
+                return Compared::NotYet { reason, ask: 0 };
+            }
+        }
+    }
+    hashes(&checks)
+}
+
+/// One member's check, where it leaves nothing to be wished for but the comparison.
+fn checked<'r>(
+    restore: &Restore,
+    id: &MachineId,
+    machine: &Machine,
+    round: &'r Round,
+) -> Result<&'r MemberCheck, String> {
+    let state = match round.get(id) {
+        Some(Heard::State(state)) => state,
+        Some(Heard::Silent(_, text) | Heard::Refused(text)) => return Err(text.clone()),
+        None => return Err("it was not asked".into()),
+    };
+    if state.step() != RestoreStep::Switched {
+        return Err(format!("it is {}", super::state::word(state.step())));
+    }
+    let check = state.check.as_ref().ok_or("etcd was not asked yet")?;
+    if !check.healthy {
+        return Err(format!("etcd does not serve: {}", check.error));
+    }
+    if check.cluster_id != machine.new_cluster_id {
+        return Err(format!("etcd is of cluster {:016x}, not of {:016x}", check.cluster_id, machine.new_cluster_id));
+    }
+    if !same_members(restore, &check.members) {
+        return Err("its member list is not the one that was restored".into());
+    }
+    Ok(check)
+}
+
+fn same_members(restore: &Restore, listed: &[MemberSeat]) -> bool {
+    let sorted = |urls: &[String]| {
+        let mut urls = urls.to_vec();
+        urls.sort();
+        urls
+    };
+    let mut wanted: Vec<_> = restore.machines.values().map(|m| (m.member.clone(), sorted(&m.peer_urls))).collect();
+    let mut listed: Vec<_> = listed.iter().map(|m| (m.name.clone(), sorted(&m.peer_urls))).collect();
+    wanted.sort();
+    listed.sort();
+    wanted == listed
+}
+
+fn hashes(checks: &[(&Machine, &MemberCheck)]) -> Compared {
+    let lowest = checks.iter().map(|(_, check)| check.revision).min().unwrap_or(0);
+    let Some((first, one)) = checks.first() else {
+        return Compared::NotYet { reason: "there is no member".into(), ask: 0 };
+    };
+    if checks.iter().any(|(_, check)| check.hash_revision == 0) {
+        let error = checks.iter().find(|(_, check)| !check.error.is_empty());
+        let reason = error.map_or("hashes are not compared yet".into(), |(m, c)| format!("{}: {}", m.member, c.error));
+        return Compared::NotYet { reason, ask: lowest };
+    }
+    let key = |check: &MemberCheck| (check.hash_revision, check.compact_revision, check.hash);
+    match checks.iter().find(|(_, check)| key(check) != key(one)) {
+        None => Compared::Equal,
+        Some((other, check)) => Compared::NotYet {
+            reason: format!(
+                "members disagree: {} has HashKV {:08x} at revision {} (compacted {}), {} has {:08x} at {} ({})",
+                first.member,
+                one.hash,
+                one.hash_revision,
+                one.compact_revision,
+                other.member,
+                check.hash,
+                check.hash_revision,
+                check.compact_revision
+            ),
+            // A writer moves on, a compaction may be under way: the next look is at another moment.
+            ask: lowest,
+        },
+    }
+}

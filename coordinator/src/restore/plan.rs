@@ -1,0 +1,187 @@
+//! From a request, the backup's manifest and what agents say of themselves to a restore that can begin, or to all the
+//! reasons why it cannot. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use backstay_archive::Manifest;
+use backstay_archive::manifest::Verdict;
+use backstay_protocol::bus::{MemberSeat, Seat};
+use backstay_protocol::own::{RESTORE_BUMP, RestorePhase, RestoreSpec};
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Timestamp};
+
+use super::state::{Machine, Restore, Source};
+
+/// Beyond the database: etcd's log, and what it writes while it starts.
+const ROOM_BYTES: u64 = 128 * 1024 * 1024;
+
+/// An agent that is connected.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Present {
+    pub seat: Seat,
+    /// Whether its etcd answers now: its member list counts more than one that was only kept.
+    pub answers: bool,
+}
+
+/// The cluster that is to be restored, as the coordinator knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub cluster: ClusterName,
+    pub uuid: ClusterUuid,
+    pub agents: BTreeMap<MachineId, Present>,
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// Everything that speaks against it, in one text.
+pub fn plan(
+    target: &Target,
+    request: &RestoreSpec,
+    id: RestoreId,
+    manifest: &Manifest,
+    now: Timestamp,
+) -> Result<Restore, String> {
+    refuse_foreign(target, request, manifest)?;
+    let members = members(&target.agents)?;
+    let machines = machines(target, &members, manifest.snapshot_bytes)?;
+    Ok(Restore {
+        id,
+        version: 1,
+        updated: now,
+        source: source(manifest),
+        phase: RestorePhase::Waiting,
+        phase_since: now,
+        started: now,
+        ended: None,
+        error: String::new(),
+        bump: request.bump.unwrap_or(RESTORE_BUMP),
+        aside_suffix: format!(".before-restore-{}", now.rfc3339().replace([':', '-'], "")),
+        machines,
+    })
+}
+
+/// The data of another cluster would replace this one's: whoever wants that says so.
+fn refuse_foreign(target: &Target, request: &RestoreSpec, manifest: &Manifest) -> Result<(), String> {
+    let (theirs, ours) = (&manifest.cluster, &target.cluster);
+    let said = request.dataofanothercluster.as_str();
+    match (manifest.cluster_uuid == target.uuid, said) {
+        (true, "") => Ok(()),
+        (true, said) => Err(format!("the backup is of cluster {ours} itself, not of another cluster {said}")),
+        (false, said) if said == theirs.as_str() => Ok(()),
+        (false, "") => Err(format!(
+            "the backup is of another cluster, {theirs} ({}): all data of {ours} would be replaced by that cluster's; \
+             `backstayctl restore {ours} --data-of-another-cluster {theirs}` does that",
+            manifest.cluster_uuid
+        )),
+        (false, said) => Err(format!("the backup is of cluster {theirs}, not of {said}")),
+    }
+}
+
+fn source(manifest: &Manifest) -> Source {
+    Source {
+        cluster: manifest.cluster.clone(),
+        uuid: manifest.cluster_uuid,
+        snapshot: manifest.snapshot,
+        taken: manifest.created_at,
+        revision: manifest.origin.revision,
+        bytes: manifest.snapshot_bytes,
+        sealed_bytes: manifest.sealed_bytes,
+        sha256: manifest.snapshot_sha256.clone(),
+        encrypted: manifest.seal.encryption != "none",
+        proof: proof(manifest),
+    }
+}
+
+/// What is known of the backup.
+fn proof(manifest: &Manifest) -> String {
+    let digest = "sha256 equal to etcd's own";
+    let Some(inspection) = &manifest.inspection else { return digest.to_owned() };
+    let pages =
+        if inspection.contents.is_some() { "its pages hang together" } else { "its pages were looked at in part" };
+    let with = inspection.compared_with.as_deref().unwrap_or("?");
+    let compared = match inspection.verdict {
+        Verdict::Equal => format!("HashKV equal to member {with}'s"),
+        Verdict::Differs => format!("HashKV DIFFERS from member {with}'s"),
+        Verdict::Unknown => format!("not compared ({})", inspection.reason.as_deref().unwrap_or("nobody says why")),
+    };
+    format!("{digest}; {pages}; {compared}")
+}
+
+/// etcd's members: from agents whose etcd answers, else as they were last known.
+fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<MemberSeat>, String> {
+    let known = |answers: bool| -> BTreeSet<Vec<(u64, String, Vec<String>)>> {
+        let seats = agents.values().filter(|a| (!answers || a.answers) && !a.seat.members.is_empty());
+        seats.map(|agent| key(&agent.seat.members)).collect()
+    };
+    let now = known(true);
+    let lists = if now.is_empty() { known(false) } else { now };
+    let list = match lists.len() {
+        0 => return Err("no agent that is connected knows the members of etcd".into()),
+        1 => lists.into_iter().next().unwrap_or_default(),
+        _ => return Err("the agents know different lists of etcd's members: wait until they agree".into()),
+    };
+    let of = agents.values().find(|agent| key(&agent.seat.members) == list);
+    let members = of.map(|agent| agent.seat.members.clone()).unwrap_or_default();
+    for member in &members {
+        if member.name.is_empty() {
+            let id = member.id;
+            return Err(format!("member {id:016x} was added and has never started: remove it first"));
+        }
+        if member.learner {
+            return Err(format!("member {} is a learner: promote or remove it first", member.name));
+        }
+    }
+    Ok(members)
+}
+
+fn key(members: &[MemberSeat]) -> Vec<(u64, String, Vec<String>)> {
+    let mut key: Vec<_> = members.iter().map(|m| (m.id, m.name.clone(), m.peer_urls.clone())).collect();
+    key.sort();
+    key
+}
+
+/// One machine for each member.
+fn machines(target: &Target, members: &[MemberSeat], bytes: u64) -> Result<BTreeMap<MachineId, Machine>, String> {
+    let (mut machines, mut problems) = (BTreeMap::new(), Vec::new());
+    for member in members {
+        let mut seated = target.agents.iter().filter(|(_, agent)| agent.seat.member_id == member.id);
+        match (seated.next(), seated.next()) {
+            (None, _) => problems.push(format!("no agent of member {} is connected", member.name)),
+            (Some((one, _)), Some((two, _))) => {
+                problems.push(format!("machines {one} and {two} both say that they have member {}", member.name));
+            }
+            (Some((id, agent)), None) => match machine(member, &agent.seat, bytes) {
+                Ok(machine) => {
+                    machines.insert(*id, machine);
+                }
+                Err(problem) => problems.push(format!("machine {id} ({}): {problem}", member.name)),
+            },
+        }
+    }
+    if problems.is_empty() { Ok(machines) } else { Err(problems.join("; ")) }
+}
+
+fn machine(member: &MemberSeat, seat: &Seat, bytes: u64) -> Result<Machine, String> {
+    if seat.control.is_empty() || !seat.error.is_empty() {
+        let error = if seat.error.is_empty() { "this agent cannot restore" } else { seat.error.as_str() };
+        return Err(error.to_owned());
+    }
+    let wanted = bytes.saturating_add(ROOM_BYTES);
+    if seat.free_bytes < wanted {
+        return Err(format!("{wanted} bytes are needed beside {}, {} are free", seat.folder, seat.free_bytes));
+    }
+    Ok(Machine {
+        member: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        control: seat.control.clone(),
+        folder: seat.folder.clone(),
+        step: 0,
+        digest: String::new(),
+        new_cluster_id: 0,
+        error: String::new(),
+    })
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

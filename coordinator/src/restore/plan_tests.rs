@@ -1,0 +1,132 @@
+//! What can be planned, and that everything else is refused with its reason.
+
+use super::*;
+use backstay_protocol::{AttemptId, SlotId, SnapshotName};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+fn manifest(cluster: &str, uuid: u128) -> Manifest {
+    use backstay_archive::manifest::{Origin, SealInfo, Trigger};
+    Manifest {
+        format_version: 1,
+        cluster: cluster.parse().expect("a name"),
+        cluster_uuid: ClusterUuid(Uuid::from_u128(uuid)),
+        machine: None,
+        snapshot: SnapshotName::from_unix_seconds(1_000).expect("in range"),
+        slot: SlotId(Uuid::from_u128(8)),
+        attempt: AttemptId(Uuid::from_u128(9)),
+        trigger: Trigger::Manual,
+        created_at: Timestamp::from_seconds(1_001),
+        origin: Origin { revision: 77, ..Origin::default() },
+        seal: SealInfo { encryption: "age".into(), ..SealInfo::default() },
+        snapshot_bytes: 1_000,
+        snapshot_sha256: "ab".into(),
+        sealed_bytes: 300,
+        sealed_sha256: "cd".into(),
+        agent_version: "0".into(),
+        inspection: None,
+        extra: serde_json::Map::new(),
+    }
+}
+
+fn member(n: u64) -> MemberSeat {
+    MemberSeat { id: n, name: format!("m{n}"), peer_urls: vec![format!("http://h{n}:2380")], learner: false }
+}
+
+fn present(n: u64, members: &[MemberSeat]) -> (MachineId, Present) {
+    let seat = Seat {
+        control: "systemd".into(),
+        folder: "/var/lib/etcd".into(),
+        free_bytes: 1 << 40,
+        member_id: n,
+        cluster_id: 5,
+        members: members.to_vec(),
+        ..Seat::default()
+    };
+    (MachineId(Uuid::from_u128(u128::from(n) + 100)), Present { seat, answers: true })
+}
+
+fn target(count: u64) -> Target {
+    let members: Vec<MemberSeat> = (1..=count).map(member).collect();
+    let agents = (1..=count).map(|n| present(n, &members)).collect();
+    Target { cluster: "one".parse().expect("a name"), uuid: ClusterUuid(Uuid::from_u128(1)), agents }
+}
+
+fn ask(target: &Target, request: &RestoreSpec, manifest: &Manifest) -> Result<Restore, String> {
+    plan(target, request, RestoreId(Uuid::from_u128(3)), manifest, Timestamp::from_seconds(1_702_166_400))
+}
+
+fn changed(change: impl FnOnce(&mut Target)) -> String {
+    let mut target = target(3);
+    change(&mut target);
+    ask(&target, &RestoreSpec::default(), &manifest("one", 1)).expect_err("refused")
+}
+
+fn of(target: &mut Target, n: usize) -> &mut Present {
+    target.agents.values_mut().nth(n).expect("three")
+}
+
+#[test]
+fn every_member_has_its_machine() {
+    let restore = ask(&target(3), &RestoreSpec::default(), &manifest("one", 1)).expect("a plan");
+    let members: Vec<&str> = restore.machines.values().map(|m| m.member.as_str()).collect();
+    assert_eq!(members, ["m1", "m2", "m3"]);
+    assert_eq!((restore.bump, restore.aside_suffix.as_str()), (RESTORE_BUMP, ".before-restore-20231210T000000Z"));
+    let request = RestoreSpec { bump: Some(0), ..RestoreSpec::default() };
+    assert_eq!(ask(&target(1), &request, &manifest("one", 1)).expect("a plan").bump, 0);
+}
+
+#[test]
+fn what_speaks_against_it_is_said() {
+    for (part, text) in [
+        ("no agent of member m2 is connected", changed(|t| t.agents.retain(|_, a| a.seat.member_id != 2))),
+        (
+            "[restore]",
+            changed(|t| (of(t, 0).seat.control, of(t, 0).seat.error) = (String::new(), "set [restore]".into())),
+        ),
+        ("cannot restore", changed(|t| of(t, 0).seat.control.clear())),
+        ("are free", changed(|t| of(t, 2).seat.free_bytes = 10)),
+        (
+            "both say",
+            changed(|t| {
+                let mut twin = present(9, &[]);
+                twin.1.seat.member_id = 1;
+                t.agents.insert(twin.0, twin.1);
+            }),
+        ),
+        ("different lists", changed(|t| of(t, 1).seat.members[0].name = "x".into())),
+        ("knows the members", changed(|t| t.agents.values_mut().for_each(|a| a.seat.members.clear()))),
+        ("is a learner", changed(|t| t.agents.values_mut().for_each(|a| a.seat.members[2].learner = true))),
+        ("never started", changed(|t| t.agents.values_mut().for_each(|a| a.seat.members[2].name.clear()))),
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let both = changed(|t| {
+        of(t, 0).seat.free_bytes = 1;
+        of(t, 2).seat.control.clear();
+    });
+    assert!(both.contains("(m1)") && both.contains("(m3)"), "{both}");
+}
+
+#[test]
+fn a_list_that_a_dead_etcd_left_counts_only_where_no_other_is_known() {
+    let mut target = target(3);
+    of(&mut target, 0).answers = false;
+    of(&mut target, 0).seat.members = vec![member(1), member(7)];
+    assert!(ask(&target, &RestoreSpec::default(), &manifest("one", 1)).is_ok(), "the others know better");
+    for n in 0..3 {
+        of(&mut target, n).answers = false;
+    }
+    let error = ask(&target, &RestoreSpec::default(), &manifest("one", 1)).expect_err("nobody knows now");
+    assert!(error.contains("different lists"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn another_cluster_s_data_comes_only_by_its_name(said in "(one|other|third|)", uuid in 1_u128..3) {
+        let request = RestoreSpec { dataofanothercluster: said.clone(), ..RestoreSpec::default() };
+        let of = if uuid == 1 { "one" } else { "other" };
+        let planned = ask(&target(1), &request, &manifest(of, uuid)).is_ok();
+        prop_assert_eq!(planned, if uuid == 1 { said.is_empty() } else { said == "other" });
+    }
+}

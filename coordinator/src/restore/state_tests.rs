@@ -1,0 +1,171 @@
+//! Decisions that the model of all interleavings (in the tests' crate) does not look at by themselves.
+
+use super::*;
+use backstay_protocol::bus::{MemberCheck, MemberSeat};
+use uuid::Uuid;
+
+const LIMITS: Limits =
+    Limits { prepare: Duration::from_secs(100), switch: Duration::from_secs(50), silence: Duration::from_secs(20) };
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(1_000 + seconds)
+}
+
+fn id(n: u128) -> MachineId {
+    MachineId(Uuid::from_u128(n))
+}
+
+/// Two machines, told to prepare.
+fn restore() -> Restore {
+    let machine = |n: u128| Machine {
+        member: format!("m{n}"),
+        peer_urls: vec![format!("http://h{n}")],
+        control: "systemd".into(),
+        folder: "/var/lib/etcd".into(),
+        step: 0,
+        digest: String::new(),
+        new_cluster_id: 0,
+        error: String::new(),
+    };
+    let mut restore = Restore {
+        id: RestoreId(Uuid::from_u128(9)),
+        version: 1,
+        updated: at(0),
+        source: Source {
+            cluster: "one".parse().expect("a name"),
+            uuid: ClusterUuid(Uuid::from_u128(5)),
+            snapshot: SnapshotName::from_unix_seconds(900).expect("in range"),
+            taken: at(0),
+            revision: 3,
+            bytes: 1,
+            sealed_bytes: 1,
+            sha256: "ab".into(),
+            encrypted: false,
+            proof: String::new(),
+        },
+        phase: RestorePhase::Waiting,
+        phase_since: at(0),
+        started: at(0),
+        ended: None,
+        error: String::new(),
+        bump: 1,
+        aside_suffix: ".old".into(),
+        machines: [1, 2].map(|n| (id(n), machine(n))).into(),
+    };
+    restore.begin(at(0));
+    restore
+}
+
+fn says(step: RestoreStep, change: impl FnOnce(&mut RestoreState)) -> Heard {
+    let members = [1, 2].map(|n| MemberSeat {
+        name: format!("m{n}"),
+        peer_urls: vec![format!("http://h{n}")],
+        ..MemberSeat::default()
+    });
+    let check = MemberCheck {
+        healthy: true,
+        cluster_id: 7,
+        members: members.to_vec(),
+        revision: 20,
+        hash_revision: 20,
+        hash: 5,
+        ..MemberCheck::default()
+    };
+    let mut state = RestoreState {
+        restore: Uuid::from_u128(9).to_string(),
+        step: step.into(),
+        digest: vec![1; 32].into(),
+        new_cluster_id: 7,
+        check: Some(check),
+        ..RestoreState::default()
+    };
+    change(&mut state);
+    Heard::State(Box::new(state))
+}
+
+fn both(step: RestoreStep, second: impl FnOnce(&mut RestoreState)) -> Round {
+    [(id(1), says(step, |_| ())), (id(2), says(step, second))].into()
+}
+
+fn switching() -> Restore {
+    let mut restore = restore();
+    restore.fold(&both(RestoreStep::Ready, |_| ()), LIMITS, at(1));
+    assert_eq!(restore.phase, RestorePhase::Switching);
+    restore
+}
+
+#[test]
+fn machines_that_prepared_different_databases_do_not_switch() {
+    let mut restore = restore();
+    restore.fold(&both(RestoreStep::Ready, |s| s.digest = vec![2; 32].into()), LIMITS, at(1));
+    assert_eq!(
+        (restore.phase, restore.error.as_str()),
+        (RestorePhase::PuttingBack, "the machines prepared different databases")
+    );
+}
+
+#[test]
+fn a_machine_that_is_late_or_silent_while_others_prepare_ends_it() {
+    let mut late = restore();
+    let round: Round =
+        [(id(1), says(RestoreStep::Ready, |_| ())), (id(2), says(RestoreStep::Preparing, |_| ()))].into();
+    late.fold(&round, LIMITS, at(99));
+    assert_eq!(late.phase, RestorePhase::Preparing);
+    late.fold(&round, LIMITS, at(102));
+    assert!(late.phase == RestorePhase::PuttingBack && late.error.contains("(m2, preparing)"), "{}", late.error);
+    let mut silent = restore();
+    let heard = |seconds| Heard::Silent(Duration::from_secs(seconds), "it does not answer".into());
+    silent.fold(&[(id(2), heard(20))].into(), LIMITS, at(30));
+    assert_eq!(silent.phase, RestorePhase::Preparing);
+    silent.fold(&[(id(2), heard(21))].into(), LIMITS, at(30));
+    assert!(silent.error.contains("(m2): it does not answer"), "{}", silent.error);
+}
+
+#[test]
+fn members_that_do_not_agree_are_asked_again_until_the_time_is_up() {
+    for (part, change) in [
+        ("does not serve", (|c| c.healthy = false) as fn(&mut MemberCheck)),
+        ("is of cluster", |c| c.cluster_id = 8),
+        ("member list", |c| c.members.truncate(1)),
+        ("members disagree", |c| c.hash = 6),
+        ("members disagree", |c| c.compact_revision = 3),
+        ("not compared yet", |c| c.hash_revision = 0),
+    ] {
+        let mut restore = switching();
+        let round = both(RestoreStep::Switched, |s| change(s.check.as_mut().expect("there")));
+        restore.fold(&round, LIMITS, at(40));
+        assert_eq!(restore.phase, RestorePhase::Switching, "{part}");
+        restore.fold(&round, LIMITS, at(60));
+        assert!(
+            restore.phase == RestorePhase::PuttingBack && restore.error.contains(part),
+            "{part}: {}",
+            restore.error
+        );
+    }
+    let mut restore = switching();
+    restore.fold(&both(RestoreStep::Switched, |_| ()), LIMITS, at(40));
+    assert_eq!((restore.phase, restore.new_cluster_id()), (RestorePhase::Keeping, Some(7)));
+}
+
+#[test]
+fn the_end_does_not_wait_for_ever_for_a_machine_that_is_gone() {
+    let mut restore = switching();
+    restore.fold(&[(id(1), says(RestoreStep::Starting, |s| s.error = "no".into()))].into(), LIMITS, at(2));
+    let gone: Round =
+        [(id(1), says(RestoreStep::Returned, |_| ())), (id(2), Heard::Silent(Duration::from_secs(90), "gone".into()))]
+            .into();
+    restore.fold(&gone, LIMITS, at(30));
+    assert_eq!(restore.phase, RestorePhase::PuttingBack);
+    restore.fold(&gone, LIMITS, at(60));
+    assert!(restore.phase == RestorePhase::Failed && restore.error.contains("will be told"), "{}", restore.error);
+    assert_eq!(restore.goal(), Some(RestoreGoal::PutBack), "whoever comes back is told this");
+}
+
+#[test]
+fn what_is_said_of_another_restore_changes_nothing() {
+    let mut restore = restore();
+    let before = restore.clone();
+    let other = says(RestoreStep::Kept, |s| s.restore = Uuid::from_u128(1).to_string());
+    restore.fold(&[(id(1), other.clone()), (id(2), other)].into(), LIMITS, at(1));
+    assert_eq!(restore, before);
+}

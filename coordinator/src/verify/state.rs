@@ -1,0 +1,257 @@
+//! A proof as the cluster's record keeps it, and how it changes: pure transitions.
+
+use std::time::Duration;
+
+use backstay_protocol::bus::{Verified, VerifyState};
+use backstay_protocol::own::{RunState, VerificationSpec};
+use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
+use backstay_protocol::{ClusterName, MachineId, SnapshotName, Timestamp, VerifyId};
+use serde::{Deserialize, Serialize};
+
+/// An error has at most so many characters.
+const ERROR_MAX: usize = 1000;
+
+/// The last proof that was good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastProven {
+    pub at: Timestamp,
+    pub snapshot: SnapshotName,
+    /// Whether an etcd served it, or its pages were looked at.
+    pub booted: bool,
+}
+
+/// One proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verification {
+    pub id: VerifyId,
+    /// Of the resource.
+    pub version: u64,
+    pub updated: Timestamp,
+    pub snapshot: SnapshotName,
+    pub sha256: String,
+    pub encrypted: bool,
+    pub boot: bool,
+    pub started: Timestamp,
+    pub ended: Option<Timestamp>,
+    /// When its agent was heard last.
+    pub heard: Timestamp,
+    pub machine: Option<MachineId>,
+    /// Machines that refused.
+    pub refused: Vec<MachineId>,
+    pub error: String,
+    pub found: String,
+    pub bytes_done: u64,
+    pub bytes_total: u64,
+    pub last: Option<LastProven>,
+}
+
+/// What a round brought.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    State(Box<VerifyState>),
+    Refused(String),
+    /// Nobody answered, or is busy.
+    Silent(String),
+    /// The agent has seen this epoch, which is newer than ours.
+    Stale(u64),
+}
+
+impl Verification {
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Whom to ask: who was asked before, else any that has not refused.
+    pub fn next_machine(&self, mut connected: impl Iterator<Item = MachineId>) -> Option<MachineId> {
+        self.machine.or_else(|| connected.find(|machine| !self.refused.contains(machine)))
+    }
+
+    /// Folds what a round brought. Bytes alone are no change that is worth keeping: see [`Self::progress`].
+    pub fn fold(&mut self, machine: Option<MachineId>, heard: &Heard, silence: Duration, now: Timestamp) {
+        match heard {
+            Heard::State(state) if state.verify == self.id.to_string() => {
+                self.machine = machine;
+                self.heard = now;
+                (self.bytes_done, self.bytes_total) = (state.bytes_done, state.bytes_total);
+                match (&state.verified, state.ended) {
+                    (_, false) => {}
+                    (Some(verified), true) => self.proven(verified, now),
+                    (None, true) => self.fail(&state.error, now),
+                }
+            }
+            Heard::State(_) | Heard::Stale(_) => {}
+            Heard::Refused(text) => {
+                self.refused.extend(machine);
+                self.machine = None;
+                self.error = capped(text);
+            }
+            Heard::Silent(text) => {
+                // Where everybody refused, that is why.
+                let why = if self.error.is_empty() { text } else { &self.error };
+                if since(self.heard, now) > silence {
+                    let why = why.clone();
+                    self.fail(&why, now);
+                }
+            }
+        }
+        if matches!(heard, Heard::State(_) | Heard::Refused(_)) || self.ended == Some(now) {
+            self.version += 1;
+            self.updated = now;
+        }
+    }
+
+    fn proven(&mut self, verified: &Verified, now: Timestamp) {
+        self.error = String::new();
+        self.ended = Some(now);
+        self.found = describe(verified);
+        let booted = !verified.etcd_version.is_empty();
+        self.last = Some(LastProven { at: now, snapshot: self.snapshot, booted });
+    }
+
+    fn fail(&mut self, error: &str, now: Timestamp) {
+        self.error = capped(if error.is_empty() { "the agent did not say why" } else { error });
+        self.ended = Some(now);
+    }
+
+    /// As people see it.
+    pub fn resource(&self, cluster: &ClusterName) -> Resource {
+        let state = match (self.ended, self.error.as_str()) {
+            (None, _) => RunState::Running,
+            (Some(_), "") => RunState::Ok,
+            (Some(_), _) => RunState::Failed,
+        };
+        let last = self.last.as_ref();
+        let how = |booted: bool| if booted { "booted" } else { "inspected" };
+        let spec = VerificationSpec {
+            verify: self.id.to_string(),
+            snapshot: self.snapshot.to_string(),
+            boot: self.boot,
+            state,
+            machine: self.machine.map(|machine| machine.to_string()).unwrap_or_default(),
+            error: self.error.clone(),
+            started: Some(self.started),
+            ended: self.ended,
+            bytesdone: self.bytes_done,
+            bytestotal: self.bytes_total,
+            found: self.found.clone(),
+            lastproven: last.map(|last| last.at),
+            provensnapshot: last.map(|last| last.snapshot.to_string()).unwrap_or_default(),
+            provenhow: last.map(|last| how(last.booted).to_owned()).unwrap_or_default(),
+        };
+        let mut resource = Resource::of(cluster.as_str(), &spec);
+        resource.metadata.stamp(self.version, self.started, self.updated);
+        resource.metadata.labels.insert(LABEL_CLUSTER.into(), cluster.to_string());
+        resource
+    }
+}
+
+/// What was found, in one line.
+fn describe(verified: &Verified) -> String {
+    let mut parts = vec!["digests are right".to_owned()];
+    match verified.unknown.as_str() {
+        "" => parts
+            .push(format!("its pages hang together: revision {}, {} live keys", verified.revision, verified.live_keys)),
+        unknown => parts.push(format!("its pages were looked at in part: {unknown}")),
+    }
+    if !verified.etcd_version.is_empty() {
+        parts.push(format!("etcd {} served it, {} keys read back", verified.etcd_version, verified.sampled));
+        parts.push(match (verified.hash_revision, verified.hash_unknown.as_str()) {
+            (0, "") => "HashKV was not compared".into(),
+            (0, unknown) => format!("HashKV was not compared: {unknown}"),
+            (revision, _) => format!("HashKV {:08x} at revision {revision} is equal", verified.hash),
+        });
+    }
+    parts.join("; ")
+}
+
+fn since(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_millis(u64::try_from(now.as_millis().saturating_sub(then.as_millis())).unwrap_or(0))
+}
+
+fn capped(error: &str) -> String {
+    error.chars().take(ERROR_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    const SILENCE: Duration = Duration::from_secs(60);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn verification() -> Verification {
+        Verification {
+            id: VerifyId(Uuid::from_u128(1)),
+            version: 1,
+            updated: at(0),
+            snapshot: SnapshotName::from_unix_seconds(5).expect("in range"),
+            sha256: "ab".into(),
+            encrypted: true,
+            boot: true,
+            started: at(0),
+            ended: None,
+            heard: at(0),
+            machine: None,
+            refused: Vec::new(),
+            error: String::new(),
+            found: String::new(),
+            bytes_done: 0,
+            bytes_total: 0,
+            last: None,
+        }
+    }
+
+    fn machine(n: u128) -> Option<MachineId> {
+        Some(MachineId(Uuid::from_u128(n)))
+    }
+
+    fn says(change: impl FnOnce(&mut VerifyState)) -> Heard {
+        let mut state = VerifyState { verify: Uuid::from_u128(1).to_string(), ..VerifyState::default() };
+        change(&mut state);
+        Heard::State(Box::new(state))
+    }
+
+    #[test]
+    fn who_refuses_is_not_asked_again_and_who_works_is() {
+        let mut v = verification();
+        let connected = || [1, 2].into_iter().filter_map(machine);
+        v.fold(machine(1), &Heard::Refused("no etcd".into()), SILENCE, at(1));
+        assert_eq!(v.next_machine(connected()), machine(2));
+        v.fold(machine(2), &says(|_| ()), SILENCE, at(2));
+        assert_eq!((v.next_machine([].into_iter()), v.has_ended()), (machine(2), false));
+        let mut v = verification();
+        for n in [1, 2] {
+            v.fold(machine(n), &Heard::Refused("no etcd".into()), SILENCE, at(1));
+        }
+        v.fold(None, &Heard::Silent("nobody".into()), SILENCE, at(62));
+        assert_eq!((v.has_ended(), v.error.as_str()), (true, "no etcd"));
+    }
+
+    #[test]
+    fn a_failure_keeps_the_last_good_proof() {
+        let mut v = verification();
+        let verified = Verified { revision: 9, live_keys: 4, etcd_version: "3.5.1".into(), ..Verified::default() };
+        v.fold(machine(1), &says(|s| (s.ended, s.verified) = (true, Some(verified))), SILENCE, at(3));
+        let last = v.last.clone();
+        assert!(v.found.contains("etcd 3.5.1 served it") && last.as_ref().is_some_and(|l| l.booted), "{}", v.found);
+        let mut next = Verification { last: last.clone(), ..verification() };
+        next.fold(machine(1), &says(|s| (s.ended, s.error) = (true, "a page".into())), SILENCE, at(9));
+        assert_eq!((next.last, next.error.as_str()), (last, "a page"));
+    }
+
+    proptest! {
+        #[test]
+        fn it_ends_once_and_what_is_said_of_another_changes_nothing(ends in any::<bool>(), other in 2_u128..9) {
+            let mut v = verification();
+            let before = v.clone();
+            let strange = says(|s| (s.verify, s.ended) = (Uuid::from_u128(other).to_string(), ends));
+            v.fold(machine(1), &strange, SILENCE, at(1));
+            prop_assert_eq!((v.machine, v.ended), (before.machine, before.ended));
+        }
+    }
+}
