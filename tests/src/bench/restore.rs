@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, Length};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use backstay_tests::daemon::{bare_command, binary};
 use backstay_tests::process::program;
 use backstay_tests::{Etcd, EtcdOptions, S3};
@@ -21,6 +22,7 @@ const WALL_RATIO: f64 = 0.5;
 const PEAK_MIB: f64 = 64.0;
 
 const MIB: f64 = (1u64 << 20) as f64;
+const PART_BYTES: u64 = 16 << 20;
 /// Where the bare snapshot lies in the bucket.
 const PLAIN_KEY: &str = "plain/snapshot.db";
 
@@ -123,9 +125,7 @@ impl<'a> Restores<'a> {
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let file = folder.join("plain.db");
         source.save(folder, &file).await?;
-        let body = ByteStream::from_path(&file).await.context("failed to open the bare snapshot")?;
-        let put = s3.client().put_object().bucket(s3.bucket()).key(PLAIN_KEY).body(body).send().await;
-        put.context("failed to put the bare snapshot into the bucket")?;
+        upload(s3, &file).await.context("failed to put the bare snapshot into the bucket")?;
         fs::remove_file(&file)?;
         let (backstayctl, revision) = (binary("backstayctl")?, source.revision().await?);
         Ok(Self { s3, folder, identity, fetcher, backstayctl, revision, mib, rounds: Vec::new() })
@@ -227,6 +227,25 @@ impl<'a> Restores<'a> {
         };
         verdicts.iter().map(line).collect()
     }
+}
+
+/// Puts a file into the bucket in parts: the server takes no more than a part's worth at once.
+async fn upload(s3: &S3, file: &Path) -> Result<()> {
+    let (client, bytes) = (s3.client(), fs::metadata(file)?.len());
+    let begun = client.create_multipart_upload().bucket(s3.bucket()).key(PLAIN_KEY).send().await?;
+    let id = begun.upload_id().context("an upload has an id")?;
+    let mut parts = Vec::new();
+    for (number, from) in (1..).zip((0..bytes).step_by(PART_BYTES as usize)) {
+        let length = Length::Exact(PART_BYTES.min(bytes - from));
+        let body = ByteStream::read_from().path(file).offset(from).length(length).build().await?;
+        let part = client.upload_part().bucket(s3.bucket()).key(PLAIN_KEY).upload_id(id);
+        let sent = part.part_number(number).body(body).send().await?;
+        parts.push(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build());
+    }
+    let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+    let complete = client.complete_multipart_upload().bucket(s3.bucket()).key(PLAIN_KEY).upload_id(id);
+    complete.multipart_upload(parts).send().await?;
+    Ok(())
 }
 
 fn options() -> EtcdOptions {
