@@ -1,6 +1,7 @@
 //! The manifest: what a backup is, as JSON beside the sealed object. A backup without one is not visible.
 
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, SlotId, SnapshotName, Timestamp};
+use backstay_snapshot::inspect;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -107,6 +108,23 @@ pub struct Contents {
     pub status_hash: String,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl Contents {
+    /// As an inspection found them; `None` where the pages could not be checked from the root to every leaf.
+    pub fn of(inspection: &inspect::Inspection) -> Option<Self> {
+        let contents = inspection.contents.as_ref().ok()?;
+        Some(Self {
+            page_bytes: inspection.page_bytes,
+            bytes_in_use: contents.bytes_in_use,
+            entries: contents.entries,
+            live_keys: contents.live_keys,
+            revision: contents.revision,
+            compact_revision: contents.about.compacted(),
+            status_hash: format!("{:08x}", contents.status_hash),
+            ..Self::default()
+        })
+    }
 }
 
 /// What a backup is. Fields that this build does not know survive reading and writing.

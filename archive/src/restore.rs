@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::manifest::Manifest;
+use crate::manifest::{self, Manifest};
 use crate::reader::{self, ReadError};
 use crate::seal::Identity;
 use crate::store::Store;
@@ -34,6 +34,8 @@ pub enum RestoreBackupError {
     Inspect(#[from] InspectError),
     #[error("the database ends at revision {is}, its manifest says {wanted} or later")]
     TooOld { is: i64, wanted: i64 },
+    #[error("the database has {found}, its manifest says {said}")]
+    Contradicts { found: String, said: String },
     #[error("cancelled")]
     Cancelled,
 }
@@ -119,11 +121,24 @@ pub async fn examine(
         let (is, wanted) = (contents.revision, manifest.origin.revision);
         return Err(RestoreBackupError::TooOld { is, wanted });
     }
+    agree(manifest, &inspection)?;
     let restored = match restorer {
         Some(restorer) => Some(blocking(move || restorer.finish()).await??),
         None => None,
     };
     Ok(Examined { restored, inspection })
+}
+
+/// What was seen before the backup became visible must be seen again.
+fn agree(manifest: &Manifest, inspection: &Inspection) -> Result<(), RestoreBackupError> {
+    let said = manifest.inspection.as_ref().and_then(|said| said.contents.as_ref());
+    let (Some(said), Some(found)) = (said, manifest::Contents::of(inspection)) else { return Ok(()) };
+    let key = |c: &manifest::Contents| (c.revision, c.entries, c.status_hash.clone());
+    if key(said) == key(&found) {
+        return Ok(());
+    }
+    let text = |c: &manifest::Contents| format!("revision {}, {} keys, hash {}", c.revision, c.entries, c.status_hash);
+    Err(RestoreBackupError::Contradicts { found: text(&found), said: text(said) })
 }
 
 /// The database out of a snapshot file, without its trailer.

@@ -38,13 +38,15 @@ pub enum Ended {
     Lost,
 }
 
-const RESULTS: [&str; 5] = ["succeeded", "failed", "refused", "unanswered", "lost"];
+const RESULTS: [&str; 6] = ["succeeded", "failed", "refused", "unanswered", "lost", "disagreed"];
 
 impl Ended {
     /// As the label `result` has it.
     pub fn result(self) -> &'static str {
         match self {
             Self::Succeeded => RESULTS[0],
+            // Not a failure of the backup's: of etcd's, and worse.
+            Self::Failed(FailureCode::Disagreement) => RESULTS[5],
             Self::Failed(_) => RESULTS[1],
             Self::Refused => RESULTS[2],
             Self::Unanswered => RESULTS[3],

@@ -109,7 +109,7 @@ fn enumerations_keep_their_numbers() {
     );
     assert_eq!(
         names(|n| FailureCode::try_from(n).ok().map(|e| e.as_str_name())).replace("FAILURE_CODE_", ""),
-        "UNSPECIFIED SOURCE STORE NAME_TAKEN SLOT_DONE CANCELLED DEADLINE CORRUPTION INTERNAL"
+        "UNSPECIFIED SOURCE STORE NAME_TAKEN SLOT_DONE CANCELLED DEADLINE CORRUPTION INTERNAL DISAGREEMENT"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use backstay_archive::manifest::{self, Origin, Verdict};
 use backstay_archive::writer::Rejected;
-use backstay_snapshot::inspect::{Contents, Inspection, Unknown};
+use backstay_snapshot::inspect::{Inspection, Unknown};
 use tokio::sync::oneshot;
 
 use super::Looked;
@@ -47,7 +47,7 @@ impl Judge {
             None => asked.await,
         };
         let verdict = self.compare(&inspection, answer).await?;
-        Ok(manifest::Inspection { contents: contents(&inspection), ..verdict })
+        Ok(manifest::Inspection { contents: manifest::Contents::of(&inspection), ..verdict })
     }
 
     /// Refuses a database that is damaged or too old.
@@ -128,18 +128,4 @@ fn unknown(answer: Option<&Answer>, reason: String) -> manifest::Inspection {
         reason: Some(reason),
         ..manifest::Inspection::default()
     }
-}
-
-fn contents(inspection: &Inspection) -> Option<manifest::Contents> {
-    let contents: &Contents = inspection.contents.as_ref().ok()?;
-    Some(manifest::Contents {
-        page_bytes: inspection.page_bytes,
-        bytes_in_use: contents.bytes_in_use,
-        entries: contents.entries,
-        live_keys: contents.live_keys,
-        revision: contents.revision,
-        compact_revision: contents.about.compacted(),
-        status_hash: format!("{:08x}", contents.status_hash),
-        ..manifest::Contents::default()
-    })
 }

@@ -98,7 +98,7 @@ fn agents_table(items: &[Resource], now: Timestamp) -> String {
 }
 
 fn runs_table(items: &[Resource], now: Timestamp) -> String {
-    let heading = ["ATTEMPT", "MACHINE", "TRIGGER", "STATE", "STARTED", "DURATION", "BYTES", "ERROR"];
+    let heading = ["ATTEMPT", "MACHINE", "TRIGGER", "STATE", "STARTED", "DURATION", "BYTES", "VERDICT", "ERROR"];
     let row = |(resource, run): (&Resource, BackupRunSpec)| {
         vec![
             resource.metadata.id.clone(),
@@ -108,6 +108,7 @@ fn runs_table(items: &[Resource], now: Timestamp) -> String {
             run.started.map(Timestamp::rfc3339).unwrap_or_default(),
             run.started.map(|at| units::took(units::since(at, run.ended.unwrap_or(now)))).unwrap_or_default(),
             amount(&run),
+            run.verdict,
             run.error,
         ]
     };

@@ -95,7 +95,7 @@ pub enum ValueFault {
 /// What is wrong with a bucket as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BucketFault {
-    #[error("etcd's database always has it, this one has not")]
+    #[error("etcd made it, and it is not there")]
     Missing,
     #[error("a bucket inside it, which etcd never makes")]
     Nested,

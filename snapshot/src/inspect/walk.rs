@@ -13,8 +13,12 @@ use crate::crc::{Combiner, crc32c};
 /// Trees of real databases have four or five levels.
 const DEPTH_MAX: usize = 64;
 
-/// The buckets that every etcd since 3.4 makes at its start. (Authentication's may be empty; later ones may have more.)
-const BUCKETS: [&str; 10] =
+/// Buckets without which nothing is etcd's database.
+const NEEDED: [&str; 2] = ["key", "meta"];
+
+/// The buckets that etcd 3.4 to 3.6 make at their start. Another release may have more, or fewer; but where one lacks and
+/// another stands there whose name differs in one byte, that name was damaged.
+const KNOWN: [&str; 10] =
     ["key", "meta", "lease", "alarm", "auth", "authRoles", "authUsers", "cluster", "members", "members_removed"];
 
 /// Why the walk ended early.
@@ -68,9 +72,9 @@ pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &
             combiner,
         )?;
     }
-    for wanted in BUCKETS {
-        if !buckets.iter().any(|bucket| *bucket.name == *wanted.as_bytes()) {
-            let fault = Fault::Bucket { bucket: wanted.to_owned(), fault: BucketFault::Missing };
+    for known in KNOWN {
+        if is_lost(known, &buckets) {
+            let fault = Fault::Bucket { bucket: known.to_owned(), fault: BucketFault::Missing };
             return Err(seen.error(meta.root.root, 0, fault).into());
         }
     }
@@ -81,6 +85,14 @@ pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &
     }
     walked.pages = seen.pages;
     Ok(walked)
+}
+
+/// Whether a bucket that etcd made is not there under its name.
+fn is_lost(known: &str, buckets: &[Listed]) -> bool {
+    let differs_in = |name: &[u8]| name.iter().zip(known.as_bytes()).filter(|(a, b)| a != b).count();
+    let near = |name: &[u8], most| name.len() == known.len() && differs_in(name) <= most;
+    let lacks = !buckets.iter().any(|bucket| near(&bucket.name, 0));
+    lacks && (NEEDED.contains(&known) || buckets.iter().any(|bucket| near(&bucket.name, 1)))
 }
 
 /// The pages that a free list names.

@@ -4,8 +4,10 @@
 use anyhow::{Result, ensure};
 use clap::Parser;
 
+mod inspection;
 mod measure;
 mod report;
+mod restore;
 mod source;
 mod statistics;
 mod variant;
@@ -14,7 +16,8 @@ use report::Report;
 use source::Source;
 use variant::{Bench, Variant};
 
-/// Compares `backstay-agent once` with `etcdctl snapshot save` on data like that of Kubernetes.
+/// Compares `backstay-agent once` with `etcdctl snapshot save`, and `backstayctl restore` with a plain fetch and
+/// `etcdctl snapshot restore`, on data like that of Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "backstay-bench")]
 pub struct Arguments {
@@ -24,6 +27,9 @@ pub struct Arguments {
     /// Rounds for each size.
     #[arg(long, value_name = "COUNT", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=100))]
     runs: u16,
+    /// Compare restores alone.
+    #[arg(long)]
+    restores_only: bool,
     /// The seed of the data.
     #[arg(long, default_value = "1")]
     seed: u64,
@@ -32,28 +38,47 @@ pub struct Arguments {
 /// Measures and prints.
 pub async fn bench(arguments: &Arguments) -> Result<()> {
     let bench = Bench::start().await?;
-    let mut reports = Vec::new();
+    let (mut reports, mut restores) = (Vec::new(), Vec::new());
     for &mib in &arguments.sizes {
-        reports.push(one_size(&bench, mib, arguments).await?);
+        println!("loading {mib} MiB …");
+        let source = Source::start(mib, arguments.seed).await?;
+        if !arguments.restores_only {
+            reports.push(one_size(&bench, mib, &source, arguments).await?);
+        }
+        restores.extend(one_size_back(&bench, mib, &source, arguments).await?);
     }
-    ensure!(!reports.is_empty(), "no size was given");
+    ensure!(!arguments.sizes.is_empty(), "no size was given");
     println!("\n{}", report::notes());
     for report in &reports {
         println!("\n{}", report.table());
         println!("{}", report.verdicts());
     }
+    for restore in &restores {
+        println!("\n{restore}");
+    }
     Ok(())
 }
 
-async fn one_size(bench: &Bench, mib: u64, arguments: &Arguments) -> Result<Report> {
-    println!("loading {mib} MiB …");
-    let source = Source::start(mib, arguments.seed).await?;
-    let mut report = Report::new(mib, &source);
+/// The way back; the answer is its table and verdicts.
+async fn one_size_back(bench: &Bench, mib: u64, source: &Source, arguments: &Arguments) -> Result<Option<String>> {
+    let Some(mut restores) = bench.restores(source, mib).await? else {
+        println!("restores are not compared: neither aws nor curl is installed");
+        return Ok(None);
+    };
+    for round in 0..usize::from(arguments.runs) {
+        restores.round(round).await?;
+    }
+    bench.empty_bucket().await?;
+    Ok(Some(format!("{}\n{}", restores.table(), restores.verdicts())))
+}
+
+async fn one_size(bench: &Bench, mib: u64, source: &Source, arguments: &Arguments) -> Result<Report> {
+    let mut report = Report::new(mib, source);
     for round in 0..usize::from(arguments.runs) {
         let mut runs = Vec::new();
         for turn in 0..Variant::ALL.len() {
             let variant = Variant::ALL[(round + turn) % Variant::ALL.len()];
-            runs.push((variant, bench.run(variant, &source).await?));
+            runs.push((variant, bench.run(variant, source).await?));
         }
         runs.sort_by_key(|(variant, _)| *variant);
         let walls: Vec<String> = runs.iter().map(|(v, run)| format!("{v} {:.2} s", run.wall.as_secs_f64())).collect();

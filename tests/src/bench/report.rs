@@ -2,13 +2,20 @@
 
 use std::path::PathBuf;
 
+use super::inspection::Inspected;
 use super::measure::PERIOD;
 use super::source::Source;
 use super::statistics::Summary;
 use super::variant::{Run, Variant};
 
 /// The project's figures.
+/// Of memory, without inspection; with it up to a GiB; with it above.
 const PEAK_MIB: f64 = 64.0;
+const PEAK_INSPECTED_MIB: f64 = 96.0;
+const PEAK_LARGE_MIB: f64 = 256.0;
+/// What inspection may add to a backup's wall time, in the same rounds; and how fast it is by itself, on one core.
+const INSPECTED_WALL: f64 = 1.15;
+const INSPECTION_MIB_PER_S: f64 = 1024.0;
 const CPU_PER_GIB: f64 = 7.5;
 /// Up to this part of the machine in other programs' hands, a run counts as quiet.
 const QUIET: f64 = 0.12;
@@ -21,6 +28,7 @@ pub struct Report {
     mib: u64,
     objects: u64,
     database_bytes: f64,
+    inspection: Inspected,
     /// Each in the order of [`Variant::ALL`].
     rounds: Vec<Vec<Run>>,
 }
@@ -38,7 +46,8 @@ pub fn notes() -> String {
 
 impl Report {
     pub fn new(mib: u64, source: &Source) -> Self {
-        Self { mib, objects: source.objects, database_bytes: source.database_bytes as f64, rounds: Vec::new() }
+        let (objects, database_bytes) = (source.objects, source.database_bytes as f64);
+        Self { mib, objects, database_bytes, inspection: source.inspection, rounds: Vec::new() }
     }
 
     /// One run of each variant, in the order of [`Variant::ALL`].
@@ -104,18 +113,24 @@ impl Report {
         line(&mut text, "etcd CPU s", |v| format!("{:.2}", self.of(v, |run| run.etcd_cpu.as_secs_f64())));
         line(&mut text, "S3 server CPU s", |v| format!("{:.2}", self.of(v, |run| run.s3_cpu.as_secs_f64())));
         line(&mut text, "other programs, % of CPU", |v| format!("{:.0}", self.of(v, |run| run.others * 100.0)));
+        text.push_str(&format!("inspection by itself: {}\n", self.inspection));
         text
     }
 
     /// Each of the project's figures, for both stores.
     pub fn verdicts(&self) -> String {
         let mut text = String::new();
-        for variant in [Variant::S3, Variant::File] {
+        for variant in [Variant::S3, Variant::File, Variant::Bare] {
             let (ratio, peak) = (self.against_etcdctl(variant).median, self.peak(variant).max);
             let (cpu, temporary) = (self.cpu_per_gib(variant).median, self.temporary(variant));
+            let allowed = match variant {
+                Variant::Bare => PEAK_MIB,
+                _ if self.mib <= 1024 => PEAK_INSPECTED_MIB,
+                _ => PEAK_LARGE_MIB,
+            };
             let verdicts = [
                 (format!("faster than etcdctl in the same rounds: {ratio:.2} of its time"), ratio < 1.0),
-                (format!("at most {PEAK_MIB} MiB of peak memory: {peak:.1}"), peak <= PEAK_MIB),
+                (format!("at most {allowed} MiB of peak memory: {peak:.1}"), peak <= allowed),
                 (format!("at most {CPU_PER_GIB} s of CPU per GiB: {cpu:.2}"), cpu <= CPU_PER_GIB),
                 (format!("no temporary file: {}", seen(&temporary)), temporary.is_empty()),
             ];
@@ -124,7 +139,22 @@ impl Report {
                 text.push_str(&format!("{word:7} {:>4} MiB, {variant}: {figure}\n", self.mib));
             }
         }
+        let speed = self.inspection.mib_per_s;
+        let added = self.inspected_wall().median;
+        for (figure, is_met) in [
+            (format!("at least {INSPECTION_MIB_PER_S} MiB/s on one core: {speed:.0}"), speed >= INSPECTION_MIB_PER_S),
+            (format!("at most {INSPECTED_WALL} of the wall time without it: {added:.2}"), added <= INSPECTED_WALL),
+        ] {
+            let word = if is_met { "met" } else { "missed" };
+            text.push_str(&format!("{word:7} {:>4} MiB, inspection: {figure}\n", self.mib));
+        }
         text
+    }
+
+    /// The wall time of each round with inspection, divided by that without.
+    fn inspected_wall(&self) -> Summary {
+        let wall = |runs: &[Run], variant: Variant| runs[variant as usize].wall.as_secs_f64();
+        Summary::of(self.rounds.iter().map(|runs| wall(runs, Variant::File) / wall(runs, Variant::Bare)))
     }
 }
 

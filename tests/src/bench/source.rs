@@ -9,7 +9,10 @@ use anyhow::{Context, Result, ensure};
 use backstay_tests::process::program;
 use backstay_tests::{Etcd, EtcdOptions, Folder, Process, loader};
 
-const QUOTA_BYTES: u64 = 8 << 30;
+use super::inspection::Inspected;
+
+/// Far above what is loaded.
+pub const QUOTA_BYTES: u64 = 8 << 30;
 /// etcd's trailer behind the database in a snapshot.
 const TRAILER_BYTES: u64 = 32;
 
@@ -19,6 +22,8 @@ pub struct Source {
     pub objects: u64,
     /// Bytes of the database, as a snapshot has it.
     pub database_bytes: u64,
+    /// How fast it is looked into.
+    pub inspection: Inspected,
     etcd: Etcd,
 }
 
@@ -30,11 +35,11 @@ impl Source {
         let loaded = loader::load(&etcd.members[0].client_url, mib << 20, seed).await?;
         let folder = Folder::new("bench-source")?;
         let snapshot = folder.path().join("snapshot.db");
-        let url = etcd.members[0].client_url.clone();
-        etcdctl(folder.path(), &["--endpoints", &url, "snapshot", "save"], &snapshot).await?;
+        save(&etcd, folder.path(), &snapshot).await?;
         let database_bytes = fs::metadata(&snapshot)?.len() - TRAILER_BYTES;
         let member = &mut etcd.members[0];
         member.kill();
+        let inspection = Inspected::measure(&snapshot, database_bytes)?;
         fs::remove_dir_all(&member.data_dir)
             .with_context(|| format!("failed to remove {}", member.data_dir.display()))?;
         let cluster = format!("{}={}", member.name, member.peer_url);
@@ -43,12 +48,22 @@ impl Source {
         let restore = [&restore[..], &[&member.peer_url, "--data-dir", &data_dir, "snapshot", "restore"]].concat();
         etcdctl(folder.path(), &restore, &snapshot).await?;
         member.restart().await?;
-        Ok(Self { objects: loaded.objects, database_bytes, etcd })
+        Ok(Self { objects: loaded.objects, database_bytes, inspection, etcd })
     }
 
     /// Its client URL.
     pub fn url(&self) -> &str {
         &self.etcd.members[0].client_url
+    }
+
+    /// Saves its snapshot as etcdctl does; what that prints goes nowhere.
+    pub async fn save(&self, folder: &Path, file: &Path) -> Result<()> {
+        save(&self.etcd, folder, file).await
+    }
+
+    pub async fn revision(&self) -> Result<i64> {
+        let answer = self.etcd.client().await?.get("any", None).await?;
+        Ok(answer.header().context("etcd's answer has no header")?.revision())
     }
 
     /// The member's process.
@@ -65,6 +80,10 @@ pub fn etcdctl_command() -> Result<Command> {
     }
     command.env("ETCDCTL_API", "3");
     Ok(command)
+}
+
+async fn save(etcd: &Etcd, folder: &Path, file: &Path) -> Result<()> {
+    etcdctl(folder, &["--endpoints", &etcd.members[0].client_url, "snapshot", "save"], file).await
 }
 
 async fn etcdctl(folder: &Path, arguments: &[&str], file: &Path) -> Result<()> {

@@ -14,6 +14,7 @@ use backstay_tests::{Folder, Process, S3, free_port};
 use tempfile::TempDir;
 
 use super::measure::{Measured, measure};
+use super::restore::{Fetcher, Restores};
 use super::source::{Source, etcdctl_command};
 
 const MEMORY_FOLDER: &str = "/dev/shm";
@@ -26,10 +27,12 @@ pub enum Variant {
     Etcdctl,
     S3,
     File,
+    /// Without inspection: what that costs is the difference to [`Variant::File`].
+    Bare,
 }
 
 impl Variant {
-    pub const ALL: [Self; 3] = [Self::Etcdctl, Self::S3, Self::File];
+    pub const ALL: [Self; 4] = [Self::Etcdctl, Self::S3, Self::File, Self::Bare];
 }
 
 impl fmt::Display for Variant {
@@ -38,6 +41,7 @@ impl fmt::Display for Variant {
             Self::Etcdctl => "etcdctl snapshot save",
             Self::S3 => "once --store s3://",
             Self::File => "once --store file://",
+            Self::Bare => "once, no inspection",
         })
     }
 }
@@ -86,7 +90,7 @@ impl Bench {
         // A file of a store lies on the disk, as it would; etcdctl's lies in memory, which is the harder measure.
         let results = match variant {
             Variant::Etcdctl => self.memory.path().to_owned(),
-            Variant::S3 | Variant::File => self.folder.sub("store")?,
+            Variant::S3 | Variant::File | Variant::Bare => self.folder.sub("store")?,
         };
         let empty = self.folder.sub("empty")?;
         let mut command = self.command(variant, source, &results)?;
@@ -104,10 +108,23 @@ impl Bench {
         Ok(Run { wall, client_cpu: cpu, etcd_cpu, s3_cpu, others, peak_bytes, stored_bytes, temporary })
     }
 
+    /// The way back of one size, prepared; `None` where nothing is installed to compare it with.
+    pub async fn restores(&self, source: &Source, mib: u64) -> Result<Option<Restores<'_>>> {
+        let Some(fetcher) = Fetcher::find() else { return Ok(None) };
+        let once = self.command(Variant::S3, source, self.folder.path())?;
+        let (folder, identity) = (self.folder.path(), self.folder.path().join("key"));
+        Restores::prepare(&self.s3, folder, identity, fetcher, source, once, mib).await.map(Some)
+    }
+
+    /// Removes everything from the bucket.
+    pub async fn empty_bucket(&self) -> Result<()> {
+        self.take_away(Variant::S3, self.folder.path()).await.map(drop)
+    }
+
     fn command(&self, variant: Variant, source: &Source, results: &Path) -> Result<Command> {
         let mut command = match variant {
             Variant::Etcdctl => etcdctl_command()?,
-            Variant::S3 | Variant::File => bare_command(&self.agent),
+            Variant::S3 | Variant::File | Variant::Bare => bare_command(&self.agent),
         };
         let once = ["once", "--cluster", "bench", "--etcd", source.url(), "--recipient", &self.recipient, "--store"];
         match variant {
@@ -116,6 +133,9 @@ impl Bench {
             }
             Variant::File => {
                 command.args(once).arg(format!("file://{}", results.display()));
+            }
+            Variant::Bare => {
+                command.args(once).arg(format!("file://{}", results.display())).arg("--no-inspection");
             }
             Variant::S3 => {
                 command.args(once).arg(format!("s3://{}", self.s3.bucket()));
@@ -140,7 +160,7 @@ impl Bench {
                 ensure!(unfinished.is_empty(), "unfinished uploads were left: {unfinished:?}");
                 objects.values().sum()
             }
-            Variant::Etcdctl | Variant::File => {
+            Variant::Etcdctl | Variant::File | Variant::Bare => {
                 let files = files(results)?;
                 for entry in fs::read_dir(results)? {
                     let path = entry?.path();

@@ -208,7 +208,11 @@ async fn an_interrupted_restore_leaves_nothing_and_the_next_one_goes_well() -> R
         command.env("PATH", path()?);
         let mut process = Process::spawn("restore", command, &terminal.folder().join("restore.log"))?;
         let made = terminal.folder().join(".data.backstay-restore/member");
-        eventually(SOON, || async { Ok(ensure!(made.is_dir(), "not begun")) }).await?;
+        eventually(SOON, || async {
+            ensure!(made.is_dir(), "not begun");
+            Ok(())
+        })
+        .await?;
         terminal.silent(&format!("kill -{signal} {}", process.id())).await?;
         let status = process.wait(SOON).await?;
         if signal == "KILL" {

@@ -45,7 +45,7 @@ async fn back_up(member: &EtcdMember, store: &Folder) -> Result<Taken, Failure> 
     back_up_as(member, store, InspectionSettings::default()).await
 }
 
-async fn id(member: &EtcdMember) -> Result<String> {
+pub async fn id(member: &EtcdMember) -> Result<String> {
     let status = member.client().await?.status().await?;
     Ok(format!("{:016x}", status.header().context("a header")?.member_id()))
 }
@@ -159,7 +159,7 @@ async fn a_compacted_revision_is_unknown_and_a_future_one_is_waited_for() -> Res
 }
 
 /// Changes bytes of a member's database at rest.
-async fn damage(etcd: &mut Etcd, index: usize, change: impl Fn(&mut [u8])) -> Result<()> {
+pub async fn damage(etcd: &mut Etcd, index: usize, change: impl Fn(&mut [u8])) -> Result<()> {
     let member = &mut etcd.members[index];
     // A snapshot makes the member write down all that it has applied.
     Snapshot::of_member(member).await?;
@@ -172,7 +172,7 @@ async fn damage(etcd: &mut Etcd, index: usize, change: impl Fn(&mut [u8])) -> Re
 }
 
 /// Every place of `needle`.
-fn places(database: &[u8], needle: &[u8]) -> Vec<usize> {
+pub fn places(database: &[u8], needle: &[u8]) -> Vec<usize> {
     database.windows(needle.len()).enumerate().filter(|(_, bytes)| *bytes == needle).map(|(at, _)| at).collect()
 }
 

@@ -7,6 +7,7 @@ mod flips;
 mod hash;
 mod look;
 mod shapes;
+mod system;
 
 /// The bytes that a stream is fed in: not a multiple of the page size, so that pages are cut.
 const PIECE: usize = 100_003;
