@@ -151,7 +151,10 @@ impl Stage {
                 pages.look(bytes, header, meta.page_bytes as usize, meta.root.root, &self.combiner);
             }
             page::BRANCH | page::LEAF if header.id + u64::from(header.overflow) >= meta.end => pages.past_end(header),
-            page::BRANCH | page::LEAF => return pages.unread(header),
+            page::BRANCH | page::LEAF => {
+                pages.unread(header);
+                return self.bound(0);
+            }
             _ => return,
         }
         if header.id < self.behind {

@@ -10,6 +10,9 @@ use super::value::Revision;
 use crate::bolt::{BUCKET_HEADER_BYTES, Meta, PAGE_HEADER_BYTES, PageHeader};
 use crate::crc::{Combiner, crc32c};
 
+/// Bytes of a bucket's name in an error.
+const NAME_SHOWN: usize = 64;
+
 /// Trees of real databases have four or five levels.
 const DEPTH_MAX: usize = 64;
 
@@ -62,6 +65,8 @@ pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &
     }
     let mut buckets = Vec::new();
     Tree { pages, seen: &mut seen, combiner }.buckets(meta.root.root, &mut buckets)?;
+    // A list of buckets that is not whole would let some be missed.
+    seen.all_read()?;
     let mut walked = Walked::default();
     for bucket in &buckets {
         walked.sum.add(combiner, entries::name(&bucket.name));
@@ -83,6 +88,7 @@ pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &
             return Err(seen.error(*page, 0, Fault::FreeInUse).into());
         }
     }
+    seen.all_read()?;
     walked.pages = seen.pages;
     Ok(walked)
 }
@@ -108,13 +114,23 @@ struct Seen {
     end: u64,
     page_bytes: u64,
     pages: u64,
+    /// The first page that is reached and was not looked at.
+    unread: Option<u64>,
 }
 
 impl Seen {
     fn new(meta: &Meta) -> Self {
         // Inspection looks at the pages that came, so `end` is no more than they were.
         let words = meta.end.div_ceil(64) as usize;
-        Self { bits: vec![0; words], end: meta.end, page_bytes: u64::from(meta.page_bytes), pages: 0 }
+        Self { bits: vec![0; words], end: meta.end, page_bytes: u64::from(meta.page_bytes), pages: 0, unread: None }
+    }
+
+    /// Fails where a page that is reached was not looked at.
+    fn all_read(&self) -> Result<(), Halt> {
+        match self.unread {
+            Some(page) => Err(Halt::Unknown(format!("page {page} is too large to be looked at"))),
+            None => Ok(()),
+        }
     }
 
     fn is(&self, page: u64) -> bool {
@@ -179,7 +195,11 @@ impl Tree<'_> {
         self.seen.take(page, u64::from(record.overflow) + 1, parent)?;
         let own = match record.kind {
             Kind::Bad(Found { at, fault }) => return Err(self.seen.error(page, at, fault.into()).into()),
-            Kind::Unread => return Err(Halt::Unknown(format!("page {page} is too large to be looked at"))),
+            // Whatever is wrong elsewhere is still found.
+            Kind::Unread => {
+                self.seen.unread.get_or_insert(page);
+                return Ok(());
+            }
             Kind::Empty => return Err(self.seen.error(page, 0, Fault::Empty).into()),
             Kind::Branch { first_key, .. } => first_key,
             Kind::Revisions { first, .. } => {
@@ -342,7 +362,8 @@ impl Bucket<'_> {
     }
 
     fn fault_at(&self, seen: &Seen, page: u32, at: u32, fault: BucketFault) -> InspectError {
-        let bucket = String::from_utf8_lossy(self.name).into_owned();
+        // What damage made of a length can be long.
+        let bucket = String::from_utf8_lossy(&self.name[..self.name.len().min(NAME_SHOWN)]).into_owned();
         seen.error(u64::from(page), at, Fault::Bucket { bucket, fault })
     }
 }

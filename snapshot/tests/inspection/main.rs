@@ -4,7 +4,7 @@ mod corpus;
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 
-use backstay_snapshot::bolt::{Meta, PAGE_HEADER_BYTES};
+use backstay_snapshot::bolt::{Meta, PAGE_HEADER_BYTES, PageHeader};
 use backstay_snapshot::inspect::{Fault, InspectError, Inspection, Inspector, Options, Unknown};
 use corpus::Sample;
 use proptest::collection::vec;
@@ -84,6 +84,33 @@ fn damage_is_named_with_its_page_and_offset() {
     assert!(broken(&|d, root| d[root + 12] = 1).contains("pages"));
     assert!(broken(&|d, _| set_root(d, 2, 1 << 20)).contains("a root outside"));
     assert!(broken(&|d, _| set_root(d, 2, 2)).starts_with("page 2 at offset 8192"));
+}
+
+#[test]
+fn a_page_that_is_too_large_to_be_looked_at_hides_no_fault_elsewhere() {
+    // A leaf that overflows is more than this share of the memory; every other page is less.
+    let sample = corpus::samples().into_iter().find(|s| has_large_leaf(&s.database)).expect("in the corpus");
+    let options = Options { memory: 8 * 4 * 4096, ..at(&sample) };
+    let whole = look(&sample.database, options, &[]).expect("no fault");
+    assert!(whole.contents.is_err(), "{:?}", whole.contents);
+    let (mut found, root) = (0, root(&sample.database) as usize * 4096);
+    // The list of buckets holds the small ones whole, also those that come after the one with the large page.
+    for byte in root..root + 4096 {
+        let mut database = sample.database.clone();
+        database[byte] ^= 0xff;
+        let (all, little) = (look(&database, at(&sample), &[]), look(&database, options, &[]));
+        assert_eq!(all.as_ref().err(), little.as_ref().err(), "byte {byte}");
+        found += usize::from(all.is_err());
+    }
+    assert!(found > 100, "{found}");
+}
+
+/// Whether there is a leaf with more than three overflow pages.
+fn has_large_leaf(database: &[u8]) -> bool {
+    (2..database.len() / 4096).any(|page| {
+        let header = PageHeader::parse(database[page * 4096..].first_chunk().expect("a page"));
+        header.id == page as u64 && header.flags == 2 && header.overflow > 3 && header.count > 0
+    })
 }
 
 /// The root's page by the newer meta page, which is the first in a snapshot.
