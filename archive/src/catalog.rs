@@ -123,6 +123,10 @@ async fn promote(
     let json = match store.get(&key, MANIFEST_MAX).await {
         Ok(json) => json,
         Err(error) if error.is(ErrorKind::NotFound) => return Ok(None),
+        Err(error) if error.is(ErrorKind::TooLarge) => {
+            tracing::warn!(%key, %error, "an intent cannot be read");
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     let intent = match Manifest::from_json(&json) {
@@ -159,6 +163,10 @@ pub async fn manifest(
     match store.get(&key, MANIFEST_MAX).await {
         Ok(json) => Manifest::from_json(&json).map(Some).map_err(|cause| CatalogError::Manifest { key, cause }),
         Err(error) if error.is(ErrorKind::NotFound) => Ok(None),
+        // That backup's trouble, not the store's: others are listed all the same.
+        Err(error) if error.is(ErrorKind::TooLarge) => {
+            Err(CatalogError::Manifest { key, cause: ManifestError::TooLarge })
+        }
         Err(error) => Err(error.into()),
     }
 }

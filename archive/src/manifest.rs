@@ -165,6 +165,8 @@ pub enum ManifestError {
     Malformed(#[from] serde_json::Error),
     #[error("the manifest has format version {0}, this build knows {FORMAT_VERSION}: update Backstay")]
     UnknownVersion(u32),
+    #[error("it has more than {MANIFEST_MAX} bytes: no manifest of Backstay's has")]
+    TooLarge,
 }
 
 impl Manifest {

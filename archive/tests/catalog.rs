@@ -178,3 +178,16 @@ async fn a_sweep_removes_what_is_old_and_promotes_what_is_complete() {
     let again = catalog::sweep(&store, cluster(), Timestamp::from_seconds(limit)).await.expect("no faults");
     assert_eq!(again, catalog::Swept::default());
 }
+
+#[tokio::test]
+async fn a_manifest_that_is_too_large_is_its_own_backups_trouble_alone() {
+    let store = MemoryStore::new();
+    let good = backup(&store, &plan_of(1, "a", 1_700_000_000)).await;
+    store.plant(Key::snapshot(good.cluster_uuid, name(1_700_000_001)).as_str(), vec![0; 3]);
+    store.plant(Key::manifest(good.cluster_uuid, name(1_700_000_001)).as_str(), vec![b' '; 70_000]);
+    let large = catalog::manifest(&store, good.cluster_uuid, name(1_700_000_001)).await.expect_err("too large");
+    assert!(matches!(&large, CatalogError::Manifest { .. }) && large.to_string().contains("65536"), "{large}");
+    assert_eq!(catalog::newest(&store, good.cluster_uuid).await.expect("the store is fine"), Some(good.clone()));
+    let found = catalog::find_by_name(&store, &good.cluster).await.expect("the store is fine");
+    assert_eq!(found, Some(good.cluster_uuid));
+}

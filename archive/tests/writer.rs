@@ -374,3 +374,13 @@ async fn an_observer_sees_the_database_and_its_verdict_decides() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_backup_whose_manifest_nobody_could_read_does_not_appear() {
+    let store = MemoryStore::new();
+    let recipients = std::iter::repeat_with(|| Identity::generate().to_public()).take(1_100).collect();
+    let written = run(&store, &plan(1, 1, recipients), &mut Database::new(b"a database", 3)).await;
+    let error = written.expect_err("too many recipients").to_string();
+    assert!(error.contains("cannot be described") && error.contains("65536"), "{error}");
+    assert_empty(&store);
+}

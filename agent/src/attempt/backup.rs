@@ -63,7 +63,7 @@ impl From<WriteError> for Failure {
             // The digest is taken from what the sealed form opens to: whoever changed a byte, it was on the way.
             WriteError::Digest { .. } | WriteError::Reopened(_) => FailureCode::Corruption,
             WriteError::Cancelled => FailureCode::Cancelled,
-            WriteError::Internal(_) => FailureCode::Internal,
+            WriteError::Manifest(_) | WriteError::Internal(_) => FailureCode::Internal,
         };
         Self::new(code, error.to_string())
     }

@@ -108,6 +108,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The request, the configuration or the stored object is not what it should be.
     Invalid,
+    /// The object has more bytes than whoever asked for it takes.
+    TooLarge,
 }
 
 /// A failure of a store: what was tried on what, and the store's own reason.

@@ -73,7 +73,7 @@ impl S3Store {
         match body::collect(&self.bucket, full, body.len()).await {
             Ok(found) if found == body => Ok(Found::Same),
             Ok(_) => Ok(Found::Other),
-            Err(error) if error.is(ErrorKind::Invalid) => Ok(Found::Other),
+            Err(error) if error.is(ErrorKind::TooLarge) => Ok(Found::Other),
             Err(error) if error.is(ErrorKind::NotFound) => Ok(Found::Nothing),
             Err(error) => Err(error),
         }

@@ -155,6 +155,8 @@ pub enum WriteError {
     /// Its bytes are right, and what they say is not.
     #[error("{0}")]
     Rejected(#[from] Rejected),
+    #[error("the backup cannot be described: {0}")]
+    Manifest(String),
     #[error("cancelled")]
     Cancelled,
     #[error("internal error: {0}")]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::pipeline::Staged;
 use super::{Plan, WriteError, or_cancelled};
 use crate::catalog::{self, Settled};
-use crate::manifest::Manifest;
+use crate::manifest::{MANIFEST_MAX, Manifest};
 use crate::store::{ErrorKind, Key, Store, StoreError, Upload};
 
 /// How long tidying up may take; what is left then is for the sweep.
@@ -50,6 +50,10 @@ impl Publication<'_> {
     /// Makes a staged object a backup.
     pub async fn publish(&self, staged: Staged) -> Result<Manifest, WriteError> {
         let json = Bytes::from(staged.manifest.to_json());
+        if json.len() > MANIFEST_MAX {
+            let text = format!("its manifest would have {} bytes, at most {MANIFEST_MAX} are read", json.len());
+            return Err(self.abandon(WriteError::Manifest(text), false).await);
+        }
         let intent = async { Ok(self.store.put_new(&self.intent_key(), json.clone()).await?) };
         if let Err(error) = or_cancelled(self.cancel, intent).await {
             return Err(self.abandon(error, true).await);

@@ -255,7 +255,7 @@ impl Store for MemoryStore {
     async fn get(&self, key: &Key, limit: usize) -> Result<Bytes, StoreError> {
         let failed = |kind| error(kind, Op::Get, key.as_str());
         self.gate(Op::Get, key.as_str(), |state| match state.objects.get(key.as_str()) {
-            Some(object) if object.body.len() > limit => Err(failed(ErrorKind::Invalid)),
+            Some(object) if object.body.len() > limit => Err(failed(ErrorKind::TooLarge)),
             Some(object) => Ok(object.body.clone()),
             None => Err(failed(ErrorKind::NotFound)),
         })

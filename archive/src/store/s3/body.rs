@@ -40,7 +40,7 @@ pub(super) async fn open(bucket: Arc<Bucket>, full: String, range: Option<Range<
     Ok(chunks.boxed())
 }
 
-/// The whole of an object that has at most `limit` bytes; `Invalid` where it has more.
+/// The whole of an object that has at most `limit` bytes; `TooLarge` where it has more.
 pub(super) async fn collect(bucket: &Arc<Bucket>, full: &str, limit: usize) -> Result<Bytes, StoreError> {
     let mut body = open(bucket.clone(), full.to_owned(), None).await?;
     let mut whole = BytesMut::new();
