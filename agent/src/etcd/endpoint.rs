@@ -91,6 +91,10 @@ impl EtcdSettings {
         if self.endpoints.is_empty() {
             return wrong("etcd.endpoints", "endpoints must have at least one URL");
         }
+        if self.endpoints.iter().any(|e| e.contains('@')) {
+            // Not repeated: what stands before the @ is a secret.
+            return wrong("etcd.endpoints", "a URL holds a user: etcd takes none from there, set user and password");
+        }
         if let Some(endpoint) = self.endpoints.iter().find(|endpoint| !is_usable(&self.url(endpoint))) {
             let text = format!("endpoints: {endpoint:?} must be http:// or https:// with a host and a port");
             return Some(("etcd.endpoints", text));
@@ -274,6 +278,8 @@ mod tests {
     fn settings_that_contradict_each_other_are_refused() {
         assert_eq!(check(|_| ()), Ok(None));
         assert!(check(|s| s.endpoints.clear()).is_err());
+        let user = check(|s| s.endpoints = vec!["http://root:hunter2@h:1".into()]).expect_err("a user in a URL");
+        assert!(user.contains("set user and password") && !user.contains("hunter2"), "{user}");
         assert!(check(|s| s.cert = Some("c".into())).is_err_and(|e| e.contains("cert and key")));
         assert!(check(|s| s.endpoints = vec!["https://h:1".into()]).is_err_and(|e| e.contains("ca must")));
         assert!(check(|s| s.user = "root".into()).is_err_and(|e| e.contains("user and password")));

@@ -26,6 +26,13 @@ pub struct Answer {
     pub compact: i64,
 }
 
+/// Why there is no answer.
+enum Silence {
+    /// The member took the question and has not answered in time.
+    Walking(String),
+    No(String),
+}
+
 /// What is asked, and of whom.
 pub struct Question {
     etcd: Arc<Etcd>,
@@ -49,37 +56,51 @@ impl Question {
         let voters = self.voters().await?;
         let mut reasons = Vec::new();
         for voter in voters.iter().take(MEMBERS_MAX) {
-            match self.ask_one(voter).await {
+            let (reason, stop) = match self.ask_one(voter).await {
                 Ok(answer) => return Ok(answer),
-                Err(reason) => reasons.push(format!("member {:016x}: {reason}", voter.id)),
+                // It may walk over its keys still: a second one would be held up, too.
+                Err(Silence::Walking(reason)) => (reason, true),
+                Err(Silence::No(reason)) => (reason, false),
+            };
+            reasons.push(format!("member {:016x}: {reason}", voter.id));
+            if stop {
+                break;
             }
         }
         Err(reasons.join("; "))
     }
 
-    /// The other voting members, from the next higher id on; the member itself where it is alone.
+    /// The other voting members, from the next higher id on, the leader last: HashKV holds up its writes. The member
+    /// itself where it is alone.
     async fn voters(&self) -> Result<Vec<Voter>, String> {
         let own = u64::from_str_radix(&self.member, 16).map_err(|e| format!("member id {:?}: {e}", self.member))?;
         let mut connection = self.etcd.connect().await.map_err(text)?;
+        let leader = connection.member().await.map_err(text)?.leader_id;
         let mut voters = connection.voters().await.map_err(text)?;
         let alone = voters.iter().all(|voter| voter.id == own);
         voters.retain(|voter| alone || voter.id != own);
-        voters.sort_by_key(|voter| (voter.id < own, voter.id));
+        voters.sort_by_key(|voter| (voter.id == leader, voter.id < own, voter.id));
         if voters.is_empty() { Err("the cluster has no voting member".into()) } else { Ok(voters) }
     }
 
-    async fn ask_one(&self, voter: &Voter) -> Result<Answer, String> {
-        let mut connection = self.connect(voter).await?;
-        let patience = self.etcd.inspection().patience;
+    async fn ask_one(&self, voter: &Voter) -> Result<Answer, Silence> {
+        let mut connection = self.connect(voter).await.map_err(Silence::No)?;
+        let patience = self.patience();
         let begun = Instant::now();
         loop {
             let answer = timeout(patience, connection.hash_kv(self.at)).await;
-            match answer.map_err(|_| format!("no HashKV within {}s", patience.as_secs_f32()))? {
+            let late = |_| Silence::Walking(format!("no HashKV within {}s", patience.as_secs_f32()));
+            match answer.map_err(late)? {
                 Ok((hash, compact)) => return Ok(Answer { member: voter.id, hash, compact }),
                 Err(HashKvError::Future) if begun.elapsed() < BEHIND_MAX => sleep(PAUSE).await,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(Silence::No(error.to_string())),
             }
         }
+    }
+
+    /// How long a member may take.
+    pub fn patience(&self) -> Duration {
+        self.etcd.inspection().patience
     }
 
     /// Connects, and makes sure that it is the member that was meant: a small question first, so that one that does
@@ -101,7 +122,9 @@ impl Question {
         sleep(PAUSE).await;
         let voters = self.voters().await?;
         let voter = voters.iter().find(|voter| voter.id == before.member).ok_or("it is no member any more")?;
-        self.ask_one(voter).await
+        self.ask_one(voter).await.map_err(|silence| match silence {
+            Silence::Walking(reason) | Silence::No(reason) => reason,
+        })
     }
 }
 

@@ -1,15 +1,21 @@
 //! What the look into a snapshot and the answer of another member come to.
 
+use std::time::Duration;
+
 use backstay_archive::manifest::{self, Origin, Verdict};
 use backstay_archive::writer::Rejected;
 use backstay_snapshot::inspect::{Inspection, Unknown};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::Looked;
 use super::ask::{Answer, Question};
 
 /// How often a member is asked again that is compacted less far than the snapshot.
 const AGAIN_MAX: usize = 8;
+
+/// Bytes of a reason in the manifest, at most.
+const REASON_MAX: usize = 1024;
 
 /// Judges one snapshot.
 pub struct Judge {
@@ -42,11 +48,19 @@ impl Judge {
         // The observer goes without a word only where the attempt has failed already.
         let Ok(looked) = looked else { return std::future::pending().await };
         let inspection = self.fit(looked)?;
-        let answer = match answer {
-            Some(answer) => answer,
-            None => asked.await,
+        let rest = async {
+            let answer = match answer {
+                Some(answer) => answer,
+                None => asked.await,
+            };
+            self.compare(&inspection, answer).await
         };
-        let verdict = self.compare(&inspection, answer).await?;
+        // The last part waits for it: however many members are asked, they have this long in all.
+        let patience = self.question.as_ref().map_or(Duration::ZERO, Question::patience);
+        let verdict = match timeout(patience, rest).await {
+            Ok(verdict) => verdict?,
+            Err(_) => unknown(None, format!("no answer {}s after the stream had ended", patience.as_secs_f32())),
+        };
         Ok(manifest::Inspection { contents: manifest::Contents::of(&inspection), ..verdict })
     }
 
@@ -121,11 +135,20 @@ fn equal(answer: &Answer) -> manifest::Inspection {
     }
 }
 
+/// It stands in the manifest, which has a bound: several members' errors may be long.
+fn shortened(mut reason: String) -> String {
+    if reason.len() > REASON_MAX {
+        reason.truncate(reason.floor_char_boundary(REASON_MAX));
+        reason.push('…');
+    }
+    reason
+}
+
 fn unknown(answer: Option<&Answer>, reason: String) -> manifest::Inspection {
     manifest::Inspection {
         verdict: Verdict::Unknown,
         compared_with: answer.map(|answer| format!("{:016x}", answer.member)),
-        reason: Some(reason),
+        reason: Some(shortened(reason)),
         ..manifest::Inspection::default()
     }
 }
