@@ -171,6 +171,7 @@ mod tests {
         for (text, says) in [
             ("[etcd]\nuser = 'u'\ncert = 'c'", "line 3: [etcd] cert and key must"),
             ("[etcd]\n\nendpoints = ['ftp://h']", "line 3: [etcd] endpoints: \"ftp://h\" must be"),
+            ("[etcd]\n\nendpoints = ['http://u:p@h:1']", "line 3: [etcd] a URL holds a user"),
             ("[etcd]\nuser = 'u'", "line 2: [etcd] user and password must"),
             ("[nats]\n\nkey = 'k'", "line 3: [nats] cert and key must"),
             ("state_dir = ''", "line 1: state_dir must be"),
@@ -182,11 +183,11 @@ mod tests {
 
     #[test]
     fn what_is_printed_can_be_used_again_and_holds_no_secret() {
-        let text = "cluster = 'c'\n[etcd]\nuser = 'root'\npassword = 'hunter2'\nendpoints = ['http://u:hunter2@h:1']";
+        let text = "cluster = 'c'\n[etcd]\nuser = 'root'\npassword = 'hunter2'\nendpoints = ['http://h:1']";
         let variables = [("BACKSTAY_NATS__PASSWORD", "hunter2"), ("BACKSTAY_HTTP__LISTEN", "")];
         let settings = load(text, &variables).expect("valid");
         let printed = settings::print(&settings).expect("plain data");
-        assert!(!printed.contains("hunter2") && printed.contains("http://<hidden>@h:1"), "{printed}");
+        assert!(!printed.contains("hunter2") && printed.contains("http://h:1"), "{printed}");
         let again = load(&printed, &[]).expect("its own words");
         assert_eq!((again.etcd.password.as_str(), again.nats.password.as_str()), ("<hidden>", "<hidden>"));
         assert_eq!((again.http, again.beat_interval), (settings.http, settings.beat_interval));

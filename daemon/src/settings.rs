@@ -163,14 +163,10 @@ pub mod hidden {
 
 /// A URL, or several with commas between, in settings that are shown: who calls, and with what password, is hidden.
 pub mod urls {
-    use serde::{Serialize, Serializer};
+    use serde::Serializer;
 
     pub fn serialize<S: Serializer>(urls: &str, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::without_users(urls))
-    }
-
-    pub fn serialize_list<S: Serializer>(urls: &[String], serializer: S) -> Result<S::Ok, S::Error> {
-        urls.iter().map(|url| super::without_users(url)).collect::<Vec<_>>().serialize(serializer)
     }
 }
 

@@ -38,7 +38,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub struct EtcdSettings {
     /// Client URLs of the machine's *own* member, tried in this order: the first that answers is used. An
     /// endpoint of another member would be backed up in this machine's name.
-    #[serde(serialize_with = "settings::urls::serialize_list")]
     pub endpoints: Vec<String>,
     /// The CA of etcd's certificate; needed for `https`.
     pub ca: Option<PathBuf>,
