@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::RestoreError;
@@ -126,11 +126,20 @@ fn take_away_remains(hidden: &Path, folder: &Path) -> Result<(), RestoreError> {
     fs::remove_dir_all(hidden).map_err(|cause| RestoreError::file("remove", hidden, cause))
 }
 
+/// Locks the folder that was opened at `hidden`. Another restore may have removed it and made its own there since:
+/// the lock of the old one says nothing about that.
 fn lock_or_refuse(file: &File, hidden: &Path, folder: &Path) -> Result<(), RestoreError> {
+    let failed = |cause| RestoreError::file("lock", hidden, cause);
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => RestoreError::UnderWay(folder.to_owned()),
-        TryLockError::Error(cause) => RestoreError::file("lock", hidden, cause),
-    })
+        TryLockError::Error(cause) => failed(cause),
+    })?;
+    let own = file.metadata().map_err(failed)?;
+    match fs::symlink_metadata(hidden) {
+        Ok(there) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Err(RestoreError::UnderWay(folder.to_owned())),
+    }
 }
 
 /// A folder for its owner alone, as etcd wants it.
@@ -201,7 +210,7 @@ mod tests {
         let home = tempfile::tempdir().expect("folder");
         let folder = home.path().join("data");
         fs::create_dir_all(folder.join(IGNORED)).expect("made");
-        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).expect("there"));
+        let inode = |path: &Path| fs::metadata(path).expect("there").ino();
         let before = inode(&folder);
         drop(Stage::create(&folder).expect("created"));
         assert_eq!(names(&folder), [IGNORED]);
@@ -226,5 +235,19 @@ mod tests {
             assert!(matches!(Stage::create(&folder), Err(RestoreError::UnderWay(_))));
             assert!(stage.member().exists(), "the other one left it alone");
         }
+    }
+
+    #[test]
+    fn who_opened_remains_that_another_took_away_leaves_the_other_alone() {
+        let home = tempfile::tempdir().expect("folder");
+        let folder = home.path().join("data");
+        let hidden = hidden_path(&folder, false).expect("a path");
+        fs::create_dir_all(&hidden).expect("made");
+        let remains = File::open(&hidden).expect("opened");
+        let stage = Stage::create(&folder).expect("created over the remains");
+        let refused = |remains| matches!(lock_or_refuse(remains, &hidden, &folder), Err(RestoreError::UnderWay(_)));
+        assert!(refused(&remains), "the other one prepares its own there");
+        drop(stage);
+        assert!(refused(&remains), "nothing is there");
     }
 }
