@@ -23,7 +23,7 @@ use crate::store::Store;
 /// Pieces that wait to be written.
 const PIECES: usize = 8;
 
-/// Why a backup could not be restored; nothing of it is left behind.
+/// Why a backup could not be restored; nothing of it is left behind but with [`RestoreError::NotSynced`].
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreBackupError {
     #[error(transparent)]

@@ -97,7 +97,7 @@ pub struct Restored {
     pub auth_enabled: bool,
 }
 
-/// Why nothing was restored.
+/// Why nothing was restored, but with [`RestoreError::NotSynced`].
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("{0} is not empty: restore into a new folder, or set this one aside first (mv)")]
@@ -120,6 +120,9 @@ pub enum RestoreError {
     Bump { revision: i64, bump: u64 },
     #[error("the database ends at revision {is}, before {wanted}, which it must hold")]
     TooOld { is: i64, wanted: i64 },
+    /// All is there and whole, and etcd may start from it; whether it outlives a loss of power is not known.
+    #[error("restored into {folder}, but not known to be on the disk: {cause}")]
+    NotSynced { folder: PathBuf, cause: Box<RestoreError> },
 }
 
 impl RestoreError {
@@ -174,7 +177,8 @@ impl Restorer {
     /// Makes the database the new cluster's and the folder visible. All is on the disk then.
     ///
     /// # Errors
-    /// The bytes are no database of etcd's or end too early, or the disk refuses; nothing is left behind.
+    /// The bytes are no database of etcd's or end too early, or the disk refuses; nothing is left behind but with
+    /// [`RestoreError::NotSynced`].
     pub fn finish(mut self) -> Result<Restored, RestoreError> {
         let outcome = self.commit()?;
         let (is, wanted) = (outcome.revision_before, self.at_least);

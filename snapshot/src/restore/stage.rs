@@ -57,20 +57,30 @@ impl Stage {
     }
 
     /// Shows the folder, whole, and returns its path. Its files must be synced before.
+    ///
+    /// # Errors
+    /// Nothing is shown, but with [`RestoreError::NotSynced`].
     pub(super) fn publish(&mut self) -> Result<PathBuf, RestoreError> {
+        self.publish_with(sync_folder)
+    }
+
+    fn publish_with(&mut self, sync: impl Fn(&Path) -> Result<(), RestoreError>) -> Result<PathBuf, RestoreError> {
         let (from, to) = if self.inside {
             (self.member(), self.folder.join("member"))
         } else {
-            sync_folder(&self.hidden)?;
+            sync(&self.hidden)?;
             (self.hidden.clone(), self.folder.clone())
         };
         fs::rename(&from, &to).map_err(|cause| RestoreError::file("put in place", &to, cause))?;
         self.published = true;
         if self.inside {
-            fs::remove_dir(&self.hidden).map_err(|cause| RestoreError::file("remove", &self.hidden, cause))?;
+            // What stays of it harms nobody: etcd looks at `member` alone, and an empty one counts as nothing.
+            let _ = fs::remove_dir(&self.hidden);
         }
-        sync_folder(parent(&to))?;
-        Ok(self.folder.clone())
+        match sync(parent(&to)) {
+            Ok(()) => Ok(self.folder.clone()),
+            Err(cause) => Err(RestoreError::NotSynced { folder: self.folder.clone(), cause: Box::new(cause) }),
+        }
     }
 }
 
@@ -249,5 +259,38 @@ mod tests {
         assert!(refused(&remains), "the other one prepares its own there");
         drop(stage);
         assert!(refused(&remains), "nothing is there");
+    }
+
+    #[test]
+    fn what_fails_once_it_is_shown_does_not_say_that_nothing_is_there() {
+        let home = tempfile::tempdir().expect("folder");
+        let failing = |at: &Path| Err(RestoreError::file("sync", at, io::Error::other("no disk")));
+        for there in [false, true] {
+            let folder = home.path().join(format!("data-{there}"));
+            if there {
+                fs::create_dir(&folder).expect("made");
+            }
+            let mut stage = Stage::create(&folder).expect("created");
+            let above = if there { &folder } else { home.path() };
+            let sync = |at: &Path| if at == above { failing(at) } else { Ok(()) };
+            let error = stage.publish_with(sync).expect_err("not synced");
+            assert!(matches!(&error, RestoreError::NotSynced { folder: shown, .. } if *shown == folder), "{error}");
+            drop(stage);
+            assert_eq!(names(&folder), ["member"]);
+        }
+        let folder = home.path().join("data");
+        let mut stage = Stage::create(&folder).expect("created");
+        assert!(matches!(stage.publish_with(failing), Err(RestoreError::File { .. })));
+        drop(stage);
+        assert_eq!(names(home.path()), ["data-false", "data-true"]);
+    }
+
+    #[test]
+    fn a_hidden_folder_that_cannot_be_removed_is_no_failure() {
+        let home = tempfile::tempdir().expect("folder");
+        let mut stage = Stage::create(home.path()).expect("created");
+        fs::write(stage.hidden.join("foreign"), b"").expect("written");
+        assert_eq!(stage.publish().expect("published"), home.path());
+        assert!(home.path().join("member").exists());
     }
 }
