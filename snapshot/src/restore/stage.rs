@@ -98,7 +98,12 @@ fn is_there_and_empty(folder: &Path) -> Result<bool, RestoreError> {
     let failed = |cause| RestoreError::file("read", folder, cause);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Nothing can be renamed to where a link leads. Without what may stand behind the name, or it is followed.
+            let link = fs::symlink_metadata(folder.components().as_path()).is_ok();
+            let dangling = || failed(io::Error::other("it is a link to a folder that is not there"));
+            return if link { Err(dangling()) } else { Ok(false) };
+        }
         Err(error) => return Err(failed(error)),
     };
     let own = format!(".{HIDDEN}");
@@ -292,5 +297,21 @@ mod tests {
         fs::write(stage.hidden.join("foreign"), b"").expect("written");
         assert_eq!(stage.publish().expect("published"), home.path());
         assert!(home.path().join("member").exists());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_refused_at_once() {
+        let home = tempfile::tempdir().expect("folder");
+        let link = home.path().join("data");
+        std::os::unix::fs::symlink(home.path().join("elsewhere"), &link).expect("linked");
+        for end in ["", "/", "/."] {
+            let folder = PathBuf::from(format!("{}{end}", link.display()));
+            let error = Stage::create(&folder).expect_err("it leads nowhere").to_string();
+            assert!(error.ends_with(": it is a link to a folder that is not there"), "{error}");
+        }
+        assert_eq!(names(home.path()), ["data"]);
+        fs::create_dir(home.path().join("elsewhere")).expect("made");
+        Stage::create(&link).expect("created").publish().expect("published");
+        assert_eq!(names(&home.path().join("elsewhere")), ["member"]);
     }
 }
