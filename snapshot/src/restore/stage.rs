@@ -36,7 +36,7 @@ impl Stage {
     pub(super) fn create(folder: &Path) -> Result<Self, RestoreError> {
         let inside = is_there_and_empty(folder)?;
         let hidden = hidden_path(folder, inside)?;
-        make_parents(&hidden)?;
+        make_parents(&hidden, sync_folder)?;
         take_away_remains(&hidden, folder)?;
         make(&hidden)?;
         let lock = File::open(&hidden).map_err(|cause| RestoreError::file("open", &hidden, cause))?;
@@ -125,9 +125,13 @@ fn hidden_path(folder: &Path, inside: bool) -> Result<PathBuf, RestoreError> {
     Ok(folder.with_file_name(format!(".{name}.{HIDDEN}")))
 }
 
-fn make_parents(hidden: &Path) -> Result<(), RestoreError> {
-    let parent = parent(hidden);
-    fs::create_dir_all(parent).map_err(|cause| RestoreError::file("make", parent, cause))
+/// Makes the folders above, and syncs each that got a new one; the last is synced when the folder is shown.
+fn make_parents(hidden: &Path, sync: impl Fn(&Path) -> Result<(), RestoreError>) -> Result<(), RestoreError> {
+    let above = parent(hidden);
+    let named = above.ancestors().take_while(|folder| !folder.as_os_str().is_empty());
+    let new: Vec<&Path> = named.take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(above).map_err(|cause| RestoreError::file("make", above, cause))?;
+    new.into_iter().rev().try_for_each(|folder| sync(parent(folder)))
 }
 
 /// Removes what a killed restore left; one that lives holds the lock.
@@ -313,5 +317,24 @@ mod tests {
         fs::create_dir(home.path().join("elsewhere")).expect("made");
         Stage::create(&link).expect("created").publish().expect("published");
         assert_eq!(names(&home.path().join("elsewhere")), ["member"]);
+    }
+
+    #[test]
+    fn every_folder_that_got_a_new_one_is_synced() {
+        let home = tempfile::tempdir().expect("folder");
+        let synced = std::cell::RefCell::new(Vec::new());
+        let sync = |at: &Path| {
+            synced.borrow_mut().push(at.to_owned());
+            sync_folder(at)
+        };
+        let made = |path: &str| {
+            make_parents(&home.path().join(path), sync).expect("made");
+            synced.take()
+        };
+        assert_eq!(made("a/b/c/.data"), [home.path().to_owned(), home.path().join("a"), home.path().join("a/b")]);
+        assert_eq!(made("a/d/.data"), [home.path().join("a")]);
+        assert!(made("a/.data").is_empty());
+        make_parents(Path::new(".data"), sync).expect("made");
+        assert!(synced.take().is_empty(), "this folder is there");
     }
 }
