@@ -23,7 +23,7 @@ use crate::store::Store;
 /// Pieces that wait to be written.
 const PIECES: usize = 8;
 
-/// Why a backup could not be restored; nothing of it is left behind.
+/// Why a backup could not be restored; nothing of it is left behind but with [`RestoreError::NotSynced`].
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreBackupError {
     #[error(transparent)]
@@ -100,7 +100,8 @@ pub async fn examine(
     inspecting.spawn_blocking(move || inspect(Database { pieces: to_inspect, left: bytes }, look, count.as_deref()));
     if let Some((folder, options)) = into {
         let folder = folder.to_owned();
-        let restorer = blocking(move || Restorer::create(&folder, options)).await??;
+        // Also where inspection finds no room to say where the database ends.
+        let restorer = blocking(move || Restorer::create(&folder, options)).await??.at_least(manifest.origin.revision);
         let (write_out, to_write) = mpsc::channel(PIECES);
         writing.spawn_blocking(move || write(restorer, Database { pieces: to_write, left: bytes }, &counted));
         outs.push(write_out);
@@ -110,11 +111,7 @@ pub async fn examine(
     let inspected = inspecting.join_next().await.expect("one thread was started").map_err(failed)?;
     // A disk that is full, or pages that are none, end the reading too: their own reasons come first.
     let restorer = written.transpose()?;
-    let inspection = match proven {
-        None => return Err(RestoreBackupError::Cancelled),
-        Some(Ok(()) | Err(ReadError::Closed)) => inspected?,
-        Some(Err(error)) => return Err(error.into()),
-    };
+    let inspection = settled(proven, inspected)?;
     if let Ok(contents) = &inspection.contents
         && contents.revision < manifest.origin.revision
     {
@@ -127,6 +124,20 @@ pub async fn examine(
         None => None,
     };
     Ok(Examined { restored, inspection })
+}
+
+/// What was inspected, where it was proven too; `proven` is `None` where it was cancelled.
+fn settled<T>(
+    proven: Option<Result<(), ReadError>>,
+    inspected: Result<T, InspectError>,
+) -> Result<T, RestoreBackupError> {
+    match proven {
+        None => Err(RestoreBackupError::Cancelled),
+        Some(Ok(())) => Ok(inspected?),
+        // Whoever closed knows why. Where none of them does, it was the proof that broke off: nothing is proven.
+        Some(Err(closed @ ReadError::Closed)) => inspected.map_err(Into::into).and(Err(closed.into())),
+        Some(Err(error)) => Err(error.into()),
+    }
 }
 
 /// What was seen before the backup became visible must be seen again.
@@ -183,4 +194,30 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 fn failed(error: tokio::task::JoinError) -> ReadError {
     ReadError::Internal(format!("a thread of the restore failed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn damaged() -> InspectError {
+        Inspector::new(Look::default()).finish().expect_err("nothing is no database")
+    }
+
+    #[test]
+    fn only_what_was_proven_and_inspected_is_good() {
+        assert!(matches!(settled(Some(Ok(())), Ok(1)), Ok(1)));
+        assert!(matches!(settled(Some(Ok(())), Err::<u8, _>(damaged())), Err(RestoreBackupError::Inspect(_))));
+        assert!(matches!(settled(None, Ok(1)), Err(RestoreBackupError::Cancelled)));
+        let unread = settled(Some(Err(ReadError::Open(String::new()))), Err::<u8, _>(damaged()));
+        assert!(matches!(unread, Err(RestoreBackupError::Read(ReadError::Open(_)))), "{unread:?}");
+    }
+
+    #[test]
+    fn a_proof_that_broke_off_is_none() {
+        let closed = || Some(Err(ReadError::Closed));
+        assert!(matches!(settled(closed(), Err::<u8, _>(damaged())), Err(RestoreBackupError::Inspect(_))));
+        let unproven = settled(closed(), Ok(1));
+        assert!(matches!(unproven, Err(RestoreBackupError::Read(ReadError::Closed))), "{unproven:?}");
+    }
 }

@@ -102,7 +102,8 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     if port.contains(['/', '?', '#']) {
         return Err("a peer URL has no path");
     }
-    if port.parse::<u16>().is_err() {
+    // Rust takes a plus, Go does not.
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err() {
         return Err("a peer URL needs a port");
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
@@ -173,6 +174,8 @@ pub(super) mod tests {
             ("http://127.0.0.1", "needs a port"),
             ("http://127.0.0.1:2380/", "no path"),
             ("http://127.0.0.1:x", "needs a port"),
+            ("http://127.0.0.1:+2380", "needs a port"),
+            ("http://127.0.0.1:", "needs a port"),
             ("http://:2380", "needs a host"),
             ("http://[::1:2380", "needs a host"),
             ("http://a b:2380", "needs a host"),

@@ -97,7 +97,7 @@ pub struct Restored {
     pub auth_enabled: bool,
 }
 
-/// Why nothing was restored.
+/// Why nothing was restored, but with [`RestoreError::NotSynced`].
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("{0} is not empty: restore into a new folder, or set this one aside first (mv)")]
@@ -118,6 +118,11 @@ pub enum RestoreError {
     NoBucket(&'static str),
     #[error("the revision {revision} cannot jump by {bump}: it would pass what etcd can count")]
     Bump { revision: i64, bump: u64 },
+    #[error("the database ends at revision {is}, before {wanted}, which it must hold")]
+    TooOld { is: i64, wanted: i64 },
+    /// All is there and whole, and etcd may start from it; whether it outlives a loss of power is not known.
+    #[error("restored into {folder}, but not known to be on the disk: {cause}")]
+    NotSynced { folder: PathBuf, cause: Box<RestoreError> },
 }
 
 impl RestoreError {
@@ -135,6 +140,7 @@ pub struct Restorer {
     database: File,
     path: PathBuf,
     bytes: u64,
+    at_least: i64,
 }
 
 impl Restorer {
@@ -149,7 +155,13 @@ impl Restorer {
         stage.make_folder("wal")?;
         let path = stage.member().join("snap/db");
         let database = stage::create_file(&path)?;
-        Ok(Self { stage, options, membership, database, path, bytes: 0 })
+        Ok(Self { stage, options, membership, database, path, bytes: 0, at_least: 0 })
+    }
+
+    /// Refuses a database that ends before this revision. Costs nothing: the commit reads where it ends anyway.
+    #[must_use]
+    pub fn at_least(self, revision: i64) -> Self {
+        Self { at_least: revision, ..self }
     }
 
     /// Takes the next bytes of the database (without its trailer), in any sizes.
@@ -165,9 +177,14 @@ impl Restorer {
     /// Makes the database the new cluster's and the folder visible. All is on the disk then.
     ///
     /// # Errors
-    /// The bytes are no database of etcd's, or the disk refuses; nothing is left behind.
+    /// The bytes are no database of etcd's or end too early, or the disk refuses; nothing is left behind but with
+    /// [`RestoreError::NotSynced`].
     pub fn finish(mut self) -> Result<Restored, RestoreError> {
         let outcome = self.commit()?;
+        let (is, wanted) = (outcome.revision_before, self.at_least);
+        if is < wanted {
+            return Err(RestoreError::TooOld { is, wanted });
+        }
         if self.options.defragment {
             self.rewrite()?;
         }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::RestoreError;
@@ -36,7 +36,7 @@ impl Stage {
     pub(super) fn create(folder: &Path) -> Result<Self, RestoreError> {
         let inside = is_there_and_empty(folder)?;
         let hidden = hidden_path(folder, inside)?;
-        make_parents(&hidden)?;
+        make_parents(&hidden, sync_folder)?;
         take_away_remains(&hidden, folder)?;
         make(&hidden)?;
         let lock = File::open(&hidden).map_err(|cause| RestoreError::file("open", &hidden, cause))?;
@@ -57,20 +57,30 @@ impl Stage {
     }
 
     /// Shows the folder, whole, and returns its path. Its files must be synced before.
+    ///
+    /// # Errors
+    /// Nothing is shown, but with [`RestoreError::NotSynced`].
     pub(super) fn publish(&mut self) -> Result<PathBuf, RestoreError> {
+        self.publish_with(sync_folder)
+    }
+
+    fn publish_with(&mut self, sync: impl Fn(&Path) -> Result<(), RestoreError>) -> Result<PathBuf, RestoreError> {
         let (from, to) = if self.inside {
             (self.member(), self.folder.join("member"))
         } else {
-            sync_folder(&self.hidden)?;
+            sync(&self.hidden)?;
             (self.hidden.clone(), self.folder.clone())
         };
         fs::rename(&from, &to).map_err(|cause| RestoreError::file("put in place", &to, cause))?;
         self.published = true;
         if self.inside {
-            fs::remove_dir(&self.hidden).map_err(|cause| RestoreError::file("remove", &self.hidden, cause))?;
+            // What stays of it harms nobody: etcd looks at `member` alone, and an empty one counts as nothing.
+            let _ = fs::remove_dir(&self.hidden);
         }
-        sync_folder(parent(&to))?;
-        Ok(self.folder.clone())
+        match sync(parent(&to)) {
+            Ok(()) => Ok(self.folder.clone()),
+            Err(cause) => Err(RestoreError::NotSynced { folder: self.folder.clone(), cause: Box::new(cause) }),
+        }
     }
 }
 
@@ -88,7 +98,12 @@ fn is_there_and_empty(folder: &Path) -> Result<bool, RestoreError> {
     let failed = |cause| RestoreError::file("read", folder, cause);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Nothing can be renamed to where a link leads. Without what may stand behind the name, or it is followed.
+            let link = fs::symlink_metadata(folder.components().as_path()).is_ok();
+            let dangling = || failed(io::Error::other("it is a link to a folder that is not there"));
+            return if link { Err(dangling()) } else { Ok(false) };
+        }
         Err(error) => return Err(failed(error)),
     };
     let own = format!(".{HIDDEN}");
@@ -110,9 +125,13 @@ fn hidden_path(folder: &Path, inside: bool) -> Result<PathBuf, RestoreError> {
     Ok(folder.with_file_name(format!(".{name}.{HIDDEN}")))
 }
 
-fn make_parents(hidden: &Path) -> Result<(), RestoreError> {
-    let parent = parent(hidden);
-    fs::create_dir_all(parent).map_err(|cause| RestoreError::file("make", parent, cause))
+/// Makes the folders above, and syncs each that got a new one; the last is synced when the folder is shown.
+fn make_parents(hidden: &Path, sync: impl Fn(&Path) -> Result<(), RestoreError>) -> Result<(), RestoreError> {
+    let above = parent(hidden);
+    let named = above.ancestors().take_while(|folder| !folder.as_os_str().is_empty());
+    let new: Vec<&Path> = named.take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(above).map_err(|cause| RestoreError::file("make", above, cause))?;
+    new.into_iter().rev().try_for_each(|folder| sync(parent(folder)))
 }
 
 /// Removes what a killed restore left; one that lives holds the lock.
@@ -126,11 +145,20 @@ fn take_away_remains(hidden: &Path, folder: &Path) -> Result<(), RestoreError> {
     fs::remove_dir_all(hidden).map_err(|cause| RestoreError::file("remove", hidden, cause))
 }
 
+/// Locks the folder that was opened at `hidden`. Another restore may have removed it and made its own there since:
+/// the lock of the old one says nothing about that.
 fn lock_or_refuse(file: &File, hidden: &Path, folder: &Path) -> Result<(), RestoreError> {
+    let failed = |cause| RestoreError::file("lock", hidden, cause);
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => RestoreError::UnderWay(folder.to_owned()),
-        TryLockError::Error(cause) => RestoreError::file("lock", hidden, cause),
-    })
+        TryLockError::Error(cause) => failed(cause),
+    })?;
+    let own = file.metadata().map_err(failed)?;
+    match fs::symlink_metadata(hidden) {
+        Ok(there) if (there.dev(), there.ino()) == (own.dev(), own.ino()) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Err(RestoreError::UnderWay(folder.to_owned())),
+    }
 }
 
 /// A folder for its owner alone, as etcd wants it.
@@ -201,7 +229,7 @@ mod tests {
         let home = tempfile::tempdir().expect("folder");
         let folder = home.path().join("data");
         fs::create_dir_all(folder.join(IGNORED)).expect("made");
-        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).expect("there"));
+        let inode = |path: &Path| fs::metadata(path).expect("there").ino();
         let before = inode(&folder);
         drop(Stage::create(&folder).expect("created"));
         assert_eq!(names(&folder), [IGNORED]);
@@ -226,5 +254,87 @@ mod tests {
             assert!(matches!(Stage::create(&folder), Err(RestoreError::UnderWay(_))));
             assert!(stage.member().exists(), "the other one left it alone");
         }
+    }
+
+    #[test]
+    fn who_opened_remains_that_another_took_away_leaves_the_other_alone() {
+        let home = tempfile::tempdir().expect("folder");
+        let folder = home.path().join("data");
+        let hidden = hidden_path(&folder, false).expect("a path");
+        fs::create_dir_all(&hidden).expect("made");
+        let remains = File::open(&hidden).expect("opened");
+        let stage = Stage::create(&folder).expect("created over the remains");
+        let refused = |remains| matches!(lock_or_refuse(remains, &hidden, &folder), Err(RestoreError::UnderWay(_)));
+        assert!(refused(&remains), "the other one prepares its own there");
+        drop(stage);
+        assert!(refused(&remains), "nothing is there");
+    }
+
+    #[test]
+    fn what_fails_once_it_is_shown_does_not_say_that_nothing_is_there() {
+        let home = tempfile::tempdir().expect("folder");
+        let failing = |at: &Path| Err(RestoreError::file("sync", at, io::Error::other("no disk")));
+        for there in [false, true] {
+            let folder = home.path().join(format!("data-{there}"));
+            if there {
+                fs::create_dir(&folder).expect("made");
+            }
+            let mut stage = Stage::create(&folder).expect("created");
+            let above = if there { &folder } else { home.path() };
+            let sync = |at: &Path| if at == above { failing(at) } else { Ok(()) };
+            let error = stage.publish_with(sync).expect_err("not synced");
+            assert!(matches!(&error, RestoreError::NotSynced { folder: shown, .. } if *shown == folder), "{error}");
+            drop(stage);
+            assert_eq!(names(&folder), ["member"]);
+        }
+        let folder = home.path().join("data");
+        let mut stage = Stage::create(&folder).expect("created");
+        assert!(matches!(stage.publish_with(failing), Err(RestoreError::File { .. })));
+        drop(stage);
+        assert_eq!(names(home.path()), ["data-false", "data-true"]);
+    }
+
+    #[test]
+    fn a_hidden_folder_that_cannot_be_removed_is_no_failure() {
+        let home = tempfile::tempdir().expect("folder");
+        let mut stage = Stage::create(home.path()).expect("created");
+        fs::write(stage.hidden.join("foreign"), b"").expect("written");
+        assert_eq!(stage.publish().expect("published"), home.path());
+        assert!(home.path().join("member").exists());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_refused_at_once() {
+        let home = tempfile::tempdir().expect("folder");
+        let link = home.path().join("data");
+        std::os::unix::fs::symlink(home.path().join("elsewhere"), &link).expect("linked");
+        for end in ["", "/", "/."] {
+            let folder = PathBuf::from(format!("{}{end}", link.display()));
+            let error = Stage::create(&folder).expect_err("it leads nowhere").to_string();
+            assert!(error.ends_with(": it is a link to a folder that is not there"), "{error}");
+        }
+        assert_eq!(names(home.path()), ["data"]);
+        fs::create_dir(home.path().join("elsewhere")).expect("made");
+        Stage::create(&link).expect("created").publish().expect("published");
+        assert_eq!(names(&home.path().join("elsewhere")), ["member"]);
+    }
+
+    #[test]
+    fn every_folder_that_got_a_new_one_is_synced() {
+        let home = tempfile::tempdir().expect("folder");
+        let synced = std::cell::RefCell::new(Vec::new());
+        let sync = |at: &Path| {
+            synced.borrow_mut().push(at.to_owned());
+            sync_folder(at)
+        };
+        let made = |path: &str| {
+            make_parents(&home.path().join(path), sync).expect("made");
+            synced.take()
+        };
+        assert_eq!(made("a/b/c/.data"), [home.path().to_owned(), home.path().join("a"), home.path().join("a/b")]);
+        assert_eq!(made("a/d/.data"), [home.path().join("a")]);
+        assert!(made("a/.data").is_empty());
+        make_parents(Path::new(".data"), sync).expect("made");
+        assert!(synced.take().is_empty(), "this folder is there");
     }
 }

@@ -112,6 +112,22 @@ fn the_jump_adds_one_empty_entry_and_marks_it_compacted() {
 }
 
 #[test]
+fn a_database_that_ends_too_early_leaves_nothing_behind() {
+    let home = tempfile::tempdir().expect("folder");
+    let until = |revision, bump| {
+        let mut restorer = Restorer::create(&home.path().join("data"), Options { bump, ..one() })?.at_least(revision);
+        restorer.write(SMALL)?;
+        restorer.finish()
+    };
+    for bump in [None, Some(500)] {
+        let error = until(9, bump).expect_err("it ends at 8");
+        assert!(matches!(error, RestoreError::TooOld { is: 8, wanted: 9 }), "{error}");
+        assert_eq!(fs::read_dir(home.path()).expect("readable").count(), 0);
+    }
+    assert_eq!(until(8, None).expect("restored").revision_before, 8);
+}
+
+#[test]
 fn writing_it_anew_keeps_everything() {
     let home = tempfile::tempdir().expect("folder");
     let (plain, dense) = (home.path().join("plain"), home.path().join("dense"));

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstay_archive::catalog::CatalogError;
-use backstay_archive::restore::{self, Contents, Options, Outcome, Progress, RestoreBackupError, Restored};
+use backstay_archive::restore::{
+    self, Contents, Options, Outcome, Progress, RestoreBackupError, RestoreError, Restored,
+};
 use backstay_archive::seal::SealError;
 use backstay_archive::store::s3::S3Settings;
 use backstay_archive::store::spec;
@@ -64,6 +66,8 @@ pub enum RestoreFailure {
     WrongIdentity { path: PathBuf, recipients: String, key: String, cause: String },
     #[error("failed to restore {snapshot} into {folder}: {cause}; nothing was left there")]
     Restore { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreBackupError> },
+    #[error("{snapshot} was restored into {folder}, but is not known to be on the disk: {cause}")]
+    NotSynced { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreError> },
     #[error("failed to listen to signals: {0}")]
     Signals(std::io::Error),
     #[error("interrupted: nothing was restored")]
@@ -86,7 +90,7 @@ async fn open(url: &str, bucket: &Bucket, variables: &[(String, String)]) -> Res
 /// Restores a backup from a store into a data folder.
 ///
 /// # Errors
-/// Nothing was restored, and nothing is left in the folder.
+/// Nothing was restored, and nothing is left in the folder, but with [`RestoreFailure::NotSynced`].
 pub async fn run(restore: Restore, variables: &[(String, String)], console: &mut Console<'_>) -> Result<(), Failure> {
     let Restore { store, snapshot, from_store, bucket, .. } = restore;
     let (Some(url), Some(snapshot), Some(folder)) = (store, snapshot, from_store.data_dir.clone()) else {
@@ -105,17 +109,26 @@ pub async fn run(restore: Restore, variables: &[(String, String)], console: &mut
     let progress = Arc::<Progress>::default();
     let restored =
         restore::restore(&*store, &manifest, identity.as_ref(), &folder, options.clone(), &progress, &cancel);
-    let Outcome { restored, contents } =
-        shown(restored, &manifest, &progress, console).await?.map_err(|cause| match cause {
-            RestoreBackupError::Cancelled => RestoreFailure::Interrupted,
-            cause => RestoreFailure::Restore { snapshot: manifest.snapshot, folder, cause: Box::new(cause) },
-        })?;
+    let Outcome { restored, contents } = shown(restored, &manifest, &progress, console)
+        .await?
+        .map_err(|cause| failure(manifest.snapshot, folder, cause))?;
     console.print(&told(&manifest, &restored, contents.as_ref().ok()))?;
     if let Err(unknown) = contents {
         console.remark(&format!("Note: not all of the database was inspected: {unknown}"))?;
     }
     notes(&options, &from_store, &restored).iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
     Ok(())
+}
+
+/// Says too what is in the folder now.
+fn failure(snapshot: SnapshotName, folder: PathBuf, cause: RestoreBackupError) -> RestoreFailure {
+    match cause {
+        RestoreBackupError::Cancelled => RestoreFailure::Interrupted,
+        RestoreBackupError::Restore(RestoreError::NotSynced { folder, cause }) => {
+            RestoreFailure::NotSynced { snapshot, folder, cause }
+        }
+        cause => RestoreFailure::Restore { snapshot, folder, cause: Box::new(cause) },
+    }
 }
 
 /// Waits for the end, and shows meanwhile how far it is.
@@ -180,4 +193,22 @@ fn notes(options: &Options, from_store: &FromStore, restored: &Restored) -> Vec<
         );
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_folder_that_is_not_there_is_said_to_hold_nothing() {
+        let file = || RestoreError::File { action: "sync", path: "/a".into(), cause: std::io::Error::other("no disk") };
+        let text = |cause: RestoreError| {
+            let snapshot = SnapshotName::from_unix_seconds(1_701_184_522).expect("in range");
+            failure(snapshot, "/a/data".into(), cause.into()).to_string()
+        };
+        assert!(text(file()).ends_with("failed to sync /a: no disk; nothing was left there"), "{}", text(file()));
+        let shown = text(RestoreError::NotSynced { folder: "/a/data".into(), cause: Box::new(file()) });
+        let said = " was restored into /a/data, but is not known to be on the disk: failed to sync /a: no disk";
+        assert!(shown.ends_with(said), "{shown}");
+    }
 }
