@@ -32,6 +32,9 @@ const LOG: &str = "restore.log";
 const CHECK_PAUSE: Duration = Duration::from_millis(500);
 /// Going back is tried again after this long: nobody else can.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
+/// So often is the old etcd started. What must be certain is that its folder is back: where a member waits for a quorum,
+/// starting it may fail for as long as the others are down.
+const START_TRIES: u32 = 3;
 
 /// What the desk works with.
 pub struct Parts {
@@ -53,6 +56,9 @@ struct Book {
     hash_revision: i64,
     progress: Arc<Progress>,
     hands: Hands,
+    failed_starts: u32,
+    /// Why the old etcd was left stopped; told to the end.
+    unstarted: String,
     /// Ends what is being prepared, when another goal comes.
     cancel: CancellationToken,
 }
@@ -93,6 +99,8 @@ impl Restores {
             hash_revision: 0,
             progress: Arc::default(),
             hands: Hands::default(),
+            failed_starts: 0,
+            unstarted: String::new(),
             cancel: CancellationToken::new(),
         };
         let control = control(&parts.settings, &parts.state);
@@ -181,6 +189,7 @@ impl Restores {
         book.journal = Some(journal);
         book.order = Some(Arc::new(order));
         (book.error, book.check, book.hash_revision) = (String::new(), None, 0);
+        (book.failed_starts, book.unstarted) = (0, String::new());
         (book.progress, book.hands, book.cancel) = (Arc::default(), Hands::default(), CancellationToken::new());
         drop(book);
         self.changed.notify_one();
@@ -343,7 +352,7 @@ impl Restores {
             info!(restore = %next.restore, step = ?next.step, "the restore goes on");
         }
         let mut book = self.book();
-        book.error.clear();
+        book.error = book.unstarted.clone();
         book.hands.stopped |= action == Action::Stop;
         book.hands.started |= action == Action::Start;
         let ended = next.has_ended();
@@ -360,6 +369,15 @@ impl Restores {
         let mut book = self.book();
         if book.journal.as_ref() != Some(journal) {
             return Pause::None;
+        }
+        if action == Action::Start && journal.step == Step::Returning {
+            book.failed_starts += 1;
+            if book.failed_starts >= START_TRIES {
+                book.hands.started = true;
+                book.unstarted = format!("the old data is back, and etcd does not start: {error}");
+                book.error = book.unstarted.clone();
+                return Pause::None;
+            }
         }
         book.error = error;
         match journal.step {
@@ -394,3 +412,7 @@ enum Pause {
 async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("moving folders does not panic")
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;

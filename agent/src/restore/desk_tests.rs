@@ -1,0 +1,89 @@
+//! The desk with a disk and commands for etcd, and no bus.
+
+use std::fs;
+use std::path::Path;
+
+use backstay_archive::seal::Identity;
+use backstay_daemon::SystemClock;
+use backstay_protocol::MachineId;
+use backstay_protocol::bus::RestoreStep;
+use uuid::Uuid;
+
+use super::*;
+use crate::attempt::desk;
+use crate::etcd::EtcdSettings;
+use crate::outbox::Outbox;
+use crate::restore::settings::ControlKind;
+
+/// No test goes on for longer.
+const STEPS: usize = 30;
+
+fn id() -> RestoreId {
+    RestoreId(Uuid::from_u128(1))
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// A desk below `folder`; etcd is stopped and started by these commands, and does not answer.
+fn desk(folder: &Path, stop: &str, start: &str) -> Restores {
+    let state = Arc::new(StateDir::open(&folder.join("state")).expect("fresh"));
+    let address = Address { cluster: "one".parse().expect("a name"), machine: MachineId(Uuid::from_u128(1)) };
+    let settings = EtcdSettings { endpoints: vec!["http://127.0.0.1:1".into()], ..EtcdSettings::default() };
+    let etcd = Etcd::new(settings).expect("usable");
+    let identity = Arc::new(Identity::generate());
+    let attempts = Arc::new(Attempts::new(desk::Parts {
+        address: address.clone(),
+        etcd: etcd.clone(),
+        identity: Arc::clone(&identity),
+        state: Arc::clone(&state),
+        outbox: Arc::new(Outbox::open(state.file("outbox")).expect("fresh")),
+        clock: Arc::new(SystemClock),
+        s3_ca: None,
+    }));
+    let settings = RestoreSettings {
+        control: Some(ControlKind::Commands),
+        data_dir: Some(folder.join("etcd")),
+        stop: words(stop),
+        start: words(start),
+        ..RestoreSettings::default()
+    };
+    Restores::open(Parts { address, settings, etcd, identity, state, attempts, s3_ca: None }).expect("readable")
+}
+
+/// A journal of a restore that is at `step`, on disk.
+fn journal(folder: &Path, goal: Goal, step: Step) -> Journal {
+    let folders = Folders::of(&folder.join("etcd"), id(), ".old").expect("there");
+    let mut journal = Journal::new(id(), folders, true);
+    (journal.goal, journal.step, journal.touched) = (goal, step, goal != Goal::Prepare);
+    fs::create_dir_all(folder.join("state")).expect("writable");
+    journal.save(&folder.join("state").join(JOURNAL)).expect("writable");
+    journal
+}
+
+async fn act_to_the_end(desk: &Restores) -> RestoreState {
+    for _ in 0..STEPS {
+        desk.act(&CancellationToken::new()).await;
+        if desk.book().journal.as_ref().is_some_and(Journal::has_ended) {
+            break;
+        }
+    }
+    desk.state().expect("there is one")
+}
+
+#[tokio::test]
+async fn an_old_etcd_that_does_not_start_does_not_keep_its_machine_from_being_put_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    fs::create_dir_all(journal.folders.aside.join("member/snap")).expect("writable");
+    fs::create_dir_all(&journal.folders.fresh).expect("writable");
+    let desk = desk(folder.path(), "true", "ls /no-quorum-yet");
+    let state = act_to_the_end(&desk).await;
+    assert_eq!(state.step(), RestoreStep::Returned);
+    for part in ["the old data is back", "etcd does not start", "/no-quorum-yet"] {
+        assert!(state.error.contains(part), "no {part:?} in {:?}", state.error);
+    }
+    let seen = journal.folders.see();
+    assert!(seen.live && !seen.aside && !seen.root, "{seen:?}");
+}
