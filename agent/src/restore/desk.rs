@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::check::check;
-use super::control::Control;
+use super::control::{Control, is_free};
 use super::folders::Folders;
 use super::journal::{Action, Goal, Hands, Journal, Step};
 use super::prepare::{Order, PrepareError, Prepared, Progress, prepare};
@@ -32,6 +32,8 @@ const LOG: &str = "restore.log";
 const CHECK_PAUSE: Duration = Duration::from_millis(500);
 /// Going back is tried again after this long: nobody else can.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
+/// An etcd that does not say what it is within this is taken for one that does not run.
+const ANSWER: Duration = Duration::from_secs(2);
 /// So often is the old etcd started. What must be certain is that its folder is back: where a member waits for a quorum,
 /// starting it may fail for as long as the others are down.
 const START_TRIES: u32 = 3;
@@ -176,6 +178,7 @@ impl Restores {
         };
         let order = self.order(command)?;
         let folders = Folders::of(data_dir, restore, &order.aside_suffix).map_err(|e| invalid(e.to_string()))?;
+        self.is_open(&folders).await.map_err(invalid)?;
         if !self.parts.attempts.hold(true) {
             return Err(refuse(RefusalCode::Busy, "a backup is under way on this machine"));
         }
@@ -194,6 +197,23 @@ impl Restores {
         drop(book);
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Refuses where etcd runs on another folder than the one that would be moved: stopped, it would not come back.
+    async fn is_open(&self, folders: &Folders) -> Result<(), String> {
+        let ask = async { self.parts.etcd.connect().await?.member().await };
+        if !matches!(tokio::time::timeout(ANSWER, ask).await, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let database = folders.live_database();
+        let shown = database.display().to_string();
+        match unblock(move || is_free(&database)).await {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                Err(format!("etcd runs and does not have {shown} open: data_dir in [restore] is not its data folder"))
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn order(&self, command: RestoreCommand) -> Result<Order, Refused> {
@@ -311,6 +331,9 @@ impl Restores {
         let text = |e: super::folders::FolderError| e.to_string();
         match action {
             Action::Stop => {
+                if journal.step == Step::Stopping {
+                    self.is_open(&folders).await?;
+                }
                 info!(restore = %journal.restore, "stopping etcd");
                 control()?.stop(&folders.databases()).await.map_err(|e| e.to_string())
             }

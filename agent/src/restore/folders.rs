@@ -99,7 +99,13 @@ impl Folders {
 
     pub fn see(&self) -> Seen {
         let there = |path: &Path| fs::symlink_metadata(path).is_ok();
-        Seen { live: there(&self.live), fresh: there(&self.fresh), aside: there(&self.aside), root: there(&self.root) }
+        Seen {
+            live: there(&self.live),
+            fresh: there(&self.fresh),
+            aside: there(&self.aside),
+            root: there(&self.root),
+            rest: there(&self.rest()),
+        }
     }
 
     /// Whether a database of so many bytes has room, and nothing stands where the old folder is to go.
@@ -161,12 +167,26 @@ impl Folders {
         with_suffix(&self.aside, ".unexpected")
     }
 
-    /// Removes what was prepared.
+    /// The name under which what was prepared is removed.
+    fn rest(&self) -> PathBuf {
+        with_suffix(&self.root, ".removing")
+    }
+
+    /// Removes what was prepared: under another name, so that what is half removed is not taken for what was placed.
     pub fn discard(&self) -> Result<(), FolderError> {
-        match fs::remove_dir_all(&self.root) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &self.root)(error)),
-            _ => Ok(()),
+        let rest = self.rest();
+        remove(&rest)?;
+        if fs::symlink_metadata(&self.root).is_ok() {
+            self.rename(&self.root, &rest)?;
         }
+        remove(&rest)
+    }
+}
+
+fn remove(folder: &Path) -> Result<(), FolderError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", folder)(error)),
+        _ => Ok(()),
     }
 }
 
