@@ -73,6 +73,8 @@ pub struct Restores {
     book: Mutex<Book>,
     /// Held from reading the journal to having it on disk: commands and the task both change it.
     writing: tokio::sync::Mutex<()>,
+    /// Held while a folder is being prepared.
+    building: tokio::sync::Mutex<()>,
     changed: Notify,
 }
 
@@ -112,6 +114,7 @@ impl Restores {
             path,
             book: Mutex::new(book),
             writing: tokio::sync::Mutex::default(),
+            building: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -234,8 +237,14 @@ impl Restores {
         let new = journal.take(goal).map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))?;
         if new {
             info!(restore = %journal.restore, ?goal, "the restore goes on");
+            if let Err(refused) = self.keep(&journal).await {
+                if goal != Goal::PutBack || journal.touched {
+                    return Err(refused);
+                }
+                self.make_way(&journal, refused.text).await?;
+                self.keep(&journal).await?;
+            }
             self.book().cancel.cancel();
-            self.keep(&journal).await?;
         }
         let ended = journal.has_ended();
         let mut book = self.book();
@@ -250,6 +259,19 @@ impl Restores {
             self.changed.notify_one();
         }
         Ok(())
+    }
+
+    /// Where the journal cannot be written: what was prepared may be what filled the disk, and nobody needs it any more.
+    async fn make_way(&self, journal: &Journal, error: String) -> Result<(), Refused> {
+        {
+            let mut book = self.book();
+            // First: nothing is prepared again meanwhile.
+            book.error = error;
+            book.cancel.cancel();
+        }
+        let _nobody_prepares = self.building.lock().await;
+        let folders = journal.folders.clone();
+        unblock(move || folders.discard()).await.map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))
     }
 
     /// What is not on disk was not taken.
@@ -315,6 +337,7 @@ impl Restores {
         cancel: &CancellationToken,
         stop: &CancellationToken,
     ) -> Result<Prepared, PrepareError> {
+        let _building = self.building.lock().await;
         let progress = Arc::clone(&self.book().progress);
         let build = prepare(order, &journal.folders, &progress, cancel);
         tokio::pin!(build);

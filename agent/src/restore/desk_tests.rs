@@ -87,3 +87,25 @@ async fn an_old_etcd_that_does_not_start_does_not_keep_its_machine_from_being_pu
     let seen = journal.folders.see();
     assert!(seen.live && !seen.aside && !seen.root, "{seen:?}");
 }
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_written_stops_no_preparing_and_what_fills_the_disk_makes_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::Prepare, Step::Ready);
+    fs::create_dir_all(&journal.folders.fresh).expect("writable");
+    let desk = desk(folder.path(), "true", "true");
+    // A folder in the journal's place is a disk that takes nothing, for whoever renames over it.
+    let path = folder.path().join("state").join(JOURNAL);
+    fs::remove_file(&path).expect("there");
+    fs::create_dir_all(path.join("in the way")).expect("writable");
+    let refused = desk.go_on(Goal::Switch, RestoreCommand::default()).await.expect_err("not on disk");
+    assert!(refused.text.contains("cannot be written"), "{}", refused.text);
+    assert!(!desk.book().cancel.is_cancelled() && journal.folders.see().root, "it goes on as before");
+    let refused = desk.go_on(Goal::PutBack, RestoreCommand::default()).await.expect_err("not on disk");
+    assert!(refused.text.contains("cannot be written"), "{}", refused.text);
+    assert!(!journal.folders.see().root, "what was prepared is still there");
+    assert!(matches!(desk.act(&CancellationToken::new()).await, Pause::UntilChanged), "it does not spin");
+    fs::remove_dir_all(&path).expect("ours");
+    desk.go_on(Goal::PutBack, RestoreCommand::default()).await.expect("there is room");
+    assert_eq!(act_to_the_end(&desk).await.step(), RestoreStep::Returned);
+}
