@@ -371,7 +371,17 @@ impl Restores {
                 unblock(move || folders.rename(&folders.live, &folders.stranger())).await.map_err(text)
             }
             Action::Return => unblock(move || folders.rename(&folders.aside, &folders.live)).await.map_err(text),
-            Action::Discard => unblock(move || folders.discard()).await.map_err(text),
+            Action::Discard => {
+                let ran = journal.ran;
+                let kept = unblock(move || {
+                    let kept = if ran { folders.keep_what_ran()? } else { None };
+                    folders.discard().map(|()| kept)
+                });
+                if let Some(kept) = kept.await.map_err(text)? {
+                    warn!(folder = %kept.display(), "etcd had run on what was restored: it is kept, for you to remove");
+                }
+                Ok(())
+            }
             Action::Confused(text) => Err(text.into()),
             Action::Note(_) | Action::Rest | Action::Watch | Action::Build => Ok(()),
         }

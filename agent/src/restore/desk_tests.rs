@@ -109,3 +109,37 @@ async fn a_journal_that_cannot_be_written_stops_no_preparing_and_what_fills_the_
     desk.go_on(Goal::PutBack, RestoreCommand::default()).await.expect("there is room");
     assert_eq!(act_to_the_end(&desk).await.step(), RestoreStep::Returned);
 }
+
+#[tokio::test]
+async fn what_etcd_has_run_on_is_kept_and_what_it_has_not_is_removed() {
+    for ran in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut journal = journal(folder.path(), Goal::Switch, if ran { Step::Switched } else { Step::Moving });
+        assert_eq!(journal.take(Goal::PutBack), Ok(true));
+        journal.save(&folder.path().join("state").join(JOURNAL)).expect("writable");
+        fs::create_dir_all(&journal.folders.aside).expect("writable");
+        fs::create_dir_all(&journal.folders.root).expect("writable");
+        fs::create_dir_all(&journal.folders.live).expect("writable");
+        fs::write(journal.folders.live.join("acknowledged"), "a write").expect("writable");
+        let desk = desk(folder.path(), "true", "true");
+        let state = act_to_the_end(&desk).await;
+        assert_eq!((state.step(), state.error.as_str()), (RestoreStep::Returned, ""));
+        let kept = folder.path().join("etcd.old.restored-and-put-back/acknowledged");
+        assert_eq!(fs::read_to_string(kept).ok(), ran.then(|| "a write".to_owned()));
+        let seen = journal.folders.see();
+        assert!(seen.live && !seen.aside && !seen.root && !seen.rest, "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_does_not_stop_putting_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    let taken = folder.path().join("etcd.old.unexpected");
+    for folder in [&journal.folders.aside, &journal.folders.live, &journal.folders.fresh, &taken] {
+        fs::create_dir_all(folder).expect("writable");
+    }
+    let desk = desk(folder.path(), "true", "true");
+    assert_eq!(act_to_the_end(&desk).await.step(), RestoreStep::Returned);
+    assert!(taken.exists() && folder.path().join("etcd.old.unexpected.2").exists());
+}

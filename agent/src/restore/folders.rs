@@ -164,7 +164,18 @@ impl Folders {
 
     /// Where a folder goes that stands at live and that nobody put there.
     pub fn stranger(&self) -> PathBuf {
-        with_suffix(&self.aside, ".unexpected")
+        unused(&self.aside, ".unexpected")
+    }
+
+    /// Sets what etcd has run on beside the old data, before the rest of what was prepared is removed; where to. `None`
+    /// where it is there already.
+    pub fn keep_what_ran(&self) -> Result<Option<PathBuf>, FolderError> {
+        if fs::symlink_metadata(&self.fresh).is_err() {
+            return Ok(None);
+        }
+        let kept = unused(&self.aside, ".restored-and-put-back");
+        self.rename(&self.fresh, &kept)?;
+        Ok(Some(kept))
     }
 
     /// The name under which what was prepared is removed.
@@ -181,6 +192,16 @@ impl Folders {
         }
         remove(&rest)
     }
+}
+
+/// The first such name that nobody has; numbered from the second on.
+fn unused(path: &Path, suffix: &str) -> PathBuf {
+    let free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
+    let mut names = (1_u32..).map(|n| match n {
+        1 => with_suffix(path, suffix),
+        n => with_suffix(path, &format!("{suffix}.{n}")),
+    });
+    names.find(free).expect("a folder has fewer entries than there are numbers")
 }
 
 fn remove(folder: &Path) -> Result<(), FolderError> {

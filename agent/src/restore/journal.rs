@@ -78,6 +78,10 @@ pub struct Journal {
     pub had_data: bool,
     /// etcd was told to stop, or was about to be.
     pub touched: bool,
+    /// etcd was put back after it had been started on what was prepared, or was about to be: others may have written to
+    /// it, and been told that it is safe.
+    #[serde(default)]
+    pub ran: bool,
     /// sha256 of the prepared database, in hexadecimal.
     pub digest: String,
     /// etcd's id of the cluster that was prepared.
@@ -156,6 +160,7 @@ impl Journal {
             folders,
             had_data,
             touched: false,
+            ran: false,
             digest: String::new(),
             new_cluster_id: 0,
         }
@@ -208,6 +213,7 @@ impl Journal {
             (Goal::Switch, Goal::Switch) => return Ok(false),
         };
         self.touched |= goal == Goal::Switch;
+        self.ran |= goal == Goal::PutBack && matches!(self.step, Step::Starting | Step::Switched);
         (self.goal, self.step) = (goal, step);
         Ok(true)
     }
