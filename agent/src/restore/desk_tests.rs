@@ -28,7 +28,7 @@ fn words(text: &str) -> Vec<String> {
 
 /// A desk below `folder`; etcd is stopped and started by these commands, and does not answer.
 fn desk(folder: &Path, stop: &str, start: &str) -> Restores {
-    let state = Arc::new(StateDir::open(&folder.join("state")).expect("fresh"));
+    let state = Arc::new(StateDir::open(folder.join("state")).expect("fresh"));
     let address = Address { cluster: "one".parse().expect("a name"), machine: MachineId(Uuid::from_u128(1)) };
     let settings = EtcdSettings { endpoints: vec!["http://127.0.0.1:1".into()], ..EtcdSettings::default() };
     let etcd = Etcd::new(settings).expect("usable");
