@@ -162,7 +162,7 @@ fn shift(from: &Path, to: &Path) -> Result<(), ControlError> {
 }
 
 /// Whether nobody has the database open: bbolt locks it for as long as it does.
-fn is_free(database: &Path) -> Result<bool, ControlError> {
+pub(super) fn is_free(database: &Path) -> Result<bool, ControlError> {
     let failed = |cause| ControlError::Lock { path: database.to_owned(), cause };
     let file = match File::open(database) {
         Ok(file) => file,

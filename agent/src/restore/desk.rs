@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::check::check;
-use super::control::Control;
+use super::control::{Control, is_free};
 use super::folders::Folders;
 use super::journal::{Action, Goal, Hands, Journal, Step};
 use super::prepare::{Order, PrepareError, Prepared, Progress, prepare};
@@ -32,6 +32,11 @@ const LOG: &str = "restore.log";
 const CHECK_PAUSE: Duration = Duration::from_millis(500);
 /// Going back is tried again after this long: nobody else can.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
+/// An etcd that does not say what it is within this is taken for one that does not run.
+const ANSWER: Duration = Duration::from_secs(2);
+/// So often is the old etcd started. What must be certain is that its folder is back: where a member waits for a quorum,
+/// starting it may fail for as long as the others are down.
+const START_TRIES: u32 = 3;
 
 /// What the desk works with.
 pub struct Parts {
@@ -53,6 +58,9 @@ struct Book {
     hash_revision: i64,
     progress: Arc<Progress>,
     hands: Hands,
+    failed_starts: u32,
+    /// Why the old etcd was left stopped; told to the end.
+    unstarted: String,
     /// Ends what is being prepared, when another goal comes.
     cancel: CancellationToken,
 }
@@ -65,6 +73,8 @@ pub struct Restores {
     book: Mutex<Book>,
     /// Held from reading the journal to having it on disk: commands and the task both change it.
     writing: tokio::sync::Mutex<()>,
+    /// Held while a folder is being prepared.
+    building: tokio::sync::Mutex<()>,
     changed: Notify,
 }
 
@@ -93,6 +103,8 @@ impl Restores {
             hash_revision: 0,
             progress: Arc::default(),
             hands: Hands::default(),
+            failed_starts: 0,
+            unstarted: String::new(),
             cancel: CancellationToken::new(),
         };
         let control = control(&parts.settings, &parts.state);
@@ -102,6 +114,7 @@ impl Restores {
             path,
             book: Mutex::new(book),
             writing: tokio::sync::Mutex::default(),
+            building: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -168,6 +181,7 @@ impl Restores {
         };
         let order = self.order(command)?;
         let folders = Folders::of(data_dir, restore, &order.aside_suffix).map_err(|e| invalid(e.to_string()))?;
+        self.is_open(&folders).await.map_err(invalid)?;
         if !self.parts.attempts.hold(true) {
             return Err(refuse(RefusalCode::Busy, "a backup is under way on this machine"));
         }
@@ -181,10 +195,28 @@ impl Restores {
         book.journal = Some(journal);
         book.order = Some(Arc::new(order));
         (book.error, book.check, book.hash_revision) = (String::new(), None, 0);
+        (book.failed_starts, book.unstarted) = (0, String::new());
         (book.progress, book.hands, book.cancel) = (Arc::default(), Hands::default(), CancellationToken::new());
         drop(book);
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Refuses where etcd runs on another folder than the one that would be moved: stopped, it would not come back.
+    async fn is_open(&self, folders: &Folders) -> Result<(), String> {
+        let ask = async { self.parts.etcd.connect().await?.member().await };
+        if !matches!(tokio::time::timeout(ANSWER, ask).await, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let database = folders.live_database();
+        let shown = database.display().to_string();
+        match unblock(move || is_free(&database)).await {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                Err(format!("etcd runs and does not have {shown} open: data_dir in [restore] is not its data folder"))
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn order(&self, command: RestoreCommand) -> Result<Order, Refused> {
@@ -205,8 +237,14 @@ impl Restores {
         let new = journal.take(goal).map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))?;
         if new {
             info!(restore = %journal.restore, ?goal, "the restore goes on");
+            if let Err(refused) = self.keep(&journal).await {
+                if goal != Goal::PutBack || journal.touched {
+                    return Err(refused);
+                }
+                self.make_way(&journal, refused.text).await?;
+                self.keep(&journal).await?;
+            }
             self.book().cancel.cancel();
-            self.keep(&journal).await?;
         }
         let ended = journal.has_ended();
         let mut book = self.book();
@@ -221,6 +259,19 @@ impl Restores {
             self.changed.notify_one();
         }
         Ok(())
+    }
+
+    /// Where the journal cannot be written: what was prepared may be what filled the disk, and nobody needs it any more.
+    async fn make_way(&self, journal: &Journal, error: String) -> Result<(), Refused> {
+        {
+            let mut book = self.book();
+            // First: nothing is prepared again meanwhile.
+            book.error = error;
+            book.cancel.cancel();
+        }
+        let _nobody_prepares = self.building.lock().await;
+        let folders = journal.folders.clone();
+        unblock(move || folders.discard()).await.map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))
     }
 
     /// What is not on disk was not taken.
@@ -286,6 +337,7 @@ impl Restores {
         cancel: &CancellationToken,
         stop: &CancellationToken,
     ) -> Result<Prepared, PrepareError> {
+        let _building = self.building.lock().await;
         let progress = Arc::clone(&self.book().progress);
         let build = prepare(order, &journal.folders, &progress, cancel);
         tokio::pin!(build);
@@ -302,6 +354,9 @@ impl Restores {
         let text = |e: super::folders::FolderError| e.to_string();
         match action {
             Action::Stop => {
+                if journal.step == Step::Stopping {
+                    self.is_open(&folders).await?;
+                }
                 info!(restore = %journal.restore, "stopping etcd");
                 control()?.stop(&folders.databases()).await.map_err(|e| e.to_string())
             }
@@ -316,7 +371,17 @@ impl Restores {
                 unblock(move || folders.rename(&folders.live, &folders.stranger())).await.map_err(text)
             }
             Action::Return => unblock(move || folders.rename(&folders.aside, &folders.live)).await.map_err(text),
-            Action::Discard => unblock(move || folders.discard()).await.map_err(text),
+            Action::Discard => {
+                let ran = journal.ran;
+                let kept = unblock(move || {
+                    let kept = if ran { folders.keep_what_ran()? } else { None };
+                    folders.discard().map(|()| kept)
+                });
+                if let Some(kept) = kept.await.map_err(text)? {
+                    warn!(folder = %kept.display(), "etcd had run on what was restored: it is kept, for you to remove");
+                }
+                Ok(())
+            }
             Action::Confused(text) => Err(text.into()),
             Action::Note(_) | Action::Rest | Action::Watch | Action::Build => Ok(()),
         }
@@ -343,7 +408,7 @@ impl Restores {
             info!(restore = %next.restore, step = ?next.step, "the restore goes on");
         }
         let mut book = self.book();
-        book.error.clear();
+        book.error = book.unstarted.clone();
         book.hands.stopped |= action == Action::Stop;
         book.hands.started |= action == Action::Start;
         let ended = next.has_ended();
@@ -360,6 +425,15 @@ impl Restores {
         let mut book = self.book();
         if book.journal.as_ref() != Some(journal) {
             return Pause::None;
+        }
+        if action == Action::Start && journal.step == Step::Returning {
+            book.failed_starts += 1;
+            if book.failed_starts >= START_TRIES {
+                book.hands.started = true;
+                book.unstarted = format!("the old data is back, and etcd does not start: {error}");
+                book.error = book.unstarted.clone();
+                return Pause::None;
+            }
         }
         book.error = error;
         match journal.step {
@@ -394,3 +468,7 @@ enum Pause {
 async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("moving folders does not panic")
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -46,10 +47,29 @@ pub fn moved_folder(data_dir: &Path) -> io::Result<PathBuf> {
         parent.ok_or_else(|| io::Error::other("the data folder must be an absolute path below another folder"))?;
     match fs::metadata(data_dir) {
         Ok(data) if data.dev() != fs::metadata(parent)?.dev() => Ok(data_dir.join("member")),
+        Ok(_) if is_mount_point(data_dir)? => Ok(data_dir.join("member")),
         Ok(_) => Ok(data_dir.to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(data_dir.to_owned()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether something is mounted just here: a bind mount has the device of what is around it, and cannot be renamed
+/// either.
+fn is_mount_point(path: &Path) -> io::Result<bool> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(true) };
+    // The kernel lists real paths; a link itself is no mount point.
+    let path = fs::canonicalize(parent)?.join(name);
+    Ok(lists(&fs::read("/proc/self/mountinfo")?, &path))
+}
+
+fn lists(mountinfo: &[u8], path: &Path) -> bool {
+    let escaped = path.as_os_str().as_bytes().iter().flat_map(|byte| match byte {
+        b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
+        byte => vec![*byte],
+    });
+    let escaped: Vec<u8> = escaped.collect();
+    mountinfo.split(|b| *b == b'\n').any(|line| line.split(|b| *b == b' ').nth(4) == Some(escaped.as_slice()))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -99,7 +119,13 @@ impl Folders {
 
     pub fn see(&self) -> Seen {
         let there = |path: &Path| fs::symlink_metadata(path).is_ok();
-        Seen { live: there(&self.live), fresh: there(&self.fresh), aside: there(&self.aside), root: there(&self.root) }
+        Seen {
+            live: there(&self.live),
+            fresh: there(&self.fresh),
+            aside: there(&self.aside),
+            root: there(&self.root),
+            rest: there(&self.rest()),
+        }
     }
 
     /// Whether a database of so many bytes has room, and nothing stands where the old folder is to go.
@@ -114,6 +140,9 @@ impl Folders {
         if free < wanted {
             let text = "are needed beside the live data in";
             return Err(format!("{wanted} bytes {text} {}, {free} are free", parent.display()));
+        }
+        if self.live.exists() && is_mount_point(&self.live).map_err(|e| format!("cannot see what is mounted: {e}"))? {
+            return Err(format!("{} is a mount point: it cannot be moved", self.live.display()));
         }
         if self.aside.exists() {
             return Err(format!("{} is there already: the old data would go there", self.aside.display()));
@@ -158,15 +187,50 @@ impl Folders {
 
     /// Where a folder goes that stands at live and that nobody put there.
     pub fn stranger(&self) -> PathBuf {
-        with_suffix(&self.aside, ".unexpected")
+        unused(&self.aside, ".unexpected")
     }
 
-    /// Removes what was prepared.
-    pub fn discard(&self) -> Result<(), FolderError> {
-        match fs::remove_dir_all(&self.root) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &self.root)(error)),
-            _ => Ok(()),
+    /// Sets what etcd has run on beside the old data, before the rest of what was prepared is removed; where to. `None`
+    /// where it is there already.
+    pub fn keep_what_ran(&self) -> Result<Option<PathBuf>, FolderError> {
+        if fs::symlink_metadata(&self.fresh).is_err() {
+            return Ok(None);
         }
+        let kept = unused(&self.aside, ".restored-and-put-back");
+        self.rename(&self.fresh, &kept)?;
+        Ok(Some(kept))
+    }
+
+    /// The name under which what was prepared is removed.
+    fn rest(&self) -> PathBuf {
+        with_suffix(&self.root, ".removing")
+    }
+
+    /// Removes what was prepared: under another name, so that what is half removed is not taken for what was placed.
+    pub fn discard(&self) -> Result<(), FolderError> {
+        let rest = self.rest();
+        remove(&rest)?;
+        if fs::symlink_metadata(&self.root).is_ok() {
+            self.rename(&self.root, &rest)?;
+        }
+        remove(&rest)
+    }
+}
+
+/// The first such name that nobody has; numbered from the second on.
+fn unused(path: &Path, suffix: &str) -> PathBuf {
+    let free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
+    let mut names = (1_u32..).map(|n| match n {
+        1 => with_suffix(path, suffix),
+        n => with_suffix(path, &format!("{suffix}.{n}")),
+    });
+    names.find(free).expect("a folder has fewer entries than there are numbers")
+}
+
+fn remove(folder: &Path) -> Result<(), FolderError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", folder)(error)),
+        _ => Ok(()),
     }
 }
 
@@ -216,6 +280,18 @@ mod tests {
         fs::create_dir(&all.live).expect("free");
         assert!(all.rename(&all.aside, &all.live).is_err(), "an empty folder is not replaced either");
         assert_eq!(fs::read(all.aside.join("member/snap/db")).expect("there"), b"old");
+    }
+
+    #[test]
+    fn a_mount_point_is_seen_where_the_device_is_the_same() {
+        let line = |path: &str| format!("36 25 8:1 /srv/etcd {path} rw,relatime shared:1 - ext4 /dev/sda1 rw\n");
+        let mountinfo = line("/var/lib") + &line("/var/lib/my\\040etcd") + &line("/var/lib/etcd");
+        for (path, there) in [("/var/lib/etcd", true), ("/var/lib/my etcd", true), ("/srv/etcd", false)] {
+            assert_eq!(lists(mountinfo.as_bytes(), Path::new(path)), there, "{path}");
+        }
+        assert!(is_mount_point(Path::new("/proc")).expect("readable"));
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(!is_mount_point(&folder.path().join("etcd")).expect("readable"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::folders::Folders;
 use crate::state::{StateError, read_optional, write_atomic};
 
 const VERSION: u32 = 1;
+const STRANGER: &str = "something stands in the place of the data folder that nobody put there";
 
 /// Where the restore is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,10 @@ pub struct Journal {
     pub had_data: bool,
     /// etcd was told to stop, or was about to be.
     pub touched: bool,
+    /// etcd was put back after it had been started on what was prepared, or was about to be: others may have written to
+    /// it, and been told that it is safe.
+    #[serde(default)]
+    pub ran: bool,
     /// sha256 of the prepared database, in hexadecimal.
     pub digest: String,
     /// etcd's id of the cluster that was prepared.
@@ -89,8 +94,10 @@ pub struct Seen {
     pub live: bool,
     pub fresh: bool,
     pub aside: bool,
-    /// The folder that was made to prepare in; `fresh` is in it or is it.
+    /// The folder that was made to prepare in; `fresh` is in it. While it is there, nothing of it was removed.
     pub root: bool,
+    /// What is left of it where removing it was interrupted.
+    pub rest: bool,
 }
 
 /// What this process has done itself: a new one begins with neither, and does it again.
@@ -153,6 +160,7 @@ impl Journal {
             folders,
             had_data,
             touched: false,
+            ran: false,
             digest: String::new(),
             new_cluster_id: 0,
         }
@@ -205,6 +213,7 @@ impl Journal {
             (Goal::Switch, Goal::Switch) => return Ok(false),
         };
         self.touched |= goal == Goal::Switch;
+        self.ran |= goal == Goal::PutBack && matches!(self.step, Step::Starting | Step::Switched);
         (self.goal, self.step) = (goal, step);
         Ok(true)
     }
@@ -214,12 +223,14 @@ impl Journal {
         match self.step {
             Step::Preparing => Action::Build,
             Step::Ready | Step::Returned => Action::Rest,
+            // Before etcd is stopped: nobody would start it again.
+            Step::Stopping if seen.live && !self.had_data => Action::Confused(STRANGER),
             Step::Stopping => Action::Stop,
             Step::Moving => self.next_move(seen, hands),
             Step::Starting => Action::Start,
             Step::Switched => Action::Watch,
             Step::Returning => self.next_return(seen, hands),
-            Step::Kept if seen.root => Action::Discard,
+            Step::Kept if seen.root || seen.rest => Action::Discard,
             Step::Kept => Action::Rest,
         }
     }
@@ -231,27 +242,32 @@ impl Journal {
             _ if !hands.stopped => Action::Stop,
             (true, true, false) if self.had_data => Action::SetAside,
             (false, true, aside) if aside == self.had_data => Action::Place,
-            (true, true, _) => {
-                Action::Confused("something stands in the place of the data folder that nobody put there")
-            }
+            (true, true, _) => Action::Confused(STRANGER),
             _ => Action::Confused("the prepared folder or the old one is gone"),
         }
     }
 
     fn next_return(&self, seen: Seen, hands: Hands) -> Action {
-        // Before the switch nothing live was touched, whatever stands there.
-        let placed = self.touched && seen.live && (seen.aside || !self.had_data);
-        match (seen.live, seen.aside) {
-            _ if (placed || (!seen.live && seen.aside)) && !hands.stopped && (self.had_data || !seen.fresh) => {
-                Action::Stop
-            }
-            _ if placed && !seen.fresh => Action::Unplace,
+        let aside = seen.aside && self.had_data;
+        // What was prepared and is no more where it was prepared. Where its folder is gone, too, it was removed.
+        let placed = seen.live && seen.root && !seen.fresh && (aside || !self.had_data);
+        match (seen.live, aside) {
+            // Before the switch nothing live was touched, whatever stands there.
+            _ if !self.touched => self.clear_up(seen),
+            _ if (aside || placed) && !hands.stopped => Action::Stop,
+            _ if placed => Action::Unplace,
             (true, true) => Action::MoveStranger,
             (false, true) => Action::Return,
-            (false, false) if self.had_data && self.touched => Action::Confused("the old data folder is gone"),
-            _ if self.touched && self.had_data && !hands.started => Action::Start,
-            _ if seen.root => Action::Discard,
-            _ => Action::Note(Step::Returned),
+            (false, false) if self.had_data => Action::Confused("the old data folder is gone"),
+            _ if self.had_data && !hands.started => Action::Start,
+            _ => self.clear_up(seen),
+        }
+    }
+
+    fn clear_up(&self, seen: Seen) -> Action {
+        match seen.root || seen.rest {
+            true => Action::Discard,
+            false => Action::Note(Step::Returned),
         }
     }
 

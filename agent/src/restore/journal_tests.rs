@@ -20,6 +20,7 @@ struct Machine {
     fresh: Option<Data>,
     aside: Option<Data>,
     root: bool,
+    rest: bool,
     runs: bool,
 }
 
@@ -28,12 +29,21 @@ impl Machine {
         let folders = Folders::beside(Path::new("/data"), RestoreId(Uuid::from_u128(1)), ".old");
         let live = had_data.then_some(Data::Old);
         let journal = Journal::new(RestoreId(Uuid::from_u128(1)), folders, had_data);
-        Self { journal, hands: Hands::default(), live, fresh: None, aside: None, root: false, runs: had_data }
+        Self {
+            journal,
+            hands: Hands::default(),
+            live,
+            fresh: None,
+            aside: None,
+            root: false,
+            rest: false,
+            runs: had_data,
+        }
     }
 
     fn seen(&self) -> Seen {
         let fresh = self.fresh.is_some();
-        Seen { live: self.live.is_some(), fresh, aside: self.aside.is_some(), root: self.root }
+        Seen { live: self.live.is_some(), fresh, aside: self.aside.is_some(), root: self.root, rest: self.rest }
     }
 
     /// One action; `noted` is false where the process dies before the journal says that it was done.
@@ -52,7 +62,8 @@ impl Machine {
             Action::Return => (self.live, self.aside) = (self.moved(self.aside, self.live), None),
             Action::Discard => {
                 assert_ne!(self.fresh, Some(Data::Old), "old data is never removed");
-                (self.fresh, self.root) = (None, false);
+                // Where it dies it has removed a part.
+                (self.fresh, self.root, self.rest) = (None, false, !noted);
             }
             Action::MoveStranger | Action::Confused(_) => panic!("{action:?} in {self:?}"),
             Action::Watch | Action::Rest | Action::Note(_) => {}
@@ -110,26 +121,29 @@ proptest! {
             Step::Kept => prop_assert_eq!((machine.live, machine.aside, machine.runs), (Some(Data::New), old, true)),
             _ => prop_assert_eq!((machine.live, machine.aside, machine.runs), (old, None, had_data)),
         }
-        prop_assert_eq!((machine.fresh, machine.root), (None, false));
+        prop_assert_eq!((machine.fresh, machine.root, machine.rest), (None, false, false));
     }
 
     #[test]
     fn whatever_folders_are_there_the_next_action_is_a_decision(
-        (live, fresh, aside) in any::<(bool, bool, bool)>(), had_data in any::<bool>(), touched in any::<bool>(),
+        (live, fresh, aside, root) in any::<(bool, bool, bool, bool)>(), had_data in any::<bool>(), touched in any::<bool>(),
         stopped in any::<bool>(), step in 0_usize..9,
     ) {
         let steps = [Step::Preparing, Step::Ready, Step::Stopping, Step::Moving, Step::Starting, Step::Switched, Step::Returning, Step::Returned, Step::Kept];
         let journal = Journal { step: steps[step], touched, ..Machine::new(had_data).journal };
-        let seen = Seen { live, fresh, aside, root: fresh };
+        let seen = Seen { live, fresh, aside, root: root || fresh, rest: false };
         let action = journal.next(seen, Hands { stopped, started: false });
         // What is moved is there, and nothing is in its way.
         match action {
             Action::SetAside => prop_assert!(live && !aside),
             Action::Place => prop_assert!(fresh && !live),
-            Action::Unplace => prop_assert!(live && !fresh),
+            Action::Unplace => prop_assert!(live && !fresh && root),
             Action::Return => prop_assert!(aside && !live),
             Action::MoveStranger => prop_assert!(live && aside),
             _ => {}
+        }
+        if !touched && journal.step == Step::Returning {
+            prop_assert!(matches!(action, Action::Discard | Action::Note(Step::Returned)), "{:?} before the switch", action);
         }
     }
 }
@@ -148,6 +162,23 @@ fn what_was_put_back_stays_back_and_what_was_kept_stays() {
     machine.settle();
     assert_eq!(machine.journal.take(Goal::Keep), Ok(true));
     assert_eq!(machine.journal.take(Goal::PutBack), Err(GoalError::Kept));
+}
+
+#[test]
+fn what_appears_where_there_was_no_data_is_left_alone_with_the_etcd_that_runs_on_it() {
+    let mut machine = Machine::new(false);
+    machine.settle();
+    (machine.live, machine.runs) = (Some(Data::Old), true);
+    assert_eq!(machine.journal.take(Goal::Switch), Ok(true));
+    let confused = machine.journal.next(machine.seen(), machine.hands);
+    assert!(matches!(confused, Action::Confused(_)), "{confused:?}");
+    assert_eq!(machine.journal.take(Goal::PutBack), Ok(true));
+    // It dies while it removes what was prepared.
+    for noted in [false, true, true] {
+        machine.act(noted);
+    }
+    assert_eq!(machine.journal.step, Step::Returned);
+    assert_eq!((machine.live, machine.runs, machine.fresh), (Some(Data::Old), true, None));
 }
 
 #[test]

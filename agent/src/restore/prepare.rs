@@ -131,7 +131,7 @@ impl Progress {
 /// What was prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
-    /// sha256 of the database file as it was read back from the disk, in hexadecimal.
+    /// sha256 of the database file as it was read back, in hexadecimal.
     pub digest: String,
     pub cluster_id: u64,
 }
@@ -189,7 +189,7 @@ fn make_room(folders: &Folders, bytes: u64) -> Result<(), PrepareError> {
     made.map_err(|cause| PrepareError::Make { path: folders.root.clone(), cause })
 }
 
-/// What is on the disk now, not what was meant to be written.
+/// What the file holds once it is complete, not what was meant to be written; the kernel may say it from its cache.
 fn read_back(path: &Path) -> Result<String, PrepareError> {
     let failed = |cause| PrepareError::Back { path: path.to_owned(), cause };
     let mut file = File::open(path).map_err(failed)?;

@@ -1,4 +1,5 @@
-//! An etcd of its own on a restored folder: started on loopback ports, asked, ended.
+//! An etcd of its own on a restored folder: started on loopback ports, asked, ended. It has no authentication: for that
+//! time whoever is on the machine can read it.
 
 use std::fs::File;
 use std::io;

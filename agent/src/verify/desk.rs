@@ -1,5 +1,6 @@
 //! Who takes the coordinator's verify commands: one backup at a time is proven, in a task of its own.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -209,7 +210,7 @@ impl Verifications {
         let folder = self.parts.scratch.clone();
         let failed = |cause| VerifyError::Scratch { folder: folder.clone(), cause };
         remove(&folder).map_err(failed)?;
-        std::fs::create_dir_all(&folder).map_err(failed)?;
+        make(&folder).map_err(failed)?;
         let free = free_bytes(&folder).map_err(failed)?;
         let wanted = manifest.snapshot_bytes.saturating_add(ROOM_BYTES);
         if free < wanted {
@@ -279,9 +280,35 @@ fn compare(examined: &Examined, served: &Served, at: i64, verified: &mut Verifie
     Ok(())
 }
 
+/// For this user alone, and new: a whole database comes into it, and above it everybody may be allowed to write.
+fn make(folder: &std::path::Path) -> std::io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(folder)
+}
+
 fn remove(folder: &std::path::Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_scratch_folder_is_new_and_for_nobody_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let scratch = folder.path().join("above/verify");
+        make(&scratch).expect("writable");
+        assert_eq!(std::fs::metadata(&scratch).expect("there").permissions().mode() & 0o777, 0o700);
+        assert!(make(&scratch).is_err(), "what somebody else made is not used");
+        remove(&scratch).expect("ours");
+        remove(&scratch).expect("twice is fine");
     }
 }

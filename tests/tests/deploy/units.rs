@@ -40,7 +40,7 @@ fn units_and_examples_verify() {
         let file = folder.path().join(name.rsplit('/').next().expect("a name"));
         std::fs::write(&file, text).expect("writable");
     }
-    for drop_in in ["kubeadm", "talos", "nats-password", "local-store", "restore"] {
+    for drop_in in ["kubeadm", "talos", "nats-password", "local-store", "restore", "verify"] {
         let text = std::fs::read_to_string(systemd().join(format!("examples/{drop_in}.conf"))).expect("a drop-in");
         let place = folder.path().join("backstay-agent.service.d");
         std::fs::create_dir_all(&place).expect("writable");

@@ -33,6 +33,17 @@ async fn a_machine_that_cannot_prepare_changes_nothing_on_any() -> Result<()> {
     ground.folders("before-restore", false)
 }
 
+#[tokio::test]
+async fn a_data_folder_that_is_not_etcds_is_refused_while_etcd_runs() -> Result<()> {
+    let typo = tempfile::tempdir()?;
+    let data_dir = typo.path().join("ectd").display().to_string();
+    let ground = Ground::start(impatient(1).agent_variable("BACKSTAY_RESTORE__DATA_DIR", &data_dir)).await?;
+    let output = ground.restore(&[]).await?;
+    ensure!(output.stderr.contains("data_dir in [restore] is not its data folder"), "{output:?}");
+    ensure!(ground.cluster(CLUSTER).supervisors[0].asked().is_empty(), "etcd was stopped or started");
+    ground.is_as_before().await
+}
+
 async fn put_back(sabotage: Sabotage, reason: &str) -> Result<()> {
     let mut ground = Ground::start(impatient(3)).await?;
     ground.cluster(CLUSTER).supervisors[2].sabotage(sabotage);

@@ -14,6 +14,7 @@ use super::rig::{Rig, builder};
 
 pub const CLUSTER: &str = "one";
 const KEPT: &str = "in the backup";
+const PUT_BACK: &str = ".restored-and-put-back";
 const LATER: &str = "written later";
 /// How far revisions move on.
 pub const BUMP: i64 = 1_000_000_000;
@@ -140,14 +141,17 @@ impl Ground {
         self.folders(".restore-", false)
     }
 
-    /// Whether each member has a neighbour of its data folder with this in its name.
+    /// Whether each member has a neighbour of its data folder with this in its name; what etcd had run on before it was
+    /// put back is kept, and does not count.
     pub fn folders(&self, part: &str, there: bool) -> Result<()> {
         for member in &self.cluster(CLUSTER).etcd.members {
             let parent = member.data_dir.parent().context("no parent")?;
             let name = member.data_dir.file_name().context("no name")?.to_string_lossy().into_owned();
             let found = std::fs::read_dir(parent)?
                 .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-                .any(|entry| entry.starts_with(&format!("{name}.")) && entry.contains(part));
+                .any(|entry| {
+                    entry.starts_with(&format!("{name}.")) && entry.contains(part) && !entry.contains(PUT_BACK)
+                });
             ensure!(found == there, "{part} beside {}: {found}", member.data_dir.display());
         }
         Ok(())

@@ -55,6 +55,8 @@ struct Host {
     journal: Option<Journal>,
     live: Option<Data>,
     fresh: Option<Data>,
+    /// What is prepared in.
+    root: bool,
     aside: Option<Data>,
     runs: bool,
     hands: Hands,
@@ -64,7 +66,17 @@ struct Host {
 impl Host {
     fn new(flaw: Flaw) -> Self {
         let (live, hands) = (Some(Data::Old), Hands::default());
-        Self { flaw, journal: None, live, fresh: None, aside: None, runs: true, hands, error: String::new() }
+        Self {
+            flaw,
+            journal: None,
+            live,
+            fresh: None,
+            root: false,
+            aside: None,
+            runs: true,
+            hands,
+            error: String::new(),
+        }
     }
 
     /// What the desk does with a command.
@@ -122,22 +134,22 @@ impl Host {
         if !self.error.is_empty() && journal.goal != Goal::PutBack {
             return;
         }
-        let fresh = self.fresh.is_some();
-        let seen = Seen { live: self.live.is_some(), fresh, aside: self.aside.is_some(), root: fresh };
+        let (fresh, aside) = (self.fresh.is_some(), self.aside.is_some());
+        let seen = Seen { live: self.live.is_some(), fresh, aside, root: self.root, rest: false };
         let action = journal.next(seen, self.hands);
         let forward = journal.goal != Goal::PutBack;
         match (action, self.flaw) {
             (Action::Build, Flaw::CannotPrepare) => return self.error = "cannot prepare".into(),
             (Action::Start, Flaw::NewDoesNotStart) if forward => return self.error = "does not start".into(),
             (Action::Stop, Flaw::CannotStop) if forward => return self.error = "does not stop".into(),
-            (Action::Build, _) => self.fresh = Some(Data::New),
+            (Action::Build, _) => (self.fresh, self.root) = (Some(Data::New), true),
             (Action::Stop, _) => (self.runs, self.hands.stopped) = (false, true),
             (Action::Start, _) => (self.runs, self.hands.started) = (true, true),
             (Action::SetAside, _) => (self.aside, self.live) = (self.moved(self.live), None),
             (Action::Place, _) => (self.live, self.fresh) = (self.moved(self.fresh), None),
             (Action::Unplace, _) => (self.fresh, self.live) = (self.moved(self.live), None),
             (Action::Return, _) => (self.live, self.aside) = (self.moved(self.aside), None),
-            (Action::Discard, _) => self.fresh = None,
+            (Action::Discard, _) => (self.fresh, self.root) = (None, false),
             (Action::MoveStranger | Action::Confused(_), _) => panic!("{action:?} in {self:?}"),
             (Action::Watch | Action::Rest | Action::Note(_), _) => {}
         }
@@ -304,8 +316,7 @@ impl World {
     /// From here on everybody lives and nothing is lost.
     fn settle(&mut self) {
         for _ in 0..400 {
-            let ended =
-                |host: &Host| host.journal.as_ref().is_none_or(|journal| journal.has_ended() && host.fresh.is_none());
+            let ended = |host: &Host| host.journal.as_ref().is_none_or(|journal| journal.has_ended() && !host.root);
             if self.restore.has_ended() && self.hosts.iter().all(ended) {
                 return;
             }
@@ -350,7 +361,7 @@ proptest! {
         let expected = if restored { (Some(Data::New), Some(Data::Old)) } else { (Some(Data::Old), None) };
         for host in &world.hosts {
             prop_assert_eq!((host.live, host.aside), expected, "{:?}", host);
-            prop_assert!(host.runs && host.fresh.is_none(), "{:?}", host);
+            prop_assert!(host.runs && host.fresh.is_none() && !host.root, "{:?}", host);
         }
         if flaws.iter().any(|flaw| *flaw != Flaw::None) {
             prop_assert!(!restored);

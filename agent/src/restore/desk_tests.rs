@@ -1,0 +1,145 @@
+//! The desk with a disk and commands for etcd, and no bus.
+
+use std::fs;
+use std::path::Path;
+
+use backstay_archive::seal::Identity;
+use backstay_daemon::SystemClock;
+use backstay_protocol::MachineId;
+use backstay_protocol::bus::RestoreStep;
+use uuid::Uuid;
+
+use super::*;
+use crate::attempt::desk;
+use crate::etcd::EtcdSettings;
+use crate::outbox::Outbox;
+use crate::restore::settings::ControlKind;
+
+/// No test goes on for longer.
+const STEPS: usize = 30;
+
+fn id() -> RestoreId {
+    RestoreId(Uuid::from_u128(1))
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// A desk below `folder`; etcd is stopped and started by these commands, and does not answer.
+fn desk(folder: &Path, stop: &str, start: &str) -> Restores {
+    let state = Arc::new(StateDir::open(folder.join("state")).expect("fresh"));
+    let address = Address { cluster: "one".parse().expect("a name"), machine: MachineId(Uuid::from_u128(1)) };
+    let settings = EtcdSettings { endpoints: vec!["http://127.0.0.1:1".into()], ..EtcdSettings::default() };
+    let etcd = Etcd::new(settings).expect("usable");
+    let identity = Arc::new(Identity::generate());
+    let attempts = Arc::new(Attempts::new(desk::Parts {
+        address: address.clone(),
+        etcd: etcd.clone(),
+        identity: Arc::clone(&identity),
+        state: Arc::clone(&state),
+        outbox: Arc::new(Outbox::open(state.file("outbox")).expect("fresh")),
+        clock: Arc::new(SystemClock),
+        s3_ca: None,
+    }));
+    let settings = RestoreSettings {
+        control: Some(ControlKind::Commands),
+        data_dir: Some(folder.join("etcd")),
+        stop: words(stop),
+        start: words(start),
+        ..RestoreSettings::default()
+    };
+    Restores::open(Parts { address, settings, etcd, identity, state, attempts, s3_ca: None }).expect("readable")
+}
+
+/// A journal of a restore that is at `step`, on disk.
+fn journal(folder: &Path, goal: Goal, step: Step) -> Journal {
+    let folders = Folders::of(&folder.join("etcd"), id(), ".old").expect("there");
+    let mut journal = Journal::new(id(), folders, true);
+    (journal.goal, journal.step, journal.touched) = (goal, step, goal != Goal::Prepare);
+    fs::create_dir_all(folder.join("state")).expect("writable");
+    journal.save(&folder.join("state").join(JOURNAL)).expect("writable");
+    journal
+}
+
+async fn act_to_the_end(desk: &Restores) -> RestoreState {
+    for _ in 0..STEPS {
+        desk.act(&CancellationToken::new()).await;
+        if desk.book().journal.as_ref().is_some_and(Journal::has_ended) {
+            break;
+        }
+    }
+    desk.state().expect("there is one")
+}
+
+#[tokio::test]
+async fn an_old_etcd_that_does_not_start_does_not_keep_its_machine_from_being_put_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    fs::create_dir_all(journal.folders.aside.join("member/snap")).expect("writable");
+    fs::create_dir_all(&journal.folders.fresh).expect("writable");
+    let desk = desk(folder.path(), "true", "ls /no-quorum-yet");
+    let state = act_to_the_end(&desk).await;
+    assert_eq!(state.step(), RestoreStep::Returned);
+    for part in ["the old data is back", "etcd does not start", "/no-quorum-yet"] {
+        assert!(state.error.contains(part), "no {part:?} in {:?}", state.error);
+    }
+    let seen = journal.folders.see();
+    assert!(seen.live && !seen.aside && !seen.root, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_written_stops_no_preparing_and_what_fills_the_disk_makes_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::Prepare, Step::Ready);
+    fs::create_dir_all(&journal.folders.fresh).expect("writable");
+    let desk = desk(folder.path(), "true", "true");
+    // A folder in the journal's place is a disk that takes nothing, for whoever renames over it.
+    let path = folder.path().join("state").join(JOURNAL);
+    fs::remove_file(&path).expect("there");
+    fs::create_dir_all(path.join("in the way")).expect("writable");
+    let refused = desk.go_on(Goal::Switch, RestoreCommand::default()).await.expect_err("not on disk");
+    assert!(refused.text.contains("cannot be written"), "{}", refused.text);
+    assert!(!desk.book().cancel.is_cancelled() && journal.folders.see().root, "it goes on as before");
+    let refused = desk.go_on(Goal::PutBack, RestoreCommand::default()).await.expect_err("not on disk");
+    assert!(refused.text.contains("cannot be written"), "{}", refused.text);
+    assert!(!journal.folders.see().root, "what was prepared is still there");
+    assert!(matches!(desk.act(&CancellationToken::new()).await, Pause::UntilChanged), "it does not spin");
+    fs::remove_dir_all(&path).expect("ours");
+    desk.go_on(Goal::PutBack, RestoreCommand::default()).await.expect("there is room");
+    assert_eq!(act_to_the_end(&desk).await.step(), RestoreStep::Returned);
+}
+
+#[tokio::test]
+async fn what_etcd_has_run_on_is_kept_and_what_it_has_not_is_removed() {
+    for ran in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut journal = journal(folder.path(), Goal::Switch, if ran { Step::Switched } else { Step::Moving });
+        assert_eq!(journal.take(Goal::PutBack), Ok(true));
+        journal.save(&folder.path().join("state").join(JOURNAL)).expect("writable");
+        fs::create_dir_all(&journal.folders.aside).expect("writable");
+        fs::create_dir_all(&journal.folders.root).expect("writable");
+        fs::create_dir_all(&journal.folders.live).expect("writable");
+        fs::write(journal.folders.live.join("acknowledged"), "a write").expect("writable");
+        let desk = desk(folder.path(), "true", "true");
+        let state = act_to_the_end(&desk).await;
+        assert_eq!((state.step(), state.error.as_str()), (RestoreStep::Returned, ""));
+        let kept = folder.path().join("etcd.old.restored-and-put-back/acknowledged");
+        assert_eq!(fs::read_to_string(kept).ok(), ran.then(|| "a write".to_owned()));
+        let seen = journal.folders.see();
+        assert!(seen.live && !seen.aside && !seen.root && !seen.rest, "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_does_not_stop_putting_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    let taken = folder.path().join("etcd.old.unexpected");
+    for folder in [&journal.folders.aside, &journal.folders.live, &journal.folders.fresh, &taken] {
+        fs::create_dir_all(folder).expect("writable");
+    }
+    let desk = desk(folder.path(), "true", "true");
+    assert_eq!(act_to_the_end(&desk).await.step(), RestoreStep::Returned);
+    assert!(taken.exists() && folder.path().join("etcd.old.unexpected.2").exists());
+}
