@@ -228,16 +228,17 @@ impl Restore {
         })
     }
 
-    /// The decision stands. Whoever does not answer in time is told when it does: the end does not wait for it.
+    /// The decision stands. Whoever cannot follow it in time is told again when it can: the end does not wait for it.
     fn end_when(&mut self, step: RestoreStep, end: RestorePhase, round: &Round, limits: Limits, now: Timestamp) {
-        let late: Vec<&MachineId> = self.machines.iter().filter(|(_, m)| m.step() != step).map(|(id, _)| id).collect();
-        let all_silent = late.iter().all(|id| matches!(round.get(id), Some(Heard::Silent(..)) | None));
-        if late.is_empty() {
+        let late = || self.machines.iter().filter(|(_, m)| m.step() != step);
+        if late().next().is_none() {
             self.enter(end, now);
             self.ended = Some(now);
-        } else if all_silent && since(self.phase_since, now) > limits.switch {
-            let names = self.not_at(step);
-            let text = format!("{names} did not answer and will be told when it does");
+        } else if since(self.phase_since, now) > limits.switch {
+            let Some(stuck) = late().map(|(id, m)| stuck(id, m, round.get(id))).collect::<Option<Vec<_>>>() else {
+                return;
+            };
+            let text = format!("{}; will be told again whenever possible", stuck.join(", "));
             self.error = capped(&if self.error.is_empty() { text } else { format!("{}; {text}", self.error) });
             self.enter(end, now);
             self.ended = Some(now);
@@ -316,6 +317,17 @@ impl Restore {
             error: machine.error.clone(),
         }
     }
+}
+
+/// Why a machine does not come to the end; `None` where it is on its way.
+fn stuck(id: &MachineId, machine: &Machine, heard: Option<&Heard>) -> Option<String> {
+    let why = match heard {
+        Some(Heard::State(state)) if state.error.is_empty() => return None,
+        Some(Heard::State(state)) => state.error.as_str(),
+        Some(Heard::Refused(text)) => text.as_str(),
+        Some(Heard::Silent(..)) | None => "it did not answer",
+    };
+    Some(format!("machine {id} ({}, {}): {why}", machine.member, word(machine.step())))
 }
 
 /// A step as people read it.

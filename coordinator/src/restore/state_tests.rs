@@ -157,8 +157,37 @@ fn the_end_does_not_wait_for_ever_for_a_machine_that_is_gone() {
     restore.fold(&gone, LIMITS, at(30));
     assert_eq!(restore.phase, RestorePhase::PuttingBack);
     restore.fold(&gone, LIMITS, at(60));
-    assert!(restore.phase == RestorePhase::Failed && restore.error.contains("will be told"), "{}", restore.error);
+    assert!(restore.phase == RestorePhase::Failed && restore.error.contains("will be told again"), "{}", restore.error);
     assert_eq!(restore.goal(), Some(RestoreGoal::PutBack), "whoever comes back is told this");
+}
+
+#[test]
+fn the_end_does_not_wait_for_ever_for_a_machine_that_cannot_follow() {
+    let trouble = |s: &mut RestoreState| s.error = "etcd does not start".into();
+    for second in [
+        says(RestoreStep::Returning, trouble),
+        Heard::Refused("etcd does not start".into()),
+        says(RestoreStep::Switched, |s| (s.restore, s.error) = (String::new(), "etcd does not start".into())),
+    ] {
+        let mut restore = switching();
+        restore.fold(&[(id(1), says(RestoreStep::Starting, |s| s.error = "no".into()))].into(), LIMITS, at(2));
+        let working: Round =
+            [(id(1), says(RestoreStep::Returned, |_| ())), (id(2), says(RestoreStep::Returning, |_| ()))].into();
+        restore.fold(&working, LIMITS, at(60));
+        assert_eq!(restore.phase, RestorePhase::PuttingBack, "it is on its way");
+        let round: Round = [(id(1), says(RestoreStep::Returned, |_| ())), (id(2), second.clone())].into();
+        let mut early = restore.clone();
+        early.fold(&round, LIMITS, at(30));
+        assert_eq!(early.phase, RestorePhase::PuttingBack);
+        restore.fold(&round, LIMITS, at(61));
+        assert!(restore.phase == RestorePhase::Failed && restore.error.contains("(m2, returning)"), "{second:?}");
+    }
+    let mut kept = switching();
+    kept.fold(&both(RestoreStep::Switched, |_| ()), LIMITS, at(2));
+    let round: Round =
+        [(id(1), says(RestoreStep::Kept, |_| ())), (id(2), Heard::Refused("it has no journal".into()))].into();
+    kept.fold(&round, LIMITS, at(60));
+    assert!(kept.phase == RestorePhase::Restored && kept.error.contains("it has no journal"), "{}", kept.error);
 }
 
 #[test]
