@@ -185,7 +185,9 @@ impl Restore {
         if let Some(error) = silent {
             return self.put_back(error, now);
         }
-        if self.machines.values().all(|m| m.step() == RestoreStep::Ready) {
+        // As all say it now: who was ready earlier may have lost it since.
+        let ready = |id| matches!(round.get(id), Some(Heard::State(state)) if state.step() == RestoreStep::Ready);
+        if self.machines.keys().all(ready) {
             return match self.same_for_all() {
                 true => self.enter(RestorePhase::Switching, now),
                 false => self.put_back("the machines prepared different databases".into(), now),

@@ -105,6 +105,20 @@ fn machines_that_prepared_different_databases_do_not_switch() {
 }
 
 #[test]
+fn nobody_switches_by_what_was_ready_earlier() {
+    let mut restore = restore();
+    let one = |n: u128| Round::from([(id(n), says(RestoreStep::Ready, |_| ()))]);
+    restore.fold(&one(1), LIMITS, at(1));
+    let mut second = one(2);
+    second.insert(id(1), Heard::Silent(Duration::from_secs(9), "nothing".into()));
+    restore.fold(&second, LIMITS, at(2));
+    restore.fold(&one(2), LIMITS, at(3));
+    assert_eq!(restore.phase, RestorePhase::Preparing);
+    restore.fold(&both(RestoreStep::Ready, |_| ()), LIMITS, at(4));
+    assert_eq!(restore.phase, RestorePhase::Switching);
+}
+
+#[test]
 fn a_machine_that_is_late_or_silent_while_others_prepare_ends_it() {
     let mut late = restore();
     let round: Round =
