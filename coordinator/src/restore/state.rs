@@ -211,11 +211,29 @@ impl Restore {
             }
             Compared::NotYet { reason, ask } => (reason, ask),
         };
+        if let Some(error) = self.last_is_silent(round, limits.silence) {
+            self.put_back(error, now);
+            return 0;
+        }
         if since(self.phase_since, now) > limits.switch {
             self.put_back(format!("the restored cluster did not come up in time: {reason}"), now);
             return 0;
         }
         ask
+    }
+
+    /// All others have switched and serve clients, whose writes go back with them: a silent machine gets no more
+    /// than its own time then.
+    fn last_is_silent(&self, round: &Round, silence: Duration) -> Option<String> {
+        let mut error = None;
+        for id in self.machines.keys() {
+            match round.get(id) {
+                Some(Heard::State(state)) if state.step() == RestoreStep::Switched => {}
+                Some(Heard::Silent(time, text)) if *time > silence => error = Some(self.named(id, text)),
+                _ => return None,
+            }
+        }
+        error
     }
 
     /// What a machine says that will not go on.

@@ -136,6 +136,18 @@ fn a_machine_that_is_late_or_silent_while_others_prepare_ends_it() {
 }
 
 #[test]
+fn a_silent_machine_is_not_waited_for_once_all_others_serve() {
+    let silent = |seconds| Heard::Silent(Duration::from_secs(seconds), "nothing".into());
+    let round = |step, seconds| Round::from([(id(1), says(step, |_| ())), (id(2), silent(seconds))]);
+    let mut restore = switching();
+    restore.fold(&round(RestoreStep::Starting, 30), LIMITS, at(30));
+    restore.fold(&round(RestoreStep::Switched, 20), LIMITS, at(30));
+    assert_eq!(restore.phase, RestorePhase::Switching);
+    restore.fold(&round(RestoreStep::Switched, 21), LIMITS, at(31));
+    assert!(restore.phase == RestorePhase::PuttingBack && restore.error.contains("(m2): nothing"), "{}", restore.error);
+}
+
+#[test]
 fn members_that_do_not_agree_are_asked_again_until_the_time_is_up() {
     for (part, change) in [
         ("does not serve", (|c| c.healthy = false) as fn(&mut MemberCheck)),
