@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use backstay_archive::{Manifest, catalog};
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse, ErrorCode};
+use backstay_protocol::bus::RestoreState;
 use backstay_protocol::own::{RestoreSpec, VerificationSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BootstrapSpec, MachineSetSpec};
-use backstay_protocol::{ClusterName, ClusterUuid, RestoreId, SnapshotName, VerifyId};
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, SnapshotName, VerifyId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,6 +20,7 @@ use crate::directory::Handle;
 use crate::leader::Leader;
 use crate::restore::Restore;
 use crate::restore::plan::{Present, Target, plan};
+use crate::restore::unsettled;
 use crate::verify::{self, Verification};
 
 /// What follows a cluster's name in the id of its control plane's machine set.
@@ -89,13 +91,27 @@ async fn prepare(leader: &Leader, record: &ClusterRecord, spec: &RestoreSpec) ->
     let snapshot: SnapshotName = spec.snapshot.parse().map_err(invalid)?;
     let manifest = manifest(leader, uuid, snapshot).await?;
     let now = Instant::now();
-    let present = |agent: crate::fleet::Agent| Present {
+    let present = |machine, agent: crate::fleet::Agent| Present {
+        unfinished: unfinished(record, machine, agent.beat.restore.as_ref()),
         seat: agent.beat.seat.unwrap_or_default(),
         answers: agent.beat.member.is_some(),
     };
-    let agents = leader.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(agent))).collect();
+    let agents =
+        leader.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(id, agent))).collect();
     let target = Target { cluster: record.name.clone(), uuid: record.uuid, agents };
     plan(&target, spec, id, &manifest, leader.clock.now()).map_err(invalid)
+}
+
+/// The restore that a machine says it has not come to the end of. A beat may be older than what the record knows.
+fn unfinished(record: &ClusterRecord, machine: MachineId, state: Option<&RestoreState>) -> String {
+    let known = |id: &str| {
+        let restore = record.restore.as_ref().filter(|restore| restore.id.to_string() == id);
+        restore.is_some_and(|restore| !unsettled::is_late(restore, machine))
+    };
+    match state.filter(|state| !unsettled::has_ended(state) && !known(&state.restore)) {
+        Some(state) => state.restore.clone(),
+        None => String::new(),
+    }
 }
 
 async fn manifest(leader: &Leader, uuid: ClusterUuid, snapshot: SnapshotName) -> Result<Manifest, ApiError> {

@@ -2,7 +2,7 @@
 //! time from slot to status. Its trouble is its own: nothing here waits for another cluster.
 
 pub mod record;
-mod restoring;
+pub mod restoring;
 pub mod runs;
 mod slot;
 pub mod steps;
@@ -58,6 +58,8 @@ pub enum Message {
     Forget { reply: Reply },
     /// Restore the cluster; what backup is under way ends first.
     Restore { restore: Box<Restore>, reply: Reply },
+    /// A machine's beat says that it is not at the end of its restore.
+    Behind,
     /// Prove a backup.
     Verify { verification: Box<Verification>, reply: Reply },
     /// An agent's report; the reply says that it is folded and kept.
@@ -183,7 +185,6 @@ impl ClusterTask {
         if self.record.slot.is_none() && self.record.restoring().is_some() {
             return self.next_of_restore(view).await;
         }
-        self.settle_restore();
         if self.record.slot.is_none() {
             self.store = None;
         } else if self.store.is_none() {
@@ -278,6 +279,10 @@ impl ClusterTask {
             }
             Message::Forget { reply } => self.forget(reply).await,
             Message::Restore { restore, reply } => self.on_restore(*restore, reply).await,
+            Message::Behind => {
+                self.settle_restore();
+                Ok(())
+            }
             Message::Verify { verification, reply } => self.on_verify(*verification, reply).await,
             Message::Report { report, done } => self.on_report(&report, done).await,
         }
@@ -289,7 +294,11 @@ impl ClusterTask {
             self.cancel_attempt(slot);
         }
         let name = self.record.name.clone();
-        if let Err(error) = self.leader.kv.delete(&entry(&name)).await {
+        let gone = match self.keep_late().await {
+            Ok(()) => self.leader.kv.delete(&entry(&name)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = gone {
             let _ = reply.send(Err(ApiError::new(ErrorCode::Unavailable, error.to_string())));
             return Ok(());
         }

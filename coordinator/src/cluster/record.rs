@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::runs::{Proven, Runs};
 use crate::restore::Restore;
+use crate::restore::unsettled::{self, Unsettled};
 use crate::schedule::Known;
 use crate::verify::Verification;
 
@@ -160,6 +161,9 @@ pub struct ClusterRecord {
     /// The latest restore, under way or ended.
     #[serde(default)]
     pub restore: Option<Restore>,
+    /// Machines that missed the end of an earlier restore.
+    #[serde(default)]
+    pub unsettled: Unsettled,
     /// The latest proof of a backup, under way or ended.
     #[serde(default)]
     pub verification: Option<Verification>,
@@ -224,6 +228,7 @@ impl ClusterRecord {
             last_name: 0,
             etcd_cluster_id: None,
             restore: None,
+            unsettled: Unsettled::new(),
             verification: None,
         }
     }
@@ -231,6 +236,15 @@ impl ClusterRecord {
     /// The restore that is under way.
     pub fn restoring(&self) -> Option<&Restore> {
         self.restore.as_ref().filter(|restore| !restore.has_ended())
+    }
+
+    /// Who missed the end of a restore, the latest or an earlier one.
+    pub fn late(&self) -> Unsettled {
+        let mut late = self.unsettled.clone();
+        if let Some(restore) = self.restore.as_ref().filter(|restore| restore.has_ended()) {
+            unsettled::note(&mut late, restore);
+        }
+        late
     }
 
     /// What the schedule decides upon.

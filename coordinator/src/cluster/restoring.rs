@@ -1,18 +1,20 @@
 //! What a cluster's task does with a restore (telling the machines, folding their answers, the way out) and with the
 //! proof of a backup.
 
-use backstay_protocol::MachineId;
 use backstay_protocol::api::ApiError;
 use backstay_protocol::own::RestorePhase;
+use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::record::ClusterRecord;
 use super::{ClusterTask, Reply, Stopped};
+use crate::kv::KvError;
 use crate::lease;
 use crate::restore::Restore;
 use crate::restore::drive::{self, Driven, Memory};
 use crate::restore::state::word;
+use crate::restore::unsettled::{self, Behind, Unsettled};
 use crate::storage::View;
 use crate::verify::{Heard, Verification};
 
@@ -27,7 +29,7 @@ impl ClusterTask {
         let next = (*self.record).clone();
         let next = match next.restoring() {
             Some(_) => Err(under_way(&next)),
-            None => Ok(ClusterRecord { restore: Some(restore), ..next }),
+            None => Ok(ClusterRecord { unsettled: next.late(), restore: Some(restore), ..next }),
         };
         self.save_and_reply(next, reply).await
     }
@@ -127,18 +129,37 @@ impl ClusterTask {
 
     /// Machines that did not answer when a restore ended are told its end when they are there again.
     pub(super) fn settle_restore(&self) {
-        let Some(restore) = self.record.restore.as_ref().filter(|restore| restore.has_ended()) else { return };
-        let id = restore.id.to_string();
-        for (machine, agent) in self.leader.fleet.agents(&self.record.name, Instant::now()) {
-            let behind = agent.beat.restore.as_ref().is_some_and(|state| state.restore == id && !has_ended(state));
-            if behind && restore.machines.contains_key(&machine) {
-                self.leader.spawn(drive::settle(self.leader.clone(), self.record.clone(), machine));
+        let record = &*self.record;
+        for (machine, agent) in self.leader.fleet.agents(&record.name, Instant::now()) {
+            let Some(state) = &agent.beat.restore else { continue };
+            match unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state) {
+                Behind::No => {}
+                Behind::Tell(id, goal) => {
+                    self.leader.spawn(drive::settle(self.leader.clone(), record.name.clone(), machine, id, goal));
+                }
+                Behind::Unknown => {
+                    warn!(cluster = %record.name, %machine, restore = state.restore, step = word(state.step()), "nobody knows the end of this machine's restore");
+                }
             }
         }
     }
+
+    /// The record goes; machines that missed the end of a restore are kept for the next one of this name.
+    pub(super) async fn keep_late(&mut self) -> Result<(), KvError> {
+        let late = self.record.late();
+        if late.is_empty() {
+            return Ok(());
+        }
+        let key = late_entry(&self.record.name);
+        match self.leader.kv.get::<Unsettled>(&key).await? {
+            Some(found) => self.leader.kv.update(&key, &late, found.revision).await,
+            None => self.leader.kv.create(&key, &late).await,
+        }?;
+        Ok(())
+    }
 }
 
-fn has_ended(state: &backstay_protocol::bus::RestoreState) -> bool {
-    use backstay_protocol::bus::RestoreStep::{Kept, Returned};
-    matches!(state.step(), Kept | Returned)
+/// The KV entry of a deleted cluster's machines that missed the end of a restore.
+pub fn late_entry(name: &ClusterName) -> String {
+    format!("unsettled.{name}")
 }

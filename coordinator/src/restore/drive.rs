@@ -11,7 +11,7 @@ use backstay_protocol::bus::{
 };
 use backstay_protocol::hex::from_hex;
 use backstay_protocol::subject::Command;
-use backstay_protocol::{ClusterName, MachineId, VERSION};
+use backstay_protocol::{ClusterName, MachineId, RestoreId, VERSION};
 use futures::future::join_all;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -112,15 +112,19 @@ pub async fn drive(
 }
 
 /// Tells one machine that is behind the end of a restore, in the background.
-pub async fn settle(leader: Arc<Leader>, record: Arc<ClusterRecord>, machine: MachineId) {
-    let Some(restore) = record.restore.as_ref() else { return };
-    let Some(part) = restore.machines.get(&machine) else { return };
-    match tell(&leader, None, &record.name, restore, (&machine, part), &None, 0).await {
+pub async fn settle(
+    leader: Arc<Leader>,
+    cluster: ClusterName,
+    machine: MachineId,
+    restore: RestoreId,
+    goal: RestoreGoal,
+) {
+    match send(&leader, &cluster, machine, command(&leader, &cluster, machine, restore, goal)).await {
         Told::State(state) => {
-            debug!(cluster = %record.name, %machine, step = ?state.step(), "told the end of the restore")
+            debug!(%cluster, %machine, %restore, step = ?state.step(), "told the end of the restore");
         }
         Told::Refused(error) | Told::Nothing(error) => {
-            debug!(cluster = %record.name, %machine, %error, "could not be told the end of the restore");
+            debug!(%cluster, %machine, %restore, %error, "could not be told the end of the restore");
         }
         Told::Stale(_) => {}
     }
@@ -175,17 +179,32 @@ async fn tell(
         },
         _ => None,
     };
-    let command = RestoreCommand {
+    let command = RestoreCommand { plan, hash_revision: compare_at, ..command(leader, cluster, *id, restore.id, goal) };
+    send(leader, cluster, *id, command).await
+}
+
+/// What a machine is told, without a plan.
+fn command(
+    leader: &Leader,
+    cluster: &ClusterName,
+    machine: MachineId,
+    restore: RestoreId,
+    goal: RestoreGoal,
+) -> RestoreCommand {
+    RestoreCommand {
         version: VERSION,
         epoch: leader.epoch,
-        restore: restore.id.to_string(),
+        restore: restore.to_string(),
         cluster: cluster.to_string(),
-        machine: id.to_string(),
+        machine: machine.to_string(),
         goal: goal.into(),
-        plan,
-        hash_revision: compare_at,
-    };
-    let answer = request::<RestoreReply>(leader, cluster, *id, Command::Restore, command.encode_to_vec()).await;
+        plan: None,
+        hash_revision: 0,
+    }
+}
+
+async fn send(leader: &Leader, cluster: &ClusterName, machine: MachineId, command: RestoreCommand) -> Told {
+    let answer = request::<RestoreReply>(leader, cluster, machine, Command::Restore, command.encode_to_vec()).await;
     match answer.map(|reply| reply.answer) {
         Ok(Some(Answer::State(state))) => Told::State(Box::new(state)),
         Ok(Some(Answer::Refused(refused))) if refused.newest_epoch > leader.epoch => Told::Stale(refused.newest_epoch),

@@ -20,6 +20,8 @@ pub struct Present {
     pub seat: Seat,
     /// Whether its etcd answers now: its member list counts more than one that was only kept.
     pub answers: bool,
+    /// The restore that it has not come to the end of; empty: none.
+    pub unfinished: String,
 }
 
 /// The cluster that is to be restored, as the coordinator knows it.
@@ -150,7 +152,7 @@ fn machines(target: &Target, members: &[MemberSeat], bytes: u64) -> Result<BTree
             (Some((one, _)), Some((two, _))) => {
                 problems.push(format!("machines {one} and {two} both say that they have member {}", member.name));
             }
-            (Some((id, agent)), None) => match machine(member, &agent.seat, bytes) {
+            (Some((id, agent)), None) => match machine(member, agent, bytes) {
                 Ok(machine) => {
                     machines.insert(*id, machine);
                 }
@@ -161,7 +163,11 @@ fn machines(target: &Target, members: &[MemberSeat], bytes: u64) -> Result<BTree
     if problems.is_empty() { Ok(machines) } else { Err(problems.join("; ")) }
 }
 
-fn machine(member: &MemberSeat, seat: &Seat, bytes: u64) -> Result<Machine, String> {
+fn machine(member: &MemberSeat, agent: &Present, bytes: u64) -> Result<Machine, String> {
+    let seat = &agent.seat;
+    if !agent.unfinished.is_empty() {
+        return Err(format!("it still ends restore {}", agent.unfinished));
+    }
     if seat.control.is_empty() || !seat.error.is_empty() {
         let error = if seat.error.is_empty() { "this agent cannot restore" } else { seat.error.as_str() };
         return Err(error.to_owned());

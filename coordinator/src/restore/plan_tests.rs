@@ -43,7 +43,7 @@ fn present(n: u64, members: &[MemberSeat]) -> (MachineId, Present) {
         members: members.to_vec(),
         ..Seat::default()
     };
-    (MachineId(Uuid::from_u128(u128::from(n) + 100)), Present { seat, answers: true })
+    (MachineId(Uuid::from_u128(u128::from(n) + 100)), Present { seat, answers: true, unfinished: String::new() })
 }
 
 fn target(count: u64) -> Target {
@@ -85,6 +85,7 @@ fn what_speaks_against_it_is_said() {
             changed(|t| (of(t, 0).seat.control, of(t, 0).seat.error) = (String::new(), "set [restore]".into())),
         ),
         ("cannot restore", changed(|t| of(t, 0).seat.control.clear())),
+        ("(m1): it still ends restore 7", changed(|t| of(t, 0).unfinished = "7".into())),
         ("are free", changed(|t| of(t, 2).seat.free_bytes = 10)),
         (
             "both say",

@@ -11,12 +11,12 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(1_000 + seconds)
 }
 
-fn id(n: u128) -> MachineId {
+pub(crate) fn id(n: u128) -> MachineId {
     MachineId(Uuid::from_u128(n))
 }
 
 /// Two machines, told to prepare.
-fn restore() -> Restore {
+pub(crate) fn restore() -> Restore {
     let machine = |n: u128| Machine {
         member: format!("m{n}"),
         peer_urls: vec![format!("http://h{n}")],
