@@ -155,7 +155,7 @@ pub async fn bootstrap(
             "bootstrap spec is immutable after creation: `backstayctl delete machineset {id}` first"
         ))),
         (Some(now), _) => {
-            let name = id.trim_end_matches(CONTROL_PLANES);
+            let name = id.strip_suffix(CONTROL_PLANES).unwrap_or(id);
             let name: ClusterName = name.parse().map_err(invalid)?;
             restore_from(leader, &name, now, dry_run).await
         }
@@ -170,12 +170,8 @@ async fn restore_from(
 ) -> Result<(), ApiError> {
     let handle = existing(leader, name).await?;
     let record = handle.record.borrow().clone();
-    // An earlier try began it, and its answer was lost.
-    let same = |restore: &Restore| {
-        restore.source.uuid.to_string() == bootstrap.clusteruuid
-            && restore.source.snapshot.to_string() == bootstrap.snapshot
-    };
-    if record.restoring().is_some_and(same) {
+    // An earlier try began it, and its answer was lost; or the coordinator died before it kept the machine set.
+    if record.was_begun_by_template(&bootstrap.clusteruuid, &bootstrap.snapshot) {
         return Ok(());
     }
     let spec = RestoreSpec {
@@ -186,7 +182,14 @@ async fn restore_from(
     if bootstrap.clusteruuid.is_empty() || bootstrap.snapshot.is_empty() {
         return Err(invalid("bootstrapspec needs clusteruuid and snapshot"));
     }
-    let planned = prepare(leader, &record, &spec).await?;
+    let planned = Restore { by_template: true, ..prepare(leader, &record, &spec).await? };
+    let serves = leader.fleet.agents(name, Instant::now()).values().any(|agent| agent.beat.member.is_some());
+    if serves && record.control_planes_deleted.is_none() {
+        return Err(invalid(format!(
+            "cluster {name} serves: `backstayctl delete machineset {name}{CONTROL_PLANES}` first, or `backstayctl \
+             restore {name}`"
+        )));
+    }
     if !dry_run {
         begin(&handle, planned).await?;
     }
@@ -259,9 +262,16 @@ async fn plan_proof(
     })
 }
 
-/// Whether a restore of the cluster that the machine set belongs to is under way.
-pub fn is_restoring(leader: &Leader, machine_set: &str) -> bool {
+/// A control plane's machine set is deleted: noted where its cluster is known, so that a template may restore it.
+///
+/// # Errors
+/// A restore of the cluster is under way.
+pub async fn control_planes_deleted(leader: &Leader, machine_set: &str) -> Result<bool, ApiError> {
     let name = machine_set.strip_suffix(CONTROL_PLANES).and_then(|name| name.parse::<ClusterName>().ok());
-    let handle = name.and_then(|name| leader.directory.get(&name));
-    handle.is_some_and(|handle| handle.record.borrow().restoring().is_some())
+    let Some(handle) = name.and_then(|name| leader.directory.get(&name)) else { return Ok(false) };
+    if handle.record.borrow().restoring().is_some() {
+        return Err(ApiError::invalid("a restore of its cluster is under way: it is needed until that has ended"));
+    }
+    tell(&handle, |reply| Message::ControlPlanesDeleted { reply }).await?;
+    Ok(true)
 }

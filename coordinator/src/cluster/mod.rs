@@ -58,6 +58,8 @@ pub enum Message {
     Forget { reply: Reply },
     /// Restore the cluster; what backup is under way ends first.
     Restore { restore: Box<Restore>, reply: Reply },
+    /// The control plane's machine set is deleted.
+    ControlPlanesDeleted { reply: Reply },
     /// A machine's beat says that it is not at the end of its restore.
     Behind,
     /// Prove a backup.
@@ -279,6 +281,10 @@ impl ClusterTask {
             }
             Message::Forget { reply } => self.forget(reply).await,
             Message::Restore { restore, reply } => self.on_restore(*restore, reply).await,
+            Message::ControlPlanesDeleted { reply } => {
+                next.delete_control_planes(now);
+                self.save_and_reply(Ok(next), reply).await
+            }
             Message::Behind => {
                 self.settle_restore();
                 Ok(())

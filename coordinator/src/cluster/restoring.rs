@@ -26,12 +26,13 @@ pub(super) fn under_way(record: &ClusterRecord) -> ApiError {
 
 impl ClusterTask {
     pub(super) async fn on_restore(&mut self, restore: Restore, reply: Reply) -> Result<(), Stopped> {
-        let next = (*self.record).clone();
-        let next = match next.restoring() {
-            Some(_) => Err(under_way(&next)),
-            None => Ok(ClusterRecord { unsettled: next.late(), restore: Some(restore), ..next }),
-        };
-        self.save_and_reply(next, reply).await
+        let mut next = (*self.record).clone();
+        if next.restoring().is_some() {
+            let refused = Err(under_way(&next));
+            return self.save_and_reply(refused, reply).await;
+        }
+        next.begin_restore(restore);
+        self.save_and_reply(Ok(next), reply).await
     }
 
     pub(super) async fn on_verify(&mut self, verification: Verification, reply: Reply) -> Result<(), Stopped> {

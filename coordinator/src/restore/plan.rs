@@ -58,6 +58,7 @@ pub fn plan(
         error: String::new(),
         bump: request.bump.unwrap_or(RESTORE_BUMP),
         aside_suffix: format!(".before-restore-{}", now.rfc3339().replace([':', '-'], "")),
+        by_template: false,
         machines,
     })
 }

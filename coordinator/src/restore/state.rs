@@ -82,6 +82,9 @@ pub struct Restore {
     pub error: String,
     pub bump: u64,
     pub aside_suffix: String,
+    /// A template asked for it, and its machine set was not deleted since.
+    #[serde(default)]
+    pub by_template: bool,
     pub machines: BTreeMap<MachineId, Machine>,
 }
 

@@ -50,6 +50,7 @@ pub(crate) fn restore() -> Restore {
         error: String::new(),
         bump: 1,
         aside_suffix: ".old".into(),
+        by_template: false,
         machines: [1, 2].map(|n| (id(n), machine(n))).into(),
     };
     restore.begin(at(0));
