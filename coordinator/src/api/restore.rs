@@ -52,13 +52,13 @@ pub async fn apply(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
     if let Some(before) = before.as_ref().filter(|_| is_repeated(&record, &spec)) {
         return Ok(answer(Some(before.clone()), before.clone(), Vec::new()));
     }
-    let planned = prepare(leader, &record, &spec).await?;
+    let (planned, notes) = prepare(leader, &record, &spec).await?;
     if request.dry_run {
-        return Ok(answer(before, resource(leader, &record, &planned), Vec::new()));
+        return Ok(answer(before, resource(leader, &record, &planned), notes));
     }
     let record = begin(&handle, planned).await?;
     let after = record.restore.as_ref().map(|restore| resource(leader, &record, restore)).unwrap_or_default();
-    Ok(answer(before, after, Vec::new()))
+    Ok(answer(before, after, notes))
 }
 
 /// The same request again, whose answer was lost.
@@ -75,8 +75,12 @@ async fn existing(leader: &Leader, name: &ClusterName) -> Result<Handle, ApiErro
     known_cluster(leader, name).await.ok_or_else(missing)
 }
 
-/// Checks what can be checked before anybody is told.
-async fn prepare(leader: &Leader, record: &ClusterRecord, spec: &RestoreSpec) -> Result<Restore, ApiError> {
+/// Checks what can be checked before anybody is told. With the plan goes what a person should know of it.
+async fn prepare(
+    leader: &Leader,
+    record: &ClusterRecord,
+    spec: &RestoreSpec,
+) -> Result<(Restore, Vec<String>), ApiError> {
     if let Some(restore) = record.restoring() {
         return Err(ApiError::invalid(format!("restore {} is under way", restore.id)));
     }
@@ -98,8 +102,14 @@ async fn prepare(leader: &Leader, record: &ClusterRecord, spec: &RestoreSpec) ->
     };
     let agents =
         leader.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(id, agent))).collect();
-    let target = Target { cluster: record.name.clone(), uuid: record.uuid, agents };
-    plan(&target, spec, id, &manifest, leader.clock.now()).map_err(invalid)
+    let (cluster, etcd_cluster_id) = (record.name.clone(), record.etcd_cluster_id);
+    let mut target = Target { cluster, uuid: record.uuid, etcd_cluster_id, agents };
+    let strangers = target.part_strangers().map_err(invalid)?;
+    let notes: Vec<String> = strangers.iter().map(ToString::to_string).collect();
+    match plan(&target, spec, id, &manifest, leader.clock.now()) {
+        Ok(planned) => Ok((planned, notes)),
+        Err(error) => Err(invalid([vec![error], notes].concat().join("; "))),
+    }
 }
 
 /// The restore that a machine says it has not come to the end of. A beat may be older than what the record knows.
@@ -182,7 +192,7 @@ async fn restore_from(
     if bootstrap.clusteruuid.is_empty() || bootstrap.snapshot.is_empty() {
         return Err(invalid("bootstrapspec needs clusteruuid and snapshot"));
     }
-    let planned = Restore { by_template: true, ..prepare(leader, &record, &spec).await? };
+    let planned = Restore { by_template: true, ..prepare(leader, &record, &spec).await?.0 };
     let serves = leader.fleet.agents(name, Instant::now()).values().any(|agent| agent.beat.member.is_some());
     if serves && record.control_planes_deleted.is_none() {
         return Err(invalid(format!(
