@@ -85,7 +85,7 @@ impl ClusterTask {
         let before = restore.clone();
         let limits = self.leader.config.settings.restore.limits();
         let compare_at = restore.fold(&driven.round, limits, self.leader.clock.now());
-        self.memory.compare(compare_at);
+        self.memory.compare(restore, &driven.round, compare_at, Instant::now());
         for (id, machine) in &restore.machines {
             if before.machines.get(id).is_some_and(|b| b.step != machine.step) {
                 info!(cluster = %next.name, machine = %id, step = word(machine.step()), "the restore goes on");

@@ -57,7 +57,7 @@ pub(crate) fn restore() -> Restore {
     restore
 }
 
-fn says(step: RestoreStep, change: impl FnOnce(&mut RestoreState)) -> Heard {
+pub(crate) fn says(step: RestoreStep, change: impl FnOnce(&mut RestoreState)) -> Heard {
     let members = [1, 2].map(|n| MemberSeat {
         name: format!("m{n}"),
         peer_urls: vec![format!("http://h{n}")],
@@ -84,7 +84,7 @@ fn says(step: RestoreStep, change: impl FnOnce(&mut RestoreState)) -> Heard {
     Heard::State(Box::new(state))
 }
 
-fn both(step: RestoreStep, second: impl FnOnce(&mut RestoreState)) -> Round {
+pub(crate) fn both(step: RestoreStep, second: impl FnOnce(&mut RestoreState)) -> Round {
     [(id(1), says(step, |_| ())), (id(2), says(step, second))].into()
 }
 
