@@ -268,6 +268,7 @@ async fn plan_proof(
         found: String::new(),
         bytes_done: 0,
         bytes_total: 0,
+        begun_again: 0,
         last: None,
     })
 }

@@ -113,8 +113,8 @@ impl ClusterTask {
         }
         let mut next = (*self.record).clone();
         let Some(verification) = next.verification.as_mut().filter(|proof| !proof.has_ended()) else { return Ok(()) };
-        let (before, silence) = (verification.clone(), self.leader.config.settings.restore.silence);
-        verification.fold(machine, &heard, silence, self.leader.clock.now());
+        let (before, limits) = (verification.clone(), self.leader.config.settings.restore.limits());
+        verification.fold(machine, &heard, limits, self.leader.clock.now());
         if !verification.is_news(&before) {
             return Ok(());
         }
