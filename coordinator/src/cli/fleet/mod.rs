@@ -145,7 +145,7 @@ async fn to_the_end<T: Transport>(
         match spec.phase {
             RestorePhase::Restored => return Ok(console.print(&show::end(cluster, &spec))?),
             RestorePhase::Failed => {
-                return Err(failed(cluster, &format!("{}; the cluster is as it was before", spec.error)));
+                return Err(failed(cluster, &format!("{}; {}", spec.error, show::as_before(&spec))));
             }
             _ => {}
         }
