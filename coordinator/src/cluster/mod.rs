@@ -7,6 +7,7 @@ pub mod runs;
 mod slot;
 pub mod steps;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,8 @@ pub struct ClusterTask {
     rounds: u32,
     /// What is known of the restore under way beyond the record.
     memory: Memory,
+    /// Machines whose restore nobody knows: each is told of once in the log.
+    lost: BTreeSet<MachineId>,
 }
 
 /// Makes the task of a record that is kept already, and the handle by which others reach it.
@@ -129,6 +132,7 @@ pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, 
         silent: Vec::new(),
         rounds: 0,
         memory: Memory::default(),
+        lost: BTreeSet::new(),
     };
     (task, handle)
 }

@@ -129,8 +129,8 @@ impl ClusterTask {
     }
 
     /// Machines that did not answer when a restore ended are told its end when they are there again.
-    pub(super) fn settle_restore(&self) {
-        let record = &*self.record;
+    pub(super) fn settle_restore(&mut self) {
+        let record = self.record.clone();
         for (machine, agent) in self.leader.fleet.agents(&record.name, Instant::now()) {
             let Some(state) = &agent.beat.restore else { continue };
             match unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state) {
@@ -138,6 +138,7 @@ impl ClusterTask {
                 Behind::Tell(id, goal) => {
                     self.leader.spawn(drive::settle(self.leader.clone(), record.name.clone(), machine, id, goal));
                 }
+                Behind::Unknown if !self.lost.insert(machine) => {}
                 Behind::Unknown => {
                     warn!(cluster = %record.name, %machine, restore = state.restore, step = word(state.step()), "nobody knows the end of this machine's restore");
                 }
