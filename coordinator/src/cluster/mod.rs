@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_archive::Manifest;
 use backstay_protocol::api::{ApiError, ErrorCode};
 use backstay_protocol::bus::{FailureCode, Report, report};
 use backstay_protocol::spec::ClusterSpec;
@@ -285,10 +284,7 @@ impl ClusterTask {
             }
             Message::Forget { reply } => self.forget(reply).await,
             Message::Restore { restore, reply } => self.on_restore(*restore, reply).await,
-            Message::ControlPlanesDeleted { reply } => {
-                next.delete_control_planes(now);
-                self.save_and_reply(Ok(next), reply).await
-            }
+            Message::ControlPlanesDeleted { reply } => self.on_control_planes_deleted(reply).await,
             Message::Behind => {
                 self.settle_restore();
                 Ok(())
@@ -436,18 +432,6 @@ impl ClusterTask {
                 Ok(())
             }
         }
-    }
-
-    /// etcd's own cluster id changes when somebody restores the cluster: backups go on, with a warning.
-    async fn note_origin(&mut self, manifest: Option<&Manifest>) -> Result<(), Stopped> {
-        let id = manifest.and_then(|m| u64::from_str_radix(&m.origin.etcd_cluster_id, 16).ok());
-        let Some(id) = id.filter(|id| Some(*id) != self.record.etcd_cluster_id) else { return Ok(()) };
-        if let Some(before) = self.record.etcd_cluster_id {
-            warn!(cluster = %self.record.name, "etcd's cluster id was {before:016x} and is {id:016x}: the cluster was restored or replaced");
-        }
-        let mut next = (*self.record).clone();
-        next.etcd_cluster_id = Some(id);
-        self.save(next).await
     }
 
     async fn on_synced(&mut self, synced: Synced) -> Result<(), Stopped> {

@@ -1,6 +1,7 @@
 //! What a cluster's task does with a restore (telling the machines, folding their answers, the way out) and with the
 //! proof of a backup.
 
+use backstay_archive::Manifest;
 use backstay_protocol::api::ApiError;
 use backstay_protocol::own::RestorePhase;
 use backstay_protocol::{ClusterName, MachineId};
@@ -46,6 +47,25 @@ impl ClusterTask {
             }
         };
         self.save_and_reply(next, reply).await
+    }
+
+    /// A template may restore the cluster from here on.
+    pub(super) async fn on_control_planes_deleted(&mut self, reply: Reply) -> Result<(), Stopped> {
+        let mut next = (*self.record).clone();
+        next.delete_control_planes(self.leader.clock.now());
+        self.save_and_reply(Ok(next), reply).await
+    }
+
+    /// etcd's own cluster id changes when somebody restores the cluster: backups go on, with a warning.
+    pub(super) async fn note_origin(&mut self, manifest: Option<&Manifest>) -> Result<(), Stopped> {
+        let id = manifest.and_then(|m| u64::from_str_radix(&m.origin.etcd_cluster_id, 16).ok());
+        let Some(id) = id.filter(|id| Some(*id) != self.record.etcd_cluster_id) else { return Ok(()) };
+        if let Some(before) = self.record.etcd_cluster_id {
+            warn!(cluster = %self.record.name, "etcd's cluster id was {before:016x} and is {id:016x}: the cluster was restored or replaced");
+        }
+        let mut next = (*self.record).clone();
+        next.etcd_cluster_id = Some(id);
+        self.save(next).await
     }
 
     /// An agent obeys somebody newer: leading begins again, above that epoch.
