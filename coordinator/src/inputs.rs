@@ -22,6 +22,7 @@ use crate::cluster::Message;
 use crate::fleet::Now;
 use crate::kv::{KvError, REPORTS};
 use crate::leader::Leader;
+use crate::restore::unsettled::has_ended;
 
 /// The durable consumer; a new leader goes on where the last one stopped.
 const CONSUMER: &str = "coordinator";
@@ -73,9 +74,14 @@ async fn on_beat(leader: &Arc<Leader>, from: &str, payload: &[u8]) {
         return warn!(%cluster, %machine, "dropped a beat that speaks for somebody else");
     }
     let version = beat.agent_version.clone();
+    let behind = beat.restore.as_ref().is_some_and(|state| !has_ended(state));
     let now = Now { monotonic: Instant::now(), wall: leader.clock.now() };
     if leader.fleet.note(&cluster, machine, beat, now) {
         info!(%cluster, %machine, version, "agent connected");
+    }
+    if behind && let Some(handle) = leader.directory.get(&cluster) {
+        // A task that has no room for it hears of the next beat.
+        let _ = handle.inbox.try_send(Message::Behind);
     }
     if leader.config.settings.auto_register_clusters && !leader.directory.contains(&cluster) {
         register(leader, cluster);

@@ -270,6 +270,9 @@ impl Leader {
         let fresh = ClusterUuid(Uuid::new_v4());
         let mut record = ClusterRecord::new(name.clone(), uuid.unwrap_or(fresh), spec, self.clock.now());
         record.uuid_final = uuid.is_some();
+        if let Some(late) = self.kv.get(&cluster::restoring::late_entry(name)).await? {
+            record.unsettled = late.value;
+        }
         let key = cluster::entry(name);
         let found = match self.kv.create(&key, &record).await {
             Ok(revision) => Revised { revision, value: record },

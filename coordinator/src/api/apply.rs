@@ -364,12 +364,13 @@ pub async fn delete(
     if !known_id || !plain || !in_namespace(definition, &request.namespace) {
         return Err(missing());
     }
-    if definition == &types::MACHINE_SETS && restore::is_restoring(leader, &request.id) {
-        return Err(ApiError::invalid("a restore of its cluster is under way: it is needed until that has ended"));
-    }
+    let noted = definition == &types::MACHINE_SETS && restore::control_planes_deleted(leader, &request.id).await?;
     let _one_at_a_time = leader.configuring.lock().await;
     let found = leader.kv.get::<serde_json::Value>(&key).await.map_err(|e| unavailable(&e))?;
-    found.ok_or_else(missing)?;
+    if found.is_none() {
+        // A cluster that no template made has none, and can be restored by one all the same.
+        return if noted { Ok(DeleteResponse {}) } else { Err(missing()) };
+    }
     leader.kv.delete(&key).await.map_err(|e| unavailable(&e))?;
     if definition == &types::ETCD_BACKUP_S3_CONFIGS && leader.config.storage == Storage::S3 {
         leader.keep_copy(None).await;

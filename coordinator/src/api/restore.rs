@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use backstay_archive::{Manifest, catalog};
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse, ErrorCode};
+use backstay_protocol::bus::RestoreState;
 use backstay_protocol::own::{RestoreSpec, VerificationSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BootstrapSpec, MachineSetSpec};
-use backstay_protocol::{ClusterName, ClusterUuid, RestoreId, SnapshotName, VerifyId};
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, SnapshotName, VerifyId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,6 +20,7 @@ use crate::directory::Handle;
 use crate::leader::Leader;
 use crate::restore::Restore;
 use crate::restore::plan::{Present, Target, plan};
+use crate::restore::unsettled;
 use crate::verify::{self, Verification};
 
 /// What follows a cluster's name in the id of its control plane's machine set.
@@ -50,13 +52,13 @@ pub async fn apply(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
     if let Some(before) = before.as_ref().filter(|_| is_repeated(&record, &spec)) {
         return Ok(answer(Some(before.clone()), before.clone(), Vec::new()));
     }
-    let planned = prepare(leader, &record, &spec).await?;
+    let (planned, notes) = prepare(leader, &record, &spec).await?;
     if request.dry_run {
-        return Ok(answer(before, resource(leader, &record, &planned), Vec::new()));
+        return Ok(answer(before, resource(leader, &record, &planned), notes));
     }
     let record = begin(&handle, planned).await?;
     let after = record.restore.as_ref().map(|restore| resource(leader, &record, restore)).unwrap_or_default();
-    Ok(answer(before, after, Vec::new()))
+    Ok(answer(before, after, notes))
 }
 
 /// The same request again, whose answer was lost.
@@ -73,8 +75,12 @@ async fn existing(leader: &Leader, name: &ClusterName) -> Result<Handle, ApiErro
     known_cluster(leader, name).await.ok_or_else(missing)
 }
 
-/// Checks what can be checked before anybody is told.
-async fn prepare(leader: &Leader, record: &ClusterRecord, spec: &RestoreSpec) -> Result<Restore, ApiError> {
+/// Checks what can be checked before anybody is told. With the plan goes what a person should know of it.
+async fn prepare(
+    leader: &Leader,
+    record: &ClusterRecord,
+    spec: &RestoreSpec,
+) -> Result<(Restore, Vec<String>), ApiError> {
     if let Some(restore) = record.restoring() {
         return Err(ApiError::invalid(format!("restore {} is under way", restore.id)));
     }
@@ -89,13 +95,33 @@ async fn prepare(leader: &Leader, record: &ClusterRecord, spec: &RestoreSpec) ->
     let snapshot: SnapshotName = spec.snapshot.parse().map_err(invalid)?;
     let manifest = manifest(leader, uuid, snapshot).await?;
     let now = Instant::now();
-    let present = |agent: crate::fleet::Agent| Present {
+    let present = |machine, agent: crate::fleet::Agent| Present {
+        unfinished: unfinished(record, machine, agent.beat.restore.as_ref()),
         seat: agent.beat.seat.unwrap_or_default(),
         answers: agent.beat.member.is_some(),
     };
-    let agents = leader.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(agent))).collect();
-    let target = Target { cluster: record.name.clone(), uuid: record.uuid, agents };
-    plan(&target, spec, id, &manifest, leader.clock.now()).map_err(invalid)
+    let agents =
+        leader.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(id, agent))).collect();
+    let (cluster, etcd_cluster_id) = (record.name.clone(), record.etcd_cluster_id);
+    let mut target = Target { cluster, uuid: record.uuid, etcd_cluster_id, agents };
+    let strangers = target.part_strangers().map_err(invalid)?;
+    let notes: Vec<String> = strangers.iter().map(ToString::to_string).collect();
+    match plan(&target, spec, id, &manifest, leader.clock.now()) {
+        Ok(planned) => Ok((planned, notes)),
+        Err(error) => Err(invalid([vec![error], notes].concat().join("; "))),
+    }
+}
+
+/// The restore that a machine says it has not come to the end of. A beat may be older than what the record knows.
+fn unfinished(record: &ClusterRecord, machine: MachineId, state: Option<&RestoreState>) -> String {
+    let known = |id: &str| {
+        let restore = record.restore.as_ref().filter(|restore| restore.id.to_string() == id);
+        restore.is_some_and(|restore| !unsettled::is_late(restore, machine))
+    };
+    match state.filter(|state| !unsettled::has_ended(state) && !known(&state.restore)) {
+        Some(state) => state.restore.clone(),
+        None => String::new(),
+    }
 }
 
 async fn manifest(leader: &Leader, uuid: ClusterUuid, snapshot: SnapshotName) -> Result<Manifest, ApiError> {
@@ -139,7 +165,7 @@ pub async fn bootstrap(
             "bootstrap spec is immutable after creation: `backstayctl delete machineset {id}` first"
         ))),
         (Some(now), _) => {
-            let name = id.trim_end_matches(CONTROL_PLANES);
+            let name = id.strip_suffix(CONTROL_PLANES).unwrap_or(id);
             let name: ClusterName = name.parse().map_err(invalid)?;
             restore_from(leader, &name, now, dry_run).await
         }
@@ -154,12 +180,8 @@ async fn restore_from(
 ) -> Result<(), ApiError> {
     let handle = existing(leader, name).await?;
     let record = handle.record.borrow().clone();
-    // An earlier try began it, and its answer was lost.
-    let same = |restore: &Restore| {
-        restore.source.uuid.to_string() == bootstrap.clusteruuid
-            && restore.source.snapshot.to_string() == bootstrap.snapshot
-    };
-    if record.restoring().is_some_and(same) {
+    // An earlier try began it, and its answer was lost; or the coordinator died before it kept the machine set.
+    if record.was_begun_by_template(&bootstrap.clusteruuid, &bootstrap.snapshot) {
         return Ok(());
     }
     let spec = RestoreSpec {
@@ -170,7 +192,14 @@ async fn restore_from(
     if bootstrap.clusteruuid.is_empty() || bootstrap.snapshot.is_empty() {
         return Err(invalid("bootstrapspec needs clusteruuid and snapshot"));
     }
-    let planned = prepare(leader, &record, &spec).await?;
+    let planned = Restore { by_template: true, ..prepare(leader, &record, &spec).await?.0 };
+    let serves = leader.fleet.agents(name, Instant::now()).values().any(|agent| agent.beat.member.is_some());
+    if serves && record.control_planes_deleted.is_none() {
+        return Err(invalid(format!(
+            "cluster {name} serves: `backstayctl delete machineset {name}{CONTROL_PLANES}` first, or `backstayctl \
+             restore {name}`"
+        )));
+    }
     if !dry_run {
         begin(&handle, planned).await?;
     }
@@ -239,13 +268,21 @@ async fn plan_proof(
         found: String::new(),
         bytes_done: 0,
         bytes_total: 0,
+        begun_again: 0,
         last: None,
     })
 }
 
-/// Whether a restore of the cluster that the machine set belongs to is under way.
-pub fn is_restoring(leader: &Leader, machine_set: &str) -> bool {
+/// A control plane's machine set is deleted: noted where its cluster is known, so that a template may restore it.
+///
+/// # Errors
+/// A restore of the cluster is under way.
+pub async fn control_planes_deleted(leader: &Leader, machine_set: &str) -> Result<bool, ApiError> {
     let name = machine_set.strip_suffix(CONTROL_PLANES).and_then(|name| name.parse::<ClusterName>().ok());
-    let handle = name.and_then(|name| leader.directory.get(&name));
-    handle.is_some_and(|handle| handle.record.borrow().restoring().is_some())
+    let Some(handle) = name.and_then(|name| leader.directory.get(&name)) else { return Ok(false) };
+    if handle.record.borrow().restoring().is_some() {
+        return Err(ApiError::invalid("a restore of its cluster is under way: it is needed until that has ended"));
+    }
+    tell(&handle, |reply| Message::ControlPlanesDeleted { reply }).await?;
+    Ok(true)
 }

@@ -1,6 +1,6 @@
 //! Backstay's own types: agents as their beats show them, attempts as the records keep them.
 
-use backstay_protocol::bus::Member;
+use backstay_protocol::bus::{Member, RestoreState};
 use backstay_protocol::own::{AgentSpec, BackupRunSpec, RunState};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, MachineId};
@@ -10,14 +10,28 @@ use crate::cluster::record::ClusterRecord;
 use crate::cluster::runs::{self, Run};
 use crate::fleet::Agent;
 use crate::leader::Leader;
+use crate::restore::state::word;
+use crate::restore::unsettled::{self, Behind};
 
 /// The connected agents, by cluster and machine.
 pub fn agents(leader: &Leader) -> Vec<Resource> {
     let everybody = leader.fleet.everybody(Instant::now());
-    everybody.iter().map(|(cluster, machine, agent)| agent_resource(cluster, *machine, agent)).collect()
+    let resource = |(cluster, machine, agent): &(ClusterName, MachineId, Agent)| {
+        let record = leader.directory.get(cluster).map(|handle| handle.record.borrow().clone());
+        let lost = record.and_then(|record| lost(&record, *machine, agent.beat.restore.as_ref()?));
+        agent_resource(cluster, *machine, agent, lost)
+    };
+    everybody.iter().map(resource).collect()
 }
 
-fn agent_resource(cluster: &ClusterName, machine: MachineId, agent: &Agent) -> Resource {
+/// What only a person can end: a restore that touched a machine and that nobody else knows any more.
+fn lost(record: &ClusterRecord, machine: MachineId, state: &RestoreState) -> Option<String> {
+    let behind = unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state);
+    let text = || format!("it is {} in restore {}, whose end nobody knows", word(state.step()), state.restore);
+    (behind == Behind::Unknown).then(text)
+}
+
+fn agent_resource(cluster: &ClusterName, machine: MachineId, agent: &Agent, lost: Option<String>) -> Resource {
     let beat = &agent.beat;
     let member = beat.member.clone().unwrap_or_default();
     let spec = AgentSpec {
@@ -28,7 +42,7 @@ fn agent_resource(cluster: &ClusterName, machine: MachineId, agent: &Agent) -> R
         dbsize: u64::try_from(member.db_size).unwrap_or(0),
         revision: u64::try_from(member.revision).unwrap_or(0),
         attempt: beat.attempt.clone(),
-        error: beat.etcd_error.clone(),
+        error: lost.unwrap_or_else(|| beat.etcd_error.clone()),
         lastseen: Some(agent.seen_at),
     };
     Resource::of(machine.to_string(), &spec).in_cluster(cluster.as_str())

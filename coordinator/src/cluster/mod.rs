@@ -2,16 +2,16 @@
 //! time from slot to status. Its trouble is its own: nothing here waits for another cluster.
 
 pub mod record;
-mod restoring;
+pub mod restoring;
 pub mod runs;
 mod slot;
 pub mod steps;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_archive::Manifest;
 use backstay_protocol::api::{ApiError, ErrorCode};
 use backstay_protocol::bus::{FailureCode, Report, report};
 use backstay_protocol::spec::ClusterSpec;
@@ -58,6 +58,10 @@ pub enum Message {
     Forget { reply: Reply },
     /// Restore the cluster; what backup is under way ends first.
     Restore { restore: Box<Restore>, reply: Reply },
+    /// The control plane's machine set is deleted.
+    ControlPlanesDeleted { reply: Reply },
+    /// A machine's beat says that it is not at the end of its restore.
+    Behind,
     /// Prove a backup.
     Verify { verification: Box<Verification>, reply: Reply },
     /// An agent's report; the reply says that it is folded and kept.
@@ -101,6 +105,8 @@ pub struct ClusterTask {
     rounds: u32,
     /// What is known of the restore under way beyond the record.
     memory: Memory,
+    /// Machines whose restore nobody knows: each is told of once in the log.
+    lost: BTreeSet<MachineId>,
 }
 
 /// Makes the task of a record that is kept already, and the handle by which others reach it.
@@ -125,6 +131,7 @@ pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, 
         silent: Vec::new(),
         rounds: 0,
         memory: Memory::default(),
+        lost: BTreeSet::new(),
     };
     (task, handle)
 }
@@ -183,7 +190,6 @@ impl ClusterTask {
         if self.record.slot.is_none() && self.record.restoring().is_some() {
             return self.next_of_restore(view).await;
         }
-        self.settle_restore();
         if self.record.slot.is_none() {
             self.store = None;
         } else if self.store.is_none() {
@@ -278,6 +284,11 @@ impl ClusterTask {
             }
             Message::Forget { reply } => self.forget(reply).await,
             Message::Restore { restore, reply } => self.on_restore(*restore, reply).await,
+            Message::ControlPlanesDeleted { reply } => self.on_control_planes_deleted(reply).await,
+            Message::Behind => {
+                self.settle_restore();
+                Ok(())
+            }
             Message::Verify { verification, reply } => self.on_verify(*verification, reply).await,
             Message::Report { report, done } => self.on_report(&report, done).await,
         }
@@ -289,7 +300,11 @@ impl ClusterTask {
             self.cancel_attempt(slot);
         }
         let name = self.record.name.clone();
-        if let Err(error) = self.leader.kv.delete(&entry(&name)).await {
+        let gone = match self.keep_late().await {
+            Ok(()) => self.leader.kv.delete(&entry(&name)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = gone {
             let _ = reply.send(Err(ApiError::new(ErrorCode::Unavailable, error.to_string())));
             return Ok(());
         }
@@ -417,18 +432,6 @@ impl ClusterTask {
                 Ok(())
             }
         }
-    }
-
-    /// etcd's own cluster id changes when somebody restores the cluster: backups go on, with a warning.
-    async fn note_origin(&mut self, manifest: Option<&Manifest>) -> Result<(), Stopped> {
-        let id = manifest.and_then(|m| u64::from_str_radix(&m.origin.etcd_cluster_id, 16).ok());
-        let Some(id) = id.filter(|id| Some(*id) != self.record.etcd_cluster_id) else { return Ok(()) };
-        if let Some(before) = self.record.etcd_cluster_id {
-            warn!(cluster = %self.record.name, "etcd's cluster id was {before:016x} and is {id:016x}: the cluster was restored or replaced");
-        }
-        let mut next = (*self.record).clone();
-        next.etcd_cluster_id = Some(id);
-        self.save(next).await
     }
 
     async fn on_synced(&mut self, synced: Synced) -> Result<(), Stopped> {

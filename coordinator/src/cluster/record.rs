@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use backstay_archive::Manifest;
+use backstay_protocol::own::RestorePhase;
 use backstay_protocol::resource::{LABEL_CLUSTER_UUID, Metadata, Resource};
 use backstay_protocol::spec::{BackupState, BackupStatusSpec, ClusterSpec, ClusterUuidSpec, ManualBackupSpec, Spec};
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, NameError, SlotId, SnapshotName, Timestamp};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::runs::{Proven, Runs};
 use crate::restore::Restore;
+use crate::restore::unsettled::{self, Unsettled};
 use crate::schedule::Known;
 use crate::verify::Verification;
 
@@ -160,6 +162,12 @@ pub struct ClusterRecord {
     /// The latest restore, under way or ended.
     #[serde(default)]
     pub restore: Option<Restore>,
+    /// When somebody deleted the control plane's machine set: a template may restore the cluster once after that.
+    #[serde(default)]
+    pub control_planes_deleted: Option<Timestamp>,
+    /// Machines that missed the end of an earlier restore.
+    #[serde(default)]
+    pub unsettled: Unsettled,
     /// The latest proof of a backup, under way or ended.
     #[serde(default)]
     pub verification: Option<Verification>,
@@ -224,6 +232,8 @@ impl ClusterRecord {
             last_name: 0,
             etcd_cluster_id: None,
             restore: None,
+            control_planes_deleted: None,
+            unsettled: Unsettled::new(),
             verification: None,
         }
     }
@@ -231,6 +241,40 @@ impl ClusterRecord {
     /// The restore that is under way.
     pub fn restoring(&self) -> Option<&Restore> {
         self.restore.as_ref().filter(|restore| !restore.has_ended())
+    }
+
+    /// The latest restore is this one; what a template may do it has done.
+    pub fn begin_restore(&mut self, restore: Restore) {
+        self.unsettled = self.late();
+        if restore.by_template {
+            self.control_planes_deleted = None;
+        }
+        self.restore = Some(restore);
+    }
+
+    /// The control plane's machine set is deleted: the next template with a bootstrap spec restores the cluster.
+    pub fn delete_control_planes(&mut self, now: Timestamp) {
+        self.control_planes_deleted = Some(now);
+        if let Some(restore) = &mut self.restore {
+            restore.by_template = false;
+        }
+    }
+
+    /// Whether a template's restore of that backup was begun already for the machine set that it creates.
+    pub fn was_begun_by_template(&self, uuid: &str, snapshot: &str) -> bool {
+        self.restore.as_ref().is_some_and(|restore| {
+            let same = restore.source.uuid.to_string() == uuid && restore.source.snapshot.to_string() == snapshot;
+            same && (!restore.has_ended() || (restore.by_template && restore.phase != RestorePhase::Failed))
+        })
+    }
+
+    /// Who missed the end of a restore, the latest or an earlier one.
+    pub fn late(&self) -> Unsettled {
+        let mut late = self.unsettled.clone();
+        if let Some(restore) = self.restore.as_ref().filter(|restore| restore.has_ended()) {
+            unsettled::note(&mut late, restore);
+        }
+        late
     }
 
     /// What the schedule decides upon.
@@ -514,6 +558,38 @@ mod tests {
             (BackupState::Ok, "", Some(at(3_101)))
         );
         assert_eq!((r.failures, r.last_backup), (0, Some(at(3_100))));
+    }
+
+    #[test]
+    fn a_template_restores_once_for_a_deleted_control_plane() {
+        let mut r = record();
+        let restore = Restore { by_template: true, ..crate::restore::state::tests::restore() };
+        let (uuid, snapshot) = (restore.source.uuid.to_string(), restore.source.snapshot.to_string());
+        assert!(!r.was_begun_by_template(&uuid, &snapshot));
+        r.delete_control_planes(at(5));
+        r.begin_restore(Restore { by_template: false, ..restore.clone() });
+        assert_eq!(r.control_planes_deleted, Some(at(5)), "that of a person takes nothing from it");
+        for (phase, begun) in [(RestorePhase::Restored, true), (RestorePhase::Failed, false)] {
+            r.delete_control_planes(at(6));
+            r.begin_restore(Restore { phase, ..restore.clone() });
+            assert_eq!(r.control_planes_deleted, None);
+            assert_eq!(r.was_begun_by_template(&uuid, &snapshot), begun, "the set was not kept, and comes again");
+            assert!(!r.was_begun_by_template(&uuid, "another"));
+            r.delete_control_planes(at(7));
+            assert!(!r.was_begun_by_template(&uuid, &snapshot), "deleted: it is wanted once more");
+        }
+    }
+
+    #[test]
+    fn what_was_kept_before_there_were_templates_is_read() {
+        let mut r = record();
+        r.begin_restore(crate::restore::state::tests::restore());
+        let mut old = serde_json::to_value(&r).expect("plain data");
+        let fields = old.as_object_mut().expect("a map");
+        assert!(fields.remove("unsettled").is_some() && fields.remove("control_planes_deleted").is_some());
+        let restore = fields["restore"].as_object_mut().expect("a map");
+        assert!(restore.remove("by_template").is_some());
+        assert_eq!(serde_json::from_value::<ClusterRecord>(old).expect("an older record"), r);
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! What a cluster's task does with a restore (telling the machines, folding their answers, the way out) and with the
 //! proof of a backup.
 
-use backstay_protocol::MachineId;
+use backstay_archive::Manifest;
 use backstay_protocol::api::ApiError;
 use backstay_protocol::own::RestorePhase;
+use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::record::ClusterRecord;
 use super::{ClusterTask, Reply, Stopped};
+use crate::kv::KvError;
 use crate::lease;
 use crate::restore::Restore;
 use crate::restore::drive::{self, Driven, Memory};
 use crate::restore::state::word;
+use crate::restore::unsettled::{self, Behind, Unsettled};
 use crate::storage::View;
 use crate::verify::{Heard, Verification};
 
@@ -24,12 +27,13 @@ pub(super) fn under_way(record: &ClusterRecord) -> ApiError {
 
 impl ClusterTask {
     pub(super) async fn on_restore(&mut self, restore: Restore, reply: Reply) -> Result<(), Stopped> {
-        let next = (*self.record).clone();
-        let next = match next.restoring() {
-            Some(_) => Err(under_way(&next)),
-            None => Ok(ClusterRecord { restore: Some(restore), ..next }),
-        };
-        self.save_and_reply(next, reply).await
+        let mut next = (*self.record).clone();
+        if next.restoring().is_some() {
+            let refused = Err(under_way(&next));
+            return self.save_and_reply(refused, reply).await;
+        }
+        next.begin_restore(restore);
+        self.save_and_reply(Ok(next), reply).await
     }
 
     pub(super) async fn on_verify(&mut self, verification: Verification, reply: Reply) -> Result<(), Stopped> {
@@ -43,6 +47,25 @@ impl ClusterTask {
             }
         };
         self.save_and_reply(next, reply).await
+    }
+
+    /// A template may restore the cluster from here on.
+    pub(super) async fn on_control_planes_deleted(&mut self, reply: Reply) -> Result<(), Stopped> {
+        let mut next = (*self.record).clone();
+        next.delete_control_planes(self.leader.clock.now());
+        self.save_and_reply(Ok(next), reply).await
+    }
+
+    /// etcd's own cluster id changes when somebody restores the cluster: backups go on, with a warning.
+    pub(super) async fn note_origin(&mut self, manifest: Option<&Manifest>) -> Result<(), Stopped> {
+        let id = manifest.and_then(|m| u64::from_str_radix(&m.origin.etcd_cluster_id, 16).ok());
+        let Some(id) = id.filter(|id| Some(*id) != self.record.etcd_cluster_id) else { return Ok(()) };
+        if let Some(before) = self.record.etcd_cluster_id {
+            warn!(cluster = %self.record.name, "etcd's cluster id was {before:016x} and is {id:016x}: the cluster was restored or replaced");
+        }
+        let mut next = (*self.record).clone();
+        next.etcd_cluster_id = Some(id);
+        self.save(next).await
     }
 
     /// An agent obeys somebody newer: leading begins again, above that epoch.
@@ -82,7 +105,7 @@ impl ClusterTask {
         let before = restore.clone();
         let limits = self.leader.config.settings.restore.limits();
         let compare_at = restore.fold(&driven.round, limits, self.leader.clock.now());
-        self.memory.compare(compare_at);
+        self.memory.compare(restore, &driven.round, compare_at, Instant::now());
         for (id, machine) in &restore.machines {
             if before.machines.get(id).is_some_and(|b| b.step != machine.step) {
                 info!(cluster = %next.name, machine = %id, step = word(machine.step()), "the restore goes on");
@@ -110,8 +133,8 @@ impl ClusterTask {
         }
         let mut next = (*self.record).clone();
         let Some(verification) = next.verification.as_mut().filter(|proof| !proof.has_ended()) else { return Ok(()) };
-        let (before, silence) = (verification.clone(), self.leader.config.settings.restore.silence);
-        verification.fold(machine, &heard, silence, self.leader.clock.now());
+        let (before, limits) = (verification.clone(), self.leader.config.settings.restore.limits());
+        verification.fold(machine, &heard, limits, self.leader.clock.now());
         if !verification.is_news(&before) {
             return Ok(());
         }
@@ -126,19 +149,39 @@ impl ClusterTask {
     }
 
     /// Machines that did not answer when a restore ended are told its end when they are there again.
-    pub(super) fn settle_restore(&self) {
-        let Some(restore) = self.record.restore.as_ref().filter(|restore| restore.has_ended()) else { return };
-        let id = restore.id.to_string();
-        for (machine, agent) in self.leader.fleet.agents(&self.record.name, Instant::now()) {
-            let behind = agent.beat.restore.as_ref().is_some_and(|state| state.restore == id && !has_ended(state));
-            if behind && restore.machines.contains_key(&machine) {
-                self.leader.spawn(drive::settle(self.leader.clone(), self.record.clone(), machine));
+    pub(super) fn settle_restore(&mut self) {
+        let record = self.record.clone();
+        for (machine, agent) in self.leader.fleet.agents(&record.name, Instant::now()) {
+            let Some(state) = &agent.beat.restore else { continue };
+            match unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state) {
+                Behind::No => {}
+                Behind::Tell(id, goal) => {
+                    self.leader.spawn(drive::settle(self.leader.clone(), record.name.clone(), machine, id, goal));
+                }
+                Behind::Unknown if !self.lost.insert(machine) => {}
+                Behind::Unknown => {
+                    warn!(cluster = %record.name, %machine, restore = state.restore, step = word(state.step()), "nobody knows the end of this machine's restore");
+                }
             }
         }
     }
+
+    /// The record goes; machines that missed the end of a restore are kept for the next one of this name.
+    pub(super) async fn keep_late(&mut self) -> Result<(), KvError> {
+        let late = self.record.late();
+        if late.is_empty() {
+            return Ok(());
+        }
+        let key = late_entry(&self.record.name);
+        match self.leader.kv.get::<Unsettled>(&key).await? {
+            Some(found) => self.leader.kv.update(&key, &late, found.revision).await,
+            None => self.leader.kv.create(&key, &late).await,
+        }?;
+        Ok(())
+    }
 }
 
-fn has_ended(state: &backstay_protocol::bus::RestoreState) -> bool {
-    use backstay_protocol::bus::RestoreStep::{Kept, Returned};
-    matches!(state.step(), Kept | Returned)
+/// The KV entry of a deleted cluster's machines that missed the end of a restore.
+pub fn late_entry(name: &ClusterName) -> String {
+    format!("unsettled.{name}")
 }

@@ -70,6 +70,15 @@ fn same_members(restore: &Restore, listed: &[MemberSeat]) -> bool {
     wanted == listed
 }
 
+/// Whether every member has said its hash at that revision, or that it cannot.
+pub fn all_answered(restore: &Restore, round: &Round, revision: i64) -> bool {
+    let answered = |check: &MemberCheck| check.hash_revision >= revision || !check.error.is_empty();
+    restore.machines.keys().all(|id| match round.get(id) {
+        Some(Heard::State(state)) => state.check.as_ref().is_some_and(answered),
+        _ => false,
+    })
+}
+
 fn hashes(checks: &[(&Machine, &MemberCheck)]) -> Compared {
     let lowest = checks.iter().map(|(_, check)| check.revision).min().unwrap_or(0);
     let Some((first, one)) = checks.first() else {

@@ -11,12 +11,13 @@ use backstay_protocol::bus::{
 };
 use backstay_protocol::hex::from_hex;
 use backstay_protocol::subject::Command;
-use backstay_protocol::{ClusterName, MachineId, VERSION};
+use backstay_protocol::{ClusterName, MachineId, RestoreId, VERSION};
 use futures::future::join_all;
 use prost::Message as _;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::compare;
 use super::state::{Heard, Machine, Restore, Round};
 use crate::cluster::record::ClusterRecord;
 use crate::cluster::steps::{StepEnd, request};
@@ -26,8 +27,9 @@ use crate::verify::sealed;
 
 /// Between two rounds.
 pub const PAUSE: Duration = Duration::from_millis(500);
-/// While members are compared, so many rounds ask for the same revision: each answers when it got there.
-const SAME_REVISION_ROUNDS: u32 = 8;
+/// While members are compared, so long all are asked for the same revision: twice what an agent gives its etcd for the
+/// hash, as it may have been busy with an earlier one.
+const SAME_REVISION: Duration = Duration::from_secs(120);
 
 /// What a coordinator keeps of a restore only in memory: a successor finds it out again.
 #[derive(Debug, Default)]
@@ -37,7 +39,8 @@ pub struct Memory {
     /// The key of the backup's cluster, once it was read. The inner `None`: it is not encrypted.
     key: Option<Option<Arc<Key>>>,
     compare_at: i64,
-    compared: u32,
+    /// Since when members are asked for that revision.
+    asked: Option<Instant>,
 }
 
 /// A cluster's identity that is not printed.
@@ -50,11 +53,13 @@ impl std::fmt::Debug for Key {
 }
 
 impl Memory {
-    /// Which revision members are asked for: the same until all had time to answer for it.
-    pub fn compare(&mut self, wish: i64) {
-        self.compared += 1;
-        if wish == 0 || self.compare_at == 0 || self.compared >= SAME_REVISION_ROUNDS {
-            (self.compare_at, self.compared) = (wish, 0);
+    /// Which revision members are asked for: the same until all have answered for it or had time to.
+    pub fn compare(&mut self, restore: &Restore, round: &Round, wish: i64, now: Instant) {
+        let had_time = |asked: Instant| now.duration_since(asked) >= SAME_REVISION;
+        let over = |asked| had_time(asked) || compare::all_answered(restore, round, self.compare_at);
+        // A member that is away for a moment goes on with what it was asked for.
+        if wish != 0 && self.asked.is_none_or(over) {
+            (self.compare_at, self.asked) = (wish, Some(now));
         }
     }
 }
@@ -112,15 +117,19 @@ pub async fn drive(
 }
 
 /// Tells one machine that is behind the end of a restore, in the background.
-pub async fn settle(leader: Arc<Leader>, record: Arc<ClusterRecord>, machine: MachineId) {
-    let Some(restore) = record.restore.as_ref() else { return };
-    let Some(part) = restore.machines.get(&machine) else { return };
-    match tell(&leader, None, &record.name, restore, (&machine, part), &None, 0).await {
+pub async fn settle(
+    leader: Arc<Leader>,
+    cluster: ClusterName,
+    machine: MachineId,
+    restore: RestoreId,
+    goal: RestoreGoal,
+) {
+    match send(&leader, &cluster, machine, command(&leader, &cluster, machine, restore, goal)).await {
         Told::State(state) => {
-            debug!(cluster = %record.name, %machine, step = ?state.step(), "told the end of the restore")
+            debug!(%cluster, %machine, %restore, step = ?state.step(), "told the end of the restore");
         }
         Told::Refused(error) | Told::Nothing(error) => {
-            debug!(cluster = %record.name, %machine, %error, "could not be told the end of the restore");
+            debug!(%cluster, %machine, %restore, %error, "could not be told the end of the restore");
         }
         Told::Stale(_) => {}
     }
@@ -175,17 +184,32 @@ async fn tell(
         },
         _ => None,
     };
-    let command = RestoreCommand {
+    let command = RestoreCommand { plan, hash_revision: compare_at, ..command(leader, cluster, *id, restore.id, goal) };
+    send(leader, cluster, *id, command).await
+}
+
+/// What a machine is told, without a plan.
+fn command(
+    leader: &Leader,
+    cluster: &ClusterName,
+    machine: MachineId,
+    restore: RestoreId,
+    goal: RestoreGoal,
+) -> RestoreCommand {
+    RestoreCommand {
         version: VERSION,
         epoch: leader.epoch,
-        restore: restore.id.to_string(),
+        restore: restore.to_string(),
         cluster: cluster.to_string(),
-        machine: id.to_string(),
+        machine: machine.to_string(),
         goal: goal.into(),
-        plan,
-        hash_revision: compare_at,
-    };
-    let answer = request::<RestoreReply>(leader, cluster, *id, Command::Restore, command.encode_to_vec()).await;
+        plan: None,
+        hash_revision: 0,
+    }
+}
+
+async fn send(leader: &Leader, cluster: &ClusterName, machine: MachineId, command: RestoreCommand) -> Told {
+    let answer = request::<RestoreReply>(leader, cluster, machine, Command::Restore, command.encode_to_vec()).await;
     match answer.map(|reply| reply.answer) {
         Ok(Some(Answer::State(state))) => Told::State(Box::new(state)),
         Ok(Some(Answer::Refused(refused))) if refused.newest_epoch > leader.epoch => Told::Stale(refused.newest_epoch),
@@ -232,4 +256,55 @@ fn plan(
         bump: restore.bump,
         aside_suffix: restore.aside_suffix.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::{both, id, restore, says};
+    use super::*;
+    use backstay_protocol::bus::{MemberCheck, RestoreStep};
+
+    /// The first member has answered for revision 100, the second says what it says.
+    fn round(change: impl FnOnce(&mut MemberCheck)) -> Round {
+        let set = |state: &mut bus::RestoreState, change: &mut dyn FnMut(&mut MemberCheck)| {
+            state.check.as_mut().into_iter().for_each(change);
+        };
+        let mut change = Some(change);
+        let mut round = both(RestoreStep::Switched, |state| {
+            set(state, &mut |check| change.take().into_iter().for_each(|change| change(check)));
+        });
+        round.insert(id(1), says(RestoreStep::Switched, |state| set(state, &mut |check| check.hash_revision = 100)));
+        round
+    }
+
+    #[test]
+    fn members_are_asked_for_one_revision_until_all_have_answered_or_had_time() {
+        let (restore, start) = (restore(), Instant::now());
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let mut memory = Memory::default();
+        let mut ask = |round: &Round, wish, seconds| {
+            memory.compare(&restore, round, wish, later(seconds));
+            memory.compare_at
+        };
+        let hashing = round(|check| check.hash_revision = 0);
+        assert_eq!(ask(&hashing, 100, 0), 100);
+        assert_eq!(ask(&hashing, 160, 59), 100, "it counts for a minute");
+        assert_eq!(ask(&hashing, 0, 60), 100, "one was away for a moment");
+        assert_eq!(ask(&round(|check| check.hash_revision = 99), 170, 61), 100, "for an earlier question");
+        assert_eq!(ask(&round(|check| check.hash_revision = 100), 180, 62), 180, "all have answered, not the same");
+        assert_eq!(ask(&hashing, 300, 181), 180);
+        assert_eq!(ask(&hashing, 300, 182), 300, "it had its time");
+        assert_eq!(ask(&Round::new(), 400, 183), 300);
+    }
+
+    #[test]
+    fn an_error_is_an_answer() {
+        let (restore, now) = (restore(), Instant::now());
+        let mut memory = Memory::default();
+        let failed = round(|check| (check.hash_revision, check.error) = (0, "no".into()));
+        for wish in [100, 120] {
+            memory.compare(&restore, &failed, wish, now);
+        }
+        assert_eq!(memory.compare_at, 120);
+    }
 }

@@ -15,11 +15,13 @@
 //! - [`state`]: the record, and how it changes: pure;
 //! - [`compare`]: whether the members of the new cluster agree: pure;
 //! - [`plan`]: from a request, a manifest and what agents know of themselves to a restore that can begin: pure;
+//! - [`unsettled`]: machines that missed the end of a restore: pure;
 //! - [`drive`]: telling the machines.
 
 pub mod compare;
 pub mod drive;
 pub mod plan;
 pub mod state;
+pub mod unsettled;
 
 pub use state::{Limits, Restore};

@@ -20,6 +20,8 @@ pub struct Present {
     pub seat: Seat,
     /// Whether its etcd answers now: its member list counts more than one that was only kept.
     pub answers: bool,
+    /// The restore that it has not come to the end of; empty: none.
+    pub unfinished: String,
 }
 
 /// The cluster that is to be restored, as the coordinator knows it.
@@ -27,7 +29,53 @@ pub struct Present {
 pub struct Target {
     pub cluster: ClusterName,
     pub uuid: ClusterUuid,
+    /// etcd's own cluster id as it was last known for certain.
+    pub etcd_cluster_id: Option<u64>,
     pub agents: BTreeMap<MachineId, Present>,
+}
+
+/// An agent under the cluster's name whose etcd is of another cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("machine {machine} is not used: its etcd is of cluster {theirs:016x}, not of {ours:016x}")]
+pub struct Stranger {
+    machine: MachineId,
+    theirs: u64,
+    ours: u64,
+}
+
+impl Target {
+    /// Sets those agents apart whose etcd is of another cluster than most others', or than the one that is known.
+    ///
+    /// # Errors
+    /// Nobody can say which of them is meant.
+    pub fn part_strangers(&mut self) -> Result<Vec<Stranger>, String> {
+        let mut votes: BTreeMap<u64, Vec<MachineId>> = BTreeMap::new();
+        for (machine, agent) in self.agents.iter().filter(|(_, agent)| agent.seat.cluster_id != 0) {
+            votes.entry(agent.seat.cluster_id).or_default().push(*machine);
+        }
+        let most = votes.values().map(Vec::len).max().unwrap_or_default();
+        let mut favourites = votes.iter().filter(|(_, machines)| machines.len() == most).map(|(id, _)| *id);
+        let known = self.etcd_cluster_id.filter(|id| votes.contains_key(id));
+        let ours = match (known, favourites.next(), favourites.next()) {
+            (Some(ours), _, _) | (None, Some(ours), None) => ours,
+            (None, None, _) => return Ok(Vec::new()),
+            (None, Some(_), Some(_)) => {
+                let all =
+                    votes.iter().flat_map(|(id, machines)| machines.iter().map(move |m| format!("{m} of {id:016x}")));
+                let all = all.collect::<Vec<_>>().join(", ");
+                return Err(format!(
+                    "the agents' etcds are of different clusters ({all}): stop those that do not belong here"
+                ));
+            }
+        };
+        let strangers: Vec<Stranger> = votes
+            .into_iter()
+            .filter(|(theirs, _)| *theirs != ours)
+            .flat_map(|(theirs, machines)| machines.into_iter().map(move |machine| Stranger { machine, theirs, ours }))
+            .collect();
+        strangers.iter().for_each(|stranger| drop(self.agents.remove(&stranger.machine)));
+        Ok(strangers)
+    }
 }
 
 /// Makes the plan.
@@ -56,6 +104,7 @@ pub fn plan(
         error: String::new(),
         bump: request.bump.unwrap_or(RESTORE_BUMP),
         aside_suffix: format!(".before-restore-{}", now.rfc3339().replace([':', '-'], "")),
+        by_template: false,
         machines,
     })
 }
@@ -118,7 +167,7 @@ fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<MemberSeat>, Str
     let list = match lists.len() {
         0 => return Err("no agent that is connected knows the members of etcd".into()),
         1 => lists.into_iter().next().unwrap_or_default(),
-        _ => return Err("the agents know different lists of etcd's members: wait until they agree".into()),
+        _ => return Err(different_lists(agents, &lists)),
     };
     let of = agents.values().find(|agent| key(&agent.seat.members) == list);
     let members = of.map(|agent| agent.seat.members.clone()).unwrap_or_default();
@@ -132,6 +181,21 @@ fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<MemberSeat>, Str
         }
     }
     Ok(members)
+}
+
+/// Says whose list is which: one that only a dead etcd left comes to agree with the others only by a person's hand.
+fn different_lists(agents: &BTreeMap<MachineId, Present>, lists: &BTreeSet<Vec<(u64, String, Vec<String>)>>) -> String {
+    let text = |list: &Vec<(u64, String, Vec<String>)>| {
+        let whose = agents.iter().filter(|(_, agent)| key(&agent.seat.members) == *list);
+        let whose: Vec<String> = whose.map(|(id, _)| id.to_string()).collect();
+        let names: Vec<String> = list.iter().map(|(id, name, _)| format!("{name} {id:016x}")).collect();
+        format!("{} has [{}]", whose.join(" and "), names.join(", "))
+    };
+    let lists: Vec<String> = lists.iter().map(text).collect();
+    format!(
+        "the agents know different lists of etcd's members ({}): wait until they agree, or start one etcd whose list is right",
+        lists.join("; ")
+    )
 }
 
 fn key(members: &[MemberSeat]) -> Vec<(u64, String, Vec<String>)> {
@@ -150,7 +214,7 @@ fn machines(target: &Target, members: &[MemberSeat], bytes: u64) -> Result<BTree
             (Some((one, _)), Some((two, _))) => {
                 problems.push(format!("machines {one} and {two} both say that they have member {}", member.name));
             }
-            (Some((id, agent)), None) => match machine(member, &agent.seat, bytes) {
+            (Some((id, agent)), None) => match machine(member, agent, bytes) {
                 Ok(machine) => {
                     machines.insert(*id, machine);
                 }
@@ -161,7 +225,11 @@ fn machines(target: &Target, members: &[MemberSeat], bytes: u64) -> Result<BTree
     if problems.is_empty() { Ok(machines) } else { Err(problems.join("; ")) }
 }
 
-fn machine(member: &MemberSeat, seat: &Seat, bytes: u64) -> Result<Machine, String> {
+fn machine(member: &MemberSeat, agent: &Present, bytes: u64) -> Result<Machine, String> {
+    let seat = &agent.seat;
+    if !agent.unfinished.is_empty() {
+        return Err(format!("it still ends restore {}", agent.unfinished));
+    }
     if seat.control.is_empty() || !seat.error.is_empty() {
         let error = if seat.error.is_empty() { "this agent cannot restore" } else { seat.error.as_str() };
         return Err(error.to_owned());

@@ -43,13 +43,14 @@ fn present(n: u64, members: &[MemberSeat]) -> (MachineId, Present) {
         members: members.to_vec(),
         ..Seat::default()
     };
-    (MachineId(Uuid::from_u128(u128::from(n) + 100)), Present { seat, answers: true })
+    (MachineId(Uuid::from_u128(u128::from(n) + 100)), Present { seat, answers: true, unfinished: String::new() })
 }
 
 fn target(count: u64) -> Target {
     let members: Vec<MemberSeat> = (1..=count).map(member).collect();
     let agents = (1..=count).map(|n| present(n, &members)).collect();
-    Target { cluster: "one".parse().expect("a name"), uuid: ClusterUuid(Uuid::from_u128(1)), agents }
+    let uuid = ClusterUuid(Uuid::from_u128(1));
+    Target { cluster: "one".parse().expect("a name"), uuid, etcd_cluster_id: None, agents }
 }
 
 fn ask(target: &Target, request: &RestoreSpec, manifest: &Manifest) -> Result<Restore, String> {
@@ -85,6 +86,7 @@ fn what_speaks_against_it_is_said() {
             changed(|t| (of(t, 0).seat.control, of(t, 0).seat.error) = (String::new(), "set [restore]".into())),
         ),
         ("cannot restore", changed(|t| of(t, 0).seat.control.clear())),
+        ("(m1): it still ends restore 7", changed(|t| of(t, 0).unfinished = "7".into())),
         ("are free", changed(|t| of(t, 2).seat.free_bytes = 10)),
         (
             "both say",
@@ -119,6 +121,35 @@ fn a_list_that_a_dead_etcd_left_counts_only_where_no_other_is_known() {
     }
     let error = ask(&target, &RestoreSpec::default(), &manifest("one", 1)).expect_err("nobody knows now");
     assert!(error.contains("different lists"), "{error}");
+    let (one, other) = (Uuid::from_u128(101), Uuid::from_u128(103));
+    assert!(error.contains(&format!("{one} has [m1 ")) && error.contains(&format!("and {other} has [m1 ")), "{error}");
+}
+
+/// Agents of one name, each with the cluster id of its etcd; whoever is not used, and whether a plan can be made.
+fn strangers(known: Option<u64>, ids: &[u64]) -> Result<usize, String> {
+    let mut target = target(ids.len() as u64);
+    target.etcd_cluster_id = known;
+    target.agents.values_mut().zip(ids).for_each(|(agent, id)| agent.seat.cluster_id = *id);
+    target.part_strangers().map(|strangers| strangers.len())
+}
+
+#[test]
+fn an_agent_of_another_etcd_cluster_is_not_part_of_the_plan() {
+    assert_eq!(strangers(Some(5), &[5, 5, 5]), Ok(0));
+    assert_eq!(strangers(Some(5), &[5, 6, 6]), Ok(2), "the known one is meant while anybody has it");
+    assert_eq!(strangers(Some(9), &[5, 5, 6]), Ok(1));
+    assert_eq!(strangers(None, &[0, 0, 0]), Ok(0));
+    assert!(strangers(None, &[5, 6]).is_err_and(|text| text.contains("different clusters")));
+    let mut target = target(3);
+    target.etcd_cluster_id = Some(5);
+    target.agents.values_mut().for_each(|agent| agent.answers = false);
+    let mut lost = present(9, &[member(9)]);
+    lost.1.seat.cluster_id = 6;
+    target.agents.insert(lost.0, lost.1);
+    let parted = target.part_strangers().expect("one is known");
+    assert!(parted[0].to_string().contains("of cluster 0000000000000006, not of 0000000000000005"), "{parted:?}");
+    let restore = ask(&target, &RestoreSpec::default(), &manifest("one", 1)).expect("a plan");
+    assert_eq!(restore.machines.len(), 3, "whoever answers is not preferred where it is a stranger");
 }
 
 proptest! {

@@ -82,6 +82,9 @@ pub struct Restore {
     pub error: String,
     pub bump: u64,
     pub aside_suffix: String,
+    /// A template asked for it, and its machine set was not deleted since.
+    #[serde(default)]
+    pub by_template: bool,
     pub machines: BTreeMap<MachineId, Machine>,
 }
 
@@ -185,7 +188,9 @@ impl Restore {
         if let Some(error) = silent {
             return self.put_back(error, now);
         }
-        if self.machines.values().all(|m| m.step() == RestoreStep::Ready) {
+        // As all say it now: who was ready earlier may have lost it since.
+        let ready = |id| matches!(round.get(id), Some(Heard::State(state)) if state.step() == RestoreStep::Ready);
+        if self.machines.keys().all(ready) {
             return match self.same_for_all() {
                 true => self.enter(RestorePhase::Switching, now),
                 false => self.put_back("the machines prepared different databases".into(), now),
@@ -209,11 +214,29 @@ impl Restore {
             }
             Compared::NotYet { reason, ask } => (reason, ask),
         };
+        if let Some(error) = self.last_is_silent(round, limits.silence) {
+            self.put_back(error, now);
+            return 0;
+        }
         if since(self.phase_since, now) > limits.switch {
             self.put_back(format!("the restored cluster did not come up in time: {reason}"), now);
             return 0;
         }
         ask
+    }
+
+    /// All others have switched and serve clients, whose writes go back with them: a silent machine gets no more
+    /// than its own time then.
+    fn last_is_silent(&self, round: &Round, silence: Duration) -> Option<String> {
+        let mut error = None;
+        for id in self.machines.keys() {
+            match round.get(id) {
+                Some(Heard::State(state)) if state.step() == RestoreStep::Switched => {}
+                Some(Heard::Silent(time, text)) if *time > silence => error = Some(self.named(id, text)),
+                _ => return None,
+            }
+        }
+        error
     }
 
     /// What a machine says that will not go on.
@@ -228,16 +251,17 @@ impl Restore {
         })
     }
 
-    /// The decision stands. Whoever does not answer in time is told when it does: the end does not wait for it.
+    /// The decision stands. Whoever cannot follow it in time is told again when it can: the end does not wait for it.
     fn end_when(&mut self, step: RestoreStep, end: RestorePhase, round: &Round, limits: Limits, now: Timestamp) {
-        let late: Vec<&MachineId> = self.machines.iter().filter(|(_, m)| m.step() != step).map(|(id, _)| id).collect();
-        let all_silent = late.iter().all(|id| matches!(round.get(id), Some(Heard::Silent(..)) | None));
-        if late.is_empty() {
+        let late = || self.machines.iter().filter(|(_, m)| m.step() != step);
+        if late().next().is_none() {
             self.enter(end, now);
             self.ended = Some(now);
-        } else if all_silent && since(self.phase_since, now) > limits.switch {
-            let names = self.not_at(step);
-            let text = format!("{names} did not answer and will be told when it does");
+        } else if since(self.phase_since, now) > limits.switch {
+            let Some(stuck) = late().map(|(id, m)| stuck(id, m, round.get(id))).collect::<Option<Vec<_>>>() else {
+                return;
+            };
+            let text = format!("{}; will be told again whenever possible", stuck.join(", "));
             self.error = capped(&if self.error.is_empty() { text } else { format!("{}; {text}", self.error) });
             self.enter(end, now);
             self.ended = Some(now);
@@ -316,6 +340,17 @@ impl Restore {
             error: machine.error.clone(),
         }
     }
+}
+
+/// Why a machine does not come to the end; `None` where it is on its way.
+fn stuck(id: &MachineId, machine: &Machine, heard: Option<&Heard>) -> Option<String> {
+    let why = match heard {
+        Some(Heard::State(state)) if state.error.is_empty() => return None,
+        Some(Heard::State(state)) => state.error.as_str(),
+        Some(Heard::Refused(text)) => text.as_str(),
+        Some(Heard::Silent(..)) | None => "it did not answer",
+    };
+    Some(format!("machine {id} ({}, {}): {why}", machine.member, word(machine.step())))
 }
 
 /// A step as people read it.

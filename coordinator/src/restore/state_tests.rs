@@ -11,12 +11,12 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(1_000 + seconds)
 }
 
-fn id(n: u128) -> MachineId {
+pub(crate) fn id(n: u128) -> MachineId {
     MachineId(Uuid::from_u128(n))
 }
 
 /// Two machines, told to prepare.
-fn restore() -> Restore {
+pub(crate) fn restore() -> Restore {
     let machine = |n: u128| Machine {
         member: format!("m{n}"),
         peer_urls: vec![format!("http://h{n}")],
@@ -50,13 +50,14 @@ fn restore() -> Restore {
         error: String::new(),
         bump: 1,
         aside_suffix: ".old".into(),
+        by_template: false,
         machines: [1, 2].map(|n| (id(n), machine(n))).into(),
     };
     restore.begin(at(0));
     restore
 }
 
-fn says(step: RestoreStep, change: impl FnOnce(&mut RestoreState)) -> Heard {
+pub(crate) fn says(step: RestoreStep, change: impl FnOnce(&mut RestoreState)) -> Heard {
     let members = [1, 2].map(|n| MemberSeat {
         name: format!("m{n}"),
         peer_urls: vec![format!("http://h{n}")],
@@ -83,7 +84,7 @@ fn says(step: RestoreStep, change: impl FnOnce(&mut RestoreState)) -> Heard {
     Heard::State(Box::new(state))
 }
 
-fn both(step: RestoreStep, second: impl FnOnce(&mut RestoreState)) -> Round {
+pub(crate) fn both(step: RestoreStep, second: impl FnOnce(&mut RestoreState)) -> Round {
     [(id(1), says(step, |_| ())), (id(2), says(step, second))].into()
 }
 
@@ -105,6 +106,20 @@ fn machines_that_prepared_different_databases_do_not_switch() {
 }
 
 #[test]
+fn nobody_switches_by_what_was_ready_earlier() {
+    let mut restore = restore();
+    let one = |n: u128| Round::from([(id(n), says(RestoreStep::Ready, |_| ()))]);
+    restore.fold(&one(1), LIMITS, at(1));
+    let mut second = one(2);
+    second.insert(id(1), Heard::Silent(Duration::from_secs(9), "nothing".into()));
+    restore.fold(&second, LIMITS, at(2));
+    restore.fold(&one(2), LIMITS, at(3));
+    assert_eq!(restore.phase, RestorePhase::Preparing);
+    restore.fold(&both(RestoreStep::Ready, |_| ()), LIMITS, at(4));
+    assert_eq!(restore.phase, RestorePhase::Switching);
+}
+
+#[test]
 fn a_machine_that_is_late_or_silent_while_others_prepare_ends_it() {
     let mut late = restore();
     let round: Round =
@@ -119,6 +134,18 @@ fn a_machine_that_is_late_or_silent_while_others_prepare_ends_it() {
     assert_eq!(silent.phase, RestorePhase::Preparing);
     silent.fold(&[(id(2), heard(21))].into(), LIMITS, at(30));
     assert!(silent.error.contains("(m2): it does not answer"), "{}", silent.error);
+}
+
+#[test]
+fn a_silent_machine_is_not_waited_for_once_all_others_serve() {
+    let silent = |seconds| Heard::Silent(Duration::from_secs(seconds), "nothing".into());
+    let round = |step, seconds| Round::from([(id(1), says(step, |_| ())), (id(2), silent(seconds))]);
+    let mut restore = switching();
+    restore.fold(&round(RestoreStep::Starting, 30), LIMITS, at(30));
+    restore.fold(&round(RestoreStep::Switched, 20), LIMITS, at(30));
+    assert_eq!(restore.phase, RestorePhase::Switching);
+    restore.fold(&round(RestoreStep::Switched, 21), LIMITS, at(31));
+    assert!(restore.phase == RestorePhase::PuttingBack && restore.error.contains("(m2): nothing"), "{}", restore.error);
 }
 
 #[test]
@@ -157,8 +184,37 @@ fn the_end_does_not_wait_for_ever_for_a_machine_that_is_gone() {
     restore.fold(&gone, LIMITS, at(30));
     assert_eq!(restore.phase, RestorePhase::PuttingBack);
     restore.fold(&gone, LIMITS, at(60));
-    assert!(restore.phase == RestorePhase::Failed && restore.error.contains("will be told"), "{}", restore.error);
+    assert!(restore.phase == RestorePhase::Failed && restore.error.contains("will be told again"), "{}", restore.error);
     assert_eq!(restore.goal(), Some(RestoreGoal::PutBack), "whoever comes back is told this");
+}
+
+#[test]
+fn the_end_does_not_wait_for_ever_for_a_machine_that_cannot_follow() {
+    let trouble = |s: &mut RestoreState| s.error = "etcd does not start".into();
+    for second in [
+        says(RestoreStep::Returning, trouble),
+        Heard::Refused("etcd does not start".into()),
+        says(RestoreStep::Switched, |s| (s.restore, s.error) = (String::new(), "etcd does not start".into())),
+    ] {
+        let mut restore = switching();
+        restore.fold(&[(id(1), says(RestoreStep::Starting, |s| s.error = "no".into()))].into(), LIMITS, at(2));
+        let working: Round =
+            [(id(1), says(RestoreStep::Returned, |_| ())), (id(2), says(RestoreStep::Returning, |_| ()))].into();
+        restore.fold(&working, LIMITS, at(60));
+        assert_eq!(restore.phase, RestorePhase::PuttingBack, "it is on its way");
+        let round: Round = [(id(1), says(RestoreStep::Returned, |_| ())), (id(2), second.clone())].into();
+        let mut early = restore.clone();
+        early.fold(&round, LIMITS, at(30));
+        assert_eq!(early.phase, RestorePhase::PuttingBack);
+        restore.fold(&round, LIMITS, at(61));
+        assert!(restore.phase == RestorePhase::Failed && restore.error.contains("(m2, returning)"), "{second:?}");
+    }
+    let mut kept = switching();
+    kept.fold(&both(RestoreStep::Switched, |_| ()), LIMITS, at(2));
+    let round: Round =
+        [(id(1), says(RestoreStep::Kept, |_| ())), (id(2), Heard::Refused("it has no journal".into()))].into();
+    kept.fold(&round, LIMITS, at(60));
+    assert!(kept.phase == RestorePhase::Restored && kept.error.contains("it has no journal"), "{}", kept.error);
 }
 
 #[test]

@@ -8,11 +8,16 @@ use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::{ClusterName, MachineId, SnapshotName, Timestamp, VerifyId};
 use serde::{Deserialize, Serialize};
 
+use crate::restore::Limits;
+
 /// An error has at most so many characters.
 const ERROR_MAX: usize = 1000;
 
 /// Between two times that the record is told how many bytes were read.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(3);
+
+/// An agent that dies of a proof, as where etcd needs more memory than the agent's unit may use, would begin it for ever.
+const BEGUN_AGAIN_MAX: u32 = 1;
 
 /// The last proof that was good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +50,9 @@ pub struct Verification {
     pub found: String,
     pub bytes_done: u64,
     pub bytes_total: u64,
+    /// How often its agent began it anew.
+    #[serde(default)]
+    pub begun_again: u32,
     pub last: Option<LastProven>,
 }
 
@@ -71,18 +79,22 @@ impl Verification {
 
     /// Whether the record should have this rather than `before`: bytes alone are kept once in a while.
     pub fn is_news(&self, before: &Self) -> bool {
-        let told = |v: &Self| (v.ended, v.machine, v.refused.len(), v.error.clone());
+        let told = |v: &Self| (v.ended, v.machine, v.refused.len(), v.begun_again, v.error.clone());
         told(self) != told(before) || since(before.updated, self.updated) >= PROGRESS_PAUSE
     }
 
     /// Folds what a round brought.
-    pub fn fold(&mut self, machine: Option<MachineId>, heard: &Heard, silence: Duration, now: Timestamp) {
+    pub fn fold(&mut self, machine: Option<MachineId>, heard: &Heard, limits: Limits, now: Timestamp) {
         match heard {
             Heard::State(state) if state.verify == self.id.to_string() => {
                 self.machine = machine;
                 self.heard = now;
+                self.begun_again += u32::from(state.bytes_done < self.bytes_done);
                 (self.bytes_done, self.bytes_total) = (state.bytes_done, state.bytes_total);
                 match (&state.verified, state.ended) {
+                    (_, false) if self.begun_again > BEGUN_AGAIN_MAX => {
+                        self.fail("its agent began it again and again: what ends the agent stands in its log", now);
+                    }
                     (_, false) => {}
                     (Some(verified), true) => self.proven(verified, now),
                     (None, true) => self.fail(&state.error, now),
@@ -91,17 +103,20 @@ impl Verification {
             Heard::State(_) | Heard::Stale(_) => {}
             Heard::Refused(text) => {
                 self.refused.extend(machine);
-                self.machine = None;
+                (self.machine, self.bytes_done) = (None, 0);
                 self.error = capped(text);
             }
             Heard::Silent(text) => {
                 // Where everybody refused, that is why.
                 let why = if self.error.is_empty() { text } else { &self.error };
-                if since(self.heard, now) > silence {
+                if since(self.heard, now) > limits.silence {
                     let why = why.clone();
                     self.fail(&why, now);
                 }
             }
+        }
+        if !self.has_ended() && since(self.started, now) > limits.prepare {
+            self.fail("not ended in time", now);
         }
         if matches!(heard, Heard::State(_) | Heard::Refused(_)) || self.ended == Some(now) {
             self.version += 1;
@@ -187,7 +202,11 @@ mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    const SILENCE: Duration = Duration::from_secs(60);
+    const LIMITS: Limits = Limits {
+        prepare: Duration::from_secs(1_000),
+        switch: Duration::from_secs(500),
+        silence: Duration::from_secs(60),
+    };
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_seconds(seconds)
@@ -211,6 +230,7 @@ mod tests {
             found: String::new(),
             bytes_done: 0,
             bytes_total: 0,
+            begun_again: 0,
             last: None,
         }
     }
@@ -229,27 +249,55 @@ mod tests {
     fn who_refuses_is_not_asked_again_and_who_works_is() {
         let mut v = verification();
         let connected = || [1, 2].into_iter().filter_map(machine);
-        v.fold(machine(1), &Heard::Refused("no etcd".into()), SILENCE, at(1));
+        v.fold(machine(1), &Heard::Refused("no etcd".into()), LIMITS, at(1));
         assert_eq!(v.next_machine(connected()), machine(2));
-        v.fold(machine(2), &says(|_| ()), SILENCE, at(2));
+        v.fold(machine(2), &says(|_| ()), LIMITS, at(2));
         assert_eq!((v.next_machine([].into_iter()), v.has_ended()), (machine(2), false));
         let mut v = verification();
         for n in [1, 2] {
-            v.fold(machine(n), &Heard::Refused("no etcd".into()), SILENCE, at(1));
+            v.fold(machine(n), &Heard::Refused("no etcd".into()), LIMITS, at(1));
         }
-        v.fold(None, &Heard::Silent("nobody".into()), SILENCE, at(62));
+        v.fold(None, &Heard::Silent("nobody".into()), LIMITS, at(62));
         assert_eq!((v.has_ended(), v.error.as_str()), (true, "no etcd"));
+    }
+
+    #[test]
+    fn it_does_not_go_on_for_ever() {
+        let mut v = verification();
+        v.fold(machine(1), &says(|s| s.bytes_done = 5), LIMITS, at(1_000));
+        assert!(!v.has_ended());
+        v.fold(machine(1), &says(|s| s.bytes_done = 6), LIMITS, at(1_001));
+        assert_eq!((v.has_ended(), v.error.as_str()), (true, "not ended in time"));
+        let mut v = verification();
+        let verified = Verified::default();
+        v.fold(machine(1), &says(|s| (s.ended, s.verified) = (true, Some(verified))), LIMITS, at(1_001));
+        assert_eq!((v.has_ended(), v.error.as_str()), (true, ""), "late, and proven");
+    }
+
+    #[test]
+    fn an_agent_that_dies_of_it_begins_it_twice_at_most() {
+        let mut v = verification();
+        for (bytes, ended) in [(10, false), (20, false), (0, false), (20, false), (20, false), (1, true)] {
+            let before = v.clone();
+            v.fold(machine(1), &says(|s| s.bytes_done = bytes), LIMITS, at(2));
+            assert_eq!(v.has_ended(), ended, "{v:?}");
+            assert!(bytes >= before.bytes_done || v.is_news(&before), "a beginning is kept");
+        }
+        assert!(v.error.contains("again and again"), "{}", v.error);
+        let mut old = serde_json::to_value(&v).expect("plain data");
+        assert!(old.as_object_mut().expect("a map").remove("begun_again").is_some());
+        assert_eq!(serde_json::from_value::<Verification>(old).expect("an older record").begun_again, 0);
     }
 
     #[test]
     fn a_failure_keeps_the_last_good_proof() {
         let mut v = verification();
         let verified = Verified { revision: 9, live_keys: 4, etcd_version: "3.5.1".into(), ..Verified::default() };
-        v.fold(machine(1), &says(|s| (s.ended, s.verified) = (true, Some(verified))), SILENCE, at(3));
+        v.fold(machine(1), &says(|s| (s.ended, s.verified) = (true, Some(verified))), LIMITS, at(3));
         let last = v.last.clone();
         assert!(v.found.contains("etcd 3.5.1 served it") && last.as_ref().is_some_and(|l| l.booted), "{}", v.found);
         let mut next = Verification { last: last.clone(), ..verification() };
-        next.fold(machine(1), &says(|s| (s.ended, s.error) = (true, "a page".into())), SILENCE, at(9));
+        next.fold(machine(1), &says(|s| (s.ended, s.error) = (true, "a page".into())), LIMITS, at(9));
         assert_eq!((next.last, next.error.as_str()), (last, "a page"));
     }
 
@@ -259,7 +307,7 @@ mod tests {
             let mut v = verification();
             let before = v.clone();
             let strange = says(|s| (s.verify, s.ended) = (Uuid::from_u128(other).to_string(), ends));
-            v.fold(machine(1), &strange, SILENCE, at(1));
+            v.fold(machine(1), &strange, LIMITS, at(1));
             prop_assert_eq!((v.machine, v.ended), (before.machine, before.ended));
         }
     }

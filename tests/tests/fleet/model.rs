@@ -205,6 +205,7 @@ fn restore() -> Restore {
         error: String::new(),
         bump: 1,
         aside_suffix: ".old".into(),
+        by_template: false,
         machines: (0..MACHINES).map(|n| (machine(n), part(n))).collect(),
     }
 }

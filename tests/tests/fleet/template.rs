@@ -69,6 +69,10 @@ async fn what_cannot_be_restored_is_refused_by_the_sync() -> Result<()> {
         let refused = verb(&ground, "sync", &template(&ground, Some((uuid, snapshot)))?).await?;
         ensure!(refused.stderr.contains(part) && !refused.status.success(), "{refused:?}");
     }
+    // Nobody deleted its control plane: a template that lies about does not bring it back to an old backup.
+    let template = template(&ground, Some((&uuid, &ground.snapshot)))?;
+    let refused = verb(&ground, "sync", &template).await?;
+    ensure!(refused.stderr.contains("serves: `backstayctl delete machineset"), "{refused:?}");
     let workers = format!(
         "metadata:\n  namespace: default\n  type: MachineSets.omni.sidero.dev\n  id: {CLUSTER}-workers\nspec:\n  \
          bootstrapspec:\n    clusteruuid: {uuid}\n    snapshot: {}\n",
@@ -78,5 +82,10 @@ async fn what_cannot_be_restored_is_refused_by_the_sync() -> Result<()> {
     ensure!(refused.stderr.contains("bootstrap spec is not allowed for worker machine sets"), "{refused:?}");
     eventually(LONG, || ground.is_as_before()).await?;
     ensure!(ground.spec().await?.is_null(), "a restore was begun");
+    // Its machine set is not kept: whoever means it says so all the same.
+    let set = format!("{CLUSTER}-control-planes");
+    ground.ctl(&["delete", "machineset", &set]).await?.ok()?;
+    verb(&ground, "sync", &template).await?.ok()?;
+    ensure!(ground.ended().await? == "restored");
     Ok(())
 }

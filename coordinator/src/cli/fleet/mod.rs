@@ -76,6 +76,7 @@ pub async fn run<T: Transport>(
     let plan = api.apply(&types::RESTORES, request.clone(), true).await.map_err(|cause| refused(cluster, cause))?;
     let planned: RestoreSpec = plan.resource.typed().map_err(|e| failed(cluster, &e.to_string()))?;
     console.print(&show::plan(cluster, &planned))?;
+    plan.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
     if !query.yes && !agreed(cluster, stdin, console)? {
         return Err(failed(cluster, "not confirmed; nothing was changed"));
     }
@@ -144,7 +145,7 @@ async fn to_the_end<T: Transport>(
         match spec.phase {
             RestorePhase::Restored => return Ok(console.print(&show::end(cluster, &spec))?),
             RestorePhase::Failed => {
-                return Err(failed(cluster, &format!("{}; the cluster is as it was before", spec.error)));
+                return Err(failed(cluster, &format!("{}; {}", spec.error, show::as_before(&spec))));
             }
             _ => {}
         }

@@ -60,6 +60,17 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
     text
 }
 
+/// What a restore that failed leaves behind. A machine that is still to be told may be anywhere in between.
+pub fn as_before(spec: &RestoreSpec) -> String {
+    let late = |m: &&RestoreMachineSpec| !matches!(m.step.as_str(), "returned" | "pending");
+    let names = spec.machines.iter().filter(late).map(|m| format!("machine {} ({}, {})", m.machine, m.member, m.step));
+    let except = names.collect::<Vec<_>>().join(", ");
+    match except.as_str() {
+        "" => "the cluster is as it was before".into(),
+        except => format!("the cluster is as it was before, except {except}"),
+    }
+}
+
 /// One line: the phase and how many machines are how far.
 pub fn line(spec: &RestoreSpec) -> String {
     let mut steps: BTreeMap<&str, usize> = BTreeMap::new();

@@ -1,0 +1,143 @@
+//! Machines that have not come to the end of a restore, and what each is to be told: also of a restore that the
+//! cluster's record does not show any more. Pure.
+
+use std::collections::BTreeMap;
+
+use backstay_protocol::bus::{RestoreGoal, RestoreState, RestoreStep};
+use backstay_protocol::own::RestorePhase;
+use backstay_protocol::{MachineId, RestoreId};
+use serde::{Deserialize, Serialize};
+
+use super::state::Restore;
+
+/// How a restore ended that a machine was too late for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub restore: RestoreId,
+    /// The new data was kept; else the old was put back.
+    pub restored: bool,
+}
+
+impl End {
+    fn goal(self) -> RestoreGoal {
+        if self.restored { RestoreGoal::Keep } else { RestoreGoal::PutBack }
+    }
+}
+
+/// The machines that are late, each with the end that it missed.
+pub type Unsettled = BTreeMap<MachineId, End>;
+
+/// What there is to do about a machine that says how far its restore is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// It is where it should be, or the restore is under way.
+    No,
+    Tell(RestoreId, RestoreGoal),
+    /// Its etcd has been touched, and nobody knows how that restore ended.
+    Unknown,
+}
+
+/// Whether a machine has come to the end.
+pub fn has_ended(state: &RestoreState) -> bool {
+    matches!(state.step(), RestoreStep::Kept | RestoreStep::Returned)
+}
+
+/// Whether a machine was late when a restore ended.
+pub fn is_late(ended: &Restore, machine: MachineId) -> bool {
+    let at_end = |step| matches!(step, RestoreStep::Kept | RestoreStep::Returned);
+    ended.machines.get(&machine).is_some_and(|machine| !at_end(machine.step()))
+}
+
+/// Another restore takes the place of one that has ended, or nothing does: who is late stays known.
+pub fn note(unsettled: &mut Unsettled, ended: &Restore) {
+    let restored = ended.phase == RestorePhase::Restored;
+    for id in ended.machines.keys() {
+        match is_late(ended, *id) {
+            true => unsettled.insert(*id, End { restore: ended.id, restored }),
+            false => unsettled.remove(id),
+        };
+    }
+}
+
+/// What a machine is to be told that is not at the end of its restore.
+pub fn behind(latest: Option<&Restore>, unsettled: &Unsettled, machine: MachineId, state: &RestoreState) -> Behind {
+    let Ok(id) = state.restore.parse::<RestoreId>() else { return Behind::No };
+    if has_ended(state) {
+        return Behind::No;
+    }
+    if let Some(latest) = latest.filter(|latest| latest.id == id) {
+        return match latest.goal().filter(|_| latest.has_ended()) {
+            Some(goal) => Behind::Tell(id, goal),
+            None => Behind::No,
+        };
+    }
+    match (unsettled.get(&machine), state.step()) {
+        (Some(end), _) if end.restore == id => Behind::Tell(id, end.goal()),
+        // Its etcd has not been touched: nothing but the room that it takes can be lost.
+        (_, RestoreStep::Unspecified | RestoreStep::Preparing | RestoreStep::Ready) => {
+            Behind::Tell(id, RestoreGoal::PutBack)
+        }
+        _ => Behind::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::tests::{id, restore};
+    use super::*;
+    use uuid::Uuid;
+
+    fn says(restore: RestoreId, step: RestoreStep) -> RestoreState {
+        RestoreState { restore: restore.to_string(), step: step.into(), ..RestoreState::default() }
+    }
+
+    fn ended(phase: RestorePhase, steps: [RestoreStep; 2]) -> Restore {
+        let mut restore = restore();
+        restore.phase = phase;
+        restore.machines.values_mut().zip(steps).for_each(|(machine, step)| machine.step = step.into());
+        restore
+    }
+
+    #[test]
+    fn who_missed_an_end_is_told_it_after_the_next_restore_too() {
+        for (phase, end, goal) in [
+            (RestorePhase::Restored, RestoreStep::Kept, RestoreGoal::Keep),
+            (RestorePhase::Failed, RestoreStep::Returned, RestoreGoal::PutBack),
+        ] {
+            let first = ended(phase, [end, RestoreStep::Switched]);
+            let behind_at = |latest: Option<&Restore>, unsettled: &Unsettled, n, step| {
+                behind(latest, unsettled, id(n), &says(first.id, step))
+            };
+            let mut unsettled = Unsettled::new();
+            assert_eq!(behind_at(Some(&first), &unsettled, 2, RestoreStep::Switched), Behind::Tell(first.id, goal));
+            note(&mut unsettled, &first);
+            let next = Restore { id: RestoreId(Uuid::from_u128(77)), ..restore() };
+            for latest in [Some(&next), None] {
+                assert_eq!(behind_at(latest, &unsettled, 2, RestoreStep::Switched), Behind::Tell(first.id, goal));
+                assert_eq!(behind_at(latest, &unsettled, 2, end), Behind::No);
+                assert_eq!(behind_at(latest, &unsettled, 1, RestoreStep::Moving), Behind::Unknown, "it had ended");
+            }
+            note(&mut unsettled, &Restore { id: next.id, ..ended(phase, [end, end]) });
+            assert!(unsettled.is_empty(), "{unsettled:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_restore_that_nobody_knows_only_what_touched_nothing_is_undone() {
+        let unknown = RestoreId(Uuid::from_u128(77));
+        let at = |step| behind(None, &Unsettled::new(), id(1), &says(unknown, step));
+        for step in [RestoreStep::Preparing, RestoreStep::Ready] {
+            assert_eq!(at(step), Behind::Tell(unknown, RestoreGoal::PutBack));
+        }
+        for step in [RestoreStep::Stopping, RestoreStep::Starting, RestoreStep::Switched, RestoreStep::Returning] {
+            assert_eq!(at(step), Behind::Unknown, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_restore_under_way_is_not_told_its_end() {
+        let restore = restore();
+        let state = says(restore.id, RestoreStep::Ready);
+        assert_eq!(behind(Some(&restore), &Unsettled::new(), id(1), &state), Behind::No);
+    }
+}
