@@ -53,8 +53,7 @@ impl Seats {
         Self { path, data_dir: settings.data_dir.clone(), control, kept: Mutex::new(kept) }
     }
 
-    /// Keeps the member list that etcd just told; a list without names (a member that was added and has never
-    /// started) is kept only where none was known.
+    /// Keeps the member list that etcd just told, unless it is empty.
     pub fn note(&self, member: &Member, members: &[MemberSeat]) {
         let keep = |seat: &MemberSeat| KeptMember {
             id: seat.id,
