@@ -108,7 +108,7 @@ impl Store for LocalStore {
         while let Some(chunk) = body.try_next().await? {
             if whole.len() + chunk.len() > limit {
                 let cause = format!("it has more than the {limit} bytes that are allowed here");
-                return Err(StoreError::new(ErrorKind::Invalid, "read", self.place(key).path().display(), cause));
+                return Err(StoreError::new(ErrorKind::TooLarge, "read", self.place(key).path().display(), cause));
             }
             whole.extend_from_slice(&chunk);
         }

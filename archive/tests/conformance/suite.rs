@@ -92,7 +92,7 @@ pub async fn a_small_object_has_a_limit(Stores { store, .. }: &Stores) {
     put(store, "a/b", "12345").await.expect("created");
     assert_eq!(store.get(&key("a/b"), 5).await.expect("within"), "12345");
     let error = store.get(&key("a/b"), 4).await.expect_err("too long");
-    assert!(error.is(ErrorKind::Invalid), "{error:?}");
+    assert!(error.is(ErrorKind::TooLarge), "{error:?}");
 }
 
 pub async fn what_is_not_there(Stores { store, .. }: &Stores) {

@@ -47,7 +47,7 @@ pub(super) async fn collect(bucket: &Arc<Bucket>, full: &str, limit: usize) -> R
     while let Some(chunk) = body.try_next().await? {
         if whole.len() + chunk.len() > limit {
             let cause = format!("it has more than the {limit} bytes that are allowed here");
-            return Err(StoreError::new(ErrorKind::Invalid, "read", bucket.target(full), cause));
+            return Err(StoreError::new(ErrorKind::TooLarge, "read", bucket.target(full), cause));
         }
         whole.extend_from_slice(&chunk);
     }
