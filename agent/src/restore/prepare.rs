@@ -8,16 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use backstay_archive::restore::{self, NewMember, Options, RestoreBackupError};
-use backstay_archive::seal::{self, Identity};
-use backstay_archive::store::spec::StoreSpec;
-use backstay_archive::{Manifest, Store, StoreError, catalog};
+use backstay_archive::seal::Identity;
 use backstay_protocol::bus::{MemberSeat, RestorePlan};
 use backstay_protocol::hex::to_hex;
-use backstay_protocol::{ClusterUuid, SnapshotName};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::folders::{FolderError, Folders};
+use crate::wanted::{FindError, Named, Wanted};
 
 /// What is read back at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -28,13 +26,7 @@ pub enum PrepareError {
     #[error("{0}")]
     Room(String),
     #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Catalog(#[from] catalog::CatalogError),
-    #[error("the store has no backup {0} of cluster {1}")]
-    NoBackup(SnapshotName, ClusterUuid),
-    #[error("the backup in the store is not the one that was asked for: sha256 {got}, expected {expected}")]
-    Other { got: String, expected: String },
+    Find(#[from] FindError),
     #[error(transparent)]
     Restore(#[from] RestoreBackupError),
     #[error(transparent)]
@@ -50,25 +42,12 @@ pub enum PrepareError {
 }
 
 /// What is to be prepared, checked at the edge.
+#[derive(Debug)]
 pub struct Order {
-    pub cluster: ClusterUuid,
-    pub snapshot: SnapshotName,
-    pub store: StoreSpec,
-    /// Of the cluster that the backup is of; `None` where it is not encrypted.
-    pub identity: Option<Identity>,
-    pub sha256: String,
+    pub backup: Wanted,
     pub options: Options,
     pub aside_suffix: String,
     pub bytes: u64,
-}
-
-impl std::fmt::Debug for Order {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Order")
-            .field("cluster", &self.cluster)
-            .field("snapshot", &self.snapshot)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Order {
@@ -77,21 +56,23 @@ impl Order {
     /// # Errors
     /// In words.
     pub fn parse(plan: RestorePlan, own: &Identity, s3_ca: Option<PathBuf>) -> Result<Self, String> {
-        let text = |e: backstay_protocol::NameError| e.to_string();
         let suffix_fits = plan.aside_suffix.starts_with('.') && !plan.aside_suffix.contains('/');
         if !suffix_fits {
             return Err(format!("the ending {:?} of the old folder's name cannot be used", plan.aside_suffix));
         }
+        let named = Named {
+            cluster_uuid: &plan.cluster_uuid,
+            snapshot: &plan.snapshot,
+            store: plan.store,
+            sealed_identity: &plan.sealed_identity,
+            snapshot_sha256: &plan.snapshot_sha256,
+        };
         let mut options = Options::new(&plan.member_name, plan.members.iter().map(member).collect());
         options.token = plan.token;
         options.bump = (plan.bump > 0).then_some(plan.bump);
         options.mark_compacted = plan.bump > 0;
         Ok(Self {
-            cluster: plan.cluster_uuid.parse().map_err(text)?,
-            snapshot: plan.snapshot.parse().map_err(text)?,
-            store: crate::attempt::job::store(plan.store.and_then(|s| s.kind), own, s3_ca)?,
-            identity: identity(&plan.sealed_identity, own)?,
-            sha256: to_hex(&plan.snapshot_sha256),
+            backup: Wanted::parse(named, own, s3_ca)?,
             options,
             aside_suffix: plan.aside_suffix,
             bytes: plan.snapshot_bytes,
@@ -101,17 +82,6 @@ impl Order {
 
 fn member(seat: &MemberSeat) -> NewMember {
     NewMember { name: seat.name.clone(), peer_urls: seat.peer_urls.clone() }
-}
-
-/// The identity of a cluster, sealed to this agent; `None` where nothing is sealed.
-pub fn identity(sealed: &[u8], own: &Identity) -> Result<Option<Identity>, String> {
-    if sealed.is_empty() {
-        return Ok(None);
-    }
-    let opened =
-        seal::open_bytes(own, sealed).map_err(|e| format!("the cluster's key is not sealed to this agent: {e}"))?;
-    let text = std::str::from_utf8(&opened).map_err(|_| "the cluster's key is not text".to_owned())?;
-    seal::parse_identity(text).map(Some).map_err(|e| e.to_string())
 }
 
 /// How far it is; shared with whoever tells.
@@ -144,13 +114,13 @@ pub async fn prepare(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Prepared, PrepareError> {
-    let found = cancel.run_until_cancelled(find(order)).await;
+    let found = cancel.run_until_cancelled(order.backup.find()).await;
     let (store, manifest) = found.ok_or(PrepareError::Cancelled)??;
     progress.total.store(manifest.snapshot_bytes, Relaxed);
     progress.archive.written.store(0, Relaxed);
     let (room, bytes) = (folders.clone(), manifest.snapshot_bytes);
     blocking(move || make_room(&room, bytes)).await?;
-    let (identity, options) = (order.identity.as_ref(), order.options.clone());
+    let (identity, options) = (order.backup.identity.as_ref(), order.options.clone());
     let restored = restore::restore(&*store, &manifest, identity, &folders.made, options, &progress.archive, cancel);
     let outcome = restored.await.map_err(|error| match error {
         RestoreBackupError::Cancelled => PrepareError::Cancelled,
@@ -162,17 +132,6 @@ pub async fn prepare(
         read_back(&folders.fresh_database())
     });
     Ok(Prepared { digest: digest.await?, cluster_id: outcome.restored.cluster_id })
-}
-
-/// The store, open, and the manifest of the backup that is meant.
-async fn find(order: &Order) -> Result<(Arc<dyn Store>, Manifest), PrepareError> {
-    let store = order.store.clone().open().await?;
-    let manifest = catalog::manifest(&*store, order.cluster, order.snapshot).await?;
-    let manifest = manifest.ok_or(PrepareError::NoBackup(order.snapshot, order.cluster))?;
-    match manifest.snapshot_sha256 == order.sha256 {
-        true => Ok((store, manifest)),
-        false => Err(PrepareError::Other { got: manifest.snapshot_sha256, expected: order.sha256.clone() }),
-    }
 }
 
 async fn blocking<T: Send + 'static>(

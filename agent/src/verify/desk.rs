@@ -4,25 +4,23 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use backstay_archive::Manifest;
 use backstay_archive::restore::{self, Examined, Look, Options, RestoreBackupError};
 use backstay_archive::seal::Identity;
-use backstay_archive::store::spec::StoreSpec;
-use backstay_archive::{Manifest, StoreError, catalog};
 use backstay_protocol::bus::{
     RefusalCode, Refused, Verified, VerifyCommand, VerifyReply, VerifyState, verify_reply::Answer,
 };
-use backstay_protocol::hex::to_hex;
-use backstay_protocol::{ClusterUuid, SnapshotName, VERSION, VerifyId};
+use backstay_protocol::{VERSION, VerifyId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::VerifySettings;
 use super::boot::{self, BootError, Ports, Served};
-use crate::attempt::job::{self, refuse};
+use crate::attempt::job::refuse;
 use crate::attempt::{Address, Attempts};
 use crate::restore::folders::free_bytes;
-use crate::restore::prepare::identity;
+use crate::wanted::{FindError, Named, Wanted};
 
 /// Beyond the database: etcd's log, and what it writes while it starts.
 const ROOM_BYTES: u64 = 256 * 1024 * 1024;
@@ -31,13 +29,7 @@ const ROOM_BYTES: u64 = 256 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Catalog(#[from] catalog::CatalogError),
-    #[error("the store has no backup {0} of cluster {1}")]
-    NoBackup(SnapshotName, ClusterUuid),
-    #[error("the backup in the store is not the one that was asked for: sha256 {got}, expected {expected}")]
-    Other { got: String, expected: String },
+    Find(#[from] FindError),
     #[error(transparent)]
     Restore(#[from] RestoreBackupError),
     #[error(transparent)]
@@ -68,11 +60,7 @@ pub struct Parts {
 /// What is to be proven, checked at the edge.
 struct Order {
     id: VerifyId,
-    cluster: ClusterUuid,
-    snapshot: SnapshotName,
-    store: StoreSpec,
-    identity: Option<Identity>,
-    sha256: String,
+    backup: Wanted,
     boot: bool,
 }
 
@@ -137,21 +125,22 @@ impl Verifications {
     }
 
     fn parse(&self, command: VerifyCommand) -> Result<Order, String> {
-        let text = |e: backstay_protocol::NameError| e.to_string();
-        let own = &self.parts.identity;
+        let named = Named {
+            cluster_uuid: &command.cluster_uuid,
+            snapshot: &command.snapshot,
+            store: command.store,
+            sealed_identity: &command.sealed_identity,
+            snapshot_sha256: &command.snapshot_sha256,
+        };
         Ok(Order {
-            id: command.verify.parse().map_err(text)?,
-            cluster: command.cluster_uuid.parse().map_err(text)?,
-            snapshot: command.snapshot.parse().map_err(text)?,
-            store: job::store(command.store.and_then(|s| s.kind), own, self.parts.s3_ca.clone())?,
-            identity: identity(&command.sealed_identity, own)?,
-            sha256: to_hex(&command.snapshot_sha256),
+            id: command.verify.parse().map_err(|e: backstay_protocol::NameError| e.to_string())?,
+            backup: Wanted::parse(named, &self.parts.identity, self.parts.s3_ca.clone())?,
             boot: command.boot,
         })
     }
 
     async fn run(self: Arc<Self>, order: Order) {
-        info!(snapshot = %order.snapshot, boot = order.boot, "proving a backup");
+        info!(snapshot = %order.backup.snapshot, boot = order.boot, "proving a backup");
         let result = self.prove(&order).await;
         if order.boot
             && let Err(error) = remove(&self.parts.scratch)
@@ -159,8 +148,8 @@ impl Verifications {
             warn!(%error, "the scratch folder stays until the next proof");
         }
         match &result {
-            Ok(_) => info!(snapshot = %order.snapshot, "the backup is proven"),
-            Err(error) => warn!(snapshot = %order.snapshot, %error, "the backup is not proven"),
+            Ok(_) => info!(snapshot = %order.backup.snapshot, "the backup is proven"),
+            Err(error) => warn!(snapshot = %order.backup.snapshot, %error, "the backup is not proven"),
         }
         if let Some(work) = self.work().as_mut() {
             work.ended = Some(result.map_err(|e| e.to_string()));
@@ -168,12 +157,7 @@ impl Verifications {
     }
 
     async fn prove(&self, order: &Order) -> Result<Verified, VerifyError> {
-        let store = order.store.clone().open().await?;
-        let manifest = catalog::manifest(&*store, order.cluster, order.snapshot).await?;
-        let manifest = manifest.ok_or(VerifyError::NoBackup(order.snapshot, order.cluster))?;
-        if manifest.snapshot_sha256 != order.sha256 {
-            return Err(VerifyError::Other { got: manifest.snapshot_sha256, expected: order.sha256.clone() });
-        }
+        let (store, manifest) = order.backup.find().await?;
         let progress = self.begin(&manifest);
         let look = Look { hash_at: Some(manifest.origin.revision), ..Look::default() };
         let ports = order.boot.then(Ports::find).transpose()?;
@@ -182,7 +166,7 @@ impl Verifications {
             Some(ports) => Some((data.as_path(), self.make_room(&manifest, ports)?)),
             None => None,
         };
-        let identity = order.identity.as_ref();
+        let identity = order.backup.identity.as_ref();
         let examined = restore::examine(&*store, &manifest, identity, into, look, &progress, &self.stop).await?;
         let mut verified = found(&examined);
         if let Some(ports) = &ports {
