@@ -199,10 +199,7 @@ async fn manual(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyRes
         return Ok(answer(before, resource, Vec::new()));
     }
     let at = validate::manual_backup(&spec, leader.clock.now()).map_err(invalid)?;
-    let view = leader.storage.now();
-    if view.in_force.is_none() {
-        return Err(ApiError::invalid(format!("backup storage is not configured: {}", view.state.error())));
-    }
+    in_force(leader)?;
     if leader.fleet.agents(&name, Instant::now()).is_empty() {
         return Err(ApiError::invalid(format!("no agent of cluster {:?} is connected", name.as_str())));
     }
@@ -217,6 +214,16 @@ async fn manual(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyRes
 
 fn manual_resource(record: &ClusterRecord) -> Resource {
     record.manual.as_ref().map(|m| m.resource(record.name.as_str())).unwrap_or_default()
+}
+
+/// The storage that backups go to.
+///
+/// # Errors
+/// There is none, and why.
+pub(super) fn in_force(leader: &Leader) -> Result<Arc<InForce>, ApiError> {
+    let view = leader.storage.now();
+    let none = || ApiError::invalid(format!("backup storage is not configured: {}", view.state.error()));
+    view.in_force.clone().ok_or_else(none)
 }
 
 /// The cluster's task and a connected agent; a coordinator that just began to lead waits for the first beats.

@@ -13,7 +13,7 @@ use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Snapshot
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::apply::{answer, invalid, known_cluster, tell, typed};
+use super::apply::{answer, in_force, invalid, known_cluster, tell, typed};
 use crate::cluster::Message;
 use crate::cluster::record::ClusterRecord;
 use crate::directory::Handle;
@@ -125,10 +125,7 @@ fn unfinished(record: &ClusterRecord, machine: MachineId, state: Option<&Restore
 }
 
 async fn manifest(leader: &Leader, uuid: ClusterUuid, snapshot: SnapshotName) -> Result<Manifest, ApiError> {
-    let view = leader.storage.now();
-    let Some(in_force) = view.in_force else {
-        return Err(ApiError::invalid(format!("backup storage is not configured: {}", view.state.error())));
-    };
+    let in_force = in_force(leader)?;
     let failed = |cause: String| ApiError::new(ErrorCode::Unavailable, format!("failed to get backup: {cause}"));
     match tokio::time::timeout(STORE_TIMEOUT, catalog::manifest(&*in_force.store, uuid, snapshot)).await {
         Ok(Ok(Some(manifest))) => Ok(manifest),
@@ -136,6 +133,11 @@ async fn manifest(leader: &Leader, uuid: ClusterUuid, snapshot: SnapshotName) ->
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(_) => Err(failed("the store does not answer".into())),
     }
+}
+
+/// The cluster whose control plane a machine set is.
+fn cluster_of(machine_set: &str) -> Option<ClusterName> {
+    machine_set.strip_suffix(CONTROL_PLANES)?.parse().ok()
 }
 
 /// What a machine set's change means for its cluster: a control plane that appears with a bootstrap spec restores it.
@@ -147,10 +149,7 @@ pub async fn bootstrap(
     dry_run: bool,
 ) -> Result<(), ApiError> {
     let earlier = before.and_then(|before| before.bootstrapspec.as_ref());
-    let handle = id
-        .strip_suffix(CONTROL_PLANES)
-        .and_then(|name| name.parse::<ClusterName>().ok())
-        .and_then(|name| leader.directory.get(&name));
+    let handle = cluster_of(id).and_then(|name| leader.directory.get(&name));
     match (&spec.bootstrapspec, earlier) {
         (None, None) => Ok(()),
         (Some(now), Some(earlier)) if now == earlier => Ok(()),
@@ -240,37 +239,16 @@ async fn plan_proof(
     if leader.fleet.agents(&record.name, Instant::now()).is_empty() {
         return Err(invalid(format!("no agent of cluster {:?} is connected", record.name.as_str())));
     }
-    let view = leader.storage.now();
-    let Some(in_force) = view.in_force else {
-        return Err(ApiError::invalid(format!("backup storage is not configured: {}", view.state.error())));
-    };
+    let in_force = in_force(leader)?;
     let found = tokio::time::timeout(STORE_TIMEOUT, verify::find(&in_force, record, &spec.snapshot)).await;
     let silent = || ApiError::new(ErrorCode::Unavailable, "failed to get backup: the store does not answer");
     let manifest = found.map_err(|_| silent())?.map_err(|e| invalid(format!("failed to get backup: {e}")))?;
-    let now = leader.clock.now();
-    Ok(Verification {
-        id: match spec.verify.as_str() {
-            "" => VerifyId(Uuid::new_v4()),
-            text => text.parse().map_err(invalid)?,
-        },
-        version: 1,
-        updated: now,
-        snapshot: manifest.snapshot,
-        sha256: manifest.snapshot_sha256,
-        encrypted: manifest.seal.encryption != "none",
-        boot: spec.boot,
-        started: now,
-        ended: None,
-        heard: now,
-        machine: None,
-        refused: Vec::new(),
-        error: String::new(),
-        found: String::new(),
-        bytes_done: 0,
-        bytes_total: 0,
-        begun_again: 0,
-        last: None,
-    })
+    let id = match spec.verify.as_str() {
+        "" => VerifyId(Uuid::new_v4()),
+        text => text.parse().map_err(invalid)?,
+    };
+    let (encrypted, now) = (manifest.seal.encryption != "none", leader.clock.now());
+    Ok(Verification::new(id, manifest.snapshot, manifest.snapshot_sha256, encrypted, spec.boot, now))
 }
 
 /// A control plane's machine set is deleted: noted where its cluster is known, so that a template may restore it.
@@ -278,8 +256,7 @@ async fn plan_proof(
 /// # Errors
 /// A restore of the cluster is under way.
 pub async fn control_planes_deleted(leader: &Leader, machine_set: &str) -> Result<bool, ApiError> {
-    let name = machine_set.strip_suffix(CONTROL_PLANES).and_then(|name| name.parse::<ClusterName>().ok());
-    let Some(handle) = name.and_then(|name| leader.directory.get(&name)) else { return Ok(false) };
+    let Some(handle) = cluster_of(machine_set).and_then(|name| leader.directory.get(&name)) else { return Ok(false) };
     if handle.record.borrow().restoring().is_some() {
         return Err(ApiError::invalid("a restore of its cluster is under way: it is needed until that has ended"));
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
+use super::progress::Progress;
 use super::{listing, units};
 
 /// How often is looked how far it is.
@@ -74,7 +75,7 @@ async fn to_the_end<T: Transport>(
     id: &str,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let mut said = String::new();
+    let mut show = Progress::new(false);
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -92,13 +93,7 @@ async fn to_the_end<T: Transport>(
         match spec.state {
             RunState::Ok => return Ok(console.print(&end(cluster, &spec))?),
             RunState::Failed => return Err(failed(cluster, &format!("{}: {}", spec.snapshot, spec.error))),
-            RunState::Running => {
-                let line = line(&spec);
-                if line != said {
-                    console.remark(&line)?;
-                    said = line;
-                }
-            }
+            RunState::Running => show.message(line(&spec), console)?,
         }
     }
 }

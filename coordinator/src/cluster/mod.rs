@@ -1,6 +1,7 @@
 //! One cluster's task: it owns the cluster's record, decides by the schedule, and takes one backup at a
 //! time from slot to status. Its trouble is its own: nothing here waits for another cluster.
 
+pub mod asking;
 pub mod record;
 pub mod restoring;
 pub mod runs;

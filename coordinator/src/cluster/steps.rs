@@ -7,15 +7,16 @@ use std::time::Duration;
 use age::x25519::Recipient;
 use async_nats::connection::State;
 use backstay_archive::catalog::{self, Settled};
-use backstay_archive::{Manifest, Store, StoreError, seal};
-use backstay_protocol::bus::{self, Versioned, start_reply};
-use backstay_protocol::subject::{Command, Subject};
+use backstay_archive::{Manifest, Store, StoreError};
+use backstay_protocol::bus::{self, start_reply};
+use backstay_protocol::subject::Command;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, SnapshotName, Timestamp};
 use prost::Message as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::asking::{recipient, request};
 use super::record::{Attempt, ClusterRecord, Slot, Trigger, is_ahead};
 use crate::fleet::Agent;
 use crate::leader::Leader;
@@ -24,8 +25,6 @@ use crate::restore::drive::Driven;
 use crate::storage::InForce;
 use crate::verify::Heard;
 
-/// How long an agent may take to answer a command.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a slot waits for an agent where none is connected: all of them reconnect after NATS was away.
 const AGENT_WAIT: Duration = Duration::from_secs(15);
 /// What an attempt may take beyond its deadline to report its end.
@@ -233,9 +232,7 @@ fn command(
     recipients: &[Recipient],
 ) -> Result<bus::StartBackup, String> {
     let slot = record.slot.as_ref().ok_or("the slot has ended")?;
-    let agents = leader.fleet.agents(&record.name, Instant::now());
-    let agent = agents.get(&attempt.machine).ok_or("it is not connected any more")?;
-    let recipient = seal::parse_recipient(&agent.beat.recipient).map_err(|e| e.to_string())?;
+    let recipient = recipient(leader, &record.name, attempt.machine)?;
     let backup = &leader.config.settings.backup;
     let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
     Ok(bus::StartBackup {
@@ -261,27 +258,6 @@ fn command(
         }),
         etcd_cluster_id: leader.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now()).unwrap_or(0),
     })
-}
-
-/// Request/reply to one agent; "no responders" is an answer and comes at once.
-pub async fn request<M: Versioned>(
-    leader: &Leader,
-    cluster: &ClusterName,
-    machine: MachineId,
-    command: Command,
-    body: Vec<u8>,
-) -> Result<M, String> {
-    // What is sent into a broken connection is delivered later, when nobody waits for it any more.
-    if leader.client.connection_state() != State::Connected {
-        return Err("the coordinator has no connection to NATS".into());
-    }
-    let subject = Subject::Agent { cluster: cluster.clone(), machine, command };
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, leader.client.request(subject.to_string(), body.into())).await;
-    match answer {
-        Ok(Ok(message)) => bus::decode(&message.payload).map_err(|e| e.to_string()),
-        Ok(Err(error)) => Err(format!("it does not answer: {error}")),
-        Err(_) => Err(format!("it does not answer within {}s", ANSWER_TIMEOUT.as_secs())),
-    }
 }
 
 /// Tells an agent that its attempt was given to somebody else or is not needed any more.

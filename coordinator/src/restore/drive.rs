@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use age::x25519::Identity;
-use backstay_archive::seal;
 use backstay_protocol::bus::{
-    self, MemberSeat, RefusalCode, RestoreCommand, RestoreGoal, RestorePlan, RestoreReply, restore_reply::Answer,
+    self, MemberSeat, RestoreCommand, RestoreGoal, RestorePlan, RestoreReply, restore_reply::Answer,
 };
 use backstay_protocol::hex::from_hex;
 use backstay_protocol::subject::Command;
@@ -19,8 +18,9 @@ use tracing::debug;
 
 use super::compare;
 use super::state::{Heard, Machine, Restore, Round};
+use crate::cluster::asking::{Told, recipient, request};
 use crate::cluster::record::ClusterRecord;
-use crate::cluster::steps::{StepEnd, request};
+use crate::cluster::steps::StepEnd;
 use crate::leader::Leader;
 use crate::storage::InForce;
 use crate::verify::sealed;
@@ -89,7 +89,7 @@ pub async fn drive(
             Ok(key) => {
                 tell(&leader, in_force.as_deref(), &record.name, restore, (id, machine), key, memory.compare_at).await
             }
-            Err(error) => Told::Nothing(error.clone()),
+            Err(error) => Told::Silent(error.clone()),
         };
         (*id, answer)
     });
@@ -104,7 +104,7 @@ pub async fn drive(
                 Heard::State(state)
             }
             Told::Refused(text) => Heard::Refused(text),
-            Told::Nothing(text) => Heard::Silent(silent, text),
+            Told::Silent(text) => Heard::Silent(silent, text),
             Told::Stale(epoch) => {
                 driven.newer_epoch = driven.newer_epoch.max(Some(epoch));
                 Heard::Silent(silent, "it has seen a newer coordinator".into())
@@ -128,18 +128,11 @@ pub async fn settle(
         Told::State(state) => {
             debug!(%cluster, %machine, %restore, step = ?state.step(), "told the end of the restore");
         }
-        Told::Refused(error) | Told::Nothing(error) => {
+        Told::Refused(error) | Told::Silent(error) => {
             debug!(%cluster, %machine, %restore, %error, "could not be told the end of the restore");
         }
         Told::Stale(_) => {}
     }
-}
-
-enum Told {
-    State(Box<bus::RestoreState>),
-    Refused(String),
-    Stale(u64),
-    Nothing(String),
 }
 
 /// The key of the backup's cluster, while it is needed.
@@ -175,12 +168,12 @@ async fn tell(
     (id, machine): (&MachineId, &Machine),
     key: &Option<Arc<Key>>,
     compare_at: i64,
-) -> Told {
-    let Some(goal) = restore.goal() else { return Told::Nothing("the restore has not begun".into()) };
+) -> Told<bus::RestoreState> {
+    let Some(goal) = restore.goal() else { return Told::Silent("the restore has not begun".into()) };
     let plan = match goal {
         RestoreGoal::Prepare => match plan(leader, in_force, cluster, restore, (id, machine), key) {
             Ok(plan) => Some(plan),
-            Err(error) => return Told::Nothing(error),
+            Err(error) => return Told::Silent(error),
         },
         _ => None,
     };
@@ -208,17 +201,18 @@ fn command(
     }
 }
 
-async fn send(leader: &Leader, cluster: &ClusterName, machine: MachineId, command: RestoreCommand) -> Told {
+async fn send(
+    leader: &Leader,
+    cluster: &ClusterName,
+    machine: MachineId,
+    command: RestoreCommand,
+) -> Told<bus::RestoreState> {
     let answer = request::<RestoreReply>(leader, cluster, machine, Command::Restore, command.encode_to_vec()).await;
-    match answer.map(|reply| reply.answer) {
-        Ok(Some(Answer::State(state))) => Told::State(Box::new(state)),
-        Ok(Some(Answer::Refused(refused))) if refused.newest_epoch > leader.epoch => Told::Stale(refused.newest_epoch),
-        // What keeps it busy ends by itself.
-        Ok(Some(Answer::Refused(refused))) if refused.code() == RefusalCode::Busy => Told::Nothing(refused.text),
-        Ok(Some(Answer::Refused(refused))) => Told::Refused(refused.text),
-        Ok(None) => Told::Nothing("its answer says neither yes nor no".into()),
-        Err(error) => Told::Nothing(error),
-    }
+    let said = |answer| match answer {
+        Answer::State(state) => Ok(state),
+        Answer::Refused(refused) => Err(refused),
+    };
+    Told::read(leader, answer.map(|reply| reply.answer.map(said)))
 }
 
 fn plan(
@@ -230,9 +224,7 @@ fn plan(
     key: &Option<Arc<Key>>,
 ) -> Result<RestorePlan, String> {
     let in_force = in_force.ok_or("backup storage is not configured")?;
-    let agents = leader.fleet.agents(cluster, Instant::now());
-    let agent = agents.get(id).ok_or("its agent is not connected")?;
-    let recipient = seal::parse_recipient(&agent.beat.recipient).map_err(|e| e.to_string())?;
+    let recipient = recipient(leader, cluster, *id)?;
     let sealed_identity = match key {
         None => Vec::new(),
         Some(key) => sealed(&key.0, &recipient)?,

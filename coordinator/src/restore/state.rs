@@ -369,11 +369,13 @@ pub fn word(step: RestoreStep) -> &'static str {
     }
 }
 
-fn since(then: Timestamp, now: Timestamp) -> Duration {
+/// How long ago; nothing where `then` is later.
+pub(crate) fn since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::from_millis(u64::try_from(now.as_millis().saturating_sub(then.as_millis())).unwrap_or(0))
 }
 
-fn capped(error: &str) -> String {
+/// An error as records keep it.
+pub(crate) fn capped(error: &str) -> String {
     error.chars().take(ERROR_MAX).collect()
 }
 

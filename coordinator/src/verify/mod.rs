@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use age::x25519::Identity;
 use backstay_archive::{catalog, seal};
-use backstay_protocol::bus::{RefusalCode, VerifyCommand, VerifyReply, verify_reply::Answer};
+use backstay_protocol::bus::{VerifyCommand, VerifyReply, verify_reply::Answer};
 use backstay_protocol::hex::from_hex;
 use backstay_protocol::subject::Command;
 use backstay_protocol::{MachineId, VERSION};
 use prost::Message as _;
 use tokio::time::Instant;
 
+use crate::cluster::asking::{Told, recipient, request};
 use crate::cluster::record::ClusterRecord;
-use crate::cluster::steps::{StepEnd, request};
+use crate::cluster::steps::StepEnd;
 use crate::leader::Leader;
 use crate::storage::InForce;
 pub use state::{Heard, Verification};
@@ -43,14 +44,11 @@ pub async fn drive(leader: Arc<Leader>, in_force: Option<Arc<InForce>>, record: 
 
 async fn ask(leader: &Leader, record: &ClusterRecord, machine: MachineId, command: VerifyCommand) -> Heard {
     let answer = request::<VerifyReply>(leader, &record.name, machine, Command::Verify, command.encode_to_vec()).await;
-    match answer.map(|reply| reply.answer) {
-        Ok(Some(Answer::State(state))) => Heard::State(Box::new(state)),
-        Ok(Some(Answer::Refused(refused))) if refused.newest_epoch > leader.epoch => Heard::Stale(refused.newest_epoch),
-        Ok(Some(Answer::Refused(refused))) if refused.code() == RefusalCode::Busy => Heard::Silent(refused.text),
-        Ok(Some(Answer::Refused(refused))) => Heard::Refused(refused.text),
-        Ok(None) => Heard::Silent("its answer says neither yes nor no".into()),
-        Err(error) => Heard::Silent(error),
-    }
+    let said = |answer| match answer {
+        Answer::State(state) => Ok(state),
+        Answer::Refused(refused) => Err(refused),
+    };
+    Told::read(leader, answer.map(|reply| reply.answer.map(said)))
 }
 
 async fn command(
@@ -61,9 +59,7 @@ async fn command(
     machine: MachineId,
 ) -> Result<VerifyCommand, String> {
     let in_force = in_force.ok_or("backup storage is not configured")?;
-    let agents = leader.fleet.agents(&record.name, Instant::now());
-    let agent = agents.get(&machine).ok_or("its agent is not connected")?;
-    let recipient = seal::parse_recipient(&agent.beat.recipient).map_err(|e| e.to_string())?;
+    let recipient = recipient(leader, &record.name, machine)?;
     let sealed_identity = match verification.encrypted {
         false => Vec::new(),
         true => {

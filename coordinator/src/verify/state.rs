@@ -8,10 +8,9 @@ use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::{ClusterName, MachineId, SnapshotName, Timestamp, VerifyId};
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::asking::Told;
 use crate::restore::Limits;
-
-/// An error has at most so many characters.
-const ERROR_MAX: usize = 1000;
+use crate::restore::state::{capped, since};
 
 /// Between two times that the record is told how many bytes were read.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(3);
@@ -57,17 +56,40 @@ pub struct Verification {
 }
 
 /// What a round brought.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Heard {
-    State(Box<VerifyState>),
-    Refused(String),
-    /// Nobody answered, or is busy.
-    Silent(String),
-    /// The agent has seen this epoch, which is newer than ours.
-    Stale(u64),
-}
+pub type Heard = Told<VerifyState>;
 
 impl Verification {
+    /// Of a backup, asked for `now`.
+    pub fn new(
+        id: VerifyId,
+        snapshot: SnapshotName,
+        sha256: String,
+        encrypted: bool,
+        boot: bool,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            version: 1,
+            updated: now,
+            snapshot,
+            sha256,
+            encrypted,
+            boot,
+            started: now,
+            ended: None,
+            heard: now,
+            machine: None,
+            refused: Vec::new(),
+            error: String::new(),
+            found: String::new(),
+            bytes_done: 0,
+            bytes_total: 0,
+            begun_again: 0,
+            last: None,
+        }
+    }
+
     pub fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
@@ -188,14 +210,6 @@ fn describe(verified: &Verified) -> String {
     parts.join("; ")
 }
 
-fn since(then: Timestamp, now: Timestamp) -> Duration {
-    Duration::from_millis(u64::try_from(now.as_millis().saturating_sub(then.as_millis())).unwrap_or(0))
-}
-
-fn capped(error: &str) -> String {
-    error.chars().take(ERROR_MAX).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,26 +227,8 @@ mod tests {
     }
 
     fn verification() -> Verification {
-        Verification {
-            id: VerifyId(Uuid::from_u128(1)),
-            version: 1,
-            updated: at(0),
-            snapshot: SnapshotName::from_unix_seconds(5).expect("in range"),
-            sha256: "ab".into(),
-            encrypted: true,
-            boot: true,
-            started: at(0),
-            ended: None,
-            heard: at(0),
-            machine: None,
-            refused: Vec::new(),
-            error: String::new(),
-            found: String::new(),
-            bytes_done: 0,
-            bytes_total: 0,
-            begun_again: 0,
-            last: None,
-        }
+        let snapshot = SnapshotName::from_unix_seconds(5).expect("in range");
+        Verification::new(VerifyId(Uuid::from_u128(1)), snapshot, "ab".into(), true, true, at(0))
     }
 
     fn machine(n: u128) -> Option<MachineId> {

@@ -5,11 +5,11 @@ use std::io;
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::own::{RestoreMachineSpec, RestorePhase, RestoreSpec};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::api::CallError;
 use crate::cli::console::Console;
 use crate::cli::output::table;
+use crate::cli::progress::Progress;
 use crate::cli::units;
 
 /// What will be done.
@@ -94,53 +94,23 @@ fn bytes(spec: &RestoreSpec) -> (u64, u64) {
 
 /// What was said last; goes to stderr.
 #[derive(Debug)]
-pub struct Show {
-    bar: Option<ProgressBar>,
-    said: String,
-}
+pub struct Show(Progress);
 
 impl Show {
     pub fn new(bar: bool) -> Self {
-        let style = ProgressStyle::with_template("{spinner} {msg}").expect("a template without mistakes");
-        let bar = bar.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style));
-        Self { bar, said: String::new() }
+        Self(Progress::new(bar))
     }
 
     pub fn look(&mut self, spec: &RestoreSpec, console: &mut Console<'_>) -> io::Result<()> {
         if spec.phase.has_ended() {
-            if let Some(bar) = self.bar.take() {
-                bar.finish_and_clear();
-            }
+            self.0.clear();
             return Ok(());
         }
         let error = if spec.error.is_empty() { String::new() } else { format!(" ({})", spec.error) };
-        self.say(format!("{}{error}", line(spec)), console)
+        self.0.message(format!("{}{error}", line(spec)), console)
     }
 
     pub fn away(&mut self, error: &CallError, console: &mut Console<'_>) -> io::Result<()> {
-        self.say(format!("waiting: {error}"), console)
-    }
-
-    fn say(&mut self, text: String, console: &mut Console<'_>) -> io::Result<()> {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_message(text);
-                bar.tick();
-            }
-            None if text != self.said => {
-                console.remark(&text)?;
-                self.said = text;
-            }
-            None => {}
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Show {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.0.message(format!("waiting: {error}"), console)
     }
 }

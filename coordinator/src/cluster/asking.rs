@@ -1,0 +1,73 @@
+//! Asking one agent: request and reply, whom to seal for, and what its answer means.
+
+use std::time::Duration;
+
+use age::x25519::Recipient;
+use async_nats::connection::State;
+use backstay_archive::seal;
+use backstay_protocol::bus::{self, RefusalCode, Refused, Versioned};
+use backstay_protocol::subject::{Command, Subject};
+use backstay_protocol::{ClusterName, MachineId};
+use tokio::time::Instant;
+
+use crate::leader::Leader;
+
+/// How long an agent may take to answer a command.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What an agent that is asked how far it is said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told<S> {
+    State(Box<S>),
+    Refused(String),
+    /// Nobody answered, or is busy.
+    Silent(String),
+    /// The agent has seen this epoch, which is newer than ours.
+    Stale(u64),
+}
+
+impl<S> Told<S> {
+    /// What an answer means; an answer is a state, a refusal or neither.
+    pub fn read(leader: &Leader, answer: Result<Option<Result<S, Refused>>, String>) -> Self {
+        match answer {
+            Ok(Some(Ok(state))) => Self::State(Box::new(state)),
+            Ok(Some(Err(refused))) if refused.newest_epoch > leader.epoch => Self::Stale(refused.newest_epoch),
+            // What keeps it busy ends by itself.
+            Ok(Some(Err(refused))) if refused.code() == RefusalCode::Busy => Self::Silent(refused.text),
+            Ok(Some(Err(refused))) => Self::Refused(refused.text),
+            Ok(None) => Self::Silent("its answer says neither yes nor no".into()),
+            Err(error) => Self::Silent(error),
+        }
+    }
+}
+
+/// Whom to seal for what is meant for one agent alone.
+///
+/// # Errors
+/// In words.
+pub fn recipient(leader: &Leader, cluster: &ClusterName, machine: MachineId) -> Result<Recipient, String> {
+    let agents = leader.fleet.agents(cluster, Instant::now());
+    let agent = agents.get(&machine).ok_or("its agent is not connected")?;
+    seal::parse_recipient(&agent.beat.recipient).map_err(|e| e.to_string())
+}
+
+/// Request/reply to one agent; "no responders" is an answer and comes at once.
+pub async fn request<M: Versioned>(
+    leader: &Leader,
+    cluster: &ClusterName,
+    machine: MachineId,
+    command: Command,
+    body: Vec<u8>,
+) -> Result<M, String> {
+    // What is sent into a broken connection is delivered later, when nobody waits for it any more.
+    if leader.client.connection_state() != State::Connected {
+        return Err("the coordinator has no connection to NATS".into());
+    }
+    let subject = Subject::Agent { cluster: cluster.clone(), machine, command };
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, leader.client.request(subject.to_string(), body.into())).await;
+    match answer {
+        Ok(Ok(message)) => bus::decode(&message.payload).map_err(|e| e.to_string()),
+        Ok(Err(error)) => Err(format!("it does not answer: {error}")),
+        Err(_) => Err(format!("it does not answer within {}s", ANSWER_TIMEOUT.as_secs())),
+    }
+}
