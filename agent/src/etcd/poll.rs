@@ -1,6 +1,7 @@
 //! Asks the member from time to time what it says of itself, apart from everything else: an etcd that hangs
 //! delays nobody.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_protocol::bus::Member;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{Connection, Etcd, EtcdError};
+use crate::restore::desk::Restores;
 use crate::restore::seat::Seats;
 
 /// How long one round may take, the connection included.
@@ -21,8 +23,20 @@ const LIST_PAUSE: Duration = Duration::from_secs(30);
 /// The member as it was seen last, or why it was not; `None` before the first round.
 pub type Seen = Option<Result<Member, String>>;
 
-/// Asks every `period` until `stop`; `seats` keeps the member list.
-pub async fn poll(etcd: &Etcd, period: Duration, seen: &watch::Sender<Seen>, seats: &Seats, stop: &CancellationToken) {
+/// Who keeps the member list, and who knows whether it is to be kept.
+pub struct Keepers {
+    pub seats: Arc<Seats>,
+    pub restores: Arc<Restores>,
+}
+
+/// Asks every `period` until `stop`.
+pub async fn poll(
+    etcd: &Etcd,
+    period: Duration,
+    seen: &watch::Sender<Seen>,
+    keepers: &Keepers,
+    stop: &CancellationToken,
+) {
     let mut connection = None;
     let mut listed = None;
     let mut ticks = interval(period);
@@ -45,24 +59,30 @@ pub async fn poll(etcd: &Etcd, period: Duration, seen: &watch::Sender<Seen>, sea
             connection = None;
         }
         if let (Ok(member), Some(connection)) = (&now, &mut connection) {
-            list(connection, member, seats, &mut listed).await;
+            list(connection, member, keepers, &mut listed).await;
         }
         log_change(&seen.borrow(), &now);
         seen.send_replace(Some(now));
     }
 }
 
-/// Asks for the member list once in a while, and when the member is another one than before.
-async fn list(connection: &mut Connection, member: &Member, seats: &Seats, listed: &mut Option<(u64, u64, Instant)>) {
+/// Asks for the member list once in a while, and when the member is another one than before. That of a cluster which
+/// may still be put back is not kept: the next plan would be made for it.
+async fn list(
+    connection: &mut Connection,
+    member: &Member,
+    keepers: &Keepers,
+    listed: &mut Option<(u64, u64, Instant)>,
+) {
     let fresh = |(cluster, id, at): &(u64, u64, Instant)| {
         (*cluster, *id) == (member.cluster_id, member.member_id) && at.elapsed() < LIST_PAUSE
     };
-    if listed.as_ref().is_some_and(fresh) {
+    if listed.as_ref().is_some_and(fresh) || keepers.restores.unsettled_cluster() == Some(member.cluster_id) {
         return;
     }
     match timeout(ROUND_TIMEOUT, connection.members()).await {
         Ok(Ok(members)) => {
-            seats.note(member, &members);
+            keepers.seats.note(member, &members);
             *listed = Some((member.cluster_id, member.member_id, Instant::now()));
         }
         Ok(Err(error)) => debug!(%error, "the member list is as it was last known"),

@@ -137,6 +137,13 @@ impl Restores {
         })
     }
 
+    /// The cluster that a restore makes here, until it is settled that it stays: it may still be put back.
+    pub fn unsettled_cluster(&self) -> Option<u64> {
+        let book = self.book();
+        let journal = book.journal.as_ref().filter(|journal| !journal.has_ended())?;
+        Some(journal.new_cluster_id).filter(|id| *id != 0)
+    }
+
     /// Answers a command; what it asks for is done by [`run`](Self::run).
     pub async fn command(&self, command: RestoreCommand) -> RestoreReply {
         let answer = match self.accept(command).await {

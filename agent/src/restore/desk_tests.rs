@@ -143,3 +143,17 @@ async fn a_name_that_is_taken_does_not_stop_putting_back() {
     assert_eq!(act_to_the_end(&desk).await.step(), RestoreStep::Returned);
     assert!(taken.exists() && folder.path().join("etcd.old.unexpected.2").exists());
 }
+
+#[test]
+fn the_new_cluster_is_unsettled_until_it_stays_or_is_gone() {
+    use Step::*;
+    let after = [(Moving, true), (Switched, true), (Returning, true), (Returned, false), (Kept, false)];
+    for (step, unsettled) in after {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut journal = journal(folder.path(), Goal::Switch, step);
+        journal.new_cluster_id = 7;
+        journal.save(&folder.path().join("state").join(JOURNAL)).expect("writable");
+        let desk = desk(folder.path(), "true", "true");
+        assert_eq!(desk.unsettled_cluster(), unsettled.then_some(7), "{step:?}");
+    }
+}
