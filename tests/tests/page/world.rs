@@ -155,12 +155,13 @@ pub async fn back_up_at(stand: &Stand, cluster: &str, at: i64) -> Result<Vec<Lis
     at_least(stand, cluster, before + 1).await
 }
 
-/// A time of now, later than the one that was asked for last.
+/// A time of now, later than the one that was asked for last and than what is listed: the request may be deleted.
 async fn fresh_seconds(stand: &Stand, cluster: &str) -> Result<i64> {
-    let last = resources(stand, &["etcdmanualbackup"]).await?;
-    let last = last.iter().find(|r| r["metadata"]["id"] == cluster);
-    let last = last.and_then(|r| r["spec"]["backupat"]["seconds"].as_i64()).unwrap_or_default();
-    Ok(now().max(last + 1))
+    let asked = resources(stand, &["etcdmanualbackup"]).await?;
+    let asked = asked.iter().find(|r| r["metadata"]["id"] == cluster);
+    let asked = asked.and_then(|r| r["spec"]["backupat"]["seconds"].as_i64());
+    let newest = listed(stand, cluster).await?.first().map(|backup| backup.seconds);
+    Ok(now().max(asked.max(newest).unwrap_or_default() + 1))
 }
 
 /// The time now, in Unix seconds.
