@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::manifest::Manifest;
 use crate::seal::Identity;
-use crate::seal::stream::{self, Incoming, Opened, Snapshot, hex};
+use crate::seal::stream::{self, Incoming, Opened, Snapshot};
 use crate::store::{Key, Store, StoreError};
+use backstay_protocol::hex::to_hex;
 
 mod fetch;
 
@@ -164,10 +165,10 @@ fn check(manifest: &Manifest, sealed: ([u8; 32], u64), snapshot: Snapshot) -> Re
     let sum = |digest: &str| format!("sha256 {digest}");
     let rows = [
         ("the sealed object", size(manifest.sealed_bytes), size(sealed_bytes)),
-        ("the sealed object", sum(&manifest.sealed_sha256), sum(&hex(&sealed_sha256))),
+        ("the sealed object", sum(&manifest.sealed_sha256), sum(&to_hex(&sealed_sha256))),
         ("the snapshot", size(manifest.snapshot_bytes), size(snapshot.bytes)),
-        ("the snapshot", sum(&manifest.snapshot_sha256), sum(&hex(&snapshot.sha256))),
-        ("the snapshot's trailer", sum(&manifest.snapshot_sha256), sum(&hex(&snapshot.trailer))),
+        ("the snapshot", sum(&manifest.snapshot_sha256), sum(&to_hex(&snapshot.sha256))),
+        ("the snapshot's trailer", sum(&manifest.snapshot_sha256), sum(&to_hex(&snapshot.trailer))),
     ];
     for (what, expected, got) in rows {
         if expected != got {

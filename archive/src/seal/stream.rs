@@ -4,7 +4,7 @@
 //! The form: zstd frames, one per block, each with its content size; then age over all of them. Without
 //! recipients there is no age, and each frame has a checksum instead. `age -d -i KEY | zstd -d` opens it: frames concatenate.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::iter;
 
 use age::stream::StreamWriter;
@@ -13,16 +13,26 @@ use backstay_snapshot::TRAILER_BYTES;
 use bytes::{Buf, Bytes};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
-use zstd::bulk::Compressor;
-use zstd::zstd_safe::CParameter;
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{self, CParameter};
 
 use super::{Identity, Recipient};
 
 /// Higher levels cost much more on etcd's data and gain nothing.
 const LEVEL: i32 = 1;
 
-/// The largest window that a frame may ask a reader to keep, as a power of two: 8 MiB.
-const WINDOW_LOG_MAX: u32 = 23;
+/// As a power of two; 8192 entries stay in a core's nearest cache. That is a tenth faster, and 0.7 % larger, than the
+/// level's own.
+const HASH_LOG: u32 = 13;
+
+/// What a frame may hold at most: a reader keeps one, sealed and opened.
+const BLOCK_MAX: usize = 8 * 1024 * 1024;
+
+/// No frame's header is longer.
+const HEADER_MAX: usize = 18;
+
+/// How much is read at a time.
+const READ_BYTES: usize = 64 * 1024;
 
 /// How much plain text is handed on at a time.
 const PLAIN_CHUNK: usize = 256 * 1024;
@@ -46,6 +56,7 @@ impl<W: Write> Sealer<W> {
         // Where age authenticates every byte, a checksum of its own would only cost.
         compressor.set_parameter(CParameter::ChecksumFlag(recipients.is_empty()))?;
         compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
+        compressor.set_parameter(CParameter::HashLog(HASH_LOG))?;
         let out = if recipients.is_empty() {
             Sink::Plain(out)
         } else {
@@ -60,7 +71,7 @@ impl<W: Write> Sealer<W> {
     pub fn compress(&mut self, block: &[u8]) -> io::Result<&mut [u8]> {
         self.frame.clear();
         // Nothing is copied: the buffer is empty when it grows.
-        self.frame.reserve(zstd::zstd_safe::compress_bound(block.len()));
+        self.frame.reserve(zstd_safe::compress_bound(block.len()));
         self.compressor.compress_to_buffer(block, &mut self.frame)?;
         Ok(&mut self.frame)
     }
@@ -91,22 +102,78 @@ pub fn open<R: BufRead>(
     let Some(identity) = identity else { return decompress(sealed, sink) };
     let decryptor = Decryptor::new_buffered(sealed).map_err(io::Error::other)?;
     let plain = decryptor.decrypt(iter::once(identity as &dyn age::Identity)).map_err(io::Error::other)?;
-    decompress(BufReader::with_capacity(64 * 1024, plain), sink)
+    decompress(plain, sink)
 }
 
-fn decompress<R: BufRead>(frames: R, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(frames)?;
-    decoder.window_log_max(WINDOW_LOG_MAX)?;
-    let mut chunk = vec![0; PLAIN_CHUNK];
-    loop {
-        match decoder.read(&mut chunk)? {
-            0 => break,
-            n => sink(&chunk[..n])?,
+fn decompress(source: impl Read, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut frames = Frames { source, bytes: Vec::new(), filled: 0 };
+    let mut decompressor = Decompressor::new()?;
+    let mut block = Vec::new();
+    while let Some((length, holds)) = frames.whole()? {
+        block.clear();
+        block.reserve(holds);
+        decompressor.decompress_to_buffer(&frames.bytes[..length], &mut block)?;
+        frames.drop_first(length);
+        block.chunks(PLAIN_CHUNK).try_for_each(&mut *sink)?;
+    }
+    Ok(())
+}
+
+/// Collects whole frames: opened in one call, nothing is copied through a window.
+struct Frames<R> {
+    source: R,
+    bytes: Vec<u8>,
+    /// How many of `bytes` were read.
+    filled: usize,
+}
+
+impl<R: Read> Frames<R> {
+    /// Reads until a whole frame is there: its length, and how much it holds. `None` at the end of the stream.
+    fn whole(&mut self) -> io::Result<Option<(usize, usize)>> {
+        loop {
+            if let Some(frame) = look(&self.bytes[..self.filled], false)? {
+                return Ok(Some(frame));
+            }
+            let end = (self.filled + READ_BYTES).min(zstd_safe::compress_bound(BLOCK_MAX));
+            if self.bytes.len() < end {
+                self.bytes.resize(end, 0);
+            }
+            match self.source.read(&mut self.bytes[self.filled..end]) {
+                Ok(0) if self.filled == 0 => return Ok(None),
+                Ok(0) => return look(&self.bytes[..self.filled], true),
+                Ok(n) => self.filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
-    // A decoder that stops before the end would leave the rest unproven.
-    let rest = decoder.finish().fill_buf()?.len();
-    if rest > 0 { Err(io::Error::other("bytes follow the last frame")) } else { Ok(()) }
+
+    fn drop_first(&mut self, length: usize) {
+        self.bytes.copy_within(length..self.filled, 0);
+        self.filled -= length;
+    }
+}
+
+/// The length of the frame at the beginning of `bytes`, and how much it holds; `None` where more bytes could complete it.
+fn look(bytes: &[u8], at_end: bool) -> io::Result<Option<(usize, usize)>> {
+    if bytes.len() < HEADER_MAX && !at_end {
+        return Ok(None);
+    }
+    let holds = match zstd_safe::get_frame_content_size(bytes) {
+        Ok(Some(holds)) if holds <= BLOCK_MAX as u64 => usize::try_from(holds).expect("it was compared"),
+        Ok(Some(holds)) => {
+            return Err(io::Error::other(format!("a frame holds {holds} bytes, at most {BLOCK_MAX} are read")));
+        }
+        Ok(None) => return Err(io::Error::other("a frame does not say how much it holds")),
+        Err(_) => return Err(io::Error::other("it is not made of zstd frames")),
+    };
+    match zstd_safe::find_frame_compressed_size(bytes) {
+        Ok(length) => Ok(Some((length, holds))),
+        Err(_) if at_end || bytes.len() >= zstd_safe::compress_bound(BLOCK_MAX) => {
+            Err(io::Error::other("it ends within a frame"))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// Sealed bytes as they come through a channel, hashed and counted as they are taken.
@@ -212,23 +279,82 @@ impl Opened {
     }
 }
 
-/// Lower-case hexadecimal, as manifests hold digests.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    fn frame(block: &[u8]) -> Vec<u8> {
+        let mut sealer = Sealer::new(&[], Vec::new()).expect("no recipients");
+        sealer.compress(block).expect("it compresses");
+        sealer.push().expect("memory");
+        sealer.finish().expect("memory")
+    }
+
+    /// Gives a few bytes at a time.
+    struct Dribble<'a>(&'a [u8], usize);
+
+    impl Read for Dribble<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let size = self.1.min(out.len());
+            self.0.read(&mut out[..size])
+        }
+    }
+
+    fn opens(sealed: &[u8], step: usize) -> Result<Vec<u8>, String> {
+        let mut out = Vec::new();
+        let mut sink = |chunk: &[u8]| {
+            out.extend_from_slice(chunk);
+            Ok(())
+        };
+        decompress(Dribble(sealed, step), &mut sink).map(|()| out).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn frames_that_no_sealer_makes_are_refused() {
+        let large = frame(&vec![0; BLOCK_MAX + 1]);
+        assert_eq!(opens(&large, 100), Err("a frame holds 8388609 bytes, at most 8388608 are read".into()));
+        assert_eq!(opens(&frame(&vec![0; BLOCK_MAX]), 7000).map(|out| out.len()), Ok(BLOCK_MAX));
+        let unsized_frame = {
+            let mut compressor = Compressor::new(LEVEL).expect("a level");
+            compressor.set_parameter(CParameter::ContentSizeFlag(false)).expect("a flag");
+            compressor.compress(b"some text").expect("it compresses")
+        };
+        assert_eq!(opens(&unsized_frame, 100), Err("a frame does not say how much it holds".into()));
+        assert_eq!(opens(b"neither this nor that is one", 100), Err("it is not made of zstd frames".into()));
+        assert_eq!(opens(b"", 100), Ok(Vec::new()));
+        let mut followed = frame(b"a block");
+        followed.push(0);
+        assert_eq!(opens(&followed, 100), Err("it is not made of zstd frames".into()));
+    }
+
     proptest! {
+        #[test]
+        fn frames_open_however_the_stream_comes_and_a_cut_one_does_not(
+            blocks in prop::collection::vec(prop::collection::vec(0..3_u8, 0..3000), 1..5),
+            step in 1..200_usize, at in any::<prop::sample::Index>(),
+        ) {
+            let frames: Vec<_> = blocks.iter().map(|block| frame(block)).collect();
+            let sealed = frames.concat();
+            prop_assert_eq!(opens(&sealed, step), Ok(blocks.concat()));
+            let cut = at.index(sealed.len());
+            let ends: Vec<_> = frames.iter().scan(0, |end, frame| { *end += frame.len(); Some(*end) }).collect();
+            prop_assert_eq!(opens(&sealed[..cut], step).is_ok(), cut == 0 || ends.contains(&cut));
+        }
+
+        #[test]
+        fn a_flipped_bit_in_a_frame_is_noticed_or_changes_nothing(
+            block in prop::collection::vec(0..3_u8, 1..3000), at in any::<prop::sample::Index>(), bit in 0..8_u8,
+        ) {
+            let mut sealed = frame(&block);
+            let at = at.index(sealed.len());
+            sealed[at] ^= 1 << bit;
+            if let Ok(out) = opens(&sealed, 500) {
+                prop_assert_eq!(out, block);
+            }
+        }
+
         #[test]
         fn the_trailer_is_told_from_the_database_however_the_file_is_cut(
             file in prop::collection::vec(any::<u8>(), 0..300), sizes in prop::collection::vec(0..90_usize, 0..30),

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backstay_protocol::Timestamp;
+use backstay_protocol::hex::to_hex;
 use bytes::Bytes;
 use serde_json::Map;
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +17,7 @@ use super::buffers::{Buffer, Pool};
 use super::upload::{Part, Uploader};
 use super::{Examination, Judgement, Limits, Observer, Plan, Progress, Proof, Source, WriteError};
 use crate::manifest::{FORMAT_VERSION, Inspection, Manifest, SealInfo};
-use crate::seal::stream::{self, Incoming, Opened, Sealer, Snapshot, hex};
+use crate::seal::stream::{self, Incoming, Opened, Sealer, Snapshot};
 use crate::seal::{Identity, Recipient};
 use crate::store::{PART_BYTES, Upload};
 
@@ -346,7 +347,7 @@ fn compare(proof: &Proof, out: &Snapshot) -> Result<(), WriteError> {
         return Err(WriteError::Reopened(text));
     }
     if out.sha256 != proof.sha256 {
-        return Err(WriteError::Digest { expected: hex(&proof.sha256), got: hex(&out.sha256) });
+        return Err(WriteError::Digest { expected: to_hex(&proof.sha256), got: to_hex(&out.sha256) });
     }
     if out.trailer != proof.sha256 {
         return Err(WriteError::Reopened("its trailer has changed".into()));
@@ -371,9 +372,9 @@ fn describe(job: &Job<'_>, proof: Proof, verified: &Verified, inspection: Option
         origin: proof.origin,
         seal: SealInfo { compression: "zstd".into(), encryption, recipients },
         snapshot_bytes: proof.bytes,
-        snapshot_sha256: hex(&proof.sha256),
+        snapshot_sha256: to_hex(&proof.sha256),
         sealed_bytes: verified.sealed_bytes,
-        sealed_sha256: hex(&verified.sealed_sha256),
+        sealed_sha256: to_hex(&verified.sealed_sha256),
         agent_version: plan.agent_version.clone(),
         inspection,
         extra: Map::new(),
