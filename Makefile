@@ -1,6 +1,8 @@
 # One set of commands: contributors and CI use the same. `make help` lists them.
 CARGO ?= cargo
 SETUP := tests/setup.sh
+# Most tests wait for etcd, NATS and S3: there are more of them at a time than cores.
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
 .PHONY: help setup build fmt lint test demo bench deny deb
 
