@@ -37,6 +37,9 @@ const HASH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a linearizable read may take: an election takes less.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Before a read that an election cut short is made again.
+const ELECTION_PAUSE: Duration = Duration::from_millis(200);
+
 /// Why etcd could not be asked, or what is wrong with its answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EtcdError {
@@ -167,9 +170,18 @@ impl Connection {
     /// The revision of a linearizable read: the cluster as a whole is at least here.
     pub async fn revision(&mut self) -> Result<i64, EtcdError> {
         // A count of one key that nobody has: the cheapest question that needs a quorum.
-        let options = GetOptions::new().with_count_only();
+        let options = || Some(GetOptions::new().with_count_only());
         let no_quorum = |cause| EtcdError::NoQuorum { cause };
-        match timeout(READ_TIMEOUT, self.client.get("\0", Some(options))).await {
+        let read = async {
+            loop {
+                match self.client.get("\0", options()).await {
+                    // The new leader can answer.
+                    Err(error) if is_election(&error) => tokio::time::sleep(ELECTION_PAUSE).await,
+                    answer => return answer,
+                }
+            }
+        };
+        match timeout(READ_TIMEOUT, read).await {
             Err(_) => Err(no_quorum("no answer".into())),
             Ok(Err(error)) if is_unavailable(&error) && self.advice(&describe(&error)).is_empty() => {
                 Err(no_quorum(describe(&error)))
@@ -349,6 +361,11 @@ fn alarm(text: &str, member: u64) -> Option<String> {
 fn is_unavailable(error: &etcd_client::Error) -> bool {
     use tonic::Code::{Cancelled, DeadlineExceeded, Unavailable};
     matches!(error, etcd_client::Error::GRpcStatus(s) if matches!(s.code(), Unavailable | DeadlineExceeded | Cancelled))
+}
+
+/// The leader changed while it was asked.
+fn is_election(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if status.message() == "etcdserver: leader changed")
 }
 
 /// An error of the client in one line, down to its last cause.

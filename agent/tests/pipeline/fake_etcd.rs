@@ -79,6 +79,8 @@ pub enum End {
 pub struct Script {
     pub status: Status,
     pub quorum: bool,
+    /// So many reads are cut short by an election.
+    pub elections: usize,
     pub frames: Vec<SnapshotFrame>,
     pub end: End,
 }
@@ -88,7 +90,7 @@ impl Script {
     pub fn healthy(database: &[u8], size: usize) -> Self {
         let header = Header { cluster_id: CLUSTER, member_id: MEMBER, revision: REVISION };
         let status = Status { header: Some(header), version: "3.4.23".into(), leader: MEMBER, ..Status::default() };
-        Self { status, quorum: true, frames: frames(database, size), end: End::Clean }
+        Self { status, quorum: true, elections: 0, frames: frames(database, size), end: End::Clean }
     }
 }
 
@@ -109,6 +111,7 @@ pub fn frames(database: &[u8], size: usize) -> Vec<SnapshotFrame> {
 struct Shared {
     script: Mutex<Script>,
     snapshots: AtomicUsize,
+    reads: AtomicUsize,
 }
 
 /// The server; it ends when dropped.
@@ -122,7 +125,8 @@ impl FakeEtcd {
     pub async fn start(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let shared = Arc::new(Shared { script: Mutex::new(script), snapshots: AtomicUsize::new(0) });
+        let shared =
+            Arc::new(Shared { script: Mutex::new(script), snapshots: AtomicUsize::new(0), reads: AtomicUsize::new(0) });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
         Self { url, shared, _tasks: tasks }
@@ -169,6 +173,9 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Body> {
     let script = shared.script.lock().expect("not poisoned").clone();
     let items = match request.uri().path() {
         "/etcdserverpb.Maintenance/Status" => unary(&script.status),
+        "/etcdserverpb.KV/Range" if shared.reads.fetch_add(1, Relaxed) < script.elections => {
+            stream::iter([trailers("14", "etcdserver: leader changed")]).boxed()
+        }
         "/etcdserverpb.KV/Range" if script.quorum => unary(&RangeAnswer { header: script.status.header }),
         "/etcdserverpb.KV/Range" => stream::iter([trailers("14", "etcdserver: request timed out")]).boxed(),
         "/etcdserverpb.Maintenance/Snapshot" => {

@@ -47,6 +47,14 @@ async fn a_whole_stream_becomes_a_backup_of_what_was_sent() {
 }
 
 #[tokio::test]
+async fn elections_during_the_first_read_only_delay_it() {
+    let etcd = FakeEtcd::start(Script { elections: 3, ..Script::healthy(&database(10), FRAME) }).await;
+    let shelf = Shelf::new();
+    back_up(shelf.once(), &etcd.etcd()).await.expect("a backup");
+    assert_eq!(etcd.snapshots(), 1);
+}
+
+#[tokio::test]
 async fn a_stream_cut_at_any_frame_never_completes() {
     let whole = Script::healthy(&database(10), FRAME);
     for cut in 0..whole.frames.len() {
