@@ -167,17 +167,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl OnceArgs {
-    /// What is to be done, with `variable` to look up the environment.
+    /// What is to be done.
     ///
     /// # Errors
     /// In words, for whoever typed it.
-    pub fn resolve(
-        self,
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<(Once, EtcdSettings, InspectionSettings), String> {
-        // The store itself looks up the rest of AWS's environment: region, endpoint, credentials.
+    pub fn resolve(self) -> Result<(Once, EtcdSettings, InspectionSettings), String> {
+        // The store itself looks up the rest of AWS's environment: region, endpoint, CA, credentials.
         let s3 = S3Settings {
-            ca_file: self.s3_ca.or_else(|| variable("AWS_CA_BUNDLE").filter(|v| !v.is_empty()).map(Into::into)),
+            ca_file: self.s3_ca,
             region: self.region.unwrap_or_default(),
             endpoint: self.endpoint.unwrap_or_default(),
             objects: ObjectSettings {
@@ -245,10 +242,9 @@ mod tests {
 
     #[test]
     fn once_has_a_store_and_an_etcd() {
-        let line = "backstay-agent once --cluster c --etcd http://e:1,http://e:2 --store s3://b/p --region eu --endpoint http://f";
+        let line = "backstay-agent once --cluster c --etcd http://e:1,http://e:2 --store s3://b/p --region eu --endpoint http://f --s3-ca /ca";
         let Ok(Command::Once(once)) = parse(line) else { panic!("once") };
-        let variable = |name: &str| (name == "AWS_CA_BUNDLE").then(|| "/ca".to_owned());
-        let (once, etcd, inspection) = once.resolve(variable).expect("valid");
+        let (once, etcd, inspection) = once.resolve().expect("valid");
         let StoreSpec::S3(s3) = once.store else { panic!("a bucket") };
         assert_eq!((s3.bucket.as_str(), s3.prefix.as_str(), s3.region.as_str()), ("b", "p", "eu"));
         assert_eq!((s3.endpoint.as_str(), s3.ca_file), ("http://f", Some("/ca".into())));
@@ -268,7 +264,7 @@ mod tests {
         }
         let line = "backstay-agent once --cluster c --etcd http://e:1 --store file:///x --recipient AGE-SECRET-KEY-1X";
         let Ok(Command::Once(once)) = parse(line) else { panic!("once") };
-        let error = once.resolve(|_| None).expect_err("a secret is no recipient");
+        let error = once.resolve().expect_err("a secret is no recipient");
         assert!(!error.contains("AGE-SECRET"), "{error}");
     }
 }

@@ -49,7 +49,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         print!("{}", backstay_daemon::settings::print(&settings)?);
         return Ok(());
     }
-    logs::init(settings.log);
+    logs::init(settings.log)?;
     let signals = TaskTracker::new();
     let stop = stop::on_signal(&signals).context("cannot listen to signals")?;
     Ok(Agent::build(settings, Arc::new(SystemClock))?.run(stop).await?)
@@ -57,10 +57,10 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
 
 async fn one_backup(args: OnceArgs) -> anyhow::Result<()> {
     // The outcome is all that a person wants to see, unless asked for more.
-    if std::env::var_os(LEVEL_VARIABLE).is_some() {
-        logs::init(LogFormat::Text);
+    if let Ok(said) = std::env::var(LEVEL_VARIABLE) {
+        logs::init(LogFormat::named(&said).unwrap_or_default())?;
     }
-    let (what, etcd, inspection) = args.resolve(|name| std::env::var(name).ok()).map_err(|text| anyhow!(text))?;
+    let (what, etcd, inspection) = args.resolve().map_err(|text| anyhow!(text))?;
     if what.recipients.is_empty() {
         eprintln!("Warning: no --recipient was given: the backup is not encrypted");
     }

@@ -241,7 +241,7 @@ mod tests {
         let plain = bus::Credentials {
             access_key_id: "AKIA".into(),
             secret_access_key: "s3cr3t".into(),
-            session_token: String::new(),
+            session_token: "t0ken".into(),
         };
         let sealed = seal::seal_bytes(&[identity.to_public()], &plain.encode_to_vec()).expect("sealed");
         let with = |bytes: Vec<u8>| {
@@ -252,10 +252,10 @@ mod tests {
             }
         };
         let job = parse(with(sealed.clone()), &identity).expect("ours");
-        assert!(!format!("{job:?}").contains("s3cr3t"));
+        assert!(!format!("{job:?}").contains("s3cr3t") && !format!("{job:?}").contains("t0ken"));
         let StoreSpec::S3(settings) = job.store else { panic!("an S3 store") };
         let credentials = settings.credentials.expect("given");
-        assert_eq!((credentials.access_key_id.as_str(), credentials.session_token), ("AKIA", None));
+        assert_eq!((credentials.access_key_id.as_str(), credentials.session_token.as_deref()), ("AKIA", Some("t0ken")));
         let error = parse(with(sealed), &Identity::generate()).expect_err("another agent's");
         assert!(error.contains("not sealed to this agent"), "{error}");
         let odd = seal::seal_bytes(&[identity.to_public()], b"\xFFs3cr3t").expect("sealed");

@@ -17,12 +17,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::provider::Habits;
-use super::server::{ACCESS_KEY, BUCKET, LATER_ACCESS_KEY, LATER_SECRET_KEY, SECRET_KEY, Server};
+use super::server::{ACCESS_KEY, BUCKET, LATER_ACCESS_KEY, LATER_SECRET_KEY, SECRET_KEY, Server, Signed};
 use super::tls::Certificate;
 
 const CHILD: &str = "environment::child";
 /// The child's CA file: what an agent has from its settings.
 const CHILD_CA: &str = "CA_OF_THE_CHILD";
+/// The machine's, for everything that talks to AWS.
+const MACHINE_CA: &str = "AWS_CA_BUNDLE";
 
 /// Runs in a process of its own, with nothing but what the environment says.
 #[tokio::test]
@@ -43,6 +45,17 @@ pub async fn run_child(test: &str, variables: &[(&str, &str)]) -> Output {
     child.output().await.expect("it runs")
 }
 
+/// There were requests, and each was signed with the first key, for this region and session.
+fn signed_all(server: &Server, region: &str, token: Option<&str>) {
+    let seen = server.seen.lock().expect("unpoisoned");
+    let expected =
+        Signed { access_key: ACCESS_KEY.into(), region: region.into(), session_token: token.map(str::to_owned) };
+    assert!(!seen.is_empty());
+    for signed in &*seen {
+        assert_eq!(*signed, expected);
+    }
+}
+
 pub fn passed(output: &Output) {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&text);
@@ -60,6 +73,20 @@ async fn keys_and_endpoint_come_from_variables() {
     // The one for S3 goes before the one for everything.
     let wrong = ("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
     passed(&run_child(CHILD, &[keys[0], keys[1], wrong, ("AWS_ENDPOINT_URL_S3", &server.endpoint)]).await);
+    signed_all(&server, "us-east-1", None);
+    let token = [("AWS_SESSION_TOKEN", "of-this-session"), ("AWS_ENDPOINT_URL", &*server.endpoint)];
+    server.seen.lock().expect("unpoisoned").clear();
+    passed(&run_child(CHILD, &[keys[0], keys[1], token[0], token[1], ("AWS_REGION", "eu-north-1")]).await);
+    signed_all(&server, "eu-north-1", Some("of-this-session"));
+}
+
+#[tokio::test]
+async fn a_session_token_of_the_settings_goes_with_each_request() {
+    let server = Server::start(Habits::default()).await;
+    let mut settings = S3Settings { region: "eu-west-2".into(), ..server.settings() };
+    settings.credentials.as_mut().expect("given").session_token = Some("of-this-session".into());
+    server.store_with(settings, |_| {}).await.probe().await.expect("it may");
+    signed_all(&server, "eu-west-2", Some("of-this-session"));
 }
 
 #[tokio::test]
@@ -68,6 +95,7 @@ async fn the_role_of_an_instance_is_used_by_imdsv2_alone() {
     let (metadata, _tasks) = instance_metadata().await;
     let variables = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.as_str()), ("AWS_ENDPOINT_URL", &server.endpoint)];
     passed(&run_child(CHILD, &variables).await);
+    signed_all(&server, "us-east-1", Some("of-this-session"));
 }
 
 #[tokio::test]
@@ -79,12 +107,12 @@ async fn a_token_of_the_platform_is_exchanged_for_credentials() {
     let variables = [
         ("AWS_WEB_IDENTITY_TOKEN_FILE", token.path().to_str().expect("text")),
         ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/backup"),
-        ("AWS_REGION", "us-east-1"),
+        ("AWS_REGION", "eu-west-3"),
         ("AWS_ENDPOINT_URL_STS", sts.as_str()),
         ("AWS_ENDPOINT_URL_S3", &server.endpoint),
     ];
     passed(&run_child(CHILD, &variables).await);
-    assert!(server.seen.lock().expect("unpoisoned").iter().all(|key| key == ACCESS_KEY));
+    signed_all(&server, "eu-west-3", Some("of-this-session"));
 }
 
 /// STS, for one token.
@@ -123,6 +151,7 @@ async fn profiles_give_keys_region_and_endpoint() {
     let config = file("config", config);
     let variables = [("AWS_SHARED_CREDENTIALS_FILE", &*credentials), ("AWS_CONFIG_FILE", &config)];
     passed(&run_child(CHILD, &[variables[0], variables[1], ("AWS_PROFILE", "backups")]).await);
+    signed_all(&server, "eu-west-1", None);
 }
 
 #[tokio::test]
@@ -148,6 +177,9 @@ async fn tls_goes_through_the_proxy_of_the_environment() {
     let endpoint = ("AWS_ENDPOINT_URL", "https://storage.invalid:9443");
     let with_user = proxy.url("backstay:let-me-out@");
     passed(&run_child(CHILD, &[keys[0], keys[1], ca, endpoint, ("HTTPS_PROXY", &with_user)]).await);
+    passed(&run_child(CHILD, &[keys[0], keys[1], (MACHINE_CA, ca.1), endpoint, ("HTTPS_PROXY", &with_user)]).await);
+    let none = [keys[0], keys[1], (MACHINE_CA, ""), endpoint, ("HTTPS_PROXY", &with_user)];
+    assert!(!run_child(CHILD, &none).await.status.success(), "nobody vouches for the server");
     let heads = proxy.heads.lock().expect("unpoisoned").clone();
     assert!(!heads.is_empty());
     for head in heads {
@@ -242,7 +274,7 @@ async fn credentials_may_change_between_two_parts() {
     let config = config.to_str().expect("text");
     let variables = [("HOME", folder), ("AWS_CONFIG_FILE", config), ("AWS_ENDPOINT_URL", &server.endpoint)];
     passed(&run_child("environment::child_between_two_parts", &variables).await);
-    let seen = server.seen.lock().expect("unpoisoned").clone();
+    let seen: Vec<_> = server.seen.lock().expect("unpoisoned").iter().map(|s| s.access_key.clone()).collect();
     assert_eq!(seen.first().map(String::as_str), Some(ACCESS_KEY));
     assert_eq!(seen.last().map(String::as_str), Some(LATER_ACCESS_KEY), "{seen:?}");
 }

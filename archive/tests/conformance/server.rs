@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::faults::{Fate, Faults, Op, SharedFaults};
+use super::faults::{Fate, Op, SharedFaults};
 use super::provider::{Habits, Provider};
 use super::tls::Certificate;
 
@@ -34,10 +34,20 @@ pub const LATER_SECRET_KEY: &str = "neither-to-be-printed";
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
+/// What a request's signature says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    pub access_key: String,
+    pub region: String,
+    pub session_token: Option<String>,
+}
+
+pub type Seen = Arc<Mutex<Vec<Signed>>>;
+
 pub struct Server {
     pub faults: SharedFaults,
-    /// The access key of each request, in their order.
-    pub seen: Arc<Mutex<Vec<String>>>,
+    /// Who signed each request, in their order.
+    pub seen: Seen,
     pub endpoint: String,
     folder: tempfile::TempDir,
     /// Ends every connection when the server is dropped.
@@ -59,14 +69,14 @@ impl Server {
         std::fs::create_dir(folder.path().join(BUCKET)).expect("the bucket is a folder");
         let files = FileSystem::new(folder.path()).expect("the folder is there");
         let mut service = S3ServiceBuilder::new(Provider::new(files, habits));
-        let seen = Arc::<Mutex<Vec<String>>>::default();
-        service.set_auth(Keys(seen.clone()));
+        let seen = Seen::default();
+        service.set_auth(Keys);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let faults = SharedFaults::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, tls, service.build(), faults.clone()));
+        tasks.spawn(serve(listener, tls, Service { s3: service.build(), faults: faults.clone(), seen: seen.clone() }));
         Self { faults, seen, endpoint: format!("{scheme}://{address}"), folder, _tasks: tasks }
     }
 
@@ -102,13 +112,12 @@ impl Server {
     }
 }
 
-/// Notes who asks, and says what AWS says of a key that it does not know.
-struct Keys(Arc<Mutex<Vec<String>>>);
+/// Says what AWS says of a key that it does not know.
+struct Keys;
 
 #[async_trait::async_trait]
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        self.0.lock().expect("unpoisoned").push(access_key.to_owned());
         match access_key {
             ACCESS_KEY => Ok(SecretKey::from(SECRET_KEY)),
             LATER_ACCESS_KEY => Ok(SecretKey::from(LATER_SECRET_KEY)),
@@ -119,18 +128,26 @@ impl S3Auth for Keys {
     }
 }
 
-async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: S3Service, faults: SharedFaults) {
+/// What answers requests.
+#[derive(Clone)]
+struct Service {
+    s3: S3Service,
+    faults: SharedFaults,
+    seen: Seen,
+}
+
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Service) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.expect("the listener stays open");
-        let (service, faults, tls) = (service.clone(), faults.clone(), tls.clone());
+        let (service, tls) = (service.clone(), tls.clone());
         connections.spawn(async move {
             match tls {
-                None => connection(stream, service, faults).await,
+                None => connection(stream, service).await,
                 // A handshake that fails is the client's to report.
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
-                        connection(stream, service, faults).await;
+                        connection(stream, service).await;
                     }
                 }
             }
@@ -138,11 +155,11 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: S3Servi
     }
 }
 
-async fn connection<T>(stream: T, service: S3Service, faults: SharedFaults)
+async fn connection<T>(stream: T, service: Service)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let answer = service_fn(move |request| answer(service.clone(), faults.clone(), request));
+    let answer = service_fn(move |request| answer(service.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
     // It ends with an error where a fault ends it.
     connection.await.unwrap_or_default();
@@ -167,7 +184,31 @@ fn op(request: &Request<Incoming>) -> Op {
     }
 }
 
-async fn answer(service: S3Service, faults: Arc<Faults>, request: Request<Incoming>) -> io::Result<Answer> {
+/// Who signed: `AWS4-HMAC-SHA256 Credential=KEY/DATE/REGION/s3/aws4_request, …`.
+fn signed(request: &Request<Incoming>) -> Option<Signed> {
+    let header = |name: &str| request.headers().get(name)?.to_str().ok().map(str::to_owned);
+    let authorization = header("authorization")?;
+    let mut scope = authorization.split_once("Credential=")?.1.split('/');
+    let (access_key, region) = (scope.next()?.to_owned(), scope.nth(1)?.to_owned());
+    Some(Signed { access_key, region, session_token: header("x-amz-security-token") })
+}
+
+/// A header of the checksums that came with later SDKs: many providers refuse it.
+fn newer_checksum(request: &Request<Incoming>) -> bool {
+    request.headers().iter().any(|(name, value)| {
+        let name = name.as_str();
+        name.starts_with("x-amz-checksum-")
+            || ["x-amz-sdk-checksum-algorithm", "x-amz-trailer"].contains(&name)
+            || name == "content-encoding" && value.as_bytes().starts_with(b"aws-chunked")
+    })
+}
+
+async fn answer(service: Service, request: Request<Incoming>) -> io::Result<Answer> {
+    let Service { s3, faults, seen } = service;
+    seen.lock().expect("unpoisoned").extend(signed(&request));
+    if newer_checksum(&request) {
+        return Ok(refusal(400));
+    }
     let op = op(&request);
     let fate = faults.meet(op);
     let (head, mut body) = request.into_parts();
@@ -185,7 +226,7 @@ async fn answer(service: S3Service, faults: Arc<Faults>, request: Request<Incomi
         Fate::Hang => std::future::pending().await,
         _ => {}
     }
-    let done = service.call(Request::from_parts(head, s3s::Body::from(body))).await.map_err(io::Error::other)?;
+    let done = s3.call(Request::from_parts(head, s3s::Body::from(body))).await.map_err(io::Error::other)?;
     let (head, body) = done.into_parts();
     // Collected, so that a completion has run to its end before its answer is lost.
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();

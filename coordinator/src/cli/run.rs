@@ -86,9 +86,9 @@ pub async fn run(
         }
         Command::Restore(restore) => match fleet::Query::of(&restore).map_err(Failure::Name)? {
             Some(query) => fleet::run(&session.api().await?, &query, stdin, console).await,
-            None => super::restore::run(*restore, &session.variables, console).await,
+            None => super::restore::run(*restore, console).await,
         },
-        Command::List(list) => super::restore::list::run(list, &session.variables, console).await,
+        Command::List(list) => super::restore::list::run(list, console).await,
         Command::Cluster { command: ClusterCommand::Template(template) } => {
             cluster_template(session, template, stdin, console).await
         }

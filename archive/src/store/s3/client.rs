@@ -1,6 +1,7 @@
 //! Connects to S3: credentials, region, endpoint, trust, retries.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use aws_config::BehaviorVersion;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -28,6 +29,9 @@ use super::settings::{S3Settings, is_aws};
 use crate::store::{ErrorKind, StoreError};
 
 const DEFAULT_REGION: &str = "us-east-1";
+
+/// Names a CA file to every tool that talks to AWS.
+const CA_VARIABLE: &str = "AWS_CA_BUNDLE";
 
 /// Prepares a bucket's client; nothing is asked of S3 yet.
 pub(super) async fn connect(settings: S3Settings, patience: Patience) -> Result<Bucket, StoreError> {
@@ -112,7 +116,8 @@ fn configure(shared: &SdkConfig, endpoint: Option<&Url>, aws: bool, patience: &P
 /// Our own HTTP client: rustls with ring, and the authorities that the settings trust.
 fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, StoreError> {
     let plain = settings.endpoint.starts_with("http://") && settings.credentials.is_some();
-    let trust = match &settings.ca_file {
+    let ca_file = settings.ca_file.clone().or_else(|| ca_of_environment(std::env::var_os(CA_VARIABLE)));
+    let trust = match &ca_file {
         Some(path) => TrustStore::empty().with_pem_certificate(authorities(settings, path)?),
         // No TLS at all: a machine without authorities can do that.
         None if plain => TrustStore::empty(),
@@ -127,6 +132,11 @@ fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, StoreError> {
         connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
         connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context.clone()).build()
     }))
+}
+
+/// What the CA variable names; an empty one names nothing.
+fn ca_of_environment(value: Option<OsString>) -> Option<PathBuf> {
+    value.filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// A CA file, read and checked: the HTTP client would panic on one that it cannot parse.

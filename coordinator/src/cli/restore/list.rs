@@ -17,8 +17,8 @@ use crate::cli::units;
 const AT_ONCE: usize = 16;
 
 /// Prints what is in a store.
-pub async fn run(list: List, variables: &[(String, String)], console: &mut Console<'_>) -> Result<(), Failure> {
-    let store = super::open(&list.store, &list.bucket, variables).await?;
+pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
+    let store = super::open(&list.store, &list.bucket).await?;
     let (manifests, problems) = read(&*store, list.cluster_uuid).await?;
     console.print(&render(&manifests, list.output))?;
     problems.iter().try_for_each(|problem| console.remark(&format!("Note: skipped: {problem}")))?;

@@ -75,13 +75,12 @@ pub enum RestoreFailure {
 }
 
 /// Opens the store that a URL names, with what the flags and the usual AWS environment say of its bucket.
-async fn open(url: &str, bucket: &Bucket, variables: &[(String, String)]) -> Result<Arc<dyn Store>, RestoreFailure> {
-    let variable = |name: &str| variables.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, value)| value);
-    // The store itself looks up the rest of AWS's environment: region, endpoint, credentials.
+async fn open(url: &str, bucket: &Bucket) -> Result<Arc<dyn Store>, RestoreFailure> {
+    // The store itself looks up the rest of AWS's environment: region, endpoint, CA, credentials.
     let s3 = S3Settings {
         region: bucket.region.clone().unwrap_or_default(),
         endpoint: bucket.endpoint.clone().unwrap_or_default(),
-        ca_file: bucket.s3_ca.clone().or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from)),
+        ca_file: bucket.s3_ca.clone(),
         ..S3Settings::default()
     };
     Ok(spec::parse_url(url, s3).map_err(RestoreFailure::Usage)?.open().await?)
@@ -91,7 +90,7 @@ async fn open(url: &str, bucket: &Bucket, variables: &[(String, String)]) -> Res
 ///
 /// # Errors
 /// Nothing was restored, and nothing is left in the folder, but with [`RestoreFailure::NotSynced`].
-pub async fn run(restore: Restore, variables: &[(String, String)], console: &mut Console<'_>) -> Result<(), Failure> {
+pub async fn run(restore: Restore, console: &mut Console<'_>) -> Result<(), Failure> {
     let Restore { store, snapshot, from_store, bucket, .. } = restore;
     let (Some(url), Some(snapshot), Some(folder)) = (store, snapshot, from_store.data_dir.clone()) else {
         return Err(RestoreFailure::Usage("--store, --snapshot and --data-dir go together".into()).into());
@@ -100,7 +99,7 @@ pub async fn run(restore: Restore, variables: &[(String, String)], console: &mut
     let options = from_store.options().map_err(RestoreFailure::Usage)?;
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
     let prepared = cancel.run_until_cancelled(async {
-        let store = open(&url, &bucket, variables).await?;
+        let store = open(&url, &bucket).await?;
         let manifest = choice::choose(&*store, from_store.cluster_uuid, wanted).await?;
         let identity = keys::opener(&*store, &manifest, from_store.identity.as_deref()).await?;
         Ok::<_, RestoreFailure>((store, manifest, identity))
