@@ -26,10 +26,13 @@ const LEVEL: i32 = 1;
 const HASH_LOG: u32 = 13;
 
 /// What a frame may hold at most: a reader keeps one, sealed and opened.
-const BLOCK_MAX: usize = 8 * 1024 * 1024;
+pub const BLOCK_MAX: usize = 8 * 1024 * 1024;
 
 /// No frame's header is longer.
 const HEADER_MAX: usize = 18;
+
+/// What zstd says of a frame of which more is to come.
+const INCOMPLETE: &str = "Src size is incorrect";
 
 /// How much is read at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -160,6 +163,7 @@ fn look(bytes: &[u8], at_end: bool) -> io::Result<Option<(usize, usize)>> {
         return Ok(None);
     }
     let holds = match zstd_safe::get_frame_content_size(bytes) {
+        Ok(Some(0)) => return Err(io::Error::other("a frame holds nothing")),
         Ok(Some(holds)) if holds <= BLOCK_MAX as u64 => usize::try_from(holds).expect("it was compared"),
         Ok(Some(holds)) => {
             return Err(io::Error::other(format!("a frame holds {holds} bytes, at most {BLOCK_MAX} are read")));
@@ -169,8 +173,12 @@ fn look(bytes: &[u8], at_end: bool) -> io::Result<Option<(usize, usize)>> {
     };
     match zstd_safe::find_frame_compressed_size(bytes) {
         Ok(length) => Ok(Some((length, holds))),
-        Err(_) if at_end || bytes.len() >= zstd_safe::compress_bound(BLOCK_MAX) => {
-            Err(io::Error::other("it ends within a frame"))
+        Err(code) if zstd_safe::get_error_name(code) != INCOMPLETE => {
+            Err(io::Error::other(format!("a frame is damaged: {}", zstd_safe::get_error_name(code))))
+        }
+        Err(_) if at_end => Err(io::Error::other("it ends within a frame")),
+        Err(_) if bytes.len() >= zstd_safe::compress_bound(BLOCK_MAX) => {
+            Err(io::Error::other("a frame is longer than what it holds"))
         }
         Err(_) => Ok(None),
     }
@@ -324,6 +332,12 @@ mod tests {
         assert_eq!(opens(&unsized_frame, 100), Err("a frame does not say how much it holds".into()));
         assert_eq!(opens(b"neither this nor that is one", 100), Err("it is not made of zstd frames".into()));
         assert_eq!(opens(b"", 100), Ok(Vec::new()));
+        assert_eq!(opens(&frame(b""), 100), Err("a frame holds nothing".into()));
+        let mut damaged = frame(&[7; 5000]);
+        // The type of its first block: reserved.
+        damaged[7] |= 0b110;
+        let error = opens(&damaged, 100).expect_err("damaged");
+        assert!(error.contains("damaged"), "{error}");
         let mut followed = frame(b"a block");
         followed.push(0);
         assert_eq!(opens(&followed, 100), Err("it is not made of zstd frames".into()));
@@ -332,7 +346,7 @@ mod tests {
     proptest! {
         #[test]
         fn frames_open_however_the_stream_comes_and_a_cut_one_does_not(
-            blocks in prop::collection::vec(prop::collection::vec(0..3_u8, 0..3000), 1..5),
+            blocks in prop::collection::vec(prop::collection::vec(0..3_u8, 1..3000), 1..5),
             step in 1..200_usize, at in any::<prop::sample::Index>(),
         ) {
             let frames: Vec<_> = blocks.iter().map(|block| frame(block)).collect();

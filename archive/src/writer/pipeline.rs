@@ -23,6 +23,7 @@ use crate::store::{PART_BYTES, Upload};
 
 /// What is compressed at a time, as a frame of its own. Smaller ones cost the compressor more: at 1 MiB a fifth.
 pub const BLOCK_BYTES: usize = 4 * 1024 * 1024;
+const _: () = assert!(BLOCK_BYTES <= stream::BLOCK_MAX, "readers take it");
 
 /// One is being filled, one waits, one is being compressed.
 const BLOCKS: usize = 3;
