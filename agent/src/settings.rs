@@ -106,6 +106,24 @@ impl Settings {
             let text = format!("beat_interval must be {BEAT_INTERVAL_MIN:?} to {BEAT_INTERVAL_MAX:?}");
             return Err(SettingsError::Nonsense { place: place("beat_interval"), text });
         }
+        for (key, value) in [
+            ("inspection.patience", self.inspection.patience),
+            ("restore.stop_timeout", self.restore.stop_timeout),
+            ("restore.start_timeout", self.restore.start_timeout),
+            ("verify.start_timeout", self.verify.start_timeout),
+        ] {
+            if value.is_zero() {
+                let (table, name) = key.split_once('.').unwrap_or_default();
+                return Err(SettingsError::Nonsense {
+                    place: place(key),
+                    text: format!("[{table}] {name} must be above 0"),
+                });
+            }
+        }
+        if self.inspection.memory_limit == 0 {
+            let text = "[inspection] memory_limit must be above 0; enabled = false takes none".into();
+            return Err(SettingsError::Nonsense { place: place("inspection.memory_limit"), text });
+        }
         if let Err(text) = self.restore.check() {
             return Err(SettingsError::Nonsense { place: place("restore.control"), text: format!("[restore] {text}") });
         }
@@ -175,6 +193,9 @@ mod tests {
             ("[etcd]\nuser = 'u'", "line 2: [etcd] user and password must"),
             ("[nats]\n\nkey = 'k'", "line 3: [nats] cert and key must"),
             ("state_dir = ''", "line 1: state_dir must be"),
+            ("[verify]\nstart_timeout = '0s'", "line 2: [verify] start_timeout must be above 0"),
+            ("[inspection]\nmemory_limit = 0", "line 2: [inspection] memory_limit must be above 0"),
+            ("[nats]\npassword = 'p'", "line 2: [nats] a password goes with a user"),
         ] {
             let error = load(text, &[]).expect_err(says);
             assert!(error.contains(&format!("agent.toml: {says}")), "{error}");
@@ -184,7 +205,8 @@ mod tests {
     #[test]
     fn what_is_printed_can_be_used_again_and_holds_no_secret() {
         let text = "cluster = 'c'\n[etcd]\nuser = 'root'\npassword = 'hunter2'\nendpoints = ['http://h:1']";
-        let variables = [("BACKSTAY_NATS__PASSWORD", "hunter2"), ("BACKSTAY_HTTP__LISTEN", "")];
+        let variables =
+            [("BACKSTAY_NATS__USER", "u"), ("BACKSTAY_NATS__PASSWORD", "hunter2"), ("BACKSTAY_HTTP__LISTEN", "")];
         let settings = load(text, &variables).expect("valid");
         let printed = settings::print(&settings).expect("plain data");
         assert!(!printed.contains("hunter2") && printed.contains("http://h:1"), "{printed}");

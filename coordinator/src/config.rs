@@ -273,8 +273,8 @@ pub enum ConfigError {
     Recipient(#[from] seal::SealError),
     #[error("[storage] {text}")]
     Objects { key: &'static str, text: String },
-    #[error("[backup] {text}")]
-    Backup { key: &'static str, text: String },
+    #[error("[{}] {text}", key.split('.').next().unwrap_or_default())]
+    Range { key: &'static str, text: String },
     #[error("[jetstream] replicas must be 1, 3 or 5, got {0}")]
     Replicas(usize),
     #[error("[lease] ttl must be at least 1s, got {}", duration::format(*.0))]
@@ -293,7 +293,7 @@ impl ConfigError {
             Self::BothBackends | Self::RelativePath(_) => Some("storage.path"),
             Self::NoRecovery | Self::Recipient(_) => Some("encryption.recovery_recipients"),
             Self::OffWithRecipients => Some("encryption.mode"),
-            Self::Objects { key, .. } | Self::Backup { key, .. } => Some(key),
+            Self::Objects { key, .. } | Self::Range { key, .. } => Some(key),
             Self::Replicas(_) => Some("jetstream.replicas"),
             Self::Lease(_) => Some("lease.ttl"),
         }
@@ -347,19 +347,24 @@ pub fn check(settings: Settings) -> Result<Config, ConfigError> {
     let recovery = encryption.recovery_recipients.iter().map(|r| seal::parse_recipient(r)).collect::<Result<_, _>>()?;
     let backup = &settings.backup;
     if backup.min_interval > backup.max_interval || backup.min_interval.is_zero() {
-        return Err(ConfigError::Backup {
+        return Err(ConfigError::Range {
             key: "backup.min_interval",
             text: "min_interval must be above 0 and at most max_interval".into(),
         });
     }
-    for (key, value) in [
-        ("backup.deadline", backup.deadline),
-        ("backup.stall", backup.stall),
-        ("backup.retry_pause", backup.retry_pause),
+    let restore = &settings.restore;
+    // No network keeps to less than a second.
+    for (key, value, least) in [
+        ("restore.prepare_timeout", restore.prepare_timeout, Duration::from_secs(1)),
+        ("restore.switch_timeout", restore.switch_timeout, Duration::from_secs(1)),
+        ("restore.silence", restore.silence, Duration::from_secs(1)),
+        ("backup.deadline", backup.deadline, Duration::from_secs(1)),
+        ("backup.stall", backup.stall, Duration::from_secs(1)),
+        ("backup.retry_pause", backup.retry_pause, Duration::from_millis(1)),
     ] {
-        if value.is_zero() || value.as_millis() > u128::from(u32::MAX) {
-            let name = key.trim_start_matches("backup.");
-            return Err(ConfigError::Backup { key, text: format!("{name} must be above 0 and at most 1000h") });
+        if value < least || value.as_millis() > u128::from(u32::MAX) {
+            let name = key.rsplit('.').next().unwrap_or(key);
+            return Err(ConfigError::Range { key, text: format!("{name} must be from {least:?} to 1000h") });
         }
     }
     if settings.lease.ttl < Duration::from_secs(1) {
@@ -445,7 +450,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("coordinator.toml");
         for (text, says) in [
-            ("[backup]\nstall = '0s'", "line 4: [backup] stall must be"),
+            ("[backup]\nstall = '1ms'", "line 4: [backup] stall must be from 1s to 1000h"),
+            ("[restore]\nsilence = '0s'", "line 4: [restore] silence must be from 1s to 1000h"),
+            ("[backup]\nretry_pause = '0s'", "line 4: [backup] retry_pause must be from 1ms"),
             ("[backup]\nparallel = 2\nmin_interval = '48h'", "line 5: [backup] min_interval must be"),
             ("[lease]\nttl = '1ms'", "line 4: [lease] ttl must be"),
             ("[jetstream]\n\nreplicas = 2", "line 5: [jetstream] replicas must be"),
@@ -467,7 +474,9 @@ mod tests {
 
     #[test]
     fn what_is_printed_can_be_used_again_and_holds_no_secret() {
-        let text = format!("{OFF}[nats]\npassword = 'hunter2'\nurl = 'nats://u:hunter2@h:1'\n[backup]\nstall = '90s'");
+        let text = format!(
+            "{OFF}[nats]\nuser = 'u'\npassword = 'hunter2'\nurl = 'nats://u:hunter2@h:1'\n[backup]\nstall = '90s'"
+        );
         let printed = settings::print(&read(&text).expect("valid").settings).expect("plain data");
         assert!(!printed.contains("hunter2") && printed.contains("nats://<hidden>@h:1"), "{printed}");
         let again = read(&printed).expect("its own words").settings;

@@ -89,7 +89,7 @@ async fn serve(file: PathBuf, nats_url: Option<String>, print_config: bool) -> a
         print!("{}", settings::print(&config.settings)?);
         return Ok(());
     }
-    logs::init(config.settings.log);
+    logs::init(config.settings.log)?;
     let identity = keys::load_identity(config.settings.identity_file())?;
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks).context("cannot listen to signals")?;

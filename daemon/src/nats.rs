@@ -97,6 +97,17 @@ impl NatsSettings {
             let text = "user, credentials and nkey are three ways to say who one is: only one of them can be given";
             return Some((second, text.into()));
         }
+        let password = match (&self.password_file, self.password.is_empty()) {
+            (Some(_), false) => {
+                return Some(("nats.password_file", "password and password_file are two of one".into()));
+            }
+            (Some(_), true) => Some("nats.password_file"),
+            (None, false) => Some("nats.password"),
+            (None, true) => None,
+        };
+        if let (Some(key), true) = (password, self.user.is_empty()) {
+            return Some((key, "a password goes with a user".into()));
+        }
         let half = match (&self.cert, &self.key) {
             (Some(_), None) => "nats.cert",
             (None, Some(_)) => "nats.key",
@@ -308,6 +319,10 @@ mod tests {
             settings.check(|key| format!("x.toml: {key}: ")).expect_err("wrong").to_string()
         };
         assert_eq!(wrong(|s| s.key = Some("k".into())), "x.toml: nats.key: [nats] cert and key must be given together");
+        let alone = wrong(|s| s.password_file = Some("p".into()));
+        assert_eq!(alone, "x.toml: nats.password_file: [nats] a password goes with a user");
+        let both = wrong(|s| (s.password, s.password_file) = ("p".into(), Some("p".into())));
+        assert!(both.starts_with("x.toml: nats.password_file: [nats] password and password_file"), "{both}");
         let two = wrong(|s| (s.credentials, s.nkey) = (Some("c".into()), Some("n".into())));
         assert!(two.starts_with("x.toml: nats.nkey: [nats] user, credentials and nkey"), "{two}");
         let url = wrong(|s| s.url = "nats://h:1, http://me:hunter2@h".into());

@@ -1,8 +1,8 @@
 //! Settings in layers: a TOML file, then the environment, then flags. Unknown keys are errors.
 //!
 //! A variable is `BACKSTAY_` and the key in capitals, `__` between levels: `BACKSTAY_NATS__URL` is
-//! `url` in `[nats]`. What is in force after all layers can be printed ([`print`]), without its secrets. A value is read as TOML where the key holds a number, a list or a switch, and
-//! as plain text where it does not parse.
+//! `url` in `[nats]`. What is in force after all layers can be printed ([`print`]), without its secrets. A value is
+//! read as TOML where the key holds a number, a list or a switch, and as plain text where it does not parse.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
+
+use crate::logs::{LEVEL_VARIABLE, LogFormat};
 
 /// What every variable of ours begins with.
 pub const PREFIX: &str = "BACKSTAY_";
@@ -48,8 +50,8 @@ impl Override {
     }
 }
 
-/// Variables that begin like settings and are none: what is logged, the command line's own, and what tests are told.
-const NOT_SETTINGS: [&str; 3] = ["BACKSTAY_LOG", "BACKSTAY_NATS_URL", "BACKSTAY_TEST_"];
+/// Variables that begin like settings and are none: the command line's own, and what tests are told.
+const NOT_SETTINGS: [&str; 2] = ["BACKSTAY_NATS_URL", "BACKSTAY_TEST_"];
 
 /// The process's own variables; one that is not UTF-8 is none of ours.
 pub fn variables() -> impl Iterator<Item = (String, String)> {
@@ -62,6 +64,8 @@ pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -
     let mut found: Vec<Override> = variables
         .into_iter()
         .filter(|(name, _)| is_setting(name))
+        // It says how logs look, or what is logged; only the first is a setting.
+        .filter(|(name, value)| name != LEVEL_VARIABLE || LogFormat::named(value).is_some())
         .filter_map(|(name, value)| {
             let key = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
             Some(Override { path: key.split("__").map(str::to_owned).collect(), value })
@@ -89,17 +93,13 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, overrides: &[Override
         return toml::from_str(text).map_err(at);
     }
     let base: Table = toml::from_str(text).map_err(at)?;
-    // A value may be meant as a number or as text (a password of digits): every reading that may fit is tried.
-    let first = match layered(&base, overrides, |_| true) {
+    // A value may be meant as a number or as text (a password of digits): what fits by itself counts.
+    let fits = |item, typed| layered::<T>(&base, std::slice::from_ref(item), |_| typed).is_ok();
+    let typed: Vec<bool> = overrides.iter().map(|item| fits(item, true) || !fits(item, false)).collect();
+    let first = match layered(&base, overrides, |i| typed[i]) {
         Ok(settings) => return Ok(settings),
         Err(first) => first,
     };
-    let readings = (0..overrides.len()).map(Some).chain([None]);
-    for text in readings {
-        if let Ok(settings) = layered(&base, overrides, |i| text.is_some_and(|text| text != i)) {
-            return Ok(settings);
-        }
-    }
     // What is wrong in the file is said with its line, what is wrong in a layer above it with its name.
     toml::from_str::<T>(text).map_err(at)?;
     Err(culprit::<T>(&base, overrides).unwrap_or(first))
@@ -306,6 +306,7 @@ mod tests {
             ("BACKSTAY_INNER__URL", "nats://h:1"),
             ("BACKSTAY_TEST_KEEP", "x"),
             ("BACKSTAY_NATS_URL", "y"),
+            ("BACKSTAY_LOG", "debug"),
             ("HOME", "/"),
         ]);
         overrides.push(Override::new("count", "7"));
@@ -322,9 +323,14 @@ mod tests {
 
     #[test]
     fn a_text_of_digits_loads_beside_a_number_and_is_never_quoted() {
-        let both = variables(&[("BACKSTAY_NAME", "123456"), ("BACKSTAY_COUNT", "4")]);
-        let sample = read("", &both).expect("fits");
-        assert_eq!((sample.name.as_str(), sample.count), ("123456", 4));
+        let all = [
+            ("BACKSTAY_NAME", "123456"),
+            ("BACKSTAY_COUNT", "4"),
+            ("BACKSTAY_INNER__URL", "true"),
+            ("BACKSTAY_LIST", "['x']"),
+        ];
+        let sample = read("", &variables(&all)).expect("fits");
+        assert_eq!((sample.name.as_str(), sample.count, sample.inner.url.as_str()), ("123456", 4, "true"));
         let error = read("name = 123456", &[]).expect_err("a number");
         assert!(error.contains("invalid type: integer, expected a string") && !error.contains("123456"), "{error}");
         let error = read("count = 'hunter2'", &[]).expect_err("a text");
