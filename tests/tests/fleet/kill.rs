@@ -16,8 +16,16 @@ enum Victim {
 }
 
 /// What the agent's or the coordinator's log says just then.
-const AGENT_STEPS: [&str; 6] =
-    ["a restore begins", "step=Ready", "step=Moving", "step=Starting", "step=Switched", "goal=Keep"];
+const AGENT_STEPS: [&str; 8] = [
+    "a restore begins",
+    "step=Ready",
+    "goal=Switch",
+    "stopping etcd",
+    "step=Moving",
+    "step=Starting",
+    "step=Switched",
+    "goal=Keep",
+];
 const COORDINATOR_STEPS: [&str; 7] = [
     "the restore begins",
     "step=\"preparing\"",

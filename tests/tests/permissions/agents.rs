@@ -6,7 +6,7 @@ use backstay_tests::eventually;
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use crate::raw::{SOON, Server, owned, state};
+use crate::raw::{COMMANDS, SOON, Server, owned, state};
 
 /// What an agent says of itself.
 const KINDS: [&str; 3] = ["beat", "progress", "report"];
@@ -64,8 +64,8 @@ async fn it_commands_nobody_asks_nothing_and_touches_no_state() -> Result<()> {
     let server = Server::start().await?;
     let mut agent = server.agent(0).await?;
     for number in [0, 1, 2] {
-        let command = |word: &str| format!("{}.{word}", server.subject("agent", number));
-        agent.may_not_publish(&[command("start"), command("cancel")]).await?;
+        let commands = COMMANDS.map(|word| format!("{}.{word}", server.subject("agent", number)));
+        agent.may_not_publish(&commands).await?;
     }
     agent.may_not_publish(&state()).await?;
     let others = owned(&[

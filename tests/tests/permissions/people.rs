@@ -5,7 +5,7 @@ use backstay_protocol::types;
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use crate::raw::{Raw, SOON, Server, heard, owned, state};
+use crate::raw::{COMMANDS, Raw, SOON, Server, heard, owned, state};
 
 /// What no person may publish.
 fn daemons_words(server: &Server) -> Vec<String> {
@@ -13,7 +13,7 @@ fn daemons_words(server: &Server) -> Vec<String> {
     for kind in ["beat", "progress", "report"] {
         subjects.push(server.subject(kind, 0));
     }
-    subjects.extend(["start", "cancel"].map(|word| format!("{}.{word}", server.subject("agent", 0))));
+    subjects.extend(COMMANDS.map(|word| format!("{}.{word}", server.subject("agent", 0))));
     subjects.extend(owned(&["_INBOX.backstay.coordinator.x", "_INBOX.x", "_R_.x.y"]));
     subjects
 }

@@ -9,6 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+/// What agents are told.
+pub const COMMANDS: [&str; 4] = ["start", "cancel", "restore", "verify"];
+
 /// Long enough for anything on a busy machine; no test waits it out.
 pub const SOON: Duration = Duration::from_secs(30);
 

@@ -12,6 +12,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::coverage::{self, Use};
 use crate::look::{Snapshot, revision};
 
+/// How many random places are tried.
+const PLACES: usize = 100_000;
+
 /// What became of a flipped bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
@@ -45,11 +48,12 @@ impl Whole {
         Ok(Self { database, at, compact: answer.compact_version(), hash, contents })
     }
 
-    fn fate(&mut self, byte: usize, bit: u8) -> Result<Fate> {
-        self.database[byte] ^= 1 << bit;
+    /// `copy` is the database, and is it again afterwards.
+    fn fate(&self, copy: &mut [u8], byte: usize, bit: u8) -> Result<Fate> {
+        copy[byte] ^= 1 << bit;
         let mut inspector = Inspector::new(Options { hash_at: Some(self.at), ..Options::default() });
-        let inspection = inspector.update(&self.database).and_then(|()| inspector.finish());
-        self.database[byte] ^= 1 << bit;
+        let inspection = inspector.update(copy).and_then(|()| inspector.finish());
+        copy[byte] ^= 1 << bit;
         let Ok(inspection) = inspection else { return Ok(Fate::Structure) };
         let contents = crate::look::contents(&inspection)?;
         // A compact revision that was changed leaves HashKV unsaid, which is no answer.
@@ -84,11 +88,11 @@ async fn at_every_byte_of_a_small_database() -> Result<()> {
     let now = revision(&mut client).await?;
     client.compact(now - 2, Some(CompactionOptions::new().with_physical())).await?;
     client.put("after", "it", None).await?;
-    let mut whole = Whole::of(&etcd).await?;
+    let whole = Whole::of(&etcd).await?;
     let uses = coverage::map(&whole.database, whole.compact);
-    let mut fates = BTreeMap::new();
+    let (mut copy, mut fates) = (whole.database.clone(), BTreeMap::new());
     for byte in 0..whole.database.len() {
-        let fate = whole.fate(byte, (byte % 8) as u8)?;
+        let fate = whole.fate(&mut copy, byte, (byte % 8) as u8)?;
         whole.judge(byte, &uses, fate)?;
         *fates.entry((format!("{:?}", uses[byte]), fate)).or_insert(0) += 1;
     }
@@ -103,20 +107,25 @@ async fn at_random_places_of_a_larger_one() -> Result<()> {
     etcd.put_many("b/", 60, 9000).await?;
     let mut client = etcd.client().await?;
     client.delete("a/00001", Some(DeleteOptions::new().with_prefix())).await?;
-    let mut whole = Whole::of(&etcd).await?;
+    let whole = Whole::of(&etcd).await?;
     let uses = coverage::map(&whole.database, whole.compact);
-    let (mut random, mut fates) = (ChaCha8Rng::seed_from_u64(1), BTreeMap::new());
-    for _ in 0..places()? {
-        let (byte, bit) = (random.random_range(0..whole.database.len()), random.random_range(0..8));
-        let fate = whole.fate(byte, bit)?;
-        whole.judge(byte, &uses, fate)?;
-        *fates.entry((format!("{:?}", uses[byte]), fate)).or_insert(0) += 1;
-    }
-    println!("{} bytes: {fates:#?}", whole.database.len());
+    let workers = std::thread::available_parallelism()?.get();
+    let work = |seed: usize| {
+        let (mut copy, mut fates) = (whole.database.clone(), BTreeMap::new());
+        let mut random = ChaCha8Rng::seed_from_u64(seed as u64);
+        for _ in 0..PLACES.div_ceil(workers) {
+            let (byte, bit) = (random.random_range(0..copy.len()), random.random_range(0..8));
+            let fate = whole.fate(&mut copy, byte, bit)?;
+            whole.judge(byte, &uses, fate)?;
+            *fates.entry((format!("{:?}", uses[byte]), fate)).or_insert(0) += 1;
+        }
+        anyhow::Ok(fates)
+    };
+    let all = std::thread::scope(|scope| {
+        let work = &work;
+        let started: Vec<_> = (0..workers).map(|seed| scope.spawn(move || work(seed))).collect();
+        started.into_iter().map(|worker| worker.join().expect("it does not panic")).collect::<Result<Vec<_>>>()
+    })?;
+    println!("{} bytes: {all:#?}", whole.database.len());
     Ok(())
-}
-
-/// How many places are tried: as many as `BACKSTAY_TEST_FLIPS` says, for a long run.
-fn places() -> Result<u32> {
-    Ok(std::env::var("BACKSTAY_TEST_FLIPS").map_or(Ok(2000), |text| text.parse())?)
 }

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use backstay_tests::Etcd;
-use etcd_client::{AlarmAction, AlarmType, Client, CompactionOptions, ConnectOptions, DeleteOptions, PutOptions};
+use etcd_client::{
+    AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, ConnectOptions, DeleteOptions, PutOptions,
+};
 
 use crate::look::{Snapshot, agrees, contents, revision};
 
@@ -71,7 +73,10 @@ async fn leases_authentication_and_alarms() -> Result<()> {
     }
     let status = client.status().await?;
     let id = status.header().context("a header")?.member_id();
-    client.alarm(AlarmAction::Activate, AlarmType::Nospace, None).await.ok();
+    let mut nospace = AlarmOptions::new();
+    nospace.with_member(id);
+    client.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(nospace)).await?;
+    assert_eq!(client.alarm(AlarmAction::Get, AlarmType::None, None).await?.alarms().len(), 1);
     for number in 0..40 {
         let (role, user) = (format!("a-role-with-a-long-name-{number:04}"), format!("a-user-with-a-name-{number:04}"));
         client.role_add(role.as_str()).await?;
