@@ -25,6 +25,7 @@ const NAME_TRIES: usize = 60;
 
 /// Somebody who pressed Ctrl-C waits for this.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
+const SWEEP_INTERRUPTED: Duration = Duration::from_millis(1500);
 
 /// What to back up, and where to.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
                 tries += 1;
             }
             Err(failure) => {
-                return match sweep(&*store, &backup.plan, &failure).await {
+                return match sweep(&*store, &backup.plan, &failure, patience(cancel)).await {
                     Some(manifest) => {
                         let url = format!("{}/{}", store.url(), Key::snapshot(cluster_uuid, name));
                         Ok(Taken { manifest, url, first })
@@ -108,9 +109,14 @@ fn plan(once: &Once, cluster_uuid: ClusterUuid, snapshot: SnapshotName) -> Backu
     Backup { plan, limits: once.limits.clone(), deadline: once.deadline, stall: once.stall, etcd_cluster: None }
 }
 
+/// How long the store may take at the end: whoever interrupted it waits.
+fn patience(cancel: &CancellationToken) -> Duration {
+    if cancel.is_cancelled() { SWEEP_INTERRUPTED } else { SWEEP_TIMEOUT }
+}
+
 /// The writer has cleaned up already; this is for what it could not reach at that moment. Where the backup turns
 /// out to be there after all (its completion succeeded and the answer was lost), it is a success.
-async fn sweep(store: &dyn Store, plan: &Plan, failure: &Failure) -> Option<Manifest> {
+async fn sweep(store: &dyn Store, plan: &Plan, failure: &Failure, patience: Duration) -> Option<Manifest> {
     // Only where the store was touched: another machine may be at work under the same second's name.
     let touched = [FailureCode::Store, FailureCode::Cancelled, FailureCode::Deadline, FailureCode::Corruption];
     if !touched.contains(&failure.code) {
@@ -120,7 +126,7 @@ async fn sweep(store: &dyn Store, plan: &Plan, failure: &Failure) -> Option<Mani
         catalog::sweep_slot(store, plan.cluster_uuid, plan.snapshot).await?;
         catalog::settle(store, plan.cluster_uuid, plan.snapshot).await
     };
-    match tokio::time::timeout(SWEEP_TIMEOUT, swept).await {
+    match tokio::time::timeout(patience, swept).await {
         Ok(Ok(Settled::Done(manifest))) if manifest.attempt == plan.attempt => Some(*manifest),
         Ok(Ok(_)) => None,
         Ok(Err(error)) => {

@@ -344,7 +344,7 @@ impl Leader {
             Storage::S3 => {
                 let mut stored = self.kv.get::<StoredS3>(S3_ENTRY).await?.map(|found| found.value);
                 if stored.is_none() && !kv_existed {
-                    stored = self.restore_copy().await;
+                    stored = self.restore_copy().await?;
                 }
                 if let Some(stored) = stored {
                     self.keep_copy(Some(&stored)).await;
@@ -366,20 +366,17 @@ impl Leader {
         }
     }
 
-    async fn restore_copy(&self) -> Option<StoredS3> {
-        let stored = storage::read_copy(&self.config.settings.state_dir).await?;
+    /// An error where it could not be kept: whoever leads next would not look for the copy again.
+    async fn restore_copy(&self) -> Result<Option<StoredS3>, KvError> {
+        let Some(stored) = storage::read_copy(&self.config.settings.state_dir).await else { return Ok(None) };
         warn!(
             "the KV is new: NATS lost what it kept. The storage configuration comes back from this coordinator's copy"
         );
         match self.kv.create(S3_ENTRY, &stored).await {
             // Somebody configured it meanwhile: that counts.
-            Err(KvError::Conflict { .. }) => {
-                return self.kv.get::<StoredS3>(S3_ENTRY).await.ok().flatten().map(|f| f.value);
-            }
-            Err(error) => warn!(%error, "the storage configuration could not be kept"),
-            Ok(_) => {}
+            Err(KvError::Conflict { .. }) => Ok(self.kv.get::<StoredS3>(S3_ENTRY).await?.map(|found| found.value)),
+            kept => kept.map(|_| Some(stored)),
         }
-        Some(stored)
     }
 
     /// Keeps a copy of the storage configuration, its secrets sealed, for a NATS that loses its disk.

@@ -17,7 +17,7 @@ use super::get::{cluster_resource, kept_prefix};
 use super::{in_namespace, restore, unavailable};
 use crate::cluster::record::{ClusterRecord, Kept};
 use crate::cluster::{Message, Meta};
-use crate::config::{Storage, StorageSettings};
+use crate::config::Storage;
 use crate::directory::Handle;
 use crate::leader::Leader;
 use crate::status::{self, StorageState};
@@ -86,7 +86,7 @@ pub(super) fn invalid(error: impl std::fmt::Display) -> ApiError {
 }
 
 /// A file that names an older version than the server's was made from something that changed since.
-fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
+pub(crate) fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
     match given {
         Version::Number(given) if given < current => Err(ApiError::new(
             ErrorCode::Conflict,
@@ -140,7 +140,7 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
         let note = "dry run: whether the bucket can be worked with was not tried".to_owned();
         return Ok(answer(before, shown.resource(S3_CONFIG_ID), vec![note]));
     }
-    let prepared = prepare_s3(&spec, &leader.config.settings.storage).await;
+    let prepared = prepare_s3(leader, &spec).await;
     let (in_force, notes) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -168,16 +168,21 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
 }
 
 /// Checks the configuration by itself, then against S3: list, create, complete, delete.
-async fn prepare_s3(spec: &S3ConfigSpec, settings: &StorageSettings) -> Result<(InForce, Vec<String>), ApiError> {
+async fn prepare_s3(leader: &Leader, spec: &S3ConfigSpec) -> Result<(InForce, Vec<String>), ApiError> {
     validate::s3_config(spec).map_err(invalid)?;
-    let probe = async {
-        let notes = storage::connect(spec, settings).await?.probe().await?;
-        Ok::<_, backstay_archive::StoreError>((InForce::s3(spec.clone(), settings).await?, notes))
-    };
+    let (tried, settings) = (spec.clone(), leader.config.settings.storage.clone());
+    // A task of its own: where nobody waits for it any more, it still removes what it put there.
+    let probe = leader.tasks.spawn(async move {
+        let notes = storage::connect(&tried, &settings).await?.probe().await?;
+        Ok::<_, backstay_archive::StoreError>((InForce::s3(tried, &settings).await?, notes))
+    });
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
-        Ok(probed) => probed.map_err(invalid),
+        Ok(Ok(probed)) => probed.map_err(invalid),
+        Ok(Err(panicked)) => {
+            Err(ApiError::new(ErrorCode::Internal, format!("the store could not be tried: {panicked}")))
+        }
         Err(_) => Err(ApiError::invalid(format!(
-            "failed to list objects in bucket {:?}: no answer within {}s",
+            "failed to try bucket {:?}: S3 does not answer within {}s",
             spec.bucket,
             PROBE_TIMEOUT.as_secs()
         ))),
@@ -280,7 +285,8 @@ async fn cluster(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyRe
     let Some(handle) = leader.directory.get(&name) else {
         return Err(ApiError::new(ErrorCode::Unavailable, "the coordinator is stopping: try again"));
     };
-    let record = tell(&handle, |reply| Message::Configure { spec, meta, created, reply }).await?;
+    let record =
+        tell(&handle, |reply| Message::Configure { spec, meta, given: metadata.version, created, reply }).await?;
     Ok(answer(before, cluster_resource(&record), Vec::new()))
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use backstay_protocol::api::{ApiError, ErrorCode};
 use backstay_protocol::bus::{FailureCode, Report, report};
+use backstay_protocol::resource::Version;
 use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::{AttemptId, MachineId, SlotId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, error_span, info, warn};
 use uuid::Uuid;
 
+use crate::api::apply::check_version;
 use crate::directory::Handle;
 use crate::inside::Ended;
 use crate::kv::{KvError, Revised};
@@ -51,8 +53,8 @@ pub enum Message {
     /// Back up now; the same time again changes nothing.
     Manual { seconds: i64, reply: Reply },
     /// What the cluster resource says now.
-    /// A cluster that was created for this keeps its first version.
-    Configure { spec: ClusterSpec, meta: Meta, created: bool, reply: Reply },
+    /// A cluster that was created for this keeps its first version; another must be at most of version `given`.
+    Configure { spec: ClusterSpec, meta: Meta, given: Version, created: bool, reply: Reply },
     /// The manual resource goes, and with it what waits for its turn.
     DropManual { reply: Reply },
     /// The cluster is deleted; its backups stay in the store.
@@ -268,7 +270,11 @@ impl ClusterTask {
                 let accepted = next.accept_manual(seconds, now).map_err(|e| ApiError::invalid(e.to_string()));
                 self.save_and_reply(accepted.map(|_| next), reply).await
             }
-            Message::Configure { spec, meta, created, reply } => {
+            Message::Configure { spec, meta, given, created, reply } => {
+                if !created && let Err(conflict) = check_version(given, next.cluster.version) {
+                    let _ = reply.send(Err(conflict));
+                    return Ok(());
+                }
                 next.configure(spec, meta, now);
                 if created {
                     next.cluster.version = 1;
@@ -426,9 +432,10 @@ impl ClusterTask {
                     }
                     Err(error) => SlotEnd::Failed { error },
                 };
+                let reported = self.confirming.take();
                 self.end_slot(slot.id, end).await?;
-                if let Some(done) = self.confirming.take() {
-                    let _ = done.send(());
+                if let Some(reported) = reported {
+                    let _ = reported.send(());
                 }
                 Ok(())
             }

@@ -127,6 +127,9 @@ pub struct Slot {
     pub attempt: Option<Attempt>,
     /// Members that were asked and did not do it.
     pub tried: Vec<MachineId>,
+    /// One of them could not work with the store.
+    #[serde(default)]
+    pub store_failed: bool,
     pub error: String,
 }
 
@@ -337,8 +340,16 @@ impl ClusterRecord {
             self.handled.push(seconds);
         }
         self.last_name = name;
-        self.slot =
-            Some(Slot { id, trigger, snapshot, opened: now, attempt: None, tried: Vec::new(), error: String::new() });
+        self.slot = Some(Slot {
+            id,
+            trigger,
+            snapshot,
+            opened: now,
+            attempt: None,
+            tried: Vec::new(),
+            store_failed: false,
+            error: String::new(),
+        });
         self.set_status(now, |status| {
             status.status = BackupState::Running;
             status.lastbackupattempt = Some(now);

@@ -126,7 +126,7 @@ impl ClusterTask {
         in_force: Arc<InForce>,
     ) -> Result<(), Stopped> {
         let Some(attempt) = slot.attempt.clone() else { return Ok(()) };
-        self.step = None;
+        (self.step, self.confirming) = (None, None);
         let error = format!("machine {}: {error}", attempt.machine);
         warn!(cluster = %self.record.name, attempt = %attempt.id, %error, "the attempt failed");
         self.leader.inside.count(&self.record.name, ended);
@@ -144,9 +144,13 @@ impl ClusterTask {
                 return self.save(next).await;
             }
         }
+        let store_failed = ended == Ended::Failed(FailureCode::Store);
+        if let Some(slot) = &mut next.slot {
+            slot.store_failed |= store_failed;
+        }
         self.save(next).await?;
-        // The store is the same for every member: the schedule tries again after a pause.
-        if ended == Ended::Failed(FailureCode::Store) {
+        // One member may be cut off from the store. Where a second one is, too, the schedule tries again after a pause.
+        if store_failed && slot.store_failed {
             return self.give_up(slot.clone(), error, in_force).await;
         }
         Ok(())
@@ -169,7 +173,7 @@ impl ClusterTask {
             SlotEnd::Failed { error } => warn!(cluster = %next.name, slot = %id, %error, "the backup failed"),
         }
         next.end_slot(id, end, self.leader.clock.now());
-        self.step = None;
+        (self.step, self.confirming) = (None, None);
         self.save(next).await?;
         if done.is_some() {
             self.leader.inside.count(&self.record.name, Ended::Succeeded);

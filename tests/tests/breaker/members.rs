@@ -66,6 +66,28 @@ async fn a_follower_is_asked_while_there_is_one() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_member_that_is_cut_off_from_the_store_is_passed_over_and_a_broken_store_is_not_tried_by_all() -> Result<()> {
+    let mut rig = Rig::start(builder().cluster("a", 3)).await?;
+    let order = rig.order("a").await?;
+    for cut_off in 1..=2 {
+        let agent = rig.agent("a", order[cut_off - 1]);
+        agent.daemon.kill9();
+        // Nobody listens there.
+        agent.daemon.set_variable("HTTP_PROXY", "http://127.0.0.1:1").start_and_wait(LONG).await?;
+        let round = rig.begin("a").await?;
+        let end = rig.end(&round).await?;
+        if cut_off == 1 {
+            ensure!(end.is_ok(), "{end:?}");
+            rig.taken_by(&rig.proven("a", 1).await?, "a", order[1])?;
+        } else {
+            ensure!(!end.is_ok() && end.error.contains(&rig.machine("a", order[1])), "{end:?}");
+            rig.proven("a", 1).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_busy_agent_refuses_and_the_others_do_it() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 3)).await?;
     let mut hand = Hand::new(&rig).await?;

@@ -1,6 +1,7 @@
 //! NATS away, and NATS without its memory.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use backstay_archive::{Key, Store, catalog, reader, seal};
@@ -10,6 +11,8 @@ use backstay_tests::{Op, eventually};
 use super::LONG;
 use super::hand::{Hand, failure, is_finished};
 use super::rig::{Rig, builder};
+
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 impl Rig {
     /// Reports that wait on the disk of the only agent.
@@ -54,6 +57,8 @@ async fn the_report_of_a_backup_that_ended_without_nats_arrives_afterwards() -> 
         Ok(())
     })
     .await?;
+    // What is tested is that the time passes: the pauses between tries grow meanwhile.
+    tokio::time::sleep(A_MINUTE).await;
     rig.nats.restart().await?;
     ensure!(is_finished(&hand.final_report(|_| true).await?), "the report says that the attempt failed");
     let status = rig.end(&round).await?;
