@@ -154,7 +154,7 @@ impl Report {
     /// The wall time of each round with inspection, divided by that without.
     fn inspected_wall(&self) -> Summary {
         let wall = |runs: &[Run], variant: Variant| runs[variant as usize].wall.as_secs_f64();
-        Summary::of(self.rounds.iter().map(|runs| wall(runs, Variant::File) / wall(runs, Variant::Bare)))
+        Summary::of(self.rounds.iter().map(|runs| wall(runs, Variant::S3) / wall(runs, Variant::Bare)))
     }
 }
 

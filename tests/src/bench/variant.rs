@@ -27,7 +27,7 @@ pub enum Variant {
     Etcdctl,
     S3,
     File,
-    /// Without inspection: what that costs is the difference to [`Variant::File`].
+    /// Without inspection: what that costs is the difference to [`Variant::S3`].
     Bare,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Variant {
             Self::Etcdctl => "etcdctl snapshot save",
             Self::S3 => "once --store s3://",
             Self::File => "once --store file://",
-            Self::Bare => "once, no inspection",
+            Self::Bare => "s3://, no inspection",
         })
     }
 }
@@ -90,7 +90,7 @@ impl Bench {
         // A file of a store lies on the disk, as it would; etcdctl's lies in memory, which is the harder measure.
         let results = match variant {
             Variant::Etcdctl => self.memory.path().to_owned(),
-            Variant::S3 | Variant::File | Variant::Bare => self.folder.sub("store")?,
+            _ => self.folder.sub("store")?,
         };
         let empty = self.folder.sub("empty")?;
         let mut command = self.command(variant, source, &results)?;
@@ -124,7 +124,7 @@ impl Bench {
     fn command(&self, variant: Variant, source: &Source, results: &Path) -> Result<Command> {
         let mut command = match variant {
             Variant::Etcdctl => etcdctl_command()?,
-            Variant::S3 | Variant::File | Variant::Bare => bare_command(&self.agent),
+            _ => bare_command(&self.agent),
         };
         let once = ["once", "--cluster", "bench", "--etcd", source.url(), "--recipient", &self.recipient, "--store"];
         match variant {
@@ -134,15 +134,15 @@ impl Bench {
             Variant::File => {
                 command.args(once).arg(format!("file://{}", results.display()));
             }
-            Variant::Bare => {
-                command.args(once).arg(format!("file://{}", results.display())).arg("--no-inspection");
-            }
-            Variant::S3 => {
+            Variant::S3 | Variant::Bare => {
                 command.args(once).arg(format!("s3://{}", self.s3.bucket()));
                 command.env("AWS_ENDPOINT_URL", self.s3.endpoint()).env("AWS_REGION", self.s3.region());
                 command.env("AWS_ACCESS_KEY_ID", self.s3.access_key_id());
                 command.env("AWS_SECRET_ACCESS_KEY", self.s3.secret_access_key());
             }
+        }
+        if variant == Variant::Bare {
+            command.arg("--no-inspection");
         }
         Ok(command)
     }
@@ -150,7 +150,7 @@ impl Bench {
     /// Removes the result; the answer is how many bytes it had. Nothing unfinished may be among it.
     async fn take_away(&self, variant: Variant, results: &Path) -> Result<u64> {
         let stored: u64 = match variant {
-            Variant::S3 => {
+            Variant::S3 | Variant::Bare => {
                 let (objects, client) = (self.s3.objects().await?, self.s3.client());
                 for key in objects.keys() {
                     let deleted = client.delete_object().bucket(self.s3.bucket()).key(key).send().await;
@@ -160,7 +160,7 @@ impl Bench {
                 ensure!(unfinished.is_empty(), "unfinished uploads were left: {unfinished:?}");
                 objects.values().sum()
             }
-            Variant::Etcdctl | Variant::File | Variant::Bare => {
+            Variant::Etcdctl | Variant::File => {
                 let files = files(results)?;
                 for entry in fs::read_dir(results)? {
                     let path = entry?.path();
