@@ -674,14 +674,16 @@ mod tests {
 
     proptest! {
         /// Whatever order commands and reports come in, also repeated or for slots long gone: every accepted
-        /// manual time is begun at most once, each slot ends at most once, and the record survives its own JSON.
+        /// manual time waits or is begun exactly once, each slot ends at most once, the status says how the last one
+        /// ended, and the record survives its own JSON.
         #[test]
         fn the_fold_is_exactly_once_in_effect(steps in steps()) {
             let (mut r, mut begun, mut ended, mut next) = (record(), Vec::new(), Vec::new(), 0_u8);
+            let mut accepted = Vec::new();
             for step in steps {
                 let now = at(1_000);
                 match step {
-                    Step::Accept(seconds) => { let _ = r.accept_manual(seconds, now); }
+                    Step::Accept(seconds) => if r.accept_manual(seconds, now) == Ok(true) { accepted.push(seconds) },
                     Step::OpenManual if r.slot.is_none() => if let Some(seconds) = r.pending.first().copied() {
                         next += 1;
                         r.open_slot(Trigger::Manual { seconds }, slot(next.into()), now)?;
@@ -690,14 +692,29 @@ mod tests {
                     Step::OpenManual => {}
                     Step::Begin(n) => r.begin_attempt(Attempt { id: attempt(u128::from(n) + 1), machine: MachineId(Uuid::from_u128(5)), started: now }),
                     Step::AttemptFailed(n) => { r.attempt_failed(attempt(u128::from(n) + 1), "x", now); }
-                    Step::Done(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Done { completed: now, proven: None }, now) { ended.push(n) },
-                    Step::Failed(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Failed { error: "e".into() }, now) { ended.push(n) },
+                    Step::Done(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Done { completed: now, proven: None }, now) {
+                        ended.push(n);
+                        let status = r.status.as_ref().expect("it ended").spec.clone();
+                        prop_assert_eq!((status.status, status.error.as_str()), (BackupState::Ok, ""));
+                        prop_assert!(status.lastbackuptime.is_some() && status.lastbackupattempt.is_some());
+                    },
+                    Step::Failed(n) => {
+                        let last = r.status.as_ref().and_then(|s| s.spec.lastbackuptime);
+                        if r.end_slot(slot(u128::from(n)), SlotEnd::Failed { error: "e".into() }, now) {
+                            ended.push(n);
+                            let status = r.status.as_ref().expect("it ended").spec.clone();
+                            prop_assert_eq!(status.status, BackupState::Error);
+                            prop_assert!(!status.error.is_empty() && status.lastbackuptime == last);
+                        }
+                    }
                 }
                 let json = serde_json::to_vec(&r)?;
                 prop_assert_eq!(&serde_json::from_slice::<ClusterRecord>(&json)?, &r);
             }
             let unique = |v: &[i64]| v.iter().collect::<std::collections::BTreeSet<_>>().len() == v.len();
             prop_assert!(unique(&begun), "{begun:?}");
+            let lost: Vec<_> = accepted.iter().filter(|s| !begun.contains(*s) && !r.pending.contains(*s)).collect();
+            prop_assert!(lost.is_empty(), "{lost:?}");
             prop_assert!(unique(&ended.iter().map(|n| i64::from(*n)).collect::<Vec<_>>()), "{ended:?}");
         }
     }

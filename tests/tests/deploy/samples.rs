@@ -37,10 +37,15 @@ fn the_agent_s_sample_parses() {
     let settings = settings.expect("understood");
     assert_eq!(settings.cluster.expect("given").as_str(), "prod");
     assert_eq!(settings.etcd.endpoints, ["https://127.0.0.1:2379"]);
-    // Two ways to say who one is are one too many.
-    let everything = with_everything("agent.toml").replace("credentials = \"/path\"", "");
-    let everything = Settings::load(Some(written(&everything).path()), [], Vec::new());
-    assert!(everything.expect("understood").etcd.key.is_some(), "commented lines are settings");
+    // Three ways to say who one is are two too many.
+    let all = with_everything("agent.toml");
+    let ways = ["user = \"agent\"", "password_file = \"/path\"", "credentials = \"/path\"", "nkey = \"/path\""];
+    for kept in [&ways[..2], &ways[2..3], &ways[3..]] {
+        let others = ways.iter().filter(|way| !kept.contains(way));
+        let text = others.fold(all.clone(), |text, way| text.replacen(way, "", 1));
+        let settings = Settings::load(Some(written(&text).path()), [], Vec::new()).expect("understood");
+        assert!(settings.etcd.key.is_some(), "commented lines are settings");
+    }
 }
 
 #[test]

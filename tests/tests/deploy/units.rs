@@ -40,7 +40,8 @@ fn units_and_examples_verify() {
         let file = folder.path().join(name.rsplit('/').next().expect("a name"));
         std::fs::write(&file, text).expect("writable");
     }
-    for drop_in in ["kubeadm", "talos", "nats-password", "local-store", "restore", "verify"] {
+    let drop_ins = ["kubeadm", "talos", "nats-password", "nats-nkey", "nats-tls", "local-store", "restore", "verify"];
+    for drop_in in drop_ins {
         let text = std::fs::read_to_string(systemd().join(format!("examples/{drop_in}.conf"))).expect("a drop-in");
         let place = folder.path().join("backstay-agent.service.d");
         std::fs::create_dir_all(&place).expect("writable");
@@ -63,9 +64,15 @@ fn the_units_name_settings_that_exist() {
         lines.filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect()
     };
     let read = |name: &str| std::fs::read_to_string(systemd().join(name)).expect("a unit");
-    for name in ["examples/kubeadm.conf", "examples/talos.conf", "examples/nats-password.conf"] {
-        let variables: Vec<_> = overrides(&read(name)).into_iter().map(|name| (name, "/x".to_owned())).collect();
+    for name in ["kubeadm", "talos", "nats-password", "nats-nkey", "nats-tls"] {
+        let text = read(&format!("examples/{name}.conf"));
+        let mut variables: Vec<_> = overrides(&text).into_iter().map(|name| (name, "/x".to_owned())).collect();
         assert!(!variables.is_empty(), "{name} sets something");
+        if name == "nats-password" {
+            // As its head says, the user itself stands in the configuration.
+            assert!(text.contains("the password of `user`"));
+            variables.push(("BACKSTAY_NATS__USER".into(), "agent".into()));
+        }
         backstay_agent::Settings::load(None, variables, Vec::new()).expect("these are settings of the agent");
     }
     let variables = overrides(&read("backstay-coordinator.service")).into_iter().map(|name| (name, "/x".to_owned()));

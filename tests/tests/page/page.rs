@@ -34,6 +34,10 @@ async fn the_page_can_be_followed_literally() -> Result<()> {
 }
 
 async fn check_backup_status(terminal: &Terminal) -> Result<()> {
+    let yaml = terminal.prints("backstayctl get etcdbackupoverallstatus -o yaml").await?;
+    for line in ["  version: 1\n", "  configurationname: s3\n", "  configurationerror: not initialized\n"] {
+        ensure!(yaml.contains(line), "{line:?} is not in\n{yaml}");
+    }
     let printed = terminal.prints("backstayctl get etcdbackupoverallstatus").await?;
     assert_eq!(
         printed,
