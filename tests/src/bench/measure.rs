@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use backstay_tests::Process;
+use backstay_tests::process::program;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// How often a child is looked at.
@@ -29,9 +30,29 @@ pub struct Measured {
     pub temporary: BTreeSet<PathBuf>,
 }
 
-/// Runs a command to its end; it must succeed. Files below `results` are what it is there to write; what it prints
-/// goes to `log`.
+/// The same command in a session of its own, as systemd starts services and a terminal its shell. The kernel shares
+/// the cores between sessions before it shares them between threads: within one session, many threads of a client
+/// take from the server that they wait for.
+pub fn in_own_session(command: &Command) -> Result<Command> {
+    // Being no leader of a process group, `setsid` makes no child: it becomes the program, under the same id.
+    let mut own = Command::new(program("setsid")?);
+    own.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => own.env(name, value),
+            None => own.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        own.current_dir(folder);
+    }
+    Ok(own)
+}
+
+/// Runs a command to its end, in a session of its own; it must succeed. Files below `results` are what it is there to
+/// write; what it prints goes to `log`.
 pub async fn measure(name: &str, command: Command, log: &Path, results: &Path) -> Result<Measured> {
+    let command = in_own_session(&command)?;
     let begun = Instant::now();
     let mut process = Process::spawn(name, command, log)?;
     let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).context("a child has a positive id")?;

@@ -13,7 +13,7 @@ use backstay_tests::process::program;
 use backstay_tests::{Folder, Process, S3, free_port};
 use tempfile::TempDir;
 
-use super::measure::{Measured, measure};
+use super::measure::{Measured, in_own_session, measure};
 use super::restore::{Fetcher, Restores};
 use super::source::{Source, etcdctl_command};
 
@@ -79,6 +79,7 @@ impl Bench {
         let address = free_port()?.address().to_string();
         let mut command = bare_command(&binary("backstay-test-s3")?);
         command.args(["--listen", &address, "--dir"]).arg(folder.sub("s3")?);
+        let command = in_own_session(&command)?;
         let mut server = Process::spawn("backstay-test-s3", command, &folder.path().join("s3.log"))?;
         server.wait_for_log("serving bucket", READY).await?;
         let s3 = S3::at(&format!("http://{address}"));

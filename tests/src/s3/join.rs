@@ -4,7 +4,7 @@
 //! measure that. What is written here is what s3s-fs reads.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -30,7 +30,9 @@ impl Join<'_> {
     pub fn run(&self) -> io::Result<String> {
         let e_tag = e_tag_of(&self.e_tags)?;
         let (first, others) = self.parts.split_first().ok_or_else(|| io::Error::other("an upload without parts"))?;
-        let mut whole = OpenOptions::new().append(true).open(first)?;
+        // Not opened for appending: then the kernel would not copy from file to file by itself.
+        let mut whole = OpenOptions::new().write(true).open(first)?;
+        whole.seek(SeekFrom::End(0))?;
         for part in others {
             io::copy(&mut File::open(part)?, &mut whole)?;
         }
