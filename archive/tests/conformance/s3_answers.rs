@@ -1,6 +1,7 @@
 //! The suite on a bucket, at its root and below a prefix; then what S3 says, and how it reads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstay_archive::Store;
 use backstay_archive::store::ErrorKind;
@@ -139,6 +140,23 @@ async fn left_by_probes(server: &Server) -> (usize, usize) {
     let store = server.store_with(inside, |_| {}).await;
     let objects: Vec<_> = store.list("").try_collect().await.expect("listed");
     (objects.len(), store.unfinished("").await.map_or(0, |found| found.len()))
+}
+
+#[tokio::test]
+async fn what_a_killed_probe_left_goes_with_the_next_one() {
+    let server = Server::start(Habits::default()).await;
+    let inside = S3Settings { prefix: ".backstay-probe".into(), ..server.settings() };
+    drop(server.store_with(inside, |_| {}).await.begin(&key("killed"), attempt(1)).await.expect("begun"));
+    server.seed_aged(".backstay-probe/hours", Duration::from_secs(7_200));
+    // Another one may be at work.
+    server.seed_aged(".backstay-probe/minutes", Duration::from_secs(1_800));
+    // Not a probe's.
+    server.seed_aged("c/hours", Duration::from_secs(7_200));
+    assert_eq!(left_by_probes(&server).await, (2, 1));
+    assert_eq!(server.store().await.probe().await.expect("a good bucket"), Vec::<String>::new());
+    assert_eq!(left_by_probes(&server).await, (1, 0));
+    let others: Vec<_> = server.store().await.list("").try_collect().await.expect("listed");
+    assert_eq!(others.len(), 1, "{others:?}");
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! An S3 server in this process, on a free port, in a temporary folder; gone when it is dropped.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use backstay_archive::store::s3::{Patience, S3Credentials, S3Settings, S3Store};
 use bytes::Bytes;
@@ -81,6 +83,14 @@ impl Server {
     }
 
     /// Puts an object there without asking the server.
+    /// An object that is there already, and was made so long ago.
+    pub fn seed_aged(&self, name: &str, age: Duration) {
+        self.seed(name);
+        let file = File::options().write(true).open(self.folder.path().join(BUCKET).join(name)).expect("there");
+        let made = file.metadata().and_then(|file| file.modified()).expect("known");
+        file.set_modified(made - age).expect("settable");
+    }
+
     pub fn seed(&self, name: &str) {
         let path = self.folder.path().join(BUCKET).join(name);
         std::fs::create_dir_all(path.parent().expect("below the bucket")).expect("created");

@@ -32,6 +32,7 @@ const OWNER: &str = "backstay-attempt";
 const ABORT_TRIES: u32 = 3;
 
 /// A bucket, or what is below a prefix in it. Names in full are the bucket's own; keys are the store's.
+#[derive(Clone)]
 pub(super) struct Bucket {
     pub(super) client: Client,
     pub(super) name: String,
@@ -56,15 +57,12 @@ impl Bucket {
     /// The same bucket for a person who waits.
     pub(super) fn impatient(&self) -> Self {
         let patience = self.patience.impatient();
-        Self {
-            client: client::with_patience(&self.client, &patience),
-            name: self.name.clone(),
-            prefix: self.prefix.clone(),
-            checksums: self.checksums,
-            endpoint: self.endpoint.clone(),
-            patience,
-            objects: self.objects.clone(),
-        }
+        Self { client: client::with_patience(&self.client, &patience), patience, ..self.clone() }
+    }
+
+    /// What lies in a folder of it, which may be a hidden one.
+    pub(super) fn below(&self, folder: &str) -> Self {
+        Self { prefix: format!("{}{folder}/", self.prefix), ..self.clone() }
     }
 
     pub(super) fn url(&self) -> String {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use aws_sdk_s3::types::CompletedPart;
-use backstay_protocol::AttemptId;
+use backstay_protocol::{AttemptId, Timestamp};
 use bytes::Bytes;
+use futures::TryStreamExt;
+use tracing::debug;
 use uuid::Uuid;
 
-use super::bucket::Bucket;
+use super::bucket::{self, Bucket};
 use super::errors::Failure;
-use crate::store::{ErrorKind, Key, StoreError};
+use crate::store::{ErrorKind, Key, StoreError, Unfinished};
 
 pub(super) const CANNOT_LIST_UPLOADS: &str = "this provider cannot list unfinished uploads: what an attempt that died \
      has uploaded stays until a lifecycle rule of the bucket removes it";
@@ -23,12 +25,19 @@ const REFUSES_DELETE: &str = "this bucket refuses deletes (object lock?): backup
 const DROPS_OWNER: &str = "this provider drops the metadata of objects that are uploaded in parts: where the answer \
      to a completed upload is lost, Backstay cannot tell that it succeeded";
 
+/// Where probes put their small objects.
+const FOLDER: &str = ".backstay-probe";
+
+/// What a probe left this many seconds ago, it will not remove any more: it was killed.
+const ABANDONED: i64 = 3_600;
+
 /// Runs the probe; the notes are for people. Whatever happens, what it began is removed where the
 /// bucket allows it.
 pub(super) async fn probe(bucket: Bucket) -> Result<Vec<String>, StoreError> {
     bucket.try_list().await?;
-    let full = format!("{}.backstay-probe/{}", bucket.prefix, Uuid::new_v4().simple());
-    let mut probe = Probe { bucket, full, uploads: Vec::new(), created: false, notes: Vec::new() };
+    let folder = Arc::new(bucket.below(FOLDER));
+    let full = format!("{}{}", folder.prefix, Uuid::new_v4().simple());
+    let mut probe = Probe { bucket, folder, full, uploads: Vec::new(), created: false, notes: Vec::new() };
     let result = probe.run().await;
     let cleaned = probe.clean().await;
     result.and(cleaned).map(|()| probe.notes)
@@ -36,6 +45,7 @@ pub(super) async fn probe(bucket: Bucket) -> Result<Vec<String>, StoreError> {
 
 struct Probe {
     bucket: Bucket,
+    folder: Arc<Bucket>,
     full: String,
     /// Begun and not known to have been completed.
     uploads: Vec<String>,
@@ -50,11 +60,17 @@ impl Probe {
         let (upload, part) = self.upload(owner, b"first").await?;
         let conditional = self.complete_first(&upload, part).await?;
         self.uploads.clear();
-        self.check_owner(owner).await?;
+        let made = self.check_owner(owner).await?;
         if !(conditional && self.refuses_second_upload().await? && self.refuses_second_put().await?) {
             self.note(IGNORES_CREATE_ONLY);
         }
-        self.check_listing_of_uploads().await
+        let uploads = self.check_listing_of_uploads().await?;
+        if let Some(now) = made
+            && let Err(error) = self.sweep(uploads, now).await
+        {
+            debug!(%error, "what a probe that was killed left is still there");
+        }
+        Ok(())
     }
 
     /// Whether this provider takes the condition at all: some refuse the header, and work without.
@@ -80,17 +96,21 @@ impl Probe {
         Ok((upload, part))
     }
 
-    async fn check_owner(&mut self, owner: AttemptId) -> Result<(), StoreError> {
+    /// When the object was made, by S3's clock.
+    async fn check_owner(&mut self, owner: AttemptId) -> Result<Option<Timestamp>, StoreError> {
         let key = Key::new(&self.full).expect("the probe's name has no empty segment");
         match self.bucket.head(&key, &self.full).await? {
-            Some(found) if found.owner == Some(owner) => {}
-            Some(_) => self.note(DROPS_OWNER),
+            Some(found) => {
+                if found.owner != Some(owner) {
+                    self.note(DROPS_OWNER);
+                }
+                Ok(found.modified)
+            }
             None => {
                 let cause = "S3 acknowledged it, but nothing is there";
-                return Err(StoreError::new(ErrorKind::Invalid, "complete", self.bucket.target(&self.full), cause));
+                Err(StoreError::new(ErrorKind::Invalid, "complete", self.bucket.target(&self.full), cause))
             }
         }
-        Ok(())
     }
 
     async fn refuses_second_upload(&mut self) -> Result<bool, StoreError> {
@@ -113,11 +133,29 @@ impl Probe {
         }
     }
 
-    async fn check_listing_of_uploads(&mut self) -> Result<(), StoreError> {
-        match self.bucket.unfinished(".backstay-probe/").await {
-            Ok(_) => {}
-            Err(failure) if failure.is_not_implemented() => self.note(CANNOT_LIST_UPLOADS),
-            Err(failure) => return Err(failure.at("list unfinished uploads in", self.bucket.whole())),
+    async fn check_listing_of_uploads(&mut self) -> Result<Vec<Unfinished>, StoreError> {
+        match self.folder.unfinished("").await {
+            Ok(found) => Ok(found),
+            Err(failure) if failure.is_not_implemented() => {
+                self.note(CANNOT_LIST_UPLOADS);
+                Ok(Vec::new())
+            }
+            Err(failure) => Err(failure.at("list unfinished uploads in", self.bucket.whole())),
+        }
+    }
+
+    /// Removes what probes that were killed have left.
+    async fn sweep(&self, uploads: Vec<Unfinished>, now: Timestamp) -> Result<(), StoreError> {
+        let abandoned = |at: Option<Timestamp>| at.is_some_and(|at| at.seconds + ABANDONED < now.seconds);
+        for left in uploads.iter().filter(|left| abandoned(left.begun)) {
+            self.bucket.abort_upload(&self.folder.full(&left.key), &left.upload).await?;
+        }
+        let mut objects = bucket::list(&self.folder, "");
+        while let Some(left) = objects.try_next().await? {
+            if abandoned(left.modified) {
+                let full = self.folder.full(&left.key);
+                self.bucket.delete(&full).await.map_err(|failure| failure.at("delete", self.bucket.target(&full)))?;
+            }
         }
         Ok(())
     }
