@@ -40,6 +40,16 @@ async fn a_backup_is_waited_for_and_seen_in_every_list() -> Result<()> {
     let nowhere = terminal.refused("backstayctl agents nowhere").await?;
     assert_eq!(nowhere, "Error: cluster \"nowhere\" does not exist");
     assert_eq!(words(&terminal).await?, (word("never"), Some(3)));
+    // In colour on a terminal, unless that is not wanted; never into a pipe.
+    for (command, coloured) in [
+        ("script -qec 'backstayctl status' /dev/null", true),
+        ("NO_COLOR=1 script -qec 'backstayctl status' /dev/null", false),
+        ("backstayctl status", false),
+    ] {
+        let Output { status, stdout, .. } = terminal.run(command).await?;
+        ensure!(status.code() == Some(3) && stdout.contains("never"), "{command}: {status}, {stdout}");
+        ensure!(stdout.contains('\u{1b}') == coloured, "{command}: {stdout:?}");
+    }
 
     // Two in a row are two, however short the first one is.
     for count in 1..=2 {

@@ -2,17 +2,57 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use backstay_daemon::nats::{NatsSettings, Patience, connect};
+use backstay_tests::daemon::{bare_command, binary};
 use backstay_tests::{Folder, Nats, NatsOptions};
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer};
 use serde_json::json;
 
-/// Whether these settings bring a client in that can talk.
+/// Whether these settings bring a client in that can talk: a daemon, and `backstayctl` with the flags of the same names.
 async fn comes_in(settings: &NatsSettings) -> Result<(), String> {
-    let client = connect(settings, "test", Patience::Command).await.map_err(|e| e.to_string())?;
-    client.flush().await.map_err(|e| e.to_string())
+    let daemon = match connect(settings, "test", Patience::Command).await {
+        Ok(client) => client.flush().await.map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let said = said_by_backstayctl(settings).await.map_err(|e| format!("{e:#}"))?;
+    // Nobody is there who could answer, and that is seen from inside only.
+    assert_eq!(
+        daemon.is_ok(),
+        said.contains("NATS is there, but nobody serves"),
+        "{daemon:?}, and backstayctl: {said}"
+    );
+    assert!(!said.contains("hunter"), "{said}");
+    daemon
+}
+
+async fn said_by_backstayctl(settings: &NatsSettings) -> Result<String> {
+    let NatsSettings { url, user, password, password_file, credentials, nkey, ca, cert, key } = settings;
+    let mut command = tokio::process::Command::from(bare_command(&binary("backstayctl")?));
+    command.args(["get", "cluster", "--nats", url]);
+    if !user.is_empty() {
+        command.args(["--nats-user", user]);
+    }
+    if !password.is_empty() {
+        command.env("BACKSTAY_NATS__PASSWORD", password);
+    }
+    let files = [
+        ("--nats-password-file", password_file),
+        ("--nats-credentials", credentials),
+        ("--nats-nkey", nkey),
+        ("--nats-ca", ca),
+        ("--nats-cert", cert),
+        ("--nats-key", key),
+    ];
+    for (flag, file) in files {
+        if let Some(file) = file {
+            command.arg(flag).arg(file);
+        }
+    }
+    let output = command.kill_on_drop(true).output().await.context("failed to run backstayctl")?;
+    ensure!(output.status.code() == Some(1), "backstayctl ended with {}", output.status);
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 async fn serve(configuration: String) -> Result<Nats> {
