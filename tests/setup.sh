@@ -5,7 +5,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin
 
 # program:package
 needed="etcd:etcd-server etcdctl:etcd-client nats-server:nats-server age:age zstd:zstd promtool:prometheus
-  protoc:protobuf-compiler cc:build-essential make:build-essential systemd-analyze:systemd python3:python3"
+  go:golang-go protoc:protobuf-compiler cc:build-essential make:build-essential systemd-analyze:systemd python3:python3"
 
 missing() {
   local pair file
@@ -15,6 +15,8 @@ missing() {
     done
     # protoc comes without the files that etcd's own .proto files import; it looks for them beside itself.
     file=$(command -v protoc) && [ -e "$(dirname "$file")/../include/google/protobuf/descriptor.proto" ] || echo libprotobuf-dev
+    # With its check, bbolt itself looks at what a restore has written.
+    [ -e /usr/share/gocode/src/github.com/coreos/bbolt ] || echo golang-github-coreos-bbolt-dev
     # The client in Python lives in a venv, which Debian's python3 makes only with this.
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
   } | sort -u | xargs

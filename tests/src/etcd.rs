@@ -13,7 +13,8 @@ use crate::process::{Process, program};
 use crate::supervisor::Supervisor;
 use crate::wait::eventually;
 
-const READY: Duration = Duration::from_secs(60);
+/// With 8 GiB on a busy machine it takes more than a minute.
+const READY: Duration = Duration::from_secs(180);
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often a start is tried with other ports.
 const STARTS: usize = 5;

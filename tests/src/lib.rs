@@ -10,7 +10,7 @@
 //!
 //! Set `BACKSTAY_TEST_KEEP=1` to keep the folders, and `BACKSTAY_TEST_S3_ENDPOINT` (with `_BUCKET`, `_REGION`,
 //! `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`) to use another S3 endpoint than the stand's own. `BACKSTAY_TEST_ETCD_DIR`
-//! names a folder with the programs of another etcd, which the tests of restores then use too.
+//! names a folder with the programs of yet another etcd, which the tests of restores then use too.
 
 pub mod daemon;
 pub mod etcd;
@@ -23,6 +23,7 @@ pub mod permissions;
 pub mod port;
 pub mod process;
 pub mod proxy;
+pub mod pypi;
 pub mod s3;
 pub mod stand;
 pub mod supervisor;

@@ -28,7 +28,7 @@ async fn holds(etcd: &Etcd, backup: &Backup) -> Result<()> {
 
 #[tokio::test]
 async fn one_and_three_members_serve_what_was_backed_up() -> Result<()> {
-    for release in Release::all() {
+    for release in Release::all().await? {
         let source = backup(&lived(&release).await?).await?;
         for (members, defragment) in [(1, false), (1, true), (3, false), (3, true)] {
             let context = || format!("{release:?}, {members} members, defragment {defragment}");
@@ -90,7 +90,7 @@ async fn holds_after_writes(etcd: &Etcd, source: &Backup) -> Result<()> {
 
 #[tokio::test]
 async fn a_restored_cluster_can_be_backed_up_and_restored_again() -> Result<()> {
-    for release in Release::all() {
+    for release in Release::all().await? {
         let first = backup(&lived(&release).await?).await?;
         let (etcd, _) = restored(&release, 1, &first, |options| Options { bump: Some(500), ..options }).await?;
         etcd.put_many("/again/", 20, 100).await?;
@@ -104,7 +104,7 @@ async fn a_restored_cluster_can_be_backed_up_and_restored_again() -> Result<()> 
 
 #[tokio::test]
 async fn an_empty_cluster_and_one_that_is_compacted_to_the_end_are_restored() -> Result<()> {
-    for release in Release::all() {
+    for release in Release::all().await? {
         let etcd = Etcd::start_with(release.options(1)).await?;
         let empty = backup(&etcd).await?;
         let (restored_empty, told) = restored(&release, 1, &empty, jumping).await?;
@@ -128,7 +128,7 @@ async fn an_empty_cluster_and_one_that_is_compacted_to_the_end_are_restored() ->
 
 #[tokio::test]
 async fn a_member_that_is_added_gets_everything() -> Result<()> {
-    for release in Release::all() {
+    for release in Release::all().await? {
         let source = backup(&lived(&release).await?).await?;
         let (mut etcd, told) = restored(&release, 1, &source, jumping).await?;
         let mut added = etcd.add_voter().await?.client().await?;
@@ -146,7 +146,7 @@ async fn a_member_that_is_added_gets_everything() -> Result<()> {
 
 #[tokio::test]
 async fn alarms_and_authentication_stay_unless_they_are_removed() -> Result<()> {
-    for release in Release::all() {
+    for release in Release::all().await? {
         let etcd = lived(&release).await?;
         let mut client = etcd.client().await?;
         let member = client.member_list().await?.members()[0].id();

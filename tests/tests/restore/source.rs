@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use backstay_snapshot::restore::{NewMember, Options, RestoreError, Restored, Restorer};
+use backstay_tests::pypi::etcd_3_5;
 use backstay_tests::{Etcd, EtcdOptions, Folder};
 use etcd_client::{Client, CompactionOptions, GetOptions, PutOptions};
 
@@ -21,10 +22,11 @@ pub struct Release {
 }
 
 impl Release {
-    /// Those that there are to test with.
-    pub fn all() -> Vec<Self> {
-        let other = std::env::var_os("BACKSTAY_TEST_ETCD_DIR").map(|folder| Self { folder: Some(folder.into()) });
-        std::iter::once(Self { folder: None }).chain(other).collect()
+    /// Those that there are to test with: the one on the `PATH`, etcd 3.5, and perhaps one that was named.
+    pub async fn all() -> Result<Vec<Self>> {
+        let named = std::env::var_os("BACKSTAY_TEST_ETCD_DIR").map(PathBuf::from);
+        let others = [Some(etcd_3_5().await?), named].into_iter().flatten().map(|folder| Self { folder: Some(folder) });
+        Ok(std::iter::once(Self { folder: None }).chain(others).collect())
     }
 
     pub fn options(&self, members: usize) -> EtcdOptions {

@@ -34,7 +34,7 @@ async fn told_to_begin_anew(etcd: &Etcd, from: i64, patience: Duration) -> Resul
 
 #[tokio::test]
 async fn a_watcher_from_before_is_told_and_waits_in_silence_without_the_jump() -> Result<()> {
-    for release in Release::all() {
+    for release in Release::all().await? {
         let etcd = lived(&release).await?;
         let source = backup(&etcd).await?;
         // What the backup lacks, and the watcher saw.
