@@ -1,16 +1,15 @@
 //! Databases of every shape that etcd makes: each is found whole, and says what etcd's own tool and HashKV say.
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::Etcd;
+use backstay_tests::{Etcd, EtcdOptions};
 use etcd_client::{
     AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, ConnectOptions, DeleteOptions, PutOptions,
 };
 
 use crate::look::{Snapshot, agrees, contents, revision};
 
-#[tokio::test]
-async fn an_empty_one() -> Result<()> {
-    let etcd = Etcd::start(1).await?;
+pub async fn an_empty_one(of: EtcdOptions) -> Result<()> {
+    let etcd = Etcd::start_with(EtcdOptions { members: 1, ..of }).await?;
     let snapshot = Snapshot::of_member(&etcd.members[0]).await?;
     let inspection = snapshot.looked_at(Some(1))?;
     let contents = contents(&inspection)?;
@@ -21,9 +20,8 @@ async fn an_empty_one() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn tombstones_and_compactions_at_several_points() -> Result<()> {
-    let etcd = Etcd::start(1).await?;
+pub async fn tombstones_and_compactions_at_several_points(of: EtcdOptions) -> Result<()> {
+    let etcd = Etcd::start_with(EtcdOptions { members: 1, ..of }).await?;
     let (member, mut client) = (&etcd.members[0], etcd.client().await?);
     etcd.put_many("a/", 900, 300).await?;
     for round in 0..4 {
@@ -45,9 +43,8 @@ async fn tombstones_and_compactions_at_several_points() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn all_keys_deleted_and_compacted_at_the_latest_revision() -> Result<()> {
-    let etcd = Etcd::start(1).await?;
+pub async fn all_keys_deleted_and_compacted_at_the_latest_revision(of: EtcdOptions) -> Result<()> {
+    let etcd = Etcd::start_with(EtcdOptions { members: 1, ..of }).await?;
     let (member, mut client) = (&etcd.members[0], etcd.client().await?);
     etcd.put_many("a/", 300, 20).await?;
     client.delete("", Some(DeleteOptions::new().with_all_keys())).await?;
@@ -63,9 +60,8 @@ async fn all_keys_deleted_and_compacted_at_the_latest_revision() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn leases_authentication_and_alarms() -> Result<()> {
-    let etcd = Etcd::start(1).await?;
+pub async fn leases_authentication_and_alarms(of: EtcdOptions) -> Result<()> {
+    let etcd = Etcd::start_with(EtcdOptions { members: 1, ..of }).await?;
     let (member, mut client) = (&etcd.members[0], etcd.client().await?);
     for number in 0..300 {
         let lease = client.lease_grant(3600, None).await?.id();
@@ -98,9 +94,8 @@ async fn leases_authentication_and_alarms() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn three_members_and_a_learner() -> Result<()> {
-    let mut etcd = Etcd::start(3).await?;
+pub async fn three_members_and_a_learner(of: EtcdOptions) -> Result<()> {
+    let mut etcd = Etcd::start_with(EtcdOptions { members: 3, ..of }).await?;
     etcd.put_many("a/", 2000, 200).await?;
     etcd.add_learner().await?;
     let mut client = etcd.members[0].client().await?;
@@ -117,9 +112,8 @@ async fn three_members_and_a_learner() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn large_values_and_long_keys() -> Result<()> {
-    let etcd = Etcd::start(1).await?;
+pub async fn large_values_and_long_keys(of: EtcdOptions) -> Result<()> {
+    let etcd = Etcd::start_with(EtcdOptions { members: 1, ..of }).await?;
     let (member, mut client) = (&etcd.members[0], etcd.client().await?);
     etcd.put_many("large/", 12, 1 << 20).await?;
     etcd.put_many("middle/", 400, 9000).await?;
@@ -139,9 +133,8 @@ async fn large_values_and_long_keys() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn while_it_is_written_to_and_compacted() -> Result<()> {
-    let etcd = Etcd::start(1).await?;
+pub async fn while_it_is_written_to_and_compacted(of: EtcdOptions) -> Result<()> {
+    let etcd = Etcd::start_with(EtcdOptions { members: 1, ..of }).await?;
     etcd.put_many("a/", 3000, 500).await?;
     let member = &etcd.members[0];
     let (mut writer, mut compactor, mut reader) = (etcd.client().await?, etcd.client().await?, etcd.client().await?);
