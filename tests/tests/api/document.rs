@@ -38,6 +38,11 @@ async fn the_documented_requests_get_the_documented_answers() -> Result<()> {
 fn every_type_is_documented() {
     for definition in types::ALL {
         let (plural, name) = (definition.plural(), definition.name);
-        assert!(README.contains(&format!("`{plural}`")) && README.contains(name), "{name}");
+        let row = README.lines().find(|line| line.starts_with(&format!("| `{plural}` | {name} | ")));
+        let verbs = row.and_then(|row| row.trim_end_matches(" |").rsplit(" | ").next()).expect(name);
+        for verb in verbs.split(", ") {
+            let request = format!("$ nats req backstay.v1.api.{verb}.{plural} ");
+            assert!(README.contains(&request), "there is no request to paste for {verb}.{plural}");
+        }
     }
 }
