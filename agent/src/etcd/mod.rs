@@ -283,8 +283,12 @@ impl Connection {
         endpoint::advice(&self.endpoint, cause, self.certificate)
     }
 
+    /// With what is probably wrong about the connection.
     fn failed(&self, call: &'static str, cause: String) -> EtcdError {
-        let cause = format!("{cause}{}", self.advice(&cause));
+        self.said(call, format!("{cause}{}", self.advice(&cause)))
+    }
+
+    fn said(&self, call: &'static str, cause: String) -> EtcdError {
         EtcdError::Call { call, endpoint: self.endpoint.clone(), cause }
     }
 }

@@ -117,7 +117,12 @@ impl SnapshotSource {
             Ok(Ok(frame)) => Ok(frame),
             Ok(Err(error)) => {
                 let cause = format!("{} (after {})", describe(&error.into()), self.so_far());
-                Err(self.connection.failed("read the snapshot stream", cause))
+                let call = "read the snapshot stream";
+                // Who has sent something speaks as we do: advice on the connection would mislead.
+                Err(match self.frames.read() {
+                    0 => self.connection.failed(call, cause),
+                    _ => self.connection.said(call, cause),
+                })
             }
             Err(_) => Err(self.stalled()),
         }

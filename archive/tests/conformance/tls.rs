@@ -59,3 +59,14 @@ async fn a_ca_file_is_trusted_and_nothing_else() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_endpoint_without_tls_that_is_asked_for_it_is_said() {
+    let server = Server::start(Habits::default()).await;
+    let endpoint = server.settings().endpoint.replace("http://", "https://");
+    let ca = Certificate::new().file();
+    let settings = S3Settings { endpoint, ca_file: Some(ca.path().to_owned()), ..server.settings() };
+    let store = server.store_with(settings, |_| {}).await;
+    let error = store.probe().await.expect_err("it does not speak TLS").to_string();
+    assert!(error.contains("begins with http://"), "{error}");
+}

@@ -114,7 +114,20 @@ fn root_cause(error: &dyn Error) -> String {
     while let Some(source) = root.source() {
         root = source;
     }
-    root.to_string()
+    let cause = root.to_string();
+    format!("{cause}{}", advice(&cause))
+}
+
+/// What is probably wrong, and what to do.
+fn advice(cause: &str) -> &'static str {
+    let says = |word: &str| cause.contains(word);
+    if says("InvalidContentType") {
+        return " (does this endpoint speak TLS? Without it the endpoint begins with http://)";
+    }
+    if says("UnknownIssuer") {
+        return " (no CA that is trusted signed the endpoint's certificate: name it by `ca` or AWS_CA_BUNDLE)";
+    }
+    ""
 }
 
 fn one_line(text: &str) -> String {
