@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run database`.
+//! `cargo fuzz run database` (ARCHITECTURE.md, "Tests").
 #![no_main]
 
 #[path = "../targets.rs"]

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run frames`.
+//! `cargo fuzz run frames` (ARCHITECTURE.md, "Tests").
 #![no_main]
 
 #[path = "../targets.rs"]

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run pages`.
+//! `cargo fuzz run pages` (ARCHITECTURE.md, "Tests").
 #![no_main]
 
 #[path = "../targets.rs"]

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run values`.
+//! `cargo fuzz run values` (ARCHITECTURE.md, "Tests").
 #![no_main]
 
 #[path = "../targets.rs"]
