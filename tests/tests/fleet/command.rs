@@ -1,7 +1,9 @@
 //! `backstayctl restore CLUSTER`: the plan, the refusals, and the good end.
 
 use anyhow::{Context, Result, ensure};
+use backstay_tests::{Op, eventually};
 
+use super::LONG;
 use super::ground::{BUMP, CLUSTER, Ground, restorable};
 
 #[tokio::test]
@@ -26,6 +28,35 @@ async fn three_members_go_back_to_the_backup() -> Result<()> {
     let log = ground.coordinators[0].daemon.log();
     ensure!(!log.contains("etcd's cluster id was") && !log.contains("two etcd clusters"), "{log}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_backup_that_runs_is_waited_for() -> Result<()> {
+    let mut ground = Ground::start(restorable(1)).await?;
+    if !ground.s3.can_fail("a_backup_that_runs_is_waited_for") {
+        return Ok(());
+    }
+    let gate = ground.s3.hold(Op::UploadPart.nth(1));
+    let round = ground.begin(CLUSTER).await?;
+    gate.reached(LONG).await?;
+    let (restored, waited) = tokio::join!(ground.restore(&[]), async {
+        let waits = eventually(LONG, || async {
+            let spec = ground.spec().await?;
+            ensure!(spec["phase"] == "waiting", "it is {spec}");
+            Ok(())
+        });
+        let waits = waits.await;
+        let running = ground.status(CLUSTER).await;
+        let clean = ground.is_clean();
+        gate.open();
+        waits.and(clean).and(running)
+    });
+    let (output, running) = (restored?, waited?);
+    ensure!(running.is_running(), "it was not waited for: {running:?}");
+    output.ok()?;
+    ensure!(ground.end(&round).await?.is_ok(), "the backup was lost");
+    ground.is_restored().await?;
+    ground.is_clean()
 }
 
 #[tokio::test]
@@ -59,9 +90,9 @@ async fn a_systemd_unit_is_stopped_and_started() -> Result<()> {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH")?);
     let agent = &mut ground.agent(CLUSTER, 0).daemon;
     agent.set_variable("PATH", &path);
-    agent.start_and_wait(super::LONG).await?;
+    agent.start_and_wait(LONG).await?;
     ground.agents_known(CLUSTER).await?;
-    backstay_tests::eventually(super::LONG, || async {
+    eventually(LONG, || async {
         let output = ground.restore(&[]).await?;
         // The agent's first beats after its start may come later.
         ensure!(!output.stderr.contains("is connected"), "{output:?}");
