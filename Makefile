@@ -4,21 +4,24 @@ SETUP := tests/setup.sh
 # Most tests wait for etcd, NATS and S3: there are more of them at a time than cores.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
-.PHONY: help setup build fmt lint test demo bench deny deb
+.PHONY: help setup tools build fmt lint test demo bench deny deb
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need (Debian), or print the one command that does
+	@$(SETUP) test
+
+tools:
 	@$(SETUP)
 
-build: setup ## build the three programs, optimised
+build: tools ## build the three programs, optimised
 	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator
 
 fmt: ## format the code
 	$(CARGO) fmt --all
 
-lint: setup ## rustfmt and clippy, no warnings allowed
+lint: tools ## rustfmt and clippy, no warnings allowed
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
@@ -26,19 +29,19 @@ test: setup ## every test, against real etcd, NATS and S3
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
 
-demo: setup ## walk the documentation page, step by step, on real parts (KEEP=1 leaves them running)
+demo: tools ## walk the documentation page, step by step, on real parts (KEEP=1 leaves them running)
 	$(CARGO) build --locked --release --workspace --bins
 	@$(CARGO) run --locked --release -q --bin backstay-demo
 
-bench: setup ## compare with etcdctl, for 100 MiB and 1 GiB
+bench: tools ## compare with etcdctl, for 100 MiB and 1 GiB
 	$(CARGO) build --locked --release --workspace --bins
 	@$(CARGO) run --locked --release -q --bin backstay-bench
 
-deny: setup ## check licences, bans and sources of dependencies; builds cargo-deny first where it is missing
+deny: tools ## check licences, bans and sources of dependencies; builds cargo-deny first where it is missing
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check licenses bans sources
 
-deb: setup ## build the Debian packages into target/debian and check them; builds cargo-deb first where it is missing
+deb: tools ## build the Debian packages into target/debian and check them; builds cargo-deb first where it is missing
 	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
 	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator
 	cd "$${CARGO_TARGET_DIR:-target}/release" && mkdir -p backstayctl.d/man && ./backstayctl man backstayctl.d/man && gzip -9nf backstayctl.d/man/*.1 && \

@@ -1,11 +1,18 @@
 #!/bin/bash
-# Makes a Debian machine able to build and test Backstay: installs what is missing, or says how. Quiet when all is there.
+# Makes a Debian machine able to build Backstay, and with the word "test" to test it: installs what is missing, or says
+# how. Quiet when all is there.
 set -eu
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin
 
 # program:package
 needed="etcd:etcd-server etcdctl:etcd-client nats-server:nats-server age:age zstd:zstd promtool:prometheus
-  go:golang-go protoc:protobuf-compiler cc:build-essential make:build-essential systemd-analyze:systemd python3:python3"
+  protoc:protobuf-compiler cc:build-essential make:build-essential systemd-analyze:systemd python3:python3"
+# With its check, bbolt itself looks at what a restore has written.
+bbolt=
+if [ "${1:-}" = test ] && [ -z "${BACKSTAY_TEST_BBOLT:-}" ]; then
+  needed="$needed go:golang-go"
+  bbolt=/usr/share/gocode/src/github.com/coreos/bbolt
+fi
 
 missing() {
   local pair file
@@ -15,8 +22,7 @@ missing() {
     done
     # protoc comes without the files that etcd's own .proto files import; it looks for them beside itself.
     file=$(command -v protoc) && [ -e "$(dirname "$file")/../include/google/protobuf/descriptor.proto" ] || echo libprotobuf-dev
-    # With its check, bbolt itself looks at what a restore has written.
-    [ -e /usr/share/gocode/src/github.com/coreos/bbolt ] || echo golang-github-coreos-bbolt-dev
+    [ -z "$bbolt" ] || [ -e "$bbolt" ] || echo golang-github-coreos-bbolt-dev
     # The client in Python lives in a venv, which Debian's python3 makes only with this.
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
   } | sort -u | xargs

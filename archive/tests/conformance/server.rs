@@ -82,8 +82,7 @@ impl Server {
         Self { faults, seen, endpoint: format!("{scheme}://{address}"), folder, _tasks: tasks }
     }
 
-    /// Puts an object there without asking the server.
-    /// An object that is there already, and was made so long ago.
+    /// The same, made so long ago.
     pub fn seed_aged(&self, name: &str, age: Duration) {
         self.seed(name);
         let file = File::options().write(true).open(self.folder.path().join(BUCKET).join(name)).expect("there");
@@ -91,6 +90,7 @@ impl Server {
         file.set_modified(made - age).expect("settable");
     }
 
+    /// Puts an object there without asking the server.
     pub fn seed(&self, name: &str) {
         let path = self.folder.path().join(BUCKET).join(name);
         std::fs::create_dir_all(path.parent().expect("below the bucket")).expect("created");

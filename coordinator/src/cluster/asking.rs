@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use age::x25519::Recipient;
+use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
 use backstay_archive::seal;
 use backstay_protocol::bus::{self, RefusalCode, Refused, Versioned};
@@ -67,6 +68,9 @@ pub async fn request<M: Versioned>(
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, leader.client.request(subject.to_string(), body.into())).await;
     match answer {
         Ok(Ok(message)) => bus::decode(&message.payload).map_err(|e| e.to_string()),
+        Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {
+            Err("it does not answer: nobody listens there".into())
+        }
         Ok(Err(error)) => Err(format!("it does not answer: {error}")),
         Err(_) => Err(format!("it does not answer within {}s", ANSWER_TIMEOUT.as_secs())),
     }

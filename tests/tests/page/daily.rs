@@ -42,7 +42,7 @@ async fn a_backup_is_waited_for_and_seen_in_every_list() -> Result<()> {
     assert_eq!(words(&terminal).await?, (word("never"), Some(3)));
     // In colour on a terminal, unless that is not wanted; never into a pipe.
     for (command, coloured) in [
-        ("script -qec 'backstayctl status' /dev/null", true),
+        ("env -u NO_COLOR script -qec 'backstayctl status' /dev/null", true),
         ("NO_COLOR=1 script -qec 'backstayctl status' /dev/null", false),
         ("backstayctl status", false),
     ] {

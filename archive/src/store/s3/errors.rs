@@ -125,7 +125,7 @@ fn advice(cause: &str) -> &'static str {
         return " (does this endpoint speak TLS? Without it the endpoint begins with http://)";
     }
     if says("UnknownIssuer") {
-        return " (no CA that is trusted signed the endpoint's certificate: name it by `ca` or AWS_CA_BUNDLE)";
+        return " (no CA that is trusted signed the endpoint's certificate: name it by `ca`, --s3-ca or AWS_CA_BUNDLE)";
     }
     ""
 }
