@@ -1,5 +1,7 @@
 //! `backstayctl restore CLUSTER`: the plan, the refusals, and the good end.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use backstay_tests::{Op, eventually};
 
@@ -66,16 +68,37 @@ async fn one_member_alone() -> Result<()> {
     ground.is_restored().await
 }
 
+/// The program and the socket of the member's supervisor, which the agent's commands ask.
+fn supervisor(ground: &Ground) -> Result<[String; 2]> {
+    let text = std::fs::read_to_string(&ground.cluster(CLUSTER).agents[0].config)?;
+    let words = text.lines().find_map(|line| line.strip_prefix("stop = [")).context("no stop command")?;
+    let words: Vec<_> = words.split('"').filter(|word| word.starts_with('/')).map(str::to_owned).collect();
+    words.try_into().map_err(|words| anyhow::anyhow!("{words:?}"))
+}
+
+/// Has the agent stop and start etcd in another way, and restores the cluster.
+async fn restore_by(ground: &mut Ground, control: &str) -> Result<()> {
+    let agent = ground.agent(CLUSTER, 0);
+    let text = std::fs::read_to_string(&agent.config)?.replace("control = \"commands\"", control);
+    std::fs::write(&agent.config, text)?;
+    agent.daemon.start_and_wait(LONG).await?;
+    ground.agents_known(CLUSTER).await?;
+    eventually(LONG, || async {
+        let output = ground.restore(&[]).await?;
+        // The agent's first beats after its start may come later.
+        ensure!(!output.stderr.contains("is connected"), "{output:?}");
+        output.ok()
+    })
+    .await?;
+    ground.is_restored().await
+}
+
 #[tokio::test]
 async fn a_systemd_unit_is_stopped_and_started() -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mut ground = Ground::start(restorable(1)).await?;
-    let config = ground.cluster(CLUSTER).agents[0].config.clone();
-    let text = std::fs::read_to_string(&config)?;
-    // What stands in for systemctl asks the member's supervisor, which the commands asked.
-    let words = text.lines().find_map(|line| line.strip_prefix("stop = [")).context("no stop command")?;
-    let words: Vec<&str> = words.split('"').filter(|word| word.starts_with('/')).collect();
-    let [client, socket] = words.as_slice() else { anyhow::bail!("{words:?}") };
+    // What stands in for systemctl asks the member's supervisor.
+    let [client, socket] = supervisor(&ground)?;
     let bin = ground.folder().join("bin");
     std::fs::create_dir(&bin)?;
     let asked = bin.join("asked");
@@ -85,20 +108,41 @@ async fn a_systemd_unit_is_stopped_and_started() -> Result<()> {
     );
     std::fs::write(bin.join("systemctl"), script)?;
     std::fs::set_permissions(bin.join("systemctl"), std::fs::Permissions::from_mode(0o755))?;
-    let text = text.replace("control = \"commands\"", "control = \"systemd\"\nunit = \"my-etcd.service\"");
-    std::fs::write(&config, text)?;
     let path = format!("{}:{}", bin.display(), std::env::var("PATH")?);
-    let agent = &mut ground.agent(CLUSTER, 0).daemon;
-    agent.set_variable("PATH", &path);
-    agent.start_and_wait(LONG).await?;
-    ground.agents_known(CLUSTER).await?;
-    eventually(LONG, || async {
-        let output = ground.restore(&[]).await?;
-        // The agent's first beats after its start may come later.
-        ensure!(!output.stderr.contains("is connected"), "{output:?}");
-        output.ok()
-    })
-    .await?;
+    ground.agent(CLUSTER, 0).daemon.set_variable("PATH", &path);
+    restore_by(&mut ground, "control = \"systemd\"\nunit = \"my-etcd.service\"").await?;
     ensure!(std::fs::read_to_string(asked)? == "stop my-etcd.service\nstart my-etcd.service\n");
-    ground.is_restored().await
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_static_pod_is_stopped_and_started() -> Result<()> {
+    let mut ground = Ground::start(restorable(1)).await?;
+    let [client, socket] = supervisor(&ground)?;
+    let folder = ground.folder().join("kubernetes");
+    let (manifest, aside) = (folder.join("manifests/etcd.yaml"), folder.join("backstay-etcd.yaml"));
+    std::fs::create_dir_all(folder.join("manifests"))?;
+    std::fs::write(&manifest, "kind: Pod\n")?;
+    // What stands in for the kubelet looks for the manifest, and asks the member's supervisor.
+    let kubelet = async {
+        for (is_there, verb) in [(false, "stop"), (true, "start")] {
+            while manifest.exists() != is_there {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let asked = tokio::process::Command::new(&client).args([socket.as_str(), verb]).status().await?;
+            ensure!(asked.success(), "the supervisor does not {verb} etcd");
+        }
+        Ok(())
+    };
+    let control = format!(
+        "control = \"static-pod\"\nmanifest = \"{}\"\nmanifest_aside = \"{}\"",
+        manifest.display(),
+        aside.display()
+    );
+    tokio::try_join!(restore_by(&mut ground, &control), kubelet)?;
+    ensure!(
+        std::fs::read_to_string(&manifest)? == "kind: Pod\n" && !aside.exists(),
+        "the manifest is not in its place"
+    );
+    Ok(())
 }
