@@ -121,7 +121,8 @@ async fn printed_settings(stand: &Stand, terminal: &Terminal) -> Result<String> 
     let agent = stand.cluster(CLUSTER).agents[0].config.display().to_string();
     let mut printed = String::new();
     for (program, config) in [("backstay-coordinator serve", coordinator), ("backstay-agent run", agent)] {
-        let with = format!("BACKSTAY_NATS__PASSWORD={NATS_PASSWORD} {program} --config {config} --print-config");
+        let login = format!("BACKSTAY_NATS__USER=u BACKSTAY_NATS__PASSWORD={NATS_PASSWORD}");
+        let with = format!("{login} {program} --config {config} --print-config");
         let text = terminal.prints(&with).await?;
         ensure!(text.contains("password = \"<hidden>\""), "{text}");
         printed += &text;
