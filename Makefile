@@ -44,8 +44,8 @@ deny: tools ## check licences, bans and sources of dependencies; builds cargo-de
 deb: tools ## build the Debian packages into target/debian and check them; builds cargo-deb first where it is missing
 	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
 	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator
-	cd "$${CARGO_TARGET_DIR:-target}/release" && mkdir -p backstayctl.d/man && ./backstayctl man backstayctl.d/man && gzip -9nf backstayctl.d/man/*.1 && \
-		for shell in bash zsh fish; do ./backstayctl completion $$shell > backstayctl.d/$$shell || exit 1; done
+	cd "$${CARGO_TARGET_DIR:-target}/release" && mkdir -p backstayctl-docs/man && ./backstayctl man backstayctl-docs/man && gzip -9nf backstayctl-docs/man/*.1 && \
+		for shell in bash zsh fish; do ./backstayctl completion $$shell > backstayctl-docs/$$shell || exit 1; done
 	$(CARGO) deb --locked --no-build -p backstay-agent
 	$(CARGO) deb --locked --no-build -p backstay-coordinator
 	$(CARGO) test --locked -p backstay-tests --test deploy -- --ignored packages
