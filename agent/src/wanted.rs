@@ -37,7 +37,7 @@ pub struct Named<'a> {
 
 /// A backup that is to be read.
 pub struct Wanted {
-    pub cluster: ClusterUuid,
+    cluster: ClusterUuid,
     pub snapshot: SnapshotName,
     store: StoreSpec,
     /// Of the cluster that the backup is of; `None` where it is not encrypted.

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::resource::{Resource, every_metadata};
+use crate::resource::{Resource, Version, every_metadata};
 
 /// What a program may ask. A request is strict: a misspelt `dry_run` must not change anything.
 pub trait Request: DeserializeOwned + Default {
@@ -172,6 +172,22 @@ impl ApiError {
 
     pub fn not_found(address: &str) -> Self {
         Self::new(ErrorCode::NotFound, format!("resource {address} doesn't exist"))
+    }
+}
+
+/// A file that names an older version than the server's was made from something that changed since.
+///
+/// # Errors
+/// A conflict.
+pub fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
+    match given {
+        Version::Number(given) if given < current => Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!(
+                "the file has version {given}, the server has version {current}: get it again and apply your change to that"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

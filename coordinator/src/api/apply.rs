@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_protocol::api::{Action, ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, ErrorCode};
-use backstay_protocol::resource::{Metadata, Resource, Version};
+use backstay_protocol::api::{
+    Action, ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, ErrorCode, check_version,
+};
+use backstay_protocol::resource::{Metadata, Resource};
 use backstay_protocol::spec::{
     ClusterSpec, MachineSetNodeSpec, MachineSetSpec, ManualBackupSpec, S3_CONFIG_ID, S3ConfigSpec, Spec,
 };
@@ -83,19 +85,6 @@ pub(super) fn typed<S: Spec>(resource: &Resource) -> Result<S, ApiError> {
 
 pub(super) fn invalid(error: impl std::fmt::Display) -> ApiError {
     ApiError::invalid(error.to_string())
-}
-
-/// A file that names an older version than the server's was made from something that changed since.
-pub(crate) fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
-    match given {
-        Version::Number(given) if given < current => Err(ApiError::new(
-            ErrorCode::Conflict,
-            format!(
-                "the file has version {given}, the server has version {current}: get it again and apply your change to that"
-            ),
-        )),
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn answer(before: Option<Resource>, resource: Resource, notes: Vec<String>) -> ApplyResponse {
@@ -266,13 +255,13 @@ async fn cluster(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyRe
     let meta = Meta::of(metadata);
     let found = leader.directory.get(&name).map(|h| h.record.borrow().clone());
     let before = found.as_deref().map(cluster_resource);
-    if let Some(found) = &found {
-        check_version(metadata.version, found.cluster.version)?;
-    }
     if request.dry_run {
         let uuid = backstay_protocol::ClusterUuid(uuid::Uuid::new_v4());
         let mut next = match found.as_deref() {
-            Some(found) => found.clone(),
+            Some(found) => {
+                check_version(metadata.version, found.cluster.version)?;
+                found.clone()
+            }
             None => ClusterRecord::new(name, uuid, spec.clone(), leader.clock.now()),
         };
         next.configure(spec, meta, leader.clock.now());

@@ -1,6 +1,6 @@
 //! The API on the bus: a NATS service whose endpoints are the verbs; each request is answered by itself.
 
-pub(crate) mod apply;
+mod apply;
 mod get;
 mod restore;
 mod seen;

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_protocol::api::{ApiError, ErrorCode};
+use backstay_protocol::api::{ApiError, ErrorCode, check_version};
 use backstay_protocol::bus::{FailureCode, Report, report};
 use backstay_protocol::resource::Version;
 use backstay_protocol::spec::ClusterSpec;
@@ -23,7 +23,6 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, error_span, info, warn};
 use uuid::Uuid;
 
-use crate::api::apply::check_version;
 use crate::directory::Handle;
 use crate::inside::Ended;
 use crate::kv::{KvError, Revised};
