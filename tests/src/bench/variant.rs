@@ -23,8 +23,10 @@ const READY: Duration = Duration::from_secs(10);
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Variant {
-    /// To a file in memory: what merely reading etcd costs with what people have.
+    /// To a file in the temporary folder, which etcdctl syncs: as people run it.
     Etcdctl,
+    /// To a file in memory: what merely reading etcd costs with what people have.
+    Memory,
     S3,
     File,
     /// Without inspection: what that costs is the difference to [`Variant::S3`].
@@ -32,13 +34,14 @@ pub enum Variant {
 }
 
 impl Variant {
-    pub const ALL: [Self; 4] = [Self::Etcdctl, Self::S3, Self::File, Self::Bare];
+    pub const ALL: [Self; 5] = [Self::Etcdctl, Self::Memory, Self::S3, Self::File, Self::Bare];
 }
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Etcdctl => "etcdctl snapshot save",
+            Self::Memory => "etcdctl, to memory",
             Self::S3 => "once --store s3://",
             Self::File => "once --store file://",
             Self::Bare => "s3://, no inspection",
@@ -88,9 +91,8 @@ impl Bench {
 
     /// Runs a variant once, and removes what it stored.
     pub async fn run(&self, variant: Variant, source: &Source) -> Result<Run> {
-        // A file of a store lies on the disk, as it would; etcdctl's lies in memory, which is the harder measure.
         let results = match variant {
-            Variant::Etcdctl => self.memory.path().to_owned(),
+            Variant::Memory => self.memory.path().to_owned(),
             _ => self.folder.sub("store")?,
         };
         let empty = self.folder.sub("empty")?;
@@ -124,12 +126,12 @@ impl Bench {
 
     fn command(&self, variant: Variant, source: &Source, results: &Path) -> Result<Command> {
         let mut command = match variant {
-            Variant::Etcdctl => etcdctl_command()?,
+            Variant::Etcdctl | Variant::Memory => etcdctl_command()?,
             _ => bare_command(&self.agent),
         };
         let once = ["once", "--cluster", "bench", "--etcd", source.url(), "--recipient", &self.recipient, "--store"];
         match variant {
-            Variant::Etcdctl => {
+            Variant::Etcdctl | Variant::Memory => {
                 command.args(["--endpoints", source.url(), "snapshot", "save"]).arg(results.join("snapshot.db"));
             }
             Variant::File => {
@@ -161,7 +163,7 @@ impl Bench {
                 ensure!(unfinished.is_empty(), "unfinished uploads were left: {unfinished:?}");
                 objects.values().sum()
             }
-            Variant::Etcdctl | Variant::File => {
+            Variant::Etcdctl | Variant::Memory | Variant::File => {
                 let files = files(results)?;
                 for entry in fs::read_dir(results)? {
                     let path = entry?.path();
