@@ -61,11 +61,6 @@ impl Report {
         Summary::of(self.rounds.iter().map(|runs| figure(&runs[variant as usize])))
     }
 
-    /// The wall time of each round, divided by that of `base` in the same round.
-    fn against(&self, variant: Variant, base: Variant) -> Summary {
-        Summary::of(self.rounds.iter().map(|runs| against(runs, variant, base)))
-    }
-
     fn cpu_per_gib(&self, variant: Variant) -> Summary {
         self.of(variant, |run| run.client_cpu.as_secs_f64() / (self.database_bytes / GIB))
     }
@@ -104,9 +99,9 @@ impl Report {
         for (heading, base) in
             [("wall, etcdctl = 1, by round", Variant::Etcdctl), ("wall, etcdctl to memory = 1", Variant::Memory)]
         {
-            line(&mut text, heading, |v| format!("{:.2}", self.against(v, base)));
+            line(&mut text, heading, |v| format!("{:.2}", against(&self.rounds, v, base)));
             if !quiet.is_empty() && quiet.len() < self.rounds.len() {
-                let ratio = |v: Variant| Summary::of(quiet.iter().map(|runs| against(runs, v, base)));
+                let ratio = |v| against(quiet.iter().copied(), v, base);
                 line(&mut text, "  the same, quiet rounds", |v| format!("{:.2}", ratio(v)));
             }
         }
@@ -128,7 +123,7 @@ impl Report {
         let mut text = String::new();
         for variant in [Variant::S3, Variant::File, Variant::Bare] {
             let [to_disk, to_memory] =
-                [Variant::Etcdctl, Variant::Memory].map(|base| self.against(variant, base).median);
+                [Variant::Etcdctl, Variant::Memory].map(|base| against(&self.rounds, variant, base).median);
             let peak = self.peak(variant).max;
             let (cpu, temporary) = (self.cpu_per_gib(variant).median, self.temporary(variant));
             let allowed = match variant {
@@ -149,7 +144,7 @@ impl Report {
             }
         }
         let speed = self.inspection.mib_per_s;
-        let added = self.against(Variant::S3, Variant::Bare).median;
+        let added = against(&self.rounds, Variant::S3, Variant::Bare).median;
         for (figure, is_met) in [
             (format!("at least {INSPECTION_MIB_PER_S} MiB/s on one core: {speed:.0}"), speed >= INSPECTION_MIB_PER_S),
             (format!("at most {INSPECTED_WALL} of the wall time without it: {added:.2}"), added <= INSPECTED_WALL),
@@ -161,10 +156,10 @@ impl Report {
     }
 }
 
-/// The wall time of one round's run of `variant`, divided by that of `base`.
-fn against(runs: &[Run], variant: Variant, base: Variant) -> f64 {
-    let wall = |variant: Variant| runs[variant as usize].wall.as_secs_f64();
-    wall(variant) / wall(base)
+/// The wall time of `variant` in each round, divided by that of `base` in the same round.
+fn against<'a>(rounds: impl IntoIterator<Item = &'a Vec<Run>>, variant: Variant, base: Variant) -> Summary {
+    let wall = |runs: &[Run], variant: Variant| runs[variant as usize].wall.as_secs_f64();
+    Summary::of(rounds.into_iter().map(|runs| wall(runs, variant) / wall(runs, base)))
 }
 
 fn seen(files: &[PathBuf]) -> String {
