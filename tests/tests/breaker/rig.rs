@@ -27,6 +27,20 @@ pub const LEADING: &str = "leading epoch=";
 /// `status.status` of a backup that is under way.
 const RUNNING: u64 = 3;
 
+/// How a command ends, given again while it is refused for want of an agent: one that was just started may not have been
+/// heard yet.
+pub async fn once_heard<F>(deadline: Duration, give: impl Fn() -> F) -> Result<Output>
+where
+    F: Future<Output = Result<Output>>,
+{
+    eventually(deadline, || async {
+        let output = give().await?;
+        ensure!(!output.stderr.contains("is connected"), "{output:?}");
+        Ok(output)
+    })
+    .await
+}
+
 /// A stand and the permit for it, given back when the stand is gone.
 pub struct Rig {
     stand: Stand,
@@ -195,15 +209,7 @@ impl Rig {
         let seconds = SystemClock.now().seconds.max(self.asked + 1);
         self.asked = seconds;
         let yaml = Stand::manual_backup(cluster, seconds);
-        // An agent that was just started may not have been heard yet.
-        let unheard = |output: &Output| output.stderr.contains("is connected");
-        eventually(HEARD, || async {
-            let output = self.apply(&yaml).await?;
-            ensure!(!unheard(&output), "{}", output.stderr);
-            Ok(output)
-        })
-        .await?
-        .ok()?;
+        once_heard(HEARD, || self.apply(&yaml)).await?.ok()?;
         Ok(Round { cluster: cluster.to_owned(), seconds, before })
     }
 

@@ -1,12 +1,11 @@
 //! `backstayctl restore CLUSTER`: the plan, the refusals, and the good end.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use backstay_tests::{Op, eventually};
 
 use super::LONG;
 use super::ground::{BUMP, CLUSTER, Ground, restorable};
+use super::rig::once_heard;
 
 #[tokio::test]
 async fn three_members_go_back_to_the_backup() -> Result<()> {
@@ -83,13 +82,7 @@ async fn restore_by(ground: &mut Ground, control: &str) -> Result<()> {
     std::fs::write(&agent.config, text)?;
     agent.daemon.start_and_wait(LONG).await?;
     ground.agents_known(CLUSTER).await?;
-    eventually(LONG, || async {
-        let output = ground.restore(&[]).await?;
-        // The agent's first beats after its start may come later.
-        ensure!(!output.stderr.contains("is connected"), "{output:?}");
-        output.ok()
-    })
-    .await?;
+    once_heard(LONG, || ground.restore(&[])).await?.ok()?;
     ground.is_restored().await
 }
 
@@ -126,9 +119,11 @@ async fn a_static_pod_is_stopped_and_started() -> Result<()> {
     // What stands in for the kubelet looks for the manifest, and asks the member's supervisor.
     let kubelet = async {
         for (is_there, verb) in [(false, "stop"), (true, "start")] {
-            while manifest.exists() != is_there {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            eventually(LONG * 3, || async {
+                ensure!(manifest.exists() == is_there, "nobody asked to {verb} etcd");
+                Ok(())
+            })
+            .await?;
             let asked = tokio::process::Command::new(&client).args([socket.as_str(), verb]).status().await?;
             ensure!(asked.success(), "the supervisor does not {verb} etcd");
         }
