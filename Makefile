@@ -4,13 +4,14 @@ SETUP := tests/setup.sh
 # Most tests wait for etcd, NATS and S3: there are more of them at a time than cores.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
-.PHONY: help setup tools build fmt lint test demo bench deny deb
+.PHONY: help setup tools build fmt lint test test-all demo bench deny deb
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what building and testing need (Debian), or print the one command that does
 	@$(SETUP) test
+	@tests/releases.sh
 
 tools:
 	@$(SETUP)
@@ -25,9 +26,11 @@ lint: tools ## rustfmt and clippy, no warnings allowed
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
-test: setup ## every test, against real etcd, NATS and S3
-	$(CARGO) build --locked --workspace --bins
-	$(CARGO) test --locked --workspace
+test: setup ## every test, against real etcd, NATS and S3; their core also on older releases of etcd and NATS
+	CARGO="$(CARGO)" tests/suite.sh
+
+test-all: setup ## every test on every release of etcd and NATS
+	CARGO="$(CARGO)" tests/suite.sh all
 
 demo: tools ## walk the documentation page, step by step, on real parts (KEEP=1 leaves them running)
 	$(CARGO) build --locked --release --workspace --bins

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::process::Process;
+use crate::releases;
 use crate::wait::eventually;
 
 /// The path of one of the workspace's programs: beside the running one, or one folder above (tests run in `deps`).
@@ -19,9 +20,14 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("no {name} near {}: run cargo build --workspace first", own.display()))
 }
 
-/// A command without the variables that would change what Backstay's programs do.
+/// A command without the variables that would change what Backstay's programs do, and with the chosen release of etcd
+/// and NATS first in its `PATH`.
 pub fn bare_command(program: &Path) -> Command {
     let mut command = Command::new(program);
+    // Without any release whatever is started here says so by itself.
+    if let Ok(path) = releases::path(&[]) {
+        command.env("PATH", path);
+    }
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if ["BACKSTAY_", "AWS_"].iter().any(|p| text.starts_with(p)) || text == "NOTIFY_SOCKET" {

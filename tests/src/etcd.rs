@@ -30,7 +30,7 @@ pub struct EtcdOptions {
     pub quota_bytes: Option<u64>,
     /// Further arguments of every member.
     pub arguments: Vec<String>,
-    /// The etcd to run; `None`: the one on the `PATH`.
+    /// The etcd to run; `None`: the chosen release's.
     pub program: Option<PathBuf>,
 }
 

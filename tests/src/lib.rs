@@ -4,13 +4,14 @@
 //! - [`Etcd`], [`Nats`], [`S3`]: one part each;
 //! - [`Stand`]: a whole system of parts and of the workspace's own daemons;
 //! - [`Users`]: the permissions that `deploy/nats` has, with passwords for one run;
+//! - [`releases`]: which etcd and nats-server that is;
 //! - [`loader`]: data like that of Kubernetes, from a seed;
 //! - [`Proxy`]: a wire that can be cut, stopped or slowed down;
 //! - [`eventually`]: the one place that polls and sleeps.
 //!
 //! Set `BACKSTAY_TEST_KEEP=1` to keep the folders, and `BACKSTAY_TEST_S3_ENDPOINT` (with `_BUCKET`, `_REGION`,
-//! `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`) to use another S3 endpoint than the stand's own. `BACKSTAY_TEST_ETCD_DIR`
-//! names a folder with the programs of yet another etcd, which the tests of restores then use too.
+//! `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`) to use another S3 endpoint than the stand's own. `BACKSTAY_TEST_ETCD` chooses
+//! one of the releases of [`releases`], `BACKSTAY_TEST_ETCD_DIR` adds one.
 
 pub mod daemon;
 pub mod etcd;
@@ -24,6 +25,7 @@ pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod pypi;
+pub mod releases;
 pub mod s3;
 pub mod stand;
 pub mod supervisor;

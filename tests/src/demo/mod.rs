@@ -64,7 +64,7 @@ impl Proof {
         let open::Opened { name, contents, revision, database_bytes } = &self.opened;
         format!(
             "Proven in {:.0} s: {} backups in s3://mybucket ({:.1} MiB sealed) and nothing unfinished; the newest, {name}, \
-             opened with age, zstd and etcdctl alone ({:.1} MiB), holds {} keys ({:.1} MiB) at revision {revision}, \
+             opened with age, zstd and etcd's own tool alone ({:.1} MiB), holds {} keys ({:.1} MiB) at revision {revision}, \
              all equal to the live cluster's at that revision (sha256 {}…); restored from the bucket by one command, an \
              etcd serves the same from revision {} on.",
             begun.elapsed().as_secs_f64(),

@@ -1,4 +1,4 @@
-//! The way back without Backstay: Debian's age, zstd and etcdctl open the newest backup, an etcd starts on it,
+//! The way back without Backstay: Debian's age, zstd and etcd's own tool open the newest backup, an etcd starts on it,
 //! and its contents are compared with the live cluster's.
 
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use backstay_tests::process::program;
-use backstay_tests::{Process, eventually, free_port};
+use backstay_tests::{Process, eventually, free_port, releases};
 
 use super::CLUSTER;
 use super::console::show;
@@ -27,7 +27,8 @@ pub struct Opened {
 /// Opens the newest backup of the bucket and compares it.
 pub async fn newest_backup(system: &System) -> Result<Opened> {
     let (console, live) = (&system.console, system.live());
-    console.heading("Open the newest backup with age, zstd and etcdctl alone");
+    let tool = releases::chosen()?.snapshot_tool();
+    console.heading(&format!("Open the newest backup with age, zstd and {tool} alone"));
     console.say("The live cluster moves on first, so that the backup is not simply what is there now.");
     let put = "put /registry/configmaps/default/later 'not in any backup'";
     console.run(&format!("etcdctl --endpoints {live} {put}")).await?;
@@ -39,12 +40,13 @@ pub async fn newest_backup(system: &System) -> Result<Opened> {
     console.say("The manifest beside it says what must come out.");
     let manifest = file.replace(".snapshot", ".manifest.json");
     let wanted = console.run(&format!("grep -E 'revision|snapshot_(bytes|sha256)' {manifest}")).await?;
-    console.say("Behind the database are etcd's own 32 bytes: its sha256, which etcdctl compares on restoring.");
+    console
+        .say(&format!("Behind the database are etcd's own 32 bytes: its sha256, which {tool} compares on restoring."));
     let digest = console.run("head -c -32 snapshot.db | sha256sum").await?;
     let digest = digest.split_whitespace().next().context("sha256sum printed nothing")?;
     ensure!(wanted.contains(digest), "the manifest gives another digest");
-    console.run("etcdctl snapshot status snapshot.db -w table").await?;
-    console.run("etcdctl snapshot restore snapshot.db --data-dir restored 2> restore.log").await?;
+    console.run(&format!("{tool} snapshot status snapshot.db -w table")).await?;
+    console.run(&format!("{tool} snapshot restore snapshot.db --data-dir restored 2> restore.log")).await?;
     let database_bytes = std::fs::metadata(console.folder().join("snapshot.db"))?.len();
     let (contents, revision) = compare(system).await?;
     Ok(Opened { name, contents, revision, database_bytes })

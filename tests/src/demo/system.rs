@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use backstay_tests::daemon::{bare_command, binary};
-use backstay_tests::{Folder, Process, Stand, loader};
+use backstay_tests::{Folder, Process, Stand, loader, releases};
 
 use super::console::{Console, show};
 use super::{CLUSTER, mib};
@@ -30,7 +30,11 @@ impl System {
     pub async fn start() -> Result<Self> {
         port_must_be_free()?;
         let folder = Folder::new("demo")?;
-        println!("Starting etcd with {MEMBERS} members, an agent each, NATS, S3 at {S3_ADDRESS}, and a coordinator …");
+        let releases::Release { etcd, nats, .. } = releases::chosen()?;
+        println!(
+            "Starting etcd {etcd} with {MEMBERS} members, an agent each, nats-server {nats}, S3 at {S3_ADDRESS}, and a \
+             coordinator …"
+        );
         let s3 = start_s3(&folder).await?;
         let stand = Stand::builder().cluster(CLUSTER, MEMBERS).s3_at(&format!("http://{S3_ADDRESS}"));
         // Otherwise the shortest interval is a minute, and whoever watches would wait for it.

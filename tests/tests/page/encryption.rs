@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use backstay_tests::Stand;
 
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, snapshot_tool};
 use crate::world::{CLUSTER, back_up, leads, manifest, object, stand};
 
 /// The configuration without its section on encryption, which is its last.
@@ -53,7 +53,7 @@ async fn without_encryption_backups_are_plain_zstd() -> Result<()> {
     let terminal = Terminal::new(&stand)?;
     std::fs::write(terminal.folder().join("plain.zst"), object(&stand, &backup.key()).await?)?;
     terminal.silent("zstd -d -q < plain.zst > snapshot.db").await?;
-    terminal.prints("etcdctl snapshot status snapshot.db").await?;
+    terminal.prints(&format!("{} snapshot status snapshot.db", snapshot_tool()?)).await?;
     let keys: Vec<String> = stand.s3.objects().await?.into_keys().filter(|key| key.ends_with("key.age")).collect();
     ensure!(keys.is_empty(), "a key of no use: {keys:?}");
     Ok(())

@@ -9,7 +9,7 @@ use backstay_tests::{Process, eventually};
 use serde_json::Value;
 
 use crate::refusals::reason;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, snapshot_tool};
 use crate::world::{CLUSTER, SOON, back_up, fails, leads, listed, now, overall, resources, stand, start, succeeds};
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn the_whole_line_in_a_folder() -> Result<()> {
         let key = stand.coordinators[0].folder.join("recovery.key");
         let open = format!("age -d -i {} {} | zstd -d -q > x.db", key.display(), file.display());
         terminal.silent(&open).await?;
-        terminal.prints("etcdctl snapshot status x.db").await?;
+        terminal.prints(&format!("{} snapshot status x.db", snapshot_tool()?)).await?;
     }
     expected.sort();
     assert_eq!(visible(&folder)?, expected);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use backstay_tests::daemon::{bare_command, binary};
 use backstay_tests::{Op, Process, Proxy, Stand, Wire, eventually};
 
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, snapshot_tool};
 use crate::world::{CLUSTER, SOON, at_least, only_whole_backups, stand, start};
 
 /// SIGTERM is to end it within 10 s; a busy machine may take longer to notice.
@@ -50,7 +50,7 @@ async fn to_a_folder_twice_under_one_uuid() -> Result<()> {
     ensure!(first != second && first.parent() == second.parent(), "{} and {}", first.display(), second.display());
     for file in [&first, &second] {
         terminal.silent(&format!("age -d -i own.key {} | zstd -d -q > once.db", file.display())).await?;
-        terminal.prints("etcdctl snapshot status once.db").await?;
+        terminal.prints(&format!("{} snapshot status once.db", snapshot_tool()?)).await?;
     }
     let visible = terminal.prints("find store -type f -not -name '.*' | wc -l").await?;
     assert_eq!(visible.trim(), "4", "two backups and their manifests");

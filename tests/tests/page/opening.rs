@@ -1,4 +1,4 @@
-//! Every backup that is listed opens with age, zstd and etcdctl alone, and is what its manifest says.
+//! Every backup that is listed opens with age, zstd and etcd's own tool alone, and is what its manifest says.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use backstay_tests::{Process, Stand, eventually, free_port, loader};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, snapshot_tool};
 use crate::world::{CLUSTER, Listed, SOON, back_up, configured, listed, manifest, object};
 
 const LOAD_BYTES: u64 = 12 << 20;
@@ -61,9 +61,11 @@ async fn opens(stand: &Stand, terminal: &Terminal, backup: &Listed, manifest: &V
     assert_eq!(manifest["snapshot_sha256"], hex(database), "digest of the database");
     assert_eq!(trailer[..], Sha256::digest(database)[..], "the trailer, as etcd writes it");
 
-    let status: Value = serde_json::from_str(&terminal.prints("etcdctl snapshot status snapshot.db -w json").await?)?;
+    let tool = snapshot_tool()?;
+    let status = terminal.prints(&format!("{tool} snapshot status snapshot.db -w json")).await?;
+    let status: Value = serde_json::from_str(&status)?;
     let folder = if *backup == listed(stand, CLUSTER).await?[0] { "restored" } else { "older" };
-    let restore = format!("rm -rf {folder} && etcdctl snapshot restore snapshot.db --data-dir {folder} 2> restore.log");
+    let restore = format!("rm -rf {folder} && {tool} snapshot restore snapshot.db --data-dir {folder} 2> restore.log");
     terminal.silent(&restore).await?;
     status["revision"].as_i64().with_context(|| format!("no revision: {status}"))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use backstay_tests::daemon::{bare_command, binary};
-use backstay_tests::{Output, Stand};
+use backstay_tests::{Output, Stand, releases};
 
 const COMMAND: Duration = Duration::from_secs(120);
 
@@ -68,11 +68,13 @@ impl Terminal {
     }
 }
 
-/// `PATH` with the workspace's programs before all others.
+/// The program of the chosen release that reads and restores snapshot files.
+pub fn snapshot_tool() -> Result<&'static str> {
+    Ok(releases::chosen()?.snapshot_tool())
+}
+
+/// `PATH` with the workspace's programs before all others, and those of the chosen release of etcd and NATS behind them.
 pub fn path() -> Result<OsString> {
     let own = binary("backstayctl")?;
-    let programs = own.parent().context("a program lies in a folder")?.to_owned();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(programs).chain(std::env::split_paths(&path));
-    std::env::join_paths(folders).context("the programs' folder cannot stand in PATH")
+    releases::path(&[own.parent().context("a program lies in a folder")?.to_owned()])
 }

@@ -2,13 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use backstay_snapshot::inspect::Unknown;
-use backstay_tests::{Etcd, EtcdOptions};
+use backstay_tests::Etcd;
 use etcd_client::{CompactionOptions, DeleteOptions};
 
 use crate::look::{Snapshot, agrees, revision};
 
-pub async fn a_member_that_is_compacted_further_than_the_file(of: EtcdOptions) -> Result<()> {
-    let etcd = Etcd::start_with(EtcdOptions { members: 3, ..of }).await?;
+#[tokio::test]
+async fn a_member_that_is_compacted_further_than_the_file() -> Result<()> {
+    let etcd = Etcd::start(3).await?;
     let mut client = etcd.client().await?;
     etcd.put_many("a/", 600, 50).await?;
     etcd.put_many("a/", 300, 60).await?;
@@ -28,8 +29,9 @@ pub async fn a_member_that_is_compacted_further_than_the_file(of: EtcdOptions) -
     Ok(())
 }
 
-pub async fn a_file_that_is_compacted_further_than_the_member_is_no_difference(of: EtcdOptions) -> Result<()> {
-    let etcd = Etcd::start_with(EtcdOptions { members: 1, ..of }).await?;
+#[tokio::test]
+async fn a_file_that_is_compacted_further_than_the_member_is_no_difference() -> Result<()> {
+    let etcd = Etcd::start(1).await?;
     let (member, mut client) = (&etcd.members[0], etcd.client().await?);
     etcd.put_many("a/", 300, 50).await?;
     let at = revision(&mut client).await?;
@@ -43,8 +45,9 @@ pub async fn a_file_that_is_compacted_further_than_the_member_is_no_difference(o
     Ok(())
 }
 
-pub async fn a_member_that_was_restarted(of: EtcdOptions) -> Result<()> {
-    let mut etcd = Etcd::start_with(EtcdOptions { members: 3, ..of }).await?;
+#[tokio::test]
+async fn a_member_that_was_restarted() -> Result<()> {
+    let mut etcd = Etcd::start(3).await?;
     etcd.put_many("a/", 500, 50).await?;
     etcd.put_many("a/", 500, 50).await?;
     let at = revision(&mut etcd.client().await?).await?;
@@ -57,8 +60,9 @@ pub async fn a_member_that_was_restarted(of: EtcdOptions) -> Result<()> {
     Ok(())
 }
 
-pub async fn a_changed_byte_of_a_value_shows_in_no_status_but_in_the_hash(of: EtcdOptions) -> Result<()> {
-    let etcd = Etcd::start_with(EtcdOptions { members: 1, ..of }).await?;
+#[tokio::test]
+async fn a_changed_byte_of_a_value_shows_in_no_status_but_in_the_hash() -> Result<()> {
+    let etcd = Etcd::start(1).await?;
     etcd.put_many("a/", 500, 200).await?;
     let mut client = etcd.client().await?;
     let at = revision(&mut client).await?;

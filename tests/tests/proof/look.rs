@@ -6,9 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use backstay_snapshot::Frames;
 use backstay_snapshot::inspect::{Contents, InspectError, Inspection, Inspector, Options};
-use backstay_tests::Folder;
 use backstay_tests::etcd::EtcdMember;
-use backstay_tests::process::program;
+use backstay_tests::{Folder, releases};
 use etcd_client::Client;
 
 use crate::PIECE;
@@ -42,7 +41,7 @@ impl Snapshot {
         &self.file[..self.database]
     }
 
-    /// What inspection says, for HashKV at `at`, and that `etcdctl snapshot status` says the same.
+    /// What inspection says, for HashKV at `at`, and that `snapshot status` of etcd's own tool says the same.
     pub fn looked_at(&self, at: Option<i64>) -> Result<Inspection> {
         let inspection = look(self.database(), at)?;
         let contents = contents(&inspection)?;
@@ -59,11 +58,12 @@ impl Snapshot {
         let folder = Folder::new("proof")?;
         let path = folder.path().join("snapshot.db");
         fs::write(&path, &self.file)?;
-        let mut command = Command::new(program("etcdctl")?);
+        let release = releases::chosen()?;
+        let mut command = Command::new(release.program(release.snapshot_tool()));
         command.env("ETCDCTL_API", "3").args(["snapshot", "status", "-w", "json"]).arg(&path);
-        let output = command.output().context("failed to run etcdctl")?;
-        ensure!(output.status.success(), "etcdctl: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).context("etcdctl's status is no JSON")
+        let output = command.output().context("failed to run etcd's own tool")?;
+        ensure!(output.status.success(), "its own tool: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).context("its own tool's status is no JSON")
     }
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use backstay_snapshot::restore::Options;
-use backstay_tests::{Etcd, eventually};
+use backstay_tests::{Etcd, EtcdOptions, eventually};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, ConnectOptions};
 
-use super::source::{Backup, Release, backup, backup_by, keys, leases, lived, options, restore, restored};
+use super::source::{Backup, backup, backup_by, keys, leases, lived, options, restore, restored};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -28,20 +28,18 @@ async fn holds(etcd: &Etcd, backup: &Backup) -> Result<()> {
 
 #[tokio::test]
 async fn one_and_three_members_serve_what_was_backed_up() -> Result<()> {
-    for release in Release::all().await? {
-        let source = backup(&lived(&release).await?).await?;
-        for (members, defragment) in [(1, false), (1, true), (3, false), (3, true)] {
-            let context = || format!("{release:?}, {members} members, defragment {defragment}");
-            let change = |options| Options { defragment, ..jumping(options) };
-            let (mut etcd, told) = restored(&release, members, &source, change).await.with_context(context)?;
-            holds(&etcd, &source).await.with_context(context)?;
-            let listed = etcd.client().await?.member_list().await?;
-            assert_eq!(listed.members().len(), members, "{}", context());
-            assert_eq!(listed.header().context("a header")?.cluster_id(), told.cluster_id);
-            assert_eq!((told.revision_before, told.revision_after), (source.revision, source.revision + 1000));
-            goes_on(&mut etcd, told.revision_after).await.with_context(context)?;
-            holds_after_writes(&etcd, &source).await.with_context(context)?;
-        }
+    let source = backup(&lived().await?).await?;
+    for (members, defragment) in [(1, false), (1, true), (3, false), (3, true)] {
+        let context = || format!("{members} members, defragment {defragment}");
+        let change = |options| Options { defragment, ..jumping(options) };
+        let (mut etcd, told) = restored(members, &source, change).await.with_context(context)?;
+        holds(&etcd, &source).await.with_context(context)?;
+        let listed = etcd.client().await?.member_list().await?;
+        assert_eq!(listed.members().len(), members, "{}", context());
+        assert_eq!(listed.header().context("a header")?.cluster_id(), told.cluster_id);
+        assert_eq!((told.revision_before, told.revision_after), (source.revision, source.revision + 1000));
+        goes_on(&mut etcd, told.revision_after).await.with_context(context)?;
+        holds_after_writes(&etcd, &source).await.with_context(context)?;
     }
     Ok(())
 }
@@ -90,101 +88,93 @@ async fn holds_after_writes(etcd: &Etcd, source: &Backup) -> Result<()> {
 
 #[tokio::test]
 async fn a_restored_cluster_can_be_backed_up_and_restored_again() -> Result<()> {
-    for release in Release::all().await? {
-        let first = backup(&lived(&release).await?).await?;
-        let (etcd, _) = restored(&release, 1, &first, |options| Options { bump: Some(500), ..options }).await?;
-        etcd.put_many("/again/", 20, 100).await?;
-        let second = backup(&etcd).await?;
-        let (again, told) = restored(&release, 3, &second, jumping).await?;
-        assert_eq!(told.revision_before, second.revision);
-        holds(&again, &second).await?;
-    }
+    let first = backup(&lived().await?).await?;
+    let (etcd, _) = restored(1, &first, |options| Options { bump: Some(500), ..options }).await?;
+    etcd.put_many("/again/", 20, 100).await?;
+    let second = backup(&etcd).await?;
+    let (again, told) = restored(3, &second, jumping).await?;
+    assert_eq!(told.revision_before, second.revision);
+    holds(&again, &second).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn an_empty_cluster_and_one_that_is_compacted_to_the_end_are_restored() -> Result<()> {
-    for release in Release::all().await? {
-        let etcd = Etcd::start_with(release.options(1)).await?;
-        let empty = backup(&etcd).await?;
-        let (restored_empty, told) = restored(&release, 1, &empty, jumping).await?;
-        assert_eq!((told.revision_before, told.revision_after), (1, 1001));
-        ensure!(keys(&mut restored_empty.client().await?).await?.is_empty());
+    let etcd = Etcd::start(1).await?;
+    let empty = backup(&etcd).await?;
+    let (restored_empty, told) = restored(1, &empty, jumping).await?;
+    assert_eq!((told.revision_before, told.revision_after), (1, 1001));
+    ensure!(keys(&mut restored_empty.client().await?).await?.is_empty());
 
-        etcd.put_many("/a/", 10, 10).await?;
-        let mut client = etcd.client().await?;
-        client.delete("/a/", Some(etcd_client::DeleteOptions::new().with_prefix())).await?;
-        let last = client.get("any", None).await?.header().context("a header")?.revision();
-        client.compact(last, Some(CompactionOptions::new().with_physical())).await?;
-        let compacted = backup(&etcd).await?;
-        let (etcd, told) = restored(&release, 1, &compacted, jumping).await?;
-        // No key is left that says how far the revisions had come: the mark of the compaction does.
-        assert_eq!(told.revision_before, last);
-        ensure!(keys(&mut etcd.client().await?).await?.is_empty());
-        assert_eq!(etcd.put_many("/b/", 1, 1).await?, last + 1001);
-    }
+    etcd.put_many("/a/", 10, 10).await?;
+    let mut client = etcd.client().await?;
+    client.delete("/a/", Some(etcd_client::DeleteOptions::new().with_prefix())).await?;
+    let last = client.get("any", None).await?.header().context("a header")?.revision();
+    client.compact(last, Some(CompactionOptions::new().with_physical())).await?;
+    let compacted = backup(&etcd).await?;
+    let (etcd, told) = restored(1, &compacted, jumping).await?;
+    // No key is left that says how far the revisions had come: the mark of the compaction does.
+    assert_eq!(told.revision_before, last);
+    ensure!(keys(&mut etcd.client().await?).await?.is_empty());
+    assert_eq!(etcd.put_many("/b/", 1, 1).await?, last + 1001);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_member_that_is_added_gets_everything() -> Result<()> {
-    for release in Release::all().await? {
-        let source = backup(&lived(&release).await?).await?;
-        let (mut etcd, told) = restored(&release, 1, &source, jumping).await?;
-        let mut added = etcd.add_voter().await?.client().await?;
-        let hash = eventually(SOON, || {
-            let mut added = added.clone();
-            async move { Ok(added.hash_kv(told.revision_before).await?.hash()) }
-        });
-        assert_eq!(Some(hash.await?), source.hash);
-        let all = etcd_client::GetOptions::new().with_from_key().with_serializable();
-        let found = added.get("\0", Some(all)).await?;
-        assert_eq!(found.count(), source.keys.len() as i64);
-    }
+    let source = backup(&lived().await?).await?;
+    let (mut etcd, told) = restored(1, &source, jumping).await?;
+    let mut added = etcd.add_voter().await?.client().await?;
+    let hash = eventually(SOON, || {
+        let mut added = added.clone();
+        async move { Ok(added.hash_kv(told.revision_before).await?.hash()) }
+    });
+    assert_eq!(Some(hash.await?), source.hash);
+    let all = etcd_client::GetOptions::new().with_from_key().with_serializable();
+    let found = added.get("\0", Some(all)).await?;
+    assert_eq!(found.count(), source.keys.len() as i64);
     Ok(())
 }
 
 #[tokio::test]
 async fn alarms_and_authentication_stay_unless_they_are_removed() -> Result<()> {
-    for release in Release::all().await? {
-        let etcd = lived(&release).await?;
-        let mut client = etcd.client().await?;
-        let member = client.member_list().await?.members()[0].id();
-        let mut nospace = AlarmOptions::new();
-        nospace.with_member(member);
-        client.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(nospace)).await?;
-        client.user_add("root", "hunter2", None).await?;
-        client.role_add("root").await?;
-        client.user_grant_role("root", "root").await?;
-        client.auth_enable().await?;
-        let root = ConnectOptions::new().with_user("root", "hunter2");
-        let locked = backup_by(Client::connect(etcd.endpoints(), Some(root.clone())).await?).await?;
+    let etcd = lived().await?;
+    let mut client = etcd.client().await?;
+    let member = client.member_list().await?.members()[0].id();
+    let mut nospace = AlarmOptions::new();
+    nospace.with_member(member);
+    client.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(nospace)).await?;
+    client.user_add("root", "hunter2", None).await?;
+    client.role_add("root").await?;
+    client.user_grant_role("root", "root").await?;
+    client.auth_enable().await?;
+    let root = ConnectOptions::new().with_user("root", "hunter2");
+    let locked = backup_by(Client::connect(etcd.endpoints(), Some(root.clone())).await?).await?;
 
-        let mut kept = Etcd::prepare(release.options(1))?;
-        let told = restore(&locked.database, &kept.members[0].data_dir, options(&kept, 0))?;
-        assert_eq!((told.alarms, told.auth_enabled), (1, true));
-        kept.members[0].restart_without_waiting()?;
-        let member = &kept.members[0];
-        let refused = eventually(SOON, || async {
-            let error = member.client().await?.get("any", None).await.err().context("a request without a user")?;
-            let text = error.to_string();
-            if text.contains("user name is empty") { Ok(()) } else { anyhow::bail!(text) }
-        });
-        refused.await?;
-        let mut client = Client::connect(kept.endpoints(), Some(root)).await?;
-        assert_eq!(keys(&mut client).await?, locked.keys);
-        let alarms = client.alarm(AlarmAction::Get, AlarmType::None, None).await?;
-        assert_eq!(alarms.alarms().len(), 1);
+    let mut kept = Etcd::prepare(EtcdOptions::default())?;
+    let told = restore(&locked.database, &kept.members[0].data_dir, options(&kept, 0))?;
+    assert_eq!((told.alarms, told.auth_enabled), (1, true));
+    kept.members[0].restart_without_waiting()?;
+    let member = &kept.members[0];
+    let refused = eventually(SOON, || async {
+        let error = member.client().await?.get("any", None).await.err().context("a request without a user")?;
+        let text = error.to_string();
+        if text.contains("user name is empty") { Ok(()) } else { anyhow::bail!(text) }
+    });
+    refused.await?;
+    let mut client = Client::connect(kept.endpoints(), Some(root)).await?;
+    assert_eq!(keys(&mut client).await?, locked.keys);
+    let alarms = client.alarm(AlarmAction::Get, AlarmType::None, None).await?;
+    assert_eq!(alarms.alarms().len(), 1);
 
-        let remove = |options| Options { remove_alarms: true, remove_auth: true, ..options };
-        let (open, told) = restored(&release, 1, &locked, remove).await?;
-        assert_eq!((told.alarms, told.auth_enabled), (0, false));
-        ensure!(keys(&mut open.client().await?).await? == locked.keys);
-        let mut client = open.client().await?;
-        let alarms = client.alarm(AlarmAction::Get, AlarmType::None, None).await?;
-        ensure!(alarms.alarms().is_empty());
-        ensure!(client.user_list().await?.users().is_empty());
-        open.put_many("/new/", 1, 1).await?;
-    }
+    let remove = |options| Options { remove_alarms: true, remove_auth: true, ..options };
+    let (open, told) = restored(1, &locked, remove).await?;
+    assert_eq!((told.alarms, told.auth_enabled), (0, false));
+    ensure!(keys(&mut open.client().await?).await? == locked.keys);
+    let mut client = open.client().await?;
+    let alarms = client.alarm(AlarmAction::Get, AlarmType::None, None).await?;
+    ensure!(alarms.alarms().is_empty());
+    ensure!(client.user_list().await?.users().is_empty());
+    open.put_many("/new/", 1, 1).await?;
     Ok(())
 }

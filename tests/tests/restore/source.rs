@@ -1,62 +1,34 @@
 //! Clusters with a history, their backups, and the two ways back.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use backstay_snapshot::restore::{NewMember, Options, RestoreError, Restored, Restorer};
-use backstay_tests::pypi::etcd_3_5;
+use backstay_tests::releases::Release;
 use backstay_tests::{Etcd, EtcdOptions, Folder};
 use etcd_client::{Client, CompactionOptions, GetOptions, PutOptions};
 
 /// Bytes of the sha256 behind the database.
 const TRAILER_BYTES: usize = 32;
 
-/// A release of etcd's programs.
-#[derive(Debug, Clone)]
-pub struct Release {
-    /// `None`: the programs on the `PATH`.
-    folder: Option<PathBuf>,
+/// Whether the release writes members and the last record of the log as etcd 3.5 does.
+pub fn writes_as_3_5(release: &Release) -> bool {
+    release.version() >= (3, 5, 0)
 }
 
-impl Release {
-    /// Those that there are to test with: the one on the `PATH`, etcd 3.5, and perhaps one that was named.
-    pub async fn all() -> Result<Vec<Self>> {
-        let named = std::env::var_os("BACKSTAY_TEST_ETCD_DIR").map(PathBuf::from);
-        let others = [Some(etcd_3_5().await?), named].into_iter().flatten().map(|folder| Self { folder: Some(folder) });
-        Ok(std::iter::once(Self { folder: None }).chain(others).collect())
-    }
-
-    pub fn options(&self, members: usize) -> EtcdOptions {
-        let program = self.folder.as_ref().map(|folder| folder.join("etcd"));
-        EtcdOptions { members, program, ..EtcdOptions::default() }
-    }
-
-    /// The program that restores, in this release's own way.
-    fn restorer(&self) -> OsString {
-        let programs = self.folder.iter().flat_map(|folder| [folder.join("etcdutl"), folder.join("etcdctl")]);
-        programs.into_iter().find(|program| program.exists()).map_or_else(|| "etcdctl".into(), Into::into)
-    }
-
-    /// Whether the release writes members and the last record of the log as etcd 3.5 does.
-    pub fn writes_as_3_5(&self) -> bool {
-        self.restorer().to_string_lossy().ends_with("etcdutl")
-    }
-
-    /// `etcdctl snapshot restore`.
-    pub fn restore(&self, backup: &Backup, cluster: &Etcd, member: usize, folder: &Path) -> Result<()> {
-        let of = &cluster.members[member];
-        let mut command = Command::new(self.restorer());
-        command.env("ETCDCTL_API", "3").args(["snapshot", "restore"]).arg(&backup.file);
-        command.arg("--data-dir").arg(folder).args(["--name", &of.name]);
-        command.args(["--initial-cluster", &cluster.initial_cluster(), "--initial-cluster-token", TOKEN]);
-        command.args(["--initial-advertise-peer-urls", &of.peer_url]);
-        let output = command.output().context("failed to run etcd's own restore")?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    }
+/// `snapshot restore` by the release's own tool.
+pub fn restore_by(release: &Release, backup: &Backup, cluster: &Etcd, member: usize, folder: &Path) -> Result<()> {
+    let of = &cluster.members[member];
+    let mut command = Command::new(release.program(release.snapshot_tool()));
+    command.env("ETCDCTL_API", "3").args(["snapshot", "restore"]).arg(&backup.file);
+    command.arg("--data-dir").arg(folder).args(["--name", &of.name]);
+    command.args(["--initial-cluster", &cluster.initial_cluster(), "--initial-cluster-token", TOKEN]);
+    command.args(["--initial-advertise-peer-urls", &of.peer_url]);
+    let output = command.output().context("failed to run etcd's own restore")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 const TOKEN: &str = "restored";
@@ -96,8 +68,8 @@ pub async fn leases(client: &mut Client) -> Result<Vec<i64>> {
 }
 
 /// A cluster of one that has seen puts, overwriting, deletes, leases and a compaction.
-pub async fn lived(release: &Release) -> Result<Etcd> {
-    let etcd = Etcd::start_with(release.options(1)).await?;
+pub async fn lived() -> Result<Etcd> {
+    let etcd = Etcd::start(1).await?;
     etcd.put_many("/a/", 700, 300).await?;
     let mut client = etcd.client().await?;
     for lease in [111, 222] {
@@ -152,12 +124,11 @@ pub fn restore(database: &[u8], folder: &Path, options: Options) -> Result<Resto
 
 /// A cluster that is restored from the backup and serves; `change` changes the options of each member.
 pub async fn restored(
-    release: &Release,
     members: usize,
     backup: &Backup,
     change: impl Fn(Options) -> Options,
 ) -> Result<(Etcd, Restored)> {
-    let mut etcd = Etcd::prepare(release.options(members))?;
+    let mut etcd = Etcd::prepare(EtcdOptions { members, ..EtcdOptions::default() })?;
     let mut last = None;
     for index in 0..members {
         last = Some(restore(&backup.database, &etcd.members[index].data_dir, change(options(&etcd, index)))?);
