@@ -29,7 +29,7 @@ use crate::fleet::Fleet;
 use crate::inside::Inside;
 use crate::keys::Keys;
 use crate::kv::{self, Kv, KvError, Revised};
-use crate::lease;
+use crate::lease::{self, Lease};
 use crate::overall::Overall;
 use crate::schedule::Policy;
 use crate::status::{self, StorageState};
@@ -69,6 +69,8 @@ pub struct Leader {
     pub clock: Arc<dyn Clock>,
     pub inside: Arc<Inside>,
     pub kv: Kv,
+    /// Under which the lease is held.
+    pub holder: Uuid,
     pub epoch: u64,
     pub fleet: Fleet,
     pub directory: Directory,
@@ -85,6 +87,7 @@ pub struct Leader {
     pub cancel: CancellationToken,
     pub tasks: TaskTracker,
     pub since: Instant,
+    pub since_at: Timestamp,
 }
 
 impl Coordinator {
@@ -117,9 +120,9 @@ impl Coordinator {
         let Some(mut held) = acquired else { return Ok(()) };
         info!(epoch = held.lease.epoch, "leading");
         let cancel = stop.child_token();
-        let epoch = held.lease.epoch;
+        let lease = held.lease.clone();
         let lead = async {
-            let leader = self.start(context, kv.clone(), epoch, cancel.clone()).await;
+            let leader = self.start(context, kv.clone(), &lease, cancel.clone()).await;
             match leader {
                 Ok(leader) => {
                     self.inside.leads(&leader);
@@ -163,7 +166,7 @@ impl Coordinator {
         &self,
         context: Context,
         kv: Kv,
-        epoch: u64,
+        lease: &Lease,
         cancel: CancellationToken,
     ) -> Result<Arc<Leader>, KvError> {
         let (overall, existed) = Overall::load(kv.clone()).await?;
@@ -176,7 +179,8 @@ impl Coordinator {
             clock: self.clock.clone(),
             inside: self.inside.clone(),
             kv,
-            epoch,
+            holder: lease.holder,
+            epoch: lease.epoch,
             fleet: Fleet::default(),
             directory: Directory::default(),
             storage: StorageSwitch::default(),
@@ -188,6 +192,7 @@ impl Coordinator {
             cancel,
             tasks: TaskTracker::new(),
             since: Instant::now(),
+            since_at: self.clock.now(),
         });
         leader.open_storage(existed).await?;
         for key in leader.kv.keys("cluster.").await? {

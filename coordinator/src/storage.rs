@@ -141,6 +141,11 @@ impl InForce {
         Ok(bus::Store { kind: Some(kind) })
     }
 
+    /// What is known of it, a fact each, for people.
+    pub fn facts(&self) -> Vec<String> {
+        vec![self.store.url()]
+    }
+
     /// What to say where a backup that was reported cannot be found here.
     pub fn not_visible(&self, name: &str) -> String {
         match &self.address {

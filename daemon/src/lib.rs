@@ -1,9 +1,10 @@
 //! What both daemons and the command line share at the edge: settings, the NATS connection, logs,
-//! metrics over HTTP, signals, systemd and the clock.
+//! metrics over HTTP, signals, systemd, the clock and the machine's name.
 //!
 //! Nothing here knows what a backup is.
 
 pub mod clock;
+pub mod host;
 pub mod http;
 pub mod logs;
 pub mod metrics;

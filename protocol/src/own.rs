@@ -25,6 +25,43 @@ pub struct AgentSpec {
 }
 spec!(AgentSpec, AGENTS, AgentSpec { lastseen: Some(Timestamp::default()), ..AgentSpec::default() });
 
+/// The coordinator that leads. There is one, under the id [`COORDINATOR_STATUS_ID`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CoordinatorStatusSpec {
+    /// The UUID under which it holds the lease, and the lease's epoch.
+    pub holder: String,
+    pub epoch: u64,
+    /// The machine that it runs on, as that names itself.
+    pub host: String,
+    pub version: String,
+    /// When it began to lead.
+    pub started: Option<Timestamp>,
+    /// Its own time when it answered.
+    pub now: Option<Timestamp>,
+    /// How many milliseconds its clock is ahead of NATS's, and of the store's; absent while that is unknown.
+    pub natsoffsetms: Option<i64>,
+    pub storeoffsetms: Option<i64>,
+    /// What is wrong with its clock; empty where nothing is known to be.
+    pub clock: String,
+    /// What it found out about the storage in force, a fact each.
+    pub storage: Vec<String>,
+}
+spec!(
+    CoordinatorStatusSpec,
+    COORDINATOR_STATUSES,
+    CoordinatorStatusSpec {
+        started: Some(Timestamp::default()),
+        now: Some(Timestamp::default()),
+        natsoffsetms: Some(0),
+        storeoffsetms: Some(0),
+        ..CoordinatorStatusSpec::default()
+    }
+);
+
+/// The id of the one coordinator status.
+pub const COORDINATOR_STATUS_ID: &str = "coordinator";
+
 /// How an attempt stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

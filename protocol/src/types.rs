@@ -53,6 +53,12 @@ types! {
         name: "Clusters.omni.sidero.dev", singular: "Cluster", namespace: "default", owner: None,
         columns: &[("TALOS VERSION", "talosversion"), ("KUBERNETES VERSION", "kubernetesversion")], aliases: &["c"],
     };
+    COORDINATOR_STATUSES = TypeDefinition {
+        name: "CoordinatorStatuses.backstay.dev", singular: "CoordinatorStatus", namespace: "ephemeral",
+        owner: Some("CoordinatorController"),
+        columns: &[("HOST", "host"), ("COORDINATOR VERSION", "version"), ("STARTED", "started"), ("CLOCK", "clock")],
+        aliases: &["coordinator", "coordinators"],
+    };
     ETCD_BACKUP_OVERALL_STATUSES = TypeDefinition {
         name: "EtcdBackupOverallStatuses.omni.sidero.dev", singular: "EtcdBackupOverallStatus", namespace: "ephemeral",
         owner: Some("EtcdBackupOverallStatusController"),
@@ -188,6 +194,7 @@ pub fn every_field(definition: &TypeDefinition) -> Value {
         n if n == BACKUP_RUNS.name => own::BackupRunSpec::every_field(),
         n if n == CLUSTER_UUIDS.name => spec::ClusterUuidSpec::every_field(),
         n if n == CLUSTERS.name => spec::ClusterSpec::every_field(),
+        n if n == COORDINATOR_STATUSES.name => own::CoordinatorStatusSpec::every_field(),
         n if n == ETCD_BACKUP_OVERALL_STATUSES.name => spec::OverallStatusSpec::every_field(),
         n if n == ETCD_BACKUP_S3_CONFIGS.name => spec::S3ConfigSpec::every_field(),
         n if n == ETCD_BACKUP_STATUSES.name => spec::BackupStatusSpec::every_field(),

@@ -56,6 +56,7 @@ async fn all(leader: &Leader, definition: &'static TypeDefinition) -> Result<Vec
         d if d == &types::ETCD_BACKUP_OVERALL_STATUSES => leader.overall.resource().await.into_iter().collect(),
         d if d == &types::ETCD_BACKUP_S3_CONFIGS => s3_config(leader).await?.into_iter().collect(),
         d if d == &types::AGENTS => seen::agents(leader),
+        d if d == &types::COORDINATOR_STATUSES => vec![seen::coordinator(leader)],
         d if d == &types::BACKUP_RUNS => seen::runs(leader),
         d if d == &types::RESTORES => restore::all(leader),
         d if d == &types::VERIFICATIONS => restore::all_proofs(leader),

@@ -1,7 +1,8 @@
-//! Backstay's own types: agents as their beats show them, attempts as the records keep them.
+//! Backstay's own types: agents as their beats show them, attempts as the records keep them, and the coordinator.
 
+use backstay_daemon::host;
 use backstay_protocol::bus::{Member, RestoreState};
-use backstay_protocol::own::{AgentSpec, BackupRunSpec, RunState};
+use backstay_protocol::own::{AgentSpec, BackupRunSpec, COORDINATOR_STATUS_ID, CoordinatorStatusSpec, RunState};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
@@ -12,6 +13,22 @@ use crate::fleet::Agent;
 use crate::leader::Leader;
 use crate::restore::state::word;
 use crate::restore::unsettled::{self, Behind};
+
+/// The coordinator that leads: this one.
+pub fn coordinator(leader: &Leader) -> Resource {
+    let in_force = leader.storage.now().in_force;
+    let spec = CoordinatorStatusSpec {
+        holder: leader.holder.to_string(),
+        epoch: leader.epoch,
+        host: host::name(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        started: Some(leader.since_at),
+        now: Some(leader.clock.now()),
+        storage: in_force.map(|in_force| in_force.facts()).unwrap_or_default(),
+        ..CoordinatorStatusSpec::default()
+    };
+    Resource::of(COORDINATOR_STATUS_ID, &spec)
+}
 
 /// The connected agents, by cluster and machine.
 pub fn agents(leader: &Leader) -> Vec<Resource> {
