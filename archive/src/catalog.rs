@@ -213,7 +213,17 @@ pub async fn find_by_name(store: &dyn Store, name: &ClusterName) -> Result<Optio
 
 /// The manifest of the newest backup whose manifest can be read.
 pub async fn newest(store: &dyn Store, cluster: ClusterUuid) -> Result<Option<Manifest>, StoreError> {
-    for entry in list(store, cluster).await?.iter().take(NAME_TRIES) {
+    newest_until(store, cluster, Timestamp::from_seconds(i64::MAX)).await
+}
+
+/// The same among those that do not stand for a time after `until`.
+pub async fn newest_until(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    until: Timestamp,
+) -> Result<Option<Manifest>, StoreError> {
+    let entries = list(store, cluster).await?;
+    for entry in entries.iter().filter(|entry| entry.snapshot.unix_seconds() <= until.seconds).take(NAME_TRIES) {
         match manifest(store, cluster, entry.snapshot).await {
             Ok(Some(manifest)) => return Ok(Some(manifest)),
             Ok(None) => {}

@@ -1,4 +1,8 @@
 //! When the next backup of a cluster is due: a function of what is known, the policy and `now`.
+//!
+//! `now` and the times that are kept come from clocks that may be wrong, jump and go back. A time that lies in the
+//! future is never waited for; that is what keeps a wrong clock from silence. What keeps it from a storm is the time
+//! that really passed, by the clock that never jumps, as far as this coordinator was there.
 
 use std::time::Duration;
 
@@ -14,8 +18,25 @@ pub struct Known {
     /// Automatic backups that failed since the last good one.
     pub failures: u32,
     pub last_failure: Option<Timestamp>,
+    /// How long ago the last good backup, and the last failed automatic one, ended by the clock that never jumps;
+    /// `None` where this coordinator saw none.
+    pub since_backup: Option<Duration>,
+    pub since_failure: Option<Duration>,
     /// A manual backup that was asked for and not yet taken up.
     pub manual: Option<Timestamp>,
+}
+
+/// A stored time further ahead than this was told by a clock that is, or was, wrong.
+pub const AHEAD_MAX: Duration = Duration::from_secs(60);
+
+/// Whether a stored time cannot be true.
+pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at > latest_true(now)
+}
+
+/// The latest time that something that has happened can bear.
+pub fn latest_true(now: Timestamp) -> Timestamp {
+    add(now, AHEAD_MAX)
 }
 
 /// How the schedule spreads and retries.
@@ -43,23 +64,39 @@ pub fn decide(known: &Known, policy: &Policy, cluster: ClusterUuid, now: Timesta
     let Some(interval) = known.interval else {
         return Decision::Idle;
     };
-    let due = match (known.last_backup, retry_at(known, policy, interval, now)) {
-        (None, None) => return Decision::Interval,
-        (None, Some(retry)) => retry,
-        (Some(last), retry) => {
-            let due = due_after(last, interval, policy.jitter, cluster);
-            retry.map_or(due, |retry| retry.max(due))
-        }
-    };
-    if due <= now { Decision::Interval } else { Decision::At(due) }
+    let last = known.last_backup.filter(|last| !is_ahead(*last, now));
+    let regular = last.map(|last| due_after(last, interval, policy.jitter, cluster));
+    // A time that a clock gave while it was a little ahead makes nobody wait for longer than the interval either.
+    let whole = known.since_backup.map(|passed| add(now, interval.saturating_sub(passed)));
+    let regular = regular.map(|due| whole.map_or(due, |whole| whole.min(due)));
+    let retry = pause(known, policy, interval).and_then(|pause| retry_at(known, pause, now));
+    let due = regular.max(retry).max(rested_at(known, policy, interval, now));
+    due.filter(|due| *due > now).map_or(Decision::Interval, Decision::At)
 }
 
 /// After `failures` in a row the pause has doubled as often, but never beyond the interval.
-fn retry_at(known: &Known, policy: &Policy, interval: Duration, now: Timestamp) -> Option<Timestamp> {
+fn pause(known: &Known, policy: &Policy, interval: Duration) -> Option<Duration> {
     let doublings = known.failures.checked_sub(1)?.min(20);
-    let pause = policy.retry_pause.saturating_mul(1 << doublings).min(interval);
-    // A failure in the future means that the clock was set back: nothing is known of when it was.
+    Some(policy.retry_pause.saturating_mul(1 << doublings).min(interval))
+}
+
+/// A failure in the future means that the clock was set back: nothing is known of when it was.
+fn retry_at(known: &Known, pause: Duration, now: Timestamp) -> Option<Timestamp> {
     Some(add(known.last_failure.filter(|failed| *failed <= now)?, pause))
+}
+
+/// When as much time has really passed as must lie between two backups, or between a failure and the next try,
+/// whatever the clock said then and says now. Where the store has no backup there is nothing to keep a distance to.
+fn rested_at(known: &Known, policy: &Policy, interval: Duration, now: Timestamp) -> Option<Timestamp> {
+    let left = |gap: Duration, passed: Duration| add(now, gap.saturating_sub(passed));
+    let backup = known.last_backup.and(known.since_backup).map(|passed| left(shortest_gap(interval), passed));
+    let failure = pause(known, policy, interval).zip(known.since_failure).map(|(pause, passed)| left(pause, passed));
+    backup.max(failure)
+}
+
+/// By how much two backups lie apart at the least.
+fn shortest_gap(interval: Duration) -> Duration {
+    interval - interval / 10
 }
 
 /// The last backup's time plus the interval, moved forward towards the cluster's own place on the clock.
@@ -137,6 +174,25 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_in_the_future_is_no_reason_to_wait() {
+        let known = |ahead| Known { last_backup: Some(at(10_000 + ahead)), ..hourly() };
+        for ahead in [61, 3_600, 86_400, 10 * 365 * 86_400, i64::MAX - 10_000] {
+            assert_eq!(decide(&known(ahead), &POLICY, uuid(7), at(10_000)), Decision::Interval, "{ahead} s");
+        }
+        for ahead in [0, 1, 60] {
+            assert!(matches!(decide(&known(ahead), &POLICY, uuid(7), at(10_000)), Decision::At(_)), "{ahead} s");
+        }
+    }
+
+    #[test]
+    fn a_failure_in_the_future_is_no_reason_to_wait_but_the_pause_is_kept() {
+        let known = Known { failures: 3, last_failure: Some(at(90_000)), ..hourly() };
+        assert_eq!(decide(&known, &POLICY, uuid(7), at(10_000)), Decision::Interval);
+        let just_now = Known { since_failure: Some(Duration::from_secs(20)), ..known };
+        assert_eq!(decide(&just_now, &POLICY, uuid(7), at(10_000)), Decision::At(at(10_100)), "120 s after it");
+    }
+
+    #[test]
     fn a_fleet_that_started_together_spreads_and_then_keeps_its_places() {
         let places = |n: u128| {
             let mut last = at(1_700_000_000);
@@ -171,15 +227,33 @@ mod tests {
         #[test]
         fn what_is_due_stays_due_and_waiting_until_then_makes_it_due(
             last in proptest::option::of(0_i64..4_000_000_000), failures in 0_u32..40, failed in 0_i64..4_000_000_000, now in 0_i64..4_000_000_000, id in 1_u128..,
+            since in proptest::array::uniform2(proptest::option::of(0_u64..9_000)),
         ) {
-            let known = Known { last_backup: last.map(at), failures, last_failure: (failures > 0).then(|| at(failed)), ..hourly() };
+            let since = |n: usize| since[n].map(Duration::from_secs);
+            let known = Known {
+                last_backup: last.map(at), failures, last_failure: (failures > 0).then(|| at(failed)), since_backup: since(0), since_failure: since(1), ..hourly()
+            };
             match decide(&known, &POLICY, uuid(id), at(now)) {
                 Decision::At(due) => {
                     prop_assert!(due > at(now));
+                    let waited = Duration::from_millis((due.as_millis() - at(now).as_millis()) as u64);
+                    // Nothing that is kept makes anybody wait for longer than an interval and the minute that clocks may differ by.
+                    prop_assert!(waited <= HOUR + AHEAD_MAX, "{waited:?}");
+                    let later = |since: Option<Duration>| since.map(|since| since + waited);
+                    let known = Known { since_backup: later(since(0)), since_failure: later(since(1)), ..known };
                     prop_assert_eq!(decide(&known, &POLICY, uuid(id), due), Decision::Interval);
                 }
                 decision => prop_assert_eq!(decision, Decision::Interval),
             }
+        }
+
+        /// A clock that is set wrong, or right, is no reason for a backup within the time that really has to pass.
+        #[test]
+        fn whatever_the_clock_says_backups_keep_their_distance(
+            last in 0_i64..4_000_000_000, now in 0_i64..4_000_000_000, passed in 0_u64..3_240, id in 1_u128..,
+        ) {
+            let known = Known { last_backup: Some(at(last)), since_backup: Some(Duration::from_secs(passed)), ..hourly() };
+            prop_assert!(matches!(decide(&known, &POLICY, uuid(id), at(now)), Decision::At(due) if due.seconds - now >= 3_240 - passed as i64));
         }
     }
 }

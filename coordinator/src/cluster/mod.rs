@@ -3,6 +3,7 @@
 
 pub mod asking;
 pub mod record;
+mod rest;
 pub mod restoring;
 pub mod runs;
 mod slot;
@@ -34,6 +35,7 @@ use crate::storage::{InForce, View};
 use crate::verify::{self, Verification};
 pub use record::Meta;
 use record::{ClusterRecord, Slot, SlotEnd, Trigger};
+use rest::Rest;
 use runs::Proven;
 use steps::{Asked, Permit, StepEnd, Synced};
 
@@ -102,6 +104,8 @@ pub struct ClusterTask {
     store: Option<Arc<InForce>>,
     /// The attempt that this coordinator asked for; one that it found is asked for once more.
     asked: Option<AttemptId>,
+    /// How long ago backups really were.
+    rest: Rest,
     /// Machines that did not answer for the open slot, and how often they were asked all over again.
     silent: Vec<MachineId>,
     rounds: u32,
@@ -130,6 +134,7 @@ pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, 
         permit: None,
         store: None,
         asked: None,
+        rest: Rest::default(),
         silent: Vec::new(),
         rounds: 0,
         memory: Memory::default(),
@@ -171,7 +176,10 @@ impl ClusterTask {
             tokio::select! {
                 Some(message) = self.inbox.recv() => self.on_message(message).instrument(span).await?,
                 end = poll_step(&mut self.step).instrument(span.clone()) => self.on_step_end(end).instrument(span).await?,
-                Ok(()) = storage.changed() => self.synced = false,
+                Ok(()) = storage.changed() => {
+                    self.synced = false;
+                    self.rest.change_store();
+                }
                 () = sleep_until(wake), if self.step.is_none() => {}
             }
         }
@@ -216,11 +224,12 @@ impl ClusterTask {
         }
         self.permit = None;
         if !self.synced && self.sync_at <= Instant::now() {
-            self.step = Some(Box::pin(steps::sync(in_force, self.record.clone())));
+            self.step = Some(Box::pin(steps::sync(in_force, self.record.clone(), self.leader.clock.now())));
             return Ok(None);
         }
         let now = self.leader.clock.now();
-        let trigger = match schedule::decide(&self.record.known(), &self.leader.policy(), self.record.uuid, now) {
+        let known = self.rest.known(&self.record, Instant::now());
+        let trigger = match schedule::decide(&known, &self.leader.policy(), self.record.uuid, now) {
             Decision::Manual(at) => Trigger::Manual { seconds: at.seconds },
             Decision::Interval => Trigger::Interval,
             decision => {
@@ -257,6 +266,7 @@ impl ClusterTask {
             return Ok(());
         }
         (self.silent, self.rounds) = (Vec::new(), 0);
+        self.rest.open(Instant::now());
         info!(cluster = %next.name, slot = %id, ?trigger, "a backup is due");
         self.save(next).await
     }

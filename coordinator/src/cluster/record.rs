@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::runs::{Proven, Runs};
 use crate::restore::Restore;
 use crate::restore::unsettled::{self, Unsettled};
-use crate::schedule::Known;
+use crate::schedule::{Known, is_ahead};
 use crate::verify::Verification;
 
 /// The version of the record's meaning.
@@ -24,15 +24,11 @@ pub const FORMAT: u32 = 1;
 /// Manual backups that wait for their turn; a further one is refused.
 pub const PENDING_MAX: usize = 16;
 
-/// A backup that stands for a time further ahead than this was named by a clock that is wrong: the schedule
-/// does not wait for that time.
-const AHEAD_SECONDS_MAX: i64 = 60;
-
 /// An error in the status has at most about this many bytes.
 const ERROR_MAX: usize = 2048;
 
 /// A manual backup's time cannot come back after this many seconds: `apply` accepts one minute.
-const HANDLED_SECONDS: i64 = 600;
+const HANDLED_SECONDS: u64 = 600;
 
 /// A spec with what its resource's metadata needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,7 +153,7 @@ pub struct ClusterRecord {
     /// Automatic backups that failed since the last good one.
     pub failures: u32,
     pub last_failure: Option<Timestamp>,
-    /// The newest snapshot name that was ever given out, in seconds.
+    /// The snapshot name that was given out last, in seconds.
     pub last_name: i64,
     /// etcd's own cluster id, as the last good backup had it.
     #[serde(default)]
@@ -280,13 +276,15 @@ impl ClusterRecord {
         late
     }
 
-    /// What the schedule decides upon.
+    /// What the schedule decides upon, as far as it is kept.
     pub fn known(&self) -> Known {
         Known {
             interval: self.cluster.spec.backup_interval(),
             last_backup: self.last_backup,
             failures: self.failures,
             last_failure: self.last_failure,
+            since_backup: None,
+            since_failure: None,
             manual: self.pending.first().copied().map(Timestamp::from_seconds),
         }
     }
@@ -332,14 +330,13 @@ impl ClusterRecord {
 
     /// Opens a slot: from here on the trigger is taken and cannot be lost or repeated.
     pub fn open_slot(&mut self, trigger: Trigger, id: SlotId, now: Timestamp) -> Result<(), NameError> {
-        let name = now.seconds.max(self.last_name + 1);
-        let snapshot = SnapshotName::from_unix_seconds(name)?;
+        let snapshot = self.free_name(now)?;
         if let Trigger::Manual { seconds } = trigger {
             self.pending.retain(|s| *s != seconds);
-            self.handled.retain(|s| *s > now.seconds.saturating_sub(HANDLED_SECONDS));
+            self.handled.retain(|s| s.abs_diff(now.seconds) < HANDLED_SECONDS);
             self.handled.push(seconds);
         }
-        self.last_name = name;
+        self.last_name = snapshot.unix_seconds();
         self.slot = Some(Slot {
             id,
             trigger,
@@ -357,11 +354,23 @@ impl ClusterRecord {
         Ok(())
     }
 
+    /// A name for now, or behind the last one where that is of this minute. A last name from the future was given by
+    /// a clock that was wrong: names go back to the time that is true, past those that the record remembers. What it
+    /// has forgotten, the store still knows, and refuses.
+    fn free_name(&self, now: Timestamp) -> Result<SnapshotName, NameError> {
+        let last = Some(self.last_name).filter(|last| !is_ahead(Timestamp::from_seconds(*last), now));
+        let mut name = SnapshotName::from_unix_seconds(now.seconds.max(last.map_or(i64::MIN, |last| last + 1)))?;
+        while self.runs.latest_first().any(|run| run.snapshot == name) {
+            name = name.next()?;
+        }
+        Ok(name)
+    }
+
     /// The slot's name is taken by another backup: the next second's is tried.
     pub fn move_name_on(&mut self) -> Result<(), NameError> {
         if let Some(slot) = &mut self.slot {
             slot.snapshot = slot.snapshot.next()?;
-            self.last_name = self.last_name.max(slot.snapshot.unix_seconds());
+            self.last_name = slot.snapshot.unix_seconds();
         }
         Ok(())
     }
@@ -401,7 +410,9 @@ impl ClusterRecord {
                 self.failures = 0;
                 self.last_failure = None;
                 let taken = Timestamp::from_seconds(slot.snapshot.unix_seconds());
-                self.last_backup = self.last_backup.max(Some(taken.min(now)));
+                // A time from the future gives way to the true one.
+                let before = self.last_backup.filter(|last| !is_ahead(*last, now));
+                self.last_backup = before.max(Some(taken.min(now)));
                 let completed = completed.clamp(slot.opened.min(now), now);
                 self.set_status(now, |status| {
                     *status = BackupStatusSpec {
@@ -436,7 +447,8 @@ impl ClusterRecord {
         self.uuid_final = true;
     }
 
-    /// What the store says: its newest backup. Where the status knows of none, it does now.
+    /// What the store says: its newest backup, or one from the future where it has no other. Where the status knows of
+    /// none, it does now.
     pub fn note_stored(&mut self, newest: Option<Timestamp>, now: Timestamp) {
         if newest.is_some_and(|newest| is_ahead(newest, now)) {
             self.uuid_final = true;
@@ -465,7 +477,7 @@ impl ClusterRecord {
         self.set_status(now, |status| {
             status.status = BackupState::Ok;
             status.error = String::new();
-            status.lastbackuptime = status.lastbackuptime.max(Some(newest));
+            status.lastbackuptime = status.lastbackuptime.filter(|last| !is_ahead(*last, now)).max(Some(newest));
         });
     }
 
@@ -491,11 +503,6 @@ impl ClusterRecord {
         resource.metadata.labels.insert(LABEL_CLUSTER_UUID.into(), self.uuid.to_string());
         resource
     }
-}
-
-/// Whether a backup's time cannot be true.
-pub fn is_ahead(backup: Timestamp, now: Timestamp) -> bool {
-    backup.seconds > now.seconds.saturating_add(AHEAD_SECONDS_MAX)
 }
 
 /// An error text that fits the status, cut at a character.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use age::x25519::Recipient;
 use backstay_protocol::bus::FailureCode;
 use backstay_protocol::{AttemptId, MachineId, SlotId};
+use tokio::time::Instant;
 use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
@@ -168,6 +169,9 @@ impl ClusterTask {
     pub(super) async fn end_slot(&mut self, id: SlotId, end: SlotEnd) -> Result<(), Stopped> {
         let mut next = (*self.record).clone();
         let done = self.record.slot.clone().filter(|_| matches!(end, SlotEnd::Done { .. }));
+        if let Some(slot) = &self.record.slot {
+            self.rest.end(slot.trigger, &end, Instant::now());
+        }
         match &end {
             SlotEnd::Done { .. } => info!(cluster = %next.name, slot = %id, "the backup is in the store"),
             SlotEnd::Failed { error } => warn!(cluster = %next.name, slot = %id, %error, "the backup failed"),

@@ -17,11 +17,12 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::asking::{recipient, request};
-use super::record::{Attempt, ClusterRecord, Slot, Trigger, is_ahead};
+use super::record::{Attempt, ClusterRecord, Slot, Trigger};
 use crate::fleet::Agent;
 use crate::leader::Leader;
 use crate::member;
 use crate::restore::drive::Driven;
+use crate::schedule::{self, is_ahead};
 use crate::storage::InForce;
 use crate::verify::Heard;
 
@@ -100,7 +101,7 @@ pub enum Asked {
 }
 
 /// Asks the store for the cluster's UUID (where ours is not final) and for its newest backup.
-pub async fn sync(in_force: Arc<InForce>, record: Arc<ClusterRecord>) -> StepEnd {
+pub async fn sync(in_force: Arc<InForce>, record: Arc<ClusterRecord>, now: Timestamp) -> StepEnd {
     let store = &*in_force.store;
     let found = match record.uuid_final {
         true => None,
@@ -109,10 +110,18 @@ pub async fn sync(in_force: Arc<InForce>, record: Arc<ClusterRecord>) -> StepEnd
             Err(error) => return StepEnd::Synced(Synced { found: None, newest: Err(error.to_string()) }),
         },
     };
-    let newest = catalog::newest(store, found.unwrap_or(record.uuid)).await;
-    let newest =
-        newest.map(|n| n.map(|m| Timestamp::from_seconds(m.snapshot.unix_seconds()))).map_err(|e| e.to_string());
+    let newest = newest(store, found.unwrap_or(record.uuid), now).await.map_err(|e| e.to_string());
     StepEnd::Synced(Synced { found, newest })
+}
+
+/// The time that the newest backup stands for. One from the future hides none that is true.
+async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let by_now = schedule::latest_true(now);
+    let found = match catalog::newest_until(store, cluster, by_now).await? {
+        Some(found) => Some(found),
+        None => catalog::newest(store, cluster).await?,
+    };
+    Ok(found.map(|manifest| Timestamp::from_seconds(manifest.snapshot.unix_seconds())))
 }
 
 /// Looks whether the slot's backup is there already, removes what dead attempts left, and gets the keys. Where
@@ -172,7 +181,7 @@ async fn not_due(
     if slot.trigger != Trigger::Interval || slot.attempt.is_some() || !slot.tried.is_empty() {
         return Ok(None);
     }
-    let newest = catalog::newest(store, record.uuid).await?.map(|m| Timestamp::from_seconds(m.snapshot.unix_seconds()));
+    let newest = newest(store, record.uuid, now).await?;
     Ok(newest.filter(|newest| Some(*newest) > record.last_backup && !is_ahead(*newest, now)))
 }
 

@@ -104,10 +104,52 @@ fn a_backup_from_the_future_does_not_stop_the_schedule() {
     r.note_stored(Some(at(90_000_000)), at(3_000));
     assert_eq!(r.last_backup, Some(at(2_000)));
     r.last_name = 90_000_000;
+    r.last_backup = Some(at(90_000_000));
     r.open_slot(Trigger::Interval, slot(1), at(4_000)).expect("a name");
+    assert_eq!(r.slot.as_ref().map(|s| s.snapshot.unix_seconds()), Some(4_000), "named for now, not for then");
     r.end_slot(slot(1), SlotEnd::Done { completed: at(80_000_000), proven: None }, at(4_005));
-    assert_eq!(r.last_backup, Some(at(4_005)));
+    assert_eq!(r.last_backup, Some(at(4_000)));
     assert_eq!(r.status.as_ref().and_then(|s| s.spec.lastbackuptime), Some(at(4_005)));
+}
+
+#[test]
+fn a_manual_backup_is_named_for_now_whatever_was_given_out_before() {
+    for wrong in [61, 3_600, 86_400, 20 * 365 * 86_400] {
+        let mut r = record();
+        r.open_slot(Trigger::Interval, slot(1), at(5_000 + wrong)).expect("a name");
+        r.begin_attempt(Attempt { id: attempt(1), machine: MachineId(Uuid::from_u128(1)), started: at(5_000 + wrong) });
+        r.end_slot(slot(1), SlotEnd::Done { completed: at(5_003 + wrong), proven: None }, at(5_005 + wrong));
+        for n in 2..5 {
+            r.open_slot(Trigger::Manual { seconds: 5_000 + n as i64 }, slot(n), at(5_000)).expect("a name");
+            let name = r.slot.as_ref().map(|s| s.snapshot.unix_seconds());
+            assert_eq!(name, Some(4_998 + n as i64), "{wrong} s");
+            r.end_slot(slot(n), SlotEnd::Done { completed: at(5_000), proven: None }, at(5_000));
+        }
+        let shown = r.status.as_ref().and_then(|s| s.spec.lastbackuptime);
+        assert_eq!((r.last_backup, shown), (Some(at(5_000)), Some(at(5_000))), "{wrong} s");
+    }
+}
+
+#[test]
+fn a_name_that_the_record_remembers_is_not_given_out_again() {
+    let mut r = record();
+    for (n, now) in [(1, 5_000), (2, 5_001), (3, 90_000), (4, 5_000)] {
+        r.open_slot(Trigger::Interval, slot(n), at(now)).expect("a name");
+        r.begin_attempt(Attempt { id: attempt(n), machine: MachineId(Uuid::from_u128(1)), started: at(now) });
+        r.end_slot(slot(n), SlotEnd::Failed { error: "no".into() }, at(now));
+    }
+    let names: Vec<i64> = r.runs.latest_first().map(|run| run.snapshot.unix_seconds()).collect();
+    assert_eq!(names, [5_002, 90_000, 5_001, 5_000]);
+}
+
+#[test]
+fn what_was_asked_for_by_a_wrong_clock_is_forgotten_in_time() {
+    let mut r = record();
+    for (n, now) in [(1, 900_000), (2, 5_000), (3, 5_500), (4, 5_700)] {
+        r.accept_manual(now, at(now)).expect("there is room");
+        r.open_slot(Trigger::Manual { seconds: now }, slot(n), at(now)).expect("a name");
+    }
+    assert_eq!(r.handled, [5_500, 5_700]);
 }
 
 #[test]

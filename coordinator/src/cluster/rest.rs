@@ -1,0 +1,49 @@
+//! How long ago backups really were begun and failed, by the clock that never jumps: what this coordinator itself saw.
+
+use tokio::time::Instant;
+
+use super::record::{ClusterRecord, SlotEnd, Trigger};
+use crate::schedule::Known;
+
+/// What is remembered; a coordinator that was just started remembers nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// When the open slot was opened.
+    opened: Option<Instant>,
+    /// When the slot of the last good backup was opened.
+    backup: Option<Instant>,
+    /// When the last automatic backup failed.
+    failure: Option<Instant>,
+}
+
+impl Rest {
+    /// A slot is opened.
+    pub fn open(&mut self, now: Instant) {
+        self.opened = Some(now);
+    }
+
+    /// The open slot ends. One that another coordinator opened says nothing of when that was.
+    pub fn end(&mut self, trigger: Trigger, end: &SlotEnd, now: Instant) {
+        let opened = self.opened.take();
+        match end {
+            SlotEnd::Done { .. } => self.backup = opened,
+            SlotEnd::Failed { .. } if trigger == Trigger::Interval => self.failure = Some(now),
+            SlotEnd::Failed { .. } => {}
+        }
+    }
+
+    /// Another store has backups of its own, or none.
+    pub fn change_store(&mut self) {
+        self.backup = None;
+    }
+
+    /// What the schedule decides upon.
+    pub fn known(&self, record: &ClusterRecord, now: Instant) -> Known {
+        let since = |at: Option<Instant>| at.map(|at| now.duration_since(at));
+        Known { since_backup: since(self.backup), since_failure: since(self.failure), ..record.known() }
+    }
+}
+
+#[cfg(test)]
+#[path = "rest_tests.rs"]
+mod tests;
