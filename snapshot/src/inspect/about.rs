@@ -13,6 +13,8 @@ const FINISHED: &[u8] = b"finishedCompactRev";
 const SCHEDULED: &[u8] = b"scheduledCompactRev";
 const CONF_STATE: &[u8] = b"confState";
 const STORAGE_VERSION: &[u8] = b"storageVersion";
+/// A key of the bucket `auth`.
+const AUTH_ENABLED: &[u8] = b"authEnabled";
 /// Keys of the bucket `cluster`.
 const CLUSTER_VERSION: &[u8] = b"clusterVersion";
 
@@ -45,11 +47,14 @@ pub struct About {
     pub cluster_version: Option<String>,
     /// 3.6 and later.
     pub storage_version: Option<String>,
+    /// Whoever asks must be a user.
+    pub auth_enabled: bool,
 }
 
 /// Whether an entry of some leaf could be one of those that are read here.
 pub fn is_about(key: &[u8], value: &[u8]) -> bool {
-    let known = [CONSISTENT_INDEX, TERM, FINISHED, SCHEDULED, CONF_STATE, STORAGE_VERSION, CLUSTER_VERSION];
+    let known =
+        [CONSISTENT_INDEX, TERM, FINISHED, SCHEDULED, CONF_STATE, STORAGE_VERSION, AUTH_ENABLED, CLUSTER_VERSION];
     known.contains(&key) || (value.first() == Some(&b'{') && id(key).is_some())
 }
 
@@ -69,6 +74,10 @@ impl About {
             b"meta" => self.meta(key, value),
             b"members" => {
                 self.members.push(member(key, value).ok_or(BucketFault::Value("a member"))?);
+                Ok(())
+            }
+            b"auth" if key == AUTH_ENABLED => {
+                self.auth_enabled = value == [1];
                 Ok(())
             }
             b"cluster" if key == CLUSTER_VERSION => {
@@ -157,6 +166,8 @@ mod tests {
         assert!(about.entry(b"members", b"8e9e05c52164694e", json).is_err(), "another id than its key");
         assert!(about.entry(b"meta", SCHEDULED, b"short").is_err());
         assert!(about.entry(b"meta", b"something else", b"short").is_ok());
+        assert_eq!(about.entry(b"auth", AUTH_ENABLED, &[1]).map(|()| about.auth_enabled), Ok(true));
+        assert_eq!(about.entry(b"auth", AUTH_ENABLED, &[0]).map(|()| about.auth_enabled), Ok(false));
         assert!(is_about(b"8e9e05c52164694d", json) && !is_about(b"not hex", json));
     }
 

@@ -94,6 +94,8 @@ impl Entries {
     pub fn judge(mut self, leaves: Vec<Slice>, at: Option<i64>) -> HashTable {
         let at = at.map_or(u64::MAX, |at| u64::try_from(at).unwrap_or(0));
         let live = leaves.iter().map(|leaf| u64::from(leaf.count)).sum();
+        // A restore that moved the revision on left a row with no key: etcd hashes it, and no client ever sees it.
+        let nobody = self.hasher.hash_one::<&[u8]>(&[]);
         let mut newest = Newest::new(live);
         let mut live_keys = 0;
         for leaf in leaves.iter().rev() {
@@ -102,7 +104,7 @@ impl Entries {
                 let slot = newest.slot(&self.rows, entry.key);
                 let newer = newest.slots[slot];
                 if newer == Newest::FREE {
-                    live_keys += u64::from(!entry.tombstone());
+                    live_keys += u64::from(!entry.tombstone() && entry.key != nobody);
                 }
                 let first_at = newer == Newest::FREE || self.rows[newer as usize].main > at;
                 if entry.main <= at && first_at {
@@ -151,7 +153,7 @@ pub struct HashTable {
     rows: Vec<Entry>,
     leaves: Vec<Slice>,
     at: u64,
-    /// User keys whose newest entry is no tombstone.
+    /// User keys whose newest entry is no tombstone. No user's key is empty.
     pub live_keys: u64,
 }
 

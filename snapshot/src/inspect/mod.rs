@@ -98,7 +98,7 @@ pub struct Contents {
     /// Where the key space stands: the last key's revision, or the compaction's where that is higher.
     pub revision: i64,
     pub about: About,
-    /// User keys that are not deleted.
+    /// User keys that are not deleted: as many as etcd counts that is started on it.
     pub live_keys: Option<u64>,
 }
 

@@ -6,6 +6,7 @@ mod targets;
 
 use backstay_snapshot::bolt::{Meta, PAGE_HEADER_BYTES, PageHeader};
 use backstay_snapshot::inspect::{Fault, InspectError, Inspection, Inspector, Options, Unknown};
+use backstay_snapshot::restore::{NewMember, Options as RestoreOptions, Restorer};
 use corpus::Sample;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -103,6 +104,35 @@ fn a_page_that_is_too_large_to_be_looked_at_hides_no_fault_elsewhere() {
         found += usize::from(all.is_err());
     }
     assert!(found > 100, "{found}");
+}
+
+/// What a restore makes of a database, with a jump of the revision; the second time of what the first one made.
+fn bumped(database: &[u8], marked: bool) -> Vec<u8> {
+    let home = tempfile::tempdir().expect("a folder");
+    let folder = home.path().join("data");
+    let members = vec![NewMember { name: "a".into(), peer_urls: vec!["http://127.0.0.1:2380".into()] }];
+    let options = RestoreOptions { bump: Some(1000), mark_compacted: marked, ..RestoreOptions::new("a", members) };
+    let mut restorer = Restorer::create(&folder, options).expect("a new folder");
+    restorer.write(database).expect("a database");
+    restorer.finish().expect("restored");
+    std::fs::read(folder.join("member/snap/db")).expect("there")
+}
+
+#[test]
+fn the_row_of_a_jump_is_no_key() {
+    for sample in corpus::samples() {
+        let contents = |database: &[u8]| look(database, at(&sample), &[]).expect("whole").contents.expect("known");
+        let live = contents(&sample.database).live_keys.expect("counted");
+        for marked in [true, false] {
+            let once = bumped(&sample.database, marked);
+            let twice = bumped(&once, marked);
+            for (database, rows) in [(once, 1), (twice, 2)] {
+                let found = contents(&database);
+                assert_eq!(found.live_keys, Some(live), "{} after {rows} jumps", sample.name);
+                assert_eq!(found.revision, sample.at + 1000 * rows);
+            }
+        }
+    }
 }
 
 /// Whether there is a leaf with more than three overflow pages.
