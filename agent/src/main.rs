@@ -11,9 +11,10 @@ use backstay_agent::once::once;
 use backstay_agent::{Agent, Settings};
 use backstay_daemon::logs::{self, LEVEL_VARIABLE, LogFormat};
 use backstay_daemon::secrecy::no_core_file;
-use backstay_daemon::{SystemClock, stop};
+use backstay_daemon::{SystemClock, settings, stop};
 use clap::Parser;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 /// For threads that are in the middle of something when all else has ended.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -44,12 +45,19 @@ fn start(cli: Cli) -> anyhow::Result<()> {
 }
 
 async fn run(args: &RunArgs) -> anyhow::Result<()> {
-    let settings = Settings::load(args.config.as_deref(), backstay_daemon::settings::variables(), args.overrides())?;
-    if args.print_config {
-        print!("{}", backstay_daemon::settings::print(&settings)?);
-        return Ok(());
-    }
+    let unknown = settings::unknown::<Settings>(settings::variables());
+    let loaded = Settings::load(args.config.as_deref(), settings::variables(), args.overrides());
+    let settings = match loaded {
+        Ok(settings) if !args.print_config => settings,
+        // Nothing is logged then: a person reads it.
+        other => {
+            unknown.iter().for_each(|unknown| eprintln!("Warning: {unknown}"));
+            print!("{}", settings::print(&other?)?);
+            return Ok(());
+        }
+    };
     logs::init(settings.log)?;
+    unknown.iter().for_each(|unknown| warn!("{unknown}"));
     let signals = TaskTracker::new();
     let stop = stop::on_signal(&signals).context("cannot listen to signals")?;
     Ok(Agent::build(settings, Arc::new(SystemClock))?.run(stop).await?)

@@ -86,7 +86,7 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let variables: Vec<_> = variables.into_iter().collect();
         let state = variables.iter().find(|(name, _)| name == STATE_VARIABLE).map(|(_, value)| value.clone());
-        let mut overrides = settings::from_environment(variables);
+        let mut overrides = settings::from_environment::<Self>(variables);
         overrides.extend(flags);
         let mut settings: Self = settings::load(file, &overrides)?;
         // systemd gives several folders with colons between; ours is the first.
@@ -182,7 +182,8 @@ mod tests {
     fn unknown_keys_and_wrong_values_are_errors() {
         assert!(load("clutser = 'x'", &[]).is_err_and(|e| e.contains("clutser")));
         assert!(load("[etcd]\nendpoint = 'x'", &[]).is_err_and(|e| e.contains("endpoint")));
-        assert!(load("", &[("BACKSTAY_ETC__CA", "x")]).is_err_and(|e| e.contains("etc")));
+        assert!(load("", &[("BACKSTAY_ETC__CA", "x")]).is_ok(), "a variable may be anybody's");
+        assert!(load("", &[("BACKSTAY_BEAT_INTERVAL", "x")]).is_err_and(|e| e.contains("beat_interval")));
         assert!(load("cluster = 'a.b'", &[]).is_err_and(|e| e.contains("cluster name")));
         let error = load("cluster = 'c'\nbeat_interval = '0s'", &[]).expect_err("too short");
         assert!(error.contains("agent.toml: line 2: beat_interval must be"), "{error}");
@@ -199,6 +200,16 @@ mod tests {
         ] {
             let error = load(text, &[]).expect_err(says);
             assert!(error.contains(&format!("agent.toml: {says}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_setting_looks_like_a_variable_of_a_service() {
+        let keys = settings::keys::of::<Settings>();
+        assert!(keys.contains(&vec!["etcd", "password_file"]) && keys.len() > 30, "{keys:?}");
+        for (key, value) in keys.iter().flat_map(|key| ["tcp://h:1", "9479", "x"].map(|value| (key, value))) {
+            let name = settings::variable(key);
+            assert!(!settings::is_of_a_service(&name, value), "{name}");
         }
     }
 

@@ -473,6 +473,16 @@ mod tests {
     }
 
     #[test]
+    fn no_setting_looks_like_a_variable_of_a_service() {
+        let keys = settings::keys::of::<Settings>();
+        assert!(keys.contains(&vec!["storage", "server_side_encryption"]) && keys.len() > 30, "{keys:?}");
+        for (key, value) in keys.iter().flat_map(|key| ["tcp://h:1", "9479", "x"].map(|value| (key, value))) {
+            let name = settings::variable(key);
+            assert!(!settings::is_of_a_service(&name, value), "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_printed_can_be_used_again_and_holds_no_secret() {
         let text = format!(
             "{OFF}[nats]\nuser = 'u'\npassword = 'hunter2'\nurl = 'nats://u:hunter2@h:1'\n[backup]\nstall = '90s'"

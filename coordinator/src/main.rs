@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use backstay_coordinator::config;
+use backstay_coordinator::config::{self, Settings};
 use backstay_coordinator::init;
 use backstay_coordinator::inside::Inside;
 use backstay_coordinator::keys::{self, Keys};
@@ -17,7 +17,7 @@ use backstay_daemon::{SystemClock, http, logs, stop, systemd};
 use backstay_protocol::subject::COORDINATOR_INBOX;
 use clap::{Parser, Subcommand};
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Decides when each cluster is backed up, asks the right agent, and keeps the status.
 #[derive(Debug, Parser)]
@@ -82,14 +82,20 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 #[tokio::main(worker_threads = 2)]
 async fn serve(file: PathBuf, nats_url: Option<String>, print_config: bool) -> anyhow::Result<()> {
-    let mut overrides = settings::from_environment(settings::variables());
+    let mut overrides = settings::from_environment::<Settings>(settings::variables());
     overrides.extend(nats_url.map(|url| Override::new("nats.url", url)));
-    let config = config::load(Some(&file), &overrides)?;
-    if print_config {
-        print!("{}", settings::print(&config.settings)?);
-        return Ok(());
-    }
+    let unknown = settings::unknown::<Settings>(settings::variables());
+    let config = match config::load(Some(&file), &overrides) {
+        Ok(config) if !print_config => config,
+        // Nothing is logged then: a person reads it.
+        other => {
+            unknown.iter().for_each(|unknown| eprintln!("Warning: {unknown}"));
+            print!("{}", settings::print(&other?.settings)?);
+            return Ok(());
+        }
+    };
     logs::init(config.settings.log)?;
+    unknown.iter().for_each(|unknown| warn!("{unknown}"));
     let identity = keys::load_identity(config.settings.identity_file())?;
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks).context("cannot listen to signals")?;

@@ -1,4 +1,5 @@
-//! Settings in layers: a TOML file, then the environment, then flags. Unknown keys are errors.
+//! Settings in layers: a TOML file, then the environment, then flags. Unknown keys are errors; an unknown variable, which
+//! may be anybody's, is none.
 //!
 //! A variable is `BACKSTAY_` and the key in capitals, `__` between levels: `BACKSTAY_NATS__URL` is
 //! `url` in `[nats]`. What is in force after all layers can be printed ([`print`]), without its secrets. A value is
@@ -11,10 +12,10 @@ use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use crate::logs::{LEVEL_VARIABLE, LogFormat};
+mod environment;
+pub mod keys;
 
-/// What every variable of ours begins with.
-pub const PREFIX: &str = "BACKSTAY_";
+pub use environment::{PREFIX, Unknown, from_environment, is_of_a_service, unknown, variable, variables};
 
 /// Why settings were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -48,31 +49,6 @@ impl Override {
     pub fn new(key: &str, value: impl Into<String>) -> Self {
         Self { path: key.split('.').map(str::to_owned).collect(), value: value.into() }
     }
-}
-
-/// Variables that begin like settings and are none: the command line's own, and what tests are told.
-const NOT_SETTINGS: [&str; 2] = ["BACKSTAY_NATS_URL", "BACKSTAY_TEST_"];
-
-/// The process's own variables; one that is not UTF-8 is none of ours.
-pub fn variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-}
-
-/// The settings that stand in `variables`.
-pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Vec<Override> {
-    let is_setting = |name: &str| !NOT_SETTINGS.iter().any(|n| name == *n || n.ends_with('_') && name.starts_with(n));
-    let mut found: Vec<Override> = variables
-        .into_iter()
-        .filter(|(name, _)| is_setting(name))
-        // It says how logs look, or what is logged; only the first is a setting.
-        .filter(|(name, value)| name != LEVEL_VARIABLE || LogFormat::named(value).is_some())
-        .filter_map(|(name, value)| {
-            let key = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
-            Some(Override { path: key.split("__").map(str::to_owned).collect(), value })
-        })
-        .collect();
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    found
 }
 
 /// Reads `file`, lays `overrides` over it in their order, and takes the result as `T`.
@@ -292,7 +268,7 @@ mod tests {
     }
 
     fn variables(pairs: &[(&str, &str)]) -> Vec<Override> {
-        from_environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+        from_environment::<Sample>(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
     }
 
     fn read(text: &str, overrides: &[Override]) -> Result<Sample, String> {
@@ -341,13 +317,15 @@ mod tests {
     fn unknown_keys_are_errors_with_their_line() {
         let error = read("name = 'a'\ncuont = 3", &[]).expect_err("misspelt");
         assert!(error.starts_with("x.toml: line 2: unknown field `cuont`"), "{error}");
-        let error = read("", &variables(&[("BACKSTAY_CUONT", "3"), ("BACKSTAY_NAME", "b")])).expect_err("misspelt");
+        let error = read("", &[Override::new("cuont", "3"), Override::new("name", "b")]).expect_err("misspelt");
         assert!(error.starts_with("the setting cuont, from the environment or a flag: unknown field"), "{error}");
+        let variable = variables(&[("BACKSTAY_CUONT", "3"), ("BACKSTAY_NAME", "b")]);
+        assert_eq!(variable, [Override::new("name", "b")], "it may be anybody's");
         let error = read("name = 'a'\n\ncuont = 3", &variables(&[("BACKSTAY_NAME", "b")])).expect_err("misspelt");
         assert!(error.starts_with("x.toml: line 3: unknown field `cuont`"), "{error}");
         let error = read("", &variables(&[("BACKSTAY_COUNT", "hunter2")])).expect_err("no number");
         assert!(error.contains("the setting count") && !error.contains("hunter2"), "{error}");
-        assert!(read("name = 'a'", &variables(&[("BACKSTAY_NAME__X", "3")])).expect_err("a table").contains("name"));
+        assert!(read("name = 'a'", &[Override::new("name.x", "3")]).expect_err("a table").contains("name"));
     }
 
     #[test]

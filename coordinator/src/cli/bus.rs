@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::{Client, HeaderMap, Message};
 use backstay_daemon::nats::{self, NatsError, NatsSettings, Patience, Role};
-use backstay_daemon::settings::{self, Override, PREFIX, SettingsError};
+use backstay_daemon::settings::{self, Override, SettingsError, Unknown, variable};
 use backstay_protocol::api::{ApiError, ErrorCode};
 use backstay_protocol::codec::{CONTENT_TYPE, ContentType};
 use bytes::Bytes;
@@ -24,22 +24,28 @@ const NAME: &str = "backstayctl";
 const SERVICE_ERROR: &str = "Nats-Service-Error";
 const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 
+/// The daemons' settings as far as they are ours.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Sections {
+    nats: NatsSettings,
+}
+
 /// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER` and from flags, which win.
 pub fn settings(
     variables: impl IntoIterator<Item = (String, String)>,
     flags: BTreeMap<&'static str, String>,
 ) -> Result<NatsSettings, SettingsError> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Sections {
-        nats: NatsSettings,
-    }
-    // The daemons' variables may be set on the same machine; only `[nats]` is ours.
-    let section = format!("{PREFIX}NATS__");
-    let ours = variables.into_iter().filter(|(name, _)| name.starts_with(&section));
-    let mut overrides = settings::from_environment(ours);
+    let mut overrides = settings::from_environment::<Sections>(variables);
     overrides.extend(flags.into_iter().map(|(key, value)| Override::new(&format!("nats.{key}"), value)));
     Ok(settings::load::<Sections>(None, &overrides)?.nats)
+}
+
+/// What looks like a setting of `[nats]` and is none. The daemons' other variables may be set on the same machine.
+pub fn unknown(variables: &[(String, String)]) -> Vec<Unknown> {
+    let section = variable(&["nats", ""]);
+    let ours = variables.iter().filter(|(name, _)| name.starts_with(&section)).cloned();
+    settings::unknown::<Sections>(ours)
 }
 
 /// A connection for a few requests.
@@ -209,6 +215,23 @@ mod tests {
         assert_eq!(found.password_file.as_deref(), Some(std::path::Path::new("/run/p")));
         assert_eq!(read(&variables, &[]).url, "nats://env:1");
         assert_eq!(read(&[], &[]).url, "nats://127.0.0.1:4222");
+    }
+
+    #[test]
+    fn what_is_misspelt_among_them_is_told_and_what_is_the_daemons_is_not() {
+        let variables = [
+            ("BACKSTAY_NATS__USR", "u"),
+            ("BACKSTAY_STATE_DIR", "/var"),
+            ("BACKSTAY_STAT_DIR", "/var"),
+            ("BACKSTAY_PORT", "tcp://10.0.0.7:9479"),
+            ("BACKSTAY_NATS_PORT", "tcp://10.0.0.7:4222"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let told: Vec<String> = unknown(&variables).iter().map(ToString::to_string).collect();
+        let expected =
+            "the variable BACKSTAY_NATS__USR is no setting and is ignored: did you mean BACKSTAY_NATS__USER?";
+        assert_eq!(told, [expected]);
+        assert_eq!(settings(variables, BTreeMap::new()).expect("all the same").user, "");
     }
 
     #[tokio::test]

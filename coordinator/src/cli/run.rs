@@ -27,7 +27,8 @@ struct Session {
 }
 
 impl Session {
-    async fn api(self) -> Result<Api<Bus>, Failure> {
+    async fn api(self, console: &mut Console<'_>) -> Result<Api<Bus>, Failure> {
+        bus::unknown(&self.variables).iter().try_for_each(|unknown| console.remark(&format!("Warning: {unknown}")))?;
         let settings = bus::settings(self.variables, self.connection.settings())?;
         Ok(Api::new(Bus::connect(&settings).await?))
     }
@@ -49,7 +50,7 @@ pub async fn run(
             let watched = get.watch;
             let query = query(get);
             query.check()?;
-            let api = session.api().await?;
+            let api = session.api(console).await?;
             match watched {
                 true => watch::run(&api, &query, console).await,
                 false => get::run(&api, &query, console).await,
@@ -57,35 +58,35 @@ pub async fn run(
         }
         Command::Apply(Apply { files, mode }) => {
             let documents = documents::load(&files, stdin)?;
-            apply::run(&session.api().await?, documents, mode.into(), console).await
+            apply::run(&session.api(console).await?, documents, mode.into(), console).await
         }
         Command::Delete(delete) => {
             backstay_protocol::types::resolve(&delete.kind)?;
-            let api = session.api().await?;
+            let api = session.api(console).await?;
             apply::delete(&api, &delete.kind, &delete.namespace, &delete.ids, console).await
         }
         Command::Completion { shell } => manual::completion(shell, console),
         Command::Man { folder } => manual::pages(&folder),
         Command::Status(Status { clusters, grace, output }) => {
             let query = status::Query { clusters, grace, form: output };
-            status::run(&session.api().await?, &query, clock.now(), console).await
+            status::run(&session.api(console).await?, &query, clock.now(), console).await
         }
         Command::Backup(Backup { cluster, wait, timeout }) => {
             let wait = wait.then_some(timeout);
-            backup::run(&session.api().await?, &cluster, wait, clock, console).await
+            backup::run(&session.api(console).await?, &cluster, wait, clock, console).await
         }
         Command::Verify(Verify { cluster, snapshot, boot, timeout }) => {
             let query = verify::Query::new(cluster, &snapshot, boot, timeout).map_err(Failure::Name)?;
-            verify::run(&session.api().await?, &query, console).await
+            verify::run(&session.api(console).await?, &query, console).await
         }
         Command::Agents(Agents { cluster, output }) => {
-            listing::agents(&session.api().await?, &cluster, &output, clock.now(), console).await
+            listing::agents(&session.api(console).await?, &cluster, &output, clock.now(), console).await
         }
         Command::Runs(Runs { cluster, output }) => {
-            listing::runs(&session.api().await?, &cluster, &output, clock.now(), console).await
+            listing::runs(&session.api(console).await?, &cluster, &output, clock.now(), console).await
         }
         Command::Restore(restore) => match fleet::Query::of(&restore).map_err(Failure::Name)? {
-            Some(query) => fleet::run(&session.api().await?, &query, stdin, console).await,
+            Some(query) => fleet::run(&session.api(console).await?, &query, stdin, console).await,
             None => super::restore::run(*restore, console).await,
         },
         Command::List(list) => super::restore::list::run(list, console).await,
@@ -116,7 +117,7 @@ async fn cluster_template(
             template_usage(ErrorKind::ArgumentConflict, "the argument '--file <FILE|->' cannot be used with export");
         }
         listing::must_be_name(cluster)?;
-        return export::run(&session.api().await?, cluster, console).await;
+        return export::run(&session.api(console).await?, cluster, console).await;
     }
     let Some(path) = arguments.file else {
         let text = "the following required arguments were not provided:\n  --file <FILE|->";
@@ -127,10 +128,12 @@ async fn cluster_template(
     match arguments.verb {
         TemplateVerb::Validate | TemplateVerb::Export { .. } => Ok(()),
         TemplateVerb::Render => Ok(console.print(&yaml::stream(&render::resources(&template)))?),
-        TemplateVerb::Diff => sync::diff(&session.api().await?, &template, console).await,
-        TemplateVerb::Sync(mode) => sync::run(&session.api().await?, &text.file, &template, mode.into(), console).await,
-        TemplateVerb::Status => state::run(&session.api().await?, &template, console).await,
-        TemplateVerb::Delete(mode) => delete::run(&session.api().await?, &template, mode.into(), console).await,
+        TemplateVerb::Diff => sync::diff(&session.api(console).await?, &template, console).await,
+        TemplateVerb::Sync(mode) => {
+            sync::run(&session.api(console).await?, &text.file, &template, mode.into(), console).await
+        }
+        TemplateVerb::Status => state::run(&session.api(console).await?, &template, console).await,
+        TemplateVerb::Delete(mode) => delete::run(&session.api(console).await?, &template, mode.into(), console).await,
     }
 }
 

@@ -68,6 +68,7 @@ fn the_units_name_settings_that_exist() {
         let text = read(&format!("examples/{name}.conf"));
         let mut variables: Vec<_> = overrides(&text).into_iter().map(|name| (name, "/x".to_owned())).collect();
         assert!(!variables.is_empty(), "{name} sets something");
+        assert_eq!(backstay_daemon::settings::unknown::<backstay_agent::Settings>(variables.clone()), [], "{name}");
         if name == "nats-password" {
             // As its head says, the user itself stands in the configuration.
             assert!(text.contains("the password of `user`"));
@@ -77,7 +78,7 @@ fn the_units_name_settings_that_exist() {
     }
     let variables = overrides(&read("backstay-coordinator.service")).into_iter().map(|name| (name, "/x".to_owned()));
     let recovery = backstay_daemon::settings::Override::new("encryption.mode", "off");
-    let mut layers = backstay_daemon::settings::from_environment(variables);
+    let mut layers = backstay_daemon::settings::from_environment::<backstay_coordinator::config::Settings>(variables);
     layers.push(recovery);
     let config = backstay_coordinator::config::load(None, &layers).expect("these are settings of the coordinator");
     assert_eq!(config.settings.identity_file(), Path::new("/x"));

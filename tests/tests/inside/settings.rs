@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use backstay_tests::Folder;
-use backstay_tests::stand::run;
+use backstay_tests::stand::{run, run_with};
 
 const PASSWORD: &str = "hunter2hunter2";
 
@@ -64,6 +64,43 @@ async fn unknown_keys_and_nonsense_are_errors_with_file_and_line() -> Result<()>
             let line: usize = error[at.len()..].split(':').next().unwrap_or_default().parse()?;
             ensure!(line > good.lines().count(), "line {line} is not the wrong one: {error}");
         }
+    }
+    Ok(())
+}
+
+/// What Kubernetes sets in every pod beside a Service of this name, with one port.
+fn service(name: &str) -> Vec<(String, String)> {
+    let ends = [
+        ("SERVICE_HOST", "10.0.0.7"),
+        ("SERVICE_PORT", "9479"),
+        ("SERVICE_PORT_METRICS", "9479"),
+        ("PORT", "tcp://10.0.0.7:9479"),
+        ("PORT_9479_TCP", "tcp://10.0.0.7:9479"),
+        ("PORT_9479_TCP_PROTO", "tcp"),
+        ("PORT_9479_TCP_PORT", "9479"),
+        ("PORT_9479_TCP_ADDR", "10.0.0.7"),
+    ];
+    ends.map(|(end, value)| (format!("{name}_{end}"), value.to_owned())).to_vec()
+}
+
+#[tokio::test]
+async fn variables_of_services_are_passed_over_and_other_unknown_ones_are_told() -> Result<()> {
+    let (_folder, programs) = configurations().await?;
+    for (program, verb, config) in &programs {
+        let flags = [verb, "--config", config, "--print-config"];
+        let plain = run(program, &flags).await?.ok()?;
+        for name in ["BACKSTAY", "BACKSTAY_COORDINATOR", "BACKSTAY_NATS"] {
+            let output = run_with(program, &flags, &service(name)).await?;
+            assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (plain.as_str(), ""), "{program}, {name}");
+        }
+        let misspelt = [("BACKSTAY_NATS__USR".to_owned(), "u".to_owned())];
+        let output = run_with(program, &flags, &misspelt).await?;
+        let told = "Warning: the variable BACKSTAY_NATS__USR is no setting and is ignored: did you mean BACKSTAY_NATS__USER?\n";
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (plain.as_str(), told), "{program}");
+        let known = [("BACKSTAY_HTTP__LISTEN".to_owned(), "nowhere".to_owned())];
+        let output = run_with(program, &flags, &known).await?;
+        let error = "Error: the setting http.listen, from the environment or a flag: ";
+        ensure!(!output.status.success() && output.stderr.starts_with(error), "{program}: {}", output.stderr);
     }
     Ok(())
 }
