@@ -10,6 +10,9 @@ pub trait Take {
     fn take(&mut self, bytes: &[u8]) -> usize;
 }
 
+/// Room that is kept for what is to be held next.
+const KEPT: usize = 1024 * 1024;
+
 /// Bytes that came and could not be looked at yet.
 #[derive(Debug, Default)]
 pub struct Cutter {
@@ -31,6 +34,8 @@ impl Cutter {
         while !piece.is_empty() {
             let need = to.need(piece);
             if need > piece.len() {
+                // Exactly what is needed: growing by itself it would take up to twice that.
+                self.held.reserve_exact(need);
                 self.held.extend_from_slice(piece);
                 return;
             }
@@ -46,6 +51,7 @@ impl Cutter {
             let waiting = self.held.len() - self.done;
             if waiting <= copied {
                 self.held.clear();
+                self.held.shrink_to(KEPT);
                 self.done = 0;
                 return &piece[copied - waiting..];
             }
@@ -60,6 +66,7 @@ impl Cutter {
                 self.done = 0;
                 return &[];
             }
+            self.held.reserve_exact(need - waiting);
             self.held.extend_from_slice(&piece[copied..copied + more]);
             copied += more;
         }

@@ -120,9 +120,14 @@ impl Pages {
 
     /// Bytes of memory that all of it takes.
     pub fn held(&self) -> u64 {
+        self.held_without_entries() + self.entries.as_ref().map_or(0, Entries::held)
+    }
+
+    /// Those of the records and what they refer to.
+    pub fn held_without_entries(&self) -> u64 {
         let records = self.records.len() * size_of::<Record>() + self.children.len() * size_of::<Child>();
         let faults = self.value_faults.len() * 4 * size_of::<Found>();
-        (records + faults) as u64 + self.boxed + self.entries.as_ref().map_or(0, Entries::held)
+        (records + faults) as u64 + self.boxed
     }
 
     /// Leaves that were looked at, and so may be among the live ones.

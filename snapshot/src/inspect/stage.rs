@@ -12,8 +12,12 @@ use crate::bolt::{
 };
 use crate::crc::Combiner;
 
-/// Of the memory, what a single page and its overflow may take: it is looked at in one piece.
-const RUN_SHARE: u64 = 8;
+/// Of the memory, what a single page and its overflow may take: it is looked at in one piece. bbolt puts two entries or
+/// more into a page, so a value may have a quarter, were all as large.
+const RUN_SHARE: u64 = 2;
+
+/// Records count bytes in 32 bits.
+const RUN_MAX: u64 = u32::MAX as u64;
 
 /// How many bytes may be looked at more than once, beside as many as came: pages that lie in one another's overflow are
 /// stale or forged, and cost time.
@@ -127,10 +131,12 @@ impl Stage {
         let kind = matches!(header.flags, page::BRANCH | page::LEAF)
             || (header.flags == page::FREELIST && header.id == meta.freelist);
         let again = if header.id < self.behind { self.again + bytes } else { 0 };
-        self.pages.is_some()
+        // What is held already stays: a page that may be nothing but stale is not worth it.
+        let held = self.pages.as_ref().map(|pages| pages.held_without_entries());
+        held.is_some_and(|held| held + bytes <= self.options.memory)
             && kind
             && header.id + pages <= meta.end
-            && bytes <= self.options.memory / RUN_SHARE
+            && bytes <= (self.options.memory / RUN_SHARE).min(RUN_MAX)
             && again <= AGAIN_BYTES + self.next * u64::from(meta.page_bytes)
     }
 

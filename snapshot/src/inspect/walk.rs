@@ -128,7 +128,10 @@ impl Seen {
     /// Fails where a page that is reached was not looked at.
     fn all_read(&self) -> Result<(), Halt> {
         match self.unread {
-            Some(page) => Err(Halt::Unknown(format!("page {page} is too large to be looked at"))),
+            Some(page) => Err(Halt::Unknown(format!(
+                "page {page} is too large to be looked at: with what belongs to it, it takes more than half of the \
+                 memory that inspection may use, or more than is left of it"
+            ))),
             None => Ok(()),
         }
     }

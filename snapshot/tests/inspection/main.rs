@@ -1,6 +1,7 @@
 //! Inspection on the corpus: real databases, whole, cut, and changed in every way that comes to mind.
 
 mod corpus;
+mod large;
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 
@@ -91,7 +92,7 @@ fn damage_is_named_with_its_page_and_offset() {
 fn a_page_that_is_too_large_to_be_looked_at_hides_no_fault_elsewhere() {
     // A leaf that overflows is more than this share of the memory; every other page is less.
     let sample = corpus::samples().into_iter().find(|s| has_large_leaf(&s.database)).expect("in the corpus");
-    let options = Options { memory: 8 * 4 * 4096, ..at(&sample) };
+    let options = Options { memory: 2 * 4 * 4096, ..at(&sample) };
     let whole = look(&sample.database, options, &[]).expect("no fault");
     assert!(whole.contents.is_err(), "{:?}", whole.contents);
     let (mut found, root) = (0, root(&sample.database) as usize * 4096);
