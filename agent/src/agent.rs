@@ -8,6 +8,7 @@ use async_nats::Client;
 use async_nats::connection::State;
 use backstay_archive::seal::Identity;
 use backstay_daemon::nats::{self, NatsError, Patience, Role};
+use backstay_daemon::trouble::Shared;
 use backstay_daemon::{http, systemd};
 use backstay_protocol::{Clock, subject};
 use tokio::sync::watch;
@@ -174,6 +175,7 @@ impl Agent {
             member,
             seats: Arc::clone(&self.seats),
             restores: Arc::clone(&self.restores),
+            told: Shared::default(),
         };
         let verifications = Arc::clone(&self.verifications);
         let desks = Desks { attempts, restores: Arc::clone(&self.restores), verifications };

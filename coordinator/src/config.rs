@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::keys::IDENTITY_FILE;
 use crate::restore::Limits;
 
+mod jetstream;
+pub use jetstream::JetStreamSettings;
+
 /// Where health and metrics are served when nobody says.
 const HTTP_PORT: u16 = 9479;
 
@@ -228,19 +231,6 @@ impl Default for LeaseSettings {
     }
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct JetStreamSettings {
-    /// On how many servers JetStream keeps what it is given: 1, or 3 in a NATS cluster.
-    pub replicas: usize,
-}
-
-impl Default for JetStreamSettings {
-    fn default() -> Self {
-        Self { replicas: 1 }
-    }
-}
-
 /// Server-side encryption with a key of AWS's key management, once and twice.
 const KMS: &str = "aws:kms";
 const KMS_TWICE: &str = "aws:kms:dsse";
@@ -275,8 +265,6 @@ pub enum ConfigError {
     Objects { key: &'static str, text: String },
     #[error("[{}] {text}", key.split('.').next().unwrap_or_default())]
     Range { key: &'static str, text: String },
-    #[error("[jetstream] replicas must be 1, 3 or 5, got {0}")]
-    Replicas(usize),
     #[error("[lease] ttl must be at least 1s, got {}", duration::format(*.0))]
     Lease(Duration),
     /// With the place where the setting stands.
@@ -294,7 +282,6 @@ impl ConfigError {
             Self::NoRecovery | Self::Recipient(_) => Some("encryption.recovery_recipients"),
             Self::OffWithRecipients => Some("encryption.mode"),
             Self::Objects { key, .. } | Self::Range { key, .. } => Some(key),
-            Self::Replicas(_) => Some("jetstream.replicas"),
             Self::Lease(_) => Some("lease.ttl"),
         }
     }
@@ -370,9 +357,7 @@ pub fn check(settings: Settings) -> Result<Config, ConfigError> {
     if settings.lease.ttl < Duration::from_secs(1) {
         return Err(ConfigError::Lease(settings.lease.ttl));
     }
-    if !matches!(settings.jetstream.replicas, 1 | 3 | 5) {
-        return Err(ConfigError::Replicas(settings.jetstream.replicas));
-    }
+    settings.jetstream.check()?;
     Ok(Config { storage, recovery, settings })
 }
 
@@ -456,6 +441,8 @@ mod tests {
             ("[backup]\nparallel = 2\nmin_interval = '48h'", "line 5: [backup] min_interval must be"),
             ("[lease]\nttl = '1ms'", "line 4: [lease] ttl must be"),
             ("[jetstream]\n\nreplicas = 2", "line 5: [jetstream] replicas must be"),
+            ("[jetstream]\nkv_max_bytes = 10", "line 4: [jetstream] kv_max_bytes must be at least 1048576"),
+            ("[jetstream]\nreports_max_bytes = 0", "line 4: [jetstream] reports_max_bytes must be at least 1048576"),
             ("[storage]\npath = 'b'", "line 4: [storage] path b must be absolute"),
             ("[storage]\nprefix = 'a//b'", "line 4: [storage] prefix \"a//b\" must be segments"),
             ("[storage]\nserver_side_encryption = 'yes'", "line 4: [storage] server_side_encryption must be"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
+use backstay_daemon::trouble::Trouble;
 use backstay_protocol::bus::{self, Beat, Progress, Report};
 use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::subject::{self, Subject};
@@ -51,9 +52,12 @@ pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
     });
     let listener = leader.clone();
     leader.spawn(async move {
+        let mut trouble = Trouble::default();
         loop {
-            if let Err(error) = take_reports(&listener).await {
-                warn!(%error, "cannot take reports; trying again");
+            if let Err(error) = take_reports(&listener, &mut trouble).await
+                && let Some(told) = trouble.note(&error)
+            {
+                warn!(%error, lasting = told.lasting, "cannot take reports; trying again");
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -68,11 +72,12 @@ async fn on_beat(leader: &Arc<Leader>, from: &str, payload: &[u8]) {
     };
     let beat: Beat = match bus::decode(payload) {
         Ok(beat) => beat,
-        Err(error) => return warn!(%cluster, %machine, %error, "dropped a beat"),
+        Err(error) => return dropped(leader, from, &error.to_string()),
     };
     if beat.cluster != cluster.as_str() || beat.machine != machine.to_string() {
-        return warn!(%cluster, %machine, "dropped a beat that speaks for somebody else");
+        return dropped(leader, from, "it speaks for somebody else");
     }
+    leader.told.over(from);
     let version = beat.agent_version.clone();
     let behind = beat.restore.as_ref().is_some_and(|state| !has_ended(state));
     let now = Now { monotonic: Instant::now(), wall: leader.clock.now() };
@@ -88,6 +93,13 @@ async fn on_beat(leader: &Arc<Leader>, from: &str, payload: &[u8]) {
     }
 }
 
+/// The next beat of that machine will hardly be better.
+fn dropped(leader: &Leader, subject: &str, cause: &str) {
+    if let Some(told) = leader.told.note(subject, cause) {
+        warn!(subject, cause, lasting = told.lasting, "dropped a beat");
+    }
+}
+
 /// For people who watch; what cannot be read is dropped.
 fn on_progress(leader: &Leader, from: &str, payload: &[u8]) {
     if let (Ok(Subject::Progress { cluster, machine }), Ok(progress)) = (from.parse(), bus::decode::<Progress>(payload))
@@ -100,13 +112,15 @@ fn on_progress(leader: &Leader, from: &str, payload: &[u8]) {
 fn register(leader: &Arc<Leader>, cluster: ClusterName) {
     let registrar = leader.clone();
     leader.spawn(async move {
-        if let Err(error) = registrar.register(&cluster, ClusterSpec::default(), None).await {
-            warn!(%cluster, %error, "could not register the cluster; its next beat tries again");
+        if let Err(error) = registrar.register(&cluster, ClusterSpec::default(), None).await
+            && let Some(told) = registrar.told.note(cluster.as_str(), &error.to_string())
+        {
+            warn!(%cluster, %error, lasting = told.lasting, "could not register the cluster; its next beat tries again");
         }
     });
 }
 
-async fn take_reports(leader: &Arc<Leader>) -> Result<(), String> {
+async fn take_reports(leader: &Arc<Leader>, trouble: &mut Trouble) -> Result<(), String> {
     let stream = leader.context.get_stream(REPORTS).await.map_err(|e| e.to_string())?;
     let config = pull::Config {
         durable_name: Some(CONSUMER.into()),
@@ -117,6 +131,7 @@ async fn take_reports(leader: &Arc<Leader>) -> Result<(), String> {
     };
     let consumer: PullConsumer = stream.get_or_create_consumer(CONSUMER, config).await.map_err(|e| e.to_string())?;
     let messages = consumer.messages().await.map_err(|e| e.to_string())?;
+    trouble.over();
     let mut folded = messages
         .map(|message| async move {
             match message {

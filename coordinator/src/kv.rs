@@ -4,25 +4,24 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::kv::{CreateErrorKind, Store, UpdateErrorKind};
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
-use backstay_protocol::subject;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::config::JetStreamSettings;
+
+mod streams;
 
 /// The bucket's name.
 pub const BUCKET: &str = "backstay";
 /// The stream of reports.
 pub const REPORTS: &str = "BACKSTAY_REPORTS";
 
-/// Reports are kept this long at most; the coordinator takes them within seconds.
-const REPORT_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A report that comes again within this time is dropped by the stream itself.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
-const REPORT_BYTES_MAX: i64 = 256 * 1024 * 1024;
 const ENTRY_BYTES_MAX: i32 = 512 * 1024;
+/// What the headers of a change take of a message, the subject's name included.
+const HEADERS: usize = 1024;
 /// How long JetStream may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,10 +34,16 @@ pub enum KvError {
     Failed { action: &'static str, key: String, cause: String },
     #[error("{key} in the KV cannot be read: {cause}")]
     Malformed { key: String, cause: String },
+    #[error("cannot open the stream {stream}: {cause}")]
+    Stream { stream: String, cause: String },
 }
 
 fn failed(action: &'static str, key: &str, cause: impl std::fmt::Display) -> KvError {
-    KvError::Failed { action, key: key.into(), cause: cause.to_string() }
+    let mut cause = cause.to_string();
+    if cause.contains("maximum bytes exceeded") {
+        cause.push_str(": the KV is full; set [jetstream] kv_max_bytes higher");
+    }
+    KvError::Failed { action, key: key.into(), cause }
 }
 
 /// A value with the revision that a compare-and-set names.
@@ -62,39 +67,16 @@ pub fn context(client: &Client) -> Context {
 }
 
 /// Opens the bucket and the stream of reports, making what is not there.
-pub async fn open(context: &Context, replicas: usize) -> Result<Kv, KvError> {
-    let stream = format!("KV_{BUCKET}");
-    // Not `create_key_value`: it wants an account answer that nats-server 2.9 does not give.
-    let bucket = StreamConfig {
-        name: stream.clone(),
-        subjects: vec![format!("$KV.{BUCKET}.>")],
-        max_messages_per_subject: 1,
-        max_bytes: -1,
-        max_message_size: ENTRY_BYTES_MAX,
-        storage: StorageType::File,
-        num_replicas: replicas,
-        discard: DiscardPolicy::New,
-        allow_rollup: true,
-        deny_delete: true,
-        // Any replica may answer a direct get, also one that is behind.
-        allow_direct: false,
-        ..StreamConfig::default()
-    };
-    context.get_or_create_stream(bucket).await.map_err(|e| failed("cannot open the stream", &stream, e))?;
-    let reports = StreamConfig {
-        name: REPORTS.into(),
-        subjects: vec![subject::all_reports()],
-        max_age: REPORT_AGE_MAX,
-        max_bytes: REPORT_BYTES_MAX,
-        duplicate_window: DUPLICATE_WINDOW,
-        storage: StorageType::File,
-        num_replicas: replicas,
-        discard: DiscardPolicy::Old,
-        ..StreamConfig::default()
-    };
-    context.get_or_create_stream(reports).await.map_err(|e| failed("cannot open the stream", REPORTS, e))?;
+pub async fn open(context: &Context, settings: &JetStreamSettings) -> Result<Kv, KvError> {
+    streams::open(context, streams::bucket(settings)).await?;
+    streams::open(context, streams::reports(settings)).await?;
     let store = context.get_key_value(BUCKET).await.map_err(|e| failed("cannot open the bucket", BUCKET, e))?;
     Ok(Kv { store })
+}
+
+/// What an entry may have, as JSON, on a server that lets messages of `max_payload` bytes through.
+pub fn entry_room(max_payload: usize) -> usize {
+    (ENTRY_BYTES_MAX as usize).min(max_payload).saturating_sub(HEADERS)
 }
 
 impl Kv {

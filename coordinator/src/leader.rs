@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::jetstream::Context;
 use backstay_archive::catalog;
+use backstay_daemon::trouble::{Shared, Trouble, Troubles};
 use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::{Clock, ClusterName, ClusterUuid, Timestamp};
 use futures::FutureExt;
@@ -78,6 +79,8 @@ pub struct Leader {
     pub overall: Overall,
     /// Told whenever what the overall status is folded from has changed.
     pub overall_changed: Notify,
+    /// What the log was told of beats and requests.
+    pub told: Shared,
     /// One storage configuration is applied at a time.
     pub configuring: Mutex<()>,
     /// One cluster is registered at a time: a name gets one UUID.
@@ -94,9 +97,13 @@ impl Coordinator {
     /// Leads whenever the lease allows, until `stop`.
     pub async fn run(&self, stop: &CancellationToken) {
         let holder = Uuid::new_v4();
+        let mut trouble = Trouble::default();
         while !stop.is_cancelled() {
-            if let Err(error) = self.lead_once(holder, stop).await {
-                warn!(%error, "cannot lead yet; trying again");
+            if let Err(error) = self.lead_once(holder, &mut trouble, stop).await
+                && let Some(told) = trouble.note(&error.to_string())
+            {
+                let nats = self.config.settings.nats.shown_url();
+                warn!(nats, %error, lasting = told.lasting, "cannot lead yet; trying again");
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
@@ -105,11 +112,11 @@ impl Coordinator {
         }
     }
 
-    async fn lead_once(&self, holder: Uuid, stop: &CancellationToken) -> Result<(), KvError> {
+    async fn lead_once(&self, holder: Uuid, trouble: &mut Trouble, stop: &CancellationToken) -> Result<(), KvError> {
         let settings = &self.config.settings;
         let context = kv::context(&self.client);
         let kv = tokio::select! {
-            opened = kv::open(&context, settings.jetstream.replicas) => opened?,
+            opened = kv::open(&context, &settings.jetstream) => opened?,
             () = stop.cancelled() => return Ok(()),
         };
         let ttl = settings.lease.ttl;
@@ -125,6 +132,7 @@ impl Coordinator {
             let leader = self.start(context, kv.clone(), &lease, cancel.clone()).await;
             match leader {
                 Ok(leader) => {
+                    trouble.over();
                     self.inside.leads(&leader);
                     cancel.cancelled().await;
                     leader.tasks.close();
@@ -186,6 +194,7 @@ impl Coordinator {
             storage: StorageSwitch::default(),
             overall,
             overall_changed: Notify::new(),
+            told: Shared::default(),
             configuring: Mutex::default(),
             registering: Mutex::default(),
             permits: (parallel > 0).then(|| Arc::new(Semaphore::new(parallel))),
@@ -308,12 +317,16 @@ impl Leader {
     fn spawn_overall(self: &Arc<Self>) {
         let leader = self.clone();
         self.spawn(async move {
+            let mut trouble = Trouble::default();
             loop {
                 leader.overall_changed.notified().await;
                 while let Err(error) = leader.refresh_overall().await {
-                    warn!(%error, "the overall status could not be kept; trying again");
+                    if let Some(told) = trouble.note(&error.to_string()) {
+                        warn!(%error, lasting = told.lasting, "the overall status could not be kept; trying again");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
+                trouble.over();
             }
         });
     }
@@ -323,17 +336,27 @@ impl Leader {
         let leader = self.clone();
         let Storage::Local(path) = self.config.storage.clone() else { return };
         self.spawn(async move {
+            let mut trouble = Trouble::default();
             loop {
                 tokio::time::sleep(MEND_PAUSE).await;
-                if leader.storage.now().in_force.is_none() {
-                    let path = path.clone();
-                    match tokio::task::spawn_blocking(move || InForce::local(path)).await {
-                        Ok(Ok(in_force)) => leader.storage.set(in_force),
-                        Ok(Err(error)) => leader.storage.clear(StorageState::Broken(error.to_string())),
-                        Err(error) => warn!(%error, "the local store could not be opened"),
-                    }
-                    leader.overall_changed.notify_one();
+                if leader.storage.now().in_force.is_some() {
+                    continue;
                 }
+                let opened = path.clone();
+                let opened = tokio::task::spawn_blocking(move || InForce::local(opened)).await;
+                match opened.map_err(|e| e.to_string()).and_then(|opened| opened.map_err(|e| e.to_string())) {
+                    Ok(in_force) => {
+                        leader.storage.set(in_force);
+                        info!(path = %path.display(), lasted = trouble.over(), "the local store is there");
+                    }
+                    Err(error) => {
+                        if let Some(told) = trouble.note(&error) {
+                            warn!(error, lasting = told.lasting, "the local store could not be opened; trying again");
+                        }
+                        leader.storage.clear(StorageState::Broken(error));
+                    }
+                }
+                leader.overall_changed.notify_one();
             }
         });
     }
@@ -394,10 +417,11 @@ impl Leader {
         let leader = self.clone();
         self.spawn(async move {
             let mut storage = leader.storage.subscribe();
+            let mut troubles = Troubles::default();
             loop {
                 let view = storage.borrow_and_update().clone();
                 let complete = match view.in_force {
-                    Some(in_force) => leader.rebuild(&in_force).await,
+                    Some(in_force) => leader.rebuild(&in_force, &mut troubles).await,
                     None => true,
                 };
                 tokio::select! {
@@ -409,12 +433,15 @@ impl Leader {
     }
 
     /// Whether everything could be read.
-    async fn rebuild(self: &Arc<Self>, in_force: &InForce) -> bool {
+    async fn rebuild(self: &Arc<Self>, in_force: &InForce, troubles: &mut Troubles) -> bool {
         let known: Vec<ClusterUuid> = self.directory.records().iter().map(|r| r.uuid).collect();
         let folders = match catalog::clusters(&*in_force.store).await {
             Ok(folders) => folders,
             Err(error) => {
-                warn!(%error, "the store could not be asked which clusters it has; trying again");
+                if let Some(told) = troubles.note("", &error.to_string()) {
+                    let lasting = told.lasting;
+                    warn!(%error, lasting, "the store could not be asked which clusters it has; trying again");
+                }
                 return false;
             }
         };
@@ -430,14 +457,20 @@ impl Leader {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    warn!(%uuid, %error, "the newest manifest could not be read; trying again");
+                    if let Some(told) = troubles.note(&uuid.to_string(), &error.to_string()) {
+                        let lasting = told.lasting;
+                        warn!(%uuid, %error, lasting, "the newest manifest could not be read; trying again");
+                    }
                     complete = false;
                 }
             }
         }
         for (name, (_, uuid)) in newest {
             if let Err(error) = self.register(&name, ClusterSpec::default(), Some(uuid)).await {
-                warn!(cluster = %name, %error, "the cluster could not be registered again; trying again");
+                if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
+                    let lasting = told.lasting;
+                    warn!(cluster = %name, %error, lasting, "the cluster could not be registered again; trying again");
+                }
                 complete = false;
             }
         }

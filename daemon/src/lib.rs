@@ -13,5 +13,6 @@ pub mod secrecy;
 pub mod settings;
 pub mod stop;
 pub mod systemd;
+pub mod trouble;
 
 pub use clock::SystemClock;

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, ServerError};
+use async_nats::{Client, ClientError, ConnectOptions, Event, ServerAddr, ServerError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
 
 use crate::settings::{self, SettingsError};
+use crate::trouble::Trouble;
 
 /// Where NATS is when nobody says.
 pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
@@ -205,8 +207,15 @@ pub async fn connect(settings: &NatsSettings, role: impl Into<Role>, patience: P
     if patience == Patience::Daemon {
         options = options.retry_on_initial_connect().max_reconnects(None);
     }
+    let log = Mutex::new(ConnectionLog::new(settings.shown_url()));
     options = options.event_callback(move |event| {
-        note(&event, patience, role.refusals.as_ref());
+        if patience == Patience::Daemon {
+            log.lock().unwrap_or_else(PoisonError::into_inner).note(&event);
+        }
+        if let (Event::ServerError(ServerError::Other(text)), Some(refusals)) = (&event, &role.refusals) {
+            // Nobody may be listening just now.
+            let _ = refusals.send(text.clone());
+        }
         std::future::ready(())
     });
     options = tls(settings, user(settings, options).await?)?;
@@ -262,22 +271,56 @@ fn pem(what: &'static str, path: &Path, label: &str) -> Result<(), NatsError> {
     }
 }
 
-/// A daemon logs what happens to its connection; a command that asked for refusals is told of those.
-fn note(event: &Event, patience: Patience, refusals: Option<&broadcast::Sender<String>>) {
-    if patience == Patience::Daemon {
-        log(event);
+/// What a daemon logs of its connection. The client tries again every second or two: that is told with growing pauses.
+struct ConnectionLog {
+    url: String,
+    away: Trouble,
+    /// What the server says beside that: what this user may not do, say.
+    other: Trouble,
+}
+
+impl ConnectionLog {
+    fn new(url: String) -> Self {
+        Self { url, away: Trouble::default(), other: Trouble::default() }
     }
-    if let (Event::ServerError(ServerError::Other(text)), Some(refusals)) = (event, refusals) {
-        // Nobody may be listening just now.
-        let _ = refusals.send(text.clone());
+
+    fn note(&mut self, event: &Event) {
+        let Self { url, away, other } = self;
+        match event {
+            Event::Connected => {
+                away.over();
+                info!(url = url.as_str(), "connected to NATS");
+            }
+            Event::Disconnected => {
+                if let Some(told) = away.note("lost") {
+                    warn!(url = url.as_str(), lasting = told.lasting, "the connection to NATS is lost; trying again");
+                }
+            }
+            Event::ClientError(ClientError::Other(cause)) => {
+                if let Some(told) = away.note(cause) {
+                    let cause = in_words(cause);
+                    warn!(url = url.as_str(), cause, lasting = told.lasting, "cannot connect to NATS; trying again");
+                }
+            }
+            event => {
+                let text = event.to_string();
+                if let Some(told) = other.note(&text) {
+                    warn!(url = url.as_str(), event = text, lasting = told.lasting, "NATS");
+                }
+            }
+        }
     }
 }
 
-fn log(event: &Event) {
-    match event {
-        Event::Connected => info!("connected to NATS"),
-        Event::Disconnected => warn!("the connection to NATS is lost; trying again"),
-        other => warn!(event = %other, "NATS"),
+/// The client has only a word for why it cannot connect.
+fn in_words(cause: &str) -> &str {
+    match cause {
+        "IO error" => "nobody answers there: is nats-server running, and can it be reached from here?",
+        "DNS error" => "its name cannot be resolved",
+        "timed out" => "it does not answer in time",
+        "TLS error" => "TLS does not come about: see ca, cert and key in [nats]",
+        "authorization violation" => "NATS does not take this user, password, credentials or nkey: see [nats]",
+        other => other,
     }
 }
 

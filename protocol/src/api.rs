@@ -56,31 +56,57 @@ pub struct GetResponse {
     pub next: String,
 }
 
-/// The resources of one answer have at most about this many bytes as JSON, in each encoding less than the
-/// mebibyte that NATS allows by default.
+/// The resources of one answer have at most so many bytes, where the server lets messages of that size through.
 pub const PAGE_BYTES: usize = 384 * 1024;
+/// What an answer has around its resources: field names, `next`, headers.
+const PAGE_FRAME: usize = 1024;
+
+/// Why a list cannot be answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// No item has the id after which the list was to go on (any more).
+    #[error("the list changed: {0:?} is gone; begin again")]
+    Gone(String),
+    /// One item alone does not fit into a message.
+    #[error(
+        "{id} alone has {bytes} bytes, and NATS lets messages of {max_payload} bytes through: set max_payload higher in \
+         nats-server's configuration (1MB by default)"
+    )]
+    TooLarge { id: String, bytes: usize, max_payload: usize },
+}
 
 impl GetResponse {
-    /// The first items after `after` that fit one answer; at least one, where any is left. `None` where no
-    /// item has that id (any more).
-    pub fn page(items: Vec<Resource>, after: &str) -> Option<Self> {
+    /// The first items after `after` that fit one message of at most `max_payload` bytes; at least one, where any is
+    /// left. `size` says what an item takes in the answer's encoding.
+    pub fn page(
+        items: Vec<Resource>,
+        after: &str,
+        max_payload: usize,
+        size: impl Fn(&Resource) -> usize,
+    ) -> Result<Self, PageError> {
+        let gone = || PageError::Gone(after.to_owned());
         let start = match after {
             "" => 0,
-            id => items.iter().position(|item| item.metadata.id == id)? + 1,
+            id => items.iter().position(|item| item.metadata.id == id).ok_or_else(gone)? + 1,
         };
-        let mut bytes = 0;
-        let mut rest = items.into_iter().skip(start).peekable();
-        let mut page = Self::default();
-        while let Some(item) = rest.next() {
-            bytes += serde_json::to_vec(&item).map_or(PAGE_BYTES, |json| json.len());
-            let last = item.metadata.id.clone();
-            page.items.push(item);
-            if bytes >= PAGE_BYTES && rest.peek().is_some() {
-                page.next = last;
-                break;
+        let room = max_payload.saturating_sub(PAGE_FRAME);
+        let (mut page, mut used) = (Self::default(), 0);
+        for item in items.into_iter().skip(start) {
+            let bytes = size(&item);
+            match page.items.last() {
+                None if bytes > room => {
+                    return Err(PageError::TooLarge { id: item.metadata.id, bytes, max_payload });
+                }
+                Some(last) if used + bytes > room.min(PAGE_BYTES) => {
+                    page.next.clone_from(&last.metadata.id);
+                    break;
+                }
+                _ => {}
             }
+            used += bytes;
+            page.items.push(item);
         }
-        Some(page)
+        Ok(page)
     }
 }
 
@@ -222,27 +248,55 @@ mod tests {
     use super::*;
     use crate::resource::Metadata;
 
-    #[test]
-    fn pages_hold_everything_once_and_in_order() {
+    fn items(count: usize, bytes: usize) -> Vec<Resource> {
         let item = |n: usize| Resource {
             metadata: Metadata { id: format!("backup-{n:05}"), ..Metadata::default() },
-            spec: serde_json::json!({ "snapshot": "x".repeat(400) }),
+            spec: serde_json::json!({ "snapshot": "x".repeat(bytes) }),
         };
-        let all: Vec<Resource> = (0..2_500).map(item).collect();
-        let (mut collected, mut after, mut pages) = (Vec::new(), String::new(), 0);
-        loop {
-            let page = GetResponse::page(all.clone(), &after).expect("the id is there");
-            assert!(serde_json::to_vec(&page).expect("plain data").len() < 2 * PAGE_BYTES);
-            collected.extend(page.items);
-            pages += 1;
-            after = page.next;
-            if after.is_empty() {
-                break;
+        (0..count).map(item).collect()
+    }
+
+    fn size(item: &Resource) -> usize {
+        serde_json::to_vec(item).expect("plain data").len() + 1
+    }
+
+    #[test]
+    fn pages_hold_everything_once_and_in_order_and_fit_the_message() {
+        let all = items(2_500, 400);
+        for (max_payload, more_than) in [(1024 * 1024, 1), (64 * 1024, 10), (4 * 1024, 100)] {
+            let (mut collected, mut after, mut pages) = (Vec::new(), String::new(), 0);
+            loop {
+                let page = GetResponse::page(all.clone(), &after, max_payload, size).expect("each fits");
+                let whole = serde_json::to_vec(&Answer::from_result(Ok(page.clone()))).expect("plain data").len();
+                assert!(whole <= max_payload.min(PAGE_BYTES + PAGE_FRAME), "{whole} bytes for {max_payload}");
+                collected.extend(page.items);
+                pages += 1;
+                after = page.next;
+                if after.is_empty() {
+                    break;
+                }
             }
+            assert_eq!(collected, all);
+            assert!(pages > more_than, "{pages} pages");
         }
-        assert_eq!(collected, all);
-        assert!(pages > 1);
-        assert_eq!(GetResponse::page(all, "gone"), None);
-        assert_eq!(GetResponse::page(Vec::new(), ""), Some(GetResponse::default()));
+        let gone = GetResponse::page(all, "gone", 1024 * 1024, size).expect_err("nowhere");
+        assert_eq!(gone.to_string(), "the list changed: \"gone\" is gone; begin again");
+        assert_eq!(GetResponse::page(Vec::new(), "", 1024, size), Ok(GetResponse::default()));
+    }
+
+    #[test]
+    fn an_item_that_fits_no_message_is_named_and_one_that_fits_no_page_is_sent_alone() {
+        let mut all = items(3, 400);
+        all[1].spec = serde_json::json!({ "text": "x".repeat(100_000) });
+        let page = |after: &str, max_payload| GetResponse::page(all.clone(), after, max_payload, size);
+        let first = page("", 64 * 1024).expect("it fits");
+        assert_eq!((first.items.len(), first.next.as_str()), (1, "backup-00000"));
+        let error = page(&first.next, 64 * 1024).expect_err("it fits no message").to_string();
+        assert!(error.starts_with("backup-00001 alone has 100") && error.contains("65536"), "{error}");
+        assert_eq!(page("backup-00001", 64 * 1024).expect("the rest").items.len(), 1);
+
+        all[1].spec = serde_json::json!({ "text": "x".repeat(PAGE_BYTES + 1) });
+        let alone = GetResponse::page(all.clone(), "backup-00000", 1024 * 1024, size).expect("it fits");
+        assert_eq!((alone.items.len(), alone.next.as_str()), (1, "backup-00001"));
     }
 }

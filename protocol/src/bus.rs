@@ -54,6 +54,18 @@ versioned!(
     VerifyReply
 );
 
+/// A text for people in a message has at most so many bytes: a message must fit what NATS lets through.
+pub const TEXT_MAX: usize = 2048;
+
+/// The text, cut at a character where it is longer than [`TEXT_MAX`].
+pub fn clipped(text: &str) -> String {
+    const MARK: &str = "…";
+    match text.len() > TEXT_MAX {
+        true => format!("{}{MARK}", &text[..text.floor_char_boundary(TEXT_MAX - MARK.len())]),
+        false => text.to_owned(),
+    }
+}
+
 impl Report {
     /// What makes a report the same report when it arrives twice: the attempt and the state.
     pub fn dedup_id(&self) -> String {
@@ -76,6 +88,17 @@ mod tests {
         let beat = Beat { version: 9, ..Beat::default() };
         let error = decode::<Beat>(&beat.encode_to_vec()).expect_err("version 9 is unknown");
         assert_eq!(error.to_string(), "Beat has version 9, this build knows version 1: update the older side");
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        for text in ["", "short", &"x".repeat(TEXT_MAX), &"ü".repeat(TEXT_MAX / 2)] {
+            assert_eq!(clipped(text), text);
+        }
+        for text in ["x".repeat(TEXT_MAX + 1), "ü".repeat(TEXT_MAX), format!("x{}", "€".repeat(TEXT_MAX))] {
+            let cut = clipped(&text);
+            assert!(cut.len() <= TEXT_MAX && cut.len() > TEXT_MAX - 8 && cut.ends_with('…'), "{}", cut.len());
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::daemon::{Daemon, bare_command, binary};
 use crate::etcd::{Etcd, EtcdOptions};
 use crate::folder::Folder;
-use crate::nats::Nats;
+use crate::nats::{Nats, NatsOptions};
 use crate::permissions::{Login, Users};
 use crate::s3::S3;
 use crate::supervisor::Supervisor;
@@ -88,6 +88,7 @@ pub struct StandBuilder {
     s3: Option<String>,
     idle: bool,
     permissions: bool,
+    nats: Option<NatsOptions>,
     restorable: bool,
     init: Vec<String>,
     coordinator: Vec<(String, String)>,
@@ -125,6 +126,11 @@ impl StandBuilder {
     /// NATS has the users and the permissions of `deploy/nats/backstay.conf`.
     pub fn with_permissions(self) -> Self {
         Self { permissions: true, ..self }
+    }
+
+    /// How NATS is set up; everybody must be able to log in without a name.
+    pub fn nats(self, nats: NatsOptions) -> Self {
+        Self { nats: Some(nats), ..self }
     }
 
     /// Agents can stop and start their members.
@@ -172,7 +178,7 @@ impl StandBuilder {
         let named = self.clusters.iter().zip(&machines);
         let named = named.flat_map(|((name, _), machines)| machines.iter().map(|m| (name.clone(), *m)));
         let users = self.permissions.then(|| Users::new(named));
-        let options = users.as_ref().map(Users::options).transpose()?.unwrap_or_default();
+        let options = users.as_ref().map(Users::options).transpose()?.or_else(|| self.nats.clone()).unwrap_or_default();
         let (nats, etcds) = tokio::try_join!(Nats::start_with(options), try_join_all(etcds))?;
         let s3 = self.s3.as_deref().map_or_else(S3::start, |endpoint| Ok(S3::at(endpoint)))?;
         let init = init(&self, &folder, &nats).await?;

@@ -235,7 +235,7 @@ impl Attempts {
             }
             Err(failure) => {
                 warn!(code = failure.code.as_str_name(), error = failure.text, "the attempt has failed");
-                State::Failed(Failed { code: failure.code.into(), text: failure.text })
+                State::Failed(Failed { code: failure.code.into(), text: bus::clipped(&failure.text) })
             }
         };
         self.metrics.count(&state, begun.elapsed());

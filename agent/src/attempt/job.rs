@@ -40,7 +40,7 @@ pub struct Job {
 
 /// A refusal with its reason.
 pub fn refuse(code: RefusalCode, text: impl Into<String>) -> Refused {
-    Refused { code: code.into(), text: text.into(), newest_epoch: 0 }
+    Refused { code: code.into(), text: bus::clipped(&text.into()), newest_epoch: 0 }
 }
 
 impl Address {

@@ -5,15 +5,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_nats::Client;
+use async_nats::client::PublishErrorKind;
 use async_nats::connection::State;
+use backstay_daemon::trouble::Shared;
 use backstay_protocol::VERSION;
-use backstay_protocol::bus::{Beat, Member};
+use backstay_protocol::bus::{self, Beat, Member};
 use backstay_protocol::subject::Subject;
 use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::attempt::{Address, Attempts};
 use crate::etcd::poll::Seen;
@@ -38,6 +40,8 @@ pub struct Beats {
     pub member: watch::Receiver<Seen>,
     pub seats: Arc<Seats>,
     pub restores: Arc<Restores>,
+    /// What the log was told of messages that cannot be sent.
+    pub told: Shared,
 }
 
 impl Beats {
@@ -80,7 +84,7 @@ impl Beats {
         let running = self.attempts.running();
         let (member, etcd_error) = match &*self.member.borrow() {
             Some(Ok(member)) => (Some(member.clone()), String::new()),
-            Some(Err(error)) => (None, error.clone()),
+            Some(Err(error)) => (None, bus::clipped(error)),
             None => (None, "etcd has not answered yet".into()),
         };
         Beat {
@@ -108,7 +112,14 @@ impl Beats {
 
     async fn publish(&self, subject: Subject, payload: Vec<u8>) {
         match timeout(PUBLISH_TIMEOUT, self.client.publish(subject.to_string(), payload.into())).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => self.told.over(&subject.to_string()),
+            // The next one will be as large.
+            Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                if let Some(told) = self.told.note(&subject.to_string(), &error.kind().to_string()) {
+                    let advice = "set max_payload higher in nats-server's configuration";
+                    warn!(%subject, %error, lasting = told.lasting, advice, "not sent: NATS lets no message of this size through");
+                }
+            }
             Ok(Err(error)) => debug!(%error, %subject, "not sent"),
             Err(_) => debug!(%subject, "not sent in time"),
         }

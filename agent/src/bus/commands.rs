@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_nats::{Client, Message as Request, Subscriber};
+use backstay_daemon::trouble::Trouble;
 use backstay_protocol::VERSION;
 use backstay_protocol::bus::{
     CancelBackup, CancelReply, DecodeError, RefusalCode, RestoreCommand, RestoreReply, StartBackup, StartReply,
@@ -28,6 +29,7 @@ pub struct Desks {
 
 /// Answers requests one after the other until `stop`.
 pub async fn serve(client: Client, mut requests: Subscriber, desks: Desks, stop: &CancellationToken) {
+    let mut trouble = Trouble::default();
     loop {
         let request = tokio::select! {
             request = requests.next() => request,
@@ -36,8 +38,14 @@ pub async fn serve(client: Client, mut requests: Subscriber, desks: Desks, stop:
         let Some(request) = request else { return };
         let answer = answer(&request, &desks).await;
         let Some(reply) = request.reply else { continue };
-        if let Err(error) = client.publish(reply, answer.into()).await {
-            warn!(%error, "cannot answer a command");
+        match client.publish(reply, answer.into()).await {
+            Ok(()) => drop(trouble.over()),
+            // The coordinator asks again, twice a second in a restore.
+            Err(error) => {
+                if let Some(told) = trouble.note(&error.to_string()) {
+                    warn!(%error, lasting = told.lasting, "cannot answer a command");
+                }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_daemon::trouble::Trouble;
 use backstay_protocol::bus::Member;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -39,6 +40,7 @@ pub async fn poll(
 ) {
     let mut connection = None;
     let mut listed = None;
+    let mut trouble = Trouble::default();
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -61,7 +63,7 @@ pub async fn poll(
         if let (Ok(member), Some(connection)) = (&now, &mut connection) {
             list(connection, member, keepers, &mut listed).await;
         }
-        log_change(&seen.borrow(), &now);
+        log_change(&seen.borrow(), &now, &mut trouble);
         seen.send_replace(Some(now));
     }
 }
@@ -98,12 +100,19 @@ async fn ask(etcd: &Etcd, connection: &mut Option<Connection>) -> Result<Member,
     connection.member().await
 }
 
-fn log_change(before: &Seen, now: &Result<Member, String>) {
-    match (before, now) {
-        (Some(Ok(_)), Ok(_)) | (Some(Err(_)), Err(_)) => {}
-        (_, Ok(member)) => {
-            info!(version = member.etcd_version, member = format!("{:016x}", member.member_id), "etcd answers")
+fn log_change(before: &Seen, now: &Result<Member, String>, trouble: &mut Trouble) {
+    match now {
+        Ok(member) => {
+            let lasted = trouble.over();
+            if lasted.is_some() || before.is_none() {
+                let id = format!("{:016x}", member.member_id);
+                info!(version = member.etcd_version, member = id, silent = lasted, "etcd answers");
+            }
         }
-        (_, Err(error)) => warn!(error, "etcd does not answer"),
+        Err(error) => {
+            if let Some(told) = trouble.note(error) {
+                warn!(error, lasting = told.lasting, "etcd does not answer");
+            }
+        }
     }
 }

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::connection::State;
+use async_nats::connection;
 use async_nats::jetstream::{self, message::PublishMessage};
 use async_trait::async_trait;
+use backstay_daemon::trouble::Trouble;
+use backstay_protocol::bus::{Report, clipped, report::State};
+use bytes::Bytes;
+use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, info, warn};
 
@@ -14,6 +18,9 @@ use super::{Outbox, Record};
 /// The first pause after a failure; it doubles with each that follows.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What a message has before its payload.
+const HEADERS: usize = 256;
 
 /// How long the server may take to say that it has a report.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,10 +50,11 @@ impl JetStream {
 impl Courier for JetStream {
     async fn deliver(&self, record: &Record) -> Result<(), String> {
         // The client would keep it until it is connected, and send it then: once for every try.
-        if self.client.connection_state() != State::Connected {
+        if self.client.connection_state() != connection::State::Connected {
             return Err("not connected to NATS".into());
         }
-        let message = PublishMessage::build().payload(record.payload.clone()).message_id(&record.message_id);
+        let payload = fitting(record, self.client.max_payload());
+        let message = PublishMessage::build().payload(payload).message_id(&record.message_id);
         let publish = async {
             let ack = self.context.send_publish(record.subject.clone(), message).await.map_err(|e| e.to_string())?;
             ack.await.map_err(|e| e.to_string())
@@ -67,10 +75,22 @@ impl Courier for JetStream {
     }
 }
 
+/// The report as it can be sent. One that NATS does not let through would hold up all behind it: its text is cut.
+pub(super) fn fitting(record: &Record, max_payload: usize) -> Bytes {
+    if record.payload.len() + HEADERS <= max_payload {
+        return record.payload.clone();
+    }
+    let Ok(mut report) = Report::decode(record.payload.clone()) else { return record.payload.clone() };
+    if let Some(State::Failed(failed)) = &mut report.state {
+        failed.text = clipped(&failed.text);
+    }
+    report.encode_to_vec().into()
+}
+
 /// Sends for ever, or until `stop`. Once in a `hurry`, the pauses stay short.
 pub async fn send(outbox: Arc<Outbox>, courier: &dyn Courier, hurry: &CancellationToken, stop: &CancellationToken) {
     let mut waiting = outbox.waiting();
-    let (mut pause, mut told) = (PAUSE_MIN, false);
+    let (mut pause, mut trouble) = (PAUSE_MIN, Trouble::default());
     while let Some((number, record)) = next(&outbox, &mut waiting, stop).await {
         let delivered = tokio::select! {
             result = courier.deliver(&record) => result,
@@ -81,15 +101,17 @@ pub async fn send(outbox: Arc<Outbox>, courier: &dyn Courier, hurry: &Cancellati
                 info!(attempt = record.attempt(), report = record.message_id, "the report has arrived");
                 let outbox = Arc::clone(&outbox);
                 blocking(move || outbox.done(number)).await;
-                (pause, told) = (PAUSE_MIN, false);
+                trouble.over();
+                pause = PAUSE_MIN;
             }
             Err(cause) => {
-                // The first failure is worth a word; the rest of an outage is not.
-                if !std::mem::replace(&mut told, true) {
+                if let Some(told) = trouble.note(&cause) {
                     warn!(
                         attempt = record.attempt(),
                         report = record.message_id,
+                        waiting = *outbox.waiting().borrow(),
                         cause,
+                        lasting = told.lasting,
                         "the report waits: it could not be sent"
                     );
                 }
@@ -113,6 +135,7 @@ async fn next(
     waiting: &mut tokio::sync::watch::Receiver<usize>,
     stop: &CancellationToken,
 ) -> Option<(u64, Record)> {
+    let mut trouble = Trouble::default();
     loop {
         waiting.borrow_and_update();
         let outbox = Arc::clone(outbox);
@@ -120,7 +143,9 @@ async fn next(
             Ok(Some(found)) => return Some(found),
             Ok(None) => {}
             Err(error) => {
-                warn!(%error, "a report cannot be read from the outbox; trying again");
+                if let Some(told) = trouble.note(&error.to_string()) {
+                    warn!(%error, lasting = told.lasting, "a report cannot be read from the outbox; trying again");
+                }
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE_MAX) => continue,
                     () = stop.cancelled() => return None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backstay_protocol::bus::{Finished, Report, Started, report::State};
+use backstay_protocol::bus::{Failed, FailureCode, Finished, Report, Started, TEXT_MAX, report::State};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +111,20 @@ fn a_disk_that_refuses_keeps_no_report_from_being_sent() {
     assert_eq!(first, finished("a"));
     outbox.done(number);
     assert!(outbox.first().expect("the disk works").is_none());
+}
+
+#[test]
+fn a_report_that_nats_would_not_let_through_is_cut_and_holds_up_nobody() {
+    let failed = |text: String| record("a", State::Failed(Failed { code: FailureCode::Store.into(), text }));
+    let long = failed("x".repeat(100_000));
+    let sent = Report::decode(sender::fitting(&long, 64 * 1024)).expect("a report");
+    let Some(State::Failed(kept)) = sent.state else { panic!("another state") };
+    assert!(kept.text.len() <= TEXT_MAX && kept.text.starts_with("xxx") && kept.code() == FailureCode::Store);
+    assert_eq!(sent.attempt, "a");
+    for whole in [failed("short".into()), finished("a")] {
+        assert_eq!(sender::fitting(&whole, 64 * 1024), whole.payload);
+    }
+    assert_eq!(sender::fitting(&long, 1024 * 1024), long.payload);
 }
 
 proptest! {

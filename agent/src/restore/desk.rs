@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backstay_archive::seal::Identity;
+use backstay_daemon::trouble::Shared;
 use backstay_protocol::bus::{
-    MemberCheck, RefusalCode, Refused, RestoreCommand, RestoreReply, RestoreState, restore_reply::Answer,
+    MemberCheck, RefusalCode, Refused, RestoreCommand, RestoreReply, RestoreState, clipped, restore_reply::Answer,
 };
 use backstay_protocol::hex::from_hex;
 use backstay_protocol::{RestoreId, VERSION};
@@ -76,6 +77,8 @@ pub struct Restores {
     /// Held while a folder is being prepared.
     building: tokio::sync::Mutex<()>,
     changed: Notify,
+    /// What the log was told of actions that fail again and again.
+    told: Shared,
 }
 
 /// How `[restore]` says that etcd is controlled.
@@ -116,6 +119,7 @@ impl Restores {
             writing: tokio::sync::Mutex::default(),
             building: tokio::sync::Mutex::default(),
             changed: Notify::new(),
+            told: Shared::default(),
         })
     }
 
@@ -127,7 +131,7 @@ impl Restores {
         Some(RestoreState {
             restore: journal.restore.to_string(),
             step: journal.step.to_wire().into(),
-            error: book.error.clone(),
+            error: clipped(&book.error),
             digest: from_hex(&journal.digest).into(),
             bytes_done,
             bytes_total,
@@ -428,7 +432,10 @@ impl Restores {
     }
 
     fn fail(&self, journal: &Journal, action: Action, error: String) -> Pause {
-        error!(restore = %journal.restore, ?action, error, "the restore does not go on");
+        if let Some(told) = self.told.note(&journal.restore.to_string(), &error) {
+            let lasting = told.lasting;
+            error!(restore = %journal.restore, ?action, error, lasting, "the restore does not go on");
+        }
         let mut book = self.book();
         if book.journal.as_ref() != Some(journal) {
             return Pause::None;

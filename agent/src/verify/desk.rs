@@ -8,7 +8,7 @@ use backstay_archive::Manifest;
 use backstay_archive::restore::{self, Examined, Look, Options, RestoreBackupError};
 use backstay_archive::seal::Identity;
 use backstay_protocol::bus::{
-    RefusalCode, Refused, Verified, VerifyCommand, VerifyReply, VerifyState, verify_reply::Answer,
+    RefusalCode, Refused, Verified, VerifyCommand, VerifyReply, VerifyState, clipped, verify_reply::Answer,
 };
 use backstay_protocol::{VERSION, VerifyId};
 use tokio_util::sync::CancellationToken;
@@ -220,7 +220,7 @@ impl Verifications {
 fn state(work: &Work) -> VerifyState {
     let (verified, error) = match &work.ended {
         Some(Ok(verified)) => (Some(verified.clone()), String::new()),
-        Some(Err(error)) => (None, error.clone()),
+        Some(Err(error)) => (None, clipped(error)),
         None => (None, String::new()),
     };
     VerifyState {
@@ -259,7 +259,7 @@ fn compare(examined: &Examined, served: &Served, at: i64, verified: &mut Verifie
             Err(unknown) => verified.hash_unknown = unknown.to_string(),
         },
         Ok(hash) => verified.hash_unknown = format!("etcd says it for revision {} only", hash.revision),
-        Err(error) => verified.hash_unknown = error.clone(),
+        Err(error) => verified.hash_unknown = clipped(error),
     }
     Ok(())
 }

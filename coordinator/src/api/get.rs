@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use backstay_archive::catalog;
-use backstay_protocol::api::{ApiError, ErrorCode, GetRequest, GetResponse};
+use backstay_protocol::api::{ApiError, ErrorCode, GetRequest, GetResponse, PageError};
+use backstay_protocol::codec::ContentType;
 use backstay_protocol::resource::{LABEL_CLUSTER, LABEL_CLUSTER_UUID, Resource};
 use backstay_protocol::selector::Selector;
 use backstay_protocol::spec::{BackupSpec, MachineSetNodeSpec, MachineSetSpec, S3_CONFIG_ID, Spec};
@@ -16,10 +17,12 @@ use crate::cluster::record::{ClusterRecord, Kept};
 use crate::leader::Leader;
 use crate::storage::{S3_ENTRY, StoredS3};
 
-/// One resource by id, or all that the selector selects, in the order of ids (backups: newest first).
+/// One resource by id, or all that the selector selects, in the order of ids (backups: newest first): as many as fit
+/// one message in this encoding.
 pub async fn get(
     leader: &Arc<Leader>,
     definition: &'static TypeDefinition,
+    content_type: ContentType,
     request: GetRequest,
 ) -> Result<GetResponse, ApiError> {
     let selector: Selector = request.selector.parse().map_err(|e| ApiError::invalid(format!("{e}")))?;
@@ -39,9 +42,12 @@ pub async fn get(
             return Err(ApiError::not_found(&format!("{}({namespace}/{})", definition.name, request.id)));
         }
     }
-    let gone =
-        || ApiError::new(ErrorCode::Conflict, format!("the list changed: {:?} is gone; begin again", request.after));
-    GetResponse::page(items, &request.after).ok_or_else(gone)
+    // What a list adds to each item: a comma, or a tag and a length.
+    let size = |item: &Resource| content_type.encode(item).map_or(usize::MAX / 2, |bytes| bytes.len()) + 8;
+    GetResponse::page(items, &request.after, leader.client.max_payload(), size).map_err(|error| match error {
+        PageError::Gone(_) => ApiError::new(ErrorCode::Conflict, error.to_string()),
+        PageError::TooLarge { .. } => ApiError::new(ErrorCode::Internal, format!("{}: {error}", definition.name)),
+    })
 }
 
 async fn all(leader: &Leader, definition: &'static TypeDefinition) -> Result<Vec<Resource>, ApiError> {

@@ -25,6 +25,8 @@ use crate::leader::Leader;
 pub const SERVICE: &str = "backstay";
 /// Requests that are worked on at the same time.
 const AT_ONCE: usize = 64;
+/// So much of an error stands in the header too; the body has all of it.
+const HEADER_CHARS: usize = 1000;
 
 /// Offers the service; it ends when the coordinator leads no more.
 pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
@@ -73,10 +75,52 @@ async fn answer(leader: &Arc<Leader>, request: Request) {
         }
         Err(error) => (ContentType::Json, Err(invalid(&error))),
     };
-    let (headers, body) = written(content_type, reply);
+    log_failure(leader, &request.message.subject, &reply);
+    let (headers, body) = fitting(content_type, reply, &request.message.subject, leader.client.max_payload());
     if let Err(error) = request.respond_with_headers(Ok(body.into()), headers).await {
-        debug!(%error, "a caller went away without its answer");
+        warn!(subject = %request.message.subject, %error, "an answer could not be sent");
     }
+}
+
+/// What the KV, the store or NATS kept from being answered; who watches asks every second.
+fn log_failure(leader: &Leader, subject: &str, reply: &Result<Vec<u8>, ApiError>) {
+    match reply {
+        Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Internal) => {
+            if let Some(told) = leader.told.note(subject, &error.text) {
+                warn!(subject, %error, lasting = told.lasting, "a request failed");
+            }
+        }
+        _ => leader.told.over(subject),
+    }
+}
+
+/// An answer that NATS would not let through is told as an error: its caller would wait in vain.
+fn fitting(
+    content_type: ContentType,
+    reply: Result<Vec<u8>, ApiError>,
+    subject: &str,
+    max_payload: usize,
+) -> (HeaderMap, Vec<u8>) {
+    let done = reply.is_ok();
+    let (headers, body) = written(content_type, reply);
+    let bytes = body.len() + headers_length(&headers);
+    if bytes <= max_payload {
+        return (headers, body);
+    }
+    warn!(subject, bytes, max_payload, "an answer is larger than the messages that NATS lets through");
+    let done = if done { "What was asked is done. " } else { "What was asked could not be done. " };
+    let text = format!(
+        "the answer has {bytes} bytes, and NATS lets messages of {max_payload} bytes through. {done}Set max_payload higher \
+         in nats-server's configuration (1MB by default)"
+    );
+    written(content_type, Err(ApiError::new(ErrorCode::Internal, text)))
+}
+
+/// As they stand on the wire: `NATS/1.0`, each in a line of its own, and an empty line.
+fn headers_length(headers: &HeaderMap) -> usize {
+    let line = |name: &str, value: &str| name.len() + value.len() + 4;
+    let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    lines.map(|(name, value)| line(&name.to_string(), value.as_str())).sum::<usize>() + 12
 }
 
 /// The encoding that a request names. Clients write headers in any case.
@@ -93,7 +137,8 @@ fn written(content_type: ContentType, reply: Result<Vec<u8>, ApiError>) -> (Head
     let body = match reply {
         Ok(body) => body,
         Err(error) => {
-            headers.insert(NATS_SERVICE_ERROR, error.text.replace(['\r', '\n'], " ").as_str());
+            let shown: String = error.text.replace(['\r', '\n'], " ").chars().take(HEADER_CHARS).collect();
+            headers.insert(NATS_SERVICE_ERROR, shown.as_str());
             headers.insert(NATS_SERVICE_ERROR_CODE, error.code.number().to_string().as_str());
             let answer: Answer<()> = Answer::from_result(Err(error));
             content_type.encode(&answer).unwrap_or_default()
@@ -127,7 +172,9 @@ async fn handle(leader: &Arc<Leader>, content_type: ContentType, request: &Reque
     let definition = types::by_plural(&plural).ok_or_else(|| unknown_type(&plural))?;
     let body = &request.message.payload;
     match verb {
-        Verb::Get => encode(content_type, get::get(leader, definition, decode(content_type, body)?).await?),
+        Verb::Get => {
+            encode(content_type, get::get(leader, definition, content_type, decode(content_type, body)?).await?)
+        }
         Verb::Apply => encode(content_type, apply::apply(leader, definition, decode(content_type, body)?).await?),
         Verb::Delete => encode(content_type, apply::delete(leader, definition, decode(content_type, body)?).await?),
     }
@@ -159,11 +206,47 @@ fn invalid(error: &CodecError) -> ApiError {
 
 /// The KV did not answer: the caller may try again.
 fn unavailable(error: &KvError) -> ApiError {
-    warn!(%error, "a request failed");
     ApiError::new(ErrorCode::Unavailable, error.to_string())
 }
 
 /// Whether a request means `definition`'s own namespace.
 fn in_namespace(definition: &TypeDefinition, namespace: &str) -> bool {
     namespace.is_empty() || namespace == definition.namespace
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(answer: &[u8]) -> ApiError {
+        let answer: Answer<()> = serde_json::from_slice(answer).expect("an answer");
+        answer.into_result().expect_err("an error")
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_sent_becomes_an_error_that_can() {
+        let room = 4096;
+        let (headers, body) = fitting(ContentType::Json, Ok(vec![b'x'; 3000]), "s", room);
+        assert_eq!((body.len(), headers.get(NATS_SERVICE_ERROR)), (3000, None));
+        let none = (ContentType::Json, Ok(vec![b'x'; room]));
+        for (content_type, reply, says) in [
+            (none.0, none.1, "What was asked is done"),
+            (ContentType::Json, Err(ApiError::invalid("é".repeat(room))), "could not be done"),
+        ] {
+            let (headers, body) = fitting(content_type, reply, "s", room);
+            assert!(body.len() + headers_length(&headers) <= room);
+            let error = error(&body);
+            assert!(error.code == ErrorCode::Internal && error.text.contains(says), "{error}");
+            assert!(error.text.contains("messages of 4096 bytes") && error.text.contains("max_payload"), "{error}");
+            assert!(headers.get(NATS_SERVICE_ERROR).is_some());
+        }
+    }
+
+    #[test]
+    fn headers_count_as_they_stand_on_the_wire() {
+        let mut headers = HeaderMap::new();
+        headers.insert("A", "bc");
+        headers.append("A", "d");
+        assert_eq!(headers_length(&headers), "NATS/1.0\r\nA: bc\r\nA: d\r\n\r\n".len());
+    }
 }

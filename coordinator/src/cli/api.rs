@@ -35,9 +35,15 @@ fn patience(verb: Verb, definition: &TypeDefinition) -> Duration {
 /// Why a call came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// Nobody listens, or there is no connection. The URL holds no password.
+    /// NATS is there and nobody listens, or nobody answers. The URL holds no password.
     #[error("no coordinator answers on {url} ({cause})")]
     NoCoordinator { url: String, cause: String },
+    /// There is no connection to NATS, so nobody could be asked. The URL holds no password.
+    #[error(
+        "cannot reach NATS on {url} ({cause}): see whether nats-server runs there, or name another with --nats or \
+         BACKSTAY_NATS_URL"
+    )]
+    NoNats { url: String, cause: String },
     /// The coordinator heard it, as far as one can tell, and said nothing in time.
     #[error(
         "the coordinator on {url} did not answer within {} s, or NATS does not let this user ask it; what it did is not \
@@ -52,6 +58,11 @@ pub enum CallError {
     Refused(#[from] ApiError),
     #[error("the request has {0} bytes, more than the {REQUEST_MAX} that are allowed")]
     TooLarge(usize),
+    #[error(
+        "the request has {bytes} bytes, and NATS on {url} lets messages of {max_payload} bytes through: set max_payload \
+         higher in nats-server's configuration"
+    )]
+    TooLargeForNats { url: String, bytes: usize, max_payload: usize },
     #[error("the coordinator's answer on {subject} cannot be read: {cause}")]
     Malformed { subject: String, cause: String },
     /// Something else went wrong on the way.
@@ -65,15 +76,22 @@ impl CallError {
         matches!(self, Self::Refused(error) if error.code == ErrorCode::NotFound)
     }
 
+    /// Nobody could be asked: what was to be done has nothing to do with it.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NoCoordinator { .. } | Self::NoNats { .. })
+    }
+
     /// Whether it may well be over soon: the coordinator changes, or NATS is away for a while.
     pub fn passes(&self) -> bool {
         match self {
-            Self::NoCoordinator { .. } | Self::NoAnswer { .. } | Self::Transport { .. } => true,
+            Self::NoCoordinator { .. } | Self::NoNats { .. } | Self::NoAnswer { .. } | Self::Transport { .. } => true,
             // A list that changed between its pages is a conflict.
             Self::Refused(refusal) => {
                 matches!(refusal.code, ErrorCode::Unavailable | ErrorCode::Conflict | ErrorCode::Internal)
             }
-            Self::NotAllowed { .. } | Self::TooLarge(_) | Self::Malformed { .. } => false,
+            Self::NotAllowed { .. } | Self::TooLarge(_) | Self::TooLargeForNats { .. } | Self::Malformed { .. } => {
+                false
+            }
         }
     }
 }

@@ -34,11 +34,11 @@ pub async fn run<T: Transport>(
     Ok(())
 }
 
-/// A coordinator that is not there has nothing to do with the document.
+/// Nobody could be asked: that has nothing to do with the document.
 pub fn failed(file: String, address: String, cause: CallError) -> Failure {
-    match cause {
-        CallError::NoCoordinator { .. } => Failure::Call(cause),
-        _ => DocumentError { file, address: Some(address), reason: cause.to_string() }.into(),
+    match cause.is_absence() {
+        true => Failure::Call(cause),
+        false => DocumentError { file, address: Some(address), reason: cause.to_string() }.into(),
     }
 }
 
@@ -95,7 +95,7 @@ pub async fn delete<T: Transport>(
         let request = DeleteRequest { id: id.clone(), namespace: namespace.to_owned() };
         match api.delete(definition, &request).await {
             Ok(()) => console.remark(&format!("destroyed {address}"))?,
-            Err(cause @ CallError::NoCoordinator { .. }) => return Err(cause.into()),
+            Err(cause) if cause.is_absence() => return Err(cause.into()),
             Err(cause) => return Err(Failure::Delete { address, cause }),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
+use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, Message};
 use backstay_daemon::nats::{self, NatsError, NatsSettings, Patience, Role};
 use backstay_daemon::settings::{self, Override, SettingsError, Unknown, variable};
@@ -66,14 +67,17 @@ const FRESH: Duration = Duration::from_secs(2);
 /// What any coordinator answers at once, to anybody who may ask anything.
 const THERE: &str = "backstay.v1.api.get.etcdbackupoverallstatuses";
 
+/// No coordinator can lead without it.
+const NO_JETSTREAM: &str = "JetStream is off on that server, and a coordinator needs it: start nats-server with -js";
+
 /// However long connecting took, an answer may take this long.
 const ANSWER_MIN: Duration = Duration::from_millis(500);
 
 impl Bus {
-    /// Connects, or says within five seconds that nobody is there.
+    /// Connects, or says within five seconds that NATS is not there.
     pub async fn connect(settings: &NatsSettings) -> Result<Self, CallError> {
         let url = settings.shown_url();
-        let absent = |cause: &str| CallError::NoCoordinator { url: url.clone(), cause: cause.to_owned() };
+        let absent = |cause: &str| CallError::NoNats { url: url.clone(), cause: cause.to_owned() };
         let begun = Instant::now();
         let (role, refusals) = Role::from(NAME).refusals();
         match tokio::time::timeout(CONNECT, nats::connect(settings, role, Patience::Command)).await {
@@ -106,6 +110,7 @@ impl Bus {
     async fn ask(&self, subject: &str, body: Vec<u8>, wait: Duration) -> Result<Vec<u8>, CallError> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, ContentType::Json.as_str());
+        let bytes = body.len();
         let request = Request::new().payload(Bytes::from(body)).headers(headers).timeout(Some(wait));
         // Heard from here on: what was refused before concerned an earlier request.
         let refusals = self.refusals.resubscribe();
@@ -117,10 +122,23 @@ impl Bus {
                     *self.answered.lock().expect("nobody panics with it") = Some(Instant::now());
                     answer(message)
                 }
-                Err(error) => Err(failure(error.kind(), &error.to_string(), &self.url, wait)),
+                Err(error) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
+                    let (url, max_payload) = (self.url.clone(), self.client.max_payload());
+                    Err(CallError::TooLargeForNats { url, bytes, max_payload })
+                }
+                Err(error) => Err(self.failure(error.kind(), &error.to_string(), wait)),
             },
             cause = refused(refusals, subject) => Err(CallError::NotAllowed { url: self.url.clone(), cause }),
         }
+    }
+
+    /// A connection that broke is no silent coordinator.
+    fn failure(&self, kind: RequestErrorKind, cause: &str, wait: Duration) -> CallError {
+        if self.client.connection_state() != State::Connected {
+            return CallError::NoNats { url: self.url.clone(), cause: "the connection is lost".into() };
+        }
+        let server = self.client.server_info();
+        failure(kind, cause, &self.url, wait, server.jetstream)
     }
 
     fn is_fresh(&self) -> bool {
@@ -158,11 +176,13 @@ fn concerns(refusal: &str, subject: &str) -> bool {
         && (lower.contains("for subscription") || lower.contains(&format!("\"{subject}\"")))
 }
 
-fn failure(kind: RequestErrorKind, cause: &str, url: &str, wait: Duration) -> CallError {
+fn failure(kind: RequestErrorKind, cause: &str, url: &str, wait: Duration, jetstream: bool) -> CallError {
     let url = url.to_owned();
     match kind {
         RequestErrorKind::NoResponders => {
-            CallError::NoCoordinator { url, cause: "NATS is there, but nobody serves Backstay's API on it".into() }
+            let nobody = "NATS is there, but nobody serves Backstay's API on it";
+            let cause = if jetstream { nobody.to_owned() } else { format!("{nobody}; {NO_JETSTREAM}") };
+            CallError::NoCoordinator { url, cause }
         }
         RequestErrorKind::TimedOut if wait <= QUICK => {
             CallError::NoCoordinator { url, cause: format!("no answer within {} s", QUICK.as_secs()) }
@@ -239,7 +259,8 @@ mod tests {
         // Port 1 on the loopback: nothing listens there.
         let settings = read(&[], &[("url", "nats://me:hunter2@127.0.0.1:1")]);
         let text = Bus::connect(&settings).await.expect_err("nobody").to_string();
-        assert!(text.starts_with("no coordinator answers on nats://127.0.0.1:1 ("), "{text}");
+        assert!(text.starts_with("cannot reach NATS on nats://127.0.0.1:1 (IO error: Connection refused"), "{text}");
+        assert!(text.contains("nats-server") && text.contains("BACKSTAY_NATS_URL"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
 
@@ -253,9 +274,14 @@ mod tests {
 
     #[test]
     fn each_failure_has_its_meaning() {
-        let text = |kind, wait| failure(kind, "broken pipe", "nats://h", wait).to_string();
+        let text = |kind, wait| failure(kind, "broken pipe", "nats://h", wait, true).to_string();
         let absent = text(RequestErrorKind::NoResponders, QUICK);
-        assert!(absent.starts_with("no coordinator answers on nats://h ("), "{absent}");
+        assert!(absent.starts_with("no coordinator answers on nats://h (") && !absent.contains("-js"), "{absent}");
+        let off = failure(RequestErrorKind::NoResponders, "", "nats://h", QUICK, false).to_string();
+        assert!(
+            off.starts_with("no coordinator answers on nats://h (") && off.contains("nats-server with -js"),
+            "{off}"
+        );
         let silent = text(RequestErrorKind::TimedOut, QUICK);
         assert_eq!(silent, "no coordinator answers on nats://h (no answer within 5 s)");
         let slow = text(RequestErrorKind::TimedOut, Duration::from_secs(60));

@@ -214,7 +214,7 @@ mod tests {
             "status",
         ] {
             let error = ctl(&format!("--nats nats://me:hunter2@127.0.0.1:1 {line}"), PAGE).await.expect_err("nobody");
-            assert!(error.starts_with("no coordinator answers on nats://127.0.0.1:1 ("), "{error}");
+            assert!(error.starts_with("cannot reach NATS on nats://127.0.0.1:1 ("), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
     }

@@ -5,6 +5,7 @@ pub mod asking;
 pub mod record;
 mod rest;
 pub mod restoring;
+mod room;
 pub mod runs;
 mod slot;
 pub mod steps;
@@ -14,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_daemon::trouble::Trouble;
 use backstay_protocol::api::{ApiError, ErrorCode, check_version};
 use backstay_protocol::bus::{FailureCode, Report, report};
 use backstay_protocol::resource::Version;
@@ -26,7 +28,7 @@ use uuid::Uuid;
 
 use crate::directory::Handle;
 use crate::inside::Ended;
-use crate::kv::{KvError, Revised};
+use crate::kv::{KvError, Revised, entry_room};
 use crate::leader::Leader;
 use crate::restore::Restore;
 use crate::restore::drive::Memory;
@@ -113,6 +115,8 @@ pub struct ClusterTask {
     memory: Memory,
     /// Machines whose restore nobody knows: each is told of once in the log.
     lost: BTreeSet<MachineId>,
+    /// The store does not say which backup is its newest.
+    trouble: Trouble,
 }
 
 /// Makes the task of a record that is kept already, and the handle by which others reach it.
@@ -139,6 +143,7 @@ pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, 
         rounds: 0,
         memory: Memory::default(),
         lost: BTreeSet::new(),
+        trouble: Trouble::default(),
     };
     (task, handle)
 }
@@ -459,10 +464,14 @@ impl ClusterTask {
         match synced.newest {
             Ok(newest) => {
                 self.synced = true;
+                self.trouble.over();
                 next.note_stored(newest, self.leader.clock.now());
             }
             Err(error) => {
-                warn!(cluster = %next.name, %error, "the store could not be asked for its newest backup");
+                if let Some(told) = self.trouble.note(&error.to_string()) {
+                    let lasting = told.lasting;
+                    warn!(cluster = %next.name, %error, lasting, "the store could not be asked for its newest backup");
+                }
                 self.sync_at = Instant::now() + SYNC_PAUSE;
             }
         }
@@ -470,10 +479,12 @@ impl ClusterTask {
     }
 
     /// Keeps `next`, then shows it. Tries until the KV took it or the coordinator leads no more.
-    async fn save(&mut self, next: ClusterRecord) -> Result<(), Stopped> {
+    async fn save(&mut self, mut next: ClusterRecord) -> Result<(), Stopped> {
+        room::fit(&mut next, entry_room(self.leader.client.max_payload()));
         if next == *self.record {
             return Ok(());
         }
+        let mut trouble = Trouble::default();
         let status_changed = next.status != self.record.status;
         let key = entry(&next.name);
         self.revision = loop {
@@ -486,9 +497,9 @@ impl ClusterTask {
                         warn!(cluster = %next.name, "somebody else changed the record: not leading any more");
                         return Err(Stopped::NotLeading);
                     }
-                    Err(error) => warn!(cluster = %next.name, %error, "cannot read the record back"),
+                    Err(error) => not_kept(&mut trouble, &next, &error),
                 },
-                Err(error) => warn!(cluster = %next.name, %error, "the KV did not take a change; trying again"),
+                Err(error) => not_kept(&mut trouble, &next, &error),
             }
             tokio::time::sleep(KV_PAUSE).await;
         };
@@ -498,6 +509,12 @@ impl ClusterTask {
             self.leader.overall_changed.notify_one();
         }
         Ok(())
+    }
+}
+
+fn not_kept(trouble: &mut Trouble, next: &ClusterRecord, error: &KvError) {
+    if let Some(told) = trouble.note(&error.to_string()) {
+        warn!(cluster = %next.name, %error, lasting = told.lasting, "the KV did not take a change; trying again");
     }
 }
 

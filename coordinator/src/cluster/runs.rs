@@ -134,6 +134,11 @@ impl Runs {
         }
     }
 
+    /// Forgets the oldest; the latest stays, and `false` says that only it is left.
+    pub fn forget_oldest(&mut self) -> bool {
+        self.0.len() > 1 && self.0.pop_front().is_some()
+    }
+
     /// Latest first.
     pub fn latest_first(&self) -> impl Iterator<Item = &Run> {
         self.0.iter().rev()

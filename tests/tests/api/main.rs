@@ -5,6 +5,8 @@
 
 mod document;
 mod errors;
+mod jetstream;
+mod payload;
 mod python;
 mod service;
 #[allow(dead_code, reason = "what other tests ask a stand; these need some of it")]

@@ -2,6 +2,7 @@
 //! lease does.
 
 use anyhow::{Context, Result, ensure};
+use backstay_coordinator::config::JetStreamSettings;
 use backstay_coordinator::kv::{self, Kv, KvError};
 use backstay_tests::Nats;
 use tokio::task::JoinSet;
@@ -15,7 +16,7 @@ const ROUNDS: usize = 300;
 #[tokio::test]
 async fn keys_are_listed_whole_while_entries_change() -> Result<()> {
     let nats = Nats::start().await?;
-    let store = kv::open(&kv::context(&nats.client().await?), 1).await?;
+    let store = kv::open(&kv::context(&nats.client().await?), &JetStreamSettings::default()).await?;
     let mut expected: Vec<String> = (0..CLUSTERS).map(|n| format!("cluster.c{n:02}")).collect();
     for key in &expected {
         store.create(key, &0).await?;

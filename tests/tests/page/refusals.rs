@@ -135,11 +135,12 @@ async fn a_template_with_too_short_an_interval_changes_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_absent_coordinator_is_said_soon_and_without_the_password() -> Result<()> {
+async fn an_absent_coordinator_and_an_absent_nats_are_said_soon_and_without_the_password() -> Result<()> {
     // NATS is there and nobody serves the API; then not even NATS is there.
     let stand = stand().cluster(CLUSTER, 1).idle().start().await?;
     let nobody = free_port()?;
-    for address in [stand.nats.url().replace("nats://", ""), nobody.address().to_string()] {
+    let there = (stand.nats.url().replace("nats://", ""), "no coordinator answers on");
+    for (address, says) in [there, (nobody.address().to_string(), "cannot reach NATS on")] {
         for arguments in [&["get", "etcdbackupoverallstatus"][..], &["get", "cluster", "-o", "yaml"][..]] {
             let url = format!("nats://me:hunter2@{address}");
             let mut command = tokio::process::Command::from(bare_command(&binary("backstayctl")?));
@@ -147,7 +148,7 @@ async fn an_absent_coordinator_is_said_soon_and_without_the_password() -> Result
             let ended = tokio::time::timeout(ABSENT, command.output()).await;
             let ended = ended.context("the command does not notice that nobody is there")??;
             let (out, err) = (String::from_utf8(ended.stdout)?, String::from_utf8(ended.stderr)?);
-            let start = format!("Error: no coordinator answers on nats://{address} (");
+            let start = format!("Error: {says} nats://{address} (");
             ensure!(ended.status.code() == Some(1) && out.is_empty() && err.starts_with(&start), "{out}{err}");
             ensure!(!err.contains("hunter2") && !err.contains("me:"), "the password is shown: {err}");
         }

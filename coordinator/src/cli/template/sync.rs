@@ -198,9 +198,9 @@ async fn take<T: Transport>(api: &Api<T>, file: &str, step: Step, console: &mut 
     if change == Change::Destroy {
         let request = DeleteRequest { id: resource.metadata.id, namespace: resource.metadata.namespace };
         let result = api.delete(definition, &request).await;
-        return result.map_err(|cause| match cause {
-            CallError::NoCoordinator { .. } => Failure::Call(cause),
-            _ => Failure::Delete { address, cause },
+        return result.map_err(|cause| match cause.is_absence() {
+            true => Failure::Call(cause),
+            false => Failure::Delete { address, cause },
         });
     }
     let result = api.apply(definition, resource, false).await;

@@ -1,0 +1,171 @@
+//! The two streams of JetStream: made where they are not there, taken as they are where they are; and what to set where
+//! JetStream does not play along.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType, Stream};
+use backstay_protocol::subject;
+use tracing::{info, warn};
+
+use super::{BUCKET, ENTRY_BYTES_MAX, KvError, REPORTS};
+use crate::config::JetStreamSettings;
+
+/// Reports are kept this long at most; the coordinator takes them within seconds.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A report that comes again within this time is dropped by the stream itself.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
+/// What a stream may hold where nobody says: a record of a cluster has some 20 KiB, a report less than one.
+const BYTES: u64 = 256 * 1024 * 1024;
+/// Where an account has less, half of it is tried, and again, down to this.
+const BYTES_MIN: u64 = 4 * 1024 * 1024;
+
+/// A stream as it is to be.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    config: Config,
+    /// What somebody set, in bytes.
+    set: Option<u64>,
+    /// The key of the setting.
+    key: &'static str,
+}
+
+/// The stream of the KV bucket.
+///
+/// Not `create_key_value`: it wants an account answer that nats-server 2.9 does not give.
+pub fn bucket(settings: &JetStreamSettings) -> Wanted {
+    let config = Config {
+        name: format!("KV_{BUCKET}"),
+        subjects: vec![format!("$KV.{BUCKET}.>")],
+        max_messages_per_subject: 1,
+        max_message_size: ENTRY_BYTES_MAX,
+        storage: StorageType::File,
+        num_replicas: settings.replicas,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        // Any replica may answer a direct get, also one that is behind.
+        allow_direct: false,
+        ..Config::default()
+    };
+    Wanted { config, set: settings.kv_max_bytes, key: "kv_max_bytes" }
+}
+
+/// The stream of reports.
+pub fn reports(settings: &JetStreamSettings) -> Wanted {
+    let config = Config {
+        name: REPORTS.into(),
+        subjects: vec![subject::all_reports()],
+        max_age: REPORT_AGE_MAX,
+        duplicate_window: DUPLICATE_WINDOW,
+        storage: StorageType::File,
+        num_replicas: settings.replicas,
+        discard: DiscardPolicy::Old,
+        ..Config::default()
+    };
+    Wanted { config, set: settings.reports_max_bytes, key: "reports_max_bytes" }
+}
+
+/// Opens the stream. One that is there keeps its configuration; only a size that somebody set is carried over.
+///
+/// A size is always given: some accounts demand one. Where nobody set it, it is what the account has room for.
+pub async fn open(context: &Context, wanted: Wanted) -> Result<(), KvError> {
+    let mut bytes = wanted.set.unwrap_or(BYTES);
+    loop {
+        let config = Config { max_bytes: signed(bytes), ..wanted.config.clone() };
+        match context.get_or_create_stream(config).await {
+            Ok(stream) => {
+                resize(context, &stream, &wanted).await;
+                return Ok(());
+            }
+            Err(error) if wanted.set.is_none() && is_too_much(&error) && bytes / 2 >= BYTES_MIN => bytes /= 2,
+            Err(error) => {
+                let (stream, cause) = (wanted.config.name.clone(), in_words(&error, bytes, wanted.key));
+                return Err(KvError::Stream { stream, cause });
+            }
+        }
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// A stream that cannot be changed works as it is.
+async fn resize(context: &Context, stream: &Stream, wanted: &Wanted) {
+    let config = &stream.cached_info().config;
+    let Some(bytes) = wanted.set.map(signed).filter(|bytes| *bytes != config.max_bytes) else { return };
+    let (stream, key) = (&config.name, wanted.key);
+    match context.update_stream(Config { max_bytes: bytes, ..config.clone() }).await {
+        Ok(_) => info!(stream, key, bytes, "the stream has another size now, as it is set"),
+        Err(error) => {
+            let bytes = wanted.set.unwrap_or(BYTES);
+            let cause = in_words(&error, bytes, key);
+            warn!(stream, cause, "the stream stays as large as it is");
+        }
+    }
+}
+
+/// What JetStream itself said.
+fn refusal(error: &CreateStreamError) -> Option<ErrorCode> {
+    match error.kind() {
+        CreateStreamErrorKind::JetStream(error) => Some(error.error_code()),
+        _ => None,
+    }
+}
+
+/// The account or the server has less room than was asked for.
+fn is_too_much(error: &CreateStreamError) -> bool {
+    refusal(error).is_some_and(|code| SIZES.contains(&code))
+}
+
+const SIZES: [ErrorCode; 5] = [
+    ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+    ErrorCode::INSUFFICIENT_RESOURCES,
+    ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+    ErrorCode::MEMORY_RESOURCES_EXCEEDED,
+    ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED,
+];
+
+/// The cause, and what to set.
+fn in_words(error: &CreateStreamError, bytes: u64, key: &str) -> String {
+    let advice = match (error.kind(), refusal(error)) {
+        (CreateStreamErrorKind::JetStreamUnavailable, _) => {
+            return "JetStream is off, or this user may not ask it: start nats-server with -js, or put `jetstream {}` into \
+                    its configuration and `jetstream: enabled` into the account"
+                .into();
+        }
+        (CreateStreamErrorKind::TimedOut, _) => {
+            return "JetStream does not answer: see nats-server's log, and whether this user may publish to $JS.API.>"
+                .into();
+        }
+        (_, Some(ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT)) => {
+            "put `jetstream: enabled` into the account that the coordinator's user belongs to".to_owned()
+        }
+        (_, Some(ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED | ErrorCode::CLUSTER_NO_PEERS)) => {
+            "[jetstream] replicas must not be more than the servers of NATS's cluster".to_owned()
+        }
+        (_, Some(code)) if SIZES.contains(&code) => {
+            format!(
+                "it was to have {bytes} bytes: set [jetstream] {key} to what the account has room for, or give it more"
+            )
+        }
+        _ => return error.to_string(),
+    };
+    format!("{error}: {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_off_is_said_with_what_to_set() {
+        let off = CreateStreamError::new(CreateStreamErrorKind::JetStreamUnavailable);
+        let text = in_words(&off, 1, "kv_max_bytes");
+        assert!(text.contains("JetStream is off") && text.contains("-js"), "{text}");
+        assert!(!is_too_much(&off));
+    }
+}
