@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use age::x25519::Identity;
 use backstay_archive::seal;
+use backstay_daemon::nats::NatsSettings;
+use backstay_daemon::settings::SettingsError;
 
 use crate::keys::{IDENTITY_FILE, write_private};
 
@@ -31,6 +33,8 @@ pub enum InitError {
     Write { path: PathBuf, cause: std::io::Error },
     #[error("--local {0} must be an absolute path: agents and coordinator share it")]
     Relative(PathBuf),
+    #[error("--nats: {0}")]
+    Nats(SettingsError),
 }
 
 /// Writes the configuration and the keys, and answers with what to tell the operator.
@@ -38,6 +42,9 @@ pub fn run(plan: &Plan) -> Result<String, InitError> {
     if let Some(path) = plan.local.as_ref().filter(|p| p.is_relative()) {
         return Err(InitError::Relative(path.clone()));
     }
+    // Before anything is written: a coordinator would refuse it.
+    let nats = NatsSettings { url: plan.nats_url.clone(), ..NatsSettings::default() };
+    nats.check(|_| String::new()).map_err(InitError::Nats)?;
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |cause: std::io::Error| InitError::Write { path, cause }
@@ -136,6 +143,25 @@ mod tests {
         assert_eq!(config.settings.state_dir, plan.dir.canonicalize().expect("there"));
         let text = std::fs::read_to_string(plan.dir.join(CONFIG_FILE)).expect("there");
         assert!(!text.contains("AGE-SECRET-KEY"), "the configuration holds no secret");
+    }
+
+    #[test]
+    fn an_address_that_is_none_of_nats_is_refused_before_anything_is_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for url in ["http://foo", "ws://h:1", "nats://", "nats://h:1,https://h", "", "nats:///x", "nats://h:notaport"] {
+            let plan = Plan { nats_url: url.into(), ..plan(folder.path(), None) };
+            let error = run(&plan).expect_err(url).to_string();
+            assert!(error.starts_with("--nats: [nats] url"), "{error}");
+            assert!(!plan.dir.exists(), "{url}");
+        }
+        let secret = Plan { nats_url: "http://me:hunter2@h".into(), ..plan(folder.path(), None) };
+        let error = run(&secret).expect_err("no address").to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        for url in ["nats://h", "h:4222", "tls://h:1, nats://[::1]:4222"] {
+            let mut plan = Plan { nats_url: url.into(), ..plan(folder.path(), None) };
+            plan.dir = folder.path().join(format!("{}", url.len()));
+            run(&plan).expect(url);
+        }
     }
 
     #[test]

@@ -83,11 +83,9 @@ impl NatsSettings {
 
     /// The key that is to be changed, and why.
     fn contradiction(&self) -> Option<(&'static str, String)> {
-        if let Err(cause) = self.servers().try_for_each(|url| url.parse::<ServerAddr>().map(drop)) {
-            return Some((
-                "nats.url",
-                format!("url is no address of NATS: {}", self.without_secrets(&cause.to_string())),
-            ));
+        if let Err(cause) = self.servers().try_for_each(address) {
+            let cause = self.without_secrets(&cause);
+            return Some(("nats.url", format!("url is no address of NATS, such as nats://host:4222: {cause}")));
         }
         let ways = [
             ("nats.user", !self.user.is_empty()),
@@ -129,6 +127,20 @@ impl NatsSettings {
             return "it cannot be used".into();
         }
         cause.trim().replace('\n', " ")
+    }
+}
+
+/// Whether this is an address that can be connected to.
+fn address(url: &str) -> Result<(), String> {
+    // Where no scheme is given, it is nats://.
+    let scheme = url.split_once("://").map_or("nats", |(scheme, _)| scheme);
+    if !["nats", "tls"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return Err(format!("its scheme {scheme:?} is neither nats nor tls"));
+    }
+    let address = url.parse::<ServerAddr>().map_err(|e| e.to_string())?;
+    match address.into_inner().host_str() {
+        None | Some("") => Err("it names no host".into()),
+        Some(_) => Ok(()),
     }
 }
 

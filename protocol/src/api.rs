@@ -27,7 +27,7 @@ impl Request for ApplyRequest {
 
 impl Request for DeleteRequest {
     fn every_field() -> Value {
-        json!({ "id": "", "namespace": "" })
+        json!({ "id": "", "namespace": "", "force": false, "dry_run": false })
     }
 }
 
@@ -145,6 +145,12 @@ pub struct ApplyResponse {
 pub struct DeleteRequest {
     pub id: String,
     pub namespace: String,
+    /// A cluster is deleted although its agents are connected.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// Check whether it would be deleted, but change nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,11 +1,9 @@
-//! `apply` and `delete`: each type has its own way into the records, the KV or the storage.
+//! `apply`: each type has its own way into the records, the KV or the storage.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_protocol::api::{
-    Action, ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, ErrorCode, check_version,
-};
+use backstay_protocol::api::{Action, ApiError, ApplyRequest, ApplyResponse, ErrorCode, check_version};
 use backstay_protocol::resource::{Metadata, Resource};
 use backstay_protocol::spec::{
     ClusterSpec, MachineSetNodeSpec, MachineSetSpec, ManualBackupSpec, S3_CONFIG_ID, S3ConfigSpec, Spec,
@@ -74,7 +72,7 @@ pub async fn apply(
     }
 }
 
-fn read_only(definition: &TypeDefinition) -> ApiError {
+pub(super) fn read_only(definition: &TypeDefinition) -> ApiError {
     ApiError::new(ErrorCode::ReadOnly, format!("{} is read-only", definition.name))
 }
 
@@ -324,62 +322,4 @@ async fn keep<S: Spec>(leader: &Leader, request: &ApplyRequest, id: &str, spec: 
         written.map_err(|e| unavailable(&e))?;
     }
     Ok(answer(before, next.resource(id), Vec::new()))
-}
-
-/// Removes what stands in a cluster's record, or the record itself. A cluster whose agents are connected, or whose
-/// backups are in the store, comes back without its settings.
-async fn delete_of_cluster(
-    leader: &Leader,
-    definition: &'static TypeDefinition,
-    request: &DeleteRequest,
-) -> Result<DeleteResponse, ApiError> {
-    let missing = || ApiError::not_found(&format!("{}({}/{})", definition.name, definition.namespace, request.id));
-    let name: ClusterName = request.id.parse().map_err(|_| missing())?;
-    let found = leader.directory.get(&name).filter(|_| in_namespace(definition, &request.namespace));
-    let handle = found.ok_or_else(missing)?;
-    if definition == &types::CLUSTERS {
-        tell(&handle, |reply| Message::Forget { reply }).await?;
-        return Ok(DeleteResponse {});
-    }
-    if handle.record.borrow().manual.is_none() {
-        return Err(missing());
-    }
-    tell(&handle, |reply| Message::DropManual { reply }).await?;
-    Ok(DeleteResponse {})
-}
-
-/// Removes a resource that people may remove.
-pub async fn delete(
-    leader: &Arc<Leader>,
-    definition: &'static TypeDefinition,
-    request: DeleteRequest,
-) -> Result<DeleteResponse, ApiError> {
-    let key = match definition {
-        d if d == &types::ETCD_BACKUP_S3_CONFIGS => S3_ENTRY.to_owned(),
-        d if d == &types::MACHINE_SETS || d == &types::MACHINE_SET_NODES => format!("{}{}", kept_prefix(d), request.id),
-        d if d == &types::CLUSTERS || d == &types::ETCD_MANUAL_BACKUPS => {
-            return delete_of_cluster(leader, d, &request).await;
-        }
-        d => return Err(read_only(d)),
-    };
-    let missing = || ApiError::not_found(&format!("{}({}/{})", definition.name, definition.namespace, request.id));
-    let known_id = definition != &types::ETCD_BACKUP_S3_CONFIGS || request.id == S3_CONFIG_ID;
-    let plain = request.id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    if !known_id || !plain || !in_namespace(definition, &request.namespace) {
-        return Err(missing());
-    }
-    let noted = definition == &types::MACHINE_SETS && restore::control_planes_deleted(leader, &request.id).await?;
-    let _one_at_a_time = leader.configuring.lock().await;
-    let found = leader.kv.get::<serde_json::Value>(&key).await.map_err(|e| unavailable(&e))?;
-    if found.is_none() {
-        // A cluster that no template made has none, and can be restored by one all the same.
-        return if noted { Ok(DeleteResponse {}) } else { Err(missing()) };
-    }
-    leader.kv.delete(&key).await.map_err(|e| unavailable(&e))?;
-    if definition == &types::ETCD_BACKUP_S3_CONFIGS && leader.config.storage == Storage::S3 {
-        leader.keep_copy(None).await;
-        leader.storage.clear(StorageState::NotInitialized);
-        leader.refresh_overall().await.map_err(|e| unavailable(&e))?;
-    }
-    Ok(DeleteResponse {})
 }

@@ -1,6 +1,7 @@
 //! The API on the bus: a NATS service whose endpoints are the verbs; each request is answered by itself.
 
 mod apply;
+mod delete;
 mod get;
 mod restore;
 mod seen;
@@ -176,7 +177,7 @@ async fn handle(leader: &Arc<Leader>, content_type: ContentType, request: &Reque
             encode(content_type, get::get(leader, definition, content_type, decode(content_type, body)?).await?)
         }
         Verb::Apply => encode(content_type, apply::apply(leader, definition, decode(content_type, body)?).await?),
-        Verb::Delete => encode(content_type, apply::delete(leader, definition, decode(content_type, body)?).await?),
+        Verb::Delete => encode(content_type, delete::delete(leader, definition, decode(content_type, body)?).await?),
     }
 }
 

@@ -255,11 +255,13 @@ async fn plan_proof(
 ///
 /// # Errors
 /// A restore of the cluster is under way.
-pub async fn control_planes_deleted(leader: &Leader, machine_set: &str) -> Result<bool, ApiError> {
+pub async fn control_planes_deleted(leader: &Leader, machine_set: &str, dry_run: bool) -> Result<bool, ApiError> {
     let Some(handle) = cluster_of(machine_set).and_then(|name| leader.directory.get(&name)) else { return Ok(false) };
     if handle.record.borrow().restoring().is_some() {
         return Err(ApiError::invalid("a restore of its cluster is under way: it is needed until that has ended"));
     }
-    tell(&handle, |reply| Message::ControlPlanesDeleted { reply }).await?;
+    if !dry_run {
+        tell(&handle, |reply| Message::ControlPlanesDeleted { reply }).await?;
+    }
     Ok(true)
 }

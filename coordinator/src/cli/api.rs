@@ -76,6 +76,14 @@ impl CallError {
         matches!(self, Self::Refused(error) if error.code == ErrorCode::NotFound)
     }
 
+    /// The coordinator is of a build that does not know this field of a request.
+    pub fn is_unknown_field(&self, field: &str) -> bool {
+        let Self::Refused(error) = self else { return false };
+        error.code == ErrorCode::InvalidArgument
+            && error.text.contains("unknown field")
+            && error.text.contains(&format!("\"{field}\""))
+    }
+
     /// Nobody could be asked: what was to be done has nothing to do with it.
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::NoCoordinator { .. } | Self::NoNats { .. })
@@ -150,9 +158,16 @@ impl<T: Transport> Api<T> {
         self.call(Verb::Apply, definition, &ApplyRequest { resource, dry_run }).await
     }
 
+    /// A coordinator of an earlier build does not know `force`: it deletes without.
     pub async fn delete(&self, definition: &TypeDefinition, request: &DeleteRequest) -> Result<(), CallError> {
-        let _: DeleteResponse = self.call(Verb::Delete, definition, request).await?;
-        Ok(())
+        let deleted: Result<DeleteResponse, CallError> = self.call(Verb::Delete, definition, request).await;
+        match deleted {
+            Err(error) if request.force && !request.dry_run && error.is_unknown_field("force") => {
+                let plain = DeleteRequest { force: false, ..request.clone() };
+                self.call(Verb::Delete, definition, &plain).await.map(|_: DeleteResponse| ())
+            }
+            other => other.map(drop),
+        }
     }
 
     async fn call<Q: Serialize, A: DeserializeOwned + Default>(

@@ -1,8 +1,7 @@
-//! `apply` and `delete`.
+//! `apply`.
 
-use backstay_protocol::api::{Action, ApplyResponse, DeleteRequest};
+use backstay_protocol::api::{Action, ApplyResponse};
 use backstay_protocol::resource::Resource;
-use backstay_protocol::types;
 
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
@@ -80,28 +79,6 @@ pub fn keep_counters(after: &mut Resource, before: &Resource) {
     mine.updated.clone_from(&theirs.updated);
 }
 
-/// Deletes the resources of one type by id, in their order until one fails.
-pub async fn delete<T: Transport>(
-    api: &Api<T>,
-    kind: &str,
-    namespace: &str,
-    ids: &[String],
-    console: &mut Console<'_>,
-) -> Result<(), Failure> {
-    let definition = types::resolve(kind)?;
-    for id in ids {
-        let namespace = if namespace.is_empty() { definition.namespace } else { namespace };
-        let address = format!("{}({namespace}/{id})", definition.name);
-        let request = DeleteRequest { id: id.clone(), namespace: namespace.to_owned() };
-        match api.delete(definition, &request).await {
-            Ok(()) => console.remark(&format!("destroyed {address}"))?,
-            Err(cause) if cause.is_absence() => return Err(cause.into()),
-            Err(cause) => return Err(Failure::Delete { address, cause }),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,22 +148,5 @@ mod tests {
     async fn an_absent_coordinator_is_said_as_such() {
         let api = Api::new(Coordinator::absent());
         assert_eq!(apply(&api, CLUSTER, QUIET).await, Err("no coordinator answers on nats://h (absent)".into()));
-        let ids = ["c".to_owned()];
-        let error = capture(async |console| delete(&api, "cluster", "", &ids, console).await).await;
-        assert_eq!(error, Err("no coordinator answers on nats://h (absent)".into()));
-    }
-
-    #[tokio::test]
-    async fn deleting_says_what_is_gone() {
-        let coordinator = Coordinator::default();
-        let api = Api::new(coordinator.clone());
-        apply(&api, CLUSTER, QUIET).await.expect("applied");
-        let ids = ["c".to_owned()];
-        let done = capture(async |console| delete(&api, "cluster", "", &ids, console).await).await;
-        assert_eq!(done, Ok((String::new(), "destroyed Clusters.omni.sidero.dev(default/c)\n".into())));
-        assert!(coordinator.ids().is_empty());
-        let error = capture(async |console| delete(&api, "cluster", "", &ids, console).await).await;
-        let expected = "failed to delete Clusters.omni.sidero.dev(default/c): resource Clusters.omni.sidero.dev(default/c) doesn't exist";
-        assert_eq!(error, Err(expected.into()));
     }
 }

@@ -9,6 +9,7 @@ use super::output::Format;
 use super::restore::arguments::{self as restore, List, Restore};
 
 pub mod operate;
+pub mod tips;
 pub use operate::{Agents, Backup, Runs, Shell, Status, Verify};
 
 /// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
@@ -118,8 +119,12 @@ Examples:
     #[command(
         visible_alias = "d",
         after_help = "\
+A cluster is deleted only after its name was typed, or with --yes, and not while agents of it are
+connected: they would register it again, without its schedule. Its backups stay in the store.
+
 Examples:
-  backstayctl delete etcdbackups3config etcd-backup-s3-conf"
+  backstayctl delete etcdbackups3config etcd-backup-s3-conf
+  backstayctl delete cluster talos-default --dry-run"
     )]
     Delete(Delete),
     /// Show how each cluster's backups stand, worst first
@@ -225,6 +230,15 @@ pub struct Delete {
     /// The namespace, where it is not the type's own
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub namespace: String,
+    /// Do not ask before a cluster is deleted
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Say what would be deleted, and change nothing
+    #[arg(short, long)]
+    pub dry_run: bool,
+    /// Delete a cluster although agents of it are connected
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Subcommand)]

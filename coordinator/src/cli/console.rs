@@ -1,7 +1,7 @@
 //! Where output goes, and how a command ends: the one place where failures become text.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use backstay_daemon::settings::SettingsError;
 use backstay_protocol::NameError;
@@ -13,6 +13,9 @@ use super::documents::DocumentError;
 use super::output::jsonpath::FieldMissing;
 use super::restore::RestoreFailure;
 use super::template::TemplateError;
+
+/// A line that is longer is no answer.
+const ANSWER_MAX: u64 = 1024;
 
 /// Both outputs of a command.
 pub struct Console<'a> {
@@ -37,6 +40,14 @@ impl Console<'_> {
     pub fn print(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
+    }
+
+    /// Whether this very text is typed on standard input: a stray `y` replaces or deletes nothing.
+    pub fn typed(&mut self, prompt: &str, text: &str, stdin: &mut dyn Read) -> io::Result<bool> {
+        self.print(prompt)?;
+        let mut line = String::new();
+        BufReader::new(stdin.take(ANSWER_MAX)).read_line(&mut line)?;
+        Ok(line.trim() == text)
     }
 
     /// What a person should know, apart from what was asked for.
@@ -64,6 +75,8 @@ pub enum Failure {
     Document(#[from] DocumentError),
     #[error("failed to delete {address}: {cause}")]
     Delete { address: String, cause: CallError },
+    #[error("failed to delete {address}: {reason}")]
+    NotDeleted { address: String, reason: String },
     #[error(transparent)]
     Template(#[from] TemplateError),
     #[error(transparent)]

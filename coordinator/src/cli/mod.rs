@@ -10,6 +10,7 @@ pub mod arguments;
 pub mod backup;
 pub mod bus;
 pub mod console;
+pub mod delete;
 pub mod diff;
 pub mod documents;
 pub mod files;
@@ -42,7 +43,7 @@ use console::{Console, Failure};
 
 /// The whole program: parses the process's arguments, runs, and prints what went wrong.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| arguments::tips::without_aliases(error).exit());
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let bar = err.is_terminal();

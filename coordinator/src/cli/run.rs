@@ -3,22 +3,23 @@
 use std::ffi::OsString;
 use std::io::Read;
 
-use backstay_protocol::Clock;
+use backstay_protocol::{Clock, types};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 
 use super::api::Api;
 use super::apply::{self, Mode};
 use super::arguments::{
-    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, ModeArgs, Runs, Status, TemplateVerb, Verify,
+    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, Delete, ModeArgs, Runs, Status,
+    TemplateVerb, Verify,
 };
 use super::bus::{self, Bus};
 use super::console::{Console, Failure};
 use super::fleet;
 use super::get::{self, Query};
 use super::output::yaml;
-use super::template::{Template, TemplateError, delete, export, render, state, sync};
-use super::{arguments, backup, documents, files, listing, manual, status, verify, watch};
+use super::template::{self, Template, TemplateError, export, render, state, sync};
+use super::{arguments, backup, delete, documents, files, listing, manual, status, verify, watch};
 
 /// Where the connection's settings come from.
 struct Session {
@@ -60,10 +61,13 @@ pub async fn run(
             let documents = documents::load(&files, stdin)?;
             apply::run(&session.api(console).await?, documents, mode.into(), console).await
         }
-        Command::Delete(delete) => {
-            backstay_protocol::types::resolve(&delete.kind)?;
-            let api = session.api(console).await?;
-            apply::delete(&api, &delete.kind, &delete.namespace, &delete.ids, console).await
+        Command::Delete(Delete { kind, ids, namespace, yes, dry_run, force }) => {
+            let definition = types::resolve(&kind)?;
+            if force && definition != &types::CLUSTERS {
+                usage(&["delete"], ErrorKind::ArgumentConflict, "--force is for clusters alone");
+            }
+            let query = delete::Query { definition, namespace, ids, yes, dry_run, force };
+            delete::run(&session.api(console).await?, &query, stdin, console).await
         }
         Command::Completion { shell } => manual::completion(shell, console),
         Command::Man { folder } => manual::pages(&folder),
@@ -114,14 +118,14 @@ async fn cluster_template(
 ) -> Result<(), Failure> {
     if let TemplateVerb::Export { cluster } = &arguments.verb {
         if arguments.file.is_some() {
-            template_usage(ErrorKind::ArgumentConflict, "the argument '--file <FILE|->' cannot be used with export");
+            usage(&TEMPLATE, ErrorKind::ArgumentConflict, "the argument '--file <FILE|->' cannot be used with export");
         }
         listing::must_be_name(cluster)?;
         return export::run(&session.api(console).await?, cluster, console).await;
     }
     let Some(path) = arguments.file else {
         let text = "the following required arguments were not provided:\n  --file <FILE|->";
-        template_usage(ErrorKind::MissingRequiredArgument, text)
+        usage(&TEMPLATE, ErrorKind::MissingRequiredArgument, text)
     };
     let text = files::read(&path, stdin).map_err(TemplateError::from)?;
     let template = Template::parse(&text.file, &text.text)?;
@@ -129,19 +133,21 @@ async fn cluster_template(
         TemplateVerb::Validate | TemplateVerb::Export { .. } => Ok(()),
         TemplateVerb::Render => Ok(console.print(&yaml::stream(&render::resources(&template)))?),
         TemplateVerb::Diff => sync::diff(&session.api(console).await?, &template, console).await,
-        TemplateVerb::Sync(mode) => {
-            sync::run(&session.api(console).await?, &text.file, &template, mode.into(), console).await
-        }
+        TemplateVerb::Sync(mode) => sync::run(&session.api(console).await?, &text.file, &template, mode.into(), console).await,
         TemplateVerb::Status => state::run(&session.api(console).await?, &template, console).await,
-        TemplateVerb::Delete(mode) => delete::run(&session.api(console).await?, &template, mode.into(), console).await,
+        TemplateVerb::Delete(mode) => {
+            template::delete::run(&session.api(console).await?, &template, mode.into(), console).await
+        }
     }
 }
 
+const TEMPLATE: [&str; 2] = ["cluster", "template"];
+
 /// A usage error like clap's own: prints it and ends the process with code 2.
-fn template_usage(kind: ErrorKind, text: &str) -> ! {
+fn usage(path: &[&str], kind: ErrorKind, text: &str) -> ! {
     let mut program = Arguments::command();
     program.build();
-    let command = program.find_subcommand_mut("cluster").and_then(|c| c.find_subcommand_mut("template"));
+    let command = path.iter().try_fold(&mut program, |command, name| command.find_subcommand_mut(name));
     command.unwrap_or(&mut Arguments::command()).error(kind, text).exit()
 }
 
@@ -199,7 +205,7 @@ mod tests {
         for line in [
             "get cluster",
             "get cluster --watch",
-            "delete cluster x",
+            "delete cluster x --yes",
             "c t -f - diff",
             "c t -f - sync",
             "c t -f - status",

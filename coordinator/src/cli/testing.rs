@@ -27,6 +27,7 @@ struct State {
     notes: Vec<String>,
     refused: Option<(String, String)>,
     absent: bool,
+    earlier: bool,
     calls: Vec<String>,
 }
 
@@ -41,6 +42,12 @@ impl Coordinator {
         let coordinator = Self::default();
         coordinator.locked(|state| state.absent = true);
         coordinator
+    }
+
+    /// Of a build that can only delete.
+    pub fn earlier(self) -> Self {
+        self.locked(|state| state.earlier = true);
+        self
     }
 
     pub fn noting(self, note: &str) -> Self {
@@ -148,10 +155,18 @@ impl State {
     }
 
     fn delete(&mut self, definition: &TypeDefinition, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
-        self.calls.push(format!("delete {}", request.id));
-        self.check(&request.id)?;
-        let at = self.place(definition, &request.id).ok_or_else(|| absent(definition, &request.id))?;
-        self.resources.remove(at);
+        let id = &request.id;
+        self.calls.push(if request.dry_run { format!("[delete {id}]") } else { format!("delete {id}") });
+        for (field, given) in [("force", request.force), ("dry_run", request.dry_run)] {
+            if self.earlier && given {
+                return Err(ApiError::invalid(format!("unknown field {field:?}")));
+            }
+        }
+        self.check(id)?;
+        let at = self.place(definition, id).ok_or_else(|| absent(definition, id))?;
+        if !request.dry_run {
+            self.resources.remove(at);
+        }
         Ok(DeleteResponse {})
     }
 }

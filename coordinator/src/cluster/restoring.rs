@@ -20,7 +20,7 @@ use crate::storage::View;
 use crate::verify::{Heard, Verification};
 
 /// Why nothing else may be done to the cluster now.
-pub(super) fn under_way(record: &ClusterRecord) -> ApiError {
+pub(crate) fn under_way(record: &ClusterRecord) -> ApiError {
     let id = record.restoring().map(|restore| restore.id.to_string()).unwrap_or_default();
     ApiError::invalid(format!("restore {id} of cluster {:?} is under way", record.name.as_str()))
 }

@@ -6,7 +6,7 @@ use backstay_tests::nats::STORE;
 use backstay_tests::{NatsOptions, Stand, StandBuilder, eventually};
 use futures::StreamExt;
 
-use crate::world::{CLUSTER, SOON, back_up, leads, stand, start};
+use crate::world::{CLUSTER, SOON, back_up, leads, resources, stand, start};
 
 const KV: &str = "KV_backstay";
 const REPORTS: &str = "BACKSTAY_REPORTS";
@@ -84,7 +84,7 @@ async fn streams_of_an_earlier_build_are_taken_as_they_are() -> Result<()> {
     context.create_stream(earlier(KV, "$KV.backstay.>")).await?;
     context.create_stream(earlier(REPORTS, "backstay.v1.report.*.*")).await?;
     stand.start_daemons().await?;
-    leads(&stand).await?;
+    eventually(SOON, || async { resources(&stand, &["cluster", CLUSTER]).await.map(drop) }).await?;
     ensure!(back_up(&stand, CLUSTER).await?.len() == 1, "no backup");
     ensure!((size(&stand, KV).await?, size(&stand, REPORTS).await?) == (-1, -1), "they were changed");
     Ok(())

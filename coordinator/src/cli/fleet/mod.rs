@@ -4,7 +4,7 @@ pub mod arguments;
 pub mod choose;
 pub mod show;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::time::Duration;
 
 use backstay_protocol::own::{RestorePhase, RestoreSpec};
@@ -24,8 +24,6 @@ use show::Show;
 
 /// How often is looked how far it is.
 const LOOK: Duration = Duration::from_secs(1);
-/// A line that is longer is no answer.
-const ANSWER_MAX: u64 = 1024;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +75,7 @@ pub async fn run<T: Transport>(
     let planned: RestoreSpec = plan.resource.typed().map_err(|e| failed(cluster, &e.to_string()))?;
     console.print(&show::plan(cluster, &planned))?;
     plan.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
-    if !query.yes && !agreed(cluster, stdin, console)? {
+    if !query.yes && !console.typed("Type the cluster's name to replace its data: ", cluster, stdin)? {
         return Err(failed(cluster, "not confirmed; nothing was changed"));
     }
     api.apply(&types::RESTORES, request, false).await.map_err(|cause| refused(cluster, cause))?;
@@ -107,14 +105,6 @@ async fn request<T: Transport>(api: &Api<T>, query: &Query) -> Result<Resource, 
         ..RestoreSpec::default()
     };
     Ok(Resource::of(&query.cluster, &spec))
-}
-
-/// The name has to be typed: a stray `y` replaces no cluster's data.
-fn agreed(cluster: &str, stdin: &mut dyn Read, console: &mut Console<'_>) -> Result<bool, Failure> {
-    console.print("Type the cluster's name to replace its data: ")?;
-    let mut line = String::new();
-    BufReader::new(stdin.take(ANSWER_MAX)).read_line(&mut line)?;
-    Ok(line.trim() == cluster)
 }
 
 async fn to_the_end<T: Transport>(

@@ -1,5 +1,7 @@
 //! `cluster template delete`: what a sync of the template created goes, and the cluster last.
 
+use backstay_protocol::api::GetRequest;
+use backstay_protocol::resource::LABEL_CLUSTER;
 use backstay_protocol::types;
 
 use super::{Template, sync};
@@ -22,5 +24,13 @@ pub async fn run<T: Transport>(
         return Err(Failure::NoCluster(name.to_owned()));
     }
     // Nothing is wanted any more; the last of what a sync creates is the first to go.
-    sync::take_all(api, name, sync::steps(&there, Vec::new()), mode, console).await
+    sync::take_all(api, name, sync::steps(&there, Vec::new()), mode, console).await?;
+    let request = GetRequest { selector: format!("{LABEL_CLUSTER}={name}"), ..GetRequest::default() };
+    let connected = api.get(&types::AGENTS, &request).await?.len();
+    if connected > 0 {
+        console.remark(&format!(
+            "Note: agents of cluster {name} are connected ({connected}): the next beat registers it again, without a schedule"
+        ))?;
+    }
+    Ok(())
 }

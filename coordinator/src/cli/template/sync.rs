@@ -196,7 +196,10 @@ async fn take<T: Transport>(api: &Api<T>, file: &str, step: Step, console: &mut 
     let Step { change, resource, .. } = step;
     let (definition, address) = (definition(&resource), resource.address());
     if change == Change::Destroy {
-        let request = DeleteRequest { id: resource.metadata.id, namespace: resource.metadata.namespace };
+        // The file says that it is to go, whoever is connected.
+        let force = definition == &types::CLUSTERS;
+        let (id, namespace) = (resource.metadata.id, resource.metadata.namespace);
+        let request = DeleteRequest { id, namespace, force, dry_run: false };
         let result = api.delete(definition, &request).await;
         return result.map_err(|cause| match cause.is_absence() {
             true => Failure::Call(cause),

@@ -1,0 +1,125 @@
+//! `delete`: what goes, and what keeps it from going.
+
+use std::sync::Arc;
+
+use backstay_protocol::ClusterName;
+use backstay_protocol::api::{ApiError, DeleteRequest, DeleteResponse};
+use backstay_protocol::spec::S3_CONFIG_ID;
+use backstay_protocol::types::{self, TypeDefinition};
+use tokio::time::Instant;
+
+use super::apply::{known_cluster, read_only, tell};
+use super::get::kept_prefix;
+use super::{in_namespace, restore, unavailable};
+use crate::cluster::Message;
+use crate::config::Storage;
+use crate::leader::Leader;
+use crate::status::StorageState;
+use crate::storage::S3_ENTRY;
+
+/// Removes a resource that people may remove.
+pub async fn delete(
+    leader: &Arc<Leader>,
+    definition: &'static TypeDefinition,
+    request: DeleteRequest,
+) -> Result<DeleteResponse, ApiError> {
+    if request.force && definition != &types::CLUSTERS {
+        return Err(ApiError::invalid(format!("{} need no force: it is there for clusters", definition.name)));
+    }
+    match definition {
+        d if d == &types::CLUSTERS => cluster(leader, &request).await,
+        d if d == &types::ETCD_MANUAL_BACKUPS => manual(leader, &request).await,
+        d if d == &types::ETCD_BACKUP_S3_CONFIGS => kept(leader, d, &request, S3_ENTRY.to_owned()).await,
+        d if d == &types::MACHINE_SETS || d == &types::MACHINE_SET_NODES => {
+            kept(leader, d, &request, format!("{}{}", kept_prefix(d), request.id)).await
+        }
+        d => Err(read_only(d)),
+    }
+}
+
+fn missing(definition: &TypeDefinition, id: &str) -> ApiError {
+    ApiError::not_found(&format!("{}({}/{id})", definition.name, definition.namespace))
+}
+
+/// Removes a cluster's record. One whose backups are in the store comes back without its settings when an agent of it is
+/// heard; so it stays as long as one is connected, unless that is forced.
+async fn cluster(leader: &Leader, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
+    let definition = &types::CLUSTERS;
+    let missing = || missing(definition, &request.id);
+    let name: ClusterName = request.id.parse().map_err(|_| missing())?;
+    if !in_namespace(definition, &request.namespace) || !leader.directory.contains(&name) {
+        return Err(missing());
+    }
+    let handle = match request.force {
+        true => leader.directory.get(&name),
+        // A coordinator that just began to lead has not heard every agent yet.
+        false => known_cluster(leader, &name).await,
+    };
+    let handle = handle.ok_or_else(missing)?;
+    let connected = leader.fleet.agents(&name, Instant::now()).len();
+    if connected > 0 && !request.force {
+        return Err(still_connected(&name, connected));
+    }
+    if handle.record.borrow().restoring().is_some() {
+        return Err(crate::cluster::restoring::under_way(&handle.record.borrow()));
+    }
+    if !request.dry_run {
+        tell(&handle, |reply| Message::Forget { reply }).await?;
+    }
+    Ok(DeleteResponse {})
+}
+
+fn still_connected(name: &ClusterName, connected: usize) -> ApiError {
+    let (agents, are, them) = if connected == 1 { ("agent", "is", "it") } else { ("agents", "are", "them") };
+    ApiError::invalid(format!(
+        "{connected} {agents} of cluster {:?} {are} connected and would register it again at once, without its schedule: \
+         stop {them} first, or delete it with --force",
+        name.as_str()
+    ))
+}
+
+/// Removes the manual backup that stands in a cluster's record.
+async fn manual(leader: &Leader, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
+    let definition = &types::ETCD_MANUAL_BACKUPS;
+    let missing = || missing(definition, &request.id);
+    let name: ClusterName = request.id.parse().map_err(|_| missing())?;
+    let found = leader.directory.get(&name).filter(|_| in_namespace(definition, &request.namespace));
+    let handle = found.filter(|handle| handle.record.borrow().manual.is_some()).ok_or_else(missing)?;
+    if !request.dry_run {
+        tell(&handle, |reply| Message::DropManual { reply }).await?;
+    }
+    Ok(DeleteResponse {})
+}
+
+/// Removes what has an entry of its own.
+async fn kept(
+    leader: &Leader,
+    definition: &'static TypeDefinition,
+    request: &DeleteRequest,
+    key: String,
+) -> Result<DeleteResponse, ApiError> {
+    let missing = || missing(definition, &request.id);
+    let known_id = definition != &types::ETCD_BACKUP_S3_CONFIGS || request.id == S3_CONFIG_ID;
+    let plain = request.id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if !known_id || !plain || !in_namespace(definition, &request.namespace) {
+        return Err(missing());
+    }
+    let noted = definition == &types::MACHINE_SETS
+        && restore::control_planes_deleted(leader, &request.id, request.dry_run).await?;
+    let _one_at_a_time = leader.configuring.lock().await;
+    let found = leader.kv.get::<serde_json::Value>(&key).await.map_err(|e| unavailable(&e))?;
+    if found.is_none() {
+        // A cluster that no template made has none, and can be restored by one all the same.
+        return if noted { Ok(DeleteResponse {}) } else { Err(missing()) };
+    }
+    if request.dry_run {
+        return Ok(DeleteResponse {});
+    }
+    leader.kv.delete(&key).await.map_err(|e| unavailable(&e))?;
+    if definition == &types::ETCD_BACKUP_S3_CONFIGS && leader.config.storage == Storage::S3 {
+        leader.keep_copy(None).await;
+        leader.storage.clear(StorageState::NotInitialized);
+        leader.refresh_overall().await.map_err(|e| unavailable(&e))?;
+    }
+    Ok(DeleteResponse {})
+}
