@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::catalog::Settled;
-use backstay_archive::manifest::{Inspection, Trigger};
+use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Trigger};
 use backstay_archive::seal::Recipient;
 use backstay_archive::store::Key;
 use backstay_archive::writer::{Limits, Plan, Progress};
@@ -150,7 +150,7 @@ impl fmt::Display for Taken {
         writeln!(f, "database   {} bytes", self.manifest.snapshot_bytes)?;
         writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
         if let Some(inspection) = &self.manifest.inspection {
-            writeln!(f, "inspected  {}", Verdict(inspection))?;
+            writeln!(f, "inspected  {}", Verdict(inspection, inspection.is_own(origin)))?;
         }
         writeln!(f, "sealed     {} bytes", self.manifest.sealed_bytes)?;
         if seal.recipients.is_empty() {
@@ -163,8 +163,8 @@ impl fmt::Display for Taken {
     }
 }
 
-/// An inspection in a line for people.
-struct Verdict<'a>(&'a Inspection);
+/// An inspection in a line for people, and whether the member could be compared with itself alone.
+struct Verdict<'a>(&'a Inspection, bool);
 
 impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,6 +172,9 @@ impl fmt::Display for Verdict<'_> {
         match contents {
             Some(contents) => write!(f, "{} entries, every page whole; ", contents.entries)?,
             None => write!(f, "not wholly; ")?,
+        }
+        if self.1 {
+            return f.write_str(NO_OTHER_MEMBER);
         }
         write!(f, "{}", verdict.as_str())?;
         if let Some(member) = compared_with {

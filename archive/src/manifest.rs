@@ -90,6 +90,17 @@ pub struct Inspection {
     pub extra: Map<String, Value>,
 }
 
+impl Inspection {
+    /// The cluster has no other voting member: the one that was read was asked for its own HashKV, and it is the file's.
+    pub fn is_own(&self, origin: &Origin) -> bool {
+        self.verdict == Verdict::Equal && self.compared_with.as_ref() == Some(&origin.member_id)
+    }
+}
+
+/// What people are told where [`Inspection::is_own`].
+pub const NO_OTHER_MEMBER: &str =
+    "there is no other member to compare with; the member's own HashKV is that of the file";
+
 /// What the pages of a whole database hold.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Contents {

@@ -101,7 +101,7 @@ pub struct BackupRunSpec {
     pub verdict: String,
     /// The member that was asked, in hexadecimal.
     pub comparedwith: String,
-    /// Why the verdict is `unknown`.
+    /// Why the verdict is `unknown`; beside `equal`, that there was no other member to ask.
     pub verdictreason: String,
     /// Keys in the database that are not deleted; 0 while unknown.
     pub livekeys: u64,

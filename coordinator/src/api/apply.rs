@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_archive::StoreError;
+use backstay_archive::store::ErrorKind;
 use backstay_protocol::api::{Action, ApiError, ApplyRequest, ApplyResponse, ErrorCode, check_version};
 use backstay_protocol::resource::{Metadata, Resource};
 use backstay_protocol::spec::{
@@ -163,18 +165,34 @@ async fn prepare_s3(leader: &Leader, spec: &S3ConfigSpec) -> Result<(InForce, Ve
     // A task of its own: where nobody waits for it any more, it still removes what it put there.
     let probe = leader.tasks.spawn(async move {
         let notes = storage::connect(&tried, &settings).await?.probe().await?;
-        Ok::<_, backstay_archive::StoreError>((InForce::s3(tried, &settings).await?, notes))
+        Ok::<_, StoreError>((InForce::s3(tried, &settings).await?, notes))
     });
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
-        Ok(Ok(probed)) => probed.map_err(invalid),
+        Ok(Ok(probed)) => probed.map_err(|error| invalid(with_endpoint(&error, spec))),
         Ok(Err(panicked)) => {
             Err(ApiError::new(ErrorCode::Internal, format!("the store could not be tried: {panicked}")))
         }
         Err(_) => Err(ApiError::invalid(format!(
-            "failed to try bucket {:?}: S3 does not answer within {}s",
+            "failed to try bucket {:?}: S3 does not answer within {}s ({})",
             spec.bucket,
-            PROBE_TIMEOUT.as_secs()
+            PROBE_TIMEOUT.as_secs(),
+            endpoint(spec)
         ))),
+    }
+}
+
+/// Where nobody answers, it matters where that was.
+fn with_endpoint(error: &StoreError, spec: &S3ConfigSpec) -> String {
+    match error.is(ErrorKind::Unavailable) && (spec.endpoint.is_empty() || !error.cause.contains(&spec.endpoint)) {
+        true => format!("{error} ({})", endpoint(spec)),
+        false => error.to_string(),
+    }
+}
+
+fn endpoint(spec: &S3ConfigSpec) -> String {
+    match spec.endpoint.as_str() {
+        "" => "at AWS, or where the coordinator's environment says: no endpoint is set".into(),
+        endpoint => format!("endpoint {endpoint}"),
     }
 }
 

@@ -108,7 +108,7 @@ fn runs_table(items: &[Resource], now: Timestamp) -> String {
             run.started.map(Timestamp::rfc3339).unwrap_or_default(),
             run.started.map(|at| units::took(units::since(at, run.ended.unwrap_or(now)))).unwrap_or_default(),
             amount(&run),
-            run.verdict,
+            verdict(&run).to_owned(),
             run.error,
         ]
     };
@@ -120,6 +120,14 @@ fn state(state: RunState) -> &'static str {
         RunState::Running => "running",
         RunState::Ok => "ok",
         RunState::Failed => "failed",
+    }
+}
+
+/// A member that is alone agrees with nobody.
+fn verdict(run: &BackupRunSpec) -> &str {
+    match run.verdict.as_str() {
+        "equal" if !run.verdictreason.is_empty() => "no other member",
+        verdict => verdict,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use backstay_archive::Manifest;
-use backstay_archive::manifest::{Inspection, Verdict};
+use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Verdict};
 use backstay_protocol::own::{BackupRunSpec, RunState};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{AttemptId, ClusterName, MachineId, SnapshotName, Timestamp};
@@ -40,16 +40,20 @@ pub struct Inspected {
     pub reason: String,
     #[serde(default)]
     pub live_keys: u64,
+    /// There was no other member to compare with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
 }
 
 impl Inspected {
-    fn of(inspection: &Inspection) -> Self {
+    fn of(inspection: &Inspection, origin: &Origin) -> Self {
         let text = |text: &Option<String>| text.iter().flat_map(|text| text.chars()).take(ERROR_MAX).collect();
         Self {
             verdict: inspection.verdict,
             compared_with: text(&inspection.compared_with),
             reason: text(&inspection.reason),
             live_keys: inspection.contents.as_ref().and_then(|contents| contents.live_keys).unwrap_or(0),
+            own: inspection.is_own(origin),
         }
     }
 }
@@ -62,7 +66,7 @@ impl Proven {
             snapshot_bytes: manifest.snapshot_bytes,
             sealed_bytes: manifest.sealed_bytes,
             sha256: manifest.snapshot_sha256.clone(),
-            inspected: manifest.inspection.as_ref().map(Inspected::of),
+            inspected: manifest.inspection.as_ref().map(|inspection| Inspected::of(inspection, &manifest.origin)),
         }
     }
 }
@@ -171,7 +175,7 @@ impl Run {
             Some(inspected) => BackupRunSpec {
                 verdict: inspected.verdict.as_str().into(),
                 comparedwith: inspected.compared_with.clone(),
-                verdictreason: inspected.reason.clone(),
+                verdictreason: if inspected.own { NO_OTHER_MEMBER.into() } else { inspected.reason.clone() },
                 livekeys: inspected.live_keys,
                 ..spec
             },

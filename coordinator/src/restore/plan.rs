@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backstay_archive::Manifest;
-use backstay_archive::manifest::Verdict;
+use backstay_archive::manifest::{NO_OTHER_MEMBER, Verdict};
 use backstay_protocol::bus::{MemberSeat, Seat};
 use backstay_protocol::own::{RESTORE_BUMP, RestorePhase, RestoreSpec};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Timestamp};
@@ -149,6 +149,7 @@ fn proof(manifest: &Manifest) -> String {
         if inspection.contents.is_some() { "its pages hang together" } else { "its pages were looked at in part" };
     let with = inspection.compared_with.as_deref().unwrap_or("?");
     let compared = match inspection.verdict {
+        Verdict::Equal if inspection.is_own(&manifest.origin) => NO_OTHER_MEMBER.to_owned(),
         Verdict::Equal => format!("HashKV equal to member {with}'s"),
         Verdict::Differs => format!("HashKV DIFFERS from member {with}'s"),
         Verdict::Unknown => format!("not compared ({})", inspection.reason.as_deref().unwrap_or("nobody says why")),

@@ -95,7 +95,7 @@ async fn a_misspelt_field_changes_nothing() -> Result<()> {
         (APPLY, format!(r#"{{"resource":{{{metadata},"label":{{}}}},"spec":{{}}}}}}"#), "did you mean \"labels\""),
         (APPLY, format!(r#"{{"resource":{{{metadata}}},"spec":{{"featurs":{{}}}}}}}}"#), "did you mean \"features\""),
         (GET, r#"{"idd":"never"}"#.to_owned(), "did you mean \"id\""),
-        ("backstay.v1.api.delete.clusters", format!(r#"{{"id":"{CLUSTER}","dry_run":true}}"#), "unknown field"),
+        ("backstay.v1.api.delete.clusters", format!(r#"{{"id":"{CLUSTER}","dryrun":true}}"#), "unknown field"),
     ] {
         refused(&client, subject, "", body.into(), ErrorCode::InvalidArgument, part).await?;
     }

@@ -11,7 +11,7 @@ const KIND: &str = "EtcdBackupS3Configs";
 const ADDRESS: &str = "default/etcd-backup-s3-conf";
 
 /// Changes to the page's configuration, and what the reason begins with and goes on to say.
-fn wrong(stand: &Stand, nobody: &str) -> Vec<(String, &'static str, &'static str)> {
+fn wrong<'a>(stand: &Stand, nobody: &'a str) -> Vec<(String, &'static str, &'a str)> {
     let good = stand.s3_config();
     let line = |key: &str, value: &str| -> String {
         let changed = |line: &str| match line.trim_start().starts_with(&format!("{key}:")) {
@@ -32,6 +32,7 @@ fn wrong(stand: &Stand, nobody: &str) -> Vec<(String, &'static str, &'static str
         ),
         (line("accesskeyid", "wrong-id"), "failed to list objects in bucket \"mybucket\": ", "InvalidAccessKeyId"),
         (line("endpoint", nobody), "failed to list objects in bucket \"mybucket\": ", "refused"),
+        (line("endpoint", nobody), "failed to list objects in bucket \"mybucket\": ", nobody),
         (line("endpoint", "127.0.0.1:9000"), "endpoint \"127.0.0.1:9000\" must begin with http:// or https://", ""),
         (line("secretaccesskey", "\"\""), "access key and secret key must be specified together", ""),
         (without("accesskeyid"), "access key and secret key must be specified together", ""),

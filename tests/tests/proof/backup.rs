@@ -72,7 +72,9 @@ async fn a_member_that_is_alone_is_compared_with_itself() -> Result<()> {
     let etcd = Etcd::start(1).await?;
     etcd.put_many("a/", 700, 300).await?;
     let taken = back_up(&etcd.members[0], &Folder::new("proof")?).await?;
-    ensure!(taken.to_string().contains("inspected"), "{taken}");
+    let said = taken.to_string();
+    ensure!(said.contains("inspected") && said.contains("there is no other member to compare with"), "{said}");
+    ensure!(!said.contains("equal to member"), "{said}");
     let at = taken.manifest.origin.revision;
     let found = inspection(taken)?;
     assert_eq!((found.verdict, found.compared_with), (Verdict::Equal, Some(id(&etcd.members[0]).await?)));
