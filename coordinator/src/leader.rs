@@ -326,11 +326,9 @@ impl Leader {
             loop {
                 tokio::time::sleep(MEND_PAUSE).await;
                 if leader.storage.now().in_force.is_none() {
-                    let path = path.clone();
-                    match tokio::task::spawn_blocking(move || InForce::local(path)).await {
-                        Ok(Ok(in_force)) => leader.storage.set(in_force),
-                        Ok(Err(error)) => leader.storage.clear(StorageState::Broken(error.to_string())),
-                        Err(error) => warn!(%error, "the local store could not be opened"),
+                    match InForce::local(path.clone()).await {
+                        Ok(in_force) => leader.storage.set(in_force),
+                        Err(error) => leader.storage.clear(StorageState::Broken(error.to_string())),
                     }
                     leader.overall_changed.notify_one();
                 }
@@ -342,7 +340,7 @@ impl Leader {
     /// coordinator has a copy of the configuration was lost: the copy goes back.
     async fn open_storage(&self, kv_existed: bool) -> Result<(), KvError> {
         match &self.config.storage {
-            Storage::Local(path) => match InForce::local(path.clone()) {
+            Storage::Local(path) => match InForce::local(path.clone()).await {
                 Ok(in_force) => self.storage.set(in_force),
                 Err(error) => self.storage.clear(StorageState::Broken(error.to_string())),
             },
@@ -362,7 +360,10 @@ impl Leader {
 
     async fn bring_into_force(&self, stored: &StoredS3) {
         let opened = match stored.open(&self.keys) {
-            Ok(spec) => InForce::s3(spec, &self.config.settings.storage).await.map_err(|e| e.to_string()),
+            Ok(spec) => {
+                let opened = InForce::s3(spec, &self.config.settings.storage, stored.found).await;
+                opened.map_err(|e| e.to_string())
+            }
             Err(error) => Err(format!("the stored configuration cannot be opened: {error}")),
         };
         match opened {
