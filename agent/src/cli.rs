@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backstay_archive::seal;
-use backstay_archive::store::s3::{ObjectSettings, S3Settings};
+use backstay_archive::store::s3::{Addressing, Checksum, ObjectSettings, S3Settings};
 use backstay_archive::store::spec;
 use backstay_archive::writer::Limits;
 use backstay_daemon::logs::LogFormat;
@@ -138,6 +138,12 @@ pub struct OnceArgs {
     /// The key of aws:kms [default: AWS's own].
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     kms_key_id: String,
+    /// Where the bucket's name goes in a request: auto, path or virtual.
+    #[arg(long, value_name = "WAY", default_value_t, hide_default_value = true)]
+    s3_addressing: Addressing,
+    /// What goes with each body that is put there: auto, md5, crc32c or none.
+    #[arg(long, value_name = "KIND", default_value_t, hide_default_value = true)]
+    s3_checksum: Checksum,
     /// Upload at most this many bytes per second.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     upload_limit: Option<u64>,
@@ -182,6 +188,8 @@ impl OnceArgs {
                 server_side_encryption: self.server_side_encryption,
                 kms_key_id: self.kms_key_id,
             },
+            addressing: self.s3_addressing,
+            checksum: self.s3_checksum,
             ..S3Settings::default()
         };
         let inspection = InspectionSettings {

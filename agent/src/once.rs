@@ -54,7 +54,7 @@ pub struct Taken {
 /// Takes one backup. On failure, nothing of it is left in the store that the store lets go.
 pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &CancellationToken) -> Result<Taken, Failure> {
     let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
-    let store = cancel.run_until_cancelled(once.store.clone().open()).await.ok_or_else(cancelled)??;
+    let store = cancel.run_until_cancelled(once.store.clone().open_to_write()).await.ok_or_else(cancelled)??;
     let named = cancel.run_until_cancelled(cluster_uuid(&once, &*store)).await.ok_or_else(cancelled)?;
     let (cluster_uuid, first) = named?;
     let mut name = SnapshotName::from_unix_seconds(clock.now().seconds)

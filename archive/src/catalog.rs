@@ -3,27 +3,29 @@
 //! A backup is an object with a manifest. An object without one is either about to get it or was left by an
 //! attempt that died in between; the owner's intent, written before the object became visible, holds the
 //! manifest to be.
+//!
+//! One object's trouble is its own: what is archived, refused by a policy, too large or no manifest at all is
+//! skipped with a warning that names it. What is the whole store's (no answer, no login, no listing) is an error.
+
+mod settle;
+mod skipped;
+mod sweep;
 
 use std::collections::HashSet;
 
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, SnapshotName, Timestamp};
+use bytes::Bytes;
 use futures::TryStreamExt;
+use uuid::Uuid;
 
+pub use self::settle::{Settled, settle};
+use self::skipped::Skipped;
+pub use self::sweep::{Swept, sweep, sweep_slot};
 use crate::manifest::{MANIFEST_MAX, Manifest, ManifestError};
-use crate::store::{ErrorKind, Key, ObjectInfo, Store, StoreError, Unfinished};
+use crate::store::{ErrorKind, Key, Store, StoreError};
 
 /// How many of a cluster's newest backups are tried for a manifest that can be read.
 const NAME_TRIES: usize = 5;
-
-/// What holds a name.
-#[derive(Debug)]
-pub enum Settled {
-    Free,
-    Done(Box<Manifest>),
-    /// Something that is no backup: an object with neither a manifest that can be read nor its owner's
-    /// intent, or a manifest without object. Nothing is ever overwritten, so the name cannot be used.
-    Orphan(ObjectInfo),
-}
 
 /// A backup as the listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,123 +36,16 @@ pub struct Entry {
     pub size: u64,
 }
 
-/// What a sweep did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Swept {
-    pub uploads: usize,
-    pub intents: usize,
-    /// Objects that got the manifest which they lacked.
-    pub promoted: usize,
-}
-
 /// Why a manifest could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// This object's own trouble: archived, refused by a policy, damaged.
+    #[error("{0}")]
+    Object(StoreError),
     #[error("failed to read {key}: {cause}")]
     Manifest { key: Key, cause: ManifestError },
-}
-
-/// What holds the name. Where an object stands without its manifest (its attempt died between completion
-/// and manifest), the owner's intent is promoted to the manifest.
-pub async fn settle(store: &dyn Store, cluster: ClusterUuid, name: SnapshotName) -> Result<Settled, StoreError> {
-    Ok(settle_counted(store, cluster, name).await?.0)
-}
-
-/// The same, and whether a manifest was put.
-async fn settle_counted(
-    store: &dyn Store,
-    cluster: ClusterUuid,
-    name: SnapshotName,
-) -> Result<(Settled, bool), StoreError> {
-    let object = store.head(&Key::snapshot(cluster, name)).await?;
-    let Some(object) = object else { return without_object(store, cluster, name).await };
-    match manifest(store, cluster, name).await {
-        Ok(Some(manifest)) => return Ok((described(manifest, object), false)),
-        Ok(None) => {}
-        Err(CatalogError::Store(error)) => return Err(error),
-        Err(error) => return Ok((unreadable(error, object), false)),
-    }
-    if let Some(owner) = object.owner
-        && let Some(manifest) = promote(store, cluster, name, owner, object.size).await?
-    {
-        return Ok((Settled::Done(Box::new(manifest)), true));
-    }
-    // Somebody else may have promoted it meanwhile, and then removed the intent.
-    match manifest(store, cluster, name).await {
-        Ok(Some(manifest)) => Ok((described(manifest, object), false)),
-        Ok(None) => Ok((Settled::Orphan(object), false)),
-        Err(CatalogError::Store(error)) => Err(error),
-        Err(error) => Ok((unreadable(error, object), false)),
-    }
-}
-
-/// A manifest proves only the object that it was written for: where a store does not keep to create-only,
-/// another attempt's may stand beside it.
-fn described(manifest: Manifest, object: ObjectInfo) -> Settled {
-    let owned = object.owner.is_none_or(|owner| owner == manifest.attempt);
-    if owned && object.size == manifest.sealed_bytes {
-        return Settled::Done(Box::new(manifest));
-    }
-    tracing::warn!(key = %object.key, "an object is not the one that its manifest describes");
-    Settled::Orphan(object)
-}
-
-fn unreadable(error: CatalogError, object: ObjectInfo) -> Settled {
-    tracing::warn!(%error, "a name is held by an object whose manifest cannot be read");
-    Settled::Orphan(object)
-}
-
-async fn without_object(
-    store: &dyn Store,
-    cluster: ClusterUuid,
-    name: SnapshotName,
-) -> Result<(Settled, bool), StoreError> {
-    let manifest = store.head(&Key::manifest(cluster, name)).await?;
-    Ok((manifest.map_or(Settled::Free, Settled::Orphan), false))
-}
-
-/// Puts the owner's intent as the manifest; `None` where there is no intent that describes the object.
-async fn promote(
-    store: &dyn Store,
-    cluster: ClusterUuid,
-    name: SnapshotName,
-    owner: AttemptId,
-    size: u64,
-) -> Result<Option<Manifest>, StoreError> {
-    let key = Key::intent(cluster, name, owner);
-    let json = match store.get(&key, MANIFEST_MAX).await {
-        Ok(json) => json,
-        Err(error) if error.is(ErrorKind::NotFound) => return Ok(None),
-        Err(error) if error.is(ErrorKind::TooLarge) => {
-            tracing::warn!(%key, %error, "an intent cannot be read");
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    let intent = match Manifest::from_json(&json) {
-        Ok(intent) => intent,
-        Err(error) => {
-            tracing::warn!(%key, %error, "an intent cannot be read");
-            return Ok(None);
-        }
-    };
-    if (intent.cluster_uuid, intent.snapshot, intent.attempt, intent.sealed_bytes) != (cluster, name, owner, size) {
-        tracing::warn!(%key, "an intent does not describe its object");
-        return Ok(None);
-    }
-    match store.put_new(&Key::manifest(cluster, name), json).await {
-        Ok(()) => {}
-        // Another one stands there: the caller looks again.
-        Err(error) if error.is(ErrorKind::AlreadyExists) => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    tracing::info!(%cluster, snapshot = %name, "promoted the intent of an attempt that died after completion");
-    if let Err(error) = store.delete(&key).await {
-        tracing::warn!(%error, "an intent stays until the next sweep");
-    }
-    Ok(Some(intent))
 }
 
 /// The manifest of a backup; `None` where there is none.
@@ -160,14 +55,25 @@ pub async fn manifest(
     name: SnapshotName,
 ) -> Result<Option<Manifest>, CatalogError> {
     let key = Key::manifest(cluster, name);
-    match store.get(&key, MANIFEST_MAX).await {
-        Ok(json) => Manifest::from_json(&json).map(Some).map_err(|cause| CatalogError::Manifest { key, cause }),
-        Err(error) if error.is(ErrorKind::NotFound) => Ok(None),
+    match get_if_there(store, &key, MANIFEST_MAX).await {
+        Ok(Some(json)) => Manifest::from_json(&json).map(Some).map_err(|cause| CatalogError::Manifest { key, cause }),
+        Ok(None) => Ok(None),
         // That backup's trouble, not the store's: others are listed all the same.
         Err(error) if error.is(ErrorKind::TooLarge) => {
             Err(CatalogError::Manifest { key, cause: ManifestError::TooLarge })
         }
+        Err(error) if error.is_one_object_s() => Err(CatalogError::Object(error)),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// A small object, or `None` where there is none: some providers say "forbidden" of what is not there.
+pub async fn get_if_there(store: &dyn Store, key: &Key, limit: usize) -> Result<Option<Bytes>, StoreError> {
+    match store.get(key, limit).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is(ErrorKind::NotFound) => Ok(None),
+        Err(error) if error.is(ErrorKind::Denied) && matches!(store.head(key).await, Ok(None)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -199,16 +105,50 @@ pub async fn clusters(store: &dyn Store) -> Result<Vec<ClusterUuid>, StoreError>
 
 /// Finds the UUID of a cluster by name, from the newest manifest of each folder. Where several clusters
 /// had the name, it is the one with the newest backup.
+///
+/// A folder of which no manifest can be read (archived, or refused by a policy) cannot be asked for its name. It is
+/// skipped with a warning and the answer may be `None`: who asks then begins a new series. That is the better of two
+/// evils: the backup is made, and two series of one name can be told and put together later; an error here would
+/// keep every new cluster from its first backup for as long as one old object is archived.
+///
+/// Where not one manifest can be read, the fault may be the store's: then an object that cannot be there is asked
+/// for. A store that refuses even that lets nobody read, and that is the error.
 pub async fn find_by_name(store: &dyn Store, name: &ClusterName) -> Result<Option<ClusterUuid>, StoreError> {
     let mut found: Option<(i64, ClusterUuid)> = None;
+    let (mut skipped, mut nameless, mut read_one) = (Skipped::default(), None, false);
     for cluster in clusters(store).await? {
-        if let Some(manifest) = newest(store, cluster).await?
-            && manifest.cluster == *name
-        {
-            found = found.max(Some((manifest.snapshot.unix_seconds(), cluster)));
+        match look_for_newest(store, cluster, Timestamp::from_seconds(i64::MAX), &mut skipped).await? {
+            Newest::Manifest(manifest) => {
+                read_one = true;
+                if manifest.cluster == *name {
+                    found = found.max(Some((manifest.snapshot.unix_seconds(), cluster)));
+                }
+            }
+            Newest::Unreadable(error) => nameless = nameless.or(Some(error)),
+            Newest::None => {}
         }
     }
-    Ok(found.map(|(_, cluster)| cluster))
+    skipped.end();
+    match (found, nameless) {
+        (Some((_, cluster)), _) => Ok(Some(cluster)),
+        (None, Some(error)) if !read_one && !is_reading_allowed(store).await? => Err(error),
+        (None, Some(_)) => {
+            tracing::warn!(cluster = %name, "some backups cannot be read, so they may be of this cluster as well: taken for another's");
+            Ok(None)
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// Whether the store lets anybody read at all, told by an object that cannot be there: refused means that
+/// everything is.
+pub async fn is_reading_allowed(store: &dyn Store) -> Result<bool, StoreError> {
+    let absent = Key::cluster_key(ClusterUuid(Uuid::new_v4()));
+    match store.get(&absent, MANIFEST_MAX).await {
+        Err(error) if error.is(ErrorKind::Denied) => Ok(false),
+        Err(error) if !error.is(ErrorKind::NotFound) => Err(error),
+        _ => Ok(true),
+    }
 }
 
 /// The manifest of the newest backup whose manifest can be read.
@@ -222,86 +162,52 @@ pub async fn newest_until(
     cluster: ClusterUuid,
     until: Timestamp,
 ) -> Result<Option<Manifest>, StoreError> {
-    let entries = list(store, cluster).await?;
-    for entry in entries.iter().filter(|entry| entry.snapshot.unix_seconds() <= until.seconds).take(NAME_TRIES) {
-        match manifest(store, cluster, entry.snapshot).await {
-            Ok(Some(manifest)) => return Ok(Some(manifest)),
-            Ok(None) => {}
-            Err(CatalogError::Store(error)) => return Err(error),
-            Err(error) => tracing::warn!(%error, "skipped a backup"),
-        }
-    }
-    Ok(None)
+    let mut skipped = Skipped::default();
+    let newest = look_for_newest(store, cluster, until, &mut skipped).await?;
+    skipped.end();
+    Ok(match newest {
+        Newest::Manifest(manifest) => Some(*manifest),
+        Newest::Unreadable(_) | Newest::None => None,
+    })
 }
 
-/// Removes what dead attempts left of one name: unfinished uploads, and intents whose object is not theirs.
-/// Promotes what [`settle`] would promote. Attempts that still run for this name fail by it.
-pub async fn sweep_slot(store: &dyn Store, cluster: ClusterUuid, name: SnapshotName) -> Result<Swept, StoreError> {
-    // Intents are looked for before uploads are aborted: then no intent that is found can still be followed
-    // by its completion, and one that is written later is not touched.
-    let intents = intents(store, cluster).await?;
-    let intents: Vec<_> = intents.into_iter().filter(|intent| intent.snapshot == name).collect();
-    let key = Key::snapshot(cluster, name);
-    let mut uploads = store.unfinished(key.as_str()).await?;
-    uploads.retain(|upload| upload.key == key);
-    sweep_these(store, cluster, uploads, intents).await
+/// What is known of a cluster's newest backup.
+enum Newest {
+    Manifest(Box<Manifest>),
+    /// There are backups, and none of the newest can be read: why not the first of them.
+    Unreadable(StoreError),
+    None,
 }
 
-/// The same for everything of the cluster that was begun before `older_than`. What the store knows no time
-/// of is left alone.
-pub async fn sweep(store: &dyn Store, cluster: ClusterUuid, older_than: Timestamp) -> Result<Swept, StoreError> {
-    let old = |time: Option<Timestamp>| time.is_some_and(|time| time < older_than);
-    let mut intents = intents(store, cluster).await?;
-    intents.retain(|intent| old(intent.modified));
-    let mut uploads = store.unfinished(&folder(cluster)).await?;
-    uploads.retain(|upload| old(upload.begun));
-    sweep_these(store, cluster, uploads, intents).await
-}
-
-async fn sweep_these(
+async fn look_for_newest(
     store: &dyn Store,
     cluster: ClusterUuid,
-    uploads: Vec<Unfinished>,
-    intents: Vec<Intent>,
-) -> Result<Swept, StoreError> {
-    let mut swept = Swept::default();
-    for upload in &uploads {
-        store.abort_unfinished(upload).await?;
-        swept.uploads += 1;
-    }
-    for intent in intents {
-        let (settled, promoted) = settle_counted(store, cluster, intent.snapshot).await?;
-        swept.promoted += usize::from(promoted);
-        // An object without a manifest keeps its owner's intent, even one that cannot be read: it is all
-        // that is known of it.
-        if !matches!(&settled, Settled::Orphan(object) if object.owner == Some(intent.attempt)) {
-            store.delete(&Key::intent(cluster, intent.snapshot, intent.attempt)).await?;
-            swept.intents += 1;
+    until: Timestamp,
+    skipped: &mut Skipped,
+) -> Result<Newest, StoreError> {
+    let entries = match list(store, cluster).await {
+        Ok(entries) => entries,
+        // A policy may keep one folder to itself.
+        Err(error) if error.is(ErrorKind::Denied) => {
+            skipped.note(&error);
+            return Ok(Newest::Unreadable(error));
         }
-    }
-    Ok(swept)
-}
-
-/// An intent as its key names it.
-struct Intent {
-    snapshot: SnapshotName,
-    attempt: AttemptId,
-    modified: Option<Timestamp>,
-}
-
-async fn intents(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<Intent>, StoreError> {
-    let prefix = folder(cluster);
-    let mut objects = store.list(&format!("{prefix}intents/"));
-    let mut intents = Vec::new();
-    while let Some(object) = objects.try_next().await? {
-        match FileName::parse(&prefix, &object.key) {
-            Some(FileName::Intent(snapshot, attempt)) => {
-                intents.push(Intent { snapshot, attempt, modified: object.modified });
+        Err(error) => return Err(error),
+    };
+    let mut unreadable = None;
+    for entry in entries.iter().filter(|entry| entry.snapshot.unix_seconds() <= until.seconds).take(NAME_TRIES) {
+        match manifest(store, cluster, entry.snapshot).await {
+            Ok(Some(manifest)) => return Ok(Newest::Manifest(Box::new(manifest))),
+            Ok(None) => {}
+            Err(CatalogError::Store(error)) => return Err(error),
+            Err(CatalogError::Object(error)) => {
+                skipped.note(&error);
+                unreadable = unreadable.or(Some(error));
             }
-            _ => tracing::debug!(key = %object.key, "not an intent's name: skipped"),
+            Err(error @ CatalogError::Manifest { .. }) => skipped.note(&error),
         }
     }
-    Ok(intents)
+    Ok(unreadable.map_or(Newest::None, Newest::Unreadable))
 }
 
 fn folder(cluster: ClusterUuid) -> String {

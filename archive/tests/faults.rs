@@ -47,7 +47,7 @@ async fn settled(store: &MemoryStore, data: &[u8]) -> bool {
             assert!(out == file_of(data), "a visible backup is the database");
             true
         }
-        Settled::Orphan(object) => panic!("an orphan is left: {object:?}"),
+        settled => panic!("neither a backup nor nothing: {settled:?}"),
     }
 }
 

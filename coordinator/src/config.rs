@@ -6,7 +6,7 @@ use std::time::Duration;
 use age::x25519::Recipient;
 use backstay_archive::seal;
 use backstay_archive::store::Key;
-use backstay_archive::store::s3::ObjectSettings;
+use backstay_archive::store::s3::{Addressing, Checksum, ObjectSettings};
 use backstay_daemon::http::HttpSettings;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::nats::NatsSettings;
@@ -106,6 +106,10 @@ pub struct StorageSettings {
     pub server_side_encryption: String,
     /// The key of `aws:kms`.
     pub kms_key_id: String,
+    /// Where the bucket's name goes: `auto`, `path` or `virtual`.
+    pub addressing: Addressing,
+    /// What goes with each body: `auto`, `md5`, `crc32c` or `none`.
+    pub checksum: Checksum,
 }
 
 impl StorageSettings {
@@ -120,7 +124,11 @@ impl StorageSettings {
 
     /// Whether anything is set that only S3 knows.
     fn only_s3(&self) -> bool {
-        self.ca.is_some() || !self.prefix.is_empty() || self.objects() != ObjectSettings::default()
+        self.ca.is_some()
+            || !self.prefix.is_empty()
+            || self.objects() != ObjectSettings::default()
+            || self.addressing != Addressing::default()
+            || self.checksum != Checksum::default()
     }
 }
 
@@ -243,8 +251,8 @@ pub enum ConfigError {
     #[error("[storage] has both backend = \"s3\" and a path: a path goes with backend = \"local\"")]
     BothBackends,
     #[error(
-        "[storage] has backend = \"local\" and settings of S3 (ca, prefix, storage_class, server_side_encryption or \
-         kms_key_id): remove them"
+        "[storage] has backend = \"local\" and settings of S3 (ca, prefix, storage_class, server_side_encryption, \
+         kms_key_id, addressing or checksum): remove them"
     )]
     NotS3,
     #[error("[storage] backend = \"local\" needs a path")]

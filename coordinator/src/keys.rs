@@ -10,11 +10,12 @@ use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
 use backstay_archive::seal::{self, SealError};
 use backstay_archive::store::ErrorKind;
-use backstay_archive::{Key, Store, StoreError};
+use backstay_archive::{Key, Store, StoreError, catalog};
 use backstay_protocol::ClusterUuid;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::kv::{Kv, KvError};
 
@@ -126,21 +127,40 @@ impl Keys {
         store: &dyn Store,
         cluster: ClusterUuid,
     ) -> Result<Identity, KeyError> {
-        if let Some(identity) = self.stored_identity(store, cluster).await? {
-            return Ok(identity);
+        let entry = format!("key.{cluster}");
+        match self.stored_identity(store, cluster).await {
+            Ok(Some(identity)) => return Ok(identity),
+            Ok(None) => {}
+            Err(error) => return self.kept_instead(kv, &entry, error).await,
         }
-        match kv.get::<Sealed>(&format!("key.{cluster}")).await? {
+        match kv.get::<Sealed>(&entry).await? {
             Some(found) => self.parse(&found.value.open(&self.identity)?),
             None => Err(KeyError::Missing { store: store.url(), cluster }),
         }
     }
 
+    /// The KV's copy, where the object in the store alone cannot be read (archived, or refused by a policy).
+    async fn kept_instead(&self, kv: &Kv, entry: &str, error: KeyError) -> Result<Identity, KeyError> {
+        let KeyError::Store(cause) = &error else { return Err(error) };
+        if !cause.is_one_object_s() {
+            return Err(error);
+        }
+        let Some(kept) = kv.get::<Sealed>(entry).await? else { return Err(error) };
+        let Ok(plain) = kept.value.open(&self.identity) else { return Err(error) };
+        warn!(%error, "a cluster's key file cannot be read: the copy in the KV is used");
+        self.parse(&plain)
+    }
+
     /// The cluster's identity: from the store, which keeps it for good, else from the KV, else a new one.
     async fn cluster_identity(&self, kv: &Kv, store: &dyn Store, cluster: ClusterUuid) -> Result<Identity, KeyError> {
         let entry = format!("key.{cluster}");
-        if let Some(identity) = self.stored_identity(store, cluster).await? {
-            self.keep_in_kv(kv, &entry, &identity).await?;
-            return Ok(identity);
+        match self.stored_identity(store, cluster).await {
+            Ok(Some(identity)) => {
+                self.keep_in_kv(kv, &entry, &identity).await?;
+                return Ok(identity);
+            }
+            Ok(None) => {}
+            Err(error) => return self.kept_instead(kv, &entry, error).await,
         }
         let identity = match kv.get::<Sealed>(&entry).await? {
             Some(found) => match found.value.open(&self.identity) {
@@ -163,11 +183,7 @@ impl Keys {
 
     async fn stored_identity(&self, store: &dyn Store, cluster: ClusterUuid) -> Result<Option<Identity>, KeyError> {
         let key = Key::cluster_key(cluster);
-        let sealed = match store.get(&key, KEY_FILE_MAX).await {
-            Ok(sealed) => sealed,
-            Err(e) if e.is(ErrorKind::NotFound) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        };
+        let Some(sealed) = catalog::get_if_there(store, &key, KEY_FILE_MAX).await? else { return Ok(None) };
         let foreign = |_| KeyError::Foreign { store: store.url(), key: key.clone() };
         let plain = seal::open_bytes(&self.identity, &sealed).map_err(foreign)?;
         self.parse(&plain).map(Some)

@@ -342,9 +342,7 @@ impl Leader {
                 if leader.storage.now().in_force.is_some() {
                     continue;
                 }
-                let opened = path.clone();
-                let opened = tokio::task::spawn_blocking(move || InForce::local(opened)).await;
-                match opened.map_err(|e| e.to_string()).and_then(|opened| opened.map_err(|e| e.to_string())) {
+                match InForce::local(path.clone()).await.map_err(|e| e.to_string()) {
                     Ok(in_force) => {
                         leader.storage.set(in_force);
                         info!(path = %path.display(), lasted = trouble.over(), "the local store is there");
@@ -365,7 +363,7 @@ impl Leader {
     /// coordinator has a copy of the configuration was lost: the copy goes back.
     async fn open_storage(&self, kv_existed: bool) -> Result<(), KvError> {
         match &self.config.storage {
-            Storage::Local(path) => match InForce::local(path.clone()) {
+            Storage::Local(path) => match InForce::local(path.clone()).await {
                 Ok(in_force) => self.storage.set(in_force),
                 Err(error) => self.storage.clear(StorageState::Broken(error.to_string())),
             },
@@ -385,7 +383,10 @@ impl Leader {
 
     async fn bring_into_force(&self, stored: &StoredS3) {
         let opened = match stored.open(&self.keys) {
-            Ok(spec) => InForce::s3(spec, &self.config.settings.storage).await.map_err(|e| e.to_string()),
+            Ok(spec) => {
+                let opened = InForce::s3(spec, &self.config.settings.storage, stored.found).await;
+                opened.map_err(|e| e.to_string())
+            }
             Err(error) => Err(format!("the stored configuration cannot be opened: {error}")),
         };
         match opened {

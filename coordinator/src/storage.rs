@@ -2,18 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use age::x25519::Recipient;
 use backstay_archive::seal::{self, SealError};
+use backstay_archive::store::ErrorKind;
 use backstay_archive::store::local::LocalStore;
-use backstay_archive::store::s3::{S3Credentials, S3Settings, S3Store};
+use backstay_archive::store::s3::{Addressing, Checksum, InUse, S3Credentials, S3Settings, S3Store};
+use backstay_archive::store::spec::StoreSpec;
 use backstay_archive::{Store, StoreError};
 use backstay_protocol::bus;
 use backstay_protocol::spec::S3ConfigSpec;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::cluster::record::Kept;
 use crate::config::StorageSettings;
@@ -22,6 +25,9 @@ use crate::status::StorageState;
 
 /// The KV entry that holds the S3 configuration.
 pub const S3_ENTRY: &str = "s3config";
+
+/// How long a folder may take to be tried.
+const LOCAL_PROBE: Duration = Duration::from_secs(10);
 
 /// The region where nobody names one.
 pub const DEFAULT_REGION: &str = "us-east-1";
@@ -32,6 +38,9 @@ pub struct StoredS3 {
     /// With the secrets hidden.
     pub shown: Kept<S3ConfigSpec>,
     pub secrets: Sealed,
+    /// How the bucket wants to be asked, as the probe found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<InUse>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,7 +51,7 @@ struct Secrets {
 
 impl StoredS3 {
     /// Seals the secrets of `full`.
-    pub fn seal(full: Kept<S3ConfigSpec>, keys: &Keys) -> Result<Self, SealError> {
+    pub fn seal(full: Kept<S3ConfigSpec>, found: Option<InUse>, keys: &Keys) -> Result<Self, SealError> {
         let secrets = Secrets {
             secretaccesskey: full.spec.secretaccesskey.clone(),
             sessiontoken: full.spec.sessiontoken.clone(),
@@ -50,7 +59,7 @@ impl StoredS3 {
         // Two texts: JSON can hold them.
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(&secrets).expect("two texts"));
         let shown = Kept { spec: full.spec.redacted(), ..full };
-        Ok(Self { shown, secrets: Sealed::new(&keys.recipient(), &plain)? })
+        Ok(Self { shown, secrets: Sealed::new(&keys.recipient(), &plain)?, found })
     }
 
     /// The whole configuration, secrets included.
@@ -108,17 +117,54 @@ pub struct InForce {
 #[derive(Debug)]
 enum Address {
     Local(PathBuf),
-    S3 { spec: S3ConfigSpec, settings: Box<StorageSettings> },
+    S3 { spec: S3ConfigSpec, settings: Box<StorageSettings>, bucket: S3Store },
 }
 
 impl InForce {
-    pub fn local(path: PathBuf) -> Result<Self, StoreError> {
-        Ok(Self { store: Arc::new(LocalStore::open(path.clone())?), address: Address::Local(path) })
+    /// The folder, open and tried. What it can never do is an error; what it cannot do just now (it is full, a mount
+    /// hangs) is for the backups to find out.
+    pub async fn local(path: PathBuf) -> Result<Self, StoreError> {
+        let spec = StoreSpec::Local(path.clone());
+        let in_force = Self { store: spec.open().await?, address: Address::Local(path.clone()) };
+        match tokio::time::timeout(LOCAL_PROBE, LocalStore::open(path)?.probe()).await {
+            Ok(Ok(notes)) => notes.iter().for_each(|note| warn!(store = in_force.store.url(), "{note}")),
+            Ok(Err(error)) if error.is(ErrorKind::Invalid) => return Err(error),
+            Ok(Err(error)) => warn!(%error, "the folder of the backups could not be tried"),
+            Err(_) => warn!(store = in_force.store.url(), "the folder of the backups does not answer"),
+        }
+        Ok(in_force)
     }
 
-    pub async fn s3(spec: S3ConfigSpec, settings: &StorageSettings) -> Result<Self, StoreError> {
-        let store = connect(&spec, settings).await?;
-        Ok(Self { store: Arc::new(store), address: Address::S3 { spec, settings: Box::new(settings.clone()) } })
+    /// Asks S3 nothing. `found` is what an earlier probe found out.
+    pub async fn s3(spec: S3ConfigSpec, settings: &StorageSettings, found: Option<InUse>) -> Result<Self, StoreError> {
+        let bucket = connect(&spec, settings, found).await?;
+        let (store, settings) = (Arc::new(bucket.clone()), Box::new(settings.clone()));
+        Ok(Self { store, address: Address::S3 { spec, settings, bucket } })
+    }
+
+    /// Proves that backups are possible there. The notes say what is not, although they are.
+    pub async fn probe(&self) -> Result<Vec<String>, StoreError> {
+        match &self.address {
+            Address::Local(path) => LocalStore::open(path.clone())?.probe().await,
+            Address::S3 { bucket, .. } => bucket.probe().await,
+        }
+    }
+
+    /// How the bucket is asked.
+    pub fn in_use(&self) -> Option<InUse> {
+        match &self.address {
+            Address::Local(_) => None,
+            Address::S3 { bucket, .. } => Some(bucket.in_use()),
+        }
+    }
+
+    /// What people are to know of it: where it is, and how it is asked.
+    pub fn told(&self) -> Vec<String> {
+        let mut told = vec![self.store.url()];
+        if let Address::S3 { bucket, .. } = &self.address {
+            told.extend(bucket.told());
+        }
+        told
     }
 
     /// What `StartBackup` tells an agent; credentials are sealed to that agent alone.
@@ -127,7 +173,7 @@ impl InForce {
             Address::Local(path) => {
                 bus::store::Kind::Local(bus::LocalStore { path: path.to_string_lossy().into_owned() })
             }
-            Address::S3 { spec, settings } => bus::store::Kind::S3(bus::S3Store {
+            Address::S3 { spec, settings, bucket } => bus::store::Kind::S3(bus::S3Store {
                 bucket: spec.bucket.clone(),
                 region: region(spec),
                 endpoint: spec.endpoint.clone(),
@@ -136,6 +182,9 @@ impl InForce {
                 storage_class: settings.storage_class.clone(),
                 server_side_encryption: settings.server_side_encryption.clone(),
                 kms_key_id: settings.kms_key_id.clone(),
+                addressing: bucket.in_use().addressing.to_string(),
+                checksum: bucket.in_use().checksum.to_string(),
+                absent_is_denied: bucket.in_use().absent_is_denied,
             }),
         };
         Ok(bus::Store { kind: Some(kind) })
@@ -160,8 +209,14 @@ impl InForce {
     }
 }
 
-/// Opens the store that `spec` describes, without asking it anything.
-pub async fn connect(spec: &S3ConfigSpec, settings: &StorageSettings) -> Result<S3Store, StoreError> {
+/// Opens the store that `spec` describes, without asking it anything. What the settings say goes before what was found.
+async fn connect(spec: &S3ConfigSpec, settings: &StorageSettings, found: Option<InUse>) -> Result<S3Store, StoreError> {
+    let (addressing, checksum) = match (settings.addressing, settings.checksum, found) {
+        (Addressing::Auto, Checksum::Auto, Some(found)) => (found.addressing, found.checksum),
+        (Addressing::Auto, said, Some(found)) => (found.addressing, said),
+        (said, Checksum::Auto, Some(found)) => (said, found.checksum),
+        (addressing, checksum, _) => (addressing, checksum),
+    };
     let credentials = (!spec.accesskeyid.is_empty()).then(|| S3Credentials {
         access_key_id: spec.accesskeyid.clone(),
         secret_access_key: spec.secretaccesskey.clone(),
@@ -175,6 +230,9 @@ pub async fn connect(spec: &S3ConfigSpec, settings: &StorageSettings) -> Result<
         credentials,
         ca_file: settings.ca.clone(),
         objects: settings.objects(),
+        addressing,
+        checksum,
+        absent_is_denied: found.is_some_and(|found| found.absent_is_denied),
     })
     .await
 }
@@ -218,6 +276,7 @@ impl Default for StorageSwitch {
 
 impl StorageSwitch {
     pub fn set(&self, in_force: InForce) {
+        info!("backups go to {}", in_force.told().join(", "));
         self.sender.send_replace(View { state: StorageState::Ready, in_force: Some(Arc::new(in_force)) });
     }
 

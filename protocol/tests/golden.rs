@@ -76,6 +76,7 @@ fn every_message_of_the_bus() {
     pinned("verify-reply", &messages::verify_reply());
     pinned("restore-reply", &messages::restore_reply());
     pinned("start-backup-s3", &messages::start_backup_s3());
+    pinned("start-backup-s3-ways", &messages::start_backup_s3_ways());
     pinned("start-backup-local", &messages::start_backup_local());
     pinned("start-reply-accepted", &messages::accepted());
     pinned("start-reply-refused", &messages::refused());

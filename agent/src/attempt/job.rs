@@ -140,10 +140,26 @@ pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) 
                 storage_class,
                 server_side_encryption,
                 kms_key_id,
+                addressing,
+                checksum,
+                absent_is_denied,
                 ..
             } = s3;
             let objects = ObjectSettings { storage_class, server_side_encryption, kms_key_id };
-            let settings = S3Settings { bucket, region, endpoint, prefix, credentials, ca_file, objects };
+            // Empty, or a word of a later version: this agent finds out by itself.
+            let (addressing, checksum) = (addressing.parse().unwrap_or_default(), checksum.parse().unwrap_or_default());
+            let settings = S3Settings {
+                bucket,
+                region,
+                endpoint,
+                prefix,
+                credentials,
+                ca_file,
+                objects,
+                addressing,
+                checksum,
+                absent_is_denied,
+            };
             Ok(StoreSpec::S3(Box::new(settings)))
         }
     }

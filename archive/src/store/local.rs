@@ -1,8 +1,8 @@
 //! The local store: a folder, perhaps on a network mount, that agents and the coordinator both see.
 //!
 //! Nothing appears under its final name before it is whole and on disk: bytes go to a hidden file in the
-//! same folder, are synced, and get the final name by a hard link, which never overwrites. See
-//! `hidden` for the names, `upload` for objects in parts, `walk` for listings.
+//! same folder, are synced, and get the final name by a hard link, or by a rename that never overwrites where the file
+//! system has no links. See `hidden` for the names, `upload` for objects in parts, `walk` for listings.
 
 mod files;
 mod hidden;
@@ -26,7 +26,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
-use self::files::Place;
+use self::files::{Naming, Place};
 use self::hidden::Hidden;
 use self::upload::LocalUpload;
 use super::{Body, ErrorKind, Key, Listing, ObjectInfo, Store, StoreError, Unfinished, Upload};
@@ -38,6 +38,7 @@ const READ_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     root: Arc<PathBuf>,
+    naming: Naming,
 }
 
 impl LocalStore {
@@ -53,18 +54,24 @@ impl LocalStore {
         if !found.is_dir() {
             return Err(StoreError::new(ErrorKind::Invalid, "open", root.display(), "not a folder"));
         }
-        Ok(Self { root: Arc::new(root) })
+        Ok(Self { root: Arc::new(root), naming: Naming::default() })
     }
 
-    /// Proves that this folder can do what the store needs: write, link, refuse a second link, delete.
-    /// The notes say what it cannot, where backups are possible all the same.
+    /// The same store, as it is on a file system without hard links.
+    pub fn without_links(self) -> Self {
+        Self { naming: Naming::Rename, ..self }
+    }
+
+    /// Proves that this folder can do what the store needs: write, give a name that is free, refuse one that is
+    /// taken, delete. The notes say what it cannot, where backups are possible all the same. `Invalid` where it
+    /// cannot hold backups at all, whatever is free or mounted.
     pub async fn probe(&self) -> Result<Vec<String>, StoreError> {
-        let root = self.root.clone();
-        blocking(move || probe::probe(&root)).await
+        let (root, naming) = (self.root.clone(), self.naming);
+        blocking(move || probe::probe(&root, naming)).await
     }
 
     fn place(&self, key: &Key) -> Place {
-        Place::of(&self.root, key)
+        Place::of(&self.root, key, self.naming)
     }
 
     /// The place of a key that is to be written.
@@ -206,7 +213,7 @@ fn write_and_link(place: &Place, temporary: &Path, body: &[u8]) -> io::Result<()
     let mut file = files::create(temporary)?;
     file.write_all(body)?;
     file.sync_all()?;
-    std::fs::hard_link(temporary, place.path())
+    place.naming.give(temporary, &place.path()).map(drop)
 }
 
 /// Whether the object holds these very bytes.

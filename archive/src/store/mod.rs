@@ -102,8 +102,10 @@ pub enum ErrorKind {
     NotFound,
     /// Create-only met an object that is there already.
     AlreadyExists,
-    /// The credentials do not allow it.
+    /// The credentials do not allow it, or nobody is: a policy, an archived object.
     Denied,
+    /// The credentials themselves are not taken: unknown, over, wrongly signed.
+    Login,
     /// The store did not answer, or not in time, or asked to come back later; retries are used up.
     Unavailable,
     /// The request, the configuration or the stored object is not what it should be.
@@ -132,6 +134,15 @@ impl StoreError {
 
     pub fn is(&self, kind: ErrorKind) -> bool {
         self.kind == kind
+    }
+
+    /// Whether it may be the trouble of this one object, while others are fine: archived, refused by a policy, gone
+    /// meanwhile, not what it should be. Else it is the whole store's: no answer, or no login.
+    pub fn is_one_object_s(&self) -> bool {
+        match self.kind {
+            ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::TooLarge => true,
+            ErrorKind::AlreadyExists | ErrorKind::Login | ErrorKind::Unavailable => false,
+        }
     }
 }
 

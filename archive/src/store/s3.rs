@@ -1,18 +1,25 @@
 //! The S3 store: a bucket, or everything below one prefix of it, at AWS or at any provider that speaks
 //! its protocol.
 //!
-//! `client` connects, `bucket` asks S3 one thing at a time, `upload` keeps the rules of an upload in
-//! parts, `body` reads an object through broken connections, `errors` turns what S3 says into what
+//! `client` connects, `login` looks at what it logs in with, `ways` knows how this provider wants to be asked, `bucket`
+//! asks S3 one thing at a time, `look` finds out what stands at a name, `upload` keeps the rules of an upload in
+//! parts, `body` reads an object through broken connections, `listing` reads the names in listings, `errors` and `advice` turn what S3 says into what
 //! callers decide upon, `probe` proves that a configuration works.
 
+mod advice;
 mod body;
 mod bucket;
 mod client;
 mod errors;
+mod listing;
+mod login;
+mod look;
+mod notes;
 mod patience;
 mod probe;
 mod settings;
 mod upload;
+mod ways;
 
 use std::fmt;
 use std::ops::Range;
@@ -30,6 +37,7 @@ use super::{Body, ErrorKind, Key, Listing, ObjectInfo, Store, StoreError, Unfini
 
 pub use self::patience::Patience;
 pub use self::settings::{ObjectSettings, S3Credentials, S3Settings};
+pub use self::ways::{Addressing, Checksum, InUse};
 
 /// How often a small object is tried again where S3 says that two writers met.
 const CONFLICT_TRIES: u32 = 3;
@@ -51,11 +59,40 @@ impl S3Store {
         Ok(Self { bucket: Arc::new(client::connect(settings, patience).await?) })
     }
 
-    /// What is asked before a configuration is taken: list, create and complete a small object in parts,
-    /// see a second create of its name refused, delete. The notes say what this provider cannot, where
-    /// backups are possible all the same.
+    /// What is asked before a configuration is taken, which is all that a backup does: look up what is not there,
+    /// upload two parts, complete create-only, look at it, read a part of it, list it, delete it. The notes say what
+    /// this provider cannot, where backups are possible all the same. How it wants to be asked is found out on the
+    /// way, and in use from then on.
     pub async fn probe(&self) -> Result<Vec<String>, StoreError> {
         probe::probe(self.bucket.impatient()).await
+    }
+
+    /// How this bucket is asked.
+    pub fn in_use(&self) -> InUse {
+        self.bucket.ways.in_use()
+    }
+
+    /// The same, for people.
+    pub fn told(&self) -> Vec<String> {
+        self.bucket.ways.told()
+    }
+
+    /// A first contact for a person who waits: one listing. That nobody is there, that it is no S3, or that the
+    /// login is not taken, is told at once. A store that answers, and cannot just now, is left to the patience
+    /// of what follows. Whoever may not list may still be allowed to do what is wanted.
+    pub async fn greet(&self) -> Result<(), StoreError> {
+        let bucket = self.bucket.brief();
+        match bucket.try_list().await {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.kind == ErrorKind::Denied => {
+                if let Err(error) = probe::learn_absence(&bucket).await {
+                    tracing::debug!(%error, "what is said of what is not there could not be found out");
+                }
+                Ok(())
+            }
+            Err(failure) if failure.kind == ErrorKind::Unavailable && !failure.is_unreachable() => Ok(()),
+            Err(failure) => Err(failure.at("list objects in", bucket.whole())),
+        }
     }
 
     /// The full name of a key that is to be written.
@@ -69,12 +106,16 @@ impl S3Store {
     }
 
     /// Whether the object is there, with these very bytes or with others.
-    async fn compare(&self, full: &str, body: &[u8]) -> Result<Found, StoreError> {
+    async fn compare(&self, key: &Key, full: &str, body: &[u8]) -> Result<Found, StoreError> {
         match body::collect(&self.bucket, full, body.len()).await {
             Ok(found) if found == body => Ok(Found::Same),
             Ok(_) => Ok(Found::Other),
             Err(error) if error.is(ErrorKind::TooLarge) => Ok(Found::Other),
             Err(error) if error.is(ErrorKind::NotFound) => Ok(Found::Nothing),
+            // Some say so of what is not there.
+            Err(error) if error.is(ErrorKind::Denied) && matches!(self.bucket.head(key, full).await, Ok(None)) => {
+                Ok(Found::Nothing)
+            }
             Err(error) => Err(error),
         }
     }
@@ -106,7 +147,7 @@ impl Store for S3Store {
         for _ in 0..=CONFLICT_TRIES {
             // Looked at before, because some providers ignore the condition of the request, and after,
             // because a retry after a lost answer meets its own object.
-            match self.compare(&full, &body).await? {
+            match self.compare(key, &full, &body).await? {
                 Found::Same => return Ok(()),
                 Found::Other => {
                     let cause = "it is there already, with other content";
@@ -121,7 +162,7 @@ impl Store for S3Store {
                     last = Some(failure)
                 }
                 Err(failure) if failure.kind == ErrorKind::Unavailable => {
-                    let there = matches!(self.compare(&full, &body).await, Ok(Found::Same));
+                    let there = matches!(self.compare(key, &full, &body).await, Ok(Found::Same));
                     return if there { Ok(()) } else { Err(error(failure)) };
                 }
                 Err(failure) => return Err(error(failure)),
@@ -175,7 +216,7 @@ impl Store for S3Store {
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>, StoreError> {
         match self.bucket.unfinished(prefix).await {
             Err(failure) if failure.is_not_implemented() => {
-                tracing::warn!(bucket = %self.bucket.url(), "{}", probe::CANNOT_LIST_UPLOADS);
+                tracing::warn!(bucket = %self.bucket.url(), "{}", notes::CANNOT_LIST_UPLOADS);
                 Ok(Vec::new())
             }
             result => result.map_err(|failure| failure.at("list unfinished uploads in", self.bucket.whole())),

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::local::LocalStore;
 use super::s3::{S3Settings, S3Store};
-use super::{Store, StoreError};
+use super::{ErrorKind, Store, StoreError};
 
 /// A store that is not open yet.
 #[derive(Debug, Clone)]
@@ -17,6 +17,30 @@ pub enum StoreSpec {
 }
 
 impl StoreSpec {
+    /// Opens it for a person who waits, and makes the first contact: that nobody is there is told at once.
+    pub async fn open_to_read(self) -> Result<Arc<dyn Store>, StoreError> {
+        match self {
+            Self::S3(settings) => {
+                let store = S3Store::new(*settings).await?;
+                store.greet().await?;
+                Ok(Arc::new(store))
+            }
+            local => local.open().await,
+        }
+    }
+
+    /// The same for what is to be written. A folder that can never hold backups is told before anything is read.
+    pub async fn open_to_write(self) -> Result<Arc<dyn Store>, StoreError> {
+        let Self::Local(path) = self.clone() else { return self.open_to_read().await };
+        let store = self.open().await?;
+        match LocalStore::open(path)?.probe().await {
+            Err(error) if error.is(ErrorKind::Invalid) => return Err(error),
+            Err(error) => tracing::debug!(%error, "the folder could not be tried"),
+            Ok(notes) => notes.iter().for_each(|note| tracing::warn!(store = store.url(), "{note}")),
+        }
+        Ok(store)
+    }
+
     pub async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
             // A mount that hangs must not hang the threads that everything else runs on.

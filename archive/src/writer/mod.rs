@@ -212,7 +212,7 @@ async fn free_name(store: &dyn Store, plan: &Plan) -> Result<(), WriteError> {
     match catalog::settle(store, plan.cluster_uuid, plan.snapshot).await? {
         Settled::Free => Ok(()),
         Settled::Done(manifest) if manifest.slot == plan.slot => Err(WriteError::SlotDone(manifest)),
-        Settled::Done(_) | Settled::Orphan(_) => Err(WriteError::NameTaken(plan.snapshot)),
+        Settled::Done(_) | Settled::Orphan(_) | Settled::Unreadable(_) => Err(WriteError::NameTaken(plan.snapshot)),
     }
 }
 

@@ -135,7 +135,9 @@ impl Publication<'_> {
         match bounded(self.cancel, Some(PATIENCE), settle).await {
             Some(Ok(Settled::Done(found))) if found.attempt == self.plan.attempt => Ok(*found),
             Some(Ok(Settled::Done(found))) if found.slot == self.plan.slot => Err(WriteError::SlotDone(found)),
-            Some(Ok(Settled::Done(_) | Settled::Orphan(_))) => Err(WriteError::NameTaken(self.plan.snapshot)),
+            Some(Ok(Settled::Done(_) | Settled::Orphan(_) | Settled::Unreadable(_))) => {
+                Err(WriteError::NameTaken(self.plan.snapshot))
+            }
             Some(Err(error)) => Err(error.into()),
             // Gone again, or not to be found out in time: what completion said stands.
             Some(Ok(Settled::Free)) | None => Err(error.into()),

@@ -13,3 +13,16 @@ fn store() -> (tempfile::TempDir, suite::Stores) {
 }
 
 suite::conformance!(async { store() });
+
+/// On a file system without hard links.
+mod without_links {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, suite::Stores) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = LocalStore::open(folder.path()).expect("it is there").without_links();
+        (folder, suite::Stores { store: Arc::new(store.clone()), again: Arc::new(store) })
+    }
+
+    suite::conformance!(async { store() });
+}

@@ -10,6 +10,7 @@ mod local;
 mod memory;
 mod s3_answers;
 mod s3_faults;
+mod s3_names;
 mod suite;
 
 use backstay_archive::Key;

@@ -25,8 +25,42 @@ pub struct Habits {
     pub wants_class: Option<&'static str>,
     /// Forgets the metadata of objects that were uploaded in parts.
     pub drops_metadata: bool,
+    /// Answers GET of keys with this in them as AWS does of what is archived, or kept from the asker by a policy.
+    pub keeps_to_itself: Option<(&'static str, Why)>,
+    /// Gives names as they are although it was asked for their URL form; the flag is whether it then says so.
+    pub does_not_encode: Option<bool>,
     /// The most uploads on one page of a listing; 0 for S3's own 1,000.
     pub uploads_per_page: usize,
+}
+
+/// Why an object is not handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    Archived,
+    Policy,
+}
+
+/// A name as a listing carries it: in its URL form where that was asked for.
+fn listed(name: &str, encoding: Option<&EncodingType>) -> String {
+    match encoding {
+        None => name.to_owned(),
+        Some(_) => name
+            .bytes()
+            .map(|byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' | b'*' => {
+                    char::from(byte).to_string()
+                }
+                b' ' => "+".to_owned(),
+                byte => format!("%{byte:02X}"),
+            })
+            .collect(),
+    }
+}
+
+/// The name that a token stands for.
+fn unlisted(token: &str) -> String {
+    let digits = |at: usize| u8::from_str_radix(&token[at..at + 2], 16).expect("a token of this server");
+    String::from_utf8((0..token.len()).step_by(2).map(digits).collect()).expect("made of text")
 }
 
 /// The key and the id of an upload. s3s-fs binds it to the key pair that began it, S3 to the account: so the pair is
@@ -64,6 +98,11 @@ impl Provider {
         Ok(given.filter(|_| !self.habits.ignores_create_only))
     }
 
+    /// The form of names in listings, as this provider takes what it was asked for.
+    fn encoding(&self, asked: Option<&EncodingType>) -> Option<EncodingType> {
+        asked.filter(|_| self.habits.does_not_encode.is_none()).cloned()
+    }
+
     fn policy(&self, encryption: Option<&ServerSideEncryption>, kms_key: Option<&str>) -> S3Result<()> {
         let Some(wanted) = self.habits.wants_kms_key else { return Ok(()) };
         if encryption.map(ServerSideEncryption::as_str) == Some("aws:kms") && kms_key == Some(wanted) {
@@ -88,11 +127,40 @@ impl S3 for Provider {
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        if let Some((part, why)) = self.habits.keeps_to_itself
+            && req.input.key.contains(part)
+        {
+            return Err(match why {
+                Why::Archived => {
+                    s3_error!(InvalidObjectState, "The operation is not valid for the object's storage class")
+                }
+                Why::Policy => s3_error!(AccessDenied, "Access Denied"),
+            });
+        }
         self.files.get_object(req).await
     }
 
-    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
-        self.files.list_objects_v2(req).await
+    async fn list_objects_v2(
+        &self,
+        mut req: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let encoding = self.encoding(req.input.encoding_type.as_ref());
+        // A token holds no name as it is.
+        req.input.continuation_token = req.input.continuation_token.map(|token| unlisted(&token));
+        let mut page = self.files.list_objects_v2(req).await?;
+        let next = page.output.next_continuation_token.take();
+        page.output.next_continuation_token = next.map(|token| token.bytes().map(|b| format!("{b:02x}")).collect());
+        page.output.continuation_token = None;
+        for object in page.output.contents.iter_mut().flatten() {
+            object.key = object.key.as_deref().map(|key| listed(key, encoding.as_ref()));
+        }
+        for folder in page.output.common_prefixes.iter_mut().flatten() {
+            folder.prefix = folder.prefix.as_deref().map(|prefix| listed(prefix, encoding.as_ref()));
+        }
+        if self.habits.does_not_encode != Some(true) {
+            page.output.encoding_type = encoding;
+        }
+        Ok(page)
     }
 
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
@@ -121,7 +189,9 @@ impl S3 for Provider {
         {
             return Err(s3_error!(InvalidStorageClass, "The storage class you specified is not valid."));
         }
-        let begun = self.files.create_multipart_upload(req).await?;
+        let mut begun = self.files.create_multipart_upload(req).await?;
+        // The answer is XML, and not every key fits into that.
+        begun.output.key = None;
         let id = begun.output.upload_id.clone().expect("s3s-fs gives one");
         self.uploads.lock().expect("unpoisoned").insert((key, id), ());
         Ok(begun)
@@ -180,8 +250,9 @@ impl S3 for Provider {
         let mut left = all.into_keys().filter(|upload| upload.0.starts_with(&prefix) && *upload > after).peekable();
         let page: Vec<Upload> = left.by_ref().take(limit).collect();
         let last = page.last().cloned().filter(|_| left.peek().is_some());
+        let encoding = self.encoding(input.encoding_type.as_ref());
         let uploads = page.into_iter().map(|(key, id)| MultipartUpload {
-            key: Some(key),
+            key: Some(listed(&key, encoding.as_ref())),
             upload_id: Some(id),
             initiated: Some(std::time::UNIX_EPOCH.into()),
             ..MultipartUpload::default()
@@ -190,8 +261,9 @@ impl S3 for Provider {
             bucket: Some(input.bucket),
             uploads: Some(uploads.collect()),
             is_truncated: Some(last.is_some()),
-            next_key_marker: last.as_ref().map(|(key, _)| key.clone()),
+            next_key_marker: last.as_ref().map(|(key, _)| listed(key, encoding.as_ref())),
             next_upload_id_marker: last.map(|(_, id)| id),
+            encoding_type: encoding.clone(),
             ..ListMultipartUploadsOutput::default()
         }))
     }

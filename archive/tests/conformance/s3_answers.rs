@@ -209,8 +209,8 @@ async fn errors_say_s3_s_own_reason() {
     let nobody = "http://127.0.0.1:1";
     let cases = [
         (S3Settings { bucket: "nowhere".into(), ..good() }, ErrorKind::NotFound, "bucket \"nowhere\": NoSuchBucket"),
-        (S3Settings { credentials: keys("AKIAWRONG", "x"), ..good() }, ErrorKind::Denied, "InvalidAccessKeyId"),
-        (S3Settings { credentials: keys("AKIATEST", "hunter2"), ..good() }, ErrorKind::Denied, "SignatureDoesNotMatch"),
+        (S3Settings { credentials: keys("AKIAWRONG", "x"), ..good() }, ErrorKind::Login, "InvalidAccessKeyId"),
+        (S3Settings { credentials: keys("AKIATEST", "hunter2"), ..good() }, ErrorKind::Login, "SignatureDoesNotMatch"),
         (S3Settings { endpoint: nobody.into(), ..good() }, ErrorKind::Unavailable, "Connection refused"),
     ];
     for (settings, kind, part) in cases {

@@ -23,7 +23,7 @@ use crate::config::Storage;
 use crate::directory::Handle;
 use crate::leader::Leader;
 use crate::status::{self, StorageState};
-use crate::storage::{self, InForce, S3_ENTRY, StoredS3};
+use crate::storage::{InForce, S3_ENTRY, StoredS3};
 
 /// A coordinator that just began to lead has not heard every agent yet.
 const FIRST_BEATS: Duration = Duration::from_secs(11);
@@ -140,14 +140,16 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
             return Err(error);
         }
     };
-    let sealed = StoredS3::seal(full, &leader.keys).map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
+    let sealed = StoredS3::seal(full, in_force.in_use(), &leader.keys);
+    let sealed = sealed.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
     let written = match &found {
         Some(found) => leader.kv.update(S3_ENTRY, &sealed, found.revision).await,
         None => leader.kv.create(S3_ENTRY, &sealed).await,
     };
     written.map_err(|e| unavailable(&e))?;
     leader.keep_copy(Some(&sealed)).await;
-    if leader.storage.now().in_force.is_none() || stored.as_ref() != Some(&spec) {
+    let now = leader.storage.now().in_force;
+    if now.is_none_or(|now| now.in_use() != in_force.in_use()) || stored.as_ref() != Some(&spec) {
         leader.storage.set(in_force);
     }
     let name = leader.config.storage.name();
@@ -164,8 +166,9 @@ async fn prepare_s3(leader: &Leader, spec: &S3ConfigSpec) -> Result<(InForce, Ve
     let (tried, settings) = (spec.clone(), leader.config.settings.storage.clone());
     // A task of its own: where nobody waits for it any more, it still removes what it put there.
     let probe = leader.tasks.spawn(async move {
-        let notes = storage::connect(&tried, &settings).await?.probe().await?;
-        Ok::<_, StoreError>((InForce::s3(tried, &settings).await?, notes))
+        let in_force = InForce::s3(tried, &settings, None).await?;
+        let notes = in_force.probe().await?;
+        Ok::<_, StoreError>((in_force, notes))
     });
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
         Ok(Ok(probed)) => probed.map_err(|error| invalid(with_endpoint(&error, spec))),

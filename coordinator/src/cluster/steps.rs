@@ -157,7 +157,7 @@ async fn try_look(leader: &Leader, in_force: &InForce, record: &ClusterRecord, s
     }
     match catalog::settle(store, record.uuid, slot.snapshot).await.map_err(|e| e.to_string())? {
         Settled::Done(manifest) if manifest.slot == slot.id => return Ok(Looked::Done(manifest)),
-        Settled::Done(_) | Settled::Orphan(_) => return Ok(Looked::Taken),
+        Settled::Done(_) | Settled::Orphan(_) | Settled::Unreadable(_) => return Ok(Looked::Taken),
         Settled::Free => {}
     }
     if let Some(newer) = not_due(record, slot, store, leader.clock.now()).await.map_err(|e| e.to_string())? {
@@ -321,6 +321,7 @@ pub async fn confirm(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: S
     };
     let visible = match tokio::time::timeout(CONFIRM_TIMEOUT, settled).await {
         Ok(Ok(Settled::Done(manifest))) if manifest.slot == slot.id => Ok(Some(manifest)),
+        Ok(Ok(Settled::Unreadable(error))) => unanswered(&error),
         Ok(Ok(_)) => Err(in_force.not_visible(&slot.snapshot.to_string())),
         Ok(Err(error)) => unanswered(&error),
         Err(_) => unanswered(&"it did not answer in time"),

@@ -202,6 +202,18 @@ pub fn start_backup_s3() -> StartBackup {
         storage_class: "STANDARD_IA".into(),
         server_side_encryption: "aws:kms".into(),
         kms_key_id: "k".into(),
+        ..S3Store::default()
+    }))
+}
+
+/// With what a provider is known to want.
+pub fn start_backup_s3_ways() -> StartBackup {
+    start_backup(store::Kind::S3(S3Store {
+        bucket: "mybucket".into(),
+        addressing: "virtual".into(),
+        checksum: "md5".into(),
+        absent_is_denied: true,
+        ..S3Store::default()
     }))
 }
 

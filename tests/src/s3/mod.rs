@@ -15,6 +15,7 @@ mod client;
 mod fault;
 mod hashing;
 mod join;
+mod names;
 mod op;
 mod record;
 mod serve;

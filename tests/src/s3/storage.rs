@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use super::OpenUpload;
 use super::hashing::Hashing;
 use super::join::Join;
+use super::names;
 use super::record::Recorder;
 use super::uploads::Uploads;
 
@@ -184,7 +185,11 @@ impl S3 for Storage {
         req.input.max_keys = Some(self.page(req.input.max_keys));
         // Another request may rename a file while s3s-fs walks the folders.
         let _guard = self.commit.lock().await;
-        self.fs.list_objects_v2(req).await
+        let encoding = req.input.encoding_type.clone();
+        req.input.continuation_token = req.input.continuation_token.as_deref().map(names::of_token);
+        let mut page = self.fs.list_objects_v2(req).await?;
+        names::encode(&mut page.output, encoding.as_ref());
+        Ok(page)
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -335,13 +340,15 @@ impl S3 for Storage {
         let mut uploads = Vec::new();
         for ((key, id), begun) in found.by_ref().take(usize::try_from(max).unwrap_or_default()) {
             let initiated = Some(Timestamp::from(begun));
-            uploads.push(MultipartUpload { key: Some(key), upload_id: Some(id), initiated, ..Default::default() });
+            let key = Some(names::listed(&key, input.encoding_type.as_ref()));
+            uploads.push(MultipartUpload { key, upload_id: Some(id), initiated, ..Default::default() });
         }
         let more = found.next().is_some();
         let last = uploads.last().filter(|_| more);
         Ok(S3Response::new(ListMultipartUploadsOutput {
             next_key_marker: last.and_then(|u| u.key.clone()),
             next_upload_id_marker: last.and_then(|u| u.upload_id.clone()),
+            encoding_type: input.encoding_type,
             bucket: Some(input.bucket),
             is_truncated: Some(more),
             key_marker: input.key_marker,

@@ -12,6 +12,7 @@ mod listing;
 mod local;
 mod manual;
 mod once;
+mod one_object;
 mod opening;
 mod page;
 mod refusals;

@@ -7,7 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use backstay_protocol::{AttemptId, Timestamp};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, RenameFlags};
+use rustix::io::Errno;
 
 use super::hidden::Hidden;
 use crate::store::{ErrorKind, Key, StoreError};
@@ -20,13 +21,14 @@ pub(super) struct Place {
     /// The object's file name in it.
     pub(super) name: String,
     pub(super) key: Key,
+    pub(super) naming: Naming,
 }
 
 impl Place {
     /// The place of `key` below `root`. A key has no `..` and no empty segment, so it cannot lead out.
-    pub(super) fn of(root: &Path, key: &Key) -> Self {
+    pub(super) fn of(root: &Path, key: &Key, naming: Naming) -> Self {
         let (folder, name) = key.as_str().rsplit_once('/').unwrap_or(("", key.as_str()));
-        Self { folder: root.join(folder), name: name.to_owned(), key: key.clone() }
+        Self { folder: root.join(folder), name: name.to_owned(), key: key.clone(), naming }
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -104,6 +106,63 @@ pub(super) fn open_range(path: &Path, range: &Range<u64>) -> io::Result<File> {
 /// Creates a file that must not exist, readable by its owner alone.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// How a file that is whole gets its final name, without ever replacing another: by a hard link, or, where the file
+/// system has none (SMB, exFAT), by a rename that never overwrites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Naming {
+    #[default]
+    LinkOrRename,
+    /// As on a file system without hard links.
+    Rename,
+    /// As on one that has neither.
+    #[cfg(test)]
+    Neither,
+}
+
+impl Naming {
+    /// `from` is the file's name no more where it was renamed; the answer is whether that was so.
+    pub(super) fn give(self, from: &Path, to: &Path) -> io::Result<bool> {
+        let linked = match self {
+            Self::LinkOrRename => std::fs::hard_link(from, to),
+            #[cfg(test)]
+            Self::Neither => Err(Errno::PERM.into()),
+            Self::Rename => Err(Errno::PERM.into()),
+        };
+        match linked {
+            Ok(()) => Ok(false),
+            Err(error) if has_no_links(&error) => self.rename(from, to).map(|()| true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn rename(self, from: &Path, to: &Path) -> io::Result<()> {
+        #[cfg(test)]
+        if self == Self::Neither {
+            return Err(no_way());
+        }
+        let folder = rustix::fs::CWD;
+        match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+            // The file system, or the kernel, does not know the flag.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(no_way()),
+            result => Ok(result?),
+        }
+    }
+}
+
+/// What file systems say that have no hard links.
+fn has_no_links(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK | Errno::INVAL))
+}
+
+fn no_way() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this file system has neither hard links nor renames that never overwrite, so backups could be overwritten: \
+         use another one, or S3",
+    )
 }
 
 /// Writes a whole small file, replacing what an earlier crash may have left of it.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::files;
+use super::files::{self, Naming};
 use crate::store::{ErrorKind, StoreError};
 
 /// Removes the probe's folder however the probe ends.
@@ -21,7 +21,7 @@ impl Drop for Scratch {
 }
 
 /// The notes are for people: what this folder cannot do although backups are possible.
-pub(super) fn probe(root: &Path) -> Result<Vec<String>, StoreError> {
+pub(super) fn probe(root: &Path, naming: Naming) -> Result<Vec<String>, StoreError> {
     let folder = root.join(format!(".backstay-probe-{}", Uuid::new_v4().simple()));
     let failed = |action: &'static str| move |error: io::Error| files::io_error(action, root, &error);
     std::fs::read_dir(root).map_err(failed("list"))?;
@@ -31,28 +31,33 @@ pub(super) fn probe(root: &Path) -> Result<Vec<String>, StoreError> {
     for (path, text) in [(&first, "first"), (&second, "second")] {
         files::write_whole(path, text.as_bytes()).map_err(failed("write to"))?;
     }
-    std::fs::hard_link(&first, &taken).map_err(failed("make a hard link in"))?;
+    let before = inode(&first).map_err(failed("look into"))?;
+    let renamed = naming.give(&first, &taken).map_err(failed("give a name in"))?;
     files::sync_folder(&scratch.0).map_err(failed("sync"))?;
-    refuses_a_second_link(root, &second, &taken)?;
-    let same = inode(&first).map_err(failed("look into"))? == inode(&taken).map_err(failed("look into"))?;
-    std::fs::remove_file(&first).map_err(failed("delete from"))?;
+    refuses_a_taken_name(root, naming, &second, &taken)?;
+    let same = before == inode(&taken).map_err(failed("look into"))?;
+    std::fs::remove_file(&second).map_err(failed("delete from"))?;
     let whole = std::fs::read(&taken).map_err(failed("read from"))? == b"first";
     if !whole {
         return Err(StoreError::new(ErrorKind::Invalid, "read from", root.display(), "not what was written"));
     }
-    Ok(if same { Vec::new() } else { vec![UNSTABLE_INODES.to_owned()] })
+    let notes = [(renamed, WITHOUT_LINKS), (!same, UNSTABLE_INODES)];
+    Ok(notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note.to_owned()).collect())
 }
 
-const UNSTABLE_INODES: &str = "this file system gives the links of one file different inodes: the owner of a backup \
-     whose attempt died before its manifest was written cannot be told";
+const WITHOUT_LINKS: &str = "this file system has no hard links: backups get their names by renames that never \
+     overwrite, and after it is mounted again it may not be known which attempt made a backup whose manifest is missing";
 
-fn refuses_a_second_link(root: &Path, second: &Path, taken: &Path) -> Result<(), StoreError> {
-    match std::fs::hard_link(second, taken) {
+const UNSTABLE_INODES: &str = "this file system gives one file different inodes under different names: the owner of a \
+     backup whose attempt died before its manifest was written cannot be told";
+
+fn refuses_a_taken_name(root: &Path, naming: Naming, second: &Path, taken: &Path) -> Result<(), StoreError> {
+    match naming.give(second, taken) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(files::io_error("make a hard link in", root, &error)),
-        Ok(()) => {
-            let cause = "a hard link replaced a file that was there: backups could be overwritten";
-            Err(StoreError::new(ErrorKind::Invalid, "make a hard link in", root.display(), cause))
+        Err(error) => Err(files::io_error("give a taken name in", root, &error)),
+        Ok(_) => {
+            let cause = "a file that was there was replaced: backups could be overwritten";
+            Err(StoreError::new(ErrorKind::Invalid, "give a taken name in", root.display(), cause))
         }
     }
 }

@@ -186,3 +186,49 @@ fn a_store_opens_an_existing_absolute_folder_only() {
     assert!(LocalStore::open("/does/not/exist").expect_err("missing").is(ErrorKind::NotFound));
     assert!(LocalStore::open("/dev/null").expect_err("a device").is(ErrorKind::Invalid));
 }
+
+#[tokio::test]
+async fn a_file_system_without_links_works_and_the_probe_says_so() {
+    let (folder, store) = store();
+    let store = store.without_links();
+    let notes = store.probe().await.expect("backups are possible");
+    assert!(notes.len() == 1 && notes[0].contains("has no hard links"), "{notes:?}");
+    begun(&store, attempt(1)).await.complete(1).await.expect("complete");
+    assert_eq!(files_below(folder.path()).len(), 2, "the object and its owner: {:?}", files_below(folder.path()));
+    let owner = store.head(&key("c/x")).await.expect("looked up").expect("there").owner;
+    assert_eq!(owner, Some(attempt(1)), "its inode is the partial file's");
+}
+
+#[tokio::test]
+async fn a_file_system_that_could_overwrite_is_refused_by_the_probe() {
+    let (folder, store) = store();
+    let store = LocalStore { naming: Naming::Neither, ..store };
+    let error = store.probe().await.expect_err("it has neither");
+    assert!(error.is(ErrorKind::Invalid) && error.to_string().contains("neither hard links nor renames"), "{error}");
+    assert!(files_below(folder.path()).is_empty());
+    let error = store.put_new(&key("c/y"), Bytes::from_static(b"y")).await.expect_err("no name can be given");
+    assert!(error.is(ErrorKind::Invalid), "{error}");
+    let upload = begun(&store, attempt(1)).await;
+    let error = upload.complete(1).await.expect_err("no name can be given");
+    assert!(error.is(ErrorKind::Invalid), "{error}");
+    upload.abort().await.expect("aborted");
+    assert!(files_below(folder.path()).is_empty(), "{:?}", files_below(folder.path()));
+}
+
+/// As root, who may read everything, there is nothing to see.
+#[tokio::test]
+async fn a_folder_of_somebody_else_is_skipped() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, store) = store();
+    store.put_new(&key("c/y"), Bytes::from_static(b"y")).await.expect("created");
+    for closed in ["lost+found", "c/lost+found"] {
+        let closed = folder.path().join(closed);
+        std::fs::create_dir(&closed).expect("created");
+        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).expect("closed");
+    }
+    for prefix in ["", "c/"] {
+        let listed: Vec<_> = store.list(prefix).try_collect().await.expect("listed all the same");
+        assert_eq!(listed.len(), 1, "{prefix}");
+        assert_eq!(store.unfinished(prefix).await.expect("listed all the same"), []);
+    }
+}

@@ -1,4 +1,4 @@
-//! One upload into a folder: a hidden partial file that becomes the object by a link.
+//! One upload into a folder: a hidden partial file that becomes the object by a link, or by a rename where there are none.
 
 use std::fs::File;
 use std::io;
@@ -121,7 +121,7 @@ impl Inner {
         let owner = self.place.beside(&Hidden::owner(&self.place.name, self.inode));
         files::write_whole(&owner, format!("{}\n", self.owner).as_bytes()).map_err(failed)?;
         files::sync_folder(&self.place.folder).map_err(failed)?;
-        let Err(error) = std::fs::hard_link(&self.partial, self.place.path()) else { return Ok(()) };
+        let Err(error) = self.place.naming.give(&self.partial, &self.place.path()) else { return Ok(()) };
         // Some network file systems answer a link that succeeded with an error, so look.
         let there = self.place.inode().map_err(failed)?;
         if there == Some(self.inode) {

@@ -10,7 +10,7 @@ use backstay_protocol::Timestamp;
 use futures::StreamExt;
 
 use super::blocking;
-use super::files::{self, Place};
+use super::files::{self, Naming, Place};
 use super::hidden::Hidden;
 use crate::store::{ErrorKind, Key, Listing, ObjectInfo, StoreError, Unfinished};
 
@@ -28,15 +28,25 @@ pub(super) fn list(root: Arc<PathBuf>, prefix: &str) -> Listing {
         Ok(top) => top,
         Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
     };
-    let state = (root, prefix.to_owned(), vec![Pending::Folder(top)]);
-    futures::stream::try_unfold(state, |(root, prefix, mut pending)| async move {
-        loop {
-            match pending.pop() {
-                None => return Ok(None),
-                Some(Pending::Object(found)) => return Ok(Some((found, (root, prefix, pending)))),
-                Some(Pending::Folder(folder)) => {
-                    let (at, wanted) = (root.clone(), prefix.clone());
-                    pending.extend(blocking(move || entries(&at, &folder, &wanted)).await?);
+    let state = (root, prefix.to_owned(), vec![Pending::Folder(top.clone())]);
+    futures::stream::try_unfold(state, move |(root, prefix, mut pending)| {
+        let top = top.clone();
+        async move {
+            loop {
+                match pending.pop() {
+                    None => return Ok(None),
+                    Some(Pending::Object(found)) => return Ok(Some((found, (root, prefix, pending)))),
+                    Some(Pending::Folder(folder)) => {
+                        let (at, wanted, is_top) = (root.clone(), prefix.clone(), folder == top);
+                        match blocking(move || entries(&at, &folder, &wanted)).await {
+                            Ok(found) => pending.extend(found),
+                            // Somebody else's, such as `lost+found`: what is beside it is listed all the same.
+                            Err(error) if error.is(ErrorKind::Denied) && !is_top => {
+                                tracing::warn!(%error, "skipped a folder");
+                            }
+                            Err(error) => return Err(error),
+                        }
+                    }
                 }
             }
         }
@@ -97,10 +107,17 @@ pub(super) fn folders(root: &Path) -> Result<Vec<String>, StoreError> {
 
 /// The hidden files of uploads and small objects that were never finished, at keys that begin with `prefix`.
 pub(super) fn unfinished(root: &Path, prefix: &str) -> Result<Vec<Unfinished>, StoreError> {
-    let mut pending = vec![top_folder(root, prefix)?];
-    let mut found = Vec::new();
+    let top = top_folder(root, prefix)?;
+    let (mut pending, mut found) = (vec![top.clone()], Vec::new());
     while let Some(folder) = pending.pop() {
-        let all = read_folder(root, &folder)?;
+        let all = match read_folder(root, &folder) {
+            // As in a listing.
+            Err(error) if error.is(ErrorKind::Denied) && folder != top => {
+                tracing::warn!(%error, "skipped a folder");
+                continue;
+            }
+            all => all?,
+        };
         let failed = |error: io::Error| files::io_error("list unfinished uploads in", &root.join(&folder), &error);
         let mut partials = HashSet::new();
         let mut hidden = Vec::new();
@@ -119,7 +136,7 @@ pub(super) fn unfinished(root: &Path, prefix: &str) -> Result<Vec<Unfinished>, S
             let Some(key) = Key::new(&join(&folder, file.name())).filter(|key| key.as_str().starts_with(prefix)) else {
                 continue;
             };
-            if is_left_over(&Place::of(root, &key), &file, &partials).map_err(failed)? {
+            if is_left_over(&Place::of(root, &key, Naming::default()), &file, &partials).map_err(failed)? {
                 found.push(Unfinished { key, upload: file.to_string(), begun: Some(begun(&stat)) });
             }
         }

@@ -1,8 +1,8 @@
 //! One request at a time: what is asked of S3, and how keys become its names.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,22 +11,27 @@ use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ServerSideEncryption, StorageClass,
+    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType, ServerSideEncryption, StorageClass,
 };
 use aws_smithy_runtime_api::box_error::BoxError;
 use backstay_protocol::{AttemptId, Timestamp};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use futures::StreamExt;
+use md5::{Digest, Md5};
 use url::Url;
 
-use super::client;
+use super::client::Clients;
 use super::errors::Failure;
+use super::listing;
 use super::patience::Patience;
 use super::settings::ObjectSettings;
+use super::ways::{Checksum, Ways};
 use crate::store::{ErrorKind, Key, Listing, ObjectInfo, StoreError, Unfinished};
 
 /// The user metadata that says which attempt uploaded an object.
-const OWNER: &str = "backstay-attempt";
+pub(super) const OWNER: &str = "backstay-attempt";
 
 /// How often an abort is repeated while parts that were on their way still arrive.
 const ABORT_TRIES: u32 = 3;
@@ -34,13 +39,11 @@ const ABORT_TRIES: u32 = 3;
 /// A bucket, or what is below a prefix in it. Names in full are the bucket's own; keys are the store's.
 #[derive(Clone)]
 pub(super) struct Bucket {
-    pub(super) client: Client,
+    pub(super) clients: Clients,
+    pub(super) ways: Arc<Ways>,
     pub(super) name: String,
     /// Empty, or ending with `/`.
     pub(super) prefix: String,
-    /// Whether each part carries a CRC32 of its own: AWS wants it where objects are locked, and other
-    /// providers may not know it.
-    pub(super) checksums: bool,
     pub(super) endpoint: Option<Url>,
     pub(super) patience: Patience,
     pub(super) objects: ObjectSettings,
@@ -57,7 +60,18 @@ impl Bucket {
     /// The same bucket for a person who waits.
     pub(super) fn impatient(&self) -> Self {
         let patience = self.patience.impatient();
-        Self { client: client::with_patience(&self.client, &patience), patience, ..self.clone() }
+        Self { clients: self.clients.with_patience(&patience), patience, ..self.clone() }
+    }
+
+    /// The same bucket for a first contact.
+    pub(super) fn brief(&self) -> Self {
+        let patience = self.patience.brief();
+        Self { clients: self.clients.with_patience(&patience), patience, ..self.clone() }
+    }
+
+    /// The client for the way of addressing that is in use.
+    pub(super) fn client(&self) -> &Client {
+        self.clients.get(self.ways.in_use().addressing)
     }
 
     /// What lies in a folder of it, which may be a hidden one.
@@ -88,18 +102,11 @@ impl Bucket {
         full.strip_prefix(&self.prefix).and_then(Key::new).filter(|key| !key.is_hidden())
     }
 
-    pub(super) async fn head(&self, key: &Key, full: &str) -> Result<Option<ObjectInfo>, StoreError> {
-        let answer = self.client.head_object().bucket(&self.name).key(full).send().await;
-        match answer.map_err(|error| Failure::of(&error)) {
-            Ok(found) => Ok(Some(ObjectInfo {
-                key: key.clone(),
-                size: size(found.content_length()),
-                modified: found.last_modified().map(timestamp),
-                owner: found.metadata().and_then(|all| all.get(OWNER)).and_then(|id| AttemptId::from_str(id).ok()),
-            })),
-            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(None),
-            Err(failure) => Err(failure.at("look up", self.target(full))),
-        }
+    /// The key of a name as a listing gives it. Some servers say that they encode and do not: then a name of ours
+    /// is known by its beginning.
+    fn listed_key(&self, name: &str, encoding: Option<&EncodingType>) -> Option<Key> {
+        let decoded = listing::decode(name, encoding);
+        decoded.and_then(|name| self.key(&name)).or_else(|| self.key(name))
     }
 
     /// Creates a small object unless its name is taken. A provider that refuses the condition gets the
@@ -112,37 +119,79 @@ impl Bucket {
     }
 
     pub(super) async fn put(&self, full: &str, body: Bytes, create_only: bool) -> Result<(), Failure> {
+        self.with_checksum(|checksum| self.put_with(checksum, full, body.clone(), create_only)).await
+    }
+
+    async fn put_with(&self, checksum: Checksum, full: &str, body: Bytes, create_only: bool) -> Result<(), Failure> {
         let limits = aws_sdk_s3::config::Builder::new().timeout_config(self.patience.sending(body.len()));
-        let request = self.client.put_object().bucket(&self.name).key(full).body(ByteStream::from(body));
+        let request = self.client().put_object().bucket(&self.name).key(full);
         let request = request.set_if_none_match(create_only.then(|| "*".to_owned()));
-        let request = request.set_checksum_algorithm(self.checksum());
+        let request = request.set_content_md5(content_md5(checksum, &body)).body(ByteStream::from(body));
+        let request = request.set_checksum_algorithm(algorithm(checksum));
         let request = request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.kms_key());
         request.customize().config_override(limits).send().await.map(drop).map_err(|error| Failure::of(&error))
     }
 
+    /// Sends a body with the checksum that is in use; where the provider demands one and nobody said which, with
+    /// the next one, which is in use from then on.
+    async fn with_checksum<T, F>(&self, send: impl Fn(Checksum) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        loop {
+            let checksum = self.ways.in_use().checksum;
+            match send(checksum).await {
+                Err(failure) if failure.demands_checksum() && self.ways.check_otherwise(checksum) => {
+                    tracing::info!(bucket = self.url(), "this provider demands a checksum: another one is tried");
+                }
+                result => return result,
+            }
+        }
+    }
+
     pub(super) async fn delete(&self, full: &str) -> Result<(), Failure> {
-        let answer = self.client.delete_object().bucket(&self.name).key(full).send().await;
+        let answer = self.client().delete_object().bucket(&self.name).key(full).send().await;
         match answer.map_err(|error| Failure::of(&error)) {
             Err(failure) if failure.is_code("NoSuchKey") => Ok(()),
             result => result.map(drop),
         }
     }
 
-    /// One page of at most one object: whether listing is possible at all.
-    pub(super) async fn try_list(&self) -> Result<(), StoreError> {
-        let request = self.client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
-        let answer = request.send().await;
-        answer.map(drop).map_err(|error| Failure::of(&error).at("list objects in", self.whole()))
+    /// Whether listing is possible at all. Where the provider does not take the bucket's name in the path, and nobody
+    /// said where to put it, the other way is tried, and used from then on where it works.
+    pub(super) async fn try_list(&self) -> Result<(), Failure> {
+        let Err(failure) = self.list_one(self.client()).await else { return Ok(()) };
+        let is_host = self.endpoint.as_ref().is_some_and(|url| matches!(url.host(), Some(url::Host::Domain(_))));
+        if failure.may_be_addressing()
+            && is_host
+            && let Some(other) = self.ways.other_addressing()
+            && self.list_one(self.clients.get(other)).await.is_ok()
+        {
+            tracing::info!(bucket = self.url(), addressing = %other, "the bucket's name goes elsewhere at this provider");
+            self.ways.address_by(other);
+            return Ok(());
+        }
+        Err(failure)
+    }
+
+    /// One page of at most one object.
+    async fn list_one(&self, client: &Client) -> Result<(), Failure> {
+        let request = client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
+        let answer = request.encoding_type(EncodingType::Url).send().await;
+        answer.map(drop).map_err(|error| Failure::of(&error))
     }
 
     pub(super) async fn folders(&self) -> Result<Vec<String>, StoreError> {
-        let request = self.client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).delimiter("/");
-        let mut pages = request.into_paginator().send();
+        let request = self.client().list_objects_v2().bucket(&self.name).prefix(&self.prefix).delimiter("/");
+        let mut pages = request.encoding_type(EncodingType::Url).into_paginator().send();
         let mut folders = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| Failure::of(&error).at("list objects in", self.whole()))?;
             let names = page.common_prefixes().iter().filter_map(|found| found.prefix());
-            let keys = names.filter_map(|name| self.key(name.strip_suffix('/')?));
+            let encoding = page.encoding_type();
+            // The delimiter is left as it is by some and encoded by others.
+            let names = names.map(|name| name.strip_suffix('/').or_else(|| name.strip_suffix("%2F")).unwrap_or(name));
+            let keys = names.filter_map(|name| self.listed_key(name, encoding));
             folders.extend(keys.map(|key| key.as_str().to_owned()));
         }
         folders.sort();
@@ -153,11 +202,11 @@ impl Bucket {
     /// until a sweep.
     pub(super) async fn create_upload(&self, full: &str, owner: AttemptId) -> Result<String, StoreError> {
         let error = |failure: Failure| failure.at("begin an upload of", self.target(full));
-        let request = self.client.create_multipart_upload().bucket(&self.name).key(full);
+        let request = self.client().create_multipart_upload().bucket(&self.name).key(full);
         let request = request.metadata(OWNER, owner.to_string()).content_type("application/octet-stream");
         let request = request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.kms_key());
         let request = request.set_storage_class(given(&self.objects.storage_class).map(StorageClass::from));
-        let answer = request.set_checksum_algorithm(self.checksum()).send().await;
+        let answer = request.set_checksum_algorithm(algorithm(self.ways.in_use().checksum)).send().await;
         let answer = answer.map_err(|failure| error(Failure::of(&failure)))?;
         answer.upload_id.filter(|id| !id.is_empty()).ok_or_else(|| {
             StoreError::new(ErrorKind::Invalid, "begin an upload of", self.target(full), "S3 gave it no id")
@@ -167,22 +216,34 @@ impl Bucket {
     /// Sends one part; the same bytes again where the first attempt failed. Counts attempts in `sent`.
     pub(super) async fn upload_part(
         &self,
+        at: (&str, &str),
+        number: u32,
+        body: Bytes,
+        sent: Arc<AtomicU32>,
+    ) -> Result<CompletedPart, Failure> {
+        self.with_checksum(|checksum| self.upload_part_with(checksum, at, number, body.clone(), sent.clone())).await
+    }
+
+    async fn upload_part_with(
+        &self,
+        checksum: Checksum,
         (full, upload): (&str, &str),
         number: u32,
         body: Bytes,
         sent: Arc<AtomicU32>,
     ) -> Result<CompletedPart, Failure> {
         let limits = aws_sdk_s3::config::Builder::new().timeout_config(self.patience.sending(body.len()));
-        let request = self.client.upload_part().bucket(&self.name).key(full).upload_id(upload);
+        let request = self.client().upload_part().bucket(&self.name).key(full).upload_id(upload);
+        let request = request.set_content_md5(content_md5(checksum, &body));
         // A part's number is at most 10,000.
-        let request = request.part_number(number as i32).set_checksum_algorithm(self.checksum());
+        let request = request.part_number(number as i32).set_checksum_algorithm(algorithm(checksum));
         let request = request.body(ByteStream::from(body)).customize();
         let answer = request.config_override(limits).interceptor(CountAttempts(sent)).send().await;
         let answer = answer.map_err(|error| Failure::of(&error))?;
         Ok(CompletedPart::builder()
             .part_number(number as i32)
             .set_e_tag(answer.e_tag)
-            .set_checksum_crc32(answer.checksum_crc32)
+            .set_checksum_crc32_c(answer.checksum_crc32_c)
             .build())
     }
 
@@ -195,7 +256,7 @@ impl Bucket {
         insist: bool,
     ) -> Result<(), Failure> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let request = self.client.complete_multipart_upload().bucket(&self.name).key(full).upload_id(upload);
+        let request = self.client().complete_multipart_upload().bucket(&self.name).key(full).upload_id(upload);
         let request = request.multipart_upload(parts);
         let limits = || aws_sdk_s3::config::Builder::new().timeout_config(self.patience.joining());
         let answer = request.clone().if_none_match("*").customize().config_override(limits()).send().await;
@@ -212,14 +273,14 @@ impl Bucket {
     /// repeated until S3 knows of no part.
     pub(super) async fn abort_upload(&self, full: &str, upload: &str) -> Result<(), StoreError> {
         for _ in 0..ABORT_TRIES {
-            let request = self.client.abort_multipart_upload().bucket(&self.name).key(full).upload_id(upload);
+            let request = self.client().abort_multipart_upload().bucket(&self.name).key(full).upload_id(upload);
             match request.send().await.map_err(|error| Failure::of(&error)) {
                 Ok(_) => {}
                 Err(failure) if failure.is_code("NoSuchUpload") => return Ok(()),
                 Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(()),
                 Err(failure) => return Err(failure.at("abort the upload of", self.target(full))),
             }
-            let request = self.client.list_parts().bucket(&self.name).key(full).upload_id(upload).max_parts(1);
+            let request = self.client().list_parts().bucket(&self.name).key(full).upload_id(upload).max_parts(1);
             // Whatever this answers besides parts, the abort itself was acknowledged.
             if request.send().await.map_or(true, |left| left.parts().is_empty()) {
                 return Ok(());
@@ -234,24 +295,32 @@ impl Bucket {
         let mut found = Vec::new();
         let mut after: (Option<String>, Option<String>) = (None, None);
         loop {
-            let request = self.client.list_multipart_uploads().bucket(&self.name);
+            let request = self.client().list_multipart_uploads().bucket(&self.name);
             let request = request.prefix(format!("{}{prefix}", self.prefix));
             let request = request.set_key_marker(after.0.clone()).set_upload_id_marker(after.1.clone());
-            let page = request.send().await.map_err(|error| Failure::of(&error))?;
+            let page = request.encoding_type(EncodingType::Url).send().await.map_err(|error| Failure::of(&error))?;
             found.extend(page.uploads().iter().filter_map(|upload| {
                 Some(Unfinished {
-                    key: self.key(upload.key()?)?,
+                    key: self.listed_key(upload.key()?, page.encoding_type())?,
                     upload: upload.upload_id()?.to_owned(),
                     begun: upload.initiated().map(timestamp),
                 })
             }));
-            let next = (page.next_key_marker, page.next_upload_id_marker);
+            let marker = page.next_key_marker().and_then(|marker| listing::decode(marker, page.encoding_type()));
+            let next = (marker.map(Cow::into_owned), page.next_upload_id_marker);
             // A page that leads to itself would never end.
             if page.is_truncated != Some(true) || next == after || next.0.is_none() {
                 return Ok(found);
             }
             after = next;
         }
+    }
+
+    /// Whether the bucket has a rule that locks what is put there. Who may not ask, or cannot, finds out by deleting.
+    pub(super) async fn locks_by_default(&self) -> bool {
+        let answer = self.client().get_object_lock_configuration().bucket(&self.name).send().await;
+        let rule = answer.ok().and_then(|found| found.object_lock_configuration?.rule);
+        rule.is_some_and(|rule| rule.default_retention().is_some())
     }
 
     fn encryption(&self) -> Option<ServerSideEncryption> {
@@ -261,10 +330,6 @@ impl Bucket {
     fn kms_key(&self) -> Option<String> {
         given(&self.objects.kms_key_id).map(str::to_owned)
     }
-
-    fn checksum(&self) -> Option<ChecksumAlgorithm> {
-        self.checksums.then_some(ChecksumAlgorithm::Crc32)
-    }
 }
 
 /// A text that is not empty.
@@ -272,9 +337,19 @@ fn given(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
+/// The algorithm that the SDK is to use by itself.
+fn algorithm(checksum: Checksum) -> Option<ChecksumAlgorithm> {
+    (checksum == Checksum::Crc32c).then_some(ChecksumAlgorithm::Crc32C)
+}
+
+fn content_md5(checksum: Checksum, body: &[u8]) -> Option<String> {
+    (checksum == Checksum::Md5).then(|| BASE64.encode(Md5::digest(body)))
+}
+
 /// Every object below the prefix, page by page; holds one page at a time.
 pub(super) fn list(bucket: &Arc<Bucket>, prefix: &str) -> Listing {
-    let request = bucket.client.list_objects_v2().bucket(&bucket.name).prefix(format!("{}{prefix}", bucket.prefix));
+    let request = bucket.client().list_objects_v2().bucket(&bucket.name).prefix(format!("{}{prefix}", bucket.prefix));
+    let request = request.encoding_type(EncodingType::Url);
     let state = (bucket.clone(), request.into_paginator().send(), VecDeque::new());
     futures::stream::try_unfold(state, |(bucket, mut pages, mut page)| async move {
         loop {
@@ -283,11 +358,20 @@ pub(super) fn list(bucket: &Arc<Bucket>, prefix: &str) -> Listing {
             }
             let Some(next) = pages.next().await else { return Ok(None) };
             let next = next.map_err(|error| Failure::of(&error).at("list objects in", bucket.whole()))?;
-            page.extend(next.contents().iter().filter_map(|object| {
-                let key = bucket.key(object.key()?)?;
+            for object in next.contents() {
+                let Some(key) = object.key().and_then(|name| bucket.listed_key(name, next.encoding_type())) else {
+                    continue;
+                };
                 let modified = object.last_modified().map(timestamp);
-                Some(ObjectInfo { key, size: size(object.size()), modified, owner: None })
-            }));
+                let size = match length(object.size()) {
+                    Some(size) => size,
+                    None => match bucket.size_of(&bucket.full(&key)).await? {
+                        Some(size) => size,
+                        None => continue,
+                    },
+                };
+                page.push_back(ObjectInfo { key, size, modified, owner: None });
+            }
         }
     })
     .boxed()
@@ -313,10 +397,11 @@ impl Intercept for CountAttempts {
     }
 }
 
-fn timestamp(time: &DateTime) -> Timestamp {
+pub(super) fn timestamp(time: &DateTime) -> Timestamp {
     Timestamp { seconds: time.secs(), nanos: time.subsec_nanos() as i32 }
 }
 
-fn size(length: Option<i64>) -> u64 {
-    length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0)
+/// A length that was said.
+pub(super) fn length(said: Option<i64>) -> Option<u64> {
+    said.and_then(|length| u64::try_from(length).ok())
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_config::BehaviorVersion;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -11,7 +12,8 @@ use aws_config::{ConfigLoader, SdkConfig};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_s3::config::{
-    Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+    Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+    SharedHttpClient,
 };
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -24,8 +26,10 @@ use rustls::pki_types::pem::PemObject;
 use url::Url;
 
 use super::bucket::Bucket;
+use super::login::{self, Checked};
 use super::patience::Patience;
 use super::settings::{S3Settings, is_aws};
+use super::ways::{Addressing, Ways};
 use crate::store::{ErrorKind, StoreError};
 
 const DEFAULT_REGION: &str = "us-east-1";
@@ -43,20 +47,48 @@ pub(super) async fn connect(settings: S3Settings, patience: Patience) -> Result<
         Some(text) => Some(settings.checked_endpoint(&text)?),
         None => None,
     };
+    let region = shared.region().map(AsRef::as_ref).unwrap_or_default();
+    login::check("the region", region).map_err(|cause| settings.invalid(cause))?;
     let aws = endpoint.as_ref().is_none_or(is_aws);
-    let client = Client::from_conf(configure(&shared, endpoint.as_ref(), aws, &patience).build());
+    let ways = Ways::new(settings.addressing, settings.checksum, settings.absent_is_denied, aws);
+    let clients = Clients::new(&configure(&shared, endpoint.as_ref(), &patience));
     let (name, objects) = (settings.bucket, settings.objects);
-    Ok(Bucket { client, name, prefix, checksums: aws, endpoint, patience, objects })
+    Ok(Bucket { clients, ways: Arc::new(ways), name, prefix, endpoint, patience, objects })
 }
 
-/// The client of `bucket` with other limits of time and retries.
-pub(super) fn with_patience(client: &Client, patience: &Patience) -> Client {
-    let config = client.config().to_builder();
-    Client::from_conf(config.retry_config(patience.retries()).timeout_config(patience.small()).build())
+/// One client for each way of addressing; both use the same connections.
+#[derive(Clone)]
+pub(super) struct Clients {
+    path: Client,
+    virtual_hosted: Client,
+}
+
+impl Clients {
+    fn new(config: &Builder) -> Self {
+        let client = |path| Client::from_conf(config.clone().force_path_style(path).build());
+        Self { path: client(true), virtual_hosted: client(false) }
+    }
+
+    pub(super) fn get(&self, addressing: Addressing) -> &Client {
+        match addressing {
+            Addressing::Path => &self.path,
+            Addressing::Virtual | Addressing::Auto => &self.virtual_hosted,
+        }
+    }
+
+    /// The same with other limits of time and retries.
+    pub(super) fn with_patience(&self, patience: &Patience) -> Self {
+        let config = self.path.config().to_builder();
+        Self::new(&config.retry_config(patience.retries()).timeout_config(patience.small()))
+    }
 }
 
 /// What settings and environment say together; the settings win.
 async fn load(settings: &S3Settings) -> Result<SdkConfig, StoreError> {
+    if let Some(keys) = &settings.credentials {
+        login::check_keys(&keys.access_key_id, &keys.secret_access_key, keys.session_token.as_deref())
+            .map_err(|cause| settings.invalid(cause))?;
+    }
     let region = match settings.region.as_str() {
         // Not the whole default chain: that would ask the instance's metadata service and wait for it.
         "" => RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
@@ -90,15 +122,17 @@ fn endpoint_of(settings: &S3Settings, shared: &SdkConfig) -> Option<String> {
         .profile("endpoint_url")
         .build()
         .expect("all three are given");
-    let for_s3 = shared.service_config().and_then(|config| config.load_config(key));
-    for_s3.or_else(|| shared.endpoint_url().map(str::to_owned)).filter(|endpoint| !endpoint.is_empty())
+    // A variable that is set and empty says nothing.
+    let given = |endpoint: &String| !endpoint.trim().is_empty();
+    let for_s3 = shared.service_config().and_then(|config| config.load_config(key)).filter(given);
+    for_s3.or_else(|| shared.endpoint_url().map(str::to_owned)).filter(given)
 }
 
-fn configure(shared: &SdkConfig, endpoint: Option<&Url>, aws: bool, patience: &Patience) -> Builder {
+fn configure(shared: &SdkConfig, endpoint: Option<&Url>, patience: &Patience) -> Builder {
     // The retries of one request are bounded by themselves; a budget that all requests share would make
     // one part fail because others had to be sent again.
     let unlimited = RetryPartition::custom("backstay-s3").token_bucket(TokenBucket::unlimited()).build();
-    let config = Builder::from(shared)
+    let mut config = Builder::from(shared)
         .retry_config(patience.retries())
         .retry_partition(unlimited)
         .timeout_config(patience.small())
@@ -106,11 +140,12 @@ fn configure(shared: &SdkConfig, endpoint: Option<&Url>, aws: bool, patience: &P
         // Other providers do not know the newer checksums; at AWS we ask for the one that we want.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-    let config = if aws { config } else { config.force_path_style(true) };
-    match endpoint {
-        Some(url) => config.endpoint_url(url.as_str().trim_end_matches('/')),
-        None => config,
+    // None, too, must be said: the SDK would take an empty variable for an address.
+    config.set_endpoint_url(endpoint.map(|url| url.as_str().trim_end_matches('/').to_owned()));
+    if let Some(provider) = shared.credentials_provider() {
+        config.set_credentials_provider(Some(SharedCredentialsProvider::new(Checked(provider))));
     }
+    config
 }
 
 /// Our own HTTP client: rustls with ring, and the authorities that the settings trust.

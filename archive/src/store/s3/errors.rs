@@ -2,10 +2,12 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::io;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use super::advice;
 use crate::store::{ErrorKind, StoreError};
 
 /// The longest cause that is passed on, in characters.
@@ -20,6 +22,8 @@ pub(super) struct Failure {
     /// S3's own code, such as `NoSuchBucket`, where it said one.
     code: String,
     cause: String,
+    /// Nobody is there: trying again soon would not help a person who waits.
+    unreachable: bool,
 }
 
 impl Failure {
@@ -31,14 +35,42 @@ impl Failure {
         // Metadata exists for answers only; a failure without one has none.
         let code = error.code().unwrap_or_default().to_owned();
         let message = error.message().unwrap_or_default();
+        let web_page = error.raw_response().is_some_and(advice::is_web_page);
         let cause = match (code.as_str(), message, status) {
+            (_, _, Some(status)) if web_page => advice::web_page(status),
             ("", "", Some(status)) => http_status(status),
             ("", "", None) => root_cause(error),
             ("", message, _) => message.to_owned(),
             (code, "", _) => code.to_owned(),
             (code, message, _) => format!("{code}: {message}"),
         };
-        Self { kind: kind(error, status, &code), status, code, cause: one_line(&cause) }
+        let elsewhere = error.raw_response().and_then(|answer| advice::elsewhere(answer, &code)).unwrap_or_default();
+        let kind = match kind(error, status, &code) {
+            // What is no S3 will be none when it is asked again, unless it says that it is only ill.
+            _ if web_page && !matches!(status, Some(500..)) => ErrorKind::Invalid,
+            kind => kind,
+        };
+        let cause = format!("{}{elsewhere}", one_line(&cause));
+        Self { kind, status, code, cause, unreachable: status.is_none() && is_unreachable(error) }
+    }
+
+    /// Nobody answers at this address at all.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.unreachable
+    }
+
+    /// The provider wants a checksum beside a body, and there was none, or another.
+    pub(super) fn demands_checksum(&self) -> bool {
+        let says = |word: &str| self.cause.to_ascii_lowercase().contains(word);
+        match self.code.as_str() {
+            "MissingContentMD5" | "MissingContentMd5" => true,
+            _ => self.status == Some(400) && (says("content-md5") || says("x-amz-checksum") || says("checksum header")),
+        }
+    }
+
+    /// The bucket's name may stand where this provider does not look for it.
+    pub(super) fn may_be_addressing(&self) -> bool {
+        !matches!(self.kind, ErrorKind::Login) && matches!(self.status, Some(300..=499))
     }
 
     /// The error that names what was tried on what.
@@ -69,13 +101,19 @@ impl Failure {
 fn kind<E>(error: &SdkError<E, HttpResponse>, status: Option<u16>, code: &str) -> ErrorKind {
     // Some of these come with status 400.
     match code {
-        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => return ErrorKind::Denied,
+        "ExpiredToken"
+        | "InvalidToken"
+        | "TokenRefreshRequired"
+        | "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "RequestTimeTooSkewed" => return ErrorKind::Login,
         "RequestTimeout" | "SlowDown" => return ErrorKind::Unavailable,
         "PreconditionFailed" => return ErrorKind::AlreadyExists,
         _ => {}
     }
     match (status, error) {
-        (Some(401 | 403), _) => ErrorKind::Denied,
+        (Some(401), _) => ErrorKind::Login,
+        (Some(403), _) => ErrorKind::Denied,
         (Some(404), _) => ErrorKind::NotFound,
         (Some(412), _) => ErrorKind::AlreadyExists,
         (Some(408 | 409 | 429), _) => ErrorKind::Unavailable,
@@ -115,22 +153,26 @@ fn root_cause(error: &dyn Error) -> String {
         root = source;
     }
     let cause = root.to_string();
-    format!("{cause}{}", advice(&cause))
+    format!("{cause}{}", advice::of_cause(&cause))
 }
 
-/// What is probably wrong, and what to do.
-fn advice(cause: &str) -> &'static str {
-    let says = |word: &str| cause.contains(word);
-    if says("InvalidContentType") {
-        return " (does this endpoint speak TLS? Without it the endpoint begins with http://)";
+/// Whether the connection was refused, or the name of the host is not known.
+fn is_unreachable(error: &dyn Error) -> bool {
+    let refused = |error: &io::Error| {
+        use io::ErrorKind as Io;
+        matches!(error.kind(), Io::ConnectionRefused | Io::HostUnreachable | Io::NetworkUnreachable)
+    };
+    let mut next = error.source();
+    while let Some(error) = next {
+        if error.downcast_ref().is_some_and(refused) || error.to_string().contains("failed to lookup address") {
+            return true;
+        }
+        next = error.source();
     }
-    if says("UnknownIssuer") {
-        return " (no CA that is trusted signed the endpoint's certificate: name it by `ca`, --s3-ca or AWS_CA_BUNDLE)";
-    }
-    ""
+    false
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CAUSE_MAX).collect();
     text.trim().to_owned()
 }

@@ -57,6 +57,11 @@ impl Patience {
         }
     }
 
+    /// For a first contact: whether anybody is there at all.
+    pub(super) fn brief(&self) -> Self {
+        Self { attempts: self.attempts.min(2), connect: self.connect.min(Duration::from_secs(3)), ..self.impatient() }
+    }
+
     pub(super) fn retries(&self) -> RetryConfig {
         RetryConfig::standard()
             .with_max_attempts(self.attempts)

@@ -1,4 +1,5 @@
-//! Proves that a configuration works before it is taken, with a small object that is removed again.
+//! Proves that a configuration works before it is taken: does all that a backup does, with an object that is removed
+//! again.
 
 use std::sync::Arc;
 
@@ -11,42 +12,52 @@ use uuid::Uuid;
 
 use super::bucket::{self, Bucket};
 use super::errors::Failure;
-use crate::store::{ErrorKind, Key, StoreError, Unfinished};
+use super::ways::Checksum;
+use super::{body, notes};
+use crate::store::{ErrorKind, Key, PART_BYTES, StoreError, Unfinished};
 
-pub(super) const CANNOT_LIST_UPLOADS: &str = "this provider cannot list unfinished uploads: what an attempt that died \
-     has uploaded stays until a lifecycle rule of the bucket removes it";
-
-const IGNORES_CREATE_ONLY: &str = "this provider ignores If-None-Match: Backstay looks for an object before it \
-     completes one instead, which leaves a short moment in which two could meet";
-
-const REFUSES_DELETE: &str = "this bucket refuses deletes (object lock?): backups can be made, and the probe's own \
-     small object stays";
-
-const DROPS_OWNER: &str = "this provider drops the metadata of objects that are uploaded in parts: where the answer \
-     to a completed upload is lost, Backstay cannot tell that it succeeded";
-
-/// Where probes put their small objects.
+/// Where probes put their objects.
 const FOLDER: &str = ".backstay-probe";
 
 /// What a probe left this many seconds ago, it will not remove any more: it was killed.
 const ABANDONED: i64 = 3_600;
 
+/// Two parts, as small as two parts can be: so much of the second.
+const LAST: &[u8] = b"!";
+const FILLER: u8 = b'.';
+
 /// Runs the probe; the notes are for people. Whatever happens, what it began is removed where the
 /// bucket allows it.
 pub(super) async fn probe(bucket: Bucket) -> Result<Vec<String>, StoreError> {
-    bucket.try_list().await?;
+    bucket.try_list().await.map_err(|failure| failure.at("list objects in", bucket.whole()))?;
     let folder = Arc::new(bucket.below(FOLDER));
     let full = format!("{}{}", folder.prefix, Uuid::new_v4().simple());
-    let mut probe = Probe { bucket, folder, full, uploads: Vec::new(), created: false, notes: Vec::new() };
+    let locks = bucket.locks_by_default().await;
+    let mut probe = Probe { bucket, folder, full, locks, uploads: Vec::new(), created: false, notes: Vec::new() };
     let result = probe.run().await;
     let cleaned = probe.clean().await;
     result.and(cleaned).map(|()| probe.notes)
+}
+
+/// Finds out what this provider says of what is not there: whether that is "forbidden".
+pub(super) async fn learn_absence(bucket: &Bucket) -> Result<bool, StoreError> {
+    let full = format!("{}{FOLDER}/{}", bucket.prefix, Uuid::new_v4().simple());
+    let key = Key::new(&full).expect("the probe's name has no empty segment");
+    let denied = match bucket.ask_head(&key, &full).await? {
+        Ok(_) => false,
+        Err(failure) if failure.kind == ErrorKind::Denied => true,
+        Err(failure) => return Err(failure.at("look up", bucket.target(&full))),
+    };
+    bucket.ways.absent_is_denied(denied);
+    Ok(denied)
 }
 
 struct Probe {
     bucket: Bucket,
     folder: Arc<Bucket>,
     full: String,
+    /// Whether what is put there may not be deleted for a while, by the bucket's own rule.
+    locks: bool,
     /// Begun and not known to have been completed.
     uploads: Vec<String>,
     /// Whether there may be an object.
@@ -56,13 +67,18 @@ struct Probe {
 
 impl Probe {
     async fn run(&mut self) -> Result<(), StoreError> {
+        if learn_absence(&self.bucket).await? {
+            self.note(notes::ABSENT_IS_DENIED);
+        }
         let owner = AttemptId(Uuid::new_v4());
-        let (upload, part) = self.upload(owner, b"first").await?;
-        let conditional = self.complete_first(&upload, part).await?;
+        let (upload, parts) = self.upload_two_parts(owner).await?;
+        let conditional = self.complete_first(&upload, parts).await?;
         self.uploads.clear();
-        let made = self.check_owner(owner).await?;
+        let made = self.check_head(owner).await?;
+        self.check_part().await?;
+        self.check_listing().await?;
         if !(conditional && self.refuses_second_upload().await? && self.refuses_second_put().await?) {
-            self.note(IGNORES_CREATE_ONLY);
+            self.note(notes::IGNORES_CREATE_ONLY);
         }
         let uploads = self.check_listing_of_uploads().await?;
         if let Some(now) = made
@@ -74,48 +90,94 @@ impl Probe {
     }
 
     /// Whether this provider takes the condition at all: some refuse the header, and work without.
-    async fn complete_first(&mut self, upload: &str, part: CompletedPart) -> Result<bool, StoreError> {
-        let result = self.bucket.complete((&self.full, upload), vec![part.clone()], true).await;
+    async fn complete_first(&mut self, upload: &str, parts: Vec<CompletedPart>) -> Result<bool, StoreError> {
+        let result = self.bucket.complete((&self.full, upload), parts.clone(), true).await;
         let (result, conditional) = match result {
             Err(failure) if failure.is_not_implemented() => {
-                (self.bucket.complete((&self.full, upload), vec![part], false).await, false)
+                (self.bucket.complete((&self.full, upload), parts, false).await, false)
             }
             result => (result, true),
         };
         result.map(|()| conditional).map_err(|failure| failure.at("complete", self.bucket.target(&self.full)))
     }
 
-    /// A small upload with its only part, ready to be completed.
-    async fn upload(&mut self, owner: AttemptId, body: &'static [u8]) -> Result<(String, CompletedPart), StoreError> {
+    /// A full part and a byte. Where the checksum that this provider wants is found only by sending a part, the upload
+    /// is begun anew: it must be announced with that one.
+    async fn upload_two_parts(&mut self, owner: AttemptId) -> Result<(String, Vec<CompletedPart>), StoreError> {
+        let bodies = [Bytes::from(vec![FILLER; PART_BYTES]), Bytes::from_static(LAST)];
+        let announced = |probe: &Self| probe.bucket.ways.in_use().checksum == Checksum::Crc32c;
+        let before = announced(self);
+        let sent = self.upload(owner, &bodies).await;
+        if before || !announced(self) { sent } else { self.upload(owner, &bodies).await }
+    }
+
+    /// An upload with its parts, ready to be completed.
+    async fn upload(&mut self, owner: AttemptId, bodies: &[Bytes]) -> Result<(String, Vec<CompletedPart>), StoreError> {
         let upload = self.bucket.create_upload(&self.full, owner).await?;
         self.uploads.push(upload.clone());
         self.created = true;
-        let body = Bytes::from_static(body);
-        let part = self.bucket.upload_part((&self.full, &upload), 1, body, Arc::default()).await;
-        let part = part.map_err(|failure| failure.at("upload part 1 of", self.bucket.target(&self.full)))?;
-        Ok((upload, part))
+        let mut parts = Vec::new();
+        for (number, body) in (1..).zip(bodies) {
+            let part = self.bucket.upload_part((&self.full, &upload), number, body.clone(), Arc::default()).await;
+            let failed =
+                |failure: Failure| failure.at(&format!("upload part {number} of"), self.bucket.target(&self.full));
+            parts.push(part.map_err(failed)?);
+        }
+        Ok((upload, parts))
+    }
+
+    fn wrong(&self, action: &str, cause: impl std::fmt::Display) -> StoreError {
+        StoreError::new(ErrorKind::Invalid, action, self.bucket.target(&self.full), cause)
     }
 
     /// When the object was made, by S3's clock.
-    async fn check_owner(&mut self, owner: AttemptId) -> Result<Option<Timestamp>, StoreError> {
+    async fn check_head(&mut self, owner: AttemptId) -> Result<Option<Timestamp>, StoreError> {
         let key = Key::new(&self.full).expect("the probe's name has no empty segment");
-        match self.bucket.head(&key, &self.full).await? {
-            Some(found) => {
-                if found.owner != Some(owner) {
-                    self.note(DROPS_OWNER);
-                }
-                Ok(found.modified)
-            }
-            None => {
-                let cause = "S3 acknowledged it, but nothing is there";
-                Err(StoreError::new(ErrorKind::Invalid, "complete", self.bucket.target(&self.full), cause))
+        let answer = self.bucket.ask_head(&key, &self.full).await?;
+        let answer = answer.map_err(|failure| failure.at("look up", self.bucket.target(&self.full)))?;
+        let Some(found) = answer else {
+            return Err(self.wrong("complete", "S3 acknowledged it, but nothing is there"));
+        };
+        let bytes = (PART_BYTES + LAST.len()) as u64;
+        if found.info.size != bytes {
+            let cause = format!("{bytes} bytes were uploaded, {} are there", found.info.size);
+            return Err(self.wrong("complete", cause));
+        }
+        if !found.with_length {
+            self.note(notes::HEAD_WITHOUT_LENGTH);
+        }
+        if found.info.owner != Some(owner) {
+            self.note(notes::DROPS_OWNER);
+        }
+        self.locks |= found.locked;
+        Ok(found.info.modified)
+    }
+
+    /// Reads where the parts meet.
+    async fn check_part(&self) -> Result<(), StoreError> {
+        let range = (PART_BYTES - 1) as u64..(PART_BYTES + LAST.len()) as u64;
+        let part = body::open(Arc::new(self.bucket.clone()), self.full.clone(), Some(range)).await?;
+        let read = part.try_collect::<Vec<_>>().await?.concat();
+        if read != [&[FILLER], LAST].concat() {
+            return Err(self.wrong("read a part of", "it is not what was uploaded"));
+        }
+        Ok(())
+    }
+
+    async fn check_listing(&mut self) -> Result<(), StoreError> {
+        let mut objects = bucket::list(&self.folder, "");
+        while let Some(found) = objects.try_next().await? {
+            if self.folder.full(&found.key) == self.full {
+                return Ok(());
             }
         }
+        self.note(notes::NOT_LISTED);
+        Ok(())
     }
 
     async fn refuses_second_upload(&mut self) -> Result<bool, StoreError> {
-        let (upload, part) = self.upload(AttemptId(Uuid::new_v4()), b"second").await?;
-        let second = self.bucket.complete((&self.full, &upload), vec![part], true).await;
+        let (upload, parts) = self.upload(AttemptId(Uuid::new_v4()), &[Bytes::from_static(b"second")]).await?;
+        let second = self.bucket.complete((&self.full, &upload), parts, true).await;
         self.is_refused(second)
     }
 
@@ -137,7 +199,7 @@ impl Probe {
         match self.folder.unfinished("").await {
             Ok(found) => Ok(found),
             Err(failure) if failure.is_not_implemented() => {
-                self.note(CANNOT_LIST_UPLOADS);
+                self.note(notes::CANNOT_LIST_UPLOADS);
                 Ok(Vec::new())
             }
             Err(failure) => Err(failure.at("list unfinished uploads in", self.bucket.whole())),
@@ -149,6 +211,9 @@ impl Probe {
         let abandoned = |at: Option<Timestamp>| at.is_some_and(|at| at.seconds + ABANDONED < now.seconds);
         for left in uploads.iter().filter(|left| abandoned(left.begun)) {
             self.bucket.abort_upload(&self.folder.full(&left.key), &left.upload).await?;
+        }
+        if self.locks {
+            return Ok(());
         }
         let mut objects = bucket::list(&self.folder, "");
         while let Some(left) = objects.try_next().await? {
@@ -165,11 +230,13 @@ impl Probe {
         for upload in &self.uploads {
             result = result.and(self.bucket.abort_upload(&self.full, upload).await);
         }
-        if self.created {
+        if self.created && self.locks {
+            self.note(notes::LOCKS_BY_DEFAULT);
+        } else if self.created {
             match self.bucket.delete(&self.full).await {
                 Ok(()) => {}
                 Err(failure) if matches!(failure.kind, ErrorKind::Denied | ErrorKind::Invalid) => {
-                    self.note(REFUSES_DELETE)
+                    self.note(notes::REFUSES_DELETE)
                 }
                 Err(failure) => result = result.and(Err(failure.at("delete", self.bucket.target(&self.full)))),
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use super::ways::{Addressing, Checksum};
 use crate::store::{ErrorKind, Key, StoreError};
 
 /// Where a bucket is and how to get in. An empty text is filled in from the usual AWS environment
@@ -23,6 +24,10 @@ pub struct S3Settings {
     /// A PEM file of the only authorities that are trusted; `None`: those of this machine.
     pub ca_file: Option<PathBuf>,
     pub objects: ObjectSettings,
+    pub addressing: Addressing,
+    pub checksum: Checksum,
+    /// Whether "forbidden" is what this provider says of what is not there, as a probe found out.
+    pub absent_is_denied: bool,
 }
 
 /// How the bucket is to keep what is put there. Empty: as the bucket itself says.
@@ -83,7 +88,8 @@ impl S3Settings {
         if self.bucket.is_empty() {
             return Err(self.invalid("bucket must be specified"));
         }
-        if self.bucket.contains(['/', '?', '#', ' ']) {
+        let bad = |c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace() || c.is_control();
+        if self.bucket.contains(bad) {
             return Err(self.invalid("this is not the name of a bucket"));
         }
         Ok(())

@@ -79,7 +79,7 @@ impl S3Upload {
     async fn complete_once(&self, count: u32) -> Result<(), StoreError> {
         let (bytes, parts) = self.parts.whole(count, self.target())?;
         match self.standing().await? {
-            Standing::Mine(_) => return Ok(()),
+            Standing::Mine(found) => return self.own(bytes, found).await,
             Standing::Taken(..) => return Err(self.taken()),
             Standing::Free => {}
         }
@@ -87,7 +87,7 @@ impl S3Upload {
             return self.confirm(bytes).await;
         };
         match self.standing().await {
-            Ok(Standing::Mine(_)) => Ok(()),
+            Ok(Standing::Mine(found)) => self.own(bytes, found).await,
             Ok(Standing::Taken(..)) => Err(self.taken()),
             // Refused, and yet nothing is there: whatever was there is gone again.
             Ok(Standing::Free) if failure.kind == ErrorKind::AlreadyExists => {
@@ -102,16 +102,52 @@ impl S3Upload {
     async fn confirm(&self, bytes: u64) -> Result<(), StoreError> {
         match self.standing().await {
             Ok(Standing::Taken(Some(_), _)) => Err(self.taken()),
-            Ok(Standing::Mine(found) | Standing::Taken(None, found)) if found == bytes => Ok(()),
-            Ok(Standing::Mine(found) | Standing::Taken(None, found)) => {
-                Err(self.error(ErrorKind::Invalid, format_args!("{bytes} bytes were uploaded, {found} are there")))
-            }
+            Ok(Standing::Taken(None, found)) if found == bytes => Ok(()),
+            Ok(Standing::Mine(found)) => self.own(bytes, found).await,
+            Ok(Standing::Taken(None, found)) => Err(self.not_whole(bytes, found, "")),
             Ok(Standing::Free) => Err(self.error(ErrorKind::Invalid, "S3 acknowledged it, but nothing is there")),
             Err(error) => {
                 tracing::warn!(%error, "a completed upload could not be looked at");
                 Ok(())
             }
         }
+    }
+
+    /// This attempt's own object: whole, or removed again, since nobody else will know that it is not a backup. HEAD
+    /// alone is not believed: what vouches for a length once may be wrong about it.
+    async fn own(&self, bytes: u64, found: u64) -> Result<(), StoreError> {
+        if found == bytes {
+            return Ok(());
+        }
+        match self.bucket.size_of(&self.full).await {
+            Ok(Some(size)) if size == bytes => {
+                tracing::warn!(
+                    object = self.target(),
+                    bytes,
+                    head = found,
+                    "HEAD says another length than a read does"
+                );
+                return Ok(());
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(self.not_whole(bytes, found, "; it is gone again")),
+            Err(error) => {
+                tracing::warn!(%error, "an object that may not be whole stays");
+                return Err(self.not_whole(bytes, found, "; it stays, since its length could not be made sure of"));
+            }
+        }
+        match self.bucket.delete(&self.full).await {
+            Ok(()) => Err(self.not_whole(bytes, found, "; it was removed again")),
+            Err(failure) => {
+                let error = failure.at("delete", self.target());
+                tracing::warn!(%error, "a completed object that is not whole stays");
+                Err(self.not_whole(bytes, found, "; it stays, since it could not be removed"))
+            }
+        }
+    }
+
+    fn not_whole(&self, bytes: u64, found: u64, then: &str) -> StoreError {
+        self.error(ErrorKind::Invalid, format_args!("{bytes} bytes were uploaded, {found} are there{then}"))
     }
 }
 

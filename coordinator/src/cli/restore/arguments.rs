@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use backstay_archive::restore::{DEFAULT_BUMP, NewMember, Options};
+use backstay_archive::store::s3::Addressing;
 use backstay_protocol::ClusterUuid;
 use clap::{ArgAction, Args};
 
@@ -64,6 +65,9 @@ pub struct Bucket {
     /// The CA of the S3 endpoint's certificate [default: AWS_CA_BUNDLE, the system's]
     #[arg(long, value_name = "FILE")]
     pub s3_ca: Option<PathBuf>,
+    /// Where the bucket's name goes in a request: auto, path or virtual
+    #[arg(long, value_name = "WAY", default_value_t, hide_default_value = true)]
+    pub s3_addressing: Addressing,
 }
 
 /// What is in a store.

@@ -1,6 +1,7 @@
 //! `list`: clusters and their backups, from the manifests alone.
 
 use backstay_archive::catalog::{self, CatalogError, Entry};
+use backstay_archive::store::ErrorKind;
 use backstay_archive::{Manifest, Store};
 use backstay_protocol::ClusterUuid;
 use futures::{StreamExt, stream};
@@ -39,7 +40,14 @@ async fn read(
     };
     let (mut groups, mut problems) = (Vec::new(), Vec::new());
     for cluster in clusters {
-        let entries = catalog::list(store, cluster).await?;
+        let entries = match catalog::list(store, cluster).await {
+            // A policy may keep one folder to itself.
+            Err(error) if error.is(ErrorKind::Denied) && wanted.is_none() => {
+                problems.push(CatalogError::Object(error));
+                continue;
+            }
+            entries => entries?,
+        };
         let read = |entry: Entry| catalog::manifest(store, cluster, entry.snapshot);
         let read: Vec<_> = stream::iter(entries).map(read).buffered(AT_ONCE).collect().await;
         let mut group = Vec::new();
@@ -53,6 +61,13 @@ async fn read(
         groups.push(group);
     }
     groups.sort_by(|a, b| name(a).cmp(name(b)));
+    // Nothing at all could be read: that is no list of what is there.
+    if groups.iter().all(Vec::is_empty)
+        && let Some(CatalogError::Object(error)) = problems.first()
+        && !catalog::is_reading_allowed(store).await?
+    {
+        return Err(error.clone().into());
+    }
     Ok((groups.into_iter().flatten().collect(), problems))
 }
 

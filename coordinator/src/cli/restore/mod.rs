@@ -81,9 +81,10 @@ async fn open(url: &str, bucket: &Bucket) -> Result<Arc<dyn Store>, RestoreFailu
         region: bucket.region.clone().unwrap_or_default(),
         endpoint: bucket.endpoint.clone().unwrap_or_default(),
         ca_file: bucket.s3_ca.clone(),
+        addressing: bucket.s3_addressing,
         ..S3Settings::default()
     };
-    Ok(spec::parse_url(url, s3).map_err(RestoreFailure::Usage)?.open().await?)
+    Ok(spec::parse_url(url, s3).map_err(RestoreFailure::Usage)?.open_to_read().await?)
 }
 
 /// Restores a backup from a store into a data folder.

@@ -1,0 +1,130 @@
+//! What holds a name, and the promotion of an intent where its attempt died before the manifest.
+
+use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName};
+
+use super::{CatalogError, get_if_there, manifest};
+use crate::manifest::{MANIFEST_MAX, Manifest};
+use crate::store::{ErrorKind, Key, ObjectInfo, Store, StoreError};
+
+/// What holds a name.
+#[derive(Debug)]
+pub enum Settled {
+    Free,
+    Done(Box<Manifest>),
+    /// Something that is no backup: an object with neither a manifest that can be read nor its owner's
+    /// intent, or a manifest without object. Nothing is ever overwritten, so the name cannot be used.
+    Orphan(ObjectInfo),
+    /// An object whose manifest is there and cannot be read: archived, or refused by a policy. The name cannot be
+    /// used either; whether it is a backup cannot be told.
+    Unreadable(StoreError),
+}
+
+/// What holds the name. Where an object stands without its manifest (its attempt died between completion
+/// and manifest), the owner's intent is promoted to the manifest.
+pub async fn settle(store: &dyn Store, cluster: ClusterUuid, name: SnapshotName) -> Result<Settled, StoreError> {
+    Ok(settle_counted(store, cluster, name).await?.0)
+}
+
+/// The same, and whether a manifest was put.
+pub(super) async fn settle_counted(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    name: SnapshotName,
+) -> Result<(Settled, bool), StoreError> {
+    let object = store.head(&Key::snapshot(cluster, name)).await?;
+    let Some(object) = object else { return without_object(store, cluster, name).await };
+    if let Some(settled) = by_manifest(store, cluster, name, &object).await? {
+        return Ok((settled, false));
+    }
+    if let Some(owner) = object.owner
+        && let Some(manifest) = promote(store, cluster, name, owner, object.size).await?
+    {
+        return Ok((Settled::Done(Box::new(manifest)), true));
+    }
+    // Somebody else may have promoted it meanwhile, and then removed the intent.
+    let settled = by_manifest(store, cluster, name, &object).await?;
+    Ok((settled.unwrap_or(Settled::Orphan(object)), false))
+}
+
+/// What the object's manifest says of it; `None` where it has none.
+async fn by_manifest(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    name: SnapshotName,
+    object: &ObjectInfo,
+) -> Result<Option<Settled>, StoreError> {
+    Ok(match manifest(store, cluster, name).await {
+        Ok(found) => found.map(|manifest| described(manifest, object.clone())),
+        Err(CatalogError::Store(error)) => return Err(error),
+        Err(CatalogError::Object(error)) => {
+            tracing::warn!(%error, "a name is held by an object whose manifest cannot be read");
+            Some(Settled::Unreadable(error))
+        }
+        Err(error @ CatalogError::Manifest { .. }) => {
+            tracing::warn!(%error, "a name is held by an object whose manifest cannot be read");
+            Some(Settled::Orphan(object.clone()))
+        }
+    })
+}
+
+/// A manifest proves only the object that it was written for: where a store does not keep to create-only,
+/// another attempt's may stand beside it.
+fn described(manifest: Manifest, object: ObjectInfo) -> Settled {
+    let owned = object.owner.is_none_or(|owner| owner == manifest.attempt);
+    if owned && object.size == manifest.sealed_bytes {
+        return Settled::Done(Box::new(manifest));
+    }
+    tracing::warn!(key = %object.key, "an object is not the one that its manifest describes");
+    Settled::Orphan(object)
+}
+
+async fn without_object(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    name: SnapshotName,
+) -> Result<(Settled, bool), StoreError> {
+    let manifest = store.head(&Key::manifest(cluster, name)).await?;
+    Ok((manifest.map_or(Settled::Free, Settled::Orphan), false))
+}
+
+/// Puts the owner's intent as the manifest; `None` where there is no intent that describes the object.
+async fn promote(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    name: SnapshotName,
+    owner: AttemptId,
+    size: u64,
+) -> Result<Option<Manifest>, StoreError> {
+    let key = Key::intent(cluster, name, owner);
+    let json = match get_if_there(store, &key, MANIFEST_MAX).await {
+        Ok(Some(json)) => json,
+        Ok(None) => return Ok(None),
+        Err(error) if error.is_one_object_s() => {
+            tracing::warn!(%error, "an intent cannot be read");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let intent = match Manifest::from_json(&json) {
+        Ok(intent) => intent,
+        Err(error) => {
+            tracing::warn!(%key, %error, "an intent cannot be read");
+            return Ok(None);
+        }
+    };
+    if (intent.cluster_uuid, intent.snapshot, intent.attempt, intent.sealed_bytes) != (cluster, name, owner, size) {
+        tracing::warn!(%key, "an intent does not describe its object");
+        return Ok(None);
+    }
+    match store.put_new(&Key::manifest(cluster, name), json).await {
+        Ok(()) => {}
+        // Another one stands there: the caller looks again.
+        Err(error) if error.is(ErrorKind::AlreadyExists) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    tracing::info!(%cluster, snapshot = %name, "promoted the intent of an attempt that died after completion");
+    if let Err(error) = store.delete(&key).await {
+        tracing::warn!(%error, "an intent stays until the next sweep");
+    }
+    Ok(Some(intent))
+}

@@ -1,0 +1,110 @@
+//! Removing what dead attempts left: unfinished uploads, and intents.
+
+use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName, Timestamp};
+use futures::TryStreamExt;
+
+use super::settle::{Settled, settle_counted};
+use super::{FileName, Skipped, folder};
+use crate::store::{Key, Store, StoreError, Unfinished};
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    pub uploads: usize,
+    pub intents: usize,
+    /// Objects that got the manifest which they lacked.
+    pub promoted: usize,
+    /// What could not be removed or looked into, each for a reason of its own.
+    pub skipped: usize,
+}
+
+/// Removes what dead attempts left of one name: unfinished uploads, and intents whose object is not theirs.
+/// Promotes what [`settle`] would promote. Attempts that still run for this name fail by it.
+pub async fn sweep_slot(store: &dyn Store, cluster: ClusterUuid, name: SnapshotName) -> Result<Swept, StoreError> {
+    // Intents are looked for before uploads are aborted: then no intent that is found can still be followed
+    // by its completion, and one that is written later is not touched.
+    let intents = intents(store, cluster).await?;
+    let intents: Vec<_> = intents.into_iter().filter(|intent| intent.snapshot == name).collect();
+    let key = Key::snapshot(cluster, name);
+    let mut uploads = store.unfinished(key.as_str()).await?;
+    uploads.retain(|upload| upload.key == key);
+    sweep_these(store, cluster, uploads, intents).await
+}
+
+/// The same for everything of the cluster that was begun before `older_than`. What the store knows no time
+/// of is left alone.
+pub async fn sweep(store: &dyn Store, cluster: ClusterUuid, older_than: Timestamp) -> Result<Swept, StoreError> {
+    let old = |time: Option<Timestamp>| time.is_some_and(|time| time < older_than);
+    let mut intents = intents(store, cluster).await?;
+    intents.retain(|intent| old(intent.modified));
+    let mut uploads = store.unfinished(&folder(cluster)).await?;
+    uploads.retain(|upload| old(upload.begun));
+    sweep_these(store, cluster, uploads, intents).await
+}
+
+async fn sweep_these(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    uploads: Vec<Unfinished>,
+    intents: Vec<Intent>,
+) -> Result<Swept, StoreError> {
+    let (mut swept, mut skipped) = (Swept::default(), Skipped::default());
+    for upload in &uploads {
+        match store.abort_unfinished(upload).await {
+            Ok(()) => swept.uploads += 1,
+            Err(error) if error.is_one_object_s() => skipped.note(&error),
+            Err(error) => return Err(error),
+        }
+    }
+    for intent in intents {
+        match sweep_intent(store, cluster, &intent).await {
+            Ok((removed, promoted)) => {
+                swept.promoted += usize::from(promoted);
+                swept.intents += usize::from(removed);
+            }
+            Err(error) if error.is_one_object_s() => skipped.note(&error),
+            Err(error) => return Err(error),
+        }
+    }
+    swept.skipped = skipped.count();
+    skipped.end();
+    Ok(swept)
+}
+
+/// Whether the intent was removed, and whether a manifest was made of it.
+async fn sweep_intent(store: &dyn Store, cluster: ClusterUuid, intent: &Intent) -> Result<(bool, bool), StoreError> {
+    let (settled, promoted) = settle_counted(store, cluster, intent.snapshot).await?;
+    // An object without a manifest keeps its owner's intent, even one that cannot be read: it is all
+    // that is known of it.
+    let keep = match &settled {
+        Settled::Orphan(object) => object.owner == Some(intent.attempt),
+        Settled::Unreadable(_) => true,
+        Settled::Free | Settled::Done(_) => false,
+    };
+    if !keep {
+        store.delete(&Key::intent(cluster, intent.snapshot, intent.attempt)).await?;
+    }
+    Ok((!keep, promoted))
+}
+
+/// An intent as its key names it.
+struct Intent {
+    snapshot: SnapshotName,
+    attempt: AttemptId,
+    modified: Option<Timestamp>,
+}
+
+async fn intents(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<Intent>, StoreError> {
+    let prefix = folder(cluster);
+    let mut objects = store.list(&format!("{prefix}intents/"));
+    let mut intents = Vec::new();
+    while let Some(object) = objects.try_next().await? {
+        match FileName::parse(&prefix, &object.key) {
+            Some(FileName::Intent(snapshot, attempt)) => {
+                intents.push(Intent { snapshot, attempt, modified: object.modified });
+            }
+            _ => tracing::debug!(key = %object.key, "not an intent's name: skipped"),
+        }
+    }
+    Ok(intents)
+}

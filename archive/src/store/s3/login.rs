@@ -1,0 +1,82 @@
+//! Keys, secrets and regions that no request can carry: a blank or a line end that came along when they were copied.
+//! The SDK would panic on some of them, and AWS would call others a wrong signature.
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future;
+use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
+
+/// What goes into a header as it is: printable, and without blanks.
+pub(super) fn check(what: &str, text: &str) -> Result<(), String> {
+    let wrong = |how: &str| Err(format!("{what} {how}: write it again, without anything around it"));
+    match text.chars().find(|c| !c.is_ascii_graphic()) {
+        None => Ok(()),
+        Some('\n' | '\r') => wrong("has a line end in it"),
+        Some(c) if c.is_whitespace() => wrong("has a blank in it"),
+        Some(_) => wrong("has a character in it that is not printable ASCII"),
+    }
+}
+
+/// A key pair. Neither is quoted.
+pub(super) fn check_keys(id: &str, secret: &str, token: Option<&str>) -> Result<(), String> {
+    check("the access key id", id)?;
+    check("the session token", token.unwrap_or_default())?;
+    let wrong = |how: &str| Err(format!("the secret access key {how}: write it again, without anything around it"));
+    if secret.contains(['\n', '\r']) {
+        return wrong("has a line end in it");
+    }
+    if secret.trim() != secret {
+        return wrong("begins or ends with a blank");
+    }
+    match secret.chars().any(char::is_control) {
+        true => wrong("has a control character in it"),
+        false => Ok(()),
+    }
+}
+
+/// Looks at what the environment's chain provides before it is used.
+#[derive(Debug)]
+pub(super) struct Checked(pub(super) SharedCredentialsProvider);
+
+impl ProvideCredentials for Checked {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let found = self.0.provide_credentials().await?;
+            check_keys(found.access_key_id(), found.secret_access_key(), found.session_token())
+                .map_err(CredentialsError::invalid_configuration)?;
+            Ok(found)
+        })
+    }
+
+    fn fallback_on_interrupt(&self) -> Option<aws_sdk_s3::config::Credentials> {
+        self.0.fallback_on_interrupt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_along_is_named_and_nothing_is_quoted() {
+        let cases = [
+            ("id\n", "s3cret", None, "the access key id has a line end"),
+            ("i d", "s3cret", None, "the access key id has a blank"),
+            ("\tid", "s3cret", None, "the access key id has a blank"),
+            ("id\u{e9}", "s3cret", None, "the access key id has a character"),
+            ("id", "s3cret\r\n", None, "the secret access key has a line end"),
+            ("id", " s3cret", None, "the secret access key begins or ends with a blank"),
+            ("id", "s3\u{7}cret", None, "the secret access key has a control character"),
+            ("id", "s3cret", Some("s3cret\n"), "the session token has a line end"),
+        ];
+        for (id, secret, token, part) in cases {
+            let text = check_keys(id, secret, token).expect_err(part);
+            assert!(text.starts_with(part) && !text.contains("cret:") && !text.contains("s3"), "{text}");
+        }
+        check_keys("AKIA/+=", "with a blank", Some("t/+=")).expect("some providers' secrets have blanks");
+        check("the region", "eu-west-1").expect("good");
+        check("the region", " eu-west-1").expect_err("a blank");
+    }
+}

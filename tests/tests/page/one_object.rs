@@ -1,0 +1,85 @@
+//! One object that cannot be read, and one whose name no XML can carry: whatever else is in the bucket goes on.
+
+use anyhow::{Context, Result, ensure};
+use backstay_tests::{Fault, Op, Stand, StandBuilder};
+
+use crate::terminal::Terminal;
+use crate::world::{CLUSTER, at_least, leads, listed, stand};
+
+fn builder() -> StandBuilder {
+    stand().cluster(CLUSTER, 1).idle()
+}
+
+fn environment(stand: &Stand) -> String {
+    format!(
+        "AWS_ENDPOINT_URL={} AWS_REGION={} AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}",
+        stand.s3.endpoint(),
+        stand.s3.region(),
+        stand.s3.access_key_id(),
+        stand.s3.secret_access_key(),
+    )
+}
+
+#[tokio::test]
+async fn a_manifest_that_answers_403_is_skipped_by_once_list_and_coordinator() -> Result<()> {
+    let mut stand = builder().start().await?;
+    if !stand.s3.can_fail("a_manifest_that_answers_403_is_skipped_by_once_list_and_coordinator") {
+        return Ok(());
+    }
+    let terminal = Terminal::new(&stand)?;
+    let (environment, bucket) = (environment(&stand), stand.s3.bucket().to_owned());
+    let etcd = stand.cluster(CLUSTER).etcd.members[0].client_url.clone();
+    let once =
+        |name: &str| format!("{environment} backstay-agent once --cluster {name} --etcd {etcd} --store s3://{bucket}");
+    terminal.run(&once("old")).await?.ok()?;
+    let objects = stand.s3.objects().await?;
+    let manifest = objects.keys().find(|key| key.ends_with(".manifest.json")).context("no manifest")?.clone();
+    let folder = manifest.split('/').next().context("no folder")?;
+    for strange in ["\u{1}", "a\u{1f}b+%20", &format!("{folder}/\u{8}")] {
+        std::fs::write(stand.s3.path_of(strange), "not ours").context("planted")?;
+    }
+    stand.s3.inject(Op::GetObject.always().key(&manifest), Fault::Status(403));
+
+    // The first backup of another name, beside a cluster of which nothing can be read.
+    let output = terminal.run(&once("new")).await?;
+    ensure!(output.status.success() && output.stderr.contains(&manifest), "{output:?}");
+    let output = terminal.run(&format!("{environment} backstayctl list --store s3://{bucket}")).await?;
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(output.stdout.lines().count() == 2 && output.stdout.contains("new"), "{output:?}");
+    ensure!(output.stderr.contains("Note: skipped: ") && output.stderr.contains(&manifest), "{output:?}");
+
+    // Nor does it keep a coordinator from a new cluster's first backup.
+    stand.start_daemons().await?;
+    leads(&stand).await?;
+    stand.configure_s3().await?;
+    stand.configure_backups(CLUSTER, "{ interval: 1h }").await?;
+    at_least(&stand, CLUSTER, 1).await?;
+    ensure!(!listed(&stand, CLUSTER).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_everything_answers_403_the_whole_is_an_error() -> Result<()> {
+    let stand = builder().start().await?;
+    if !stand.s3.can_fail("where_everything_answers_403_the_whole_is_an_error") {
+        return Ok(());
+    }
+    let terminal = Terminal::new(&stand)?;
+    let (environment, bucket) = (environment(&stand), stand.s3.bucket().to_owned());
+    let etcd = stand.cluster(CLUSTER).etcd.members[0].client_url.clone();
+    let once = format!("{environment} backstay-agent once --cluster old --etcd {etcd} --store s3://{bucket}");
+    let list = format!("{environment} backstayctl list --store s3://{bucket}");
+    terminal.run(&once).await?.ok()?;
+    stand.s3.inject(Op::GetObject.always(), Fault::Status(403));
+    for command in [&once, &list] {
+        let error = terminal.refused(command).await?;
+        ensure!(error.contains("AccessDenied") && error.contains(".manifest.json"), "{error}");
+    }
+    stand.s3.clear_faults();
+    stand.s3.inject(Op::ListObjects.always(), Fault::Status(403));
+    for command in [&once, &list] {
+        let error = terminal.refused(command).await?;
+        ensure!(error.contains("failed to list objects") && error.contains("AccessDenied"), "{error}");
+    }
+    Ok(())
+}
