@@ -40,6 +40,9 @@ pub struct Inspected {
     pub reason: String,
     #[serde(default)]
     pub live_keys: u64,
+    /// What an operator should know of the backup, though it is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl Inspected {
@@ -50,6 +53,7 @@ impl Inspected {
             compared_with: text(&inspection.compared_with),
             reason: text(&inspection.reason),
             live_keys: inspection.contents.as_ref().and_then(|contents| contents.live_keys).unwrap_or(0),
+            warning: inspection.warning(),
         }
     }
 }
@@ -168,6 +172,7 @@ impl Run {
                 comparedwith: inspected.compared_with.clone(),
                 verdictreason: inspected.reason.clone(),
                 livekeys: inspected.live_keys,
+                warning: inspected.warning.clone(),
                 ..spec
             },
         };
