@@ -60,7 +60,7 @@ sources() {
         for (f = 1; f <= NF; f++) {
           lower = tolower($f)
           if (lower ~ /^enabled: *no/) off = 1
-          if (lower ~ /^components:.*[ \t]main([ \t]|$)/) main = 1
+          if (lower ~ /^components:.*[ \t]main([ \t]|$)/) { main = 1; $f = "Components: main" }
           if (lower ~ /^suites:/) { count = split($f, w, /[ \t]+/); for (i = 2; i <= count; i++) if (w[i] in known) ours = 1; $f = "Suites: " suites }
           if (lower ~ /^types:/) $f = "Types: deb"
           if ($f !~ /^#/) text = text $f "\n"

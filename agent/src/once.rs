@@ -151,6 +151,9 @@ impl fmt::Display for Taken {
         writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
         if let Some(inspection) = &self.manifest.inspection {
             writeln!(f, "inspected  {}", Verdict(inspection, inspection.is_own(origin)))?;
+            if let Some(warning) = inspection.warning() {
+                writeln!(f, "warning    {warning}")?;
+            }
         }
         writeln!(f, "sealed     {} bytes", self.manifest.sealed_bytes)?;
         if seal.recipients.is_empty() {

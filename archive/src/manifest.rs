@@ -86,6 +86,9 @@ pub struct Inspection {
     /// What the pages hold; `None` where they could not be checked from the root to every leaf.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contents: Option<Contents>,
+    /// Members that vote and that the database calls learners, 16 hexadecimal digits each: see [`Inspection::warning`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub promoted_learners: Vec<String>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -94,6 +97,18 @@ impl Inspection {
     /// The cluster has no other voting member: the one that was read was asked for its own HashKV, and it is the file's.
     pub fn is_own(&self, origin: &Origin) -> bool {
         self.verdict == Verdict::Equal && self.compared_with.as_ref() == Some(&origin.member_id)
+    }
+
+    /// What an operator should know of a backup that is good; `None` where there is nothing to say.
+    pub fn warning(&self) -> Option<String> {
+        let members = self.promoted_learners.join(" and ");
+        (!members.is_empty()).then(|| {
+            format!(
+                "etcd's database still calls {members} a learner, though the cluster has promoted it (a fault of etcd 3.5.1 to \
+                 3.5.19). A restore by Backstay mends it. The cluster itself may not survive an update to etcd 3.6, which takes \
+                 the database's word: update to the newest 3.5 first"
+            )
+        })
     }
 }
 
@@ -108,6 +123,14 @@ pub struct Contents {
     pub bytes_in_use: u64,
     /// Keys of all buckets: `totalKey` of `etcdutl snapshot status` up to 3.5.
     pub entries: u64,
+    /// `totalKey` as the `etcdutl snapshot status` of the member's own release counts it: keys of all buckets up to 3.5, from
+    /// 3.6 on user keys that are not deleted (and one for the jump of a restore). `None` where that is not known, and in
+    /// backups from before this was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_key: Option<u64>,
+    /// The version of the storage, which etcd writes down from 3.6 on. A release before it refuses the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_version: Option<String>,
     /// User keys that are not deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_keys: Option<u64>,
@@ -122,13 +145,21 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// As an inspection found them; `None` where the pages could not be checked from the root to every leaf.
-    pub fn of(inspection: &inspect::Inspection) -> Option<Self> {
+    /// As an inspection found them in the database of a member of that version; `None` where the pages could not be checked
+    /// from the root to every leaf.
+    pub fn of(inspection: &inspect::Inspection, etcd_version: &str) -> Option<Self> {
         let contents = inspection.contents.as_ref().ok()?;
+        let total_key = match counts_user_keys(etcd_version) {
+            Some(true) => contents.seen_keys,
+            Some(false) => Some(contents.entries),
+            None => None,
+        };
         Some(Self {
             page_bytes: inspection.page_bytes,
             bytes_in_use: contents.bytes_in_use,
             entries: contents.entries,
+            total_key,
+            storage_version: contents.about.storage_version.clone(),
             live_keys: contents.live_keys,
             revision: contents.revision,
             compact_revision: contents.about.compacted(),
@@ -136,6 +167,13 @@ impl Contents {
             ..Self::default()
         })
     }
+}
+
+/// Whether `snapshot status` of a release counts user keys; `None` where its version is none.
+fn counts_user_keys(etcd_version: &str) -> Option<bool> {
+    let mut numbers = etcd_version.split('.').map(str::parse::<u32>);
+    let (major, minor) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    Some((major, minor) >= (3, 6))
 }
 
 /// What a backup is. Fields that this build does not know survive reading and writing.
@@ -249,6 +287,8 @@ mod tests {
             page_bytes: 4096,
             bytes_in_use: 16_384,
             entries: 321,
+            total_key: None,
+            storage_version: None,
             live_keys: Some(42),
             revision: 1240,
             compact_revision: Some(1200),
@@ -262,6 +302,7 @@ mod tests {
             hash_kv: Some("deadbeef".into()),
             hash_compact_revision: Some(1200),
             contents: Some(contents),
+            promoted_learners: Vec::new(),
             extra: Map::new(),
         };
         Manifest { inspection: Some(inspection), ..golden() }
@@ -275,6 +316,36 @@ mod tests {
         let read = Manifest::from_json(later.as_bytes()).expect("readable").inspection.expect("there");
         assert_eq!(read.verdict, Verdict::Unknown);
         assert_eq!(read.contents.expect("there").extra["later"], 1);
+    }
+
+    #[test]
+    fn what_came_with_etcd_3_6_and_a_warning_are_written_and_left_out_where_there_is_nothing() {
+        const LATER: &str = include_str!("../tests/golden/manifest-inspected-3.6.json");
+        let mut manifest = inspected();
+        let inspection = manifest.inspection.as_mut().expect("there");
+        assert_eq!(inspection.warning(), None);
+        inspection.promoted_learners = vec!["91bc3c398fb3c146".into()];
+        let contents = inspection.contents.as_mut().expect("there");
+        (contents.total_key, contents.storage_version) = (Some(42), Some("3.6.0".into()));
+        assert_eq!(String::from_utf8(manifest.to_json()).expect("text"), LATER);
+        assert_eq!(Manifest::from_json(LATER.as_bytes()).expect("readable"), manifest);
+        let warning = manifest.inspection.expect("there").warning().expect("there is one");
+        assert!(warning.contains("still calls 91bc3c398fb3c146 a learner"), "{warning}");
+    }
+
+    #[test]
+    fn releases_count_keys_in_two_ways() {
+        for (version, counts) in [
+            ("3.4.23", Some(false)),
+            ("3.5.30", Some(false)),
+            ("3.6.14", Some(true)),
+            ("3.7.1", Some(true)),
+            ("4.0.0-rc.1", Some(true)),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(counts_user_keys(version), counts, "{version}");
+        }
     }
 
     #[test]

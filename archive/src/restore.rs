@@ -143,7 +143,9 @@ fn settled<T>(
 /// What was seen before the backup became visible must be seen again.
 fn agree(manifest: &Manifest, inspection: &Inspection) -> Result<(), RestoreBackupError> {
     let said = manifest.inspection.as_ref().and_then(|said| said.contents.as_ref());
-    let (Some(said), Some(found)) = (said, manifest::Contents::of(inspection)) else { return Ok(()) };
+    let (Some(said), Some(found)) = (said, manifest::Contents::of(inspection, &manifest.origin.etcd_version)) else {
+        return Ok(());
+    };
     let key = |c: &manifest::Contents| (c.revision, c.entries, c.status_hash.clone());
     if key(said) == key(&found) {
         return Ok(());

@@ -105,12 +105,16 @@ pub struct BackupRunSpec {
     pub verdictreason: String,
     /// Keys in the database that are not deleted; 0 while unknown.
     pub livekeys: u64,
+    /// What an operator should know of the backup, though it is good; absent where there is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     pub error: String,
 }
 spec!(
     BackupRunSpec,
     BACKUP_RUNS,
     BackupRunSpec {
+        warning: Some(String::new()),
         backupat: Some(Timestamp::default()),
         started: Some(Timestamp::default()),
         ended: Some(Timestamp::default()),

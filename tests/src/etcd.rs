@@ -164,6 +164,23 @@ impl Etcd {
         Ok(self.members.last_mut().expect("it was just added"))
     }
 
+    /// Lets the learner that was added last vote, and waits until it serves. The answer is its id.
+    pub async fn promote_learner(&mut self) -> Result<u64> {
+        // A learner itself refuses such questions.
+        let client = self.members[0].client().await?;
+        let listed = client.clone().member_list().await?;
+        let learner = listed.members().iter().find(|member| member.is_learner()).context("there is a learner")?.id();
+        // Refused until it has caught up.
+        eventually(READY, || {
+            let mut client = client.clone();
+            async move { Ok(client.member_promote(learner).await?) }
+        })
+        .await
+        .context("failed to promote the learner")?;
+        self.members.last_mut().context("a cluster has members")?.ready().await?;
+        Ok(learner)
+    }
+
     /// Adds a member that votes, and waits until it serves.
     pub async fn add_voter(&mut self) -> Result<&mut EtcdMember> {
         self.add(None).await?.ready().await?;

@@ -70,7 +70,7 @@ pub struct Row {
 
 /// All releases that are within reach, the list's first one first.
 pub fn all() -> Result<&'static [Release]> {
-    Ok(&known()?.0)
+    Ok(&known()?.releases)
 }
 
 /// The release that this run is about.
@@ -100,7 +100,7 @@ pub fn at_least(version: Version) -> Result<&'static Release> {
 
 /// What was found and what was not, also the release that was added.
 pub fn table() -> Result<&'static [Row]> {
-    Ok(&known()?.1)
+    Ok(&known()?.rows)
 }
 
 /// The path of one of the chosen release's programs; `None` where it has none of that name.
@@ -151,14 +151,21 @@ impl Release {
     }
 }
 
+/// What a run found.
+#[derive(Debug)]
+struct Known {
+    releases: Vec<Release>,
+    rows: Vec<Row>,
+}
+
 /// Found once in a program. The script's own lock makes others wait that ask at the same time.
-fn known() -> Result<&'static (Vec<Release>, Vec<Row>)> {
-    static KNOWN: OnceLock<Result<(Vec<Release>, Vec<Row>), String>> = OnceLock::new();
+fn known() -> Result<&'static Known> {
+    static KNOWN: OnceLock<Result<Known, String>> = OnceLock::new();
     let known = KNOWN.get_or_init(|| find().map_err(|error| format!("{error:#}")));
     known.as_ref().map_err(|error| anyhow!("{error}"))
 }
 
-fn find() -> Result<(Vec<Release>, Vec<Row>)> {
+fn find() -> Result<Known> {
     let folder = folder()?;
     let file = folder.join("table");
     if !file.is_file() {
@@ -181,7 +188,7 @@ fn find() -> Result<(Vec<Release>, Vec<Row>)> {
         });
         releases.push(Release { name: "named".to_owned(), etcd, nats, folder: added });
     }
-    Ok((releases, rows))
+    Ok(Known { releases, rows })
 }
 
 /// Beside the profiles' folders of the build, which cargo marks as one.

@@ -117,7 +117,9 @@ pub struct Voter {
 pub enum HashKvError {
     #[error("it has not caught up with the revision")]
     Future,
-    #[error("it has compacted the revision")]
+    #[error(
+        "it has compacted the revision (etcd before 3.4.27 and 3.5.10 says HashKV only for later ones than that of a compaction)"
+    )]
     Compacted,
     #[error("failed to ask for HashKV: {0}")]
     Call(String),

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
+use tracing::debug;
 
 use super::stream::Frame;
 use super::{Connection, Etcd, EtcdError, describe};
@@ -58,10 +59,18 @@ impl SnapshotSource {
             etcd_version: member.etcd_version,
             revision,
         };
+        // Before the stream: who votes now is no learner in what comes later.
+        let voters = match connection.members().await {
+            Ok(seats) => seats.iter().filter(|seat| !seat.learner).map(|seat| seat.id).collect(),
+            Err(error) => {
+                debug!(%error, "the database's members are not compared with the cluster's");
+                Vec::new()
+            }
+        };
         let (begun, first_bytes) = oneshot::channel();
         Ok(Self {
             connection,
-            examination: proof::examination(etcd, &origin, first_bytes),
+            examination: proof::examination(etcd, &origin, voters, first_bytes),
             origin,
             stream: None,
             frames: Frames::default(),

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use backstay_archive::manifest::{self, Origin, Verdict};
 use backstay_archive::writer::Rejected;
-use backstay_snapshot::inspect::{Inspection, Unknown};
+use backstay_snapshot::inspect::{HashKv, Inspection, Member, Unknown};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::warn;
 
 use super::Looked;
 use super::ask::{Answer, Question};
@@ -20,6 +21,8 @@ const REASON_MAX: usize = 1024;
 /// Judges one snapshot.
 pub struct Judge {
     pub origin: Origin,
+    /// Ids of the members that voted before the stream began; empty where nobody could say.
+    pub voters: Vec<u64>,
     /// `None`: nobody is asked.
     pub question: Option<Question>,
 }
@@ -61,7 +64,14 @@ impl Judge {
             Ok(verdict) => verdict?,
             Err(_) => unknown(None, format!("no answer {}s after the stream had ended", patience.as_secs_f32())),
         };
-        Ok(manifest::Inspection { contents: manifest::Contents::of(&inspection), ..verdict })
+        let contents = manifest::Contents::of(&inspection, &self.origin.etcd_version);
+        let members = inspection.contents.as_ref().map_or(&[][..], |contents| &contents.about.members);
+        let promoted_learners = promoted_learners(members, &self.voters);
+        let told = manifest::Inspection { contents, promoted_learners, ..verdict };
+        if let Some(warning) = told.warning() {
+            warn!("{warning}");
+        }
+        Ok(told)
     }
 
     /// Refuses a database that is damaged or too old.
@@ -91,23 +101,26 @@ impl Judge {
             Ok(answer) => answer,
             Err(reason) => return Ok(unknown(None, reason)),
         };
-        for _ in 0..AGAIN_MAX {
-            let own = match inspection.hash_kv(answer.compact) {
-                Ok(own) if own.is(answer.hash) => return Ok(equal(&answer)),
-                Ok(own) => return Err(self.disagreement(&answer, own.hash)),
-                Err(Unknown::CompactedFurther { .. }) => match &self.question {
-                    Some(question) => question.again(&answer).await,
-                    None => Err("asking another member is turned off".into()),
+        let mut asked = 0;
+        loop {
+            let reason = match weigh(inspection.hash_kv(answer.compact), &answer) {
+                Weighed::Equal => return Ok(equal(&answer)),
+                Weighed::Differs(own) => return Err(self.disagreement(&answer, own)),
+                Weighed::Unknown(reason) => reason,
+                Weighed::Behind(reason) if asked == AGAIN_MAX => reason,
+                Weighed::Behind(reason) => match &self.question {
+                    Some(question) => match question.again(&answer).await {
+                        Ok(again) => {
+                            (answer, asked) = (again, asked + 1);
+                            continue;
+                        }
+                        Err(reason) => reason,
+                    },
+                    None => reason,
                 },
-                Err(why) => Err(why.to_string()),
             };
-            answer = match own {
-                Ok(again) => again,
-                Err(reason) => return Ok(unknown(Some(&answer), reason)),
-            };
+            return Ok(unknown(Some(&answer), reason));
         }
-        let text = format!("it is compacted up to {} only, the snapshot further", answer.compact);
-        Ok(unknown(Some(&answer), text))
     }
 
     fn disagreement(&self, answer: &Answer, own: u32) -> Rejected {
@@ -122,6 +135,42 @@ impl Judge {
                 "the etcd members {member_id} (which was read, HashKV {own:08x}) and {other} (HashKV {said:08x}) disagree: they hold different data at revision {revision}"
             )
         })
+    }
+}
+
+/// Members that vote and that the database calls learners.
+fn promoted_learners(members: &[Member], voters: &[u64]) -> Vec<String> {
+    let promoted = members.iter().filter(|member| member.learner && voters.contains(&member.id));
+    promoted.map(|member| format!("{:016x}", member.id)).collect()
+}
+
+/// What an answer comes to.
+#[derive(Debug, PartialEq, Eq)]
+enum Weighed {
+    Equal,
+    /// The snapshot's own hash.
+    Differs(u32),
+    /// The member has compacted less than the snapshot: a moment later it may answer for as much.
+    Behind(String),
+    Unknown(String),
+}
+
+/// Weighs a member's answer against what the snapshot says for its compact revision.
+fn weigh(own: Result<HashKv, Unknown>, answer: &Answer) -> Weighed {
+    match own {
+        Ok(own) if own.is(answer.hash) => Weighed::Equal,
+        Ok(own) => Weighed::Differs(own.hash),
+        Err(Unknown::CompactedThere { left, .. }) if left.is(answer.hash) => Weighed::Equal,
+        // It will say the same again: from 3.5 on etcd keeps the hash of each compaction.
+        Err(Unknown::CompactedThere { at, .. }) => Weighed::Unknown(format!(
+            "the cluster was compacted at its newest revision, {at}: for that one the member says the hash of what there was \
+             before the compaction, and the snapshot does not hold it any more. A backup after the next write is compared"
+        )),
+        Err(Unknown::CompactedFurther { file, member }) => Weighed::Behind(match member {
+            ..1 => format!("it has compacted nothing yet, the snapshot is compacted up to {file}"),
+            _ => format!("it is compacted up to {member} only, the snapshot up to {file}"),
+        }),
+        Err(why) => Weighed::Unknown(why.to_string()),
     }
 }
 
@@ -150,5 +199,42 @@ fn unknown(answer: Option<&Answer>, reason: String) -> manifest::Inspection {
         compared_with: answer.map(|answer| format!("{:016x}", answer.member)),
         reason: Some(shortened(reason)),
         ..manifest::Inspection::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learner_is_told_only_where_it_votes() {
+        let member = |id, learner| Member { id, name: String::new(), peer_urls: vec![], client_urls: vec![], learner };
+        let members = [member(1, false), member(0xab, true), member(3, true)];
+        assert_eq!(promoted_learners(&members, &[1, 0xab]), ["00000000000000ab"]);
+        assert!(promoted_learners(&members, &[1]).is_empty() && promoted_learners(&[], &[1, 0xab]).is_empty());
+    }
+
+    #[test]
+    fn only_who_is_behind_is_asked_again() {
+        let answer = Answer { member: 7, hash: 0xab, compact: 3 };
+        let (same, other) = (HashKv { hash: 0xab, newer: None }, HashKv { hash: 0xcd, newer: None });
+        assert_eq!(weigh(Ok(same), &answer), Weighed::Equal);
+        assert_eq!(weigh(Ok(other), &answer), Weighed::Differs(0xcd));
+        let there = |left| Err(Unknown::CompactedThere { at: 9, member: 3, left });
+        assert_eq!(weigh(there(same), &answer), Weighed::Equal, "nothing was compacted away");
+        for (own, says) in [
+            (there(other), "compacted at its newest revision, 9"),
+            (Err(Unknown::CompactedBeyond { at: 9, file: 11 }), "up to 11 meanwhile, beyond 9"),
+            (Err(Unknown::Memory(5)), "5 bytes of memory"),
+        ] {
+            let weighed = weigh(own, &answer);
+            assert!(matches!(&weighed, Weighed::Unknown(reason) if reason.contains(says)), "{weighed:?}");
+        }
+        for (member, says) in
+            [(-1, "nothing yet, the snapshot is compacted up to 8"), (3, "up to 3 only, the snapshot up to 8")]
+        {
+            let weighed = weigh(Err(Unknown::CompactedFurther { file: 8, member }), &answer);
+            assert!(matches!(&weighed, Weighed::Behind(reason) if reason.contains(says)), "{weighed:?}");
+        }
     }
 }

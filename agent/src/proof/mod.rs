@@ -25,8 +25,14 @@ use judge::Judge;
 type Looked = Result<Inspection, InspectError>;
 
 /// A look into the snapshot of the member of `origin`, unless the settings turn it off. `begun` tells that the stream's
-/// first bytes have come: earlier, the other member could still compact what the snapshot then has not.
-pub fn examination(etcd: &Etcd, origin: &Origin, begun: oneshot::Receiver<()>) -> Option<Examination> {
+/// first bytes have come: earlier, the other member could still compact what the snapshot then has not. `voters` are the
+/// members that voted before that.
+pub fn examination(
+    etcd: &Etcd,
+    origin: &Origin,
+    voters: Vec<u64>,
+    begun: oneshot::Receiver<()>,
+) -> Option<Examination> {
     let settings = etcd.inspection().clone();
     if !settings.enabled {
         return None;
@@ -35,7 +41,7 @@ pub fn examination(etcd: &Etcd, origin: &Origin, begun: oneshot::Receiver<()>) -
     let (out, looked) = oneshot::channel();
     let observer = Look { inspector: Some(Inspector::new(options)), failed: None, out };
     let question = settings.ask.then(|| Question::new(Arc::new(etcd.clone()), origin));
-    let judge = Judge { origin: origin.clone(), question };
+    let judge = Judge { origin: origin.clone(), voters, question };
     Some(Examination { observer: Box::new(observer), verdict: Box::pin(judge.judge(looked, begun)) })
 }
 

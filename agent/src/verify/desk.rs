@@ -11,6 +11,7 @@ use backstay_protocol::bus::{
     RefusalCode, Refused, Verified, VerifyCommand, VerifyReply, VerifyState, clipped, verify_reply::Answer,
 };
 use backstay_protocol::{VERSION, VerifyId};
+use backstay_snapshot::inspect::Unknown;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -255,6 +256,9 @@ fn compare(examined: &Examined, served: &Served, at: i64, verified: &mut Verifie
             Ok(inspected) if inspected.is(hash.hash) => (verified.hash_revision, verified.hash) = (at, hash.hash),
             Ok(inspected) => {
                 return Err(VerifyError::Hash { revision: at, inspected: inspected.hash, served: hash.hash });
+            }
+            Err(Unknown::CompactedThere { left, .. }) if left.is(hash.hash) => {
+                (verified.hash_revision, verified.hash) = (at, hash.hash);
             }
             Err(unknown) => verified.hash_unknown = unknown.to_string(),
         },

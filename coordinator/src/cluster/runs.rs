@@ -43,6 +43,9 @@ pub struct Inspected {
     /// There was no other member to compare with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
+    /// What an operator should know of the backup, though it is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl Inspected {
@@ -54,6 +57,7 @@ impl Inspected {
             reason: text(&inspection.reason),
             live_keys: inspection.contents.as_ref().and_then(|contents| contents.live_keys).unwrap_or(0),
             own: inspection.is_own(origin),
+            warning: inspection.warning(),
         }
     }
 }
@@ -177,6 +181,7 @@ impl Run {
                 comparedwith: inspected.compared_with.clone(),
                 verdictreason: if inspected.own { NO_OTHER_MEMBER.into() } else { inspected.reason.clone() },
                 livekeys: inspected.live_keys,
+                warning: inspected.warning.clone(),
                 ..spec
             },
         };

@@ -97,13 +97,14 @@ impl Entries {
         // A restore that moved the revision on left a row with no key: etcd hashes it, and no client ever sees it.
         let nobody = self.hasher.hash_one::<&[u8]>(&[]);
         let mut newest = Newest::new(live);
-        let mut live_keys = 0;
+        let (mut live_keys, mut seen_keys) = (0, 0);
         for leaf in leaves.iter().rev() {
             for index in (leaf.from..leaf.from + leaf.count).rev() {
                 let entry = self.rows[index as usize];
                 let slot = newest.slot(&self.rows, entry.key);
                 let newer = newest.slots[slot];
                 if newer == Newest::FREE {
+                    seen_keys += u64::from(!entry.tombstone());
                     live_keys += u64::from(!entry.tombstone() && entry.key != nobody);
                 }
                 let first_at = newer == Newest::FREE || self.rows[newer as usize].main > at;
@@ -115,7 +116,7 @@ impl Entries {
                 }
             }
         }
-        HashTable { rows: self.rows, leaves, at, live_keys }
+        HashTable { rows: self.rows, leaves, at, live_keys, seen_keys }
     }
 }
 
@@ -155,6 +156,8 @@ pub struct HashTable {
     at: u64,
     /// User keys whose newest entry is no tombstone. No user's key is empty.
     pub live_keys: u64,
+    /// The same, with the entry of a jump.
+    pub seen_keys: u64,
 }
 
 /// HashKV of a database.

@@ -65,6 +65,13 @@ pub enum Unknown {
     Future { at: i64, is: i64 },
     #[error("the database is compacted up to {file}, the other member only up to {member}: asking again may help")]
     CompactedFurther { file: i64, member: i64 },
+    /// `left` is HashKV of what is left.
+    #[error(
+        "the database is compacted up to {at} itself, and etcd answers for what there was before that: it is gone from the database"
+    )]
+    CompactedThere { at: i64, member: i64, left: HashKv },
+    #[error("the database was compacted up to {file} meanwhile, beyond {at}, for which HashKV was asked")]
+    CompactedBeyond { at: i64, file: i64 },
 }
 
 /// What a database is, as far as it is known.
@@ -100,6 +107,9 @@ pub struct Contents {
     pub about: About,
     /// User keys that are not deleted: as many as etcd counts that is started on it.
     pub live_keys: Option<u64>,
+    /// Keys whose newest entry is no tombstone: `totalKey` of `etcdutl snapshot status` from 3.6 on, which takes the entry of
+    /// a jump for one.
+    pub seen_keys: Option<u64>,
 }
 
 /// A look at a database in progress. [`update`](Self::update) with its bytes in order, then [`finish`](Self::finish).
@@ -154,6 +164,13 @@ impl Inspection {
             return Err(Unknown::Future { at, is: contents.revision });
         }
         match contents.about.compacted() {
+            // A compaction at the very revision takes nothing of what is kept there: what is left says the same where there
+            // was nothing else to take.
+            Some(file) if file > compact && file == at => {
+                let left = table.hash(compact, &self.combiner);
+                Err(Unknown::CompactedThere { at, member: compact, left })
+            }
+            Some(file) if file > at => Err(Unknown::CompactedBeyond { at, file }),
             Some(file) if file > compact => Err(Unknown::CompactedFurther { file, member: compact }),
             _ => Ok(table.hash(compact, &self.combiner)),
         }

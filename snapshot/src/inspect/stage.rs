@@ -229,7 +229,8 @@ impl Stage {
                 let held = entries.as_ref().map_or(0, |e| e.held() + Entries::judging(u64::from(e.len())));
                 let table = entries.map(|entries| entries.judge(leaves, self.options.hash_at)).ok_or(memory);
                 let live_keys = table.as_ref().ok().map(|table: &HashTable| table.live_keys);
-                (Ok(contents(walked, u64::from(meta.page_bytes), live_keys)), table, held)
+                let seen_keys = table.as_ref().ok().map(|table: &HashTable| table.seen_keys);
+                (Ok(Contents { seen_keys, ..contents(walked, u64::from(meta.page_bytes), live_keys) }), table, held)
             }
         };
         Inspection {
@@ -254,6 +255,7 @@ fn contents(walked: Walked, page_bytes: u64, live_keys: Option<u64>) -> Contents
         revision: last_revision.max(walked.about.compacted().unwrap_or(0)).max(FIRST_REVISION),
         about: walked.about,
         live_keys,
+        seen_keys: None,
     }
 }
 

@@ -243,4 +243,6 @@ impl Restorer {
 }
 
 #[cfg(test)]
+mod later_tests;
+#[cfg(test)]
 mod tests;

@@ -15,9 +15,9 @@ use crate::inspect::{self, Inspector};
 const SMALL: &[u8] = include_bytes!("../../tests/golden/restore/3.4.23.db");
 
 /// Everything in a database: bucket, key, value.
-type Contents = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
+pub(super) type Contents = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
 
-fn contents(database: &[u8]) -> Result<Contents, PageError> {
+pub(super) fn contents(database: &[u8]) -> Result<Contents, PageError> {
     let pages = Pages::open(database, database.len() as u64)?;
     let mut all = Contents::new();
     pages.walk::<PageError>(&Bucket::Tree(pages.meta.root.root), &mut |bucket| {
@@ -32,7 +32,7 @@ fn contents(database: &[u8]) -> Result<Contents, PageError> {
     Ok(all)
 }
 
-fn restore(folder: &Path, options: Options, database: &[u8]) -> Result<Restored, RestoreError> {
+pub(super) fn restore(folder: &Path, options: Options, database: &[u8]) -> Result<Restored, RestoreError> {
     let mut restorer = Restorer::create(folder, options)?;
     for piece in database.chunks(1000) {
         restorer.write(piece)?;
@@ -44,7 +44,7 @@ fn one() -> Options {
     Options::new("a", vec![member("a", &["http://127.0.0.1:2380"])])
 }
 
-fn database(folder: &Path) -> Vec<u8> {
+pub(super) fn database(folder: &Path) -> Vec<u8> {
     fs::read(folder.join("member/snap/db")).expect("the database")
 }
 

@@ -1,8 +1,11 @@
 //! The corpus: `NAME.REVISION.COMPACT.HASH.db.zst`, a database without its trailer, the revision of a linearizable read,
-//! and what the member said of itself for HashKV there. `tests/tests/proof/corpus.rs` makes it.
+//! and what the member said of itself for HashKV there. `tests/tests/proof/corpus.rs` makes those whose names begin with no
+//! release; the others were made by etcd 3.6.14 and 3.7.1, and beside each lies, as JSON, what their own tool says of it.
 
 use std::path::Path;
 use std::sync::OnceLock;
+
+use serde::Deserialize;
 
 /// One database.
 #[derive(Debug, Clone)]
@@ -20,8 +23,10 @@ pub fn samples() -> Vec<Sample> {
     ALL.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
         let entries = std::fs::read_dir(folder).expect("the corpus is there");
-        let samples: Vec<Sample> = entries.map(|entry| sample(&entry.expect("readable").path())).collect();
-        assert!(samples.len() >= 6, "the corpus is not whole");
+        let files = entries.map(|entry| entry.expect("readable").path());
+        let samples: Vec<Sample> =
+            files.filter(|file| file.to_string_lossy().ends_with(".zst")).map(|file| sample(&file)).collect();
+        assert!(samples.len() >= 26, "the corpus is not whole");
         samples
     })
     .clone()
@@ -29,12 +34,42 @@ pub fn samples() -> Vec<Sample> {
 
 fn sample(path: &Path) -> Sample {
     let name = path.file_name().and_then(|name| name.to_str()).expect("text").to_owned();
-    let mut parts = name.split('.');
+    // A release's name has a point, too.
+    let mut parts = name.strip_suffix(".db.zst").expect("named as the corpus is").rsplit('.');
     let mut next = || parts.next().expect("named as the corpus is");
-    let _title = next();
-    let at = next().parse().expect("a revision");
-    let compact = next().parse().expect("a revision");
     let hash = u32::from_str_radix(next(), 16).expect("a hash");
+    let compact = next().parse().expect("a revision");
+    let at = next().parse().expect("a revision");
     let database = zstd::decode_all(&std::fs::read(path).expect("readable")[..]).expect("packed");
     Sample { name, database, at, compact, hash }
+}
+
+/// What a release's own tool says of a sample.
+#[derive(Debug, Deserialize)]
+pub struct Facts {
+    /// The sample's name.
+    pub file: String,
+    /// The release.
+    pub etcd: String,
+    pub status: Status,
+}
+
+/// `etcdutl snapshot status`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub hash: u32,
+    pub revision: i64,
+    pub total_key: u64,
+    pub total_size: u64,
+    /// The version of the storage.
+    pub version: String,
+}
+
+/// What is written down beside samples.
+pub fn facts() -> Vec<Facts> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let files = std::fs::read_dir(folder).expect("the corpus is there").map(|entry| entry.expect("readable").path());
+    let read = |file| serde_json::from_slice(&std::fs::read(file).expect("readable")).expect("facts");
+    files.filter(|file| file.extension().is_some_and(|end| end == "json")).map(read).collect()
 }

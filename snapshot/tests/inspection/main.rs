@@ -41,6 +41,27 @@ fn every_sample_is_whole_and_says_its_members_hash_however_it_is_cut() {
     }
 }
 
+/// HashKV is compared for every sample, above.
+#[test]
+fn databases_of_later_releases_are_what_their_own_tool_says() {
+    let facts = corpus::facts();
+    for release in ["3.6.14", "3.7.1"] {
+        assert_eq!(facts.iter().filter(|facts| facts.etcd == release).count(), 10, "{release}");
+    }
+    for facts in facts {
+        let sample = corpus::samples().into_iter().find(|sample| sample.name == facts.file).expect(&facts.file);
+        let inspection = look(&sample.database, at(&sample), &[]).expect(&sample.name);
+        let contents = inspection.contents.as_ref().expect("known");
+        let status = &facts.status;
+        assert_eq!((contents.last_revision, contents.status_hash), (status.revision, status.hash), "{}", sample.name);
+        assert_eq!(inspection.bytes, status.total_size, "{}", sample.name);
+        assert_eq!(contents.seen_keys, Some(status.total_key), "{}", sample.name);
+        assert_eq!(contents.about.storage_version.as_ref(), Some(&status.version), "{}", sample.name);
+        let learners = contents.about.members.iter().filter(|member| member.learner).count();
+        assert_eq!(learners, usize::from(sample.name.contains("-learner.")), "{}", sample.name);
+    }
+}
+
 #[test]
 fn a_database_that_is_cut_off_is_never_whole() {
     for sample in corpus::samples() {

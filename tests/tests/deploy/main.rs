@@ -2,6 +2,7 @@
 
 mod packages;
 mod samples;
+mod tested;
 mod units;
 
 use std::path::{Path, PathBuf};

@@ -33,8 +33,11 @@ impl Snapshot {
         Ok(Self { file, database })
     }
 
+    /// As the agent does: after a linearizable read, since a follower may be behind.
     pub async fn of_member(member: &EtcdMember) -> Result<Self> {
-        Self::of(&mut member.client().await?).await
+        let mut client = member.client().await?;
+        revision(&mut client).await?;
+        Self::of(&mut client).await
     }
 
     pub fn database(&self) -> &[u8] {
@@ -89,7 +92,9 @@ pub async fn revision(client: &mut Client) -> Result<i64> {
 /// Takes a snapshot of a member, looks at it, and compares HashKV at `at` with what `asked` says of itself.
 pub async fn agrees(taken: &EtcdMember, asked: &EtcdMember, at: i64) -> Result<Inspection> {
     let inspection = Snapshot::of_member(taken).await?.looked_at(Some(at))?;
-    let answer = asked.client().await?.hash_kv(at).await.context("no HashKV")?;
+    let mut asked = asked.client().await?;
+    revision(&mut asked).await?;
+    let answer = asked.hash_kv(at).await.context("no HashKV")?;
     let own = inspection.hash_kv(answer.compact_version());
     ensure!(
         own.as_ref().is_ok_and(|own| own.is(answer.hash())),

@@ -5,6 +5,7 @@ mod corpus;
 mod coverage;
 mod flips;
 mod hash;
+mod learners;
 mod look;
 mod shapes;
 mod system;

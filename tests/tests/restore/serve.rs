@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use backstay_snapshot::inspect::Inspector;
 use backstay_snapshot::restore::Options;
 use backstay_tests::{Etcd, EtcdOptions, eventually};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, ConnectOptions};
@@ -133,6 +134,33 @@ async fn a_member_that_is_added_gets_everything() -> Result<()> {
     let all = etcd_client::GetOptions::new().with_from_key().with_serializable();
     let found = added.get("\0", Some(all)).await?;
     assert_eq!(found.count(), source.keys.len() as i64);
+    Ok(())
+}
+
+/// Where etcd 3.5.1 to 3.5.19 took the backup, its database calls the second member a learner for ever.
+#[tokio::test]
+async fn a_promoted_learner_is_no_learner_after_the_restore() -> Result<()> {
+    let mut etcd = lived().await?;
+    etcd.add_learner().await?;
+    etcd.promote_learner().await?;
+    let source = backup(&etcd).await?;
+    let (mut etcd, _) = restored(2, &source, jumping).await?;
+    holds(&etcd, &source).await?;
+    for member in &mut etcd.members {
+        member.restart_without_waiting()?;
+    }
+    for member in &mut etcd.members {
+        member.ready().await?;
+        let status = member.client().await?.status().await?;
+        ensure!(!status.is_learner(), "{status:?}");
+    }
+    let listed = etcd.client().await?.member_list().await?;
+    ensure!(listed.members().len() == 2 && listed.members().iter().all(|member| !member.is_learner()), "{listed:?}");
+    let again = backup(&etcd).await?;
+    let mut inspector = Inspector::new(backstay_snapshot::inspect::Options::default());
+    inspector.update(&again.database)?;
+    let members = inspector.finish()?.contents?.about.members;
+    ensure!(members.len() == 2 && members.iter().all(|member| !member.learner), "{members:?}");
     Ok(())
 }
 

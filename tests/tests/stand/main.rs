@@ -6,6 +6,7 @@ mod etcd;
 mod faults;
 mod nats;
 mod processes;
+mod releases;
 mod system;
 mod wire;
 
