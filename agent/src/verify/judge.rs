@@ -1,6 +1,7 @@
 //! What a proof comes to: what was seen in a backup's pages against what the etcd says that was started on it, and where the
 //! fault is when it fails. Pure.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 
 use backstay_archive::catalog::CatalogError;
@@ -11,6 +12,9 @@ use backstay_protocol::bus::{Verified, VerifyFailure};
 use super::boot::{BootError, Served};
 use crate::wanted::FindError;
 
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
 /// Why a backup is not proven.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -20,8 +24,9 @@ pub enum VerifyError {
     Restore(#[from] RestoreBackupError),
     #[error(transparent)]
     Boot(#[from] BootError),
-    #[error("{cause} (the database is of etcd {database}, and that etcd is {etcd}: set [verify] etcd to a newer one)")]
-    Older { database: String, etcd: String, cause: BootError },
+    /// That etcd ended, and not for what the backup holds.
+    #[error("{cause} ({why})")]
+    InTheWay { cause: BootError, why: String },
     #[error("{wanted} bytes are needed in {}, {free} are free", .folder.display())]
     Room { wanted: u64, free: u64, folder: PathBuf },
     #[error("cannot use {}: {cause}", .folder.display())]
@@ -43,7 +48,7 @@ impl VerifyError {
             Self::Find(error) => find_is_of_backup(error),
             Self::Restore(error) => restore_is_of_backup(error),
             Self::Boot(error) => matches!(error, BootError::Ended { .. }),
-            Self::Older { .. } | Self::Room { .. } | Self::Scratch { .. } => false,
+            Self::InTheWay { .. } | Self::Room { .. } | Self::Scratch { .. } => false,
             Self::Hash { .. } | Self::Keys { .. } | Self::ReadBack { .. } => true,
         };
         if of_backup { VerifyFailure::Backup } else { VerifyFailure::NotTried }
@@ -118,15 +123,29 @@ pub fn compare(examined: &Examined, served: &Served, at: i64, verified: &mut Ver
     Ok(())
 }
 
-/// What it means that etcd, of version `etcd`, ended: an older one than the database's may not start on it at all.
+/// What it means that the etcd ended. `etcd` is the version that its program says; `None`: it says none.
 pub fn ended(cause: BootError, examined: &Examined, etcd: Option<&str>) -> VerifyError {
-    let contents = examined.inspection.contents.as_ref().ok();
-    match (contents.and_then(written_by), etcd) {
-        (Some(database), Some(etcd)) if minor(etcd) < minor(&database) => {
-            VerifyError::Older { database, etcd: etcd.to_owned(), cause }
-        }
-        _ => cause.into(),
+    let database = examined.inspection.contents.as_ref().ok().and_then(written_by);
+    match in_the_way(&cause, database.as_deref(), etcd) {
+        Some(why) => VerifyError::InTheWay { cause, why },
+        None => cause.into(),
     }
+}
+
+/// Why it may have ended besides the backup; `None`: nothing else is known.
+fn in_the_way(cause: &BootError, database: Option<&str>, etcd: Option<&str>) -> Option<String> {
+    let BootError::Ended { status, tail } = cause else { return None };
+    let Some(etcd) = etcd else { return Some("it says no version as etcd does: see [verify] etcd in agent.toml".into()) };
+    // An older one may not start on it at all.
+    if let Some(database) = database.filter(|database| minor(etcd) < minor(database)) {
+        return Some(format!("the database is of etcd {database}, that etcd is {etcd}: set [verify] etcd to a newer one"));
+    }
+    if matches!(status.signal(), Some(SIGKILL | SIGTERM)) {
+        return Some("somebody ended it: has the agent's unit too little memory?".into());
+    }
+    let of_machine = ["address already in use", "no space left on device", "cannot allocate memory"];
+    let found = of_machine.into_iter().find(|words| tail.contains(words));
+    found.map(|words| format!("{words}: that is the machine's trouble"))
 }
 
 /// The release that the database says it is of.
@@ -143,7 +162,6 @@ fn minor(version: &str) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
 
     use super::*;
@@ -166,13 +184,34 @@ mod tests {
         let folder = || PathBuf::from("/scratch");
         for error in [
             VerifyError::Boot(BootError::NoProgram),
-            VerifyError::Older { database: "3.7.0".into(), etcd: "3.6.14".into(), cause: ended() },
+            VerifyError::InTheWay { cause: ended(), why: "no space".into() },
             VerifyError::Room { wanted: 2, free: 1, folder: folder() },
             VerifyError::Scratch { folder: folder(), cause: std::io::ErrorKind::PermissionDenied.into() },
             VerifyError::Restore(RestoreBackupError::Cancelled),
             read(ReadError::NoIdentity { recipients: "age1".into() }),
         ] {
             assert_eq!(error.fault(), VerifyFailure::NotTried, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_etcd_that_ends_for_the_machines_sake_says_nothing_of_the_backup() {
+        let why = |raw, tail: &str, database, etcd| {
+            let cause = BootError::Ended { status: ExitStatus::from_raw(raw), tail: tail.into() };
+            in_the_way(&cause, database, etcd).unwrap_or_default()
+        };
+        let (newest, older) = (Some("3.7.0"), Some("3.6.14"));
+        assert_eq!(why(512, "panic: page 7 already freed", older, newest), "");
+        assert_eq!(why(512, "panic: page 7 already freed", None, older), "");
+        for (raw, tail, database, etcd, part) in [
+            (256, "", older, None, "says no version"),
+            (256, "version 3.7.0 is not supported", newest, older, "is of etcd 3.7.0, that etcd is 3.6.14"),
+            (9, "", older, newest, "too little memory"),
+            (256, "listen tcp 127.0.0.1:1: bind: address already in use", older, newest, "address already in use"),
+            (256, "write: no space left on device", older, newest, "no space left"),
+        ] {
+            let said = why(raw, tail, database, etcd);
+            assert!(said.contains(part), "{said}");
         }
     }
 
