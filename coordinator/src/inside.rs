@@ -147,6 +147,15 @@ fn clusters(scrape: &mut Scrape<'_>, leader: &Leader) -> fmt::Result {
     each("backstay_cluster_backup_status", help, None, &|record| {
         Some(record.status.as_ref().map_or(0, |status| status.spec.status.number()).into())
     })?;
+    let help = "Whether a proof of a backup at rest failed and no later one has made it good";
+    each("backstay_cluster_proof_failed", help, None, &|record| {
+        Some(u8::from(record.verification.as_ref().is_some_and(|proof| proof.standing().is_some())).into())
+    })?;
+    let help = "The time of the last good proof of a backup at rest; absent where there was none";
+    each("backstay_cluster_last_proof_timestamp", help, Some(Unit::Seconds), &|record| {
+        let last = record.verification.as_ref()?.last.as_ref()?;
+        Some(last.at.as_millis() as f64 / 1000.0)
+    })?;
     let now = Instant::now();
     each("backstay_agents_connected", "Agents whose beats are heard", None, &|record| {
         Some(leader.fleet.agents(&record.name, now).len() as f64)

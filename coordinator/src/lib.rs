@@ -19,6 +19,7 @@ pub mod member;
 pub mod overall;
 pub mod restore;
 pub mod schedule;
+pub mod seats;
 pub mod status;
 pub mod storage;
 pub mod verify;

@@ -22,8 +22,23 @@ pub struct AgentSpec {
     /// Why nothing is known of its etcd; empty otherwise.
     pub error: String,
     pub lastseen: Option<Timestamp>,
+    /// The name of its etcd member; said while its etcd does not answer.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub member: String,
+    /// etcd's members of which no agent is connected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<String>,
 }
-spec!(AgentSpec, AGENTS, AgentSpec { lastseen: Some(Timestamp::default()), ..AgentSpec::default() });
+spec!(
+    AgentSpec,
+    AGENTS,
+    AgentSpec {
+        lastseen: Some(Timestamp::default()),
+        member: "any".into(),
+        absent: vec![String::new()],
+        ..AgentSpec::default()
+    }
+);
 
 /// The coordinator that leads. There is one, under the id [`COORDINATOR_STATUS_ID`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -253,6 +268,15 @@ pub struct VerificationSpec {
     pub lastproven: Option<Timestamp>,
     pub provensnapshot: String,
     pub provenhow: String,
+    /// An earlier proof that failed and still stands: when, of which backup, why, and whether the backup is at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failedat: Option<Timestamp>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub failedsnapshot: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub failederror: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub faileddamaged: bool,
 }
 spec!(
     VerificationSpec,
@@ -261,6 +285,44 @@ spec!(
         started: Some(Timestamp::default()),
         ended: Some(Timestamp::default()),
         lastproven: Some(Timestamp::default()),
+        failedat: Some(Timestamp::default()),
+        failedsnapshot: "any".into(),
+        failederror: "any".into(),
+        faileddamaged: true,
         ..VerificationSpec::default()
     }
 );
+
+/// `found` of a proof that failed for what was in its way: it says nothing of the backup.
+pub const PROOF_NOT_TRIED: &str = "nothing is known of the backup: it could not be tried";
+
+/// A failed proof that stands: no later one has made it good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StandingFailure<'a> {
+    pub at: Option<Timestamp>,
+    pub snapshot: &'a str,
+    pub error: &'a str,
+    /// The backup is at fault; else it could not be tried.
+    pub damaged: bool,
+}
+
+impl VerificationSpec {
+    /// The failed proof that stands, this one or an earlier one.
+    pub fn standing(&self) -> Option<StandingFailure<'_>> {
+        match (self.failedat, self.state) {
+            (Some(_), _) => Some(StandingFailure {
+                at: self.failedat,
+                snapshot: &self.failedsnapshot,
+                error: &self.failederror,
+                damaged: self.faileddamaged,
+            }),
+            (None, RunState::Failed) => Some(StandingFailure {
+                at: self.ended,
+                snapshot: &self.snapshot,
+                error: &self.error,
+                damaged: self.found != PROOF_NOT_TRIED,
+            }),
+            _ => None,
+        }
+    }
+}

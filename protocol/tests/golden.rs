@@ -74,6 +74,7 @@ fn every_message_of_the_bus() {
     pinned("restore-switch", &messages::restore_switch());
     pinned("verify-command", &messages::verify_command());
     pinned("verify-reply", &messages::verify_reply());
+    pinned("verify-reply-not-tried", &messages::verify_reply_not_tried());
     pinned("restore-reply", &messages::restore_reply());
     pinned("start-backup-s3", &messages::start_backup_s3());
     pinned("start-backup-s3-ways", &messages::start_backup_s3_ways());
@@ -98,7 +99,7 @@ fn credentials_inside_their_seal() {
 
 #[test]
 fn enumerations_keep_their_numbers() {
-    use bus::{FailureCode, RefusalCode, Trigger};
+    use bus::{FailureCode, RefusalCode, Trigger, VerifyFailure};
     let names = |name: fn(i32) -> Option<&'static str>| (0..=20).map_while(name).collect::<Vec<_>>().join(" ");
     assert_eq!(
         names(|n| Trigger::try_from(n).ok().map(|e| e.as_str_name())),
@@ -111,6 +112,10 @@ fn enumerations_keep_their_numbers() {
     assert_eq!(
         names(|n| FailureCode::try_from(n).ok().map(|e| e.as_str_name())).replace("FAILURE_CODE_", ""),
         "UNSPECIFIED SOURCE STORE NAME_TAKEN SLOT_DONE CANCELLED DEADLINE CORRUPTION INTERNAL DISAGREEMENT"
+    );
+    assert_eq!(
+        names(|n| VerifyFailure::try_from(n).ok().map(|e| e.as_str_name())).replace("VERIFY_FAILURE_", ""),
+        "UNSPECIFIED BACKUP NOT_TRIED"
     );
 }
 

@@ -3,7 +3,8 @@
 //! - `endpoint`: settings, TLS and the HTTP/2 connection;
 //! - [`source`]: the snapshot stream as a source of a backup;
 //! - `stream`: its frames on the wire;
-//! - [`poll`]: the member as beats show it.
+//! - [`poll`]: the member as beats show it;
+//! - [`sample`]: keys read back, for a proof.
 //!
 //! What a backup is, and when one is taken, is not decided here.
 
@@ -23,6 +24,7 @@ use crate::proof::settings::InspectionSettings;
 
 mod endpoint;
 pub mod poll;
+pub mod sample;
 pub mod source;
 mod stream;
 
@@ -222,30 +224,6 @@ impl Connection {
         }
     }
 
-    /// How many keys there are, and how many of the first `limit` were read back by themselves, each as the list had it.
-    pub async fn sample(&mut self, limit: i64) -> Result<(u64, u32), EtcdError> {
-        let all = || GetOptions::new().with_all_keys();
-        let first = all().with_limit(limit);
-        let work = async {
-            let count = self.client.get("\0", Some(all().with_count_only())).await?.count();
-            let listed = self.client.get("\0", Some(first)).await?;
-            let mut same = 0;
-            for kv in listed.kvs() {
-                let alone = self.client.get(kv.key(), None).await?;
-                same += u32::from(alone.kvs().first().is_some_and(|other| same_entry(other, kv)));
-            }
-            Ok::<_, etcd_client::Error>((u64::try_from(count).unwrap_or(0), same, listed.kvs().len()))
-        };
-        match timeout(HASH_TIMEOUT, work).await {
-            Ok(Ok((count, same, listed))) if same as usize == listed => Ok((count, same)),
-            Ok(Ok((_, same, listed))) => {
-                Err(self.failed("read keys back", format!("{same} of {listed} are as the list has them")))
-            }
-            Ok(Err(error)) => Err(self.failed("read keys back", describe(&error))),
-            Err(_) => Err(self.failed("read keys back", too_long(HASH_TIMEOUT))),
-        }
-    }
-
     /// The members that vote and can be asked.
     pub async fn voters(&mut self) -> Result<Vec<Voter>, EtcdError> {
         let answer = match timeout(CALL_TIMEOUT, self.client.member_list()).await {
@@ -326,10 +304,6 @@ impl Login {
         let password = self.password.expose_secret().to_owned();
         Ok(client.authenticate(self.user.clone(), password).await?.token().to_owned())
     }
-}
-
-fn same_entry(a: &etcd_client::KeyValue, b: &etcd_client::KeyValue) -> bool {
-    (a.key(), a.value(), a.mod_revision()) == (b.key(), b.value(), b.mod_revision())
 }
 
 fn too_long(patience: Duration) -> String {

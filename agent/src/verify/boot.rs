@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use backstay_archive::restore::NewMember;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::etcd::{Etcd, EtcdError, EtcdSettings, HashKv};
+use crate::etcd::sample::Sampled;
+use crate::etcd::{CALL_TIMEOUT, Etcd, EtcdError, EtcdSettings, HashKv};
 
 /// Between two looks whether it serves: it tells nobody.
 const LOOK: Duration = Duration::from_millis(200);
@@ -20,7 +21,7 @@ const LOG: &str = "etcd.log";
 /// So much of its log goes into the error.
 const TAIL_BYTES: usize = 600;
 /// Keys that are read back one by one.
-const SAMPLE: i64 = 64;
+const SAMPLE: u32 = 64;
 /// Room for any database: one that is over its quota raises an alarm.
 const QUOTA_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 pub const MEMBER: &str = "scratch";
@@ -74,14 +75,31 @@ pub fn program(set: Option<&Path>) -> Result<PathBuf, BootError> {
     found.ok_or(BootError::NoProgram)
 }
 
+/// What the program says of itself, such as `3.5.30`; `None` where it does not say it.
+pub async fn version(program: &Path) -> Option<String> {
+    let asked = Command::new(program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = timeout(CALL_TIMEOUT, asked).await.ok()?.ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().find_map(|line| Some(line.strip_prefix("etcd Version:")?.trim().to_owned()))
+}
+
 /// What it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
     pub version: String,
     /// `Err`: why it could not be asked.
     pub hash: Result<HashKv, String>,
-    pub keys: u64,
-    pub sampled: u32,
+    pub sampled: Sampled,
+}
+
+/// At which revisions it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revisions {
+    /// For HashKV.
+    pub hash: i64,
+    /// For its keys: the last one of the database. Later ones are of leases that run out while it serves. `None`: that is
+    /// not known, and the one that it is at must do.
+    pub keys: Option<i64>,
 }
 
 /// Starts etcd on `data`, which is below `scratch`, asks it, and ends it in any case.
@@ -91,11 +109,11 @@ pub async fn serve(
     data: &Path,
     ports: &Ports,
     patience: Duration,
-    hash_at: i64,
+    at: Revisions,
 ) -> Result<Served, BootError> {
     let log = scratch.join(LOG);
     let mut child = start(program, data, ports, &log)?;
-    let served = ask(&mut child, ports, &log, patience, hash_at).await;
+    let served = ask(&mut child, ports, &log, patience, at).await;
     // It holds nothing that anybody wants to keep.
     let _ = child.kill().await;
     served
@@ -133,18 +151,18 @@ async fn ask(
     ports: &Ports,
     log: &Path,
     patience: Duration,
-    hash_at: i64,
+    at: Revisions,
 ) -> Result<Served, BootError> {
     let etcd = Etcd::new(EtcdSettings { endpoints: vec![ports.client.clone()], ..EtcdSettings::default() })?;
     let begun = Instant::now();
-    let mut connection = loop {
+    let (mut connection, now) = loop {
         let tried = async {
             let mut connection = etcd.connect().await?;
-            connection.revision().await?;
-            Ok::<_, EtcdError>(connection)
+            let now = connection.revision().await?;
+            Ok::<_, EtcdError>((connection, now))
         };
         let cause = match tried.await {
-            Ok(connection) => break connection,
+            Ok(served) => break served,
             Err(error) => error.to_string(),
         };
         if let Ok(Some(status)) = child.try_wait() {
@@ -156,9 +174,9 @@ async fn ask(
         sleep(LOOK).await;
     };
     let version = connection.member().await?.etcd_version;
-    let hash = connection.hash_at(hash_at).await.map_err(|e| e.to_string());
-    let (keys, sampled) = connection.sample(SAMPLE).await?;
-    Ok(Served { version, hash, keys, sampled })
+    let hash = connection.hash_at(at.hash).await.map_err(|e| e.to_string());
+    let sampled = connection.sample(at.keys.map_or(now, |keys| keys.min(now)), SAMPLE).await?;
+    Ok(Served { version, hash, sampled })
 }
 
 fn tail(log: &Path) -> String {

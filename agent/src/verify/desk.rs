@@ -1,51 +1,30 @@
 //! Who takes the coordinator's verify commands: one backup at a time is proven, in a task of its own.
 
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstay_archive::Manifest;
-use backstay_archive::restore::{self, Examined, Look, Options, RestoreBackupError};
+use backstay_archive::restore::{self, Examined, Look, Options};
 use backstay_archive::seal::Identity;
 use backstay_protocol::bus::{
-    RefusalCode, Refused, Verified, VerifyCommand, VerifyReply, VerifyState, clipped, verify_reply::Answer,
+    RefusalCode, Refused, Verified, VerifyCommand, VerifyFailure, VerifyReply, VerifyState, clipped, verify_reply::Answer,
 };
 use backstay_protocol::{VERSION, VerifyId};
-use backstay_snapshot::inspect::Unknown;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::VerifySettings;
-use super::boot::{self, BootError, Ports, Served};
+use super::boot::{self, BootError, Ports, Revisions};
+use super::judge::{self, VerifyError};
 use crate::attempt::job::refuse;
 use crate::attempt::{Address, Attempts};
 use crate::restore::folders::free_bytes;
-use crate::wanted::{FindError, Named, Wanted};
+use crate::wanted::{Named, Wanted};
 
 /// Beyond the database: etcd's log, and what it writes while it starts.
 const ROOM_BYTES: u64 = 256 * 1024 * 1024;
-
-/// Why a backup is not proven.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    #[error(transparent)]
-    Find(#[from] FindError),
-    #[error(transparent)]
-    Restore(#[from] RestoreBackupError),
-    #[error(transparent)]
-    Boot(#[from] BootError),
-    #[error("{wanted} bytes are needed in {}, {free} are free", .folder.display())]
-    Room { wanted: u64, free: u64, folder: PathBuf },
-    #[error("cannot use {}: {cause}", .folder.display())]
-    Scratch { folder: PathBuf, cause: std::io::Error },
-    #[error(
-        "HashKV at revision {revision} is {inspected:08x} by inspection, etcd that was started on it says {served:08x}"
-    )]
-    Hash { revision: i64, inspected: u32, served: u32 },
-    #[error("it has {inspected} live keys by inspection, etcd that was started on it counts {served}")]
-    Keys { inspected: u64, served: u64 },
-}
 
 /// What the desk works with.
 pub struct Parts {
@@ -69,7 +48,20 @@ struct Work {
     id: VerifyId,
     progress: Arc<restore::Progress>,
     total: u64,
-    ended: Option<Result<Verified, String>>,
+    ended: Option<Result<Verified, Failed>>,
+}
+
+/// Why it is not proven, and where the fault is.
+#[derive(Clone)]
+struct Failed {
+    text: String,
+    fault: VerifyFailure,
+}
+
+impl From<VerifyError> for Failed {
+    fn from(error: VerifyError) -> Self {
+        Self { text: error.to_string(), fault: error.fault() }
+    }
 }
 
 /// The desk.
@@ -153,7 +145,7 @@ impl Verifications {
             Err(error) => warn!(snapshot = %order.backup.snapshot, %error, "the backup is not proven"),
         }
         if let Some(work) = self.work().as_mut() {
-            work.ended = Some(result.map_err(|e| e.to_string()));
+            work.ended = Some(result.map_err(Failed::from));
         }
     }
 
@@ -169,15 +161,32 @@ impl Verifications {
         };
         let identity = order.backup.identity.as_ref();
         let examined = restore::examine(&*store, &manifest, identity, into, look, &progress, &self.stop).await?;
-        let mut verified = found(&examined);
+        let mut verified = judge::found(&examined);
         if let Some(ports) = &ports {
-            let program = boot::program(self.parts.settings.etcd.as_deref())?;
-            let patience = self.parts.settings.start_timeout;
-            let at = manifest.origin.revision;
-            let served = boot::serve(&program, &self.parts.scratch, &data, ports, patience, at).await?;
-            compare(&examined, &served, at, &mut verified)?;
+            self.boot(&examined, &data, ports, manifest.origin.revision, &mut verified).await?;
         }
         Ok(verified)
+    }
+
+    async fn boot(
+        &self,
+        examined: &Examined,
+        data: &Path,
+        ports: &Ports,
+        hash: i64,
+        verified: &mut Verified,
+    ) -> Result<(), VerifyError> {
+        let program = boot::program(self.parts.settings.etcd.as_deref())?;
+        let keys = examined.inspection.contents.as_ref().ok().map(|contents| contents.revision);
+        let at = Revisions { hash, keys };
+        let patience = self.parts.settings.start_timeout;
+        match boot::serve(&program, &self.parts.scratch, data, ports, patience, at).await {
+            Ok(served) => judge::compare(examined, &served, hash, verified),
+            Err(ended @ BootError::Ended { .. }) => {
+                Err(judge::ended(ended, examined, boot::version(&program).await.as_deref()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn begin(&self, manifest: &Manifest) -> Arc<restore::Progress> {
@@ -219,64 +228,31 @@ impl Verifications {
 }
 
 fn state(work: &Work) -> VerifyState {
-    let (verified, error) = match &work.ended {
-        Some(Ok(verified)) => (Some(verified.clone()), String::new()),
-        Some(Err(error)) => (None, clipped(error)),
-        None => (None, String::new()),
+    let (verified, failed) = match &work.ended {
+        Some(Ok(verified)) => (Some(verified.clone()), None),
+        Some(Err(failed)) => (None, Some(failed.clone())),
+        None => (None, None),
     };
     VerifyState {
         verify: work.id.to_string(),
         ended: work.ended.is_some(),
-        error,
+        failure: failed.as_ref().map(|failed| failed.fault).unwrap_or_default().into(),
+        error: failed.map(|failed| clipped(&failed.text)).unwrap_or_default(),
         bytes_done: work.progress.written.load(std::sync::atomic::Ordering::Relaxed),
         bytes_total: work.total,
         verified,
     }
 }
 
-fn found(examined: &Examined) -> Verified {
-    match &examined.inspection.contents {
-        Ok(contents) => {
-            Verified { revision: contents.revision, live_keys: contents.live_keys.unwrap_or(0), ..Verified::default() }
-        }
-        Err(unknown) => Verified { unknown: unknown.to_string(), ..Verified::default() },
-    }
-}
-
-/// What etcd served against what was seen in its pages.
-fn compare(examined: &Examined, served: &Served, at: i64, verified: &mut Verified) -> Result<(), VerifyError> {
-    (verified.etcd_version, verified.sampled) = (served.version.clone(), served.sampled);
-    let counted = examined.inspection.contents.as_ref().ok().and_then(|contents| contents.live_keys);
-    if let Some(inspected) = counted.filter(|inspected| *inspected != served.keys) {
-        return Err(VerifyError::Keys { inspected, served: served.keys });
-    }
-    verified.live_keys = served.keys;
-    match &served.hash {
-        Ok(hash) if hash.revision == at => match examined.inspection.hash_kv(hash.compact_revision) {
-            Ok(inspected) if inspected.is(hash.hash) => (verified.hash_revision, verified.hash) = (at, hash.hash),
-            Ok(inspected) => {
-                return Err(VerifyError::Hash { revision: at, inspected: inspected.hash, served: hash.hash });
-            }
-            Err(Unknown::CompactedThere { left, .. }) if left.is(hash.hash) => {
-                (verified.hash_revision, verified.hash) = (at, hash.hash);
-            }
-            Err(unknown) => verified.hash_unknown = unknown.to_string(),
-        },
-        Ok(hash) => verified.hash_unknown = format!("etcd says it for revision {} only", hash.revision),
-        Err(error) => verified.hash_unknown = clipped(error),
-    }
-    Ok(())
-}
-
 /// For this user alone, and new: a whole database comes into it, and above it everybody may be allowed to write.
-fn make(folder: &std::path::Path) -> std::io::Result<()> {
+fn make(folder: &Path) -> std::io::Result<()> {
     if let Some(parent) = folder.parent() {
         std::fs::create_dir_all(parent)?;
     }
     std::fs::DirBuilder::new().mode(0o700).create(folder)
 }
 
-fn remove(folder: &std::path::Path) -> std::io::Result<()> {
+fn remove(folder: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -4,10 +4,12 @@
 //! Nothing is kept over a restart: the coordinator asks again and again, and an agent that does not know what it is asked
 //! for begins.
 //!
-//! - [`boot`]: an etcd on the scratch folder; - [`desk`]: commands in, state out.
+//! - [`boot`]: an etcd on the scratch folder; - [`judge`]: what was seen and what it served, compared; - [`desk`]: commands
+//!   in, state out.
 
 pub mod boot;
 pub mod desk;
+pub mod judge;
 
 use std::path::PathBuf;
 use std::time::Duration;

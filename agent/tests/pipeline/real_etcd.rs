@@ -233,3 +233,21 @@ async fn an_etcd_that_asks_who_one_is() {
     let error = turned_away(&known("somebody", "hunter2")).await;
     assert!(error.contains("permission denied"), "{error}");
 }
+
+#[tokio::test]
+async fn keys_are_read_back_at_a_revision_and_whatever_their_size() {
+    let real = RealEtcd::up(None).await;
+    let mut client = etcd_client::Client::connect([real.url()], None).await.expect("it answers");
+    // Together more than a client takes in one answer.
+    for key in ["a", "b", "c", "d"] {
+        client.put(key, vec![b'v'; 1_400_000], None).await.expect("taken");
+    }
+    let before = client.put("e", "last", None).await.expect("taken").header().expect("a header").revision();
+    client.delete("b", None).await.expect("taken");
+    let after = client.put("a", "again", None).await.expect("taken").header().expect("a header").revision();
+    let mut connection = real.etcd().connect().await.expect("it answers");
+    for (revision, limit, keys, asked) in [(before, 64, 5, 5), (after, 64, 4, 4), (before, 2, 5, 2), (1, 64, 0, 0)] {
+        let sampled = connection.sample(revision, limit).await.expect("read back");
+        assert_eq!((sampled.keys, sampled.asked, sampled.same), (keys, asked, asked), "at {revision}");
+    }
+}

@@ -306,8 +306,9 @@ async fn machine_set(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<App
     let key = format!("{}{id}", kept_prefix(&types::MACHINE_SETS));
     let found = leader.kv.get::<Kept<MachineSetSpec>>(&key).await.map_err(|e| unavailable(&e))?;
     let before = found.as_ref().map(|found| &found.value.spec);
-    restore::bootstrap(leader, id.as_str(), before, &spec, request.dry_run).await?;
-    keep(leader, request, id.as_str(), spec).await
+    let notes = restore::bootstrap(leader, id.as_str(), before, &spec, request.dry_run).await?;
+    let answer = keep(leader, request, id.as_str(), spec).await?;
+    Ok(ApplyResponse { notes: [notes, answer.notes].concat(), ..answer })
 }
 
 async fn machine_set_node(leader: &Leader, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {

@@ -1,6 +1,7 @@
 //! The API on the bus: a NATS service whose endpoints are the verbs; each request is answered by itself.
 
 mod apply;
+mod damaged;
 mod delete;
 mod get;
 mod restore;

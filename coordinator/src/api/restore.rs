@@ -13,6 +13,7 @@ use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Snapshot
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::damaged;
 use super::apply::{answer, in_force, invalid, known_cluster, tell, typed};
 use crate::cluster::Message;
 use crate::cluster::record::ClusterRecord;
@@ -105,9 +106,12 @@ async fn prepare(
     let (cluster, etcd_cluster_id) = (record.name.clone(), record.etcd_cluster_id);
     let mut target = Target { cluster, uuid: record.uuid, etcd_cluster_id, agents };
     let strangers = target.part_strangers().map_err(invalid)?;
-    let notes: Vec<String> = strangers.iter().map(ToString::to_string).collect();
+    let mut notes: Vec<String> = strangers.iter().map(ToString::to_string).collect();
     match plan(&target, spec, id, &manifest, leader.clock.now()) {
-        Ok(planned) => Ok((planned, notes)),
+        Ok(mut planned) => {
+            notes.extend(damaged::warn(leader, &record.name, &mut planned).await);
+            Ok((planned, notes))
+        }
         Err(error) => Err(invalid([vec![error], notes].concat().join("; "))),
     }
 }
@@ -140,22 +144,23 @@ fn cluster_of(machine_set: &str) -> Option<ClusterName> {
     machine_set.strip_suffix(CONTROL_PLANES)?.parse().ok()
 }
 
-/// What a machine set's change means for its cluster: a control plane that appears with a bootstrap spec restores it.
+/// What a machine set's change means for its cluster: a control plane that appears with a bootstrap spec restores it. The
+/// answer is what a person should know of that.
 pub async fn bootstrap(
     leader: &Arc<Leader>,
     id: &str,
     before: Option<&MachineSetSpec>,
     spec: &MachineSetSpec,
     dry_run: bool,
-) -> Result<(), ApiError> {
+) -> Result<Vec<String>, ApiError> {
     let earlier = before.and_then(|before| before.bootstrapspec.as_ref());
     let handle = cluster_of(id).and_then(|name| leader.directory.get(&name));
     match (&spec.bootstrapspec, earlier) {
-        (None, None) => Ok(()),
-        (Some(now), Some(earlier)) if now == earlier => Ok(()),
+        (None, None) => Ok(Vec::new()),
+        (Some(now), Some(earlier)) if now == earlier => Ok(Vec::new()),
         (None, Some(_)) => match handle.is_some_and(|handle| handle.record.borrow().restoring().is_some()) {
             true => Err(invalid("bootstrap spec can only be removed after the cluster is bootstrapped")),
-            false => Ok(()),
+            false => Ok(Vec::new()),
         },
         (Some(_), _) if !id.ends_with(CONTROL_PLANES) => {
             Err(invalid("bootstrap spec is not allowed for worker machine sets"))
@@ -176,12 +181,12 @@ async fn restore_from(
     name: &ClusterName,
     bootstrap: &BootstrapSpec,
     dry_run: bool,
-) -> Result<(), ApiError> {
+) -> Result<Vec<String>, ApiError> {
     let handle = existing(leader, name).await?;
     let record = handle.record.borrow().clone();
     // An earlier try began it, and its answer was lost; or the coordinator died before it kept the machine set.
     if record.was_begun_by_template(&bootstrap.clusteruuid, &bootstrap.snapshot) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let spec = RestoreSpec {
         clusteruuid: bootstrap.clusteruuid.clone(),
@@ -191,7 +196,8 @@ async fn restore_from(
     if bootstrap.clusteruuid.is_empty() || bootstrap.snapshot.is_empty() {
         return Err(invalid("bootstrapspec needs clusteruuid and snapshot"));
     }
-    let planned = Restore { by_template: true, ..prepare(leader, &record, &spec).await?.0 };
+    let (planned, notes) = prepare(leader, &record, &spec).await?;
+    let planned = Restore { by_template: true, ..planned };
     let serves = leader.fleet.agents(name, Instant::now()).values().any(|agent| agent.beat.member.is_some());
     if serves && record.control_planes_deleted.is_none() {
         return Err(invalid(format!(
@@ -202,7 +208,7 @@ async fn restore_from(
     if !dry_run {
         begin(&handle, planned).await?;
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// The latest proof of every cluster.

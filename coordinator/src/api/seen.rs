@@ -13,6 +13,7 @@ use crate::fleet::Agent;
 use crate::leader::Leader;
 use crate::restore::state::word;
 use crate::restore::unsettled::{self, Behind};
+use crate::seats;
 
 /// The coordinator that leads: this one.
 pub fn coordinator(leader: &Leader) -> Resource {
@@ -33,12 +34,16 @@ pub fn coordinator(leader: &Leader) -> Resource {
 /// The connected agents, by cluster and machine.
 pub fn agents(leader: &Leader) -> Vec<Resource> {
     let everybody = leader.fleet.everybody(Instant::now());
-    let resource = |(cluster, machine, agent): &(ClusterName, MachineId, Agent)| {
-        let record = leader.directory.get(cluster).map(|handle| handle.record.borrow().clone());
-        let lost = record.and_then(|record| lost(&record, *machine, agent.beat.restore.as_ref()?));
-        agent_resource(cluster, *machine, agent, lost)
-    };
-    everybody.iter().map(resource).collect()
+    let mut resources = Vec::with_capacity(everybody.len());
+    for of_cluster in everybody.chunk_by(|(one, ..), (other, ..)| one == other) {
+        let absent = seats::absent(of_cluster.iter().map(|(_, machine, agent)| (*machine, &agent.beat)));
+        for (cluster, machine, agent) in of_cluster {
+            let record = leader.directory.get(cluster).map(|handle| handle.record.borrow().clone());
+            let lost = record.and_then(|record| lost(&record, *machine, agent.beat.restore.as_ref()?));
+            resources.push(agent_resource(cluster, *machine, agent, lost, absent.clone()));
+        }
+    }
+    resources
 }
 
 /// What only a person can end: a restore that touched a machine and that nobody else knows any more.
@@ -48,8 +53,15 @@ fn lost(record: &ClusterRecord, machine: MachineId, state: &RestoreState) -> Opt
     (behind == Behind::Unknown).then(text)
 }
 
-fn agent_resource(cluster: &ClusterName, machine: MachineId, agent: &Agent, lost: Option<String>) -> Resource {
+fn agent_resource(
+    cluster: &ClusterName,
+    machine: MachineId,
+    agent: &Agent,
+    lost: Option<String>,
+    absent: Vec<String>,
+) -> Resource {
     let beat = &agent.beat;
+    let seat = beat.seat.as_ref().filter(|_| beat.member.is_none());
     let member = beat.member.clone().unwrap_or_default();
     let spec = AgentSpec {
         cluster: cluster.to_string(),
@@ -61,6 +73,8 @@ fn agent_resource(cluster: &ClusterName, machine: MachineId, agent: &Agent, lost
         attempt: beat.attempt.clone(),
         error: lost.unwrap_or_else(|| beat.etcd_error.clone()),
         lastseen: Some(agent.seen_at),
+        member: seat.map(seats::own_name).unwrap_or_default(),
+        absent,
     };
     Resource::of(machine.to_string(), &spec).in_cluster(cluster.as_str())
 }

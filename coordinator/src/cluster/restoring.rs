@@ -41,8 +41,7 @@ impl ClusterTask {
         let next = match next.verification.as_ref().filter(|earlier| !earlier.has_ended()) {
             Some(earlier) => Err(ApiError::invalid(format!("proof {} is under way", earlier.id))),
             None => {
-                let last = next.verification.as_ref().and_then(|earlier| earlier.last.clone());
-                let verification = Verification { last, ..verification };
+                let verification = verification.after(next.verification.as_ref());
                 Ok(ClusterRecord { verification: Some(verification), ..next })
             }
         };

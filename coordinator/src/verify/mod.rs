@@ -3,6 +3,7 @@
 //! The agent is asked again and again until it says that it has ended; one that does not know what it is asked for
 //! begins. So nothing is lost when either side dies. A backup that is due goes before: rounds are made in between.
 
+pub mod failed;
 pub mod state;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::cluster::record::ClusterRecord;
 use crate::cluster::steps::StepEnd;
 use crate::leader::Leader;
 use crate::storage::InForce;
+pub use failed::FailedProof;
 pub use state::{Heard, Verification};
 
 /// Between two rounds.

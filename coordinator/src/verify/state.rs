@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use backstay_protocol::bus::{Verified, VerifyState};
-use backstay_protocol::own::{RunState, VerificationSpec};
+use backstay_protocol::bus::{Verified, VerifyFailure, VerifyState};
+use backstay_protocol::own::{PROOF_NOT_TRIED, RunState, VerificationSpec};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::{ClusterName, MachineId, SnapshotName, Timestamp, VerifyId};
 use serde::{Deserialize, Serialize};
 
+use super::failed::{FailedProof, FailedProofs};
 use crate::cluster::asking::Told;
 use crate::restore::Limits;
 use crate::restore::state::{capped, since};
@@ -53,6 +54,12 @@ pub struct Verification {
     #[serde(default)]
     pub begun_again: u32,
     pub last: Option<LastProven>,
+    /// With an error: the backup could not be tried, and nothing is known of it.
+    #[serde(default)]
+    pub not_tried: bool,
+    /// Proofs that failed, of this and of other backups of the cluster.
+    #[serde(default, skip_serializing_if = "FailedProofs::is_empty")]
+    pub failed: FailedProofs,
 }
 
 /// What a round brought.
@@ -87,7 +94,39 @@ impl Verification {
             bytes_total: 0,
             begun_again: 0,
             last: None,
+            not_tried: false,
+            failed: FailedProofs::default(),
         }
+    }
+
+    /// What is known from `earlier` stays known.
+    pub fn after(self, earlier: Option<&Self>) -> Self {
+        let Some(earlier) = earlier else { return self };
+        Self { last: earlier.last.clone(), failed: earlier.failures(), ..self }
+    }
+
+    /// All failed proofs that are known; a record from before they were kept has its own alone.
+    fn failures(&self) -> FailedProofs {
+        let mut all = self.failed.clone();
+        if let Some(at) = self.ended.filter(|_| !self.error.is_empty() && all.is_empty()) {
+            all.note(self.failure(at));
+        }
+        all
+    }
+
+    fn failure(&self, at: Timestamp) -> FailedProof {
+        let (snapshot, error) = (self.snapshot, self.error.clone());
+        FailedProof { at, snapshot, error, damaged: !self.not_tried, settled: false }
+    }
+
+    /// The failed proof that people must know of.
+    pub fn standing(&self) -> Option<FailedProof> {
+        self.failures().standing().cloned()
+    }
+
+    /// What a proof found wrong with a backup, and no later one disproved.
+    pub fn damage(&self, snapshot: SnapshotName) -> Option<FailedProof> {
+        self.failures().damage(snapshot).cloned()
     }
 
     pub fn has_ended(&self) -> bool {
@@ -115,11 +154,11 @@ impl Verification {
                 (self.bytes_done, self.bytes_total) = (state.bytes_done, state.bytes_total);
                 match (&state.verified, state.ended) {
                     (_, false) if self.begun_again > BEGUN_AGAIN_MAX => {
-                        self.fail("its agent began it again and again: what ends the agent stands in its log", now);
+                        self.fail("its agent began it again and again: what ends the agent stands in its log", true, now);
                     }
                     (_, false) => {}
                     (Some(verified), true) => self.proven(verified, now),
-                    (None, true) => self.fail(&state.error, now),
+                    (None, true) => self.fail(&state.error, state.failure() == VerifyFailure::NotTried, now),
                 }
             }
             Heard::State(_) | Heard::Stale(_) => {}
@@ -133,12 +172,12 @@ impl Verification {
                 let why = if self.error.is_empty() { text } else { &self.error };
                 if since(self.heard, now) > limits.silence {
                     let why = why.clone();
-                    self.fail(&why, now);
+                    self.fail(&why, true, now);
                 }
             }
         }
         if !self.has_ended() && since(self.started, now) > limits.prepare {
-            self.fail("not ended in time", now);
+            self.fail("not ended in time", true, now);
         }
         if matches!(heard, Heard::State(_) | Heard::Refused(_)) || self.ended == Some(now) {
             self.version += 1;
@@ -152,11 +191,14 @@ impl Verification {
         self.found = describe(verified);
         let booted = !verified.etcd_version.is_empty();
         self.last = Some(LastProven { at: now, snapshot: self.snapshot, booted });
+        self.failed.proven(self.snapshot);
     }
 
-    fn fail(&mut self, error: &str, now: Timestamp) {
+    fn fail(&mut self, error: &str, not_tried: bool, now: Timestamp) {
         self.error = capped(if error.is_empty() { "the agent did not say why" } else { error });
-        self.ended = Some(now);
+        (self.ended, self.not_tried) = (Some(now), not_tried);
+        let failure = self.failure(now);
+        self.failed.note(failure);
     }
 
     /// As people see it.
@@ -167,6 +209,10 @@ impl Verification {
             (Some(_), _) => RunState::Failed,
         };
         let last = self.last.as_ref();
+        // Where it is this very one, the rest says it already.
+        let own = |failed: &FailedProof| state == RunState::Failed && Some(failed.at) == self.ended;
+        let failed = self.standing().filter(|failed| !own(failed));
+        let not_tried = state == RunState::Failed && self.not_tried;
         let how = |booted: bool| if booted { "booted" } else { "inspected" };
         let spec = VerificationSpec {
             verify: self.id.to_string(),
@@ -179,10 +225,14 @@ impl Verification {
             ended: self.ended,
             bytesdone: self.bytes_done,
             bytestotal: self.bytes_total,
-            found: self.found.clone(),
+            found: if not_tried { PROOF_NOT_TRIED.into() } else { self.found.clone() },
             lastproven: last.map(|last| last.at),
             provensnapshot: last.map(|last| last.snapshot.to_string()).unwrap_or_default(),
             provenhow: last.map(|last| how(last.booted).to_owned()).unwrap_or_default(),
+            failedat: failed.as_ref().map(|failed| failed.at),
+            failedsnapshot: failed.as_ref().map(|failed| failed.snapshot.to_string()).unwrap_or_default(),
+            faileddamaged: failed.as_ref().is_some_and(|failed| failed.damaged),
+            failederror: failed.map(|failed| failed.error).unwrap_or_default(),
         };
         let mut resource = Resource::of(cluster.as_str(), &spec);
         resource.metadata.stamp(self.version, self.started, self.updated);
@@ -200,7 +250,8 @@ fn describe(verified: &Verified) -> String {
         unknown => parts.push(format!("its pages were looked at in part: {unknown}")),
     }
     if !verified.etcd_version.is_empty() {
-        parts.push(format!("etcd {} served it, {} keys read back", verified.etcd_version, verified.sampled));
+        let aside = if verified.auth_set_aside { " (without its users and roles, which were set aside)" } else { "" };
+        parts.push(format!("etcd {} served it{aside}, {} keys read back", verified.etcd_version, verified.sampled));
         parts.push(match (verified.hash_revision, verified.hash_unknown.as_str()) {
             (0, "") => "HashKV was not compared".into(),
             (0, unknown) => format!("HashKV was not compared: {unknown}"),
@@ -292,9 +343,45 @@ mod tests {
         v.fold(machine(1), &says(|s| (s.ended, s.verified) = (true, Some(verified))), LIMITS, at(3));
         let last = v.last.clone();
         assert!(v.found.contains("etcd 3.5.1 served it") && last.as_ref().is_some_and(|l| l.booted), "{}", v.found);
-        let mut next = Verification { last: last.clone(), ..verification() };
+        let mut next = verification().after(Some(&v));
         next.fold(machine(1), &says(|s| (s.ended, s.error) = (true, "a page".into())), LIMITS, at(9));
         assert_eq!((next.last, next.error.as_str()), (last, "a page"));
+    }
+
+    #[test]
+    fn a_failure_stands_while_the_next_one_runs_and_until_it_is_proven() {
+        let ends = |v: &mut Verification, error: &str, fault: VerifyFailure, now| {
+            let verified = error.is_empty().then(Verified::default);
+            let end = says(|s| (s.ended, s.error, s.verified, s.failure) = (true, error.into(), verified, fault.into()));
+            v.fold(machine(1), &end, LIMITS, at(now));
+        };
+        let spec = |v: &Verification| {
+            let resource = v.resource(&"one".parse().expect("a name"));
+            resource.typed::<VerificationSpec>().expect("its own words")
+        };
+        for (fault, damaged) in
+            [(VerifyFailure::Backup, true), (VerifyFailure::Unspecified, true), (VerifyFailure::NotTried, false)]
+        {
+            let mut v = verification();
+            ends(&mut v, "why", fault, 3);
+            let told = spec(&v);
+            assert_eq!((told.state, told.failedat, told.found.is_empty()), (RunState::Failed, None, damaged));
+            let stands = told.standing().expect("it failed");
+            assert_eq!((stands.error, stands.damaged, stands.at), ("why", damaged, Some(at(3))));
+            let mut next = verification().after(Some(&v));
+            let told = spec(&next);
+            assert_eq!((told.state, told.failedat, told.faileddamaged), (RunState::Running, Some(at(3)), damaged));
+            assert_eq!(told.standing().map(|stands| stands.error), Some("why"));
+            assert_eq!(next.damage(v.snapshot).is_some(), damaged);
+            ends(&mut next, "", VerifyFailure::Unspecified, 4);
+            assert_eq!((spec(&next).standing(), next.damage(v.snapshot)), (None, None));
+            // A record that another release wrote, which kept none.
+            let mut old = serde_json::to_value(&v).expect("plain data");
+            let map = old.as_object_mut().expect("a map");
+            assert!(map.remove("failed").is_some() && map.remove("not_tried").is_some());
+            let old: Verification = serde_json::from_value(old).expect("an older record");
+            assert!(old.standing().is_some_and(|failed| failed.damaged && failed.at == at(3)));
+        }
     }
 
     proptest! {

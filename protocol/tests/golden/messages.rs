@@ -153,6 +153,7 @@ pub fn verify_reply() -> VerifyReply {
         hash: 0xdead_beef,
         hash_unknown: "compacted".into(),
         sampled: 64,
+        ..Verified::default()
     };
     let state = VerifyState {
         verify: SLOT.into(),
@@ -161,6 +162,20 @@ pub fn verify_reply() -> VerifyReply {
         bytes_done: 8_388_608,
         bytes_total: 1_073_741_824,
         verified: Some(verified),
+        ..VerifyState::default()
+    };
+    VerifyReply { version: 1, answer: Some(verify_reply::Answer::State(state)) }
+}
+
+pub fn verify_reply_not_tried() -> VerifyReply {
+    let verified = Verified { auth_set_aside: true, ..Verified::default() };
+    let state = VerifyState {
+        verify: SLOT.into(),
+        ended: true,
+        error: "no room".into(),
+        failure: VerifyFailure::NotTried.into(),
+        verified: Some(verified),
+        ..VerifyState::default()
     };
     VerifyReply { version: 1, answer: Some(verify_reply::Answer::State(state)) }
 }

@@ -12,6 +12,7 @@ mod failure;
 mod ground;
 mod kill;
 mod model;
+mod states;
 mod template;
 mod verify;
 

@@ -68,6 +68,11 @@ async fn a_backup_is_waited_for_and_seen_in_every_list() -> Result<()> {
     let snapshots = terminal.prints(&format!("backstayctl runs {CLUSTER} -o jsonpath='{{.spec.snapshot}}'")).await?;
     let newest_first: Vec<String> = listed(&stand, CLUSTER).await?.into_iter().map(|backup| backup.snapshot).collect();
     assert_eq!(snapshots.lines().collect::<Vec<_>>(), newest_first);
+    // By hand alone: that is fine once somebody has said so.
+    assert_eq!(words(&terminal).await?, (word("no schedule"), Some(3)));
+    stand.configure_backups(CLUSTER, "{enabled: false}").await?;
+    assert_eq!(words(&terminal).await?, (word("no schedule"), Some(0)));
+    stand.configure_backups(CLUSTER, "{interval: {seconds: 3600, nanos: 0}}").await?;
     assert_eq!(words(&terminal).await?, (word("ok"), Some(0)));
     Ok(())
 }

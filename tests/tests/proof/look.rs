@@ -1,6 +1,7 @@
 //! A snapshot of a member, what inspection says of it, and what etcd's own tool says.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -57,10 +58,15 @@ impl Snapshot {
         Ok(inspection)
     }
 
+    /// Writes it as `etcdctl snapshot save` does.
+    pub fn save(&self, file: &Path) -> Result<()> {
+        fs::write(file, &self.file).with_context(|| format!("failed to write {}", file.display()))
+    }
+
     fn status(&self) -> Result<serde_json::Value> {
         let folder = Folder::new("proof")?;
         let path = folder.path().join("snapshot.db");
-        fs::write(&path, &self.file)?;
+        self.save(&path)?;
         let release = releases::chosen()?;
         let mut command = Command::new(release.program(release.snapshot_tool()));
         command.env("ETCDCTL_API", "3").args(["snapshot", "status", "-w", "json"]).arg(&path);

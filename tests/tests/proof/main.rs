@@ -1,6 +1,7 @@
 //! What inspection says of snapshots of real members: the same as `snapshot status` of etcd's own tool and as their HashKV.
 
 mod backup;
+mod booted;
 mod corpus;
 mod coverage;
 mod flips;

@@ -8,12 +8,19 @@ use clap::{Args, ValueEnum};
 use crate::cli::output::Format;
 
 pub const STATUS_HELP: &str = "\
-One word for each cluster, from the worst:
-  no agent  no agent of it is connected
-  never     it has no backup
-  failing   the latest attempt failed
-  stale     the last good backup is older than the interval and a grace
-  ok        none of these; without an interval a backup is never stale
+What holds for each cluster, the worst of it, with the reason and the command to
+run next:
+  no storage   backups have nowhere to go
+  no agent     no agent of it is connected
+  damaged      a proof found a backup damaged, and no later one is proven
+  never        it has no backup
+  failing      the latest attempt failed
+  stale        the last good backup is older than the interval and a grace
+  member down  an agent is connected, and its etcd does not answer
+  2/3 agents   etcd has more members than there are agents
+  unproven     a proof could not be tried
+  no schedule  no interval is set; fine where `enabled: false` says so
+  ok           none of these
 
 Exit codes:
   0  every cluster is ok
@@ -40,7 +47,8 @@ pub const VERIFY_HELP: &str = "\
 One of the cluster's agents fetches the backup, opens it, compares every digest
 and looks at every page. With --boot it also restores it into a scratch folder,
 starts an etcd on that (on loopback ports), compares HashKV and reads keys back.
-`backstayctl status` shows when each cluster was last proven, and how.
+`backstayctl status` shows when each cluster was last proven, and how. A proof
+that fails stands there until that backup or a later one is proven.
 
 Examples:
   backstayctl verify talos-default

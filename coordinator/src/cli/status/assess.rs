@@ -1,4 +1,4 @@
-//! How one cluster's backups stand, in one word. Pure: resources and the time in, words out.
+//! How one cluster's backups stand, in a word or two. Pure: resources and the time in, words out.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -12,34 +12,93 @@ use crate::cli::units;
 /// The word, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Word {
+    NoStorage,
     NoAgent,
+    /// A proof found a backup damaged.
+    Damaged,
     Never,
     Failing,
     Stale,
+    /// An agent is connected, and its etcd does not answer.
+    MemberDown,
+    /// etcd has more members than there are agents.
+    FewAgents {
+        connected: usize,
+        members: usize,
+    },
+    /// A proof was asked for and could not be tried.
+    Unproven,
+    NoSchedule,
+    /// Without a schedule, and somebody said so: that is as it should be.
+    NotScheduled,
     Ok,
 }
 
 impl Word {
-    pub fn text(self) -> &'static str {
+    pub fn text(self) -> String {
         match self {
-            Self::NoAgent => "no agent",
-            Self::Never => "never",
-            Self::Failing => "failing",
-            Self::Stale => "stale",
-            Self::Ok => "ok",
+            Self::NoStorage => "no storage".into(),
+            Self::NoAgent => "no agent".into(),
+            Self::Damaged => "damaged".into(),
+            Self::Never => "never".into(),
+            Self::Failing => "failing".into(),
+            Self::Stale => "stale".into(),
+            Self::MemberDown => "member down".into(),
+            Self::FewAgents { connected, members } => format!("{connected}/{members} agents"),
+            Self::Unproven => "unproven".into(),
+            Self::NoSchedule | Self::NotScheduled => "no schedule".into(),
+            Self::Ok => "ok".into(),
         }
     }
+
+    /// Whether there is nothing to be done.
+    pub fn is_fine(self) -> bool {
+        matches!(self, Self::Ok | Self::NotScheduled)
+    }
+}
+
+/// When backups are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Schedule {
+    Every(Duration),
+    /// Nobody said anything.
+    #[default]
+    None,
+    /// By hand alone, as was said: `enabled: false`.
+    Off,
+}
+
+impl Schedule {
+    pub fn interval(self) -> Option<Duration> {
+        match self {
+            Self::Every(interval) => Some(interval),
+            Self::None | Self::Off => None,
+        }
+    }
+}
+
+/// An agent whose etcd does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Down {
+    /// Empty where that was never known.
+    pub member: String,
+    pub machine: String,
+    pub error: String,
 }
 
 /// What is known of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
     pub cluster: String,
-    /// `None`: no automatic backups.
-    pub interval: Option<Duration>,
+    pub schedule: Schedule,
     pub status: BackupStatusSpec,
     /// How many agents are connected.
     pub agents: usize,
+    pub down: Vec<Down>,
+    /// The members of which no agent is connected.
+    pub absent: Vec<String>,
+    /// Why backups have nowhere to go; empty where they have.
+    pub storage: String,
     /// The latest proof of a backup at rest.
     pub verification: VerificationSpec,
 }
@@ -56,6 +115,8 @@ pub struct Health {
     pub verification: VerificationSpec,
     /// Why it is not ok; empty where it is.
     pub reason: String,
+    /// The command to run next; empty where there is nothing to be done.
+    pub next: String,
 }
 
 /// A backup takes its time, and a retry its pause: so much later than the interval it is not stale yet.
@@ -75,42 +136,112 @@ pub fn all(facts: Vec<Facts>, given_grace: Option<Duration>, now: Timestamp) -> 
 
 /// One cluster. Where several words hold, the worst is taken.
 pub fn assess(facts: Facts, given_grace: Option<Duration>, now: Timestamp) -> Health {
-    let Facts { cluster, interval, status, agents, verification } = facts;
-    let age = status.lastbackuptime.map(|at| units::since(at, now));
-    let (word, reason) = judge(&status, interval, age, agents, given_grace);
-    Health { cluster, word, last: status.lastbackuptime, age, interval, agents, verification, reason }
+    let age = facts.status.lastbackuptime.map(|at| units::since(at, now));
+    let (word, reason) = judge(&facts, age, given_grace, now);
+    let next = super::advice::next(word, &facts);
+    let Facts { cluster, schedule, status, agents, verification, .. } = facts;
+    let (last, interval) = (status.lastbackuptime, schedule.interval());
+    Health { cluster, word, last, age, interval, agents, verification, reason, next }
 }
 
-fn judge(
-    status: &BackupStatusSpec,
-    interval: Option<Duration>,
-    age: Option<Duration>,
-    agents: usize,
-    given_grace: Option<Duration>,
-) -> (Word, String) {
-    let running = status.status == BackupState::Running;
-    // A backup that runs keeps the error of what came before it.
-    let failing = status.status == BackupState::Error || (running && !status.error.is_empty());
-    let Some(age) = age else {
-        return match (agents, failing, running) {
-            (0, _, _) => (Word::NoAgent, "no agent is connected".into()),
-            (_, true, _) => (Word::Never, status.error.clone()),
-            (_, false, true) => (Word::Never, "the first backup is running".into()),
-            (_, false, false) => (Word::Never, "there is no backup".into()),
-        };
+fn judge(facts: &Facts, age: Option<Duration>, grace: Option<Duration>, now: Timestamp) -> (Word, String) {
+    let found = [
+        no_storage(facts),
+        no_agent(facts),
+        damaged(facts, now),
+        never(facts, age),
+        failing(facts),
+        stale(facts, age, grace),
+        member_down(facts),
+        few_agents(facts),
+        no_schedule(facts),
+    ];
+    let worst = found.into_iter().flatten().min_by_key(|(word, _)| *word);
+    worst.unwrap_or((Word::Ok, String::new()))
+}
+
+type Found = Option<(Word, String)>;
+
+fn no_storage(facts: &Facts) -> Found {
+    let why = facts.storage.as_str();
+    (!why.is_empty()).then(|| (Word::NoStorage, format!("backups have nowhere to go: {why}")))
+}
+
+fn no_agent(facts: &Facts) -> Found {
+    (facts.agents == 0).then(|| (Word::NoAgent, "no agent is connected".into()))
+}
+
+fn damaged(facts: &Facts, now: Timestamp) -> Found {
+    let failed = facts.verification.standing()?;
+    let (snapshot, error) = (failed.snapshot, failed.error);
+    let when = failed.at.map(|at| format!(" {}", units::ago(at, now))).unwrap_or_default();
+    Some(match failed.damaged {
+        true => (Word::Damaged, format!("the proof of {snapshot} failed{when}: {error}")),
+        false => (Word::Unproven, format!("the proof of {snapshot} could not be tried{when}: {error}")),
+    })
+}
+
+fn is_running(facts: &Facts) -> bool {
+    facts.status.status == BackupState::Running
+}
+
+/// A backup that runs keeps the error of what came before it.
+fn has_failed(facts: &Facts) -> bool {
+    facts.status.status == BackupState::Error || (is_running(facts) && !facts.status.error.is_empty())
+}
+
+fn never(facts: &Facts, age: Option<Duration>) -> Found {
+    if age.is_some() {
+        return None;
+    }
+    let reason = match (has_failed(facts), is_running(facts)) {
+        (true, _) => facts.status.error.clone(),
+        (false, true) => "the first backup is running".into(),
+        (false, false) => "there is no backup".into(),
     };
-    if agents == 0 {
-        return (Word::NoAgent, "no agent is connected".into());
-    }
-    if failing {
-        return (Word::Failing, status.error.clone());
-    }
-    match interval.map(|interval| (interval, grace(given_grace, interval))) {
-        Some((interval, grace)) if age > interval.saturating_add(grace) => {
-            let (interval, grace) = (duration::format(interval), duration::format(grace));
-            (Word::Stale, format!("older than the interval of {interval} and a grace of {grace}"))
+    Some((Word::Never, reason))
+}
+
+fn failing(facts: &Facts) -> Found {
+    has_failed(facts).then(|| (Word::Failing, facts.status.error.clone()))
+}
+
+fn stale(facts: &Facts, age: Option<Duration>, given: Option<Duration>) -> Found {
+    let (interval, age) = (facts.schedule.interval()?, age?);
+    let grace = grace(given, interval);
+    (age > interval.saturating_add(grace)).then(|| {
+        let (interval, grace) = (duration::format(interval), duration::format(grace));
+        (Word::Stale, format!("older than the interval of {interval} and a grace of {grace}"))
+    })
+}
+
+fn member_down(facts: &Facts) -> Found {
+    let down = |down: &Down| match down.member.as_str() {
+        "" => format!("etcd on machine {} does not answer: {}", down.machine, down.error),
+        member => format!("etcd member {member} (machine {}) does not answer: {}", down.machine, down.error),
+    };
+    let all: Vec<String> = facts.down.iter().map(down).collect();
+    (!all.is_empty()).then(|| (Word::MemberDown, all.join("; ")))
+}
+
+fn few_agents(facts: &Facts) -> Found {
+    let (connected, absent) = (facts.agents, facts.absent.len());
+    let word = Word::FewAgents { connected, members: connected + absent };
+    let reason = || {
+        let members = if absent == 1 { "member" } else { "members" };
+        format!("no agent of {members} {} is connected: a restore needs one of each", facts.absent.join(", "))
+    };
+    (absent > 0 && connected > 0).then(|| (word, reason()))
+}
+
+fn no_schedule(facts: &Facts) -> Found {
+    match facts.schedule {
+        Schedule::Every(_) => None,
+        Schedule::None => {
+            let reason = "no interval is set: backups are taken by hand alone (`enabled: false` says that this is meant)";
+            Some((Word::NoSchedule, reason.into()))
         }
-        _ => (Word::Ok, String::new()),
+        Schedule::Off => Some((Word::NotScheduled, String::new())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every combination has exactly one word; worse facts never give a better one.
 
 use super::*;
+use backstay_protocol::own::{PROOF_NOT_TRIED, RunState};
 use proptest::prelude::*;
 
 const NOW: Timestamp = Timestamp { seconds: 1_000_000, nanos: 0 };
@@ -13,7 +14,13 @@ fn facts(state: BackupState, error: &str, age: Option<i64>, interval: Option<Dur
         lastbackuptime: age.map(|age| Timestamp::from_seconds(NOW.seconds - age)),
         lastbackupattempt: None,
     };
-    Facts { cluster: "c".into(), interval, status, agents, verification: VerificationSpec::default() }
+    let schedule = interval.map_or(Schedule::None, Schedule::Every);
+    Facts { cluster: "c".into(), schedule, status, agents, ..Facts::default() }
+}
+
+/// Backed up a minute ago, and everybody is there.
+fn well() -> Facts {
+    facts(BackupState::Ok, "", Some(60), Some(HOUR), 1)
 }
 
 fn word(facts: Facts) -> (Word, String) {
@@ -41,6 +48,112 @@ fn each_word_has_its_reason() {
 }
 
 #[test]
+fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
+    let failed = |found: &str| VerificationSpec {
+        snapshot: "N.snapshot".into(),
+        state: RunState::Failed,
+        error: "page 7".into(),
+        found: found.into(),
+        ended: Some(Timestamp::from_seconds(NOW.seconds - 120)),
+        ..VerificationSpec::default()
+    };
+    // The next one runs already, or an older backup was proven.
+    let earlier = |state| VerificationSpec {
+        state,
+        failedat: Some(Timestamp::from_seconds(NOW.seconds - 120)),
+        failedsnapshot: "N.snapshot".into(),
+        failederror: "page 7".into(),
+        faileddamaged: true,
+        ..VerificationSpec::default()
+    };
+    let down = |member: &str| Down { member: member.into(), machine: "4c4c".into(), error: "refused".into() };
+    let at_fault = "the proof of N.snapshot failed 2m ago: page 7";
+    let prove = "backstayctl backup c --wait && backstayctl verify c";
+    let absent = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    for (facts, text, reason, next) in [
+        (
+            Facts { storage: "not initialized".into(), ..well() },
+            "no storage",
+            "backups have nowhere to go: not initialized",
+            "backstayctl apply -f etcd-backup-s3-conf.yaml",
+        ),
+        (
+            Facts { storage: "AccessDenied".into(), agents: 0, ..well() },
+            "no storage",
+            "nowhere to go: AccessDenied",
+            "backstayctl get etcdbackupoverallstatus",
+        ),
+        (Facts { agents: 0, ..well() }, "no agent", "no agent is connected", "systemctl status backstay-agent"),
+        (
+            Facts { agents: 2, absent: absent(&["m3"]), ..well() },
+            "2/3 agents",
+            "no agent of member m3 is connected: a restore needs one of each",
+            "systemctl status backstay-agent",
+        ),
+        (
+            Facts { absent: absent(&["m2", "m3"]), ..well() },
+            "1/3 agents",
+            "no agent of members m2, m3 is connected",
+            "systemctl status backstay-agent",
+        ),
+        (
+            Facts { down: vec![down("m2"), down("")], ..well() },
+            "member down",
+            "etcd member m2 (machine 4c4c) does not answer: refused; etcd on machine 4c4c does not answer: refused",
+            "backstayctl agents c",
+        ),
+        (Facts { verification: failed(""), ..well() }, "damaged", at_fault, prove),
+        (Facts { verification: earlier(RunState::Running), ..well() }, "damaged", at_fault, prove),
+        (Facts { verification: earlier(RunState::Ok), ..well() }, "damaged", at_fault, prove),
+        (
+            Facts { verification: failed(PROOF_NOT_TRIED), ..well() },
+            "unproven",
+            "the proof of N.snapshot could not be tried 2m ago: page 7",
+            "backstayctl verify c",
+        ),
+        (
+            Facts { schedule: Schedule::None, ..well() },
+            "no schedule",
+            "no interval is set",
+            "backstayctl get cluster c -o yaml > c.yaml",
+        ),
+        (
+            facts(BackupState::Unknown, "", None, Some(HOUR), 1),
+            "never",
+            "there is no backup",
+            "backstayctl backup c --wait",
+        ),
+        (
+            facts(BackupState::Running, "", None, Some(HOUR), 1),
+            "never",
+            "the first backup is running",
+            "backstayctl get etcdbackupstatus c --watch",
+        ),
+        (facts(BackupState::Error, "no bucket", None, Some(HOUR), 1), "never", "no bucket", "backstayctl runs c"),
+        (facts(BackupState::Error, "no bucket", Some(9), Some(HOUR), 1), "failing", "no bucket", "backstayctl runs c"),
+        (
+            facts(BackupState::Ok, "", Some(7200), Some(HOUR), 1),
+            "stale",
+            "older than the interval of 1h0m0s",
+            "backstayctl backup c --wait",
+        ),
+    ] {
+        let health = assess(facts, None, NOW);
+        assert!(!health.word.is_fine(), "{health:?}");
+        assert_eq!((health.word.text().as_str(), health.next.as_str()), (text, next));
+        assert!(health.reason.contains(reason), "{}", health.reason);
+    }
+}
+
+#[test]
+fn what_is_meant_is_fine() {
+    let off = assess(Facts { schedule: Schedule::Off, ..well() }, None, NOW);
+    assert_eq!((off.word.text().as_str(), off.word.is_fine(), off.next.as_str()), ("no schedule", true, ""));
+    let worse = assess(Facts { schedule: Schedule::Off, agents: 0, ..well() }, None, NOW);
+    assert_eq!(worse.word, Word::NoAgent);
+}
+
+#[test]
 fn the_grace_is_a_tenth_or_five_minutes_or_what_was_given() {
     let minutes = |n: u64| Duration::from_secs(n * 60);
     assert_eq!(grace(None, minutes(10)), minutes(5));
@@ -50,30 +163,57 @@ fn the_grace_is_a_tenth_or_five_minutes_or_what_was_given() {
     assert_eq!(health.word, Word::Stale);
 }
 
+fn any_proof() -> impl Strategy<Value = VerificationSpec> {
+    let state = prop::sample::select(vec![RunState::Running, RunState::Ok, RunState::Failed]);
+    let found = prop::sample::select(vec!["", PROOF_NOT_TRIED]);
+    (state, found).prop_map(|(state, found)| VerificationSpec {
+        state,
+        found: found.into(),
+        ..VerificationSpec::default()
+    })
+}
+
 fn any_facts() -> impl Strategy<Value = Facts> {
     let state =
         prop::sample::select(vec![BackupState::Unknown, BackupState::Ok, BackupState::Error, BackupState::Running]);
     let age = prop::option::of(prop_oneof![-1000_i64..200_000, any::<i64>().prop_map(|n| n / 4)]);
-    let interval = prop::option::of(prop_oneof![
-        (1_u64..200_000).prop_map(Duration::from_secs),
-        any::<u64>().prop_map(Duration::from_secs)
-    ]);
-    ("[a-d]", state, "(error)?", age, interval, 0_usize..3).prop_map(
-        |(cluster, state, error, age, interval, agents)| Facts {
+    let every = |seconds| Schedule::Every(Duration::from_secs(seconds));
+    let schedule = prop_oneof![
+        Just(Schedule::None),
+        Just(Schedule::Off),
+        (1_u64..200_000).prop_map(every),
+        any::<u64>().prop_map(every)
+    ];
+    let members = (0_usize..3, prop::collection::vec("m[0-9]", 0..3), 0_usize..3);
+    ("[a-d]", state, "(error)?", age, schedule, members, "(broken)?", any_proof()).prop_map(
+        |(cluster, state, error, age, schedule, (agents, absent, down), storage, verification)| Facts {
             cluster,
-            ..facts(state, &error, age, interval, agents)
+            schedule,
+            absent,
+            down: vec![Down::default(); down.min(agents)],
+            storage,
+            verification,
+            ..facts(state, &error, age, None, agents)
         },
     )
 }
 
 proptest! {
     #[test]
-    fn every_cluster_has_one_word_and_only_ok_has_no_reason(facts in any_facts(), grace in prop::option::of(0_u64..100_000)) {
+    fn every_cluster_has_one_word_and_all_but_the_fine_have_a_reason_and_a_command(
+        facts in any_facts(), grace in prop::option::of(0_u64..100_000),
+    ) {
         let health = assess(facts.clone(), grace.map(Duration::from_secs), NOW);
-        prop_assert_eq!(health.word == Word::NoAgent, facts.agents == 0);
-        prop_assert_eq!(health.word == Word::Ok && !health.reason.is_empty(), false);
-        prop_assert!(health.word != Word::Stale || facts.interval.is_some(), "no interval, never stale");
+        prop_assert_eq!(health.word == Word::NoStorage, !facts.storage.is_empty());
+        prop_assert_eq!(health.word <= Word::NoAgent, facts.agents == 0 || !facts.storage.is_empty());
+        prop_assert_eq!(health.word.is_fine(), health.next.is_empty());
+        // An error that says nothing is all that there is to say of some.
+        prop_assert!(!health.word.is_fine() || health.reason.is_empty());
+        prop_assert!(health.word != Word::Stale || health.interval.is_some(), "no interval, never stale");
         prop_assert!(!matches!(health.word, Word::Ok | Word::Stale | Word::Failing) || health.last.is_some());
+        if health.word.is_fine() {
+            prop_assert!(facts.down.is_empty() && facts.absent.is_empty() && facts.verification.standing().is_none());
+        }
     }
 
     #[test]

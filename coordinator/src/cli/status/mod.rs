@@ -1,5 +1,6 @@
 //! `status`: every cluster in one word, worst first; the exit code tells a monitor.
 
+mod advice;
 pub mod assess;
 
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use super::console::{Console, Failure};
 use super::listing;
 use super::output::{json, table, yaml};
 use super::{units, verify};
-use assess::{Facts, Health, Word};
+use assess::{Down, Facts, Health, Schedule, Word};
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -40,9 +41,12 @@ pub async fn run<T: Transport>(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     query.clusters.iter().try_for_each(|name| listing::must_be_name(name))?;
-    let listed = assess::all(facts(api, &query.clusters).await?, query.grace, now);
+    let storage: Vec<OverallStatusSpec> = all(api).await?.into_values().collect();
+    let broken = storage.iter().map(|overall| overall.configurationerror.as_str()).find(|error| !error.is_empty());
+    let facts = facts(api, &query.clusters, broken.unwrap_or_default()).await?;
+    let listed = assess::all(facts, query.grace, now);
     console.print(&render(&listed, query.form, now, console.colour))?;
-    for overall in all::<OverallStatusSpec, T>(api).await?.into_values() {
+    for overall in &storage {
         if !overall.configurationerror.is_empty() {
             let (name, error) = (&overall.configurationname, &overall.configurationerror);
             console.remark(&format!("Note: storage {name}: {error}"))?;
@@ -51,7 +55,7 @@ pub async fn run<T: Transport>(
     if listed.is_empty() {
         console.remark("Note: no cluster is known")?;
     }
-    match !listed.is_empty() && listed.iter().all(|health| health.word == Word::Ok) {
+    match !listed.is_empty() && listed.iter().all(|health| health.word.is_fine()) {
         true => Ok(()),
         false => Err(Failure::No),
     }
@@ -63,26 +67,61 @@ async fn all<S: Spec, T: Transport>(api: &Api<T>) -> Result<HashMap<String, S>, 
     Ok(listing::typed::<S>(&items).map(|(item, spec)| (item.metadata.id.clone(), spec)).collect())
 }
 
-async fn facts<T: Transport>(api: &Api<T>, wanted: &[String]) -> Result<Vec<Facts>, Failure> {
+async fn facts<T: Transport>(api: &Api<T>, wanted: &[String], storage: &str) -> Result<Vec<Facts>, Failure> {
     let clusters = all::<ClusterSpec, T>(api).await?;
     if let Some(missing) = wanted.iter().find(|name| !clusters.contains_key(*name)) {
         return Err(Failure::NoCluster(missing.clone()));
     }
     let mut statuses = all::<BackupStatusSpec, T>(api).await?;
     let mut proofs = all::<VerificationSpec, T>(api).await?;
-    let mut agents: HashMap<String, usize> = HashMap::new();
-    for agent in all::<AgentSpec, T>(api).await?.into_values() {
-        *agents.entry(agent.cluster).or_default() += 1;
+    let mut agents: HashMap<String, Agents> = HashMap::new();
+    for (machine, agent) in all::<AgentSpec, T>(api).await? {
+        agents.entry(agent.cluster.clone()).or_default().add(machine, agent);
     }
     let wanted = clusters.into_iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));
-    let facts = wanted.map(|(cluster, spec)| Facts {
-        interval: spec.backup_interval(),
-        status: statuses.remove(&cluster).unwrap_or_default(),
-        agents: agents.get(&cluster).copied().unwrap_or_default(),
-        verification: proofs.remove(&cluster).unwrap_or_default(),
-        cluster,
+    let facts = wanted.map(|(cluster, spec)| {
+        let Agents { connected, mut down, absent } = agents.remove(&cluster).unwrap_or_default();
+        down.sort_by(|a, b| (&a.member, &a.machine).cmp(&(&b.member, &b.machine)));
+        Facts {
+            schedule: schedule(&spec),
+            status: statuses.remove(&cluster).unwrap_or_default(),
+            agents: connected,
+            down,
+            absent,
+            storage: storage.to_owned(),
+            verification: proofs.remove(&cluster).unwrap_or_default(),
+            cluster,
+        }
     });
     Ok(facts.collect())
+}
+
+fn schedule(spec: &ClusterSpec) -> Schedule {
+    let said = spec.backupconfiguration.as_ref().and_then(|configuration| configuration.enabled);
+    match (spec.backup_interval(), said) {
+        (Some(interval), _) => Schedule::Every(interval),
+        (None, Some(false)) => Schedule::Off,
+        (None, _) => Schedule::None,
+    }
+}
+
+/// The agents of one cluster that are connected.
+#[derive(Debug, Default)]
+struct Agents {
+    connected: usize,
+    down: Vec<Down>,
+    absent: Vec<String>,
+}
+
+impl Agents {
+    fn add(&mut self, machine: String, agent: AgentSpec) {
+        self.connected += 1;
+        // Without both, etcd was not asked yet.
+        if agent.role.is_empty() && !agent.error.is_empty() {
+            self.down.push(Down { member: agent.member, machine, error: agent.error });
+        }
+        self.absent = agent.absent;
+    }
 }
 
 fn render(listed: &[Health], form: Form, now: Timestamp, colour: bool) -> String {
@@ -95,16 +134,17 @@ fn render(listed: &[Health], form: Form, now: Timestamp, colour: bool) -> String
 }
 
 fn rows(listed: &[Health], now: Timestamp) -> String {
-    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "PROVEN", "REASON"];
+    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "PROVEN", "NEXT", "REASON"];
     let row = |health: &Health| {
         vec![
             health.cluster.clone(),
-            health.word.text().to_owned(),
+            health.word.text(),
             health.last.map(Timestamp::rfc3339).unwrap_or_default(),
             health.age.map(units::span).unwrap_or_default(),
             health.interval.map(units::span).unwrap_or_default(),
             health.agents.to_string(),
             verify::last(&health.verification, now),
+            health.next.clone(),
             health.reason.clone(),
         ]
     };
@@ -120,8 +160,8 @@ fn coloured(table: &str, listed: &[Health], colour: bool) -> String {
     let mut lines = table.lines();
     let heading = lines.next().unwrap_or_default();
     let paint = |(line, health): (&str, &Health)| match health.word {
-        Word::Ok => format!("\u{1b}[32m{line}{RESET}\n"),
-        Word::Stale => format!("\u{1b}[33m{line}{RESET}\n"),
+        word if word.is_fine() => format!("\u{1b}[32m{line}{RESET}\n"),
+        word if word >= Word::Stale => format!("\u{1b}[33m{line}{RESET}\n"),
         _ => format!("\u{1b}[31m{line}{RESET}\n"),
     };
     std::iter::once(format!("{heading}\n")).chain(lines.zip(listed).map(paint)).collect()
@@ -138,6 +178,7 @@ fn value(health: &Health) -> Value {
         "lastproven": health.verification.lastproven,
         "provenhow": health.verification.provenhow,
         "reason": health.reason,
+        "next": health.next,
     })
 }
 

@@ -10,6 +10,8 @@ const NOW: Timestamp = Timestamp { seconds: 1_702_166_400, nanos: 0 };
 fn cluster(name: &str, interval: Option<u64>) -> Resource {
     let interval = interval.map(|seconds| Duration::from_secs(seconds).into());
     let backupconfiguration = interval.map(|i| BackupConfiguration { interval: Some(i), enabled: None });
+    let by_hand = BackupConfiguration { interval: None, enabled: Some(false) };
+    let backupconfiguration = backupconfiguration.or((name == "by-hand").then_some(by_hand));
     Resource::of(name, &ClusterSpec { backupconfiguration, ..ClusterSpec::default() })
 }
 
@@ -23,6 +25,18 @@ fn agent(machine: &str, cluster: &str) -> Resource {
     Resource::of(machine, &AgentSpec { cluster: cluster.into(), ..AgentSpec::default() })
 }
 
+/// Its etcd does not answer, and m3 has no agent.
+fn down(machine: &str, cluster: &str, member: &str) -> Resource {
+    let spec = AgentSpec {
+        cluster: cluster.into(),
+        member: member.into(),
+        error: "connection refused".into(),
+        absent: vec!["m3".into()],
+        ..AgentSpec::default()
+    };
+    Resource::of(machine, &spec)
+}
+
 fn fleet() -> Vec<Resource> {
     vec![
         cluster("good", Some(3600)),
@@ -31,11 +45,18 @@ fn fleet() -> Vec<Resource> {
         cluster("broken", Some(60)),
         cluster("new", None),
         cluster("silent", Some(3600)),
+        cluster("torn", Some(3600)),
+        cluster("forgotten", None),
         status("good", BackupState::Ok, 600, ""),
         status("late", BackupState::Ok, 90_000, ""),
         status("by-hand", BackupState::Ok, 9_000_000, ""),
         status("broken", BackupState::Error, 30, "failed to put part 3 in bucket \"b\": AccessDenied"),
         status("silent", BackupState::Ok, 10, ""),
+        status("torn", BackupState::Ok, 10, ""),
+        status("forgotten", BackupState::Ok, 10, ""),
+        down("7", "torn", "m1"),
+        agent("8", "torn"),
+        agent("9", "forgotten"),
         agent("1", "good"),
         agent("2", "good"),
         agent("3", "late"),
@@ -87,8 +108,18 @@ async fn no_cluster_is_not_ok_and_a_storage_that_is_not_there_is_said() {
         ..OverallStatusSpec::default()
     };
     let (table, remarks, code) = run_on(vec![Resource::of(OVERALL_STATUS_ID, &overall)], Query::default(), false).await;
-    assert_eq!(table, "CLUSTER   STATUS   LAST BACKUP   AGE   INTERVAL   AGENTS   PROVEN   REASON\n");
+    assert_eq!(table, "CLUSTER   STATUS   LAST BACKUP   AGE   INTERVAL   AGENTS   PROVEN   NEXT   REASON\n");
     assert_eq!((remarks.as_str(), code), ("Note: storage s3: not initialized\nNote: no cluster is known\n", 3));
+}
+
+#[tokio::test]
+async fn a_storage_that_is_not_there_is_every_clusters_trouble() {
+    let overall = OverallStatusSpec { configurationerror: "not initialized".into(), ..OverallStatusSpec::default() };
+    let resources = [fleet(), vec![Resource::of(OVERALL_STATUS_ID, &overall)]].concat();
+    let query = Query { clusters: vec!["good".into()], ..Query::default() };
+    let (table, _, code) = run_on(resources, query, false).await;
+    assert!(table.contains("no storage") && table.contains("etcd-backup-s3-conf.yaml"), "{table}");
+    assert_eq!(code, 3);
 }
 
 #[tokio::test]

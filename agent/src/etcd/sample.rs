@@ -1,0 +1,70 @@
+//! Keys read back from a member, as a proof does it. One at a time: an answer that held several of them would grow with
+//! their values, and etcd takes values of any size that its `--max-request-bytes` allows.
+
+use etcd_client::{GetOptions, KeyValue, KvClient};
+use tokio::time::timeout;
+
+use super::{Connection, EtcdError, HASH_TIMEOUT, describe, too_long};
+
+/// A key whose value makes an answer larger than this is passed over.
+const ANSWER_MAX: usize = 64 * 1024 * 1024;
+
+/// What was read back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sampled {
+    /// All keys that there were at that revision.
+    pub keys: u64,
+    /// How many were asked for by themselves, and how many of those were as the list had them.
+    pub asked: u32,
+    pub same: u32,
+}
+
+impl Connection {
+    /// How many keys there are at `revision`, and the first `limit` of them, each read back by itself. Everything is read
+    /// at that revision: keys whose leases run out meanwhile are still there.
+    ///
+    /// # Errors
+    /// The member does not answer.
+    pub async fn sample(&mut self, revision: i64, limit: u32) -> Result<Sampled, EtcdError> {
+        let client = self.client.kv_client().max_decoding_message_size(ANSWER_MAX);
+        match timeout(HASH_TIMEOUT, sample(client, revision, limit)).await {
+            Ok(Ok(sampled)) => Ok(sampled),
+            Ok(Err(error)) => Err(self.failed("read keys back", describe(&error))),
+            Err(_) => Err(self.failed("read keys back", too_long(HASH_TIMEOUT))),
+        }
+    }
+}
+
+async fn sample(mut client: KvClient, revision: i64, limit: u32) -> Result<Sampled, etcd_client::Error> {
+    let from = || GetOptions::new().with_from_key().with_revision(revision);
+    let count = client.get("\0", Some(from().with_count_only())).await?.count();
+    let mut sampled = Sampled { keys: u64::try_from(count).unwrap_or(0), ..Sampled::default() };
+    let mut next = vec![0];
+    for _ in 0..limit {
+        let listed = client.get(next, Some(from().with_keys_only().with_limit(1))).await?;
+        let Some(listed) = listed.kvs().first() else { break };
+        match client.get(listed.key(), Some(GetOptions::new().with_revision(revision))).await {
+            Ok(alone) => {
+                sampled.asked += 1;
+                sampled.same += u32::from(alone.kvs().first().is_some_and(|alone| is_same(alone, listed)));
+            }
+            Err(error) if is_too_large(&error) => {}
+            Err(error) => return Err(error),
+        }
+        // The first key behind it.
+        next = [listed.key(), &[0]].concat();
+    }
+    Ok(sampled)
+}
+
+/// The list has keys without their values.
+fn is_same(alone: &KeyValue, listed: &KeyValue) -> bool {
+    let told = |kv: &KeyValue| (kv.create_revision(), kv.mod_revision(), kv.version(), kv.lease());
+    alone.key() == listed.key() && told(alone) == told(listed)
+}
+
+/// The answer was not read, since it has more than [`ANSWER_MAX`] bytes. (etcd itself says by the same code that a
+/// revision is compacted.)
+fn is_too_large(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains("message length too large"))
+}

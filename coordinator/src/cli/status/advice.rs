@@ -1,0 +1,29 @@
+//! The command to run next, for each way that a cluster may stand. Pure.
+
+use backstay_protocol::spec::BackupState;
+
+use super::assess::{Facts, Word};
+
+/// What the overall status says where nothing was configured yet.
+const NOT_INITIALIZED: &str = "not initialized";
+
+/// The next command; empty where there is nothing to be done.
+pub fn next(word: Word, facts: &Facts) -> String {
+    let cluster = &facts.cluster;
+    let (failed, running) = (!facts.status.error.is_empty(), facts.status.status == BackupState::Running);
+    match word {
+        Word::NoStorage if facts.storage == NOT_INITIALIZED => "backstayctl apply -f etcd-backup-s3-conf.yaml".into(),
+        Word::NoStorage => "backstayctl get etcdbackupoverallstatus".into(),
+        // On the machines of the control plane.
+        Word::NoAgent | Word::FewAgents { .. } => "systemctl status backstay-agent".into(),
+        Word::Damaged => format!("backstayctl backup {cluster} --wait && backstayctl verify {cluster}"),
+        Word::Never if running && !failed => format!("backstayctl get etcdbackupstatus {cluster} --watch"),
+        Word::Never if !failed => format!("backstayctl backup {cluster} --wait"),
+        Word::Never | Word::Failing => format!("backstayctl runs {cluster}"),
+        Word::Stale => format!("backstayctl backup {cluster} --wait"),
+        Word::MemberDown => format!("backstayctl agents {cluster}"),
+        Word::Unproven => format!("backstayctl verify {cluster}"),
+        Word::NoSchedule => format!("backstayctl get cluster {cluster} -o yaml > {cluster}.yaml"),
+        Word::NotScheduled | Word::Ok => String::new(),
+    }
+}
