@@ -84,7 +84,10 @@ mod tests {
         // Of a restore one agent has heard already, the other not yet: ids differ, names do not.
         assert!(missed(&[beat(11, &[11, 12], true), beat(2, &[1, 2], true)]).is_empty());
         // Somebody else's etcd runs under this cluster's name.
-        let stranger = Beat { seat: Some(Seat { cluster_id: 9, ..beat(8, &[8, 9], true).seat.expect("made") }), ..beat(8, &[], true) };
+        let stranger = Beat {
+            seat: Some(Seat { cluster_id: 9, ..beat(8, &[8, 9], true).seat.expect("made") }),
+            ..beat(8, &[], true)
+        };
         assert!(missed(&[beat(1, &[1, 2], true), beat(2, &[1, 2], true), stranger]).is_empty());
         // A member that was removed is missed by nobody, though its agent kept it in its list.
         assert!(missed(&[beat(3, &[1, 2, 3], false), beat(1, &[1, 2], true), beat(2, &[1, 2], true)]).is_empty());

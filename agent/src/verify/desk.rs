@@ -8,7 +8,8 @@ use backstay_archive::Manifest;
 use backstay_archive::restore::{self, Examined, Look, Options};
 use backstay_archive::seal::Identity;
 use backstay_protocol::bus::{
-    RefusalCode, Refused, Verified, VerifyCommand, VerifyFailure, VerifyReply, VerifyState, clipped, verify_reply::Answer,
+    RefusalCode, Refused, Verified, VerifyCommand, VerifyFailure, VerifyReply, VerifyState, clipped,
+    verify_reply::Answer,
 };
 use backstay_protocol::{VERSION, VerifyId};
 use tokio_util::sync::CancellationToken;

@@ -58,7 +58,8 @@ impl VerifyError {
 
 fn find_is_of_backup(error: &FindError) -> bool {
     match error {
-        FindError::Store(_) | FindError::Catalog(CatalogError::Store(_)) => false,
+        // A manifest that may not be read, as where it is archived, says nothing of the backup.
+        FindError::Store(_) | FindError::Catalog(CatalogError::Store(_) | CatalogError::Object(_)) => false,
         FindError::Catalog(CatalogError::Manifest { .. }) | FindError::NoBackup(..) | FindError::Other { .. } => true,
     }
 }
@@ -139,10 +140,14 @@ pub fn ended(cause: BootError, examined: &Examined, etcd: Option<&str>) -> Verif
 /// Why it may have ended besides the backup; `None`: nothing else is known.
 fn in_the_way(cause: &BootError, database: Option<&str>, etcd: Option<&str>) -> Option<String> {
     let BootError::Ended { status, tail } = cause else { return None };
-    let Some(etcd) = etcd else { return Some("it says no version as etcd does: see [verify] etcd in agent.toml".into()) };
+    let Some(etcd) = etcd else {
+        return Some("it says no version as etcd does: see [verify] etcd in agent.toml".into());
+    };
     // An older one may not start on it at all.
     if let Some(database) = database.filter(|database| minor(etcd) < minor(database)) {
-        return Some(format!("the database is of etcd {database}, that etcd is {etcd}: set [verify] etcd to a newer one"));
+        return Some(format!(
+            "the database is of etcd {database}, that etcd is {etcd}: set [verify] etcd to a newer one"
+        ));
     }
     if matches!(status.signal(), Some(SIGKILL | SIGTERM)) {
         return Some("somebody ended it: has the agent's unit too little memory?".into());

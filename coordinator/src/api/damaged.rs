@@ -58,6 +58,7 @@ async fn before(
     snapshot: SnapshotName,
 ) -> Option<SnapshotName> {
     let listed = tokio::time::timeout(STORE_TIMEOUT, catalog::list(&*in_force.store, record.uuid)).await.ok()?.ok()?;
-    let older = listed.into_iter().map(|entry| entry.snapshot).filter(|name| name.unix_seconds() < snapshot.unix_seconds());
+    let older =
+        listed.into_iter().map(|entry| entry.snapshot).filter(|name| name.unix_seconds() < snapshot.unix_seconds());
     older.filter(|name| proof.damage(*name).is_none()).max_by_key(|name| name.unix_seconds())
 }

@@ -13,8 +13,8 @@ use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Snapshot
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::damaged;
 use super::apply::{answer, in_force, invalid, known_cluster, tell, typed};
+use super::damaged;
 use crate::cluster::Message;
 use crate::cluster::record::ClusterRecord;
 use crate::directory::Handle;

@@ -154,7 +154,11 @@ impl Verification {
                 (self.bytes_done, self.bytes_total) = (state.bytes_done, state.bytes_total);
                 match (&state.verified, state.ended) {
                     (_, false) if self.begun_again > BEGUN_AGAIN_MAX => {
-                        self.fail("its agent began it again and again: what ends the agent stands in its log", true, now);
+                        self.fail(
+                            "its agent began it again and again: what ends the agent stands in its log",
+                            true,
+                            now,
+                        );
                     }
                     (_, false) => {}
                     (Some(verified), true) => self.proven(verified, now),
@@ -352,7 +356,8 @@ mod tests {
     fn a_failure_stands_while_the_next_one_runs_and_until_it_is_proven() {
         let ends = |v: &mut Verification, error: &str, fault: VerifyFailure, now| {
             let verified = error.is_empty().then(Verified::default);
-            let end = says(|s| (s.ended, s.error, s.verified, s.failure) = (true, error.into(), verified, fault.into()));
+            let end =
+                says(|s| (s.ended, s.error, s.verified, s.failure) = (true, error.into(), verified, fault.into()));
             v.fold(machine(1), &end, LIMITS, at(now));
         };
         let spec = |v: &Verification| {

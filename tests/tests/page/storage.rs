@@ -46,7 +46,8 @@ async fn refused_before_anything_is_configured_nothing_is_stored() -> Result<()>
     let stand = start(stand().cluster(CLUSTER, 1)).await?;
     let terminal = Terminal::new(&stand)?;
     let nobody = free_port()?;
-    let wrong = wrong(&stand, &format!("http://{}", nobody.address()));
+    let nowhere = format!("http://{}", nobody.address());
+    let wrong = wrong(&stand, &nowhere);
     for (number, (yaml, begins, says)) in (1..).zip(&wrong) {
         let reason = reason(&terminal, KIND, ADDRESS, yaml).await?;
         ensure!(reason.starts_with(begins) && reason.contains(says), "{begins}… {says}: {reason}");
@@ -83,7 +84,8 @@ async fn refused_later_what_is_in_force_stays_in_force() -> Result<()> {
     let show = "backstayctl get etcdbackups3config -o yaml";
     let before = terminal.prints(show).await?;
     let nobody = free_port()?;
-    let wrong = wrong(&stand, &format!("http://{}", nobody.address()));
+    let nowhere = format!("http://{}", nobody.address());
+    let wrong = wrong(&stand, &nowhere);
     for (yaml, begins, _) in &wrong {
         let reason = reason(&terminal, KIND, ADDRESS, yaml).await?;
         ensure!(reason.starts_with(begins), "{begins}: {reason}");

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use backstay_tests::{EtcdOptions, Folder, Stand, eventually, releases};
 use etcd_client::{
-    AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, ConnectOptions, GetOptions, LeaseGrantOptions, PutOptions,
+    AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, ConnectOptions, GetOptions, LeaseGrantOptions,
+    PutOptions,
 };
 
 use crate::look::{Snapshot, revision};
@@ -152,7 +153,8 @@ impl Restoration {
     async fn by_us(self) -> Result<()> {
         let Self { store, key, initial_cluster, name, data_dir, .. } = &self;
         let data_dir = data_dir.display().to_string();
-        let arguments = ["restore", "--store", store, "--snapshot", "latest", "--identity", key, "--data-dir", &data_dir];
+        let arguments =
+            ["restore", "--store", store, "--snapshot", "latest", "--identity", key, "--data-dir", &data_dir];
         let arguments = [&arguments[..], &["--name", name, "--initial-cluster", initial_cluster]].concat();
         backstay_tests::stand::run("backstayctl", &arguments).await?.ok().map(drop)
     }

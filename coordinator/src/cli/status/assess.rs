@@ -238,7 +238,8 @@ fn no_schedule(facts: &Facts) -> Found {
     match facts.schedule {
         Schedule::Every(_) => None,
         Schedule::None => {
-            let reason = "no interval is set: backups are taken by hand alone (`enabled: false` says that this is meant)";
+            let reason =
+                "no interval is set: backups are taken by hand alone (`enabled: false` says that this is meant)";
             Some((Word::NoSchedule, reason.into()))
         }
         Schedule::Off => Some((Word::NotScheduled, String::new())),
