@@ -133,7 +133,9 @@ async fn cluster_template(
         TemplateVerb::Validate | TemplateVerb::Export { .. } => Ok(()),
         TemplateVerb::Render => Ok(console.print(&yaml::stream(&render::resources(&template)))?),
         TemplateVerb::Diff => sync::diff(&session.api(console).await?, &template, console).await,
-        TemplateVerb::Sync(mode) => sync::run(&session.api(console).await?, &text.file, &template, mode.into(), console).await,
+        TemplateVerb::Sync(mode) => {
+            sync::run(&session.api(console).await?, &text.file, &template, mode.into(), console).await
+        }
         TemplateVerb::Status => state::run(&session.api(console).await?, &template, console).await,
         TemplateVerb::Delete(mode) => {
             template::delete::run(&session.api(console).await?, &template, mode.into(), console).await
