@@ -191,13 +191,37 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
     }
 }
 
-/// `line 3: unknown field …`: the parser's own picture of the line might show a secret.
+/// `line 3: backup.stall: invalid type …`: the parser's own picture of the line might show a secret.
 fn one_line(error: &toml::de::Error, text: &str) -> String {
     let message = without_values(&error.message().trim().replace('\n', " "));
-    match error.span() {
-        Some(span) => format!("line {}: {message}", text[..span.start.min(text.len())].matches('\n').count() + 1),
-        None => message,
+    let Some(span) = error.span() else { return message };
+    let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+    match key_at(text, span.start).filter(|_| !message.starts_with("unknown field")) {
+        Some(key) => format!("line {line}: {key}: {message}"),
+        None => format!("line {line}: {message}"),
     }
+}
+
+/// The key, with dots between levels, whose value stands at this place of a text that is TOML.
+fn key_at(text: &str, at: usize) -> Option<String> {
+    fn inside(table: &DeTable<'_>, at: usize, path: &str) -> Option<String> {
+        let (key, value) = table.iter().find(|(key, value)| {
+            // The span of a table that has a heading is that heading.
+            value.span().contains(&at) || key.span().contains(&at) || has(value.get_ref(), at)
+        })?;
+        let path = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
+        match value.get_ref() {
+            DeValue::Table(inner) => inside(inner, at, &path).or(Some(path)),
+            _ => Some(path),
+        }
+    }
+    fn has(value: &DeValue<'_>, at: usize) -> bool {
+        let DeValue::Table(table) = value else { return false };
+        table
+            .iter()
+            .any(|(key, value)| value.span().contains(&at) || key.span().contains(&at) || has(value.get_ref(), at))
+    }
+    inside(DeTable::parse(text).ok()?.get_ref(), at, "")
 }
 
 /// "invalid type: integer `123456`" quotes what may be a password: the quoted value goes.
@@ -231,16 +255,30 @@ pub fn secret(what: &'static str, inline: &str, file: Option<&Path>) -> Result<O
 
 /// A duration in settings: a Go duration such as `"90s"` or `"1h30m"`.
 pub mod duration {
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::de::Visitor;
+    use serde::{Deserializer, Serializer};
     use std::time::Duration;
 
     pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&backstay_protocol::duration::format(*duration))
     }
 
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a duration in quotes, such as \"90s\" or \"1h30m\"")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
+            backstay_protocol::duration::parse(text).map_err(E::custom)
+        }
+    }
+
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        backstay_protocol::duration::parse(&text).map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -326,6 +364,30 @@ mod tests {
         let error = read("", &variables(&[("BACKSTAY_COUNT", "hunter2")])).expect_err("no number");
         assert!(error.contains("the setting count") && !error.contains("hunter2"), "{error}");
         assert!(read("name = 'a'", &[Override::new("name.x", "3")]).expect_err("a table").contains("name"));
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_named_by_its_key() {
+        for (text, says) in [
+            ("name = 5", "x.toml: line 1: name: invalid type: integer, expected a string"),
+            ("count = 'hunter2'", "x.toml: line 1: count: invalid type: string, expected u32"),
+            (
+                "[inner]\n# five\nwait = 5",
+                "x.toml: line 3: inner.wait: invalid type: integer, expected a duration in quotes",
+            ),
+            ("inner.wait = true", "x.toml: line 1: inner.wait: invalid type: boolean, expected a duration in quotes"),
+            ("inner = { url = 'u', wait = '5' }", "x.toml: line 1: inner.wait: invalid duration"),
+            ("count = 1\nlist = [\n 'a',\n 7]", "x.toml: line 4: list: invalid type: integer"),
+            ("name = 'a'\n[inner]\nurl = ['u']", "x.toml: line 3: inner.url: invalid type: sequence"),
+            ("inner = 'x'", "x.toml: line 1: inner: invalid type: string"),
+            ("count = -1", "x.toml: line 1: count: invalid value: integer"),
+        ] {
+            let error = read(text, &[]).expect_err(text);
+            assert!(error.starts_with(says) && !error.contains("hunter2"), "{error}");
+            let other = if text.contains("inner") { "BACKSTAY_NAME" } else { "BACKSTAY_INNER__URL" };
+            let beside = read(text, &variables(&[(other, "u")])).expect_err("as wrong beside a variable");
+            assert_eq!(beside, error);
+        }
     }
 
     #[test]

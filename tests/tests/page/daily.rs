@@ -265,3 +265,19 @@ async fn a_coordinator_that_hears_and_says_nothing_is_said() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_cluster_that_registered_itself_is_exported_as_a_template_that_holds() -> Result<()> {
+    let stand = start(stand().cluster(CLUSTER, 1).local()).await?;
+    let terminal = Terminal::new(&stand)?;
+    let export = format!("backstayctl cluster template export --cluster {CLUSTER}");
+    let text = terminal.prints(&export).await?;
+    let machine = stand.cluster(CLUSTER).agents[0].machine.to_string();
+    ensure!(text.contains(&machine) && !text.contains("version"), "{text}");
+    std::fs::write(terminal.folder().join("exported.yaml"), &text)?;
+    assert_eq!(terminal.prints("backstayctl cluster template validate -f exported.yaml").await?, "");
+    terminal.prints("backstayctl cluster template sync -f exported.yaml").await?;
+    assert_eq!(terminal.prints("backstayctl cluster template diff -f exported.yaml").await?, "");
+    assert_eq!(terminal.prints(&export).await?, text);
+    Ok(())
+}

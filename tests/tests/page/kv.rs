@@ -45,6 +45,26 @@ async fn keys_are_listed_whole_while_entries_change() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_kv_that_is_full_says_what_to_set_and_still_takes_changes() -> Result<()> {
+    let nats = Nats::start().await?;
+    let settings = JetStreamSettings { kv_max_bytes: Some(1024 * 1024), ..JetStreamSettings::default() };
+    let store = kv::open(&kv::context(&nats.client().await?), &settings).await?;
+    let lease = store.create("lease", &0).await?;
+    let text = "x".repeat(100_000);
+    let mut full = None;
+    for n in 0..20 {
+        if let Err(error) = store.create(&format!("cluster.c{n:02}"), &text).await {
+            full = Some(error.to_string());
+            break;
+        }
+    }
+    let error = full.context("it holds more than it may")?;
+    ensure!(error.contains("set [jetstream] kv_max_bytes higher"), "{error}");
+    store.update("lease", &1, lease).await?;
+    Ok(())
+}
+
 /// Changes an entry over and over.
 async fn change(store: Kv, key: &'static str) -> Result<(), KvError> {
     for number in 1_u64.. {

@@ -1,9 +1,10 @@
 //! `cluster template export`: the template that a cluster's resources come from. The way back of
 //! [`super::render`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backstay_protocol::duration;
+use backstay_protocol::own::AgentSpec;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{ClusterSpec, Features, MachineSetSpec};
 use backstay_protocol::types;
@@ -14,6 +15,7 @@ use super::render::{LABEL_MACHINE_SET, LOCKED};
 use super::sync;
 use crate::cli::api::{Api, Transport};
 use crate::cli::console::{Console, Failure};
+use crate::cli::listing;
 use crate::cli::output::yaml;
 
 /// A template as text, and what it cannot say.
@@ -27,14 +29,17 @@ pub struct Export {
 pub async fn run<T: Transport>(api: &Api<T>, cluster: &str, console: &mut Console<'_>) -> Result<(), Failure> {
     let found = api.find(&types::CLUSTERS, cluster).await?;
     let found = found.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))?;
-    let export = export(&found, &sync::members(api, cluster).await?);
+    let members = sync::members(api, cluster).await?;
+    let agents = listing::of_cluster::<AgentSpec, T>(api, cluster).await?;
+    let export = export(&found, &members, &agents);
     console.print(&export.text)?;
     export.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
     Ok(())
 }
 
-/// The template of a cluster with these machine sets and machines. Pure.
-pub fn export(cluster: &Resource, members: &[Resource]) -> Export {
+/// The template of a cluster with these machine sets and machines; where there are no control planes, its agents' machines
+/// are. Pure.
+pub fn export(cluster: &Resource, members: &[Resource], agents: &[Resource]) -> Export {
     let mut notes = Vec::new();
     let mut documents = vec![cluster_document(cluster, &mut notes)];
     let of_kind = |kind: &'static str| members.iter().filter(move |member| member.metadata.kind == kind);
@@ -43,20 +48,39 @@ pub fn export(cluster: &Resource, members: &[Resource]) -> Export {
         of_kind(types::MACHINE_SETS.name).filter_map(|set| Set::of(set, &cluster.metadata.id, &mut notes)).collect();
     let control_planes = sets.iter().filter(|set| set.role == Role::ControlPlane);
     let workers = sets.iter().filter(|set| set.role == Role::Worker);
+    let known = match control_planes.clone().next() {
+        Some(_) => Vec::new(),
+        None => known(agents, |machine| sets.iter().any(|set| machines.iter().any(|m| set.has(m) && same(m, machine)))),
+    };
     if control_planes.clone().next().is_none() {
-        notes.push("the cluster has no machine set of control planes: name its machines in ControlPlane".into());
-        documents.push(json!({"kind": "ControlPlane", "machines": []}));
+        let whose = match known.is_empty() {
+            true => "and no agent of it is connected: name its machines in ControlPlane",
+            false => "its control planes are the machines whose agents are connected",
+        };
+        notes.push(format!("no template made this cluster, {whose}"));
+        documents.push(json!({"kind": "ControlPlane", "machines": known}));
     }
     let sets: Vec<&Set<'_>> = control_planes.chain(workers).collect();
     documents.extend(sets.iter().map(|set| set.document(&machines)));
     for machine in machines {
-        match sets.iter().any(|set| set.has(machine)) {
+        match sets.iter().any(|set| set.has(machine)) || known.contains(&machine.metadata.id) {
             true => documents.extend(machine_document(machine)),
             false => notes.push(format!("machine {} is in no machine set of this cluster", machine.metadata.id)),
         }
     }
     let text = documents.iter().map(yaml::document).collect::<Vec<_>>().join("---\n");
     Export { text, notes }
+}
+
+/// The machines of agents, but for those that are said elsewhere.
+fn known(agents: &[Resource], is_said: impl Fn(&Resource) -> bool) -> Vec<String> {
+    let ids: BTreeSet<String> =
+        agents.iter().filter(|agent| !is_said(agent)).map(|agent| agent.metadata.id.clone()).collect();
+    ids.into_iter().collect()
+}
+
+fn same(a: &Resource, b: &Resource) -> bool {
+    a.metadata.id == b.metadata.id
 }
 
 fn cluster_document(cluster: &Resource, notes: &mut Vec<String>) -> Value {
@@ -66,11 +90,12 @@ fn cluster_document(cluster: &Resource, notes: &mut Vec<String>) -> Value {
     document.insert("name".into(), cluster.metadata.id.clone().into());
     marks(&mut document, cluster);
     for (what, version) in [("kubernetes", &spec.kubernetesversion), ("talos", &spec.talosversion)] {
-        let given = if version.is_empty() { String::new() } else { format!("v{version}") };
-        if version.is_empty() {
-            notes.push(format!("{what}.version is not known: fill it in"));
+        match version.starts_with(|c: char| c.is_ascii_digit()) {
+            true => drop(document.insert(what.into(), json!({ "version": format!("v{version}") }))),
+            false if version.is_empty() => {}
+            false => notes
+                .push(format!("spec.{what}version {version:?} has no place in a template: a sync leaves it as it is")),
         }
-        document.insert(what.into(), json!({ "version": given }));
     }
     let features = features(&spec);
     if !features.is_empty() {
@@ -98,20 +123,20 @@ fn features(spec: &ClusterSpec) -> Map<String, Value> {
 fn unsaid(spec: &ClusterSpec) -> Vec<String> {
     let mut unsaid = Vec::new();
     if !spec.installimage.is_empty() {
-        unsaid.push("spec.installimage has no place in a template".to_owned());
+        unsaid.push("spec.installimage has no place in a template: a sync leaves it as it is".to_owned());
     }
     let Features { enablenodeauditskip, disablepublicdiscoveryservice, .. } = spec.features;
     for (name, on) in
         [("enablenodeauditskip", enablenodeauditskip), ("disablepublicdiscoveryservice", disablepublicdiscoveryservice)]
     {
         if on {
-            unsaid.push(format!("spec.features.{name} has no place in a template"));
+            unsaid.push(format!("spec.features.{name} has no place in a template: a sync leaves it as it is"));
         }
     }
     let interval = spec.backupconfiguration.as_ref().and_then(|configuration| configuration.interval);
     if let (Some(interval), None) = (interval.filter(|i| !i.as_duration().is_zero()), spec.backup_interval()) {
         let interval = duration::format(interval.as_duration());
-        unsaid.push(format!("automatic backups are off: their interval of {interval} has no place in a template"));
+        unsaid.push(format!("automatic backups are off: their interval of {interval} has no place in a template: a sync leaves it as it is"));
     }
     unsaid
 }

@@ -8,6 +8,7 @@ use crate::cli::template::model::{Cluster, Machine, MachineSet, Marks, RawFeatur
 use crate::cli::template::{Template, delete, render, state};
 use crate::cli::testing::{Coordinator, capture};
 use backstay_protocol::MachineId;
+use backstay_protocol::spec::BackupConfiguration;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ fn kept(template: &Template) -> (Resource, Vec<Resource>) {
 #[test]
 fn the_documented_template_comes_back() {
     let (cluster, members) = kept(&parsed(PAGE));
-    let export = export(&cluster, &members);
+    let export = export(&cluster, &members, &[]);
     insta::assert_snapshot!("export", export.text);
     assert_eq!(export.notes, Vec::<String>::new());
 }
@@ -43,7 +44,7 @@ fn what_a_template_cannot_say_is_noted() {
     .expect("a cluster");
     let (_, mut members) = kept(&parsed(&PAGE.replace("talos-default", "c")));
     members.retain(|m| !m.metadata.id.contains("control-planes"));
-    let export = export(&Resource::of("c", &spec), &members);
+    let export = export(&Resource::of("c", &spec), &members, &[]);
     insta::assert_snapshot!("export-notes", format!("{}\n{}", export.text, export.notes.join("\n")));
 }
 
@@ -96,10 +97,74 @@ proptest! {
     #[test]
     fn rendering_the_export_gives_the_same_resources(template in templates()) {
         let (cluster, members) = kept(&template);
-        let export = export(&cluster, &members);
+        let export = export(&cluster, &members, &[]);
         prop_assert_eq!(&export.notes, &Vec::<String>::new());
         let again = Template::parse("t", &export.text).map_err(|e| TestCaseError::fail(format!("{e}\n{}", export.text)))?;
         prop_assert_eq!(kept(&again), (cluster, members), "{}", export.text);
+    }
+}
+
+/// Anything that `apply` takes for a cluster.
+fn clusters() -> impl Strategy<Value = ClusterSpec> {
+    let version = || "|[0-9]{1,2}\\.[0-9]{1,2}|v1\\.2|next";
+    let backup = prop::option::of((prop::option::of(0_u64..1_000_000_000_000_000), prop::option::of(any::<bool>())));
+    ("|ghcr.io/x", version(), version(), any::<[bool; 5]>(), backup).prop_map(
+        |(image, kubernetes, talos, on, backup)| {
+            let backup = backup.map(|(nanos, enabled)| BackupConfiguration {
+                interval: nanos.map(|nanos| Duration::from_nanos(nanos).into()),
+                enabled,
+            });
+            ClusterSpec {
+                installimage: image,
+                kubernetesversion: kubernetes,
+                talosversion: talos,
+                features: Features {
+                    enableworkloadproxy: on[0],
+                    diskencryption: on[1],
+                    useembeddeddiscoveryservice: on[2],
+                    enablenodeauditskip: on[3],
+                    disablepublicdiscoveryservice: on[4],
+                },
+                backupconfiguration: backup,
+            }
+        },
+    )
+}
+
+fn agents(count: u128) -> Vec<Resource> {
+    (1..=count).map(|n| Resource::of(Uuid::from_u128(n).to_string(), &AgentSpec::default())).collect()
+}
+
+/// What a sync of the export would do.
+fn steps_of(export: &Export, there: &[Resource]) -> Vec<sync::Step> {
+    sync::steps(there, render::resources(&parsed(&export.text)))
+}
+
+proptest! {
+    #[test]
+    fn every_cluster_that_a_template_made_is_exported_as_it_is(spec in clusters(), template in templates()) {
+        let (mut cluster, members) = kept(&template);
+        cluster.spec = serde_json::to_value(&spec).expect("plain data");
+        cluster.metadata.labels.insert("omni.sidero.dev/other".into(), "x".into());
+        let export = export(&cluster, &members, &agents(3));
+        let there: Vec<Resource> = std::iter::once(cluster).chain(members).collect();
+        let steps = steps_of(&export, &there);
+        prop_assert!(steps.is_empty(), "{}\n{steps:?}", export.text);
+    }
+
+    #[test]
+    fn a_cluster_that_registered_itself_only_gets_what_makes_it_a_templates(spec in clusters(), count in 0_u128..4) {
+        let cluster = Resource::of("c", &spec);
+        let export = export(&cluster, &[], &agents(count));
+        let steps = steps_of(&export, std::slice::from_ref(&cluster));
+        for step in &steps {
+            match &step.before {
+                None => prop_assert!(step.change == sync::Change::Create && step.resource.metadata.kind != types::CLUSTERS.name),
+                Some(before) => prop_assert_eq!(&before.spec, &step.resource.spec, "only its mark is new"),
+            }
+        }
+        let machines = steps.iter().filter(|step| step.resource.metadata.kind == types::MACHINE_SET_NODES.name).count();
+        prop_assert_eq!(machines as u128, count);
     }
 }
 

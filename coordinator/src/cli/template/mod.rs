@@ -7,6 +7,7 @@ pub mod render;
 pub mod shapes;
 pub mod state;
 pub mod sync;
+mod unsaid;
 
 use super::files::FileError;
 use super::reader::Problem;

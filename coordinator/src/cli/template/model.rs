@@ -40,7 +40,7 @@ pub struct Marks {
 pub struct Cluster {
     pub name: ClusterName,
     pub marks: Marks,
-    /// Versions without the leading `v`.
+    /// Versions without the leading `v`; empty: the template says none.
     pub kubernetes: String,
     pub talos: String,
     pub features: RawFeatures,
@@ -285,11 +285,11 @@ fn line_of(node: &Node, path: &[&str]) -> usize {
     }
 }
 
-/// A version as it is stored: without its `v`.
+/// A version as it is stored: without its `v`; empty where the template says none.
 fn version(what: &str, raw: &RawVersion, line: usize) -> Result<String, Problem> {
     let given = &raw.version;
     if given.is_empty() {
-        return Err(Problem::new(line, format!("{what}.version must be given")));
+        return Ok(String::new());
     }
     match given.strip_prefix('v') {
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => Ok(rest.to_owned()),

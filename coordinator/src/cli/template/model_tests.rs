@@ -54,7 +54,22 @@ fn fields_and_kinds_are_strict() {
 fn versions_begin_with_v() {
     assert_eq!(changed("v1.28.2", "1.28.2"), r#"line 4: kubernetes.version "1.28.2" should start with 'v'"#);
     assert_eq!(changed("v1.5.5", "vnext"), r#"line 6: talos.version "vnext" must be a version, such as v1.28.2"#);
-    assert_eq!(changed("talos:\n  version: v1.5.5\n", ""), "line 1: talos.version must be given");
+}
+
+#[test]
+fn versions_and_machines_may_be_left_out() {
+    for text in [
+        PAGE.replace("talos:\n  version: v1.5.5\n", ""),
+        PAGE.replace("version: v1.5.5", "version: \"\""),
+        PAGE.replace("version: v1.5.5", "version:"),
+    ] {
+        let template = Template::parse("t", &text).expect("a template");
+        assert_eq!((template.cluster.kubernetes.as_str(), template.cluster.talos.as_str()), ("1.28.2", ""));
+    }
+    let least = "kind: Cluster\nname: c\n---\nkind: ControlPlane\n";
+    for text in [least.to_owned(), format!("{least}machines: []\n"), format!("{least}machines:\n")] {
+        assert!(Template::parse("t", &text).expect("a template").sets[0].machines.is_empty());
+    }
 }
 
 #[test]

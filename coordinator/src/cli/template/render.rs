@@ -7,7 +7,7 @@ use backstay_protocol::spec::{
 
 use super::model::{Cluster, Machine, MachineSet, Marks, Role, Template};
 
-const MANAGED: &str = "omni.sidero.dev/managed-by-cluster-templates";
+pub(super) const MANAGED: &str = "omni.sidero.dev/managed-by-cluster-templates";
 pub(super) const LOCKED: &str = "omni.sidero.dev/locked";
 pub(super) const LABEL_MACHINE_SET: &str = "omni.sidero.dev/machine-set";
 

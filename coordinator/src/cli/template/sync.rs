@@ -7,7 +7,7 @@ use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::{ClusterSpec, MachineSetNodeSpec, MachineSetSpec, Spec};
 use backstay_protocol::types::{self, TypeDefinition};
 
-use super::{Template, TemplateError, render};
+use super::{Template, TemplateError, render, unsaid};
 use crate::cli::api::{Api, CallError, Transport};
 use crate::cli::apply::{self, Mode};
 use crate::cli::console::{Console, Failure};
@@ -116,6 +116,7 @@ pub fn steps(there: &[Resource], wanted: Vec<Resource>) -> Vec<Step> {
         };
         apply::keep_counters(&mut after, before);
         after.metadata.finalizers.clone_from(&before.metadata.finalizers);
+        unsaid::keep(&mut after, before);
         let step = Step { change: Change::Update, resource: after, before: Some(normal(before)) };
         if !step.diff().is_empty() {
             updates.push(step);
