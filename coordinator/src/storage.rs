@@ -159,12 +159,12 @@ impl InForce {
     }
 
     /// What people are to know of it: where it is, and how it is asked.
-    pub fn told(&self) -> Vec<String> {
-        let mut told = vec![self.store.url()];
+    pub fn facts(&self) -> Vec<String> {
+        let mut facts = vec![self.store.url()];
         if let Address::S3 { bucket, .. } = &self.address {
-            told.extend(bucket.told());
+            facts.extend(bucket.told());
         }
-        told
+        facts
     }
 
     /// What `StartBackup` tells an agent; credentials are sealed to that agent alone.
@@ -188,11 +188,6 @@ impl InForce {
             }),
         };
         Ok(bus::Store { kind: Some(kind) })
-    }
-
-    /// What is known of it, a fact each, for people.
-    pub fn facts(&self) -> Vec<String> {
-        vec![self.store.url()]
     }
 
     /// What to say where a backup that was reported cannot be found here.
@@ -276,7 +271,7 @@ impl Default for StorageSwitch {
 
 impl StorageSwitch {
     pub fn set(&self, in_force: InForce) {
-        info!("backups go to {}", in_force.told().join(", "));
+        info!("backups go to {}", in_force.facts().join(", "));
         self.sender.send_replace(View { state: StorageState::Ready, in_force: Some(Arc::new(in_force)) });
     }
 

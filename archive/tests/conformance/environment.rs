@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::provider::Habits;
-use super::server::{ACCESS_KEY, BUCKET, LATER_ACCESS_KEY, LATER_SECRET_KEY, SECRET_KEY, Server, Signed};
+use super::server::{ACCESS_KEY, BUCKET, DOMAIN, LATER_ACCESS_KEY, LATER_SECRET_KEY, SECRET_KEY, Server, Signed};
 use super::tls::Certificate;
 
 const CHILD: &str = "environment::child";
@@ -163,6 +163,71 @@ async fn the_proxy_of_the_environment_is_used() {
     passed(&run_child(CHILD, &[keys[0], keys[1], nobody, ("HTTP_PROXY", &server.endpoint)]).await);
     let exempt = [keys[0], keys[1], nobody, ("HTTP_PROXY", &server.endpoint), ("NO_PROXY", "storage.invalid")];
     assert!(!run_child(CHILD, &exempt).await.status.success(), "nobody answers there without the proxy");
+}
+
+/// Opens the store, probes it and tells what is in use.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn child_tells_what_is_in_use() {
+    let store = S3Store::new(S3Settings { bucket: BUCKET.into(), ..S3Settings::default() }).await.expect("enough");
+    assert_eq!(store.probe().await.expect("the other way works"), Vec::<String>::new());
+    println!("in use: {}", store.told().join(", "));
+}
+
+#[tokio::test]
+async fn a_provider_without_path_style_is_found_out() {
+    let server = Server::start(Habits { wants_virtual: true, ..Habits::default() }).await;
+    let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    // Nobody has the bucket's name before this host's: the server answers as a proxy.
+    let endpoint = format!("http://{DOMAIN}");
+    let variables = [keys[0], keys[1], ("AWS_ENDPOINT_URL", &*endpoint), ("HTTP_PROXY", &server.endpoint)];
+    let output = run_child("environment::child_tells_what_is_in_use", &variables).await;
+    passed(&output);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("in use: addressing virtual (auto), checksum none (auto)"), "{told}");
+}
+
+#[tokio::test]
+async fn variables_that_are_set_and_empty_say_nothing() {
+    let server = Server::start(Habits::default()).await;
+    let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    let good = ("AWS_ENDPOINT_URL", &*server.endpoint);
+    for empty in ["", " "] {
+        passed(&run_child(CHILD, &[keys[0], keys[1], good, ("AWS_ENDPOINT_URL_S3", empty)]).await);
+    }
+    // Both empty: Amazon's own, which nobody asks here; it is not an address without a host.
+    let none = [keys[0], keys[1], ("AWS_ENDPOINT_URL", ""), ("HTTPS_PROXY", "http://127.0.0.1:1")];
+    let output = run_child(CHILD, &none).await;
+    let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+    assert!(!output.status.success() && text.contains("Connection refused"), "{text}");
+}
+
+#[tokio::test]
+async fn keys_and_regions_of_the_environment_that_no_request_can_carry_are_told() {
+    let server = Server::start(Habits::default()).await;
+    let good = [
+        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+        ("AWS_SESSION_TOKEN", "t"),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ENDPOINT_URL", &*server.endpoint),
+    ];
+    let bad = [
+        (0, "AKIATEST\nx", "the access key id has a line end"),
+        (0, "AKIA TEST", "the access key id has a blank"),
+        (1, "not-to-be-printed\n", "the secret access key has a line end"),
+        (2, "t\r\nt", "the session token has a line end"),
+        (3, "eu-west-1\nx", "the region has a line end"),
+        (3, "eu west", "the region has a blank"),
+    ];
+    for (at, value, says) in bad {
+        let mut variables = good;
+        variables[at].1 = value;
+        let output = run_child(CHILD, &variables).await;
+        let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+        assert!(!output.status.success() && text.contains(says), "{value:?}: {text}");
+        assert!(!text.contains(SECRET_KEY), "{text}");
+    }
 }
 
 #[tokio::test]

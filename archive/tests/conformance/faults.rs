@@ -45,6 +45,16 @@ pub enum Fate {
     CutAnswer(usize),
     /// Never answered.
     Hang,
+    /// Answered by somebody who is no S3, or not the one that has the bucket.
+    Say(&'static Words),
+}
+
+/// An answer, word for word.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Words {
+    pub status: u16,
+    pub headers: &'static [(&'static str, &'static str)],
+    pub body: &'static str,
 }
 
 type Judge = Box<dyn Fn(&Call) -> Fate + Send + Sync>;

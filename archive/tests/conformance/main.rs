@@ -11,6 +11,7 @@ mod memory;
 mod s3_answers;
 mod s3_faults;
 mod s3_names;
+mod s3_providers;
 mod suite;
 
 use backstay_archive::Key;

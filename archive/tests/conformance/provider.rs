@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use backstay_archive::store::s3::Checksum;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
@@ -29,6 +30,20 @@ pub struct Habits {
     pub keeps_to_itself: Option<(&'static str, Why)>,
     /// Gives names as they are although it was asked for their URL form; the flag is whether it then says so.
     pub does_not_encode: Option<bool>,
+    /// Says nothing of lengths in answers to HEAD, as some proxies; and of those to GET as well.
+    pub says_no_length: bool,
+    /// Answers 403 for what is not there.
+    pub absent_is_denied: bool,
+    /// Answers 403 to listings.
+    pub may_not_list: bool,
+    /// Refuses bodies without Content-MD5, or without CRC32C.
+    pub demands: Option<Checksum>,
+    /// Loses all but a byte of what is completed.
+    pub truncates: bool,
+    /// Locks what is put there, and says so when it is asked for its rule, or with each object alone.
+    pub locks: Option<Says>,
+    /// Knows the bucket by the host's name alone.
+    pub wants_virtual: bool,
     /// The most uploads on one page of a listing; 0 for S3's own 1,000.
     pub uploads_per_page: usize,
 }
@@ -38,6 +53,13 @@ pub struct Habits {
 pub enum Why {
     Archived,
     Policy,
+}
+
+/// Where a lock is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Says {
+    Rule,
+    Object,
 }
 
 /// A name as a listing carries it: in its URL form where that was asked for.
@@ -103,6 +125,33 @@ impl Provider {
         asked.filter(|_| self.habits.does_not_encode.is_none()).cloned()
     }
 
+    /// The error of a look at what is not there, as this provider words it.
+    fn absent(&self, error: s3s::S3Error) -> s3s::S3Error {
+        if self.habits.absent_is_denied { s3_error!(AccessDenied, "Access Denied") } else { error }
+    }
+
+    fn checksum(&self, md5: bool, crc32c: bool) -> S3Result<()> {
+        match self.habits.demands {
+            Some(Checksum::Md5) if !md5 => {
+                Err(s3_error!(InvalidRequest, "Missing required header for this request: Content-MD5"))
+            }
+            Some(Checksum::Crc32c) if !crc32c => Err(s3_error!(
+                InvalidRequest,
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves a byte of an object, and what is known of it.
+    async fn truncate(&self, bucket: String, key: String) -> S3Result<()> {
+        let head = HeadObjectInput { bucket: bucket.clone(), key: key.clone(), ..HeadObjectInput::default() };
+        let metadata = self.files.head_object(request(head)).await?.output.metadata;
+        let body = Some(StreamingBlob::from(s3s::Body::from(bytes::Bytes::from_static(b"x"))));
+        let put = PutObjectInput { bucket, key, metadata, body, ..PutObjectInput::default() };
+        self.files.put_object(request(put)).await.map(drop)
+    }
+
     fn policy(&self, encryption: Option<&ServerSideEncryption>, kms_key: Option<&str>) -> S3Result<()> {
         let Some(wanted) = self.habits.wants_kms_key else { return Ok(()) };
         if encryption.map(ServerSideEncryption::as_str) == Some("aws:kms") && kms_key == Some(wanted) {
@@ -116,10 +165,31 @@ impl Provider {
     }
 }
 
+/// A request of the provider's own.
+fn request<T>(input: T) -> S3Request<T> {
+    S3Request {
+        input,
+        method: hyper::Method::GET,
+        uri: hyper::Uri::from_static("/"),
+        headers: hyper::HeaderMap::new(),
+        extensions: hyper::http::Extensions::new(),
+        credentials: None,
+        region: None,
+        service: None,
+        trailing_headers: None,
+    }
+}
+
 #[async_trait::async_trait]
 impl S3 for Provider {
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
-        let mut found = self.files.head_object(req).await?;
+        let mut found = self.files.head_object(req).await.map_err(|error| self.absent(error))?;
+        if self.habits.says_no_length {
+            found.output.content_length = None;
+        }
+        if self.habits.locks == Some(Says::Object) {
+            found.output.object_lock_mode = Some(ObjectLockMode::from_static(ObjectLockMode::GOVERNANCE));
+        }
         if self.habits.drops_metadata {
             found.output.metadata = None;
         }
@@ -137,13 +207,37 @@ impl S3 for Provider {
                 Why::Policy => s3_error!(AccessDenied, "Access Denied"),
             });
         }
-        self.files.get_object(req).await
+        let mut found = self.files.get_object(req).await.map_err(|error| self.absent(error))?;
+        if self.habits.says_no_length {
+            found.output.content_length = None;
+        }
+        Ok(found)
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        _: S3Request<GetObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
+        if self.habits.locks != Some(Says::Rule) {
+            return Err(s3_error!(NotImplemented, "A header or query you provided is not implemented"));
+        }
+        let retention = DefaultRetention {
+            days: Some(30),
+            mode: Some(ObjectLockRetentionMode::from_static(ObjectLockRetentionMode::COMPLIANCE)),
+            years: None,
+        };
+        let rule = ObjectLockRule { default_retention: Some(retention) };
+        let configuration = ObjectLockConfiguration { rule: Some(rule), ..ObjectLockConfiguration::default() };
+        Ok(S3Response::new(GetObjectLockConfigurationOutput { object_lock_configuration: Some(configuration) }))
     }
 
     async fn list_objects_v2(
         &self,
         mut req: S3Request<ListObjectsV2Input>,
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        if self.habits.may_not_list {
+            return Err(s3_error!(AccessDenied, "Access Denied"));
+        }
         let encoding = self.encoding(req.input.encoding_type.as_ref());
         // A token holds no name as it is.
         req.input.continuation_token = req.input.continuation_token.map(|token| unlisted(&token));
@@ -166,11 +260,15 @@ impl S3 for Provider {
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         req.input.if_none_match = self.condition(req.input.if_none_match.take())?;
         self.policy(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_deref())?;
+        self.checksum(req.input.content_md5.is_some(), req.input.checksum_crc32c.is_some())?;
         let _deciding = self.deciding.lock().await;
         self.files.put_object(req).await
     }
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        if self.habits.locks.is_some() {
+            panic!("a delete was tried on a bucket that locks");
+        }
         if self.habits.refuses_deletes {
             return Err(s3_error!(AccessDenied, "Access Denied because object protected by object lock."));
         }
@@ -200,6 +298,7 @@ impl S3 for Provider {
     async fn upload_part(&self, mut req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         req.credentials = None;
         self.known(&req.input.key, &req.input.upload_id)?;
+        self.checksum(req.input.content_md5.is_some(), req.input.checksum_crc32c.is_some())?;
         self.files.upload_part(req).await
     }
 
@@ -212,7 +311,11 @@ impl S3 for Provider {
         let _deciding = self.deciding.lock().await;
         let (key, id) = (req.input.key.clone(), req.input.upload_id.clone());
         self.known(&key, &id)?;
+        let bucket = req.input.bucket.clone();
         let completed = self.files.complete_multipart_upload(req).await?;
+        if self.habits.truncates {
+            self.truncate(bucket, key.clone()).await?;
+        }
         self.forget(&key, &id);
         Ok(completed)
     }

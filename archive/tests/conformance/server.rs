@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backstay_archive::store::s3::{Patience, S3Credentials, S3Settings, S3Store};
+use backstay_archive::store::s3::{Checksum, Patience, S3Credentials, S3Settings, S3Store};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use s3s::auth::{S3Auth, SecretKey};
+use s3s::host::SingleDomain;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Result, s3_error};
 use s3s_fs::FileSystem;
@@ -23,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::faults::{Fate, Op, SharedFaults};
+use super::faults::{Fate, Op, SharedFaults, Words};
 use super::provider::{Habits, Provider};
 use super::tls::Certificate;
 
@@ -33,6 +34,16 @@ pub const SECRET_KEY: &str = "not-to-be-printed";
 /// A second pair, for credentials that change.
 pub const LATER_ACCESS_KEY: &str = "AKIALATER";
 pub const LATER_SECRET_KEY: &str = "neither-to-be-printed";
+
+/// Where a provider lives that wants the bucket in the host's name; nobody has this name.
+pub const DOMAIN: &str = "storage.invalid:9000";
+
+/// What such a provider says of a bucket in the path.
+const NO_PATHS: Words = Words {
+    status: 403,
+    headers: &[("content-type", "application/xml")],
+    body: "<Error><Code>SecondLevelDomainForbidden</Code><Message>Please use virtual hosted style</Message></Error>",
+};
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
@@ -73,12 +84,16 @@ impl Server {
         let mut service = S3ServiceBuilder::new(Provider::new(files, habits));
         let seen = Seen::default();
         service.set_auth(Keys);
+        if habits.wants_virtual {
+            service.set_host(SingleDomain::new(DOMAIN).expect("a domain"));
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let faults = SharedFaults::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, tls, Service { s3: service.build(), faults: faults.clone(), seen: seen.clone() }));
+        let service = Service { s3: service.build(), habits, faults: faults.clone(), seen: seen.clone() };
+        tasks.spawn(serve(listener, tls, service));
         Self { faults, seen, endpoint: format!("{scheme}://{address}"), folder, _tasks: tasks }
     }
 
@@ -142,6 +157,7 @@ impl S3Auth for Keys {
 #[derive(Clone)]
 struct Service {
     s3: S3Service,
+    habits: Habits,
     faults: SharedFaults,
     seen: Seen,
 }
@@ -214,10 +230,14 @@ fn newer_checksum(request: &Request<Incoming>) -> bool {
 }
 
 async fn answer(service: Service, request: Request<Incoming>) -> io::Result<Answer> {
-    let Service { s3, faults, seen } = service;
+    let Service { s3, habits, faults, seen } = service;
     seen.lock().expect("unpoisoned").extend(signed(&request));
-    if newer_checksum(&request) {
+    if newer_checksum(&request) && habits.demands != Some(Checksum::Crc32c) {
         return Ok(refusal(400));
+    }
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if habits.wants_virtual && !host.starts_with(&format!("{BUCKET}.")) {
+        return Ok(words(&NO_PATHS));
     }
     let op = op(&request);
     let fate = faults.meet(op);
@@ -227,11 +247,17 @@ async fn answer(service: Service, request: Request<Incoming>) -> io::Result<Answ
         return Err(io::ErrorKind::ConnectionReset.into());
     }
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    if let Some(said) = head.headers.get("content-md5") {
+        use base64::Engine;
+        let found = base64::engine::general_purpose::STANDARD.encode(<md5::Md5 as md5::Digest>::digest(&body));
+        assert_eq!(said.to_str().expect("text"), found, "Content-MD5 is that of the body");
+    }
     if op == Op::Part {
         faults.remember(head.uri.query().unwrap_or_default(), &body);
     }
     match fate {
         Fate::Refuse(status) => return Ok(refusal(status)),
+        Fate::Say(said) => return Ok(words(said)),
         Fate::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
         Fate::Hang => std::future::pending().await,
         _ => {}
@@ -260,6 +286,14 @@ fn cut(body: Bytes, bytes: usize) -> UnsyncBoxBody<Bytes, io::Error> {
         Err(io::ErrorKind::ConnectionReset.into())
     }));
     StreamBody::new(frames).boxed_unsync()
+}
+
+fn words(said: &Words) -> Answer {
+    let mut answer = Response::builder().status(said.status);
+    for (name, value) in said.headers {
+        answer = answer.header(*name, *value);
+    }
+    answer.body(whole(said.body.into())).expect("a good answer")
 }
 
 fn refusal(status: u16) -> Answer {

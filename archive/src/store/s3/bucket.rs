@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::config::{ConfigBag, Intercept, RequestChecksumCalculation, RuntimeComponents};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType, ServerSideEncryption, StorageClass,
@@ -123,13 +123,22 @@ impl Bucket {
     }
 
     async fn put_with(&self, checksum: Checksum, full: &str, body: Bytes, create_only: bool) -> Result<(), Failure> {
-        let limits = aws_sdk_s3::config::Builder::new().timeout_config(self.patience.sending(body.len()));
+        let limits = self.sending(checksum, body.len());
         let request = self.client().put_object().bucket(&self.name).key(full);
         let request = request.set_if_none_match(create_only.then(|| "*".to_owned()));
         let request = request.set_content_md5(content_md5(checksum, &body)).body(ByteStream::from(body));
         let request = request.set_checksum_algorithm(algorithm(checksum));
         let request = request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.kms_key());
         request.customize().config_override(limits).send().await.map(drop).map_err(|error| Failure::of(&error))
+    }
+
+    /// The limits of a request with a body; the SDK adds a checksum only where it is told that it may.
+    fn sending(&self, checksum: Checksum, bytes: usize) -> aws_sdk_s3::config::Builder {
+        let limits = aws_sdk_s3::config::Builder::new().timeout_config(self.patience.sending(bytes));
+        match checksum {
+            Checksum::Crc32c => limits.request_checksum_calculation(RequestChecksumCalculation::WhenSupported),
+            _ => limits,
+        }
     }
 
     /// Sends a body with the checksum that is in use; where the provider demands one and nobody said which, with
@@ -232,7 +241,7 @@ impl Bucket {
         body: Bytes,
         sent: Arc<AtomicU32>,
     ) -> Result<CompletedPart, Failure> {
-        let limits = aws_sdk_s3::config::Builder::new().timeout_config(self.patience.sending(body.len()));
+        let limits = self.sending(checksum, body.len());
         let request = self.client().upload_part().bucket(&self.name).key(full).upload_id(upload);
         let request = request.set_content_md5(content_md5(checksum, &body));
         // A part's number is at most 10,000.

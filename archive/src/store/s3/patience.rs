@@ -112,4 +112,13 @@ mod tests {
         assert_eq!(limit(0), patience.answer);
         assert_eq!(limit(PART_BYTES), patience.answer + Duration::from_secs(256));
     }
+
+    #[test]
+    fn a_first_contact_that_is_refused_pauses_for_less_than_5_s_in_all() {
+        let brief = Patience::default().brief();
+        let pauses: Duration = (0..brief.attempts - 1).map(|n| brief.first_pause * 2_u32.pow(n)).sum();
+        // The SDK spreads each by up to as much again.
+        assert!(pauses * 2 < Duration::from_secs(5), "{pauses:?}");
+        assert!(brief.attempts >= 2, "a connection that breaks off is tried again");
+    }
 }
