@@ -10,11 +10,12 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::settings::{ControlKind, RestoreSettings};
+use super::words::plain;
 
 /// Between two looks whether etcd has let go of its database: the kernel tells nobody.
 const LOOK: Duration = Duration::from_millis(50);
 /// So much of what a failed command printed goes into the error.
-const TAIL_BYTES: usize = 400;
+const TAIL_BYTES: usize = 300;
 
 /// Why etcd was not stopped or started.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,15 @@ impl Control {
 
     pub fn kind(&self) -> ControlKind {
         self.kind
+    }
+
+    pub(super) fn settings(&self) -> &RestoreSettings {
+        &self.settings
+    }
+
+    /// What the last command printed.
+    pub(super) fn command_log(&self) -> &Path {
+        &self.log
     }
 
     /// Looks whether it could be done, before it must be.
@@ -103,7 +113,11 @@ impl Control {
     pub async fn start(&self) -> Result<(), ControlError> {
         let patience = self.settings.start_timeout;
         match self.kind {
-            ControlKind::Systemd => self.run(&systemctl("start", &self.settings.unit), patience).await,
+            ControlKind::Systemd => match self.run(&systemctl("start", &self.settings.unit), patience).await {
+                // The first start ended; systemd begins another, which may be good.
+                Err(ControlError::Failed { .. }) if self.unit().await.is_some_and(|unit| unit.goes_on()) => Ok(()),
+                started => started,
+            },
             ControlKind::Commands => self.run(&self.settings.start, patience).await,
             ControlKind::StaticPod => {
                 let (manifest, aside) = self.manifests();
@@ -140,7 +154,7 @@ impl Control {
     /// The end of what the last command printed.
     fn tail(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]).trim().replace('\n', " ");
+        let text = plain(&String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]));
         if text.is_empty() { text } else { format!(": {text}") }
     }
 }
