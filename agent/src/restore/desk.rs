@@ -27,7 +27,7 @@ use crate::state::{StateDir, StateError};
 
 mod watching;
 
-use watching::{After, SETTLE, Started};
+use watching::{After, Started};
 
 const JOURNAL: &str = "restore";
 const LOG: &str = "restore.log";
@@ -121,12 +121,12 @@ impl Restores {
         };
         let control = control(&parts.settings, &parts.state);
         Ok(Self {
+            settle: watching::patience(parts.settings.control),
             parts,
             control,
             path,
             book: Mutex::new(book),
             started: Mutex::default(),
-            settle: SETTLE,
             writing: tokio::sync::Mutex::default(),
             building: tokio::sync::Mutex::default(),
             changed: Notify::new(),

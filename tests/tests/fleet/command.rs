@@ -46,18 +46,18 @@ async fn the_folders_set_aside_have_the_names_of_the_plan() -> Result<()> {
         "{names:?} {printed}"
     );
     // A plan that somebody thought about for an hour.
-    let planned = SystemClock.now().as_millis() / 1000 - 3600;
-    let planned = Timestamp::from_seconds(planned).rfc3339();
-    let yaml = |started: &str| {
+    let seconds = SystemClock.now().as_millis() / 1000 - 3600;
+    let planned = Timestamp::from_seconds(seconds).rfc3339();
+    let yaml = |started: i64| {
         format!(
             "metadata:\n  namespace: default\n  type: Restores.backstay.dev\n  id: {CLUSTER}\nspec:\n  snapshot: {}\n  \
-             started: \"{started}\"\n",
+             started: {{seconds: {started}, nanos: 0}}\n",
             ground.snapshot
         )
     };
-    let refused = ground.apply(&yaml("2020-01-01T00:00:00Z")).await?;
+    let refused = ground.apply(&yaml(1_600_000_000)).await?;
     ensure!(refused.stderr.contains("ask for a new one"), "{refused:?}");
-    once_heard(LONG, || async { ground.apply(&yaml(&planned)).await }).await?.ok()?;
+    once_heard(LONG, || async { ground.apply(&yaml(seconds)).await }).await?.ok()?;
     eventually(LONG, || async {
         let spec = ground.spec().await?;
         let aside = spec["machines"][0]["aside"].as_str().context("no machine")?;

@@ -55,7 +55,7 @@ fn systemd(ground: &mut Ground) -> Result<PathBuf> {
     );
     let log = ground.cluster(CLUSTER).supervisors[0].log().display().to_string();
     let journalctl = format!(
-        "#!/bin/sh\ncase \"$*\" in *--show-cursor*) echo '-- cursor: s=1';; *--after-cursor=s=1*) tail -n 20 {log};; esac\n"
+        "#!/bin/sh\ncase \"$*\" in *--show-cursor*) echo '-- cursor: s=1';; *--after-cursor=s=1*) tail -n 60 {log};; esac\n"
     );
     stand_in(&bin, "systemctl", &systemctl)?;
     stand_in(&bin, "journalctl", &journalctl)?;

@@ -105,7 +105,7 @@ async fn a_machine_whose_old_etcd_does_not_start_is_named_with_its_cause() -> Re
     let output = ground.restore(&[]).await?;
     ensure!(!output.stderr.contains("the cluster is as it was before"), "{output:?}");
     for part in
-        ["not all of the cluster is as it was before", "(m3): its old data is back, etcd DOES NOT RUN", "no-such-flag"]
+        ["not everything is as it was before", "(m3): its old data is back, etcd DOES NOT RUN", "no-such-flag"]
     {
         ensure!(output.stderr.contains(part), "no {part:?}: {output:?}");
     }

@@ -14,9 +14,20 @@ use crate::restore::control::{Control, ControlError, is_free};
 use crate::restore::folders::Folders;
 use crate::restore::life::{Life, Look};
 use crate::restore::seen::Before;
+use crate::restore::settings::ControlKind;
 
 /// So long is waited for the old etcd to answer again. One that waits for a quorum may take as long as the others.
-pub(super) const SETTLE: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(30);
+/// The kubelet takes its time to start a pod.
+const SETTLE_POD: Duration = Duration::from_secs(90);
+
+/// How long the old etcd may take.
+pub(super) fn patience(kind: Option<ControlKind>) -> Duration {
+    match kind {
+        Some(ControlKind::StaticPod) => SETTLE_POD,
+        _ => SETTLE,
+    }
+}
 
 /// The etcd that this process started last.
 #[derive(Debug, Default)]

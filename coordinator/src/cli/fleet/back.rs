@@ -5,7 +5,7 @@ use backstay_protocol::own::{RestoreMachineSpec, RestoreSpec};
 /// The end of a sentence that names the cause, and a line for each machine.
 pub fn text(spec: &RestoreSpec) -> String {
     let all = spec.machines.iter().all(is_as_before);
-    let first = if all { "the cluster is as it was before" } else { "not all of the cluster is as it was before" };
+    let first = if all { "the cluster is as it was before" } else { "not everything is as it was before" };
     let lines = spec.machines.iter().map(|machine| format!("\n  {}", line(machine)));
     format!("{first}{}", lines.collect::<String>())
 }
@@ -77,7 +77,7 @@ mod tests {
             let second = RestoreMachineSpec { error: error.into(), ..machine(step, etcd) };
             let text = said([machine("returned", "serves"), second]);
             assert_eq!(text.starts_with("the cluster is as it was before\n"), as_before, "{step} {etcd}: {text}");
-            assert_eq!(text.starts_with("not all of the cluster"), !as_before, "{text}");
+            assert_eq!(text.starts_with("not everything"), !as_before, "{text}");
             assert_eq!(text.matches("\n  machine 4c4c4544-0039-3010-8048-b7c04f384432 (m1): ").count(), 2, "{text}");
             assert!(text.contains(error), "{text}");
         }

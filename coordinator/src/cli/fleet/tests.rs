@@ -175,6 +175,6 @@ async fn it_is_followed_to_its_end() {
     let (printed, _) = end(watched(RestorePhase::Restored, "")).await.expect("restored");
     assert!(printed.contains("is restored"), "{printed}");
     let error = end(watched(RestorePhase::Failed, "machine 1: no room")).await.expect_err("failed");
-    let said = "failed to restore \"one\": machine 1: no room; not all of the cluster is as it was before\n  machine";
+    let said = "failed to restore \"one\": machine 1: no room; not everything is as it was before\n  machine";
     assert!(error.starts_with(said), "{error}");
 }
