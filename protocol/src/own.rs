@@ -154,7 +154,7 @@ pub enum RestorePhase {
     PuttingBack,
     /// The cluster serves what the backup held.
     Restored,
-    /// The cluster is as it was before.
+    /// It was put back; each machine says how it is.
     Failed,
 }
 
@@ -195,6 +195,18 @@ pub struct RestoreMachineSpec {
     pub bytesdone: u64,
     pub bytestotal: u64,
     pub error: String,
+    /// The version of its etcd, or the last that was known; empty: never known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub etcdversion: String,
+    /// How its etcd is after the restore was put back: `untouched`, `serves`, `runs` or `down`; empty: nobody has looked.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub etcd: String,
+    /// What was seen of an etcd that does not serve, and its last lines or where they are.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub etcdtext: String,
+    /// Every folder of this restore that is there beside the data folder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 /// A cluster's latest restore. The id is the cluster's name. Applied, the first fields ask for one; the rest is told.
@@ -210,9 +222,10 @@ pub struct RestoreSpec {
     pub dataofanothercluster: String,
     /// How far revisions move on; absent: [`RESTORE_BUMP`]; 0: not at all.
     pub bump: Option<u64>,
-    /// From here on told, never asked for.
+    /// From here on told, never asked for, but for `started`.
     pub phase: RestorePhase,
     pub error: String,
+    /// Asked for it is that of a plan, by which the folders set aside are named: they are named as the plan said then.
     pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
     /// The cluster, the time and the revision that the backup is of.
@@ -226,6 +239,11 @@ pub struct RestoreSpec {
     /// What is known of the backup beyond its digests.
     pub proof: String,
     pub machines: Vec<RestoreMachineSpec>,
+    /// The etcd that the backup was taken from, and the version that its database is marked with; empty: not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub etcdversion: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub storageversion: String,
 }
 spec!(
     RestoreSpec,
@@ -235,7 +253,15 @@ spec!(
         started: Some(Timestamp::default()),
         ended: Some(Timestamp::default()),
         takenat: Some(Timestamp::default()),
-        machines: vec![RestoreMachineSpec::default()],
+        machines: vec![RestoreMachineSpec {
+            etcdversion: "-".into(),
+            etcd: "-".into(),
+            etcdtext: "-".into(),
+            left: vec!["-".into()],
+            ..RestoreMachineSpec::default()
+        }],
+        etcdversion: "-".into(),
+        storageversion: "-".into(),
         ..RestoreSpec::default()
     }
 );

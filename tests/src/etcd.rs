@@ -290,8 +290,13 @@ impl EtcdMember {
         let process = self.process.take().with_context(|| format!("etcd member {} does not run", self.name))?;
         let (name, arguments, log) = (self.name.clone(), self.arguments.clone(), self.log.clone());
         let etcd = self.program.clone();
-        let spawn = Box::new(move || run(&name, etcd.as_deref(), &arguments, &log));
-        Supervisor::start(process, spawn, folder, label)
+        let file = log.clone();
+        let spawn = Box::new(move |more: &[&str]| {
+            let arguments: Vec<String> =
+                arguments.iter().cloned().chain(more.iter().map(|m| (*m).to_owned())).collect();
+            run(&name, etcd.as_deref(), &arguments, &log)
+        });
+        Supervisor::start(process, spawn, file, folder, label)
     }
 
     fn spawn(&mut self) -> Result<()> {

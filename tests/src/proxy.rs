@@ -1,8 +1,8 @@
 //! A TCP wire between two parts that a test can cut, stop or slow down.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -41,6 +41,7 @@ struct Shared {
     wire: Arc<watch::Sender<Wire>>,
     passed: Arc<AtomicU64>,
     limit: Arc<AtomicU64>,
+    rewrite: Arc<Mutex<Option<(Vec<u8>, Vec<u8>)>>>,
 }
 
 impl Proxy {
@@ -54,6 +55,7 @@ impl Proxy {
             wire: Arc::new(watch::Sender::new(Wire::Open)),
             passed: Arc::default(),
             limit: Arc::new(AtomicU64::new(u64::MAX)),
+            rewrite: Arc::default(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, shared.clone()));
@@ -77,6 +79,13 @@ impl Proxy {
     /// Hands on so many more bytes from the target, over all connections, and then ends them.
     pub fn cut_after(&self, bytes: u64) {
         self.shared.limit.store(self.passed() + bytes, Ordering::SeqCst);
+    }
+
+    /// From now on answers have `to` wherever they had `from`, which is as long.
+    pub fn rewrite(&self, from: &str, to: &str) {
+        assert_eq!(from.len(), to.len(), "answers keep their length");
+        let pair = (from.as_bytes().to_vec(), to.as_bytes().to_vec());
+        *self.shared.rewrite.lock().unwrap_or_else(PoisonError::into_inner) = Some(pair);
     }
 
     /// Ends the effect of [`Proxy::cut_after`].
@@ -135,6 +144,9 @@ async fn carry(
             Err(_) => return Err(Cut),
         };
         let allowed = if is_answer { shared.take(count) } else { count };
+        if is_answer {
+            shared.alter(&mut buffer[..allowed]);
+        }
         if to.write_all(&buffer[..allowed]).await.is_err() || allowed < count {
             return Err(Cut);
         }
@@ -146,6 +158,17 @@ async fn carry(
 }
 
 impl Shared {
+    /// Answers that are split just there stay as they are: small ones never are.
+    fn alter(&self, bytes: &mut [u8]) {
+        let rewrite = self.rewrite.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((from, to)) = rewrite else { return };
+        for at in 0..bytes.len().saturating_sub(from.len() - 1) {
+            if bytes[at..].starts_with(&from) {
+                bytes[at..at + to.len()].copy_from_slice(&to);
+            }
+        }
+    }
+
     /// How many of `count` bytes may pass under the limit; counts them as passed.
     fn take(&self, count: usize) -> usize {
         let (count, limit) = (count as u64, self.limit.load(Ordering::SeqCst));

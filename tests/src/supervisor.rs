@@ -16,8 +16,11 @@ use crate::process::Process;
 /// etcd ends within this, or is killed.
 const END: Duration = Duration::from_secs(20);
 
-/// Starts a process anew; the stand's members know how.
-pub type Spawn = Box<dyn FnMut() -> Result<Process> + Send>;
+/// Starts a process anew, with further arguments; the stand's members know how.
+pub type Spawn = Box<dyn FnMut(&[&str]) -> Result<Process> + Send>;
+
+/// No etcd starts with this.
+const NO_FLAG: &str = "--no-such-flag";
 
 /// Something that goes wrong on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub enum Sabotage {
     StartsNothing,
     /// The next start fails.
     FailsToStart,
+    /// The next start says that all is well, and what it started ends at once.
+    EndsAtOnce,
     /// The next stop fails.
     FailsToStop,
 }
@@ -33,7 +38,7 @@ pub enum Sabotage {
 struct State {
     process: Option<Process>,
     spawn: Spawn,
-    sabotage: Option<Sabotage>,
+    sabotage: Vec<Sabotage>,
     /// What was asked for, in its order.
     asked: Vec<String>,
 }
@@ -42,6 +47,7 @@ struct State {
 pub struct Supervisor {
     state: Arc<Mutex<State>>,
     socket: PathBuf,
+    log: PathBuf,
     _task: JoinSet<()>,
 }
 
@@ -52,16 +58,16 @@ impl std::fmt::Debug for Supervisor {
 }
 
 impl Supervisor {
-    /// Takes over a running process.
-    pub fn start(process: Process, spawn: Spawn, folder: &Path, label: &str) -> Result<Self> {
+    /// Takes over a running process, which logs to `log`.
+    pub fn start(process: Process, spawn: Spawn, log: PathBuf, folder: &Path, label: &str) -> Result<Self> {
         let socket = folder.join(format!("{label}.sock"));
         let listener =
             UnixListener::bind(&socket).with_context(|| format!("failed to listen on {}", socket.display()))?;
-        let state = State { process: Some(process), spawn, sabotage: None, asked: Vec::new() };
+        let state = State { process: Some(process), spawn, sabotage: Vec::new(), asked: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let mut task = JoinSet::new();
         task.spawn(serve(listener, Arc::clone(&state)));
-        Ok(Self { state, socket, _task: task })
+        Ok(Self { state, socket, log, _task: task })
     }
 
     /// The `[restore]` of an agent whose member this is.
@@ -69,8 +75,9 @@ impl Supervisor {
         let client = binary("backstay-test-supervise")?;
         let command = |word: &str| format!("[\"{}\", \"{}\", \"{word}\"]", client.display(), self.socket.display());
         Ok(format!(
-            "\n[restore]\ncontrol = \"commands\"\ndata_dir = \"{}\"\nstop = {}\nstart = {}\n",
+            "\n[restore]\ncontrol = \"commands\"\ndata_dir = \"{}\"\nlog = \"{}\"\nstop = {}\nstart = {}\n",
             data_dir.display(),
+            self.log.display(),
             command("stop"),
             command("start")
         ))
@@ -78,7 +85,17 @@ impl Supervisor {
 
     /// Lets something go wrong once.
     pub fn sabotage(&self, sabotage: Sabotage) {
-        lock(&self.state).sabotage = Some(sabotage);
+        self.sabotage_all(&[sabotage]);
+    }
+
+    /// Lets each of these go wrong once, in their order.
+    pub fn sabotage_all(&self, sabotage: &[Sabotage]) {
+        lock(&self.state).sabotage = sabotage.to_vec();
+    }
+
+    /// Where its process logs to.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// What was asked for since the last look.
@@ -94,7 +111,7 @@ impl Supervisor {
     /// Starts it as whoever looks after it would.
     pub fn revive(&self) -> Result<()> {
         let mut state = lock(&self.state);
-        state.process = Some((state.spawn)()?);
+        state.process = Some((state.spawn)(&[])?);
         Ok(())
     }
 
@@ -129,9 +146,14 @@ async fn answer(stream: UnixStream, state: &Mutex<State>) -> Result<()> {
 async fn act(word: &str, state: &Mutex<State>) -> Result<()> {
     let sabotage = {
         let mut state = lock(state);
+        if word == "status" {
+            let runs = state.process.as_mut().is_some_and(|process| process.ended().is_none());
+            return if runs { Ok(()) } else { anyhow::bail!("it does not run") };
+        }
         state.asked.push(word.to_owned());
         let fits = |s: &Sabotage| (*s == Sabotage::FailsToStop) == (word == "stop");
-        state.sabotage.take_if(|s| fits(s))
+        let is_next = state.sabotage.first().is_some_and(fits);
+        is_next.then(|| state.sabotage.remove(0))
     };
     match (word, sabotage) {
         ("stop", Some(_)) => anyhow::bail!("it was told to fail to stop"),
@@ -143,11 +165,16 @@ async fn act(word: &str, state: &Mutex<State>) -> Result<()> {
             Ok(())
         }
         ("start", Some(Sabotage::StartsNothing)) => Ok(()),
+        ("start", Some(Sabotage::EndsAtOnce)) => {
+            let mut state = lock(state);
+            state.process = Some((state.spawn)(&[NO_FLAG])?);
+            Ok(())
+        }
         ("start", Some(_)) => anyhow::bail!("it was told to fail to start"),
         ("start", None) => {
             let mut state = lock(state);
             if state.process.as_mut().is_none_or(|process| process.ended().is_some()) {
-                state.process = Some((state.spawn)()?);
+                state.process = Some((state.spawn)(&[])?);
             }
             Ok(())
         }

@@ -10,11 +10,14 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::settings::{ControlKind, RestoreSettings};
+use super::words::plain;
 
 /// Between two looks whether etcd has let go of its database: the kernel tells nobody.
 const LOOK: Duration = Duration::from_millis(50);
+/// The kubelet sees within this that a manifest is gone: it looks every 20 s where nothing tells it.
+const KUBELET: Duration = Duration::from_secs(25);
 /// So much of what a failed command printed goes into the error.
-const TAIL_BYTES: usize = 400;
+const TAIL_BYTES: usize = 300;
 
 /// Why etcd was not stopped or started.
 #[derive(Debug, thiserror::Error)]
@@ -42,16 +45,26 @@ pub struct Control {
     settings: RestoreSettings,
     /// What commands print on stderr: a daemon that they leave behind may go on writing there.
     log: PathBuf,
+    kubelet: Duration,
 }
 
 impl Control {
     /// `None` where the settings name no way.
     pub fn new(settings: &RestoreSettings, log: PathBuf) -> Option<Self> {
-        Some(Self { kind: settings.control?, settings: settings.clone(), log })
+        Some(Self { kind: settings.control?, settings: settings.clone(), log, kubelet: KUBELET })
     }
 
     pub fn kind(&self) -> ControlKind {
         self.kind
+    }
+
+    pub(super) fn settings(&self) -> &RestoreSettings {
+        &self.settings
+    }
+
+    /// What the last command printed.
+    pub(super) fn command_log(&self) -> &Path {
+        &self.log
     }
 
     /// Looks whether it could be done, before it must be.
@@ -83,7 +96,11 @@ impl Control {
             ControlKind::Commands => self.run(&self.settings.stop, patience).await?,
             ControlKind::StaticPod => {
                 let (manifest, aside) = self.manifests();
-                shift(&manifest, &aside)?;
+                let gone = shift(&manifest, &aside)?;
+                // An etcd that does not run just now, as between two ends of it, may be started once more until then.
+                if gone && databases.iter().all(|database| is_free(database).unwrap_or(false)) {
+                    tokio::time::sleep(self.kubelet.min(patience)).await;
+                }
             }
         }
         for database in databases {
@@ -103,11 +120,15 @@ impl Control {
     pub async fn start(&self) -> Result<(), ControlError> {
         let patience = self.settings.start_timeout;
         match self.kind {
-            ControlKind::Systemd => self.run(&systemctl("start", &self.settings.unit), patience).await,
+            ControlKind::Systemd => match self.run(&systemctl("start", &self.settings.unit), patience).await {
+                // The first start ended; systemd begins another, which may be good.
+                Err(ControlError::Failed { .. }) if self.unit().await.is_some_and(|unit| unit.goes_on()) => Ok(()),
+                started => started,
+            },
             ControlKind::Commands => self.run(&self.settings.start, patience).await,
             ControlKind::StaticPod => {
                 let (manifest, aside) = self.manifests();
-                shift(&aside, &manifest)
+                shift(&aside, &manifest).map(drop)
             }
         }
     }
@@ -140,7 +161,7 @@ impl Control {
     /// The end of what the last command printed.
     fn tail(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]).trim().replace('\n', " ");
+        let text = plain(&String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]));
         if text.is_empty() { text } else { format!(": {text}") }
     }
 }
@@ -149,15 +170,15 @@ fn systemctl(verb: &str, unit: &str) -> Vec<String> {
     ["systemctl", verb, unit].map(str::to_owned).to_vec()
 }
 
-/// Moves a manifest where it is not there yet.
-fn shift(from: &Path, to: &Path) -> Result<(), ControlError> {
+/// Moves a manifest where it is not there yet; whether it was moved now.
+fn shift(from: &Path, to: &Path) -> Result<bool, ControlError> {
     let failed = |cause| ControlError::Manifest { from: from.to_owned(), to: to.to_owned(), cause };
     match (from.exists(), to.exists()) {
-        (false, true) => Ok(()),
+        (false, true) => Ok(false),
         (false, false) => Err(ControlError::NoManifest(from.to_owned(), to.to_owned())),
         // Whoever put a second one there means something by it.
         (true, true) => Err(failed(io::ErrorKind::AlreadyExists.into())),
-        (true, false) => fs::rename(from, to).map_err(failed),
+        (true, false) => fs::rename(from, to).map(|()| true).map_err(failed),
     }
 }
 
@@ -183,7 +204,7 @@ mod tests {
     fn control(folder: &Path, change: impl FnOnce(&mut RestoreSettings)) -> Control {
         let mut settings = RestoreSettings { data_dir: Some("/d".into()), ..RestoreSettings::default() };
         change(&mut settings);
-        Control::new(&settings, folder.join("log")).expect("a way")
+        Control { kubelet: Duration::ZERO, ..Control::new(&settings, folder.join("log")).expect("a way") }
     }
 
     fn words(text: &str) -> Vec<String> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use backstay_archive::seal::Identity;
 use backstay_daemon::trouble::Shared;
 use backstay_protocol::bus::{
-    MemberCheck, RefusalCode, Refused, RestoreCommand, RestoreReply, RestoreState, clipped, restore_reply::Answer,
+    EtcdAfter, MemberCheck, RefusalCode, Refused, RestoreCommand, RestoreReply, RestoreState, clipped,
+    restore_reply::Answer,
 };
 use backstay_protocol::hex::from_hex;
 use backstay_protocol::{RestoreId, VERSION};
@@ -15,8 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::check::check;
-use super::control::{Control, is_free};
+use super::control::Control;
 use super::folders::Folders;
 use super::journal::{Action, Goal, Hands, Journal, Step};
 use super::prepare::{Order, PrepareError, Prepared, Progress, prepare};
@@ -26,6 +26,10 @@ use crate::attempt::{Address, Attempts};
 use crate::etcd::Etcd;
 use crate::outbox::sender::blocking;
 use crate::state::{StateDir, StateError};
+
+mod watching;
+
+use watching::{After, Started};
 
 const JOURNAL: &str = "restore";
 const LOG: &str = "restore.log";
@@ -60,8 +64,12 @@ struct Book {
     progress: Arc<Progress>,
     hands: Hands,
     failed_starts: u32,
-    /// Why the old etcd was left stopped; told to the end.
+    /// Why the old etcd was left stopped, or has ended; told to the end.
     unstarted: String,
+    /// How it is after going back; unspecified while nobody has looked.
+    after: After,
+    /// The folders that are left; `None` while nobody has looked.
+    left: Option<Vec<String>>,
     /// Ends what is being prepared, when another goal comes.
     cancel: CancellationToken,
 }
@@ -72,6 +80,9 @@ pub struct Restores {
     control: Option<Control>,
     path: PathBuf,
     book: Mutex<Book>,
+    started: Mutex<Started>,
+    /// How long the old etcd may take to answer again.
+    settle: Duration,
     /// Held from reading the journal to having it on disk: commands and the task both change it.
     writing: tokio::sync::Mutex<()>,
     /// Held while a folder is being prepared.
@@ -108,14 +119,18 @@ impl Restores {
             hands: Hands::default(),
             failed_starts: 0,
             unstarted: String::new(),
+            after: After::default(),
+            left: None,
             cancel: CancellationToken::new(),
         };
         let control = control(&parts.settings, &parts.state);
         Ok(Self {
+            settle: watching::patience(parts.settings.control),
             parts,
             control,
             path,
             book: Mutex::new(book),
+            started: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             building: tokio::sync::Mutex::default(),
             changed: Notify::new(),
@@ -138,6 +153,9 @@ impl Restores {
             aside: if journal.had_data { journal.folders.aside.display().to_string() } else { String::new() },
             check: book.check.clone(),
             new_cluster_id: journal.new_cluster_id,
+            left: book.left.clone().unwrap_or_default(),
+            etcd: book.after.etcd.into(),
+            etcd_text: book.after.text.clone(),
         })
     }
 
@@ -207,27 +225,11 @@ impl Restores {
         book.order = Some(Arc::new(order));
         (book.error, book.check, book.hash_revision) = (String::new(), None, 0);
         (book.failed_starts, book.unstarted) = (0, String::new());
+        (book.after, book.left) = (After::default(), None);
         (book.progress, book.hands, book.cancel) = (Arc::default(), Hands::default(), CancellationToken::new());
         drop(book);
         self.changed.notify_one();
         Ok(())
-    }
-
-    /// Refuses where etcd runs on another folder than the one that would be moved: stopped, it would not come back.
-    async fn is_open(&self, folders: &Folders) -> Result<(), String> {
-        let ask = async { self.parts.etcd.connect().await?.member().await };
-        if !matches!(tokio::time::timeout(ANSWER, ask).await, Ok(Ok(_))) {
-            return Ok(());
-        }
-        let database = folders.live_database();
-        let shown = database.display().to_string();
-        match unblock(move || is_free(&database)).await {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                Err(format!("etcd runs and does not have {shown} open: data_dir in [restore] is not its data folder"))
-            }
-            Err(error) => Err(error.to_string()),
-        }
     }
 
     fn order(&self, command: RestoreCommand) -> Result<Order, Refused> {
@@ -263,6 +265,9 @@ impl Restores {
         if new {
             (book.journal, book.error, book.check) = (Some(journal), String::new(), None);
             (book.hands, book.cancel) = (Hands::default(), CancellationToken::new());
+            if goal == Goal::PutBack {
+                book.left = None;
+            }
             drop(book);
             if ended {
                 self.parts.attempts.hold(false);
@@ -323,14 +328,23 @@ impl Restores {
         };
         let (folders, watched) = (journal.folders.clone(), journal.clone());
         let action = watched.next(unblock(move || folders.see()).await, hands);
+        if action != Action::Stop && action != Action::Start && self.is_unsettled(&journal) {
+            return self.settle(&journal).await;
+        }
         let done = match action {
-            Action::Rest => return Pause::UntilChanged,
+            Action::Rest => {
+                if journal.has_ended() && self.book().left.is_none() {
+                    self.note_left(&journal).await;
+                }
+                return Pause::UntilChanged;
+            }
             Action::Watch => return self.watch(&journal).await,
             Action::Build => {
                 let Some(order) = self.book().order.clone() else { return Pause::UntilChanged };
                 match self.build(&order, &journal, &cancel, stop).await {
                     Err(PrepareError::Cancelled) => return Pause::None,
-                    prepared => prepared.map(Some).map_err(|e| e.to_string()),
+                    Err(error) => Err(error.to_string()),
+                    Ok(prepared) => self.fits(&prepared).await.map(|()| Some(prepared)).map_err(|e| e.to_string()),
                 }
             }
             other => self.perform(other, &journal).await.map(|()| None),
@@ -373,7 +387,7 @@ impl Restores {
             }
             Action::Start => {
                 info!(restore = %journal.restore, "starting etcd");
-                control()?.start().await.map_err(|e| e.to_string())
+                self.start(control()?).await
             }
             Action::SetAside => unblock(move || folders.rename(&folders.live, &folders.aside)).await.map_err(text),
             Action::Place => unblock(move || folders.rename(&folders.fresh, &folders.live)).await.map_err(text),
@@ -407,6 +421,9 @@ impl Restores {
         if let Some(step) = journal.after(action) {
             next.step = step;
         }
+        if next.step != journal.step && matches!(next.step, Step::Switched | Step::Returned) {
+            self.note_left(journal).await;
+        }
         let _one_at_a_time = self.writing.lock().await;
         // Another goal may have come meanwhile: it counts, and what was done is seen from the folders.
         if self.book().journal.as_ref() != Some(journal) {
@@ -422,6 +439,9 @@ impl Restores {
         book.error = book.unstarted.clone();
         book.hands.stopped |= action == Action::Stop;
         book.hands.started |= action == Action::Start;
+        if next.step == Step::Returned && !next.touched {
+            book.after.etcd = EtcdAfter::Untouched;
+        }
         let ended = next.has_ended();
         book.journal = Some(next);
         drop(book);
@@ -444,6 +464,7 @@ impl Restores {
             book.failed_starts += 1;
             if book.failed_starts >= START_TRIES {
                 book.hands.started = true;
+                book.after = After { etcd: EtcdAfter::Down, text: error.clone() };
                 book.unstarted = format!("the old data is back, and etcd does not start: {error}");
                 book.error = book.unstarted.clone();
                 return Pause::None;
@@ -454,16 +475,6 @@ impl Restores {
             Step::Returning => Pause::For(RETURN_PAUSE),
             _ => Pause::UntilChanged,
         }
-    }
-
-    async fn watch(&self, journal: &Journal) -> Pause {
-        let revision = self.book().hash_revision;
-        let seen = check(&self.parts.etcd, revision).await;
-        let mut book = self.book();
-        if book.journal.as_ref() == Some(journal) {
-            book.check = Some(seen);
-        }
-        Pause::For(CHECK_PAUSE)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use backstay_archive::seal::Identity;
 use backstay_daemon::SystemClock;
 use backstay_protocol::MachineId;
-use backstay_protocol::bus::RestoreStep;
+use backstay_protocol::bus::{EtcdAfter, RestoreStep};
 use uuid::Uuid;
 
 use super::*;
@@ -49,7 +49,9 @@ fn desk(folder: &Path, stop: &str, start: &str) -> Restores {
         start: words(start),
         ..RestoreSettings::default()
     };
-    Restores::open(Parts { address, settings, etcd, identity, state, attempts, s3_ca: None }).expect("readable")
+    let parts = Parts { address, settings, etcd, identity, state, attempts, s3_ca: None };
+    // One look at the old etcd is enough here.
+    Restores { settle: Duration::ZERO, ..Restores::open(parts).expect("readable") }
 }
 
 /// A journal of a restore that is at `step`, on disk.
@@ -84,8 +86,70 @@ async fn an_old_etcd_that_does_not_start_does_not_keep_its_machine_from_being_pu
     for part in ["the old data is back", "etcd does not start", "/no-quorum-yet"] {
         assert!(state.error.contains(part), "no {part:?} in {:?}", state.error);
     }
+    assert_eq!(state.etcd(), EtcdAfter::Down);
+    assert!(state.etcd_text.contains("/no-quorum-yet"), "{}", state.etcd_text);
     let seen = journal.folders.see();
     assert!(seen.live && !seen.aside && !seen.root, "{seen:?}");
+}
+
+#[tokio::test]
+async fn an_old_etcd_that_only_seems_to_start_is_said_to_be_down_with_its_last_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    fs::create_dir_all(journal.folders.aside.join("member/snap")).expect("writable");
+    fs::create_dir_all(&journal.folders.fresh).expect("writable");
+    let start = folder.path().join("start");
+    fs::write(&start, "echo 'panic: tocommit is out of range' >&2\n").expect("writable");
+    let desk = desk(folder.path(), "true", &format!("sh {}", start.display()));
+    let state = act_to_the_end(&desk).await;
+    assert_eq!((state.step(), state.etcd()), (RestoreStep::Returned, EtcdAfter::Down));
+    assert!(state.etcd_text.contains("its last lines: panic: tocommit is out of range"), "{}", state.etcd_text);
+    assert!(state.error.contains("the old data is back, and etcd does not run: "), "{}", state.error);
+}
+
+#[tokio::test]
+async fn an_old_etcd_that_has_its_database_open_runs_though_it_does_not_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    let database = journal.folders.aside.join("member/snap/db");
+    fs::create_dir_all(database.parent().expect("below")).expect("writable");
+    let holder = fs::File::create(&database).expect("writable");
+    let desk = desk(folder.path(), "true", "true");
+    let mut state = desk.state().expect("there is one");
+    for _ in 0..STEPS {
+        // What starts it is what opens it.
+        if desk.book().hands.started {
+            let _ = holder.try_lock();
+        }
+        desk.act(&CancellationToken::new()).await;
+        state = desk.state().expect("there is one");
+    }
+    assert_eq!((state.step(), state.etcd(), state.error.as_str()), (RestoreStep::Returned, EtcdAfter::Runs, ""));
+}
+
+#[tokio::test]
+async fn an_etcd_that_fails_to_start_on_the_new_folder_is_quoted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::Switch, Step::Starting);
+    fs::create_dir_all(&journal.folders.live).expect("writable");
+    let start = folder.path().join("start");
+    fs::write(&start, "echo 'flag provided but not defined: -bogus' >&2\nexit 2\n").expect("writable");
+    let desk = desk(folder.path(), "true", &format!("sh {}", start.display()));
+    assert!(matches!(desk.act(&CancellationToken::new()).await, Pause::UntilChanged));
+    let error = desk.state().expect("there is one").error;
+    assert!(error.contains("exit status: 2") && error.contains("-bogus"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_never_touched_is_said_to_be_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut journal = journal(folder.path(), Goal::Prepare, Step::Ready);
+    fs::create_dir_all(&journal.folders.live).expect("writable");
+    fs::create_dir_all(&journal.folders.fresh).expect("writable");
+    assert_eq!(journal.take(Goal::PutBack), Ok(true));
+    journal.save(&folder.path().join("state").join(JOURNAL)).expect("writable");
+    let state = act_to_the_end(&desk(folder.path(), "false", "false")).await;
+    assert_eq!((state.etcd(), state.left), (EtcdAfter::Untouched, Vec::new()));
 }
 
 #[tokio::test]
@@ -123,9 +187,15 @@ async fn what_etcd_has_run_on_is_kept_and_what_it_has_not_is_removed() {
         fs::write(journal.folders.live.join("acknowledged"), "a write").expect("writable");
         let desk = desk(folder.path(), "true", "true");
         let state = act_to_the_end(&desk).await;
-        assert_eq!((state.step(), state.error.as_str()), (RestoreStep::Returned, ""));
-        let kept = folder.path().join("etcd.old.restored-and-put-back/acknowledged");
-        assert_eq!(fs::read_to_string(kept).ok(), ran.then(|| "a write".to_owned()));
+        assert_eq!(state.step(), RestoreStep::Returned);
+        let put_back = folder.path().join("etcd.old.restored-and-put-back");
+        assert_eq!(fs::read_to_string(put_back.join("acknowledged")).ok(), ran.then(|| "a write".to_owned()));
+        assert_eq!(state.left, ran.then(|| put_back.display().to_string()).into_iter().collect::<Vec<_>>());
+        // An agent that was started anew says the same.
+        drop(desk);
+        let again = self::desk(folder.path(), "true", "true");
+        again.act(&CancellationToken::new()).await;
+        assert_eq!(again.state().expect("there is one").left, state.left);
         let seen = journal.folders.see();
         assert!(seen.live && !seen.aside && !seen.root && !seen.rest, "{seen:?}");
     }

@@ -201,6 +201,25 @@ impl Folders {
         Ok(Some(kept))
     }
 
+    /// Every folder of this restore that is there beside the data folder: what was set aside, what etcd had run on, what
+    /// was found in the data folder's place, and what could not be removed yet.
+    pub fn left(&self) -> io::Result<Vec<PathBuf>> {
+        let (Some(parent), Some(aside)) = (self.aside.parent(), self.aside.file_name()) else { return Ok(Vec::new()) };
+        let of_aside =
+            |name: &[u8]| name.strip_prefix(aside.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'.');
+        let rest = self.rest();
+        let mut left = Vec::new();
+        for entry in fs::read_dir(parent)? {
+            let path = parent.join(entry?.file_name());
+            let own = path.file_name().is_some_and(|name| of_aside(name.as_bytes()));
+            if own || path == self.root || path == rest {
+                left.push(path);
+            }
+        }
+        left.sort();
+        Ok(left)
+    }
+
     /// The name under which what was prepared is removed.
     fn rest(&self) -> PathBuf {
         with_suffix(&self.root, ".removing")
@@ -280,6 +299,26 @@ mod tests {
         fs::create_dir(&all.live).expect("free");
         assert!(all.rename(&all.aside, &all.live).is_err(), "an empty folder is not replaced either");
         assert_eq!(fs::read(all.aside.join("member/snap/db")).expect("there"), b"old");
+    }
+
+    #[test]
+    fn every_folder_that_a_restore_leaves_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("etcd");
+        fs::create_dir(&data).expect("writable");
+        let all = folders(&data);
+        assert_eq!(all.left().expect("readable"), [] as [PathBuf; 0]);
+        for other in ["etcd.older", "etcd.old-too", "another.old"] {
+            fs::create_dir(folder.path().join(other)).expect("writable");
+        }
+        let mut ours = vec![all.aside.clone(), all.stranger()];
+        fs::create_dir_all(&all.fresh).expect("writable");
+        fs::create_dir(all.stranger()).expect("writable");
+        ours.push(all.keep_what_ran().expect("ours").expect("it is there"));
+        fs::create_dir(&all.aside).expect("writable");
+        ours.push(all.root.clone());
+        ours.sort();
+        assert_eq!(all.left().expect("readable"), ours);
     }
 
     #[test]

@@ -16,7 +16,8 @@
 //!
 //! - [`journal`]: what is on disk, and the next action: a pure function of journal and folders;
 //! - [`folders`]: where the three folders are, and moving them;
-//! - [`control`]: stopping and starting etcd;
+//! - [`control`]: stopping and starting etcd; [`seen`]: how it is then, and what it said last;
+//! - [`life`]: whether that etcd still lives; [`words`]: its last words; both pure;
 //! - [`prepare`]: from the store to a folder that etcd starts from;
 //! - [`check`]: what etcd says of itself afterwards; [`seat`]: which member this machine has;
 //! - [`desk`]: commands in, state out, and the task that acts.
@@ -26,9 +27,12 @@ pub mod control;
 pub mod desk;
 pub mod folders;
 pub mod journal;
+pub mod life;
 pub mod prepare;
 pub mod seat;
+pub mod seen;
 pub mod settings;
+pub mod words;
 
 pub use desk::Restores;
 pub use settings::RestoreSettings;

@@ -35,6 +35,8 @@ pub enum PrepareError {
     Back { path: PathBuf, cause: io::Error },
     #[error("cannot make {}: {cause}", .path.display())]
     Make { path: PathBuf, cause: io::Error },
+    #[error("{0}")]
+    Version(String),
     #[error("cancelled")]
     Cancelled,
     #[error("internal error: {0}")]
@@ -104,6 +106,9 @@ pub struct Prepared {
     /// sha256 of the database file as it was read back, in hexadecimal.
     pub digest: String,
     pub cluster_id: u64,
+    /// The etcd that the backup was taken from, and the version that its database is marked with; empty: none.
+    pub taken_from: String,
+    pub marked: String,
 }
 
 /// Prepares the folder from the beginning; what an earlier try left is removed first. Cancelled, it has stopped
@@ -131,7 +136,12 @@ pub async fn prepare(
         folders.adopt()?;
         read_back(&folders.fresh_database())
     });
-    Ok(Prepared { digest: digest.await?, cluster_id: outcome.restored.cluster_id })
+    Ok(Prepared {
+        digest: digest.await?,
+        cluster_id: outcome.restored.cluster_id,
+        taken_from: manifest.origin.etcd_version,
+        marked: outcome.restored.storage_version.unwrap_or_default(),
+    })
 }
 
 async fn blocking<T: Send + 'static>(

@@ -21,6 +21,8 @@ struct Kept {
     cluster_id: u64,
     member_id: u64,
     members: Vec<KeptMember>,
+    #[serde(default)]
+    etcd_version: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +67,7 @@ impl Seats {
             cluster_id: member.cluster_id,
             member_id: member.member_id,
             members: members.iter().map(keep).collect(),
+            etcd_version: member.etcd_version.clone(),
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if *kept == now || members.is_empty() {
@@ -90,6 +93,7 @@ impl Seats {
             member_id: kept.member_id,
             cluster_id: kept.cluster_id,
             members: kept.members.into_iter().map(tell).collect(),
+            etcd_version: kept.etcd_version,
             ..Seat::default()
         };
         let (Some(control), Some(data_dir)) = (&self.control, &self.data_dir) else {
@@ -121,14 +125,23 @@ mod tests {
     fn the_member_list_outlives_etcd_and_the_agent() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::open(folder.path()).expect("fresh");
-        let member = Member { cluster_id: 1, member_id: 2, ..Member::default() };
+        let etcd_version = "3.6.14".to_owned();
+        let member = Member { cluster_id: 1, member_id: 2, etcd_version, ..Member::default() };
         let seat = MemberSeat { id: 2, name: "m1".into(), peer_urls: vec!["http://h:1".into()], learner: false };
         let seats = Seats::open(&state, &RestoreSettings::default(), None);
         assert!(seats.message().members.is_empty());
         seats.note(&member, std::slice::from_ref(&seat));
         seats.note(&member, &[]);
         let again = Seats::open(&state, &RestoreSettings::default(), None).message();
-        assert_eq!((again.cluster_id, again.member_id, again.members), (1, 2, vec![seat]));
+        assert_eq!((again.cluster_id, again.member_id, again.members), (1, 2, vec![seat.clone()]));
+        assert_eq!(again.etcd_version, "3.6.14");
         assert!(again.control.is_empty() && again.error.contains("[restore]"), "{}", again.error);
+        seats.note(&Member { etcd_version: "3.7.1".into(), ..member }, &[seat]);
+        let again = Seats::open(&state, &RestoreSettings::default(), None).message();
+        assert_eq!(again.etcd_version, "3.7.1", "it was updated");
+        // What an agent kept that knew no versions.
+        std::fs::write(state.file(FILE), r#"{"cluster_id":1,"member_id":2,"members":[]}"#).expect("writable");
+        let older = Seats::open(&state, &RestoreSettings::default(), None).message();
+        assert_eq!((older.member_id, older.etcd_version.as_str()), (2, ""));
     }
 }

@@ -43,6 +43,9 @@ pub struct RestoreSettings {
     /// second must leave etcd running when it ends.
     pub stop: Vec<String>,
     pub start: Vec<String>,
+    /// Where etcd logs to, so that its last lines can be told when it ends at once: a file, or with a static pod the folder
+    /// with a container's logs. By default the journal, or what the kubelet keeps; commands have none.
+    pub log: Option<PathBuf>,
     /// How long stopping may take, until etcd has let go of its database.
     #[serde(with = "settings::duration")]
     pub stop_timeout: Duration,
@@ -61,6 +64,7 @@ impl Default for RestoreSettings {
             manifest_aside: None,
             stop: Vec::new(),
             start: Vec::new(),
+            log: None,
             stop_timeout: Duration::from_secs(120),
             start_timeout: Duration::from_secs(120),
         }
@@ -75,6 +79,9 @@ impl RestoreSettings {
             None => return Err("data_dir must be given: etcd's data folder".into()),
             Some(path) if !path.is_absolute() => return Err(format!("data_dir must be absolute, got {path:?}")),
             Some(_) => {}
+        }
+        if let Some(log) = self.log.as_ref().filter(|log| !log.is_absolute()) {
+            return Err(format!("log must be absolute, got {log:?}"));
         }
         match control {
             ControlKind::Systemd if self.unit.is_empty() => Err("unit must be given for control = \"systemd\"".into()),
@@ -105,6 +112,7 @@ mod tests {
         for (text, part) in [
             ("control = 'systemd'", "data_dir"),
             ("control = 'systemd'\ndata_dir = 'etcd'", "absolute"),
+            ("control = 'systemd'\ndata_dir = '/d'\nlog = 'etcd.log'", "log must be absolute"),
             ("control = 'commands'\ndata_dir = '/d'\nstop = ['x']", "stop and start"),
             ("control = 'docker'", "docker"),
             ("stop_timout = '1s'", "stop_timout"),

@@ -20,7 +20,7 @@ use crate::cluster::record::ClusterRecord;
 use crate::directory::Handle;
 use crate::leader::Leader;
 use crate::restore::Restore;
-use crate::restore::plan::{Present, Target, plan};
+use crate::restore::plan::{Present, Target, plan, version_notes};
 use crate::restore::unsettled;
 use crate::verify::{self, Verification};
 
@@ -96,10 +96,15 @@ async fn prepare(
     let snapshot: SnapshotName = spec.snapshot.parse().map_err(invalid)?;
     let manifest = manifest(leader, uuid, snapshot).await?;
     let now = Instant::now();
-    let present = |machine, agent: crate::fleet::Agent| Present {
-        unfinished: unfinished(record, machine, agent.beat.restore.as_ref()),
-        seat: agent.beat.seat.unwrap_or_default(),
-        answers: agent.beat.member.is_some(),
+    let present = |machine, agent: crate::fleet::Agent| {
+        let seat = agent.beat.seat.unwrap_or_default();
+        let version = agent.beat.member.as_ref().map(|member| member.etcd_version.clone());
+        Present {
+            unfinished: unfinished(record, machine, agent.beat.restore.as_ref()),
+            answers: version.is_some(),
+            etcd_version: version.filter(|version| !version.is_empty()).unwrap_or_else(|| seat.etcd_version.clone()),
+            seat,
+        }
     };
     let agents =
         leader.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(id, agent))).collect();
@@ -110,6 +115,7 @@ async fn prepare(
     match plan(&target, spec, id, &manifest, leader.clock.now()) {
         Ok(mut planned) => {
             notes.extend(damaged::warn(leader, &record.name, &mut planned).await);
+            notes.extend(version_notes(&planned));
             Ok((planned, notes))
         }
         Err(error) => Err(invalid([vec![error], notes].concat().join("; "))),

@@ -1,12 +1,14 @@
 //! The grammar of the command line. What the words mean is in [`super::run`].
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::output::Format;
 use super::restore::arguments::{self as restore, List, Restore};
+use super::restore::ways::{self, Way};
 
 pub mod operate;
 pub mod tips;
@@ -41,6 +43,20 @@ pub struct Arguments {
     pub connection: Connection,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// It is wrong, or asks for help.
+    pub fn read(words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+        let mut program = ways::command(Self::command(), Way::of(&words));
+        let matches = program.try_get_matches_from_mut(words)?;
+        ways::check(&mut program, &matches)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))
+    }
 }
 
 /// How to reach NATS. Each of these can also be set as BACKSTAY_NATS__… (BACKSTAY_NATS__PASSWORD too).

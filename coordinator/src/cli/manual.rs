@@ -45,6 +45,8 @@ mod tests {
             for command in program.get_subcommands().filter(|command| !command.is_hide_set()) {
                 assert!(script.contains(command.get_name()), "{shell:?}: {}", command.get_name());
             }
+            let has = |flag: &str| script.contains(&format!("--{flag}")) || script.contains(&format!("-l {flag}"));
+            assert!(has("data-of-another-cluster") && has("data-dir"), "both ways to restore: {shell:?}");
             assert!(script.contains("--selector") || script.contains("-l selector"), "{shell:?}");
         }
     }
@@ -68,6 +70,10 @@ mod tests {
             let page = std::fs::read_to_string(folder.path().join(name)).expect(name);
             assert!(page.starts_with(".ie") && page.contains(".TH"), "{page}");
             assert!(page.contains("Examples:"), "{name}");
+        }
+        let restore = std::fs::read_to_string(folder.path().join("backstayctl-restore.1")).expect("a page");
+        for flag in ["data\\-of\\-another\\-cluster", "data\\-dir"] {
+            assert!(restore.contains(flag), "{flag}: {restore}");
         }
         let nowhere = pages(&folder.path().join("nowhere")).expect_err("no folder").to_string();
         assert!(nowhere.starts_with("cannot write the manual pages into "), "{nowhere}");

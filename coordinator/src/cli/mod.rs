@@ -34,16 +34,15 @@ pub mod watch;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use arguments::Arguments;
 use backstay_daemon::SystemClock;
 use backstay_daemon::secrecy::no_core_file;
-use clap::Parser;
-
-use arguments::Arguments;
 use console::{Console, Failure};
 
 /// The whole program: parses the process's arguments, runs, and prints what went wrong.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| arguments::tips::without_aliases(error).exit());
+    let arguments =
+        Arguments::read(std::env::args_os()).unwrap_or_else(|error| arguments::tips::without_aliases(error).exit());
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let bar = err.is_terminal();

@@ -158,11 +158,10 @@ mod tests {
     use super::*;
     use crate::cli::testing::capture;
     use backstay_daemon::SystemClock;
-    use clap::Parser;
 
     async fn ctl(line: &str, stdin: &str) -> Result<(String, String), String> {
         let words = std::iter::once("backstayctl").chain(line.split_whitespace());
-        let arguments = Arguments::try_parse_from(words).expect("a command");
+        let arguments = Arguments::read(words).expect("a command");
         let mut stdin = stdin.as_bytes();
         capture(async |console| run(arguments, &mut stdin, [], &SystemClock, console).await).await
     }

@@ -2,9 +2,11 @@
 //! reasons why it cannot. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use backstay_archive::Manifest;
 use backstay_archive::manifest::{NO_OTHER_MEMBER, Verdict};
+use backstay_archive::restore::release::{Fit, Origin};
 use backstay_protocol::bus::{MemberSeat, Seat};
 use backstay_protocol::own::{RESTORE_BUMP, RestorePhase, RestoreSpec};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Timestamp};
@@ -13,6 +15,10 @@ use super::state::{Machine, Restore, Source};
 
 /// Beyond the database: etcd's log, and what it writes while it starts.
 const ROOM_BYTES: u64 = 128 * 1024 * 1024;
+/// A plan that is older was made for another state of things.
+const PLAN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The plan may be of another coordinator, whose clock is a little ahead.
+const PLAN_AHEAD: Duration = Duration::from_secs(5 * 60);
 
 /// An agent that is connected.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +26,8 @@ pub struct Present {
     pub seat: Seat,
     /// Whether its etcd answers now: its member list counts more than one that was only kept.
     pub answers: bool,
+    /// The version of its etcd, or the last that was known; empty: never known.
+    pub etcd_version: String,
     /// The restore that it has not come to the end of; empty: none.
     pub unfinished: String,
 }
@@ -91,22 +99,59 @@ pub fn plan(
 ) -> Result<Restore, String> {
     refuse_foreign(target, request, manifest)?;
     let members = members(&target.agents)?;
-    let machines = machines(target, &members, manifest.snapshot_bytes)?;
+    let source = source(manifest);
+    let machines = machines(target, &members, &source)?;
     Ok(Restore {
         id,
         version: 1,
         updated: now,
-        source: source(manifest),
+        source,
         phase: RestorePhase::Waiting,
         phase_since: now,
         started: now,
         ended: None,
         error: String::new(),
         bump: request.bump.unwrap_or(RESTORE_BUMP),
-        aside_suffix: format!(".before-restore-{}", now.rfc3339().replace([':', '-'], "")),
+        aside_suffix: aside_suffix(request.started, now)?,
         by_template: false,
         machines,
     })
+}
+
+/// The ending of the old folders' names: the time, or that of the plan by which somebody agreed to it.
+fn aside_suffix(planned: Option<Timestamp>, now: Timestamp) -> Result<String, String> {
+    let time = planned.unwrap_or(now);
+    let (since, ahead) = (super::state::since(time, now), super::state::since(now, time));
+    if since > PLAN_MAX || ahead > PLAN_AHEAD {
+        return Err(format!("the plan is of {}, and now it is {}: ask for a new one", time.rfc3339(), now.rfc3339()));
+    }
+    Ok(format!(".before-restore-{}", time.rfc3339().replace([':', '-'], "")))
+}
+
+/// What a person should know of the versions of etcd that meet in a restore.
+pub fn version_notes(restore: &Restore) -> Vec<String> {
+    let source = &restore.source;
+    let origin = Origin { etcd: &source.etcd_version, mark: &source.storage_version };
+    let note = |(id, machine): (&MachineId, &Machine)| {
+        let (member, etcd, from) = (&machine.member, &machine.etcd_version, &source.etcd_version);
+        let text = match origin.fits(etcd) {
+            Fit::Starts | Fit::Unknown => return None,
+            Fit::Older => format!(
+                "etcd {etcd} there is older than etcd {from}, which the backup was taken from: it starts on it as far as is known"
+            ),
+            Fit::MayRefuse => format!(
+                "etcd {etcd} there does not start on the database if etcd {from} has marked it, which its manifest does not \
+                 say: each machine looks before anything is stopped"
+            ),
+            Fit::Refuses(mark) => format!(
+                "etcd {etcd}, as it was last seen there, does not start on the database, which is marked {}: have {mark} \
+                 or later there",
+                source.storage_version
+            ),
+        };
+        Some(format!("machine {id} ({member}): {text}"))
+    };
+    restore.machines.iter().filter_map(note).collect()
 }
 
 /// The data of another cluster would replace this one's: whoever wants that says so.
@@ -138,7 +183,14 @@ fn source(manifest: &Manifest) -> Source {
         sha256: manifest.snapshot_sha256.clone(),
         encrypted: manifest.seal.encryption != "none",
         proof: proof(manifest),
+        etcd_version: manifest.origin.etcd_version.clone(),
+        storage_version: storage_version(manifest).unwrap_or_default().to_owned(),
     }
+}
+
+/// The version that the database is marked with, where inspection saw it.
+fn storage_version(manifest: &Manifest) -> Option<&str> {
+    manifest.inspection.as_ref()?.contents.as_ref()?.extra.get("storage_version")?.as_str()
 }
 
 /// What is known of the backup.
@@ -206,7 +258,7 @@ fn key(members: &[MemberSeat]) -> Vec<(u64, String, Vec<String>)> {
 }
 
 /// One machine for each member.
-fn machines(target: &Target, members: &[MemberSeat], bytes: u64) -> Result<BTreeMap<MachineId, Machine>, String> {
+fn machines(target: &Target, members: &[MemberSeat], source: &Source) -> Result<BTreeMap<MachineId, Machine>, String> {
     let (mut machines, mut problems) = (BTreeMap::new(), Vec::new());
     for member in members {
         let mut seated = target.agents.iter().filter(|(_, agent)| agent.seat.member_id == member.id);
@@ -215,7 +267,7 @@ fn machines(target: &Target, members: &[MemberSeat], bytes: u64) -> Result<BTree
             (Some((one, _)), Some((two, _))) => {
                 problems.push(format!("machines {one} and {two} both say that they have member {}", member.name));
             }
-            (Some((id, agent)), None) => match machine(member, agent, bytes) {
+            (Some((id, agent)), None) => match machine(member, agent, source) {
                 Ok(machine) => {
                     machines.insert(*id, machine);
                 }
@@ -226,7 +278,7 @@ fn machines(target: &Target, members: &[MemberSeat], bytes: u64) -> Result<BTree
     if problems.is_empty() { Ok(machines) } else { Err(problems.join("; ")) }
 }
 
-fn machine(member: &MemberSeat, agent: &Present, bytes: u64) -> Result<Machine, String> {
+fn machine(member: &MemberSeat, agent: &Present, source: &Source) -> Result<Machine, String> {
     let seat = &agent.seat;
     if !agent.unfinished.is_empty() {
         return Err(format!("it still ends restore {}", agent.unfinished));
@@ -235,7 +287,12 @@ fn machine(member: &MemberSeat, agent: &Present, bytes: u64) -> Result<Machine, 
         let error = if seat.error.is_empty() { "this agent cannot restore" } else { seat.error.as_str() };
         return Err(error.to_owned());
     }
-    let wanted = bytes.saturating_add(ROOM_BYTES);
+    // What was only known of an etcd that is dead may be another one by now: it is told, and nothing is stopped there.
+    let origin = Origin { etcd: &source.etcd_version, mark: &source.storage_version };
+    if let Some(refusal) = origin.refusal(&agent.etcd_version).filter(|_| agent.answers) {
+        return Err(refusal);
+    }
+    let wanted = source.bytes.saturating_add(ROOM_BYTES);
     if seat.free_bytes < wanted {
         return Err(format!("{wanted} bytes are needed beside {}, {} are free", seat.folder, seat.free_bytes));
     }
@@ -244,10 +301,8 @@ fn machine(member: &MemberSeat, agent: &Present, bytes: u64) -> Result<Machine, 
         peer_urls: member.peer_urls.clone(),
         control: seat.control.clone(),
         folder: seat.folder.clone(),
-        step: 0,
-        digest: String::new(),
-        new_cluster_id: 0,
-        error: String::new(),
+        etcd_version: agent.etcd_version.clone(),
+        ..Machine::default()
     })
 }
 

@@ -43,7 +43,10 @@ fn present(n: u64, members: &[MemberSeat]) -> (MachineId, Present) {
         members: members.to_vec(),
         ..Seat::default()
     };
-    (MachineId(Uuid::from_u128(u128::from(n) + 100)), Present { seat, answers: true, unfinished: String::new() })
+    (
+        MachineId(Uuid::from_u128(u128::from(n) + 100)),
+        Present { seat, answers: true, etcd_version: "3.6.14".into(), ..Present::default() },
+    )
 }
 
 fn target(count: u64) -> Target {
@@ -123,6 +126,75 @@ fn a_list_that_a_dead_etcd_left_counts_only_where_no_other_is_known() {
     assert!(error.contains("different lists"), "{error}");
     let (one, other) = (Uuid::from_u128(101), Uuid::from_u128(103));
     assert!(error.contains(&format!("{one} has [m1 ")) && error.contains(&format!("and {other} has [m1 ")), "{error}");
+}
+
+/// A backup of this etcd's, whose database is marked so; empty: nobody looked.
+fn taken_from(etcd: &str, mark: &str) -> Manifest {
+    use backstay_archive::manifest::{Contents, Inspection};
+    let mut manifest = manifest("one", 1);
+    manifest.origin.etcd_version = etcd.into();
+    if !mark.is_empty() {
+        let contents = serde_json::json!({
+            "page_bytes": 4096, "bytes_in_use": 1, "entries": 1, "revision": 77, "status_hash": "00000000",
+            "storage_version": mark,
+        });
+        let contents: Contents = serde_json::from_value(contents).expect("fields");
+        manifest.inspection = Some(Inspection { contents: Some(contents), ..Inspection::default() });
+    }
+    manifest
+}
+
+#[test]
+fn both_versions_are_known_and_what_cannot_start_is_refused() {
+    let ask = |target: &Target, etcd, mark| super::tests::ask(target, &RestoreSpec::default(), &taken_from(etcd, mark));
+    let error = ask(&target(3), "3.7.1", "3.7.0").expect_err("refused");
+    for part in [
+        "(m1): its etcd is 3.6.14",
+        "(m3): its etcd is 3.6.14",
+        "etcd 3.7.1",
+        "marked 3.7.0",
+        "update etcd there to 3.7",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    // One of three was updated already: the others are named.
+    let mut mixed = target(3);
+    of(&mut mixed, 0).etcd_version = "3.7.1".into();
+    let error = ask(&mixed, "3.7.1", "3.7.0").expect_err("refused");
+    assert!(!error.contains("(m1)") && error.contains("(m2)") && error.contains("(m3)"), "{error}");
+    for (etcd, mark, note) in [
+        ("3.6.14", "3.6.0", ""),
+        ("3.5.30", "", ""),
+        ("3.7.1", "3.6.0", "older than etcd 3.7.1"),
+        ("3.7.1", "", "each machine looks before anything is stopped"),
+        ("", "", ""),
+    ] {
+        let restore = ask(&target(1), etcd, mark).expect("a plan");
+        assert_eq!((restore.source.etcd_version.as_str(), restore.source.storage_version.as_str()), (etcd, mark));
+        assert_eq!(restore.machines.values().next().expect("one").etcd_version, "3.6.14");
+        let notes = version_notes(&restore).join("; ");
+        assert!(notes.contains(note) && notes.is_empty() == note.is_empty(), "{etcd} {mark}: {notes}");
+    }
+    // What a dead etcd was may not be what starts there: it is told, and does not stand in the way.
+    let mut dead = target(3);
+    dead.agents.values_mut().for_each(|agent| agent.answers = false);
+    let notes = version_notes(&ask(&dead, "3.7.1", "3.7.0").expect("a plan")).join("; ");
+    assert!(notes.contains("(m3): etcd 3.6.14, as it was last seen there, does not start"), "{notes}");
+}
+
+#[test]
+fn the_folders_set_aside_are_named_as_the_plan_says() {
+    let now = 1_702_166_400;
+    let at = |started: Option<i64>| {
+        let request = RestoreSpec { started: started.map(Timestamp::from_seconds), ..RestoreSpec::default() };
+        ask(&target(1), &request, &manifest("one", 1)).map(|restore| restore.aside_suffix)
+    };
+    assert_eq!(at(None), Ok(".before-restore-20231210T000000Z".into()));
+    assert_eq!(at(Some(now - 3_600)), Ok(".before-restore-20231209T230000Z".into()));
+    assert_eq!(at(Some(now + 60)), Ok(".before-restore-20231210T000100Z".into()));
+    for other in [now - 90_000, now + 3_600] {
+        assert!(at(Some(other)).is_err_and(|error| error.contains("ask for a new one")), "{other}");
+    }
 }
 
 /// Agents of one name, each with the cluster id of its etcd; whoever is not used, and whether a plan can be made.

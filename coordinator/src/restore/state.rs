@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backstay_protocol::bus::{RestoreGoal, RestoreState, RestoreStep};
+use backstay_protocol::bus::{EtcdAfter, RestoreGoal, RestoreState, RestoreStep};
 use backstay_protocol::hex::to_hex;
 use backstay_protocol::own::{RestoreMachineSpec, RestorePhase, RestoreSpec};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
@@ -14,6 +14,8 @@ use super::compare::{self, Compared};
 
 /// An error has at most so many characters.
 const ERROR_MAX: usize = 1000;
+/// So many folders of one machine are told.
+const LEFT_MAX: usize = 16;
 
 /// Every agent has told its member's new cluster id so long after the end.
 const BEATS_FOLLOW: Duration = Duration::from_secs(60);
@@ -44,10 +46,15 @@ pub struct Source {
     pub sha256: String,
     pub encrypted: bool,
     pub proof: String,
+    /// The etcd that it was taken from, and the version that its database is marked with; empty: not known.
+    #[serde(default)]
+    pub etcd_version: String,
+    #[serde(default)]
+    pub storage_version: String,
 }
 
 /// One machine's part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// The name of its etcd member, and where its peers find it.
     pub member: String,
@@ -59,6 +66,17 @@ pub struct Machine {
     pub digest: String,
     pub new_cluster_id: u64,
     pub error: String,
+    /// The version of its etcd, or the last that was known.
+    #[serde(default)]
+    pub etcd_version: String,
+    /// How its etcd is after going back, as the bus counts it; 0: not told.
+    #[serde(default)]
+    pub etcd: i32,
+    #[serde(default)]
+    pub etcd_text: String,
+    /// The folders of this restore that it has beside its data folder.
+    #[serde(default)]
+    pub left: Vec<String>,
 }
 
 impl Machine {
@@ -169,6 +187,12 @@ impl Restore {
                 }
                 if state.new_cluster_id != 0 {
                     machine.new_cluster_id = state.new_cluster_id;
+                }
+                if state.etcd() != EtcdAfter::Unspecified {
+                    (machine.etcd, machine.etcd_text) = (state.etcd, capped(&state.etcd_text));
+                }
+                if ended(state) {
+                    machine.left = left(state);
                 }
             }
             Heard::Refused(text) => machine.error = capped(text),
@@ -317,6 +341,8 @@ impl Restore {
             sealedbytes: self.source.sealed_bytes,
             sha256: self.source.sha256.clone(),
             proof: self.source.proof.clone(),
+            etcdversion: self.source.etcd_version.clone(),
+            storageversion: self.source.storage_version.clone(),
             machines: self.machines.iter().map(|(id, machine)| self.machine_spec(id, machine, live(id))).collect(),
         };
         let mut resource = Resource::of(cluster.as_str(), &spec);
@@ -327,6 +353,7 @@ impl Restore {
 
     fn machine_spec(&self, id: &MachineId, machine: &Machine, live: Option<RestoreState>) -> RestoreMachineSpec {
         let live = live.filter(|state| state.restore == self.id.to_string());
+        let now = live.as_ref().filter(|state| ended(state)).map(left);
         RestoreMachineSpec {
             machine: id.to_string(),
             member: machine.member.clone(),
@@ -338,7 +365,32 @@ impl Restore {
             bytesdone: live.as_ref().map_or(0, |state| state.bytes_done),
             bytestotal: live.as_ref().map_or(0, |state| state.bytes_total),
             error: machine.error.clone(),
+            etcdversion: machine.etcd_version.clone(),
+            etcd: after(machine.etcd).into(),
+            etcdtext: machine.etcd_text.clone(),
+            left: now.unwrap_or_else(|| machine.left.clone()),
         }
+    }
+}
+
+/// Whether it has come to an end: only then the folders that it tells are those that stay.
+fn ended(state: &RestoreState) -> bool {
+    matches!(state.step(), RestoreStep::Returned | RestoreStep::Kept)
+}
+
+/// The folders that a machine tells, within bounds.
+fn left(state: &RestoreState) -> Vec<String> {
+    state.left.iter().take(LEFT_MAX).map(|folder| capped(folder)).collect()
+}
+
+/// How etcd is after going back, as people read it.
+fn after(etcd: i32) -> &'static str {
+    match EtcdAfter::try_from(etcd).unwrap_or_default() {
+        EtcdAfter::Unspecified => "",
+        EtcdAfter::Untouched => "untouched",
+        EtcdAfter::Serves => "serves",
+        EtcdAfter::Runs => "runs",
+        EtcdAfter::Down => "down",
     }
 }
 

@@ -22,10 +22,7 @@ pub(crate) fn restore() -> Restore {
         peer_urls: vec![format!("http://h{n}")],
         control: "systemd".into(),
         folder: "/var/lib/etcd".into(),
-        step: 0,
-        digest: String::new(),
-        new_cluster_id: 0,
-        error: String::new(),
+        ..Machine::default()
     };
     let mut restore = Restore {
         id: RestoreId(Uuid::from_u128(9)),
@@ -42,6 +39,8 @@ pub(crate) fn restore() -> Restore {
             sha256: "ab".into(),
             encrypted: false,
             proof: String::new(),
+            etcd_version: "3.7.1".into(),
+            storage_version: "3.7.0".into(),
         },
         phase: RestorePhase::Waiting,
         phase_since: at(0),
@@ -215,6 +214,60 @@ fn the_end_does_not_wait_for_ever_for_a_machine_that_cannot_follow() {
         [(id(1), says(RestoreStep::Kept, |_| ())), (id(2), Heard::Refused("it has no journal".into()))].into();
     kept.fold(&round, LIMITS, at(60));
     assert!(kept.phase == RestorePhase::Restored && kept.error.contains("it has no journal"), "{}", kept.error);
+}
+
+#[test]
+fn what_holds_on_each_machine_after_going_back_is_kept() {
+    let mut restore = switching();
+    restore.fold(&[(id(1), says(RestoreStep::Starting, |s| s.error = "no".into()))].into(), LIMITS, at(2));
+    let left = "/var/lib/etcd.old.restored-and-put-back";
+    let down = |s: &mut RestoreState| {
+        (s.etcd, s.etcd_text) = (EtcdAfter::Down.into(), "its unit is failed".into());
+        s.left = vec![left.into()];
+        s.check = None;
+    };
+    // What is told on the way is not what stays.
+    restore.fold(
+        &[(id(1), says(RestoreStep::Returning, |s| s.left = vec!["/elsewhere".into()]))].into(),
+        LIMITS,
+        at(3),
+    );
+    let serves = |s: &mut RestoreState| s.etcd = EtcdAfter::Serves.into();
+    restore.fold(
+        &[(id(1), says(RestoreStep::Returned, serves)), (id(2), says(RestoreStep::Returned, down))].into(),
+        LIMITS,
+        at(4),
+    );
+    assert_eq!(restore.phase, RestorePhase::Failed);
+    // An agent that was started anew does not know it any more.
+    restore.fold(&[(id(2), says(RestoreStep::Returned, |s| s.left = vec![left.into()]))].into(), LIMITS, at(5));
+    let json = serde_json::to_vec(&restore).expect("plain data");
+    let restore: Restore = serde_json::from_slice(&json).expect("its own words");
+    let spec: RestoreSpec = restore.resource(&"one".parse().expect("a name"), |_| None).typed().expect("its spec");
+    let [first, second] = &spec.machines[..] else { panic!("{spec:?}") };
+    assert_eq!((first.etcd.as_str(), first.left.len()), ("serves", 0));
+    assert_eq!((second.etcd.as_str(), second.etcdtext.as_str()), ("down", "its unit is failed"));
+    assert_eq!(second.left, [left]);
+    // What is left is as the machine says now: folders are removed by people.
+    let now = restore.resource(&"one".parse().expect("a name"), |_| {
+        let state = RestoreState { step: RestoreStep::Returned.into(), ..RestoreState::default() };
+        Some(RestoreState { restore: restore.id.to_string(), ..state })
+    });
+    let spec: RestoreSpec = now.typed().expect("its spec");
+    assert!(spec.machines.iter().all(|machine| machine.left.is_empty()), "{spec:?}");
+}
+
+#[test]
+fn a_record_of_an_older_coordinator_is_read() {
+    let mut json = serde_json::to_value(restore()).expect("plain data");
+    let source = json["source"].as_object_mut().expect("fields");
+    ["etcd_version", "storage_version"].iter().for_each(|field| drop(source.remove(*field)));
+    for machine in json["machines"].as_object_mut().expect("machines").values_mut() {
+        let machine = machine.as_object_mut().expect("fields");
+        ["etcd_version", "etcd", "etcd_text", "left"].iter().for_each(|field| drop(machine.remove(*field)));
+    }
+    let read: Restore = serde_json::from_value(json).expect("readable");
+    assert_eq!(read.machines, restore().machines);
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn seat() -> Seat {
         member_id: 0x8e9e_05c5_2164_694d,
         cluster_id: 0xcdf8_1819_4e3a_8c32,
         members: members(),
+        ..Seat::default()
     }
 }
 
@@ -90,7 +91,20 @@ fn restore_state() -> RestoreState {
             compact_revision: 1_000_001_200,
         }),
         new_cluster_id: 0x0123_4567_89ab_cdee,
+        ..RestoreState::default()
     }
+}
+
+/// After a restore was put back, by an agent that says how its etcd is.
+pub fn beat_put_back() -> Beat {
+    let state = RestoreState {
+        step: RestoreStep::Returned.into(),
+        left: vec!["/var/lib/etcd.before-restore-20231210T000000Z.restored-and-put-back".into()],
+        etcd: EtcdAfter::Down.into(),
+        etcd_text: "etcd.service is failed (exit-code)".into(),
+        ..restore_state()
+    };
+    Beat { seat: Some(Seat { etcd_version: "3.6.14".into(), ..seat() }), restore: Some(state), ..beat() }
 }
 
 pub fn beat_restoring() -> Beat {

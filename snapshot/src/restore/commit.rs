@@ -41,6 +41,7 @@ pub(super) struct Outcome {
     pub(super) revision_after: i64,
     pub(super) alarms: usize,
     pub(super) auth_enabled: bool,
+    pub(super) storage_version: Option<String>,
 }
 
 /// Works out the commit.
@@ -111,7 +112,9 @@ impl<S: Source + ?Sized> Draft<'_, S> {
         let alarms = self.small("alarm")?.unwrap_or_default().len();
         let auth = self.small("auth")?.unwrap_or_default();
         let auth_enabled = auth.iter().any(|entry| entry.key == b"authEnabled" && entry.value == [1]);
-        Ok(Outcome { revision_before, revision_after, alarms, auth_enabled })
+        let mark = meta.iter().find(|entry| entry.key == b"storageVersion");
+        let storage_version = mark.map(|entry| String::from_utf8_lossy(&entry.value).into_owned());
+        Ok(Outcome { revision_before, revision_after, alarms, auth_enabled, storage_version })
     }
 
     fn bucket(&self, name: &str) -> Result<Option<Bucket>, PageError> {

@@ -95,6 +95,8 @@ pub struct Restored {
     pub alarms: usize,
     /// Whether requests need a user, as they did before.
     pub auth_enabled: bool,
+    /// The version that the database is marked with; `None`: none, as before etcd 3.6.
+    pub storage_version: Option<String>,
 }
 
 /// Why nothing was restored, but with [`RestoreError::NotSynced`].
@@ -201,6 +203,7 @@ impl Restorer {
             member_id: self.membership.own,
             alarms: outcome.alarms,
             auth_enabled: outcome.auth_enabled,
+            storage_version: outcome.storage_version,
         })
     }
 

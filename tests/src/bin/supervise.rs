@@ -1,4 +1,4 @@
-//! `backstay-test-supervise SOCKET stop|start`: asks a member's supervisor, as `systemctl` asks systemd.
+//! `backstay-test-supervise SOCKET stop|start|status`: asks a member's supervisor, as `systemctl` asks systemd.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,9 @@ fn main() -> ExitCode {
 
 fn ask() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [socket, word] = words.as_slice() else { anyhow::bail!("usage: backstay-test-supervise SOCKET stop|start") };
+    let [socket, word] = words.as_slice() else {
+        anyhow::bail!("usage: backstay-test-supervise SOCKET stop|start|status")
+    };
     let mut stream = UnixStream::connect(socket).with_context(|| format!("failed to connect to {socket}"))?;
     writeln!(stream, "{word}")?;
     let mut answer = String::new();

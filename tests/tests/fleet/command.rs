@@ -1,6 +1,8 @@
 //! `backstayctl restore CLUSTER`: the plan, the refusals, and the good end.
 
 use anyhow::{Context, Result, ensure};
+use backstay_daemon::SystemClock;
+use backstay_protocol::{Clock, Timestamp};
 use backstay_tests::{Op, eventually};
 
 use super::LONG;
@@ -16,6 +18,8 @@ async fn three_members_go_back_to_the_backup() -> Result<()> {
     {
         ensure!(printed.contains(part), "no {part:?} in {printed}");
     }
+    let version = ground.get(&["agents"]).await?[0]["spec"]["etcdversion"].as_str().context("no version")?.to_owned();
+    ensure!(printed.matches(&version).count() == 4, "the backup's and each machine's etcd {version}: {printed}");
     ground.is_restored().await?;
     ground.is_clean()?;
     let mut client = ground.client().await?;
@@ -29,6 +33,39 @@ async fn three_members_go_back_to_the_backup() -> Result<()> {
     let log = ground.coordinators[0].daemon.log();
     ensure!(!log.contains("etcd's cluster id was") && !log.contains("two etcd clusters"), "{log}");
     Ok(())
+}
+
+#[tokio::test]
+async fn the_folders_set_aside_have_the_names_of_the_plan() -> Result<()> {
+    let ground = Ground::start(restorable(1)).await?;
+    let printed = ground.restore(&[]).await?.ok()?;
+    let named = |line: &&str| line.split_whitespace().find(|word| word.contains(".before-restore-")).map(str::to_owned);
+    let names: Vec<String> = printed.lines().filter_map(|line| named(&line)).collect();
+    ensure!(
+        names.len() == 2 && names[0] == names[1] && std::path::Path::new(&names[0]).is_dir(),
+        "{names:?} {printed}"
+    );
+    // A plan that somebody thought about for an hour.
+    let seconds = SystemClock.now().as_millis() / 1000 - 3600;
+    let planned = Timestamp::from_seconds(seconds).rfc3339();
+    let yaml = |started: i64| {
+        format!(
+            "metadata:\n  namespace: default\n  type: Restores.backstay.dev\n  id: {CLUSTER}\nspec:\n  snapshot: {}\n  \
+             started: {{seconds: {started}, nanos: 0}}\n",
+            ground.snapshot
+        )
+    };
+    let refused = ground.apply(&yaml(1_600_000_000)).await?;
+    ensure!(refused.stderr.contains("ask for a new one"), "{refused:?}");
+    once_heard(LONG, || async { ground.apply(&yaml(seconds)).await }).await?.ok()?;
+    eventually(LONG, || async {
+        let spec = ground.spec().await?;
+        let aside = spec["machines"][0]["aside"].as_str().context("no machine")?;
+        ensure!(spec["phase"] == "restored" && aside.ends_with(&planned.replace([':', '-'], "")), "{spec}");
+        ensure!(spec["machines"][0]["left"][0] == aside && std::path::Path::new(aside).is_dir(), "{spec}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -65,79 +102,4 @@ async fn one_member_alone() -> Result<()> {
     let ground = Ground::start(restorable(1)).await?;
     ground.restore(&["--bump-revision", "5000"]).await?.ok()?;
     ground.is_restored().await
-}
-
-/// The program and the socket of the member's supervisor, which the agent's commands ask.
-fn supervisor(ground: &Ground) -> Result<[String; 2]> {
-    let text = std::fs::read_to_string(&ground.cluster(CLUSTER).agents[0].config)?;
-    let words = text.lines().find_map(|line| line.strip_prefix("stop = [")).context("no stop command")?;
-    let words: Vec<_> = words.split('"').filter(|word| word.starts_with('/')).map(str::to_owned).collect();
-    words.try_into().map_err(|words| anyhow::anyhow!("{words:?}"))
-}
-
-/// Has the agent stop and start etcd in another way, and restores the cluster.
-async fn restore_by(ground: &mut Ground, control: &str) -> Result<()> {
-    let agent = ground.agent(CLUSTER, 0);
-    let text = std::fs::read_to_string(&agent.config)?.replace("control = \"commands\"", control);
-    std::fs::write(&agent.config, text)?;
-    agent.daemon.start_and_wait(LONG).await?;
-    ground.agents_known(CLUSTER).await?;
-    once_heard(LONG, || ground.restore(&[])).await?.ok()?;
-    ground.is_restored().await
-}
-
-#[tokio::test]
-async fn a_systemd_unit_is_stopped_and_started() -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut ground = Ground::start(restorable(1)).await?;
-    // What stands in for systemctl asks the member's supervisor.
-    let [client, socket] = supervisor(&ground)?;
-    let bin = ground.folder().join("bin");
-    std::fs::create_dir(&bin)?;
-    let asked = bin.join("asked");
-    let script = format!(
-        "#!/bin/sh\necho \"$@\" >> {}\ntest \"$2\" = my-etcd.service && exec {client} {socket} \"$1\"\n",
-        asked.display()
-    );
-    std::fs::write(bin.join("systemctl"), script)?;
-    std::fs::set_permissions(bin.join("systemctl"), std::fs::Permissions::from_mode(0o755))?;
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH")?);
-    ground.agent(CLUSTER, 0).daemon.set_variable("PATH", &path);
-    restore_by(&mut ground, "control = \"systemd\"\nunit = \"my-etcd.service\"").await?;
-    ensure!(std::fs::read_to_string(asked)? == "stop my-etcd.service\nstart my-etcd.service\n");
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_static_pod_is_stopped_and_started() -> Result<()> {
-    let mut ground = Ground::start(restorable(1)).await?;
-    let [client, socket] = supervisor(&ground)?;
-    let folder = ground.folder().join("kubernetes");
-    let (manifest, aside) = (folder.join("manifests/etcd.yaml"), folder.join("backstay-etcd.yaml"));
-    std::fs::create_dir_all(folder.join("manifests"))?;
-    std::fs::write(&manifest, "kind: Pod\n")?;
-    // What stands in for the kubelet looks for the manifest, and asks the member's supervisor.
-    let kubelet = async {
-        for (is_there, verb) in [(false, "stop"), (true, "start")] {
-            eventually(LONG * 3, || async {
-                ensure!(manifest.exists() == is_there, "nobody asked to {verb} etcd");
-                Ok(())
-            })
-            .await?;
-            let asked = tokio::process::Command::new(&client).args([socket.as_str(), verb]).status().await?;
-            ensure!(asked.success(), "the supervisor does not {verb} etcd");
-        }
-        Ok(())
-    };
-    let control = format!(
-        "control = \"static-pod\"\nmanifest = \"{}\"\nmanifest_aside = \"{}\"",
-        manifest.display(),
-        aside.display()
-    );
-    tokio::try_join!(restore_by(&mut ground, &control), kubelet)?;
-    ensure!(
-        std::fs::read_to_string(&manifest)? == "kind: Pod\n" && !aside.exists(),
-        "the manifest is not in its place"
-    );
-    Ok(())
 }

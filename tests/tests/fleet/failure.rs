@@ -64,6 +64,121 @@ async fn an_etcd_that_does_not_start_puts_all_machines_back() -> Result<()> {
     put_back(Sabotage::FailsToStart, "it was told to fail to start").await
 }
 
+/// With the clocks that people have: what ends at once is missed long before they run out.
+fn patient(members: usize) -> backstay_tests::StandBuilder {
+    restorable(members).coordinator_variable("BACKSTAY_RESTORE__SWITCH_TIMEOUT", "10m")
+}
+
+#[tokio::test]
+async fn an_etcd_that_ends_at_once_puts_all_machines_back_and_is_quoted() -> Result<()> {
+    let ground = Ground::start(patient(3)).await?;
+    ground.cluster(CLUSTER).supervisors[2].sabotage(Sabotage::EndsAtOnce);
+    let output = ground.restore(&[]).await?;
+    for part in
+        ["(m3): etcd does not run: nobody has had its database open", "no-such-flag", "the cluster is as it was before"]
+    {
+        ensure!(output.stderr.contains(part), "no {part:?}: {output:?}");
+    }
+    ensure!(output.stderr.matches(": its old data is back, etcd serves").count() == 3, "{output:?}");
+    ensure!(ground.ended().await? == "failed");
+    ground.is_as_before().await?;
+    // What etcd had run on is kept, and named.
+    let spec = ground.spec().await?;
+    let mut left = 0;
+    for machine in spec["machines"].as_array().context("no machines")? {
+        ensure!(machine["etcd"] == "serves", "{machine}");
+        for folder in machine["left"].as_array().context("nothing is left")? {
+            let folder = folder.as_str().context("no text")?;
+            ensure!(folder.ends_with(".restored-and-put-back") && std::path::Path::new(folder).is_dir(), "{folder}");
+            ensure!(output.stderr.contains(folder), "{folder} is not in {output:?}");
+            left += 1;
+        }
+    }
+    ensure!(left >= 1, "{spec}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_machine_whose_old_etcd_does_not_start_is_named_with_its_cause() -> Result<()> {
+    let ground = Ground::start(patient(3)).await?;
+    ground.cluster(CLUSTER).supervisors[2].sabotage_all(&[Sabotage::EndsAtOnce, Sabotage::EndsAtOnce]);
+    let output = ground.restore(&[]).await?;
+    ensure!(!output.stderr.contains("the cluster is as it was before"), "{output:?}");
+    for part in ["not everything is as it was before", "(m3): its old data is back, etcd DOES NOT RUN", "no-such-flag"]
+    {
+        ensure!(output.stderr.contains(part), "no {part:?}: {output:?}");
+    }
+    ensure!(output.stderr.matches(": its old data is back, etcd serves").count() == 2, "{output:?}");
+    let spec = ground.spec().await?;
+    let down = spec["machines"].as_array().and_then(|all| all.iter().find(|m| m["member"] == "m3")).context("no m3")?;
+    ensure!(down["etcd"] == "down" && down["etcdtext"].as_str().is_some_and(|t| t.contains("no-such-flag")), "{down}");
+    ground.cluster(CLUSTER).supervisors[2].revive()?;
+    ground.is_as_before().await
+}
+
+#[tokio::test]
+async fn an_etcd_that_ends_once_and_is_started_again_is_no_reason_to_go_back() -> Result<()> {
+    let ground = Ground::start(patient(1)).await?;
+    let supervisor = &ground.cluster(CLUSTER).supervisors[0];
+    supervisor.sabotage(Sabotage::EndsAtOnce);
+    let (output, revived) = tokio::join!(ground.restore(&[]), async {
+        // Whatever looks after it starts it again.
+        eventually(LONG, || async {
+            let log = ground.cluster(CLUSTER).agents[0].daemon.log();
+            ensure!(log.contains("step=Switched") && !supervisor.runs(), "it has not ended yet");
+            Ok(())
+        })
+        .await?;
+        supervisor.revive()
+    });
+    revived?;
+    output?.ok()?;
+    ground.is_restored().await
+}
+
+#[tokio::test]
+async fn a_backup_that_an_etcd_does_not_start_on_is_refused_before_anything_is_stopped() -> Result<()> {
+    let mut ground = Ground::start(restorable(1)).await?;
+    let version = ground.get(&["agents"]).await?[0]["spec"]["etcdversion"].as_str().context("no version")?.to_owned();
+    // Its etcd says that it is 3.6, the first to refuse what later ones marked, and the backup is of 3.7.
+    let later = version.replacen(['4', '5', '7'], "6", 1);
+    let url = ground.cluster(CLUSTER).etcd.members[0].client_url.clone();
+    let proxy = backstay_tests::Proxy::start(url.trim_start_matches("http://").parse()?).await?;
+    proxy.rewrite(&version, &later);
+    let agent = ground.agent(CLUSTER, 0);
+    let text = std::fs::read_to_string(&agent.config)?.replace(&url, &format!("http://{}", proxy.address()));
+    std::fs::write(&agent.config, text)?;
+    agent.daemon.start_and_wait(LONG).await?;
+    eventually(LONG, || async {
+        let agents = ground.get(&["agents"]).await?;
+        ensure!(agents.first().is_some_and(|a| a["spec"]["etcdversion"] == later.as_str()), "{agents:?}");
+        Ok(())
+    })
+    .await?;
+    let uuid = ground.uuid(CLUSTER).await?;
+    let manifest = ground.s3.path_of(&format!("{uuid}/{}", ground.snapshot.replace(".snapshot", ".manifest.json")));
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest)?)?;
+    json["origin"]["etcd_version"] = "3.7.1".into();
+    json["inspection"]["contents"]["storage_version"] = "3.7.0".into();
+    std::fs::write(&manifest, serde_json::to_vec(&json)?)?;
+    let refused = ground.restore(&[]).await?;
+    for part in
+        [format!("(m1): its etcd is {later}"), "etcd 3.7.1".into(), "marked 3.7.0".into(), "update etcd there".into()]
+    {
+        ensure!(refused.stderr.contains(&part), "no {part:?}: {refused:?}");
+    }
+    ensure!(ground.spec().await?.is_null(), "a restore was begun");
+    ensure!(ground.cluster(CLUSTER).supervisors[0].asked().is_empty(), "etcd was stopped or started");
+    // What is only older is warned of: the manifest says that the database is not marked so late.
+    json["inspection"]["contents"]["storage_version"] = "3.6.0".into();
+    std::fs::write(&manifest, serde_json::to_vec(&json)?)?;
+    let restored = ground.restore(&[]).await?;
+    ensure!(restored.stderr.contains("older than etcd 3.7.1"), "{restored:?}");
+    ensure!(restored.stdout.contains("etcd:      3.7.1, its database is marked 3.6.0"), "{restored:?}");
+    restored.ok()?;
+    ground.is_restored().await
+}
+
 #[tokio::test]
 async fn an_etcd_that_only_seems_to_start_puts_all_machines_back() -> Result<()> {
     put_back(Sabotage::StartsNothing, "did not come up in time").await
@@ -89,7 +204,10 @@ async fn a_cluster_whose_members_are_all_dead_is_restored() -> Result<()> {
         supervisor.kill();
         std::fs::remove_dir_all(member.data_dir.join("member")).context("the data is there")?;
     }
-    ground.restore(&[]).await?.ok()?;
+    // Its version was kept, too.
+    let version = ground.get(&["agents"]).await?[0]["spec"]["etcdversion"].as_str().unwrap_or_default().to_owned();
+    let printed = ground.restore(&[]).await?.ok()?;
+    ensure!(version.is_empty() && !printed.contains("not known"), "{version} {printed}");
     ground.is_restored().await
 }
 

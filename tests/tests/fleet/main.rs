@@ -8,6 +8,7 @@
 mod rig;
 
 mod command;
+mod control;
 mod failure;
 mod ground;
 mod kill;

@@ -177,10 +177,7 @@ fn restore() -> Restore {
         peer_urls: url(n),
         control: "systemd".into(),
         folder: "/d".into(),
-        step: 0,
-        digest: String::new(),
-        new_cluster_id: 0,
-        error: String::new(),
+        ..Machine::default()
     };
     Restore {
         id: id(),
@@ -197,6 +194,8 @@ fn restore() -> Restore {
             sha256: "ab".into(),
             encrypted: false,
             proof: String::new(),
+            etcd_version: String::new(),
+            storage_version: String::new(),
         },
         phase: RestorePhase::Waiting,
         phase_since: now,

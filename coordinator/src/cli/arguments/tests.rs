@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 
 fn parse(line: &str) -> Result<Arguments, ErrorKind> {
     let words = std::iter::once("backstayctl").chain(line.split_whitespace());
-    Arguments::try_parse_from(words).map_err(|e| e.kind())
+    Arguments::read(words).map_err(|e| e.kind())
 }
 
 #[test]
@@ -62,6 +62,11 @@ fn the_documented_commands_are_understood() {
         "cluster template -f etcd-backup.yaml delete --dry-run",
         "completion zsh",
         "man folder",
+        "restore c --snapshot latest --bump-revision 5 --timeout 1h -y",
+        "restore c --before 2026-11-22T10:00:00Z --nats nats://h:1",
+        "--nats nats://h:1 restore c --snapshot latest --data-of-another-cluster other",
+        "restore --store s3://b --snapshot latest --data-dir d --identity k --name a --bump-revision 0 --region r",
+        "restore --snapshot latest --data-dir d --defragment --remove-auth --remove-alarms --store=file:///s",
     ] {
         assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
     }
@@ -80,6 +85,103 @@ fn misuse_is_a_usage_error() {
     assert_eq!(parse("get cluster --bogus").map(|_| ()), Err(ErrorKind::UnknownArgument));
 }
 
+/// The usage error of a line.
+fn misused(line: &str) -> String {
+    let words = std::iter::once("backstayctl").chain(line.split_whitespace());
+    let error = Arguments::read(words).expect_err(line);
+    assert_eq!(error.exit_code(), 2, "{line}");
+    error.to_string()
+}
+
+#[test]
+fn a_flag_of_the_other_way_to_restore_is_refused_and_says_where_it_belongs() {
+    let cluster = "`backstayctl restore CLUSTER`";
+    let store = "`backstayctl restore --store URL`";
+    for flag in [
+        "--data-dir ./peek",
+        "--remove-auth",
+        "--remove-alarms",
+        "--defragment",
+        "--name a",
+        "--identity k",
+        "--cluster-uuid 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10",
+        "--initial-cluster a=http://a:1",
+        "--initial-advertise-peer-urls http://a:1",
+        "--initial-cluster-token t",
+        "--mark-compacted=false",
+        "--region r",
+        "--endpoint http://h:1",
+        "--s3-ca f",
+    ] {
+        let name = flag.split([' ', '=']).next().expect("a flag");
+        for line in
+            [format!("restore prod --snapshot latest {flag} --yes"), format!("restore {flag} --snapshot latest prod")]
+        {
+            let error = misused(&line);
+            assert!(
+                error.contains(&format!("{name} belongs to {store}")) && error.contains(cluster),
+                "{line}: {error}"
+            );
+        }
+    }
+    let base = "restore --store file:///s --snapshot latest --data-dir d";
+    for flag in ["--yes", "--data-of-another-cluster other", "--timeout 3h", "--nats nats://h:1", "--nats-user u"] {
+        let name = flag.split(' ').next().expect("a flag");
+        let error = misused(&format!("{base} {flag}"));
+        assert!(error.contains(&format!("{name} belongs to {cluster}")) && error.contains(store), "{flag}: {error}");
+    }
+    let error = misused("restore --store file:///s --before 2026-11-22T10:00:00Z --data-dir d");
+    assert!(error.contains("--before belongs to `backstayctl restore CLUSTER`"), "{error}");
+    let error = misused("restore prod --snapshot latest --data-dir d --name a");
+    assert!(error.contains("--data-dir, --name belong to"), "{error}");
+    for (line, part) in [
+        ("restore prod --store file:///s --snapshot latest", "two ways"),
+        ("restore --snapshot latest --data-dir d", "say which way"),
+        ("restore --store file:///s --snapshot latest", "--data-dir is missing"),
+        ("restore prod", "--snapshot"),
+        ("restore --store file:///s --data-dir d", "--snapshot"),
+        ("restore prod --snapshot latest --before 2026-11-22T10:00:00Z", "cannot be used with"),
+    ] {
+        let error = misused(line);
+        assert!(error.contains(part) && error.contains("Usage: backstayctl restore"), "{line}: {error}");
+    }
+}
+
+#[test]
+fn each_way_to_restore_shows_its_own_flags() {
+    let help = |line: &str| {
+        let words = std::iter::once("backstayctl").chain(line.split_whitespace());
+        let shown = Arguments::read(words).expect_err(line);
+        assert_eq!(shown.kind(), ErrorKind::DisplayHelp, "{line}");
+        shown.to_string()
+    };
+    let of_cluster = ["--before", "--data-of-another-cluster", "--yes", "--timeout", "<CLUSTER>", "--nats-user"];
+    let of_store =
+        ["--data-dir", "--identity", "--name", "--initial-cluster ", "--remove-auth", "--defragment", "--region"];
+    for line in
+        ["restore --help", "restore -h", "help restore", "restore prod --help", "restore prod --data-dir d --help"]
+    {
+        let shown = help(line);
+        let text = sections(&shown);
+        assert!(of_cluster.iter().all(|flag| text.contains(flag)), "{line}: {text}");
+        assert!(!of_store.iter().any(|flag| text.contains(flag)), "{line}: {text}");
+        assert!(shown.contains("backstayctl restore --store URL --help"), "{line}: {shown}");
+    }
+    for line in ["restore --store file:///s --help", "restore -h --store=s3://b"] {
+        let shown = help(line);
+        let text = sections(&shown);
+        assert!(of_store.iter().all(|flag| text.contains(flag)), "{line}: {text}");
+        assert!(!of_cluster.iter().any(|flag| text.contains(flag)), "{line}: {text}");
+        assert!(shown.contains("backstayctl restore --help"), "{line}: {shown}");
+    }
+}
+
+/// What stands in a help under headings: flags, and not examples.
+fn sections(help: &str) -> String {
+    let end = help.find("\nIt first prints").or(help.find("\nA backup becomes")).unwrap_or(help.len());
+    help[..end].to_owned()
+}
+
 /// The help of each command, and what clap says of misuse, at a width of 100.
 #[test]
 fn every_help_is_as_it_was() {
@@ -91,10 +193,16 @@ fn every_help_is_as_it_was() {
             visit(inner, &format!("{path} {name}"), texts);
         }
     }
-    let mut program = Arguments::command().term_width(100);
-    program.build();
+    let way = |way| {
+        let mut program = ways::command(Arguments::command().term_width(100), way);
+        program.build();
+        program
+    };
     let mut texts = Vec::new();
-    visit(&mut program, "backstayctl", &mut texts);
+    visit(&mut way(Way::Cluster), "backstayctl", &mut texts);
+    let mut from_store = way(Way::Store);
+    let from_store = from_store.find_subcommand_mut("restore").expect("it is there");
+    texts.push(("backstayctl restore store".into(), from_store.render_long_help().to_string()));
     assert!(texts.len() > 15, "{}", texts.len());
     for (path, text) in texts {
         insta::assert_snapshot!(path.replace(' ', "-"), text);

@@ -9,18 +9,18 @@ use super::Which;
 
 /// A cluster is restored by its agents.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Cluster")]
+#[command(next_help_heading = "With CLUSTER")]
 pub struct OfCluster {
     /// The latest backup that is not younger than this, such as 2026-11-22T10:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = Which::parse_time, conflicts_with_all = ["snapshot", "store"])]
+    #[arg(long, value_name = "TIME", value_parser = Which::parse_time, conflicts_with = "snapshot")]
     pub before: Option<Which>,
     /// Replace the data by that of this other cluster, whose backup is taken
-    #[arg(long, value_name = "OTHER", default_value = "", hide_default_value = true, conflicts_with = "store")]
+    #[arg(long, value_name = "OTHER", default_value = "", hide_default_value = true)]
     pub data_of_another_cluster: String,
     /// Do not ask
-    #[arg(short, long, conflicts_with = "store")]
+    #[arg(short, long)]
     pub yes: bool,
     /// How long to follow it
-    #[arg(long, default_value = "3h", value_name = "DURATION", value_parser = duration::parse, conflicts_with = "store")]
+    #[arg(long, default_value = "3h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
 }

@@ -1,6 +1,7 @@
 //! `restore CLUSTER`: which backup, the plan, the question, and following it to the end.
 
 pub mod arguments;
+pub mod back;
 pub mod choose;
 pub mod show;
 
@@ -70,9 +71,11 @@ pub async fn run<T: Transport>(
     if !query.yes && !console.asks {
         return Err(failed(cluster, "standard input is no terminal, so nobody can be asked: say --yes"));
     }
-    let request = request(api, query).await?;
+    let mut request = request(api, query).await?;
     let plan = api.apply(&types::RESTORES, request.clone(), true).await.map_err(|cause| refused(cluster, cause))?;
     let planned: RestoreSpec = plan.resource.typed().map_err(|e| failed(cluster, &e.to_string()))?;
+    // The folders that are set aside get the names that this plan shows.
+    request.spec["started"] = plan.resource.spec["started"].clone();
     console.print(&show::plan(cluster, &planned))?;
     plan.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
     if !query.yes && !console.typed("Type the cluster's name to replace its data: ", cluster, stdin)? {
@@ -135,7 +138,7 @@ async fn to_the_end<T: Transport>(
         match spec.phase {
             RestorePhase::Restored => return Ok(console.print(&show::end(cluster, &spec))?),
             RestorePhase::Failed => {
-                return Err(failed(cluster, &format!("{}; {}", spec.error, show::as_before(&spec))));
+                return Err(failed(cluster, &format!("{}; {}", spec.error, back::text(&spec))));
             }
             _ => {}
         }

@@ -21,23 +21,38 @@ pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
         bump => format!("revisions move on by {}, and all before is marked compacted", bump.unwrap_or_default()),
     };
     let mut text = format!(
-        "Restore of cluster {cluster}\n  Backup:    {}{foreign}\n  Taken:     {}, revision {}\n  Size:      {} ({} in the store)\n  \
+        "Restore of cluster {cluster}\n  Backup:    {}{foreign}\n  Taken:     {}, revision {}\n  etcd:      {}\n  Size:      {} ({} in the store)\n  \
          Digest:    sha256 {}\n  Proof:     {}\n  Bump:      {bump}\n\nMachines, each prepared before any is touched:\n",
         spec.snapshot,
         spec.takenat.map(Timestamp::rfc3339).unwrap_or_default(),
         spec.revision,
+        etcd(spec),
         units::bytes(spec.bytes),
         units::bytes(spec.sealedbytes),
         spec.sha256,
         spec.proof,
     );
-    let heading = ["MACHINE", "MEMBER", "CONTROL", "FOLDER", "SET ASIDE AS"];
+    let heading = ["MACHINE", "MEMBER", "ETCD", "CONTROL", "FOLDER", "SET ASIDE AS"];
     let row = |m: &RestoreMachineSpec| {
-        vec![m.machine.clone(), m.member.clone(), m.control.clone(), m.folder.clone(), m.aside.clone()]
+        let etcd = known(&m.etcdversion).to_owned();
+        vec![m.machine.clone(), m.member.clone(), etcd, m.control.clone(), m.folder.clone(), m.aside.clone()]
     };
     text.push_str(&table::plain(&heading, spec.machines.iter().map(row)));
     text.push_str("\nAll that was written since the backup is gone afterwards, except in the folders set aside.\n");
     text
+}
+
+/// The etcd that the backup was taken from.
+fn etcd(spec: &RestoreSpec) -> String {
+    let version = known(&spec.etcdversion);
+    match spec.storageversion.as_str() {
+        "" => version.to_owned(),
+        mark => format!("{version}, its database is marked {mark}"),
+    }
+}
+
+fn known(version: &str) -> &str {
+    if version.is_empty() { "not known" } else { version }
 }
 
 /// How it ended well.
@@ -49,26 +64,19 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
     let members = spec.machines.len();
     let mut text = format!("* {cluster} is restored{took}: {members} member(s) serve and agree\n");
     for machine in &spec.machines {
-        text.push_str(&format!(
-            "  the old data of {} is at {} on machine {}\n",
-            machine.member, machine.aside, machine.machine
-        ));
+        // An agent that does not say it yet sets aside what the plan says.
+        let left = if machine.left.is_empty() { std::slice::from_ref(&machine.aside) } else { &machine.left };
+        for folder in left {
+            text.push_str(&format!(
+                "  the old data of {} is at {folder} on machine {}\n",
+                machine.member, machine.machine
+            ));
+        }
     }
     if !spec.error.is_empty() {
         text.push_str(&format!("  {}\n", spec.error));
     }
     text
-}
-
-/// What a restore that failed leaves behind. A machine that is still to be told may be anywhere in between.
-pub fn as_before(spec: &RestoreSpec) -> String {
-    let late = |m: &&RestoreMachineSpec| !matches!(m.step.as_str(), "returned" | "pending");
-    let names = spec.machines.iter().filter(late).map(|m| format!("machine {} ({}, {})", m.machine, m.member, m.step));
-    let except = names.collect::<Vec<_>>().join(", ");
-    match except.as_str() {
-        "" => "the cluster is as it was before".into(),
-        except => format!("the cluster is as it was before, except {except}"),
-    }
 }
 
 /// One line: the phase and how many machines are how far.

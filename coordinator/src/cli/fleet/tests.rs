@@ -140,13 +140,24 @@ fn progress_is_one_line() {
 }
 
 #[test]
-fn what_is_not_as_before_is_named() {
-    let after = |steps: [&str; 2]| {
-        show::as_before(&RestoreSpec { machines: steps.map(machine).to_vec(), ..spec(RestorePhase::Failed) })
-    };
-    assert_eq!(after(["returned", "pending"]), "the cluster is as it was before");
-    let text = after(["returned", "returning"]);
-    assert!(text.ends_with("before, except machine 4c4c4544-0039-3010-8048-b7c04f384432 (m1, returning)"), "{text}");
+fn both_versions_of_etcd_are_in_the_plan() {
+    let mut spec = spec(RestorePhase::Waiting);
+    let text = show::plan("one", &spec);
+    assert!(text.contains("  etcd:      not known\n") && text.contains("m1       not known   systemd"), "{text}");
+    (spec.etcdversion, spec.storageversion) = ("3.7.1".into(), "3.7.0".into());
+    spec.machines[0].etcdversion = "3.6.14".into();
+    let text = show::plan("one", &spec);
+    assert!(text.contains("  etcd:      3.7.1, its database is marked 3.7.0\n"), "{text}");
+    assert!(text.contains("m1       3.6.14      systemd"), "{text}");
+}
+
+#[test]
+fn what_was_set_aside_is_named_as_the_machine_says() {
+    let mut spec = spec(RestorePhase::Restored);
+    spec.machines[0].left = vec!["/data/etcd.before-restore-20231210T000001Z".into()];
+    let text = show::end("one", &spec);
+    assert!(text.contains("is at /data/etcd.before-restore-20231210T000001Z on"), "{text}");
+    assert!(text.contains("is at /var/lib/etcd.before-restore-20231210T000000Z on"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,6 +175,6 @@ async fn it_is_followed_to_its_end() {
     let (printed, _) = end(watched(RestorePhase::Restored, "")).await.expect("restored");
     assert!(printed.contains("is restored"), "{printed}");
     let error = end(watched(RestorePhase::Failed, "machine 1: no room")).await.expect_err("failed");
-    let said = "failed to restore \"one\": machine 1: no room; the cluster is as it was before, except machine";
+    let said = "failed to restore \"one\": machine 1: no room; not everything is as it was before\n  machine";
     assert!(error.starts_with(said), "{error}");
 }

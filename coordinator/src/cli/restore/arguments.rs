@@ -10,18 +10,43 @@ use clap::{ArgAction, Args};
 use crate::cli::arguments::operate::Form;
 use crate::cli::fleet::arguments::OfCluster;
 
+/// Of both ways, for the manual.
 pub const RESTORE_HELP: &str = "\
-With CLUSTER it first prints the plan: which backup, which machines, what is set aside
+There are two ways. `restore CLUSTER` restores a cluster on all its machines, by their
+agents. `restore --store URL` makes a data folder of a backup, here, without a coordinator.
+Flags of the one are refused by the other. `restore --help` and `restore --store URL --help`
+show each with its flags and what it does.
+
+Examples:
+  backstayctl restore talos-default --snapshot latest
+  backstayctl restore --store file:///srv/backups --snapshot latest --identity recovery.key --data-dir /var/lib/etcd";
+
+/// Of `restore CLUSTER`.
+pub const CLUSTER_HELP: &str = "\
+It first prints the plan: which backup, which machines and their etcd, what is set aside
 where; then asks. Every machine's agent fetches, checks and prepares the new data beside
 the live data. Only when all are ready does each stop etcd, set the old folder aside (it
 is never deleted), put the new one in place and start etcd. When a machine fails before
 that, nothing has changed; after it, all machines go back to their old folders.
 Interrupting the command does not stop the restore.
 
-With --store a backup becomes a data folder that etcd starts from, on this machine. It
-needs neither a coordinator nor NATS: the store and the recovery key are enough. Each
-member of the new cluster is restored by itself, from the same backup, with the same
---initial-cluster, as with `etcdctl snapshot restore`.
+The revision jumps, and everything before is marked as compacted, so that whoever watched
+the old cluster (each Kubernetes component) notices and begins anew.
+
+A backup becomes a data folder on this machine, without a coordinator, by
+`backstayctl restore --store URL`: see `backstayctl restore --store URL --help`.
+
+Examples:
+  backstayctl restore talos-default --snapshot latest
+  backstayctl restore talos-default --before 2026-11-22T10:00:00Z --yes
+  backstayctl restore staging --snapshot latest --data-of-another-cluster production";
+
+/// Of `restore --store`.
+pub const STORE_HELP: &str = "\
+A backup becomes a data folder that etcd starts from, on this machine. It needs neither a
+coordinator nor NATS: the store and the recovery key are enough. Each member of the new
+cluster is restored by itself, from the same backup, with the same --initial-cluster, as
+with `etcdctl snapshot restore`.
 
 Everything is checked again on the way; the folder appears only when all is good. The
 credentials are those of the usual AWS environment.
@@ -29,10 +54,10 @@ credentials are those of the usual AWS environment.
 The revision jumps, and everything before is marked as compacted, so that whoever watched
 the old cluster (each Kubernetes component) notices and begins anew.
 
+A cluster is restored on all its machines, by their agents, by
+`backstayctl restore CLUSTER`: see `backstayctl restore --help`.
+
 Examples:
-  backstayctl restore talos-default --snapshot latest
-  backstayctl restore talos-default --before 2026-11-22T10:00:00Z --yes
-  backstayctl restore staging --snapshot latest --data-of-another-cluster production
   backstayctl list --store s3://etcd-backups
   backstayctl restore --store s3://etcd-backups --cluster-uuid 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10 \\
     --snapshot latest --identity recovery.key --data-dir /var/lib/etcd
@@ -86,14 +111,14 @@ pub struct List {
     pub bucket: Bucket,
 }
 
-/// A backup becomes a data folder.
+/// Both ways to restore; which flags belong to which, and what each needs, is in [`super::ways`].
 #[derive(Debug, Args)]
 pub struct Restore {
     /// The cluster to restore on all its machines, by its agents
-    #[arg(value_name = "CLUSTER", conflicts_with = "store")]
+    #[arg(value_name = "CLUSTER")]
     pub cluster: Option<String>,
     /// The store to restore from: file:///path or s3://bucket[/prefix]
-    #[arg(long, value_name = "URL", required_unless_present = "cluster")]
+    #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     /// The backup's name as `list` shows it, or latest
     #[arg(long, value_name = "NAME|latest", required_unless_present = "before")]
@@ -108,44 +133,44 @@ pub struct Restore {
 
 /// What goes with `--store` alone, the jump excepted.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Data folder")]
+#[command(next_help_heading = "With --store")]
 pub struct FromStore {
     /// The cluster that the backup is of; may be left out where the store has but one
-    #[arg(long, value_name = "UUID", requires = "store")]
+    #[arg(long, value_name = "UUID")]
     pub cluster_uuid: Option<ClusterUuid>,
     /// The recovery key, or the cluster's own: a file with an age identity; without it only backups that are not
     /// encrypted can be restored
-    #[arg(long, value_name = "FILE", requires = "store")]
+    #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
     /// etcd's data folder; must be empty or not there
-    #[arg(long, value_name = "DIR", required_unless_present = "cluster", requires = "store")]
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// The member that the folder is for, as etcd's --name [default: default]
-    #[arg(long, value_name = "NAME", requires = "store")]
+    #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// All members of the new cluster [default: this member at its peer URLs]
-    #[arg(long, value_name = "NAME=URL,…", requires = "store")]
+    #[arg(long, value_name = "NAME=URL,…")]
     pub initial_cluster: Option<String>,
     /// The peer URLs of this member [default: those in --initial-cluster, else http://localhost:2380]
-    #[arg(long, value_name = "URL,…", requires = "store")]
+    #[arg(long, value_name = "URL,…")]
     pub initial_advertise_peer_urls: Option<String>,
     /// The new cluster's token, as etcd's own flag of that name [default: etcd-cluster]
-    #[arg(long, value_name = "TOKEN", requires = "store")]
+    #[arg(long, value_name = "TOKEN")]
     pub initial_cluster_token: Option<String>,
     /// By how much the revision jumps; 0 leaves it [default: 1000000000]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", help_heading = None::<&str>)]
     pub bump_revision: Option<u64>,
     /// Whether everything up to the jump is marked as compacted [default: true]
-    #[arg(long, value_name = "BOOL", requires = "store", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub mark_compacted: Option<bool>,
     /// Remove alarms that the old cluster had raised
-    #[arg(long, requires = "store")]
+    #[arg(long)]
     pub remove_alarms: bool,
     /// Turn authentication off, and remove its users and roles
-    #[arg(long, requires = "store")]
+    #[arg(long)]
     pub remove_auth: bool,
     /// Write the database anew without its free pages; takes the space of both until it is done
-    #[arg(long, requires = "store")]
+    #[arg(long)]
     pub defragment: bool,
 }
 
@@ -217,14 +242,11 @@ fn agree(name: &str, members: &[NewMember], advertised: Option<Vec<String>>) -> 
 mod tests {
     use super::*;
     use crate::cli::arguments::{Arguments, Command};
-    use clap::Parser;
-
     const BASE: &str = "backstayctl restore --store file:///s --snapshot latest --data-dir d";
 
     fn options(more: &str) -> Result<Options, String> {
         let line = format!("{BASE} {more}");
-        let Command::Restore(restore) = Arguments::try_parse_from(line.split_whitespace()).expect("a command").command
-        else {
+        let Command::Restore(restore) = Arguments::read(line.split_whitespace()).expect("a command").command else {
             panic!("restore")
         };
         restore.from_store.options()

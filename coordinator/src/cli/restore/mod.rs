@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstay_archive::catalog::CatalogError;
+use backstay_archive::restore::release::Origin;
 use backstay_archive::restore::{
     self, Contents, Options, Outcome, Progress, RestoreBackupError, RestoreError, Restored,
 };
@@ -27,6 +28,7 @@ pub mod arguments;
 pub mod choice;
 pub mod keys;
 pub mod list;
+pub mod ways;
 
 /// How often is looked how far it is; also the shortest time between two lines.
 const LOOK: Duration = Duration::from_secs(1);
@@ -167,6 +169,14 @@ fn told(manifest: &Manifest, restored: &Restored, contents: Option<&Contents>) -
     let keys =
         contents.and_then(|contents| contents.live_keys).map(|keys| format!(", {keys} keys")).unwrap_or_default();
     let _ = writeln!(text, "database   {}{keys}", units::bytes(restored.database_bytes));
+    let origin =
+        Origin { etcd: &manifest.origin.etcd_version, mark: restored.storage_version.as_deref().unwrap_or_default() };
+    // Which etcd will be started nobody can know here.
+    let starters = origin.starters();
+    if !starters.is_empty() {
+        let taken = if origin.etcd.is_empty() { String::new() } else { format!("taken from {}; ", origin.etcd) };
+        let _ = writeln!(text, "etcd       {taken}{starters}");
+    }
     let _ = writeln!(text, "revision   {revision_before}; etcd starts with {revision_after}");
     let _ = writeln!(text, "cluster    etcd's id {cluster_id:016x}, this member {member_id:016x}");
     text

@@ -1,0 +1,231 @@
+//! Whether the etcd that was started still lives, from one look after the other. Pure.
+//!
+//! A crash that is followed by a good start is no reason to go back: what runs etcd starts it again. So an etcd is
+//! taken for dead where what runs it has given it up, where it has ended several times in a row, or where nobody has
+//! its database open for longer than any start takes.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::settings::ControlKind;
+
+/// So many ends of etcd within [`WITHIN`] are enough. One alone may be a race for a port or a file.
+const ENDS: usize = 3;
+/// Slower than this it is no etcd that exits at once: it may wait for the others, and be ended by a deadline of its own.
+const WITHIN: Duration = Duration::from_secs(120);
+/// A unit between an end and its next start may look given up for a moment.
+const DOWN_LOOKS: u32 = 2;
+/// After a start command has ended etcd runs, says the setting: its database is open soon.
+const CLOSED_COMMANDS: Duration = Duration::from_secs(20);
+/// The kubelet looks at its manifests every 20 s, and waits before it starts a container again.
+const CLOSED_POD: Duration = Duration::from_secs(120);
+
+/// What systemd says of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unit {
+    /// `ActiveState`.
+    pub active: String,
+    /// `Result`: why it ended last.
+    pub result: String,
+    /// `NRestarts`; `None` where systemd is too old to count.
+    pub restarts: Option<u32>,
+}
+
+impl Unit {
+    /// It runs, or is about to.
+    pub fn goes_on(&self) -> bool {
+        matches!(self.active.as_str(), "active" | "activating" | "reloading")
+    }
+}
+
+/// One look at an etcd.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Look {
+    /// It answers.
+    pub serves: bool,
+    /// Whether somebody has its database open; `None`: that could not be seen.
+    pub open: Option<bool>,
+    pub unit: Option<Unit>,
+    /// How many containers were started since the manifest was put back, by their logs.
+    pub containers: Option<u32>,
+}
+
+/// What was seen since etcd was started.
+#[derive(Debug, Clone)]
+pub struct Life {
+    kind: ControlKind,
+    ends: VecDeque<Instant>,
+    restarts: Option<u32>,
+    containers: u32,
+    /// Whether its database was open at the last look.
+    was_open: bool,
+    closed_since: Instant,
+    down_looks: u32,
+}
+
+impl Life {
+    /// Begins when etcd was started.
+    pub fn new(kind: ControlKind, now: Instant) -> Self {
+        Self {
+            kind,
+            ends: VecDeque::new(),
+            restarts: None,
+            containers: 0,
+            was_open: false,
+            closed_since: now,
+            down_looks: 0,
+        }
+    }
+
+    /// Takes a look; the answer is why etcd is taken for dead.
+    pub fn note(&mut self, look: &Look, now: Instant) -> Option<String> {
+        let open = look.serves || look.open == Some(true);
+        let mut ends = self.count(look);
+        // Where nobody counts, an end is what lies between two looks.
+        let counted = look.unit.is_some() || look.containers.is_some();
+        if self.was_open && look.open == Some(false) && !look.serves && !counted {
+            ends += 1;
+        }
+        self.ends.extend(std::iter::repeat_n(now, ends));
+        while self.ends.front().is_some_and(|end| now.duration_since(*end) > WITHIN) {
+            self.ends.pop_front();
+        }
+        if open || look.open.is_none() {
+            self.closed_since = now;
+        }
+        self.was_open = open;
+        if look.serves {
+            self.down_looks = 0;
+            return None;
+        }
+        self.given_up(look).or_else(|| self.too_often(now)).or_else(|| self.closed(now))
+    }
+
+    /// Ends that were counted since the last look.
+    fn count(&mut self, look: &Look) -> usize {
+        let mut ends = 0;
+        if let Some(restarts) = look.unit.as_ref().and_then(|unit| unit.restarts) {
+            ends += restarts.saturating_sub(self.restarts.unwrap_or(restarts));
+            self.restarts = Some(restarts);
+        }
+        if let Some(containers) = look.containers.filter(|containers| *containers > self.containers) {
+            // The first of them is the start itself.
+            ends += containers - self.containers.max(1);
+            self.containers = containers;
+        }
+        ends as usize
+    }
+
+    fn given_up(&mut self, look: &Look) -> Option<String> {
+        let unit = look.unit.as_ref()?;
+        if unit.goes_on() {
+            self.down_looks = 0;
+            return None;
+        }
+        self.down_looks += 1;
+        let why = if unit.result.is_empty() { String::new() } else { format!(" ({})", unit.result) };
+        (self.down_looks >= DOWN_LOOKS).then(|| format!("etcd has ended: its unit is {}{why}", unit.active))
+    }
+
+    fn too_often(&self, now: Instant) -> Option<String> {
+        let first = self.ends.front().filter(|_| self.ends.len() >= ENDS)?;
+        let seconds = now.duration_since(*first).as_secs().max(1);
+        Some(format!("etcd has ended {} times within {seconds}s", self.ends.len()))
+    }
+
+    fn closed(&self, now: Instant) -> Option<String> {
+        let patience = match self.kind {
+            // systemd says it itself.
+            ControlKind::Systemd => return None,
+            ControlKind::Commands => CLOSED_COMMANDS,
+            ControlKind::StaticPod => CLOSED_POD,
+        };
+        let closed = now.duration_since(self.closed_since);
+        (closed >= patience)
+            .then(|| format!("etcd does not run: nobody has had its database open for {}s", closed.as_secs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks, each a second after the one before; when and why etcd is taken for dead.
+    fn dead(kind: ControlKind, looks: impl IntoIterator<Item = Look>) -> Option<(usize, String)> {
+        let start = Instant::now();
+        let mut life = Life::new(kind, start);
+        let at = |n: usize| start + Duration::from_secs(n as u64 + 1);
+        looks.into_iter().enumerate().find_map(|(n, look)| Some((n, life.note(&look, at(n))?)))
+    }
+
+    fn unit(active: &str, restarts: u32) -> Look {
+        let unit = Unit { active: active.into(), result: "exit-code".into(), restarts: Some(restarts) };
+        Look { open: Some(false), unit: Some(unit), ..Look::default() }
+    }
+
+    fn open(open: bool) -> Look {
+        Look { open: Some(open), ..Look::default() }
+    }
+
+    fn repeat(look: Look, count: usize) -> Vec<Look> {
+        vec![look; count]
+    }
+
+    #[test]
+    fn a_unit_that_systemd_gave_up_is_dead_at_the_second_look() {
+        for state in ["failed", "inactive"] {
+            let (at, why) = dead(ControlKind::Systemd, repeat(unit(state, 0), 5)).expect("dead");
+            assert_eq!((at, why), (1, format!("etcd has ended: its unit is {state} (exit-code)")));
+        }
+        // Only for a moment, between an end and the next start.
+        assert_eq!(dead(ControlKind::Systemd, [unit("failed", 0), unit("activating", 0), unit("failed", 0)]), None);
+    }
+
+    #[test]
+    fn a_unit_that_is_started_again_and_again_is_dead_at_the_third_end() {
+        let looks = (0..9).map(|n| unit("activating", n / 2));
+        let (at, why) = dead(ControlKind::Systemd, looks).expect("dead");
+        assert_eq!((at, why.as_str()), (6, "etcd has ended 3 times within 4s"));
+        // One crash and a good start, or one every minute.
+        let once = [vec![unit("activating", 0)], repeat(unit("active", 1), 300)].concat();
+        assert_eq!(dead(ControlKind::Systemd, once), None);
+        assert_eq!(dead(ControlKind::Systemd, (0..600).map(|n| unit("activating", n / 90))), None);
+        // What was counted before this process looked is not counted.
+        assert_eq!(dead(ControlKind::Systemd, repeat(unit("activating", 7), 300)), None);
+    }
+
+    #[test]
+    fn a_container_that_is_started_again_and_again_is_dead_at_the_third_end() {
+        let look = |containers| Look { containers: Some(containers), ..open(false) };
+        let started = [0, 0, 1, 1, 2, 2, 3, 3, 4];
+        let (at, why) = dead(ControlKind::StaticPod, started.map(look)).expect("dead");
+        assert_eq!((at, why.as_str()), (8, "etcd has ended 3 times within 4s"));
+        let once = [vec![look(1)], repeat(Look { open: Some(true), ..look(2) }, 300)].concat();
+        assert_eq!(dead(ControlKind::StaticPod, once), None);
+        let (at, why) = dead(ControlKind::StaticPod, repeat(look(0), 300)).expect("the kubelet does nothing");
+        assert!(at == 119 && why.contains("for 120s"), "{at} {why}");
+    }
+
+    #[test]
+    fn what_a_command_started_is_dead_where_its_database_stays_closed() {
+        let (at, why) = dead(ControlKind::Commands, repeat(open(false), 60)).expect("dead");
+        assert!(at == 19 && why.contains("nobody has had its database open for 20s"), "{at} {why}");
+        let slow = [repeat(open(false), 18), repeat(open(true), 300)].concat();
+        assert_eq!(dead(ControlKind::Commands, slow), None);
+        let restarted = [repeat(open(true), 3), repeat(open(false), 12), repeat(open(true), 300)].concat();
+        assert_eq!(dead(ControlKind::Commands, restarted), None);
+        let crashing = (0..30).map(|n| open(n % 2 == 0));
+        assert_eq!(dead(ControlKind::Commands, crashing).expect("dead").0, 5);
+        assert_eq!(dead(ControlKind::Commands, repeat(Look::default(), 300)), None, "it cannot be seen");
+    }
+
+    #[test]
+    fn what_serves_is_alive_whatever_else_is_seen() {
+        for kind in [ControlKind::Systemd, ControlKind::StaticPod, ControlKind::Commands] {
+            let look = Look { serves: true, containers: Some(9), ..unit("failed", 9) };
+            assert_eq!(dead(kind, repeat(look, 300)), None, "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a restore that was put back leaves: for each machine, its data, its etcd, and every folder beside it.
+
+use backstay_protocol::own::{RestoreMachineSpec, RestoreSpec};
+
+/// The end of a sentence that names the cause, and a line for each machine.
+pub fn text(spec: &RestoreSpec) -> String {
+    let all = spec.machines.iter().all(is_as_before);
+    let first = if all { "the cluster is as it was before" } else { "not everything is as it was before" };
+    let lines = spec.machines.iter().map(|machine| format!("\n  {}", line(machine)));
+    format!("{first}{}", lines.collect::<String>())
+}
+
+/// Whether a machine is known to be as before: its data is, and its etcd.
+fn is_as_before(machine: &RestoreMachineSpec) -> bool {
+    match (machine.step.as_str(), machine.etcd.as_str()) {
+        ("pending", _) | ("returned", "serves" | "untouched") => true,
+        // An agent that does not look, and has nothing to complain of.
+        ("returned", "") => machine.error.is_empty(),
+        _ => false,
+    }
+}
+
+fn line(machine: &RestoreMachineSpec) -> String {
+    let RestoreMachineSpec { machine: id, member, step, etcd, etcdtext, error, left, .. } = machine;
+    let holds = match (step.as_str(), etcd.as_str()) {
+        ("pending", _) | ("returned", "untouched") => "nothing was touched".to_owned(),
+        ("returned", "serves") => "its old data is back, etcd serves".to_owned(),
+        ("returned", "runs") => format!("its old data is back, etcd was started: {etcdtext}"),
+        ("returned", "down") => format!("its old data is back, etcd DOES NOT RUN: {etcdtext}"),
+        ("returned", _) if error.is_empty() => "its old data is back".to_owned(),
+        ("returned", _) => error.clone(),
+        (step, _) => {
+            let why = if error.is_empty() { String::new() } else { format!(": {error}") };
+            format!("it is not back yet ({step}){why}; it is told again whenever possible")
+        }
+    };
+    let left = match left.as_slice() {
+        [] => String::new(),
+        // Of a machine that is not back its old data may be among them.
+        left if step == "returned" => format!("; left there, for you to remove: {}", left.join(", ")),
+        left => format!("; beside its data folder: {}", left.join(", ")),
+    };
+    format!("machine {id} ({member}): {holds}{left}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(step: &str, etcd: &str) -> RestoreMachineSpec {
+        RestoreMachineSpec {
+            machine: "4c4c4544-0039-3010-8048-b7c04f384432".into(),
+            member: "m1".into(),
+            step: step.into(),
+            etcd: etcd.into(),
+            ..RestoreMachineSpec::default()
+        }
+    }
+
+    fn said(machines: impl IntoIterator<Item = RestoreMachineSpec>) -> String {
+        text(&RestoreSpec { machines: machines.into_iter().collect(), ..RestoreSpec::default() })
+    }
+
+    #[test]
+    fn a_cluster_is_as_before_only_where_each_machine_is() {
+        for (step, etcd, error, as_before) in [
+            ("returned", "serves", "", true),
+            ("returned", "untouched", "", true),
+            ("pending", "", "", true),
+            ("returned", "", "", true),
+            ("returned", "", "the old data is back, and etcd does not start: no", false),
+            ("returned", "runs", "", false),
+            ("returned", "down", "", false),
+            ("returning", "", "", false),
+            ("switched", "", "it did not answer", false),
+        ] {
+            let second = RestoreMachineSpec { error: error.into(), ..machine(step, etcd) };
+            let text = said([machine("returned", "serves"), second]);
+            assert_eq!(text.starts_with("the cluster is as it was before\n"), as_before, "{step} {etcd}: {text}");
+            assert_eq!(text.starts_with("not everything"), !as_before, "{text}");
+            assert_eq!(text.matches("\n  machine 4c4c4544-0039-3010-8048-b7c04f384432 (m1): ").count(), 2, "{text}");
+            assert!(text.contains(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_cause_and_every_folder_are_named() {
+        let folder = "/var/lib/etcd.before-restore-20231210T000000Z.restored-and-put-back";
+        let down = RestoreMachineSpec {
+            etcdtext: "its unit is failed (exit-code); its last lines: panic: no".into(),
+            left: vec![folder.into(), "/var/lib/etcd.before-restore-20231210T000000Z.unexpected".into()],
+            ..machine("returned", "down")
+        };
+        let text = said([down]);
+        for part in ["etcd DOES NOT RUN: its unit is failed", "last lines: panic: no", folder, ".unexpected"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Which release of etcd starts on whose database. Pure.
+//!
+//! From 3.6 on etcd marks its database with a version (`storageVersion` in the bucket `meta`) once all members of a
+//! cluster are that new, and refuses one that is marked with a later minor version than its own: "version 3.7.0 is not
+//! supported". Older releases do not look at the mark: 3.4.23, 3.5.16 and 3.5.30 serve what 3.6.14 and 3.7.1 marked.
+
+use std::fmt;
+
+/// The first release that looks at the mark.
+const LOOKS: Release = Release { major: 3, minor: 6 };
+/// The first release whose databases are read at all.
+const FIRST: Release = Release { major: 3, minor: 4 };
+
+/// A release of etcd, without its patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Release {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl Release {
+    /// From a version such as `3.6.14`, `3.6`, or `3.7.0-rc.1`.
+    pub fn parse(version: &str) -> Option<Self> {
+        let mut numbers = version.trim().trim_start_matches('v').split(['.', '-', '+']);
+        let mut number = || numbers.next()?.parse().ok();
+        Some(Self { major: number()?, minor: number()? })
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// Whose a database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Origin<'a> {
+    /// The version of the etcd that it was taken from; empty: not known.
+    pub etcd: &'a str,
+    /// The version that it is marked with; empty: none, or not known.
+    pub mark: &'a str,
+}
+
+/// Whether an etcd starts on a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Nothing is known that speaks against it.
+    Starts,
+    /// It is of an older minor release than the etcd that the database was taken from.
+    Older,
+    /// The same, and it refuses the database if that is marked, which is not known.
+    MayRefuse,
+    /// It refuses the database, which is marked with this release.
+    Refuses(Release),
+    /// One of the versions is not known.
+    Unknown,
+}
+
+impl Origin<'_> {
+    /// Whether an etcd of this version starts on it.
+    pub fn fits(&self, etcd: &str) -> Fit {
+        let (Some(etcd), origin, mark) = (Release::parse(etcd), Release::parse(self.etcd), Release::parse(self.mark))
+        else {
+            return Fit::Unknown;
+        };
+        match (origin, mark) {
+            (_, Some(mark)) if etcd >= LOOKS && mark > etcd => Fit::Refuses(mark),
+            (Some(origin), None) if etcd >= LOOKS && origin > etcd => Fit::MayRefuse,
+            (Some(origin), _) if origin > etcd => Fit::Older,
+            (None, None) => Fit::Unknown,
+            (None, Some(mark)) if mark > etcd => Fit::Older,
+            _ => Fit::Starts,
+        }
+    }
+
+    /// Why an etcd of this version is not started on it, where it is known that it would not, and what to do.
+    pub fn refusal(&self, etcd: &str) -> Option<String> {
+        let Fit::Refuses(mark) = self.fits(etcd) else { return None };
+        let of = if self.etcd.is_empty() { String::new() } else { format!(" of etcd {}", self.etcd) };
+        Some(format!(
+            "its etcd is {etcd}, which does not start on the backup's database{of}: that is marked {}; update etcd there to \
+             {mark} first, or take a backup from before the update",
+            self.mark
+        ))
+    }
+
+    /// Which releases start on it, for people; empty where that is not known.
+    pub fn starters(&self) -> String {
+        let marked = Release::parse(self.mark);
+        match (marked.or(Release::parse(self.etcd)), marked) {
+            (None, _) => String::new(),
+            (Some(newest), _) if newest <= LOOKS => format!("etcd {FIRST} and later start from it"),
+            (Some(newest), Some(_)) => {
+                format!(
+                    "etcd {newest} and later start from it, {} not: its database is marked {}",
+                    refusing(newest),
+                    self.mark
+                )
+            }
+            (Some(newest), None) => {
+                let refusing = refusing(newest);
+                format!(
+                    "etcd {newest} and later start from it, {refusing} perhaps not: it refuses what a later one has marked"
+                )
+            }
+        }
+    }
+}
+
+/// The releases that look at a mark and are older than it.
+fn refusing(mark: Release) -> String {
+    let last = Release { minor: mark.minor.saturating_sub(1), ..mark };
+    if last.major == LOOKS.major && last <= LOOKS { format!("etcd {LOOKS}") } else { format!("etcd {LOOKS} to {last}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_etcd_writes_them() {
+        for (text, expected) in
+            [("3.6.14", Some((3, 6))), ("3.7.0-rc.1", Some((3, 7))), ("v3.5", Some((3, 5))), ("", None), ("3", None)]
+        {
+            assert_eq!(Release::parse(text).map(|r| (r.major, r.minor)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_known_not_to_start_is_refused() {
+        let mark = |minor| Release { major: 3, minor };
+        for (etcd, origin, marked, expected) in [
+            ("3.6.14", "3.7.1", "3.7.0", Fit::Refuses(mark(7))),
+            ("3.7.2", "3.8.0", "3.8.0", Fit::Refuses(mark(8))),
+            ("3.6.14", "", "3.7.0", Fit::Refuses(mark(7))),
+            ("3.6.14", "4.0.0", "4.0.0", Fit::Refuses(Release { major: 4, minor: 0 })),
+            // In the middle of an update: the members are 3.7's and the database is not marked yet.
+            ("3.6.14", "3.7.1", "3.6.0", Fit::Older),
+            ("3.6.14", "3.7.1", "", Fit::MayRefuse),
+            // Tried on the corpus: these do not look at the mark.
+            ("3.5.30", "3.7.1", "3.7.0", Fit::Older),
+            ("3.4.23", "3.6.14", "3.6.0", Fit::Older),
+            ("3.4.23", "3.5.1", "", Fit::Older),
+            ("3.4.23", "", "3.6.0", Fit::Older),
+            ("3.5.1", "3.5.30", "", Fit::Starts),
+            ("3.6.14", "3.6.1", "3.6.0", Fit::Starts),
+            ("3.7.1", "3.5.30", "", Fit::Starts),
+            ("3.7.1", "", "3.7.0", Fit::Starts),
+            ("3.7.1", "", "", Fit::Unknown),
+            ("", "3.7.1", "3.7.0", Fit::Unknown),
+        ] {
+            assert_eq!(Origin { etcd: origin, mark: marked }.fits(etcd), expected, "{etcd} on {origin} ({marked})");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_versions_and_the_next_step() {
+        let origin = Origin { etcd: "3.7.1", mark: "3.7.0" };
+        let text = origin.refusal("3.6.14").expect("refused");
+        for part in ["3.6.14", "etcd 3.7.1", "marked 3.7.0", "update etcd there to 3.7"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!((origin.refusal("3.5.30"), origin.refusal("3.7.0"), origin.refusal("")), (None, None, None));
+    }
+
+    #[test]
+    fn who_starts_on_it_is_said_where_nobody_knows_who_will() {
+        let said = |etcd, mark| Origin { etcd, mark }.starters();
+        assert_eq!(said("3.5.30", ""), "etcd 3.4 and later start from it");
+        assert_eq!(said("3.6.14", "3.6.0"), "etcd 3.4 and later start from it");
+        assert!(said("3.7.1", "3.7.0").contains("etcd 3.7 and later start from it, etcd 3.6 not"));
+        assert!(said("3.8.1", "3.8.0").contains("etcd 3.6 to 3.7 not"));
+        assert!(said("3.7.1", "").contains("etcd 3.6 perhaps not"));
+        assert_eq!(said("", ""), "");
+    }
+}
