@@ -127,6 +127,25 @@ impl Contents {
     }
 }
 
+/// What a backup takes the place of: the newest that counted until then, which was of another etcd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// As in [`Origin`].
+    pub etcd_cluster_id: String,
+    pub revision: i64,
+    pub snapshot: SnapshotName,
+}
+
+impl From<&Manifest> for Replaced {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            etcd_cluster_id: manifest.origin.etcd_cluster_id.clone(),
+            revision: manifest.origin.revision,
+            snapshot: manifest.snapshot,
+        }
+    }
+}
+
 /// What a backup is. Fields that this build does not know survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -154,6 +173,9 @@ pub struct Manifest {
     /// `None` where inspection was turned off, and in backups from before there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspection: Option<Inspection>,
+    /// Where this is the first backup of another etcd: what it takes the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Replaced>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -229,6 +251,7 @@ mod tests {
             sealed_sha256: "b".repeat(64),
             agent_version: "0.1.0".into(),
             inspection: None,
+            replaces: None,
             extra: Map::new(),
         }
     }
@@ -264,6 +287,16 @@ mod tests {
         let read = Manifest::from_json(later.as_bytes()).expect("readable").inspection.expect("there");
         assert_eq!(read.verdict, Verdict::Unknown);
         assert_eq!(read.contents.expect("there").extra["later"], 1);
+    }
+
+    #[test]
+    fn what_takes_the_place_of_another_is_written_as_it_always_was() {
+        const REPLACES: &str = include_str!("../tests/golden/manifest-replaces.json");
+        let snapshot = "FFFFFFFF9A99FBF7.snapshot".parse().expect("a name");
+        let replaces = Replaced { etcd_cluster_id: "0123456789abcdef".into(), revision: 99, snapshot };
+        let manifest = Manifest { replaces: Some(replaces), ..golden() };
+        assert_eq!(String::from_utf8(manifest.to_json()).expect("text"), REPLACES);
+        assert_eq!(Manifest::from_json(REPLACES.as_bytes()).expect("readable"), manifest);
     }
 
     #[test]

@@ -138,6 +138,7 @@ fn source(manifest: &Manifest) -> Source {
         sha256: manifest.snapshot_sha256.clone(),
         encrypted: manifest.seal.encryption != "none",
         proof: proof(manifest),
+        etcd_cluster_id: manifest.origin.etcd_cluster_id.clone(),
     }
 }
 

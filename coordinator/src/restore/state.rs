@@ -44,6 +44,9 @@ pub struct Source {
     pub sha256: String,
     pub encrypted: bool,
     pub proof: String,
+    /// etcd's own id of that cluster; empty in records of older releases.
+    #[serde(default)]
+    pub etcd_cluster_id: String,
 }
 
 /// One machine's part.
@@ -318,6 +321,7 @@ impl Restore {
             sha256: self.source.sha256.clone(),
             proof: self.source.proof.clone(),
             machines: self.machines.iter().map(|(id, machine)| self.machine_spec(id, machine, live(id))).collect(),
+            etcdclusterid: self.source.etcd_cluster_id.clone(),
         };
         let mut resource = Resource::of(cluster.as_str(), &spec);
         resource.metadata.stamp(self.version, self.started, self.updated);

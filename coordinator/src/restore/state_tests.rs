@@ -41,6 +41,7 @@ pub(crate) fn restore() -> Restore {
             sealed_bytes: 1,
             sha256: "ab".into(),
             encrypted: false,
+            etcd_cluster_id: "cdf818194e3a8c32".into(),
             proof: String::new(),
         },
         phase: RestorePhase::Waiting,

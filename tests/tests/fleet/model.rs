@@ -197,6 +197,7 @@ fn restore() -> Restore {
             sha256: "ab".into(),
             encrypted: false,
             proof: String::new(),
+            etcd_cluster_id: String::new(),
         },
         phase: RestorePhase::Waiting,
         phase_since: now,

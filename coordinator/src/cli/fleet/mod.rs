@@ -77,7 +77,7 @@ pub async fn run<T: Transport>(
     let planned: RestoreSpec = plan.resource.typed().map_err(|e| failed(cluster, &e.to_string()))?;
     console.print(&show::plan(cluster, &planned))?;
     plan.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
-    if !query.yes && !agreed(cluster, stdin, console)? {
+    if !query.yes && !agreed("Type the cluster's name to replace its data: ", cluster, stdin, console)? {
         return Err(failed(cluster, "not confirmed; nothing was changed"));
     }
     api.apply(&types::RESTORES, request, false).await.map_err(|cause| refused(cluster, cause))?;
@@ -110,8 +110,12 @@ async fn request<T: Transport>(api: &Api<T>, query: &Query) -> Result<Resource, 
 }
 
 /// The name has to be typed: a stray `y` replaces no cluster's data.
-fn agreed(cluster: &str, stdin: &mut dyn Read, console: &mut Console<'_>) -> Result<bool, Failure> {
-    console.print("Type the cluster's name to replace its data: ")?;
+pub fn agreed(question: &str, cluster: &str, stdin: &mut dyn Read, console: &mut Console<'_>) -> Result<bool, Failure> {
+    console.print(question)?;
+    // Nobody has seen what it is about.
+    if console.lost.is_some() {
+        return Ok(false);
+    }
     let mut line = String::new();
     BufReader::new(stdin.take(ANSWER_MAX)).read_line(&mut line)?;
     Ok(line.trim() == cluster)
