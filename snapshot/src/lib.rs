@@ -6,6 +6,8 @@
 //! - [`inspect`]: one look at a database as it streams by;
 //! - [`restore`]: the way back, from a database to a data folder that etcd starts from.
 
+#![deny(clippy::disallowed_macros)]
+
 pub mod bolt;
 pub mod crc;
 pub mod frames;

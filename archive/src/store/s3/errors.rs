@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use backstay_protocol::certificates;
 
 use crate::store::{ErrorKind, StoreError};
 
@@ -115,7 +116,10 @@ fn root_cause(error: &dyn Error) -> String {
         root = source;
     }
     let cause = root.to_string();
-    format!("{cause}{}", advice(&cause))
+    match certificates::advice(&cause) {
+        Some(advice) => format!("{cause} ({advice})"),
+        None => format!("{cause}{}", advice(&cause)),
+    }
 }
 
 /// What is probably wrong, and what to do.
