@@ -38,8 +38,9 @@ fn spec(said: ClusterSpec, there: ClusterSpec) -> ClusterSpec {
     spec.talosversion = or(spec.talosversion, there.talosversion.clone());
     spec.features.enablenodeauditskip = there.features.enablenodeauditskip;
     spec.features.disablepublicdiscoveryservice = there.features.disablepublicdiscoveryservice;
-    // Off by a switch is off, and on by a switch is on.
-    if spec.backup_interval() == there.backup_interval() {
+    // Off by a switch is off, and on by a switch is on, unless the template says which.
+    let says = spec.backupconfiguration.as_ref().is_some_and(|backups| backups.enabled.is_some());
+    if !says && spec.backup_interval() == there.backup_interval() {
         spec.backupconfiguration = there.backupconfiguration;
     }
     spec
