@@ -6,11 +6,13 @@
 //! - [`writer`]: one backup from a source to a store, visible only once it is proven;
 //! - [`reader`]: the way back;
 //! - [`restore`]: the way back into a data folder of etcd's;
-//! - [`catalog`]: what a store holds, and what unfinished attempts left in it.
+//! - [`catalog`]: what a store holds, and what unfinished attempts left in it;
+//! - [`latest`]: which backup of a cluster is the latest, where that can be told.
 //!
 //! Nothing here knows etcd or NATS.
 
 pub mod catalog;
+pub mod latest;
 pub mod manifest;
 pub mod reader;
 pub mod restore;
