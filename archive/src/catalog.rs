@@ -34,6 +34,8 @@ pub struct Entry {
     pub snapshot: SnapshotName,
     /// Bytes of the sealed object.
     pub size: u64,
+    /// When the store wrote it, by its clock.
+    pub modified: Option<Timestamp>,
 }
 
 /// Why a manifest could not be read.
@@ -84,7 +86,9 @@ pub async fn list(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<Entry>,
     let (mut entries, mut described) = (Vec::new(), HashSet::new());
     while let Some(object) = objects.try_next().await? {
         match FileName::parse(&prefix, &object.key) {
-            Some(FileName::Object(snapshot)) => entries.push(Entry { cluster, snapshot, size: object.size }),
+            Some(FileName::Object(snapshot)) => {
+                entries.push(Entry { cluster, snapshot, size: object.size, modified: object.modified });
+            }
             Some(FileName::Manifest(snapshot)) => {
                 described.insert(snapshot);
             }

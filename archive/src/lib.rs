@@ -7,6 +7,7 @@
 //! - [`reader`]: the way back;
 //! - [`restore`]: the way back into a data folder of etcd's;
 //! - [`catalog`]: what a store holds, and what unfinished attempts left in it;
+//! - [`latest`]: which backup of a cluster is the latest, where that can be told;
 //! - [`merge`]: several series become one;
 //! - [`names`]: which UUID a cluster's name stands for;
 //! - [`series`]: the newest backup of a cluster, and whether an etcd is the one that it is of.
@@ -16,6 +17,7 @@
 #![deny(clippy::disallowed_macros)]
 
 pub mod catalog;
+pub mod latest;
 pub mod manifest;
 pub mod merge;
 pub mod names;

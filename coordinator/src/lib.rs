@@ -15,6 +15,7 @@ pub mod inputs;
 pub mod inside;
 pub mod keys;
 pub mod kv;
+pub mod latest;
 pub mod leader;
 pub mod lease;
 pub mod member;

@@ -217,7 +217,11 @@ pub struct RestoreSpec {
     pub restore: String,
     /// Where the backup is; empty: the cluster's own.
     pub clusteruuid: String,
+    /// Its name, or `latest`.
     pub snapshot: String,
+    /// The latest that stands for this time or an earlier one is meant; absent: whatever its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
     /// The name of the cluster that the backup is of, where that is another one: without it such a backup is refused.
     pub dataofanothercluster: String,
     /// How far revisions move on; absent: [`RESTORE_BUMP`]; 0: not at all.
@@ -253,6 +257,7 @@ spec!(
     RESTORES,
     RestoreSpec {
         etcdclusterid: "cdf818194e3a8c32".into(),
+        before: Some(Timestamp::default()),
         bump: Some(0),
         started: Some(Timestamp::default()),
         ended: Some(Timestamp::default()),

@@ -1,15 +1,14 @@
 //! Restores as people ask for them: by the resource, or by a control plane with a bootstrap spec. And proofs of backups.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use backstay_archive::{Manifest, catalog};
+use backstay_archive::Manifest;
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse, ErrorCode};
 use backstay_protocol::bus::RestoreState;
 use backstay_protocol::own::{RestoreSpec, VerificationSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BootstrapSpec, MachineSetSpec};
-use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, SnapshotName, VerifyId};
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, VerifyId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -18,16 +17,15 @@ use super::damaged;
 use crate::cluster::Message;
 use crate::cluster::record::ClusterRecord;
 use crate::directory::Handle;
+use crate::latest::{self, NotFound, Which};
 use crate::leader::Leader;
 use crate::restore::Restore;
 use crate::restore::plan::{Present, Target, plan, version_notes};
 use crate::restore::unsettled;
-use crate::verify::{self, Verification};
+use crate::verify::Verification;
 
 /// What follows a cluster's name in the id of its control plane's machine set.
 const CONTROL_PLANES: &str = "-control-planes";
-/// How long the store may take to give a manifest.
-const STORE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The latest restore of every cluster.
 pub fn all(leader: &Leader) -> Vec<Resource> {
@@ -53,7 +51,8 @@ pub async fn apply(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
     if let Some(before) = before.as_ref().filter(|_| is_repeated(&record, &spec)) {
         return Ok(answer(Some(before.clone()), before.clone(), Vec::new()));
     }
-    let (planned, notes) = prepare(leader, &record, &spec).await?;
+    let which = Which::parse(&spec.snapshot, spec.before).map_err(invalid)?;
+    let (planned, notes) = prepare(leader, &record, &spec, which).await?;
     if request.dry_run {
         return Ok(answer(before, resource(leader, &record, &planned), notes));
     }
@@ -81,6 +80,7 @@ async fn prepare(
     leader: &Leader,
     record: &ClusterRecord,
     spec: &RestoreSpec,
+    which: Which,
 ) -> Result<(Restore, Vec<String>), ApiError> {
     if let Some(restore) = record.restoring() {
         return Err(ApiError::invalid(format!("restore {} is under way", restore.id)));
@@ -93,8 +93,7 @@ async fn prepare(
         "" => record.uuid,
         text => text.parse::<ClusterUuid>().map_err(|_| invalid(format!("invalid cluster UUID {text:?}")))?,
     };
-    let snapshot: SnapshotName = spec.snapshot.parse().map_err(invalid)?;
-    let manifest = manifest(leader, uuid, snapshot).await?;
+    let manifest = manifest(leader, uuid, which).await?;
     let now = Instant::now();
     let present = |machine, agent: crate::fleet::Agent| {
         let seat = agent.beat.seat.unwrap_or_default();
@@ -134,15 +133,12 @@ fn unfinished(record: &ClusterRecord, machine: MachineId, state: Option<&Restore
     }
 }
 
-async fn manifest(leader: &Leader, uuid: ClusterUuid, snapshot: SnapshotName) -> Result<Manifest, ApiError> {
-    let in_force = in_force(leader)?;
-    let failed = |cause: String| ApiError::new(ErrorCode::Unavailable, format!("failed to get backup: {cause}"));
-    match tokio::time::timeout(STORE_TIMEOUT, catalog::manifest(&*in_force.store, uuid, snapshot)).await {
-        Ok(Ok(Some(manifest))) => Ok(manifest),
-        Ok(Ok(None)) => Err(invalid(format!("failed to get backup: cluster {uuid} has no {snapshot} in the store"))),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed("the store does not answer".into())),
-    }
+async fn manifest(leader: &Leader, uuid: ClusterUuid, which: Which) -> Result<Manifest, ApiError> {
+    let found = latest::find(leader, &*in_force(leader)?, uuid, which).await;
+    found.map_err(|error| match &error {
+        NotFound::None(_) => invalid(error),
+        NotFound::Unknown(_) => ApiError::new(ErrorCode::Unavailable, error.to_string()),
+    })
 }
 
 /// The cluster whose control plane a machine set is.
@@ -202,7 +198,9 @@ async fn restore_from(
     if bootstrap.clusteruuid.is_empty() || bootstrap.snapshot.is_empty() {
         return Err(invalid("bootstrapspec needs clusteruuid and snapshot"));
     }
-    let (planned, notes) = prepare(leader, &record, &spec).await?;
+    // A template that is applied again must mean the same backup: it names one.
+    let named = Which::Named(bootstrap.snapshot.parse().map_err(invalid)?);
+    let (planned, notes) = prepare(leader, &record, &spec, named).await?;
     let planned = Restore { by_template: true, ..planned };
     let serves = leader.fleet.agents(name, Instant::now()).values().any(|agent| agent.beat.member.is_some());
     if serves && record.control_planes_deleted.is_none() {
@@ -251,10 +249,8 @@ async fn plan_proof(
     if leader.fleet.agents(&record.name, Instant::now()).is_empty() {
         return Err(invalid(format!("no agent of cluster {:?} is connected", record.name.as_str())));
     }
-    let in_force = in_force(leader)?;
-    let found = tokio::time::timeout(STORE_TIMEOUT, verify::find(&in_force, record, &spec.snapshot)).await;
-    let silent = || ApiError::new(ErrorCode::Unavailable, "failed to get backup: the store does not answer");
-    let manifest = found.map_err(|_| silent())?.map_err(|e| invalid(format!("failed to get backup: {e}")))?;
+    let newest = if spec.snapshot.is_empty() { "latest" } else { &spec.snapshot };
+    let manifest = manifest(leader, record.uuid, Which::parse(newest, None).map_err(invalid)?).await?;
     let id = match spec.verify.as_str() {
         "" => VerifyId(Uuid::new_v4()),
         text => text.parse().map_err(invalid)?,

@@ -21,12 +21,14 @@ pub const CHANGE: Duration = Duration::from_secs(20);
 pub const STORE: Duration = Duration::from_secs(90);
 
 fn patience(verb: Verb, definition: &TypeDefinition) -> Duration {
-    let store = match verb {
-        Verb::Get => &types::ETCD_BACKUPS,
-        Verb::Apply | Verb::Delete => &types::ETCD_BACKUP_S3_CONFIGS,
+    let store: &[&TypeDefinition] = match verb {
+        Verb::Get => &[&types::ETCD_BACKUPS],
+        // The latest backup is found among all of a cluster's.
+        Verb::Apply => &[&types::ETCD_BACKUP_S3_CONFIGS, &types::RESTORES, &types::VERIFICATIONS],
+        Verb::Delete => &[&types::ETCD_BACKUP_S3_CONFIGS],
     };
     match verb {
-        _ if definition.name == store.name => STORE,
+        _ if store.contains(&definition) => STORE,
         Verb::Get => QUICK,
         Verb::Apply | Verb::Delete => CHANGE,
     }

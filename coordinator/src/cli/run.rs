@@ -91,7 +91,7 @@ pub async fn run(
         }
         Command::Restore(restore) => match fleet::Query::of(&restore).map_err(Failure::Name)? {
             Some(query) => fleet::run(&session.api(console).await?, &query, stdin, console).await,
-            None => super::restore::run(*restore, console).await,
+            None => super::restore::run(*restore, clock.now(), console).await,
         },
         Command::List(list) => super::restore::list::run(list, console).await,
         Command::Merge(merge) => super::restore::merge::run(*merge, stdin, console).await,

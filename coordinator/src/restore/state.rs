@@ -328,6 +328,7 @@ impl Restore {
     /// As people see it; `live` is what agents said of their progress since.
     pub fn resource(&self, cluster: &ClusterName, live: impl Fn(&MachineId) -> Option<RestoreState>) -> Resource {
         let spec = RestoreSpec {
+            before: None,
             restore: self.id.to_string(),
             clusteruuid: self.source.uuid.to_string(),
             snapshot: self.source.snapshot.to_string(),

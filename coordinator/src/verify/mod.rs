@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use age::x25519::Identity;
-use backstay_archive::{catalog, seal};
+use backstay_archive::seal;
 use backstay_protocol::bus::{VerifyCommand, VerifyReply, verify_reply::Answer};
 use backstay_protocol::hex::from_hex;
 use backstay_protocol::subject::Command;
@@ -89,24 +89,4 @@ async fn command(
 pub fn sealed(identity: &Identity, agent: &age::x25519::Recipient) -> Result<Vec<u8>, String> {
     let text = seal::identity_file(identity, "a cluster's key, for one agent");
     seal::seal_bytes(std::slice::from_ref(agent), text.as_bytes()).map_err(|e| e.to_string())
-}
-
-/// The backup that is meant: that name, or the newest.
-pub async fn find(
-    in_force: &InForce,
-    record: &ClusterRecord,
-    snapshot: &str,
-) -> Result<backstay_archive::Manifest, String> {
-    let store = &*in_force.store;
-    let found = match snapshot {
-        "" | "latest" => catalog::newest(store, record.uuid).await.map_err(|e| e.to_string())?,
-        name => {
-            let name = name.parse().map_err(|e: backstay_protocol::NameError| e.to_string())?;
-            catalog::manifest(store, record.uuid, name).await.map_err(|e| e.to_string())?
-        }
-    };
-    found.ok_or_else(|| match snapshot {
-        "" | "latest" => format!("cluster {} has no backup", record.name),
-        name => format!("cluster {} has no {name} in the store", record.name),
-    })
 }

@@ -81,6 +81,11 @@ pub async fn run<T: Transport>(
     if !query.yes && !console.typed("Type the cluster's name to replace its data: ", cluster, stdin)? {
         return Err(failed(cluster, "not confirmed; nothing was changed"));
     }
+    // What was agreed to, also where a later backup has come meanwhile.
+    request.spec["snapshot"] = planned.snapshot.clone().into();
+    if let Some(fields) = request.spec.as_object_mut() {
+        fields.remove("before");
+    }
     api.apply(&types::RESTORES, request, false).await.map_err(|cause| refused(cluster, cause))?;
     match tokio::time::timeout(query.timeout, to_the_end(api, cluster, &planned.restore, console)).await {
         Ok(end) => end,
@@ -98,11 +103,12 @@ async fn request<T: Transport>(api: &Api<T>, query: &Query) -> Result<Resource, 
     listing::must_be_name(source)?;
     let uuid = api.find(&types::CLUSTER_UUIDS, source).await?.ok_or_else(|| Failure::NoCluster(source.clone()))?;
     let uuid = uuid.typed::<ClusterUuidSpec>().ok().and_then(|spec| spec.uuid);
-    let snapshot = choose::snapshot(api, source, &query.which).await?;
+    let (snapshot, before) = query.which.asked_for();
     let spec = RestoreSpec {
         restore: Uuid::new_v4().to_string(),
         clusteruuid: uuid.map(|uuid| uuid.to_string()).unwrap_or_default(),
         snapshot,
+        before,
         dataofanothercluster: query.of_another.clone(),
         bump: query.bump,
         ..RestoreSpec::default()

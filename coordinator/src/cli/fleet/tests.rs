@@ -3,8 +3,6 @@
 use super::*;
 use crate::cli::testing::{Coordinator, capture};
 use backstay_protocol::own::RestoreMachineSpec;
-use backstay_protocol::resource::LABEL_CLUSTER;
-use backstay_protocol::spec::BackupSpec;
 use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp};
 
 const UUID: &str = "7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10";
@@ -14,19 +12,11 @@ fn name(seconds: i64) -> SnapshotName {
 }
 
 fn fleet() -> Coordinator {
-    let backup = |cluster: &str, seconds: i64| {
-        let createdat = Some(Timestamp::from_seconds(seconds));
-        let spec = BackupSpec { createdat, snapshot: name(seconds).to_string(), size: 10 };
-        let mut resource = Resource::of(format!("{cluster}-{seconds}"), &spec);
-        resource.metadata.labels.insert(LABEL_CLUSTER.into(), cluster.into());
-        resource
-    };
     let uuid = |cluster: &str| {
         let uuid: ClusterUuid = UUID.parse().expect("a UUID");
         Resource::of(cluster, &ClusterUuidSpec { uuid: Some(uuid) })
     };
-    let backups = [backup("one", 1_000), backup("one", 3_000), backup("one", 2_000), backup("other", 5_000)];
-    Coordinator::with(backups.into_iter().chain([uuid("one"), uuid("other")]))
+    Coordinator::with([uuid("one"), uuid("other")])
 }
 
 fn query(which: Which) -> Query {
@@ -46,24 +36,21 @@ async fn ask(coordinator: &Coordinator, query: &Query, answer: &str) -> Result<(
     capture(async |console| run(&api, query, &mut stdin, console).await).await
 }
 
-async fn chosen(which: Which, of_another: &str) -> Result<String, String> {
-    let coordinator = fleet();
+async fn asked(which: Which, of_another: &str) -> Result<RestoreSpec, String> {
     let query = Query { of_another: of_another.into(), ..query(which) };
-    let api = Api::new(coordinator);
+    let api = Api::new(fleet());
     let resource = request(&api, &query).await.map_err(|e| e.to_string())?;
-    Ok(resource.typed::<RestoreSpec>().expect("its own words").snapshot)
+    Ok(resource.typed::<RestoreSpec>().expect("its own words"))
 }
 
 #[tokio::test]
-async fn the_backup_that_is_meant_is_found() {
-    let before = |text: &str| Which::parse_time(text).expect("a time");
-    assert_eq!(chosen(Which::Latest, "").await, Ok(name(3_000).to_string()));
-    assert_eq!(chosen(before("1970-01-01T00:40:00Z"), "").await, Ok(name(2_000).to_string()));
-    assert_eq!(chosen(before("1970-01-01T01:33:20+01:00"), "").await, Ok(name(2_000).to_string()));
-    assert_eq!(chosen(Which::Latest, "other").await, Ok(name(5_000).to_string()));
-    let error = chosen(before("1970-01-01T00:00:01Z"), "").await.expect_err("nothing so old");
-    assert_eq!(error, "failed to restore \"one\": it has no backup from 1970-01-01T00:00:01Z or before");
-    assert_eq!(chosen(Which::Latest, "third").await, Err("cluster \"third\" does not exist".into()));
+async fn the_backup_that_is_meant_is_asked_for() {
+    let words = async |which, of_another| asked(which, of_another).await.map(|spec| (spec.snapshot, spec.before));
+    let time = Which::parse_time("1970-01-01T01:33:20+01:00").expect("a time");
+    assert_eq!(words(time, "").await, Ok(("latest".into(), Some(Timestamp::from_seconds(2_000)))));
+    assert_eq!(words(Which::Latest, "other").await, Ok(("latest".into(), None)));
+    assert_eq!(words(Which::Named(name(5)), "").await, Ok((name(5).to_string(), None)));
+    assert_eq!(words(Which::Latest, "third").await, Err("cluster \"third\" does not exist".into()));
     assert!(Which::parse_time("yesterday").is_err() && Which::parse_snapshot("newest").is_err());
 }
 

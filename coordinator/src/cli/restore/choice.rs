@@ -1,7 +1,8 @@
 //! Which backup is meant: by its name or as the latest, of a cluster that is named or the only one.
 
+use backstay_archive::latest::{self, LatestError, Scope};
 use backstay_archive::{Manifest, Store, catalog};
-use backstay_protocol::{ClusterUuid, NameError, SnapshotName};
+use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
 
 use super::RestoreFailure;
 
@@ -21,30 +22,39 @@ impl Wanted {
     }
 }
 
-/// The manifest of the backup that is meant.
+/// The manifest of the backup that is meant, and which others could not be read while it was looked for.
 pub async fn choose(
     store: &dyn Store,
     cluster: Option<ClusterUuid>,
     wanted: Wanted,
-) -> Result<Manifest, RestoreFailure> {
+    now: Timestamp,
+) -> Result<(Manifest, Vec<String>), RestoreFailure> {
     let cluster = match cluster {
         Some(cluster) => cluster,
         None => only_cluster(store).await?,
     };
-    let snapshot = match wanted {
-        Wanted::Named(snapshot) => snapshot,
-        // Its manifest must be good: an older backup is nobody's idea of the latest one.
-        Wanted::Latest => match catalog::list(store, cluster).await?.first() {
-            Some(newest) => newest.snapshot,
-            None => return Err(RestoreFailure::NoBackup { store: store.url(), cluster }),
-        },
-    };
+    let Wanted::Named(snapshot) = wanted else { return latest(store, cluster, now).await };
     let manifest = catalog::manifest(store, cluster, snapshot).await?;
     let manifest = manifest.ok_or_else(|| RestoreFailure::NoSnapshot { store: store.url(), cluster, snapshot })?;
     if (manifest.cluster_uuid, manifest.snapshot) != (cluster, snapshot) {
         return Err(RestoreFailure::ForeignManifest { cluster, snapshot });
     }
-    Ok(manifest)
+    Ok((manifest, Vec::new()))
+}
+
+async fn latest(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    now: Timestamp,
+) -> Result<(Manifest, Vec<String>), RestoreFailure> {
+    let found = latest::find(store, cluster, &Scope::default(), now).await.map_err(|error| match error {
+        LatestError::Store(error) => RestoreFailure::Store(error),
+        LatestError::Catalog(error) => RestoreFailure::Catalog(error),
+        LatestError::Foreign { cluster, snapshot } => RestoreFailure::ForeignManifest { cluster, snapshot },
+        LatestError::Ambiguous(ambiguous) => RestoreFailure::Ambiguous(ambiguous),
+    })?;
+    let manifest = found.manifest.ok_or_else(|| RestoreFailure::NoBackup { store: store.url(), cluster })?;
+    Ok((manifest, found.skipped))
 }
 
 async fn only_cluster(store: &dyn Store) -> Result<ClusterUuid, RestoreFailure> {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstay_archive::catalog::CatalogError;
+use backstay_archive::latest::Ambiguous;
 use backstay_archive::merge::MergeError;
 use backstay_archive::restore::release::Origin;
 use backstay_archive::restore::{
@@ -17,7 +18,7 @@ use backstay_archive::store::s3::S3Settings;
 use backstay_archive::store::spec;
 use backstay_archive::{Manifest, Store, StoreError};
 use backstay_daemon::stop;
-use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName};
+use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
 use tokio_util::task::TaskTracker;
 
 use super::console::{Console, Failure};
@@ -58,6 +59,8 @@ pub enum RestoreFailure {
         "the manifest beside {snapshot} of cluster {cluster} is another backup's: {cluster}/{snapshot} is not usable"
     )]
     ForeignManifest { cluster: ClusterUuid, snapshot: SnapshotName },
+    #[error(transparent)]
+    Ambiguous(Box<Ambiguous>),
     #[error(
         "the backup is encrypted to {recipients}: give the recovery key, or the cluster's own, with --identity FILE"
     )]
@@ -105,7 +108,7 @@ async fn open(url: &str, bucket: &Bucket) -> Result<Arc<dyn Store>, RestoreFailu
 ///
 /// # Errors
 /// Nothing was restored, and nothing is left in the folder, but with [`RestoreFailure::NotSynced`].
-pub async fn run(restore: Restore, console: &mut Console<'_>) -> Result<(), Failure> {
+pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) -> Result<(), Failure> {
     let Restore { store, snapshot, from_store, bucket, .. } = restore;
     let (Some(url), Some(snapshot), Some(folder)) = (store, snapshot, from_store.data_dir.clone()) else {
         return Err(RestoreFailure::Usage("--store, --snapshot and --data-dir go together".into()).into());
@@ -115,11 +118,12 @@ pub async fn run(restore: Restore, console: &mut Console<'_>) -> Result<(), Fail
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
     let prepared = cancel.run_until_cancelled(async {
         let store = open(&url, &bucket).await?;
-        let manifest = choice::choose(&*store, from_store.cluster_uuid, wanted).await?;
+        let (manifest, skipped) = choice::choose(&*store, from_store.cluster_uuid, wanted, now).await?;
         let identity = keys::opener(&*store, &manifest, from_store.identity.as_deref()).await?;
-        Ok::<_, RestoreFailure>((store, manifest, identity))
+        Ok::<_, RestoreFailure>((store, manifest, identity, skipped))
     });
-    let (store, manifest, identity) = prepared.await.ok_or(RestoreFailure::Interrupted)??;
+    let (store, manifest, identity, skipped) = prepared.await.ok_or(RestoreFailure::Interrupted)??;
+    skipped.iter().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
     let progress = Arc::<Progress>::default();
     let restored =
         restore::restore(&*store, &manifest, identity.as_ref(), &folder, options.clone(), &progress, &cancel);

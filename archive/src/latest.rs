@@ -1,0 +1,289 @@
+//! Which of a cluster's backups is the latest. Names are times that some clock told, so where a name or a revision
+//! contradicts the others nothing is guessed: the candidates are said instead.
+//!
+//! Within one etcd cluster id revisions only rise: a restore that jumps or falls back makes a new id. When the store
+//! itself wrote an object is shown and decides nothing, since copying a bucket changes it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp, duration};
+use futures::{StreamExt, stream};
+
+use crate::catalog::{self, CatalogError, Entry};
+use crate::manifest::Manifest;
+use crate::store::{ErrorKind, Store, StoreError};
+
+/// A name further ahead than this was given by a clock that is, or was, wrong.
+const AHEAD_MAX: Duration = Duration::from_secs(60);
+
+/// Manifests that are read at once. Every one is read: the revision stands nowhere else, and a backup that a wrong
+/// clock named may stand anywhere.
+const AT_ONCE: usize = 32;
+
+/// Candidates that an error shows.
+const SHOWN_MAX: usize = 8;
+
+/// A backup, as far as it matters for which one is the latest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub snapshot: SnapshotName,
+    /// As the manifest has them.
+    pub etcd_cluster_id: String,
+    pub revision: i64,
+    /// When the store wrote the object, by its clock.
+    pub modified: Option<Timestamp>,
+}
+
+impl Candidate {
+    fn named_for(&self) -> Timestamp {
+        Timestamp::from_seconds(self.snapshot.unix_seconds())
+    }
+
+    /// Whether `other` holds what this one holds, and more or nothing else.
+    fn is_contained_in(&self, other: &Self) -> bool {
+        self.etcd_cluster_id == other.etcd_cluster_id && self.revision <= other.revision
+    }
+}
+
+/// What contradicts the newest name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contradiction {
+    /// It lies ahead of the clock here, which says this.
+    Ahead { newest: SnapshotName, now: Timestamp },
+    /// Another backup of the same etcd cluster has a higher revision.
+    Revision { newest: SnapshotName, revision: i64, higher: i64 },
+}
+
+/// Nobody can tell which backup is the latest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ambiguous {
+    pub why: Contradiction,
+    /// Those that may be meant, by their names from the newest on.
+    pub candidates: Vec<Candidate>,
+    /// How many further ones there are.
+    pub others: usize,
+}
+
+/// Why the latest backup was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum LatestError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manifest of the newest one: an older backup is nobody's idea of the latest one.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("the manifest beside {snapshot} of cluster {cluster} is another backup's: it is not usable")]
+    Foreign { cluster: ClusterUuid, snapshot: SnapshotName },
+    #[error(transparent)]
+    Ambiguous(Box<Ambiguous>),
+}
+
+/// Which backups come into question.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Only those that stand for this time or an earlier one.
+    pub until: Option<Timestamp>,
+    /// Those that somebody made and knows the order of, the latest first: of these the first that is there counts,
+    /// whatever they are named.
+    pub own: Vec<SnapshotName>,
+}
+
+/// The latest backup, and what was skipped because its manifest could not be read.
+#[derive(Debug)]
+pub struct Latest {
+    pub manifest: Option<Manifest>,
+    pub skipped: Vec<String>,
+}
+
+/// The latest by name; `None` where there is none.
+///
+/// # Errors
+/// Its name lies in the future, or another one of the same etcd cluster has a higher revision.
+pub fn choose(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candidate>, Box<Ambiguous>> {
+    let Some(newest) = candidates.iter().max_by_key(|candidate| candidate.snapshot.unix_seconds()) else {
+        return Ok(None);
+    };
+    let higher = candidates.iter().filter(|other| newest.is_contained_in(other)).map(|other| other.revision).max();
+    let why = match higher.filter(|higher| *higher > newest.revision) {
+        _ if is_ahead(newest, now) => Contradiction::Ahead { newest: newest.snapshot, now },
+        Some(higher) => Contradiction::Revision { newest: newest.snapshot, revision: newest.revision, higher },
+        None => return Ok(Some(newest)),
+    };
+    let candidates_shown = shown(newest, candidates, now);
+    let others = candidates.len() - candidates_shown.len();
+    Err(Box::new(Ambiguous { why, candidates: candidates_shown, others }))
+}
+
+fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
+    candidate.named_for().as_millis() > now.as_millis().saturating_add(AHEAD_MAX.as_millis() as i64)
+}
+
+/// The newest by name, the newest whose name can be true, and the furthest of each etcd cluster; then whatever is
+/// further than the newest. So many as fit, by their names from the newest on.
+fn shown(newest: &Candidate, candidates: &[Candidate], now: Timestamp) -> Vec<Candidate> {
+    let by_name = |candidate: &&Candidate| candidate.snapshot.unix_seconds();
+    let true_ones = candidates.iter().filter(|candidate| !is_ahead(candidate, now));
+    let mut picked = vec![newest];
+    picked.extend(true_ones.max_by_key(by_name));
+    let mut furthest: BTreeMap<&str, &Candidate> = BTreeMap::new();
+    for one in candidates {
+        let best = furthest.entry(&one.etcd_cluster_id).or_insert(one);
+        if (one.revision, by_name(&one)) > (best.revision, by_name(best)) {
+            *best = one;
+        }
+    }
+    let mut further: Vec<&Candidate> = furthest.into_values().collect();
+    further.sort_by_key(|candidate| std::cmp::Reverse(by_name(candidate)));
+    let mut rest: Vec<&Candidate> =
+        candidates.iter().filter(|other| newest.is_contained_in(other) || is_ahead(other, now)).collect();
+    rest.sort_by_key(|candidate| std::cmp::Reverse((candidate.revision, by_name(candidate))));
+    let mut unique: Vec<&Candidate> = Vec::new();
+    for candidate in picked.into_iter().chain(further).chain(rest) {
+        if unique.len() < SHOWN_MAX && !unique.contains(&candidate) {
+            unique.push(candidate);
+        }
+    }
+    unique.sort_by_key(|candidate| std::cmp::Reverse(by_name(candidate)));
+    unique.into_iter().cloned().collect()
+}
+
+/// Those that come into question beside the one that its maker calls the latest: named later, not the maker's own, and
+/// not contained in it.
+pub fn rivals(own: &Candidate, scope: &Scope, candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let is_rival = |other: &Candidate| {
+        let later = other.snapshot.unix_seconds() > own.snapshot.unix_seconds();
+        later && !scope.own.contains(&other.snapshot) && !other.is_contained_in(own)
+    };
+    candidates.into_iter().filter(is_rival).collect()
+}
+
+/// Finds the latest backup of a cluster.
+pub async fn find(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    scope: &Scope,
+    now: Timestamp,
+) -> Result<Latest, LatestError> {
+    let mut entries = catalog::list(store, cluster).await?;
+    entries.retain(|entry| scope.until.is_none_or(|until| entry.snapshot.unix_seconds() <= until.seconds));
+    let own = scope.own.iter().find_map(|own| entries.iter().find(|entry| entry.snapshot == *own)).cloned();
+    // Without somebody who knows better, each is a candidate.
+    let (must, others) = match &own {
+        Some(own) => {
+            entries.retain(|entry| entry.snapshot.unix_seconds() > own.snapshot.unix_seconds());
+            entries.retain(|entry| !scope.own.contains(&entry.snapshot));
+            (own.clone(), entries)
+        }
+        None if entries.is_empty() => return Ok(Latest { manifest: None, skipped: Vec::new() }),
+        None => (entries.remove(0), entries),
+    };
+    let first = candidate(&must, &readable(store, &must).await?);
+    let (candidates, skipped) = read(store, others).await?;
+    let candidates = if own.is_some() { rivals(&first, scope, candidates) } else { candidates };
+    let alone = own.is_some() && candidates.is_empty();
+    let candidates: Vec<Candidate> = std::iter::once(first.clone()).chain(candidates).collect();
+    let chosen = match alone {
+        true => first.snapshot,
+        false => choose(&candidates, now).map_err(LatestError::Ambiguous)?.map_or(first.snapshot, |c| c.snapshot),
+    };
+    let manifest = readable(store, &Entry { snapshot: chosen, ..must }).await?;
+    Ok(Latest { manifest: Some(manifest), skipped })
+}
+
+fn candidate(entry: &Entry, manifest: &Manifest) -> Candidate {
+    Candidate {
+        snapshot: entry.snapshot,
+        etcd_cluster_id: manifest.origin.etcd_cluster_id.clone(),
+        revision: manifest.origin.revision,
+        modified: entry.modified,
+    }
+}
+
+/// The manifest of a backup that must have a good one.
+async fn readable(store: &dyn Store, entry: &Entry) -> Result<Manifest, LatestError> {
+    let (cluster, snapshot) = (entry.cluster, entry.snapshot);
+    let foreign = || LatestError::Foreign { cluster, snapshot };
+    let manifest = catalog::manifest(store, cluster, snapshot).await?.ok_or_else(foreign)?;
+    match (manifest.cluster_uuid, manifest.snapshot) == (cluster, snapshot) {
+        true => Ok(manifest),
+        false => Err(foreign()),
+    }
+}
+
+/// What can be read of them, and what was skipped: one backup's trouble hides no other.
+async fn read(store: &dyn Store, entries: Vec<Entry>) -> Result<(Vec<Candidate>, Vec<String>), StoreError> {
+    let read = entries.into_iter().map(async |entry| {
+        let manifest = readable(store, &entry).await;
+        (entry, manifest)
+    });
+    let mut read = stream::iter(read).buffered(AT_ONCE);
+    let (mut candidates, mut skipped) = (Vec::new(), Vec::new());
+    while let Some((entry, manifest)) = read.next().await {
+        match manifest {
+            Ok(manifest) => candidates.push(candidate(&entry, &manifest)),
+            Err(LatestError::Store(error) | LatestError::Catalog(CatalogError::Store(error)))
+                if error.is(ErrorKind::Unavailable) =>
+            {
+                return Err(error);
+            }
+            Err(error) => skipped.push(error.to_string()),
+        }
+    }
+    Ok((candidates, skipped))
+}
+
+impl std::error::Error for Ambiguous {}
+
+impl fmt::Display for Ambiguous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "which backup is the latest cannot be told: {}. Choose one by its name:", self.why)?;
+        for candidate in &self.candidates {
+            write!(f, "\n  {candidate}")?;
+        }
+        match self.others {
+            0 => Ok(()),
+            1 => write!(f, "\n  (and one other, which `backstayctl list` shows)"),
+            others => write!(f, "\n  (and {others} others, which `backstayctl list` shows)"),
+        }
+    }
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ahead { newest, now } => {
+                let named = Timestamp::from_seconds(newest.unix_seconds());
+                let ahead = Duration::from_secs(named.seconds.abs_diff(now.seconds));
+                let (named, now, ahead) = (named.rfc3339(), now.rfc3339(), duration::format(ahead));
+                write!(
+                    f,
+                    "{newest} is named for {named}, which is {ahead} ahead of the time now ({now}): this clock is \
+                     wrong, or the one that named it was"
+                )
+            }
+            Self::Revision { newest, revision, higher } => write!(
+                f,
+                "{newest} is the newest by its name and has revision {revision}, but another backup of the same etcd \
+                 cluster has revision {higher}: a clock was wrong, or etcd was restored under its old cluster id"
+            ),
+        }
+    }
+}
+
+/// The flag that chooses it, then what a person may choose by.
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What a manifest says is nobody's promise: an id has 16 digits.
+        let id: String = self.etcd_cluster_id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        let stored = self.modified.map_or_else(|| "at an unknown time".into(), Timestamp::rfc3339);
+        let Self { snapshot, revision, .. } = self;
+        let named = self.named_for().rfc3339();
+        write!(f, "--snapshot {snapshot}   {named}   revision {revision}   etcd cluster {id}   stored {stored}")
+    }
+}
+
+#[cfg(test)]
+#[path = "latest_tests.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+//! Which backup of a cluster is the latest, as far as the coordinator knows: it knows in which order its own were made,
+//! whatever a clock named them.
+
+use std::time::Duration;
+
+use backstay_archive::latest::{self, Scope};
+use backstay_archive::{Manifest, catalog};
+use backstay_protocol::own::RunState;
+use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
+use tracing::warn;
+
+use crate::cluster::record::ClusterRecord;
+use crate::leader::Leader;
+use crate::storage::InForce;
+
+/// How long the store may take to give one manifest, and all that the latest is found among.
+const ONE_TIMEOUT: Duration = Duration::from_secs(15);
+const ALL_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Which backup is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    Named(SnapshotName),
+    /// The latest one, or the latest that stands for this time or an earlier one.
+    Latest {
+        until: Option<Timestamp>,
+    },
+}
+
+impl Which {
+    /// A snapshot's name, or `latest`.
+    pub fn parse(text: &str, until: Option<Timestamp>) -> Result<Self, NameError> {
+        match (text, until) {
+            ("latest", until) => Ok(Self::Latest { until }),
+            ("", Some(_)) => Ok(Self::Latest { until }),
+            (name, _) => name.parse().map(Self::Named),
+        }
+    }
+}
+
+/// Why there is no such backup.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotFound {
+    /// It is not there, or it cannot be told which one it is.
+    #[error("failed to get backup: {0}")]
+    None(String),
+    /// The store could not be asked.
+    #[error("failed to get backup: {0}")]
+    Unknown(String),
+}
+
+/// The manifest of the backup that is meant.
+pub async fn find(
+    leader: &Leader,
+    in_force: &InForce,
+    cluster: ClusterUuid,
+    which: Which,
+) -> Result<Manifest, NotFound> {
+    let silent = |waited: Duration| {
+        let seconds = waited.as_secs();
+        NotFound::Unknown(format!("the store does not answer within {seconds} s"))
+    };
+    match which {
+        Which::Named(name) => {
+            let found = catalog::manifest(&*in_force.store, cluster, name);
+            let found = tokio::time::timeout(ONE_TIMEOUT, found).await.map_err(|_| silent(ONE_TIMEOUT))?;
+            let found = found.map_err(|error| NotFound::Unknown(error.to_string()))?;
+            found.ok_or_else(|| NotFound::None(format!("cluster {cluster} has no {name} in the store")))
+        }
+        Which::Latest { until } => {
+            let record = leader.directory.records().into_iter().find(|record| record.uuid == cluster);
+            let own = record.as_deref().map(own).unwrap_or_default();
+            let scope = Scope { until, own };
+            let found = latest::find(&*in_force.store, cluster, &scope, leader.clock.now());
+            let found = tokio::time::timeout(ALL_TIMEOUT, found).await.map_err(|_| silent(ALL_TIMEOUT))?;
+            let found = found.map_err(|error| match error {
+                latest::LatestError::Store(error) => NotFound::Unknown(error.to_string()),
+                error => NotFound::None(error.to_string()),
+            })?;
+            found
+                .skipped
+                .iter()
+                .for_each(|skipped| warn!(%cluster, "skipped while looking for the latest backup: {skipped}"));
+            let name = record.map_or_else(|| cluster.to_string(), |record| record.name.to_string());
+            found.manifest.ok_or_else(|| NotFound::None(none(&name, until)))
+        }
+    }
+}
+
+fn none(cluster: &str, until: Option<Timestamp>) -> String {
+    match until {
+        Some(until) => format!("cluster {cluster} has no backup from {} or before", until.rfc3339()),
+        None => format!("cluster {cluster} has no backup"),
+    }
+}
+
+/// The good ones of its latest attempts, latest first.
+fn own(record: &ClusterRecord) -> Vec<SnapshotName> {
+    record.runs.latest_first().filter(|run| run.state == RunState::Ok).map(|run| run.snapshot).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::record::{Attempt, SlotEnd, Trigger};
+    use backstay_protocol::spec::ClusterSpec;
+    use backstay_protocol::{AttemptId, MachineId, SlotId};
+    use uuid::Uuid;
+
+    #[test]
+    fn its_own_are_in_the_order_in_which_they_were_made() {
+        let at = Timestamp::from_seconds;
+        let uuid = ClusterUuid(Uuid::from_u128(1));
+        let mut record = ClusterRecord::new("one".parse().expect("a name"), uuid, ClusterSpec::default(), at(1_000));
+        for (n, now, good) in [(1, 2_000, true), (2, 90_000, true), (3, 3_000, true), (4, 4_000, false)] {
+            record.open_slot(Trigger::Interval, SlotId(Uuid::from_u128(n)), at(now)).expect("a name");
+            let machine = MachineId(Uuid::from_u128(9));
+            record.begin_attempt(Attempt { id: AttemptId(Uuid::from_u128(n)), machine, started: at(now) });
+            let end = match good {
+                true => SlotEnd::Done { completed: at(now), proven: None },
+                false => SlotEnd::Failed { error: "no".into() },
+            };
+            record.end_slot(SlotId(Uuid::from_u128(n)), end, at(now));
+        }
+        let seconds: Vec<i64> = own(&record).iter().map(|name| name.unix_seconds()).collect();
+        assert_eq!(seconds, [3_000, 90_000, 2_000]);
+    }
+
+    #[test]
+    fn a_name_and_a_time_say_which_one_is_meant() {
+        let until = Some(Timestamp::from_seconds(5));
+        let name = SnapshotName::from_unix_seconds(7).expect("in range");
+        assert_eq!(Which::parse("latest", None), Ok(Which::Latest { until: None }));
+        assert_eq!(Which::parse("latest", until), Ok(Which::Latest { until }));
+        assert_eq!(Which::parse("", until), Ok(Which::Latest { until }));
+        assert_eq!(Which::parse(&name.to_string(), None), Ok(Which::Named(name)));
+        assert!(Which::parse("", None).is_err() && Which::parse("newest", None).is_err());
+    }
+}
