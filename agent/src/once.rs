@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::catalog::Settled;
-use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Trigger};
+use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Replaced, Trigger};
+use backstay_archive::names::{self, Claim};
 use backstay_archive::seal::Recipient;
+use backstay_archive::series::{self, Difference};
 use backstay_archive::store::Key;
 use backstay_archive::writer::{Limits, Plan, Progress};
 use backstay_archive::{Manifest, Store, catalog};
 use backstay_protocol::bus::FailureCode;
-use backstay_protocol::{AttemptId, Clock, ClusterName, ClusterUuid, SlotId, SnapshotName};
+use backstay_protocol::{AttemptId, Clock, ClusterName, ClusterUuid, SlotId, SnapshotName, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::attempt::{Backup, Failure, take};
-use crate::etcd::Etcd;
+use crate::etcd::{Etcd, source};
 use backstay_archive::store::spec::StoreSpec;
 
 /// How many seconds the name may move on: one is taken by each backup of the same second.
@@ -33,6 +35,8 @@ pub struct Once {
     pub cluster: ClusterName,
     /// By default the store is asked by name, and a new one is made where it knows none.
     pub cluster_uuid: Option<ClusterUuid>,
+    /// This etcd takes the place of the one that the newest backup is of.
+    pub new_cluster_id: bool,
     pub store: StoreSpec,
     /// Empty: not encrypted.
     pub recipients: Vec<Recipient>,
@@ -55,17 +59,17 @@ pub struct Taken {
 pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &CancellationToken) -> Result<Taken, Failure> {
     let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
     let store = cancel.run_until_cancelled(once.store.clone().open_to_write()).await.ok_or_else(cancelled)??;
-    let named = cancel.run_until_cancelled(cluster_uuid(&once, &*store)).await.ok_or_else(cancelled)?;
-    let (cluster_uuid, first) = named?;
+    let found = cancel.run_until_cancelled(find(&once, &*store, etcd, clock.now())).await.ok_or_else(cancelled)?;
+    let series = found?;
     let mut name = SnapshotName::from_unix_seconds(clock.now().seconds)
         .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))?;
     let mut tries = 1;
     loop {
-        let backup = plan(&once, cluster_uuid, name);
+        let backup = plan(&once, &series, name);
         match take(&backup, Arc::clone(&store), etcd, &Arc::<Progress>::default(), clock, cancel).await {
             Ok(manifest) => {
-                let url = format!("{}/{}", store.url(), Key::snapshot(cluster_uuid, name));
-                return Ok(Taken { manifest, url, first });
+                let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
+                return Ok(Taken { manifest, url, first: series.first });
             }
             Err(failure) if failure.code == FailureCode::NameTaken && tries < NAME_TRIES => {
                 debug!(%name, "the name is taken: the next second is tried");
@@ -75,8 +79,8 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
             Err(failure) => {
                 return match sweep(&*store, &backup.plan, &failure, patience(cancel)).await {
                     Some(manifest) => {
-                        let url = format!("{}/{}", store.url(), Key::snapshot(cluster_uuid, name));
-                        Ok(Taken { manifest, url, first })
+                        let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
+                        Ok(Taken { manifest, url, first: series.first })
                     }
                     None => Err(failure),
                 };
@@ -85,19 +89,76 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
     }
 }
 
-/// The UUID that was given, or the store's own for this name, or a new one; and whether it is new to the store.
-async fn cluster_uuid(once: &Once, store: &dyn Store) -> Result<(ClusterUuid, bool), Failure> {
-    let known = match once.cluster_uuid {
-        Some(given) => return Ok((given, false)),
-        None => catalog::find_by_name(store, &once.cluster).await?,
-    };
-    Ok(known.map_or_else(|| (ClusterUuid(Uuid::new_v4()), true), |uuid| (uuid, false)))
+/// The backups that this one is to stand among.
+struct Series {
+    uuid: ClusterUuid,
+    /// The store had no backup of this cluster.
+    first: bool,
+    /// The etcd that is there.
+    etcd: u64,
+    /// What this backup takes the place of.
+    replaces: Option<Replaced>,
 }
 
-fn plan(once: &Once, cluster_uuid: ClusterUuid, snapshot: SnapshotName) -> Backup {
+/// The series of the UUID that was given, else of the name. An etcd that cannot be the one that the series is of is refused,
+/// unless that was said.
+async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Result<Series, Failure> {
+    let origin = source::origin(etcd).await?;
+    let id = origin.etcd_cluster_id.as_str();
+    let claim = match once.cluster_uuid {
+        Some(uuid) => Claim { uuid, is_new: false, etcd_cluster_id: None },
+        None => names::claim(store, &once.cluster, ClusterUuid(Uuid::new_v4()), Some(id)).await?,
+    };
+    let newest = series::newest(store, claim.uuid, now).await?;
+    let differs = newest.as_ref().and_then(|newest| series::difference(newest, id, origin.revision));
+    let replaces = match (&newest, differs) {
+        (Some(newest), Some(_)) if once.new_cluster_id => Some(newest.into()),
+        (Some(newest), Some(difference)) => {
+            return Err(refusal(&told(once, &store.url(), newest, difference, &origin)));
+        }
+        _ => None,
+    };
+    // Two clusters may come with one name in the same second, before either has a backup.
+    if let (None, Some(theirs)) = (&newest, claim.etcd_cluster_id.filter(|theirs| theirs != id))
+        && !once.new_cluster_id
+    {
+        let (name, url) = (&once.cluster, store.url());
+        let text =
+            format!("the name {name} was taken in {url} for etcd cluster {theirs}, this etcd is of cluster {id}");
+        return Err(refusal(&text));
+    }
+    let etcd = u64::from_str_radix(id, 16).expect("it was printed so");
+    Ok(Series { uuid: claim.uuid, first: claim.is_new, etcd, replaces })
+}
+
+fn refusal(text: &str) -> Failure {
+    let text = format!(
+        "{text}. If this etcd was restored or made anew, say --new-cluster-id this once; if it is another cluster, give it \
+         a --cluster of its own"
+    );
+    Failure::new(FailureCode::Source, text)
+}
+
+fn told(once: &Once, url: &str, newest: &Manifest, difference: Difference, is: &Origin) -> String {
+    let (name, snapshot, taken) = (&once.cluster, newest.snapshot, newest.created_at.rfc3339());
+    let Origin { etcd_cluster_id: theirs, revision: reached, .. } = &newest.origin;
+    let Origin { etcd_cluster_id: ours, revision, .. } = is;
+    let backup = format!("the newest backup of {name} in {url} ({snapshot}, taken {taken})");
+    match difference {
+        Difference::Other => format!(
+            "{backup} is of etcd cluster {theirs} at revision {reached}, this etcd is of cluster {ours} at revision {revision}"
+        ),
+        Difference::Behind => format!(
+            "{backup} is at revision {reached}, this etcd only at {revision}, with the same cluster id {ours}: it lost what \
+             that backup holds, or is another one with the same peer URLs and token"
+        ),
+    }
+}
+
+fn plan(once: &Once, series: &Series, snapshot: SnapshotName) -> Backup {
     let plan = Plan {
         cluster: once.cluster.clone(),
-        cluster_uuid,
+        cluster_uuid: series.uuid,
         machine: None,
         attempt: AttemptId(Uuid::new_v4()),
         slot: SlotId(Uuid::new_v4()),
@@ -105,8 +166,10 @@ fn plan(once: &Once, cluster_uuid: ClusterUuid, snapshot: SnapshotName) -> Backu
         trigger: Trigger::Once,
         recipients: once.recipients.clone(),
         agent_version: crate::VERSION.to_owned(),
+        replaces: series.replaces.clone(),
     };
-    Backup { plan, limits: once.limits.clone(), deadline: once.deadline, stall: once.stall, etcd_cluster: None }
+    let etcd_cluster = Some(series.etcd);
+    Backup { plan, limits: once.limits.clone(), deadline: once.deadline, stall: once.stall, etcd_cluster }
 }
 
 /// How long the store may take at the end: whoever interrupted it waits.
@@ -146,7 +209,11 @@ impl fmt::Display for Taken {
         let new = if self.first { ", new: first backup of this name in the store" } else { "" };
         writeln!(f, "stored     {}", self.url)?;
         writeln!(f, "cluster    {cluster} (UUID {cluster_uuid}{new})")?;
-        writeln!(f, "etcd       {}, member {}, revision {}", origin.etcd_version, origin.member_id, origin.revision)?;
+        let Origin { etcd_version, etcd_cluster_id, member_id, revision, .. } = origin;
+        writeln!(f, "etcd       {etcd_version}, cluster {etcd_cluster_id}, member {member_id}, revision {revision}")?;
+        if let Some(Replaced { etcd_cluster_id, revision, snapshot }) = &self.manifest.replaces {
+            writeln!(f, "instead of cluster {etcd_cluster_id}, revision {revision} ({snapshot})")?;
+        }
         writeln!(f, "database   {} bytes", self.manifest.snapshot_bytes)?;
         writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
         if let Some(inspection) = &self.manifest.inspection {

@@ -6,15 +6,23 @@
 //! - [`writer`]: one backup from a source to a store, visible only once it is proven;
 //! - [`reader`]: the way back;
 //! - [`restore`]: the way back into a data folder of etcd's;
-//! - [`catalog`]: what a store holds, and what unfinished attempts left in it.
+//! - [`catalog`]: what a store holds, and what unfinished attempts left in it;
+//! - [`merge`]: several series become one;
+//! - [`names`]: which UUID a cluster's name stands for;
+//! - [`series`]: the newest backup of a cluster, and whether an etcd is the one that it is of.
 //!
 //! Nothing here knows etcd or NATS.
 
+#![deny(clippy::disallowed_macros)]
+
 pub mod catalog;
 pub mod manifest;
+pub mod merge;
+pub mod names;
 pub mod reader;
 pub mod restore;
 pub mod seal;
+pub mod series;
 pub mod store;
 pub mod writer;
 

@@ -176,6 +176,25 @@ fn counts_user_keys(etcd_version: &str) -> Option<bool> {
     Some((major, minor) >= (3, 6))
 }
 
+/// What a backup takes the place of: the newest that counted until then, which was of another etcd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// As in [`Origin`].
+    pub etcd_cluster_id: String,
+    pub revision: i64,
+    pub snapshot: SnapshotName,
+}
+
+impl From<&Manifest> for Replaced {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            etcd_cluster_id: manifest.origin.etcd_cluster_id.clone(),
+            revision: manifest.origin.revision,
+            snapshot: manifest.snapshot,
+        }
+    }
+}
+
 /// What a backup is. Fields that this build does not know survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -203,6 +222,9 @@ pub struct Manifest {
     /// `None` where inspection was turned off, and in backups from before there was any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspection: Option<Inspection>,
+    /// Where this is the first backup of another etcd: what it takes the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Replaced>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -278,6 +300,7 @@ mod tests {
             sealed_sha256: "b".repeat(64),
             agent_version: "0.1.0".into(),
             inspection: None,
+            replaces: None,
             extra: Map::new(),
         }
     }
@@ -346,6 +369,16 @@ mod tests {
         ] {
             assert_eq!(counts_user_keys(version), counts, "{version}");
         }
+    }
+
+    #[test]
+    fn what_takes_the_place_of_another_is_written_as_it_always_was() {
+        const REPLACES: &str = include_str!("../tests/golden/manifest-replaces.json");
+        let snapshot = "FFFFFFFF9A99FBF7.snapshot".parse().expect("a name");
+        let replaces = Replaced { etcd_cluster_id: "0123456789abcdef".into(), revision: 99, snapshot };
+        let manifest = Manifest { replaces: Some(replaces), ..golden() };
+        assert_eq!(String::from_utf8(manifest.to_json()).expect("text"), REPLACES);
+        assert_eq!(Manifest::from_json(REPLACES.as_bytes()).expect("readable"), manifest);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
 use backstay_archive::seal::{self, SealError};
 use backstay_archive::store::ErrorKind;
-use backstay_archive::{Key, Store, StoreError, catalog};
-use backstay_protocol::ClusterUuid;
+use backstay_archive::{Key, Store, StoreError, catalog, merge};
+use backstay_protocol::{ClusterUuid, SnapshotName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
@@ -149,6 +149,32 @@ impl Keys {
         let Ok(plain) = kept.value.open(&self.identity) else { return Err(error) };
         warn!(%error, "a cluster's key file cannot be read: the copy in the KV is used");
         self.parse(&plain)
+    }
+
+    /// The identity that opens one backup of a cluster: the cluster's own, or that of the series from which it was copied.
+    pub async fn identity_of(
+        &self,
+        kv: &Kv,
+        store: &dyn Store,
+        cluster: ClusterUuid,
+        snapshot: SnapshotName,
+    ) -> Result<Identity, KeyError> {
+        let own = self.existing_identity(kv, store, cluster).await;
+        // Where the manifest cannot be read now, whoever restores says so.
+        let Ok(Some(manifest)) = catalog::manifest(store, cluster, snapshot).await else { return own };
+        let opens = |key: &Identity| manifest.seal.recipients.contains(&key.to_public().to_string());
+        if own.as_ref().is_ok_and(opens) {
+            return own;
+        }
+        for (_, sealed) in merge::copied_keys(store, cluster).await? {
+            // One that is sealed to another coordinator is not for this one.
+            let Ok(plain) = seal::open_bytes(&self.identity, &sealed) else { continue };
+            let key = self.parse(&plain)?;
+            if opens(&key) {
+                return Ok(key);
+            }
+        }
+        own
     }
 
     /// The cluster's identity: from the store, which keeps it for good, else from the KV, else a new one.

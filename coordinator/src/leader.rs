@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::Context;
-use backstay_archive::catalog;
+use backstay_archive::{catalog, names};
 use backstay_daemon::trouble::{Shared, Trouble, Troubles};
 use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::{Clock, ClusterName, ClusterUuid, Timestamp};
@@ -466,7 +466,19 @@ impl Leader {
                 }
             }
         }
-        for (name, (_, uuid)) in newest {
+        for (name, (_, newest)) in newest {
+            // The same answer as everybody else's who asks the store for the name.
+            let uuid = match names::find(&*in_force.store, &name).await {
+                Ok(found) => found.unwrap_or(newest),
+                Err(error) => {
+                    if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
+                        let lasting = told.lasting;
+                        warn!(cluster = %name, %error, lasting, "the store could not be asked for the cluster's UUID; trying again");
+                    }
+                    complete = false;
+                    continue;
+                }
+            };
             if let Err(error) = self.register(&name, ClusterSpec::default(), Some(uuid)).await {
                 if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
                     let lasting = told.lasting;

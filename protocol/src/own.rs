@@ -244,11 +244,15 @@ pub struct RestoreSpec {
     pub etcdversion: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub storageversion: String,
+    /// etcd's own id of the cluster that the backup is of; empty: not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub etcdclusterid: String,
 }
 spec!(
     RestoreSpec,
     RESTORES,
     RestoreSpec {
+        etcdclusterid: "cdf818194e3a8c32".into(),
         bump: Some(0),
         started: Some(Timestamp::default()),
         ended: Some(Timestamp::default()),

@@ -21,6 +21,26 @@ use super::stream::Frame;
 use super::{Connection, Etcd, EtcdError, describe};
 use crate::proof;
 
+/// Which etcd is there, and where it stands.
+///
+/// # Errors
+/// As of [`SnapshotSource::prepare`].
+pub async fn origin(etcd: &Etcd) -> Result<Origin, EtcdError> {
+    look(&mut etcd.connect().await?, None).await
+}
+
+async fn look(connection: &mut Connection, cluster: Option<u64>) -> Result<Origin, EtcdError> {
+    let member = connection.member().await?;
+    fit(&member, cluster)?;
+    let revision = connection.revision().await?;
+    Ok(Origin {
+        etcd_cluster_id: format!("{:016x}", member.cluster_id),
+        member_id: format!("{:016x}", member.member_id),
+        etcd_version: member.etcd_version,
+        revision,
+    })
+}
+
 /// A snapshot that has been asked for, or is about to be: the stream opens at the first [`Source::next`],
 /// since an open one pins pages of the member's database.
 pub struct SnapshotSource {
@@ -50,15 +70,7 @@ impl SnapshotSource {
         progress: Arc<Progress>,
     ) -> Result<Self, EtcdError> {
         let mut connection = etcd.connect().await?;
-        let member = connection.member().await?;
-        fit(&member, cluster)?;
-        let revision = connection.revision().await?;
-        let origin = Origin {
-            etcd_cluster_id: format!("{:016x}", member.cluster_id),
-            member_id: format!("{:016x}", member.member_id),
-            etcd_version: member.etcd_version,
-            revision,
-        };
+        let origin = look(&mut connection, cluster).await?;
         // Before the stream: who votes now is no learner in what comes later.
         let voters = match connection.members().await {
             Ok(seats) => seats.iter().filter(|seat| !seat.learner).map(|seat| seat.id).collect(),

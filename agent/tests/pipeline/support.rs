@@ -47,6 +47,7 @@ impl Shelf {
         Once {
             cluster: "prod".parse().expect("valid"),
             cluster_uuid: None,
+            new_cluster_id: false,
             store: StoreSpec::Local(self.path().into()),
             recipients: vec![self.identity.to_public()],
             limits: Limits::default(),
@@ -55,12 +56,16 @@ impl Shelf {
         }
     }
 
-    /// Every file below the root, whatever it is.
+    /// Every file below the root, whatever it is, but for the object of the cluster's name, which stays in any case.
     pub fn files(&self) -> Vec<PathBuf> {
         fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
             for item in std::fs::read_dir(folder).expect("readable") {
                 let path = item.expect("an entry").path();
-                if path.is_dir() { walk(&path, found) } else { found.push(path) }
+                match path.is_dir() {
+                    true if path.ends_with("names") => {}
+                    true => walk(&path, found),
+                    false => found.push(path),
+                }
             }
         }
         let mut found = Vec::new();

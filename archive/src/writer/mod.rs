@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{self, Settled};
-use crate::manifest::{Manifest, Origin, Trigger};
+use crate::manifest::{Manifest, Origin, Replaced, Trigger};
 use crate::seal::Recipient;
 use crate::store::{Store, StoreError};
 
@@ -48,6 +48,8 @@ pub struct Plan {
     /// Who can open it; empty: compressed only.
     pub recipients: Vec<Recipient>,
     pub agent_version: String,
+    /// Where this is the first backup of another etcd: what it takes the place of.
+    pub replaces: Option<Replaced>,
 }
 
 /// A database as it arrives. Pulled by the writer.

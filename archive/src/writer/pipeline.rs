@@ -378,6 +378,7 @@ fn describe(job: &Job<'_>, proof: Proof, verified: &Verified, inspection: Option
         sealed_sha256: to_hex(&verified.sealed_sha256),
         agent_version: plan.agent_version.clone(),
         inspection,
+        replaces: plan.replaces.clone(),
         extra: Map::new(),
     }
 }

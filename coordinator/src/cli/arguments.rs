@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::output::Format;
 use super::restore::arguments::{self as restore, List, Restore};
+use super::restore::merge::{self as restore_merge, Merge};
 use super::restore::ways::{self, Way};
 
 pub mod operate;
@@ -164,6 +165,9 @@ Examples:
     /// Show the clusters and backups in a store
     #[command(after_help = restore::LIST_HELP)]
     List(List),
+    /// Put several series of a cluster's backups in a store together
+    #[command(after_help = restore_merge::MERGE_HELP)]
+    Merge(Box<Merge>),
     /// Work with clusters
     #[command(
         visible_alias = "c",
@@ -192,6 +196,31 @@ Examples:
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+}
+
+impl Command {
+    /// Whether what it prints is all that it is for: nothing is done where nobody can read it.
+    pub fn answers(&self) -> bool {
+        match self {
+            Self::Get(_)
+            | Self::Status(_)
+            | Self::Agents(_)
+            | Self::Runs(_)
+            | Self::List(_)
+            | Self::Completion { .. } => true,
+            Self::Apply(Apply { mode, .. }) => mode.dry_run,
+            Self::Merge(merge) => merge.dry_run,
+            Self::Cluster { command: ClusterCommand::Template(template) } => match template.verb {
+                TemplateVerb::Sync(mode) | TemplateVerb::Delete(mode) => mode.dry_run,
+                TemplateVerb::Validate
+                | TemplateVerb::Render
+                | TemplateVerb::Diff
+                | TemplateVerb::Status
+                | TemplateVerb::Export { .. } => true,
+            },
+            Self::Delete(_) | Self::Backup(_) | Self::Restore(_) | Self::Verify(_) | Self::Man { .. } => false,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

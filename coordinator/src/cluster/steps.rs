@@ -7,7 +7,7 @@ use std::time::Duration;
 use age::x25519::Recipient;
 use async_nats::connection::State;
 use backstay_archive::catalog::{self, Settled};
-use backstay_archive::{Manifest, Store, StoreError};
+use backstay_archive::{Manifest, Store, StoreError, names};
 use backstay_protocol::bus::{self, start_reply};
 use backstay_protocol::subject::Command;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, SnapshotName, Timestamp};
@@ -105,7 +105,7 @@ pub async fn sync(in_force: Arc<InForce>, record: Arc<ClusterRecord>, now: Times
     let store = &*in_force.store;
     let found = match record.uuid_final {
         true => None,
-        false => match catalog::find_by_name(store, &record.name).await {
+        false => match names::find(store, &record.name).await {
             Ok(found) => found,
             Err(error) => return StepEnd::Synced(Synced { found: None, newest: Err(error.to_string()) }),
         },
@@ -150,10 +150,14 @@ pub async fn look(
 
 async fn try_look(leader: &Leader, in_force: &InForce, record: &ClusterRecord, slot: &Slot) -> Result<Looked, String> {
     let store = &*in_force.store;
-    if !record.uuid_final
-        && let Some(found) = catalog::find_by_name(store, &record.name).await.map_err(|e| e.to_string())?
-    {
-        return Ok(Looked::Known(found));
+    if !record.uuid_final {
+        let etcd = leader.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now());
+        let etcd = etcd.map(|id| format!("{id:016x}"));
+        // From here on the name is this UUID's: also for a `backstay-agent once` of the same second.
+        let claim = names::claim(store, &record.name, record.uuid, etcd.as_deref()).await.map_err(|e| e.to_string())?;
+        if claim.uuid != record.uuid {
+            return Ok(Looked::Known(claim.uuid));
+        }
     }
     match catalog::settle(store, record.uuid, slot.snapshot).await.map_err(|e| e.to_string())? {
         Settled::Done(manifest) if manifest.slot == slot.id => return Ok(Looked::Done(manifest)),

@@ -152,7 +152,8 @@ async fn key(
     let key = match restore.source.encrypted {
         false => None,
         true => {
-            let identity = leader.keys.existing_identity(&leader.kv, store, restore.source.uuid).await;
+            let (uuid, snapshot) = (restore.source.uuid, restore.source.snapshot);
+            let identity = leader.keys.identity_of(&leader.kv, store, uuid, snapshot).await;
             Some(Arc::new(Key(identity.map_err(|e| e.to_string())?)))
         }
     };

@@ -185,6 +185,7 @@ fn source(manifest: &Manifest) -> Source {
         proof: proof(manifest),
         etcd_version: manifest.origin.etcd_version.clone(),
         storage_version: storage_version(manifest).unwrap_or_default().to_owned(),
+        etcd_cluster_id: manifest.origin.etcd_cluster_id.clone(),
     }
 }
 

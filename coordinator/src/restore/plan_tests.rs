@@ -25,6 +25,7 @@ fn manifest(cluster: &str, uuid: u128) -> Manifest {
         sealed_sha256: "cd".into(),
         agent_version: "0".into(),
         inspection: None,
+        replaces: None,
         extra: serde_json::Map::new(),
     }
 }

@@ -51,6 +51,9 @@ pub struct Source {
     pub etcd_version: String,
     #[serde(default)]
     pub storage_version: String,
+    /// etcd's own id of that cluster; empty in records of older releases.
+    #[serde(default)]
+    pub etcd_cluster_id: String,
 }
 
 /// One machine's part.
@@ -344,6 +347,7 @@ impl Restore {
             etcdversion: self.source.etcd_version.clone(),
             storageversion: self.source.storage_version.clone(),
             machines: self.machines.iter().map(|(id, machine)| self.machine_spec(id, machine, live(id))).collect(),
+            etcdclusterid: self.source.etcd_cluster_id.clone(),
         };
         let mut resource = Resource::of(cluster.as_str(), &spec);
         resource.metadata.stamp(self.version, self.started, self.updated);

@@ -38,6 +38,7 @@ pub(crate) fn restore() -> Restore {
             sealed_bytes: 1,
             sha256: "ab".into(),
             encrypted: false,
+            etcd_cluster_id: "cdf818194e3a8c32".into(),
             proof: String::new(),
             etcd_version: "3.7.1".into(),
             storage_version: "3.7.0".into(),

@@ -65,7 +65,8 @@ async fn command(
     let sealed_identity = match verification.encrypted {
         false => Vec::new(),
         true => {
-            let identity = leader.keys.existing_identity(&leader.kv, &*in_force.store, record.uuid).await;
+            let (store, snapshot) = (&*in_force.store, verification.snapshot);
+            let identity = leader.keys.identity_of(&leader.kv, store, record.uuid, snapshot).await;
             sealed(&identity.map_err(|e| e.to_string())?, &recipient)?
         }
     };

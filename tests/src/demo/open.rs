@@ -96,7 +96,7 @@ pub async fn nothing_else_in_the_bucket(system: &System) -> Result<(usize, u64)>
         } else if let Some(stem) = key.strip_suffix(".manifest.json") {
             ensure!(objects.contains_key(&format!("{stem}.snapshot")), "{key} has no backup");
         } else {
-            ensure!(key.ends_with("/key.age"), "{key} should not be there");
+            ensure!(key.ends_with("/key.age") || key.starts_with("names/"), "{key} should not be there");
         }
     }
     ensure!(backups.0 == listed, "the bucket holds {} backups of {CLUSTER} and {listed} are listed", backups.0);

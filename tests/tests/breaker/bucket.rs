@@ -115,7 +115,7 @@ fn sort(objects: &BTreeMap<String, u64>) -> Sorted {
                     pairs.push((folder.to_owned(), parsed));
                 }
             }
-            _ if name == "key.age" => {}
+            _ if name == "key.age" || folder == "names" => {}
             _ => other.push(key.clone()),
         }
     }

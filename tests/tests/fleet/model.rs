@@ -196,6 +196,7 @@ fn restore() -> Restore {
             proof: String::new(),
             etcd_version: String::new(),
             storage_version: String::new(),
+            etcd_cluster_id: String::new(),
         },
         phase: RestorePhase::Waiting,
         phase_since: now,

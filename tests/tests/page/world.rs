@@ -196,7 +196,7 @@ pub async fn only_whole_backups(stand: &Stand) -> Result<usize> {
         } else if let Some(stem) = key.strip_suffix(".manifest.json") {
             ensure!(objects.contains_key(&format!("{stem}.snapshot")), "{key} has no backup");
         } else {
-            ensure!(key.ends_with("/key.age"), "{key} should not be there");
+            ensure!(key.ends_with("/key.age") || key.starts_with("names/"), "{key} should not be there");
         }
     }
     let unfinished = stand.s3.unfinished().await?;

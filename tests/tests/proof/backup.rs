@@ -32,6 +32,7 @@ async fn back_up_as(member: &EtcdMember, store: &Folder, inspection: InspectionS
     let what = Once {
         cluster: "prod".parse().expect("a name"),
         cluster_uuid: None,
+        new_cluster_id: false,
         store: StoreSpec::Local(store.path().into()),
         recipients: Vec::new(),
         limits: Limits::default(),

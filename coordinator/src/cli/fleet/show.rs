@@ -20,8 +20,12 @@ pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
         Some(0) => "none: watchers and informers may stay stale".into(),
         bump => format!("revisions move on by {}, and all before is marked compacted", bump.unwrap_or_default()),
     };
+    let of_etcd = match spec.etcdclusterid.as_str() {
+        "" => String::new(),
+        id => format!(" of etcd cluster {id}"),
+    };
     let mut text = format!(
-        "Restore of cluster {cluster}\n  Backup:    {}{foreign}\n  Taken:     {}, revision {}\n  etcd:      {}\n  Size:      {} ({} in the store)\n  \
+        "Restore of cluster {cluster}\n  Backup:    {}{foreign}\n  Taken:     {}, revision {}{of_etcd}\n  etcd:      {}\n  Size:      {} ({} in the store)\n  \
          Digest:    sha256 {}\n  Proof:     {}\n  Bump:      {bump}\n\nMachines, each prepared before any is touched:\n",
         spec.snapshot,
         spec.takenat.map(Timestamp::rfc3339).unwrap_or_default(),
@@ -73,6 +77,9 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
             ));
         }
     }
+    text.push_str(&format!(
+        "  etcd has a new cluster id: the next `backstay-agent once --cluster {cluster}` needs --new-cluster-id, once\n"
+    ));
     if !spec.error.is_empty() {
         text.push_str(&format!("  {}\n", spec.error));
     }

@@ -103,6 +103,7 @@ fn spec(phase: RestorePhase) -> RestoreSpec {
         sha256: "abcd".into(),
         proof: "as far as is known".into(),
         bump: Some(5),
+        etcdclusterid: "cdf818194e3a8c32".into(),
         started: Some(Timestamp::from_seconds(4_000)),
         ended: Some(Timestamp::from_seconds(4_009)),
         machines: vec![machine("preparing"), machine("ready")],
@@ -115,7 +116,7 @@ fn the_plan_says_what_a_person_needs_to_know() {
     let text = show::plan("one", &spec(RestorePhase::Waiting));
     for part in [
         "Restore of cluster one",
-        "1970-01-01T00:50:00Z, revision 77",
+        "1970-01-01T00:50:00Z, revision 77 of etcd cluster cdf818194e3a8c32",
         "2.0 KiB (512 B in the store)",
         "sha256 abcd",
         "as far as is known",
@@ -137,6 +138,7 @@ fn progress_is_one_line() {
     assert_eq!(line, "preparing: 1 of 2 preparing, 1 of 2 ready, 1.0 KiB of 4.0 KiB");
     let end = show::end("one", &spec(RestorePhase::Restored));
     assert!(end.starts_with("* one is restored in 9.0s: 2 member(s) serve and agree\n"), "{end}");
+    assert!(end.contains("the next `backstay-agent once --cluster one` needs --new-cluster-id, once"), "{end}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use backstay_archive::seal::{self, Identity};
-use backstay_archive::{Key, Manifest, Store};
+use backstay_archive::{Key, Manifest, Store, merge};
 use zeroize::Zeroizing;
 
 use super::RestoreFailure;
@@ -36,13 +36,24 @@ pub async fn opener(
         key: format!("{}/{key}", store.url()),
         cause,
     };
-    let sealed = store.get(&key, KEY_FILE_MAX).await.map_err(|error| wrong(error.to_string()))?;
-    let text = seal::open_bytes(&given, &sealed).map_err(|error| wrong(error.to_string()))?;
-    let own = seal::parse_identity(&String::from_utf8_lossy(&text)).map_err(|error| wrong(error.to_string()))?;
-    match opens(&own, manifest) {
-        true => Ok(Some(own)),
-        false => Err(wrong(format!("the key in it is that of {}", own.to_public()))),
-    }
+    let own = match store.get(&key, KEY_FILE_MAX).await {
+        Ok(sealed) => unsealed(&given, &sealed),
+        Err(error) => Err(error.to_string()),
+    };
+    let why = match own {
+        Ok(own) if opens(&own, manifest) => return Ok(Some(own)),
+        Ok(own) => format!("the key in it is that of {}", own.to_public()),
+        Err(error) => error,
+    };
+    // A backup that was copied here from another series is sealed to that one's key, which was copied too.
+    let copied = merge::copied_keys(store, manifest.cluster_uuid).await?;
+    let copied = copied.iter().filter_map(|(_, sealed)| unsealed(&given, sealed).ok());
+    copied.into_iter().find(|key| opens(key, manifest)).map(Some).ok_or_else(|| wrong(why))
+}
+
+fn unsealed(identity: &Identity, sealed: &[u8]) -> Result<Identity, String> {
+    let text = seal::open_bytes(identity, sealed).map_err(|error| error.to_string())?;
+    seal::parse_identity(&String::from_utf8_lossy(&text)).map_err(|error| error.to_string())
 }
 
 fn opens(identity: &Identity, manifest: &Manifest) -> bool {

@@ -85,7 +85,17 @@ fn render(manifests: &[Manifest], form: Form) -> String {
 }
 
 fn rows(manifests: &[Manifest]) -> String {
-    let heading = ["CLUSTER", "CLUSTER UUID", "SNAPSHOT", "CREATED AT", "REVISION", "SIZE", "STORED", "ENCRYPTED"];
+    let heading = [
+        "CLUSTER",
+        "CLUSTER UUID",
+        "SNAPSHOT",
+        "CREATED AT",
+        "REVISION",
+        "SIZE",
+        "STORED",
+        "ENCRYPTED",
+        "ETCD CLUSTER",
+    ];
     let row = |manifest: &Manifest| {
         vec![
             manifest.cluster.to_string(),
@@ -96,6 +106,7 @@ fn rows(manifests: &[Manifest]) -> String {
             units::bytes(manifest.snapshot_bytes),
             units::bytes(manifest.sealed_bytes),
             if manifest.seal.encryption == "none" { "no" } else { "yes" }.to_owned(),
+            manifest.origin.etcd_cluster_id.clone(),
         ]
     };
     table::plain(&heading, manifests.iter().map(row))
@@ -109,6 +120,7 @@ fn value(manifest: &Manifest) -> Value {
         "createdat": manifest.created_at,
         "revision": manifest.origin.revision,
         "etcdversion": manifest.origin.etcd_version,
+        "etcdclusterid": manifest.origin.etcd_cluster_id,
         "size": manifest.snapshot_bytes,
         "stored": manifest.sealed_bytes,
         "sha256": manifest.snapshot_sha256,

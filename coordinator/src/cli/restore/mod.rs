@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstay_archive::catalog::CatalogError;
+use backstay_archive::merge::MergeError;
 use backstay_archive::restore::release::Origin;
 use backstay_archive::restore::{
     self, Contents, Options, Outcome, Progress, RestoreBackupError, RestoreError, Restored,
@@ -16,7 +17,7 @@ use backstay_archive::store::s3::S3Settings;
 use backstay_archive::store::spec;
 use backstay_archive::{Manifest, Store, StoreError};
 use backstay_daemon::stop;
-use backstay_protocol::{ClusterUuid, SnapshotName};
+use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName};
 use tokio_util::task::TaskTracker;
 
 use super::console::{Console, Failure};
@@ -28,6 +29,7 @@ pub mod arguments;
 pub mod choice;
 pub mod keys;
 pub mod list;
+pub mod merge;
 pub mod ways;
 
 /// How often is looked how far it is; also the shortest time between two lines.
@@ -70,6 +72,16 @@ pub enum RestoreFailure {
     Restore { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreBackupError> },
     #[error("{snapshot} was restored into {folder}, but is not known to be on the disk: {cause}")]
     NotSynced { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreError> },
+    #[error("{store} holds no backup of a cluster {cluster}: `backstayctl list --store {store}` shows what is there")]
+    NoBackupOfName { store: String, cluster: ClusterName },
+    #[error("failed to merge: {0}")]
+    Merge(MergeError),
+    #[error("interrupted: what was copied stays; the same command goes on")]
+    MergeInterrupted,
+    #[error("standard input is no terminal, so nobody can be asked: say --yes")]
+    MergeUnasked,
+    #[error("not confirmed; nothing was changed")]
+    MergeUnconfirmed,
     #[error("failed to listen to signals: {0}")]
     Signals(std::io::Error),
     #[error("interrupted: nothing was restored")]
@@ -178,7 +190,9 @@ fn told(manifest: &Manifest, restored: &Restored, contents: Option<&Contents>) -
         let _ = writeln!(text, "etcd       {taken}{starters}");
     }
     let _ = writeln!(text, "revision   {revision_before}; etcd starts with {revision_after}");
-    let _ = writeln!(text, "cluster    etcd's id {cluster_id:016x}, this member {member_id:016x}");
+    let was = &manifest.origin.etcd_cluster_id;
+    let _ = writeln!(text, "cluster    etcd's id {cluster_id:016x} (it was {was}), this member {member_id:016x}");
+    let _ = writeln!(text, "next once  backstay-agent once --cluster {cluster} --new-cluster-id …");
     text
 }
 

@@ -1,0 +1,310 @@
+//! Several series of one cluster become one: the backups of some UUIDs are copied under another.
+//!
+//! A copy is a backup of its own: the sealed bytes unchanged, proven against the manifest's digest on the way and again where
+//! they arrived, the manifest with its new address. Nothing of the sources changes. Whatever is interrupted can be begun
+//! again: a backup that is there already, known by its attempt and digest, is not copied twice.
+
+use std::collections::HashSet;
+
+use backstay_protocol::hex::to_hex;
+use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, SnapshotName};
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::catalog::{self, CatalogError, Settled};
+use crate::manifest::Manifest;
+use crate::store::{ErrorKind, Key, PART_BYTES, Store, StoreError, Upload};
+
+/// Manifests that are read at once.
+const AT_ONCE: usize = 16;
+
+/// So many seconds a name moves on at most.
+const NAME_TRIES: usize = 60;
+
+/// Where a copy's manifest says where it comes from.
+const FROM: &str = "copied_from";
+
+/// Why series could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "{uuid} holds no backup of cluster {wanted}, but of {found}: only backups of one cluster can be put together"
+    )]
+    Foreign { uuid: ClusterUuid, wanted: ClusterName, found: String },
+    #[error("{key} is not what its manifest says ({what}): it is not copied")]
+    Damaged { key: Key, what: String },
+    #[error("the copy {key} is not what was sent: it was removed again")]
+    Changed { key: Key },
+    #[error("there is no free name for {from} within {NAME_TRIES} seconds")]
+    NoName { from: Key },
+    #[error("{uuid} is not removed: {reason}")]
+    Kept { uuid: ClusterUuid, reason: String },
+}
+
+/// One backup that is to be copied.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    pub backup: Manifest,
+    /// What it is to be called: its own name, or a later second's where that is taken.
+    pub name: SnapshotName,
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub copies: Vec<Copy>,
+    /// Backups that are there already.
+    pub done: usize,
+    /// Backups that cannot be copied, and why.
+    pub problems: Vec<CatalogError>,
+}
+
+/// The UUIDs under which the store has backups of a cluster with this name.
+pub async fn series_of(store: &dyn Store, name: &ClusterName) -> Result<Vec<ClusterUuid>, StoreError> {
+    let mut found = Vec::new();
+    for uuid in catalog::clusters(store).await? {
+        if catalog::newest(store, uuid).await?.is_some_and(|newest| newest.cluster == *name) {
+            found.push(uuid);
+        }
+    }
+    Ok(found)
+}
+
+/// Looks what has to be copied from `sources` to `into`.
+///
+/// # Errors
+/// One of them is another cluster's.
+pub async fn plan(
+    store: &dyn Store,
+    name: &ClusterName,
+    into: ClusterUuid,
+    sources: &[ClusterUuid],
+) -> Result<Plan, MergeError> {
+    for uuid in sources.iter().chain([&into]) {
+        match catalog::newest(store, *uuid).await? {
+            Some(newest) if newest.cluster == *name => {}
+            found => {
+                let found = found.map_or_else(|| "nobody".to_owned(), |newest| newest.cluster.to_string());
+                return Err(MergeError::Foreign { uuid: *uuid, wanted: name.clone(), found });
+            }
+        }
+    }
+    let (there, _) = manifests(store, into).await?;
+    let mut plan = Plan::default();
+    let known: HashSet<(AttemptId, &str)> = there.iter().map(|m| (m.attempt, m.sealed_sha256.as_str())).collect();
+    let mut taken: HashSet<SnapshotName> = there.iter().map(|manifest| manifest.snapshot).collect();
+    for source in sources {
+        let (backups, problems) = manifests(store, *source).await?;
+        plan.problems.extend(problems);
+        for backup in backups {
+            if known.contains(&(backup.attempt, backup.sealed_sha256.as_str())) {
+                plan.done += 1;
+                continue;
+            }
+            let from = Key::snapshot(*source, backup.snapshot);
+            let name = free(backup.snapshot, &taken).ok_or(MergeError::NoName { from })?;
+            taken.insert(name);
+            plan.copies.push(Copy { backup, name });
+        }
+    }
+    Ok(plan)
+}
+
+/// A name that is not taken: this one, or the first later second's.
+fn free(name: SnapshotName, taken: &HashSet<SnapshotName>) -> Option<SnapshotName> {
+    let mut names = std::iter::successors(Some(name), |name| name.next().ok()).take(NAME_TRIES);
+    names.find(|name| !taken.contains(name))
+}
+
+/// All manifests of a series that can be read, the oldest first, and why others cannot.
+async fn manifests(store: &dyn Store, cluster: ClusterUuid) -> Result<(Vec<Manifest>, Vec<CatalogError>), StoreError> {
+    let mut entries = catalog::list(store, cluster).await?;
+    entries.reverse();
+    let read = entries.into_iter().map(|entry| catalog::manifest(store, cluster, entry.snapshot));
+    let read: Vec<_> = stream::iter(read).buffered(AT_ONCE).collect().await;
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    for manifest in read {
+        match manifest {
+            Ok(manifest) => found.extend(manifest),
+            Err(CatalogError::Store(error)) => return Err(error),
+            Err(error) => problems.push(error),
+        }
+    }
+    Ok((found, problems))
+}
+
+/// Copies one backup, and says under which name it is there now.
+pub async fn copy(store: &dyn Store, copy: &Copy, into: ClusterUuid) -> Result<SnapshotName, MergeError> {
+    let source = &copy.backup;
+    let from = Key::snapshot(source.cluster_uuid, source.snapshot);
+    let mut name = copy.name;
+    for _ in 0..NAME_TRIES {
+        match catalog::settle(store, into, name).await? {
+            Settled::Done(found) if found.attempt == source.attempt => return Ok(name),
+            // What an interrupted copy left of it.
+            Settled::Free => drop(catalog::sweep_slot(store, into, name).await?),
+            _ => {
+                name = name.next().map_err(|_| MergeError::NoName { from: from.clone() })?;
+                continue;
+            }
+        }
+        if copy_as(store, source, &from, into, name).await? {
+            return Ok(name);
+        }
+        name = name.next().map_err(|_| MergeError::NoName { from: from.clone() })?;
+    }
+    Err(MergeError::NoName { from })
+}
+
+/// Whether the name was free.
+async fn copy_as(
+    store: &dyn Store,
+    source: &Manifest,
+    from: &Key,
+    into: ClusterUuid,
+    name: SnapshotName,
+) -> Result<bool, MergeError> {
+    let key = Key::snapshot(into, name);
+    let upload = store.begin(&key, source.attempt).await?;
+    let intent = Key::intent(into, name, source.attempt);
+    let json = Bytes::from(moved(source, into, name).to_json());
+    let sent = async {
+        let parts = send(store, source, from, &*upload).await?;
+        store.put_new(&intent, json.clone()).await?;
+        match upload.complete(parts).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.is(ErrorKind::AlreadyExists) => Ok(false),
+            Err(error) => Err(MergeError::from(error)),
+        }
+    };
+    let complete = sent.await;
+    if !matches!(complete, Ok(true)) {
+        // The first error is the one that is told; what stays is found by the next try.
+        let _ = upload.abort().await;
+        let _ = store.delete(&intent).await;
+        return complete;
+    }
+    if digest(store, &key).await? != source.sealed_sha256 {
+        store.delete(&key).await?;
+        store.delete(&intent).await?;
+        return Err(MergeError::Changed { key });
+    }
+    store.put_new(&Key::manifest(into, name), json).await?;
+    store.delete(&intent).await?;
+    Ok(true)
+}
+
+/// The manifest of the copy.
+fn moved(source: &Manifest, into: ClusterUuid, name: SnapshotName) -> Manifest {
+    let mut manifest = Manifest { cluster_uuid: into, snapshot: name, ..source.clone() };
+    let from = Key::snapshot(source.cluster_uuid, source.snapshot).to_string();
+    // A copy of a copy keeps where the first one was made.
+    manifest.extra.entry(FROM).or_insert(Value::String(from));
+    manifest
+}
+
+/// Sends the sealed bytes, which must be those of the manifest, and says how many parts they are.
+async fn send(store: &dyn Store, source: &Manifest, from: &Key, upload: &dyn Upload) -> Result<u32, MergeError> {
+    let mut body = store.read(from).await?;
+    let (mut hash, mut bytes, mut parts) = (Sha256::new(), 0, 0);
+    let mut held = BytesMut::new();
+    while let Some(chunk) = body.try_next().await? {
+        hash.update(&chunk);
+        bytes += chunk.len() as u64;
+        held.extend_from_slice(&chunk);
+        // The last part is held: it may be a whole one.
+        while held.len() > PART_BYTES {
+            parts += 1;
+            upload.part(parts, held.split_to(PART_BYTES).freeze()).await?;
+        }
+    }
+    let damaged = |what: String| MergeError::Damaged { key: from.clone(), what };
+    if bytes != source.sealed_bytes {
+        return Err(damaged(format!("it has {bytes} bytes, not {}", source.sealed_bytes)));
+    }
+    let digest = to_hex(&hash.finalize());
+    if digest != source.sealed_sha256 {
+        return Err(damaged(format!("its sha256 is {digest}, not {}", source.sealed_sha256)));
+    }
+    parts += 1;
+    upload.part(parts, held.freeze()).await?;
+    Ok(parts)
+}
+
+async fn digest(store: &dyn Store, key: &Key) -> Result<String, StoreError> {
+    let (mut body, mut hash) = (store.read(key).await?, Sha256::new());
+    while let Some(chunk) = body.try_next().await? {
+        hash.update(&chunk);
+    }
+    Ok(to_hex(&hash.finalize()))
+}
+
+/// Where the key of a source is kept among those of the series that it was copied into.
+fn copied_key(into: ClusterUuid, source: &str) -> Key {
+    Key::new(&format!("{into}/keys/{source}.age")).expect("UUIDs are segments of a key")
+}
+
+/// No key file is larger than this many bytes.
+const KEY_MAX: usize = 16 * 1024;
+
+/// Copies the keys of a source, without which its backups could not be opened any more.
+pub async fn copy_keys(store: &dyn Store, source: ClusterUuid, into: ClusterUuid) -> Result<(), StoreError> {
+    let own = match store.get(&Key::cluster_key(source), KEY_MAX).await {
+        Ok(key) => vec![(source.to_string(), key)],
+        Err(error) if error.is(ErrorKind::NotFound) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    for (name, key) in own.into_iter().chain(copied_keys(store, source).await?) {
+        match store.put_new(&copied_key(into, &name), key).await {
+            // One of that name is the same cluster's.
+            Err(error) if error.is(ErrorKind::AlreadyExists) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// The sealed keys of the series that were copied into this one, by the name of each.
+pub async fn copied_keys(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<(String, Bytes)>, StoreError> {
+    let folder = format!("{cluster}/keys/");
+    let listed: Vec<_> = store.list(&folder).try_collect().await?;
+    let mut keys = Vec::new();
+    for object in listed {
+        let name = object.key.as_str().strip_prefix(&folder).and_then(|name| name.strip_suffix(".age"));
+        if let Some(name) = name {
+            keys.push((name.to_owned(), store.get(&object.key, KEY_MAX).await?));
+        }
+    }
+    Ok(keys)
+}
+
+/// Removes a source of which everything was copied: manifests first, so that nothing is listed that is half gone.
+///
+/// # Errors
+/// Something of it was not copied, or somebody writes there.
+pub async fn remove(
+    store: &dyn Store,
+    name: &ClusterName,
+    source: ClusterUuid,
+    into: ClusterUuid,
+) -> Result<(), MergeError> {
+    let kept = |reason: &str| MergeError::Kept { uuid: source, reason: reason.to_owned() };
+    let Plan { copies, problems, .. } = plan(store, name, into, &[source]).await?;
+    if !copies.is_empty() || !problems.is_empty() {
+        return Err(kept("some of its backups were not copied"));
+    }
+    let folder = format!("{source}/");
+    if !store.unfinished(&folder).await?.is_empty() {
+        return Err(kept("a backup is being written there"));
+    }
+    let mut keys: Vec<Key> = store.list(&folder).map_ok(|object| object.key).try_collect().await?;
+    keys.sort_by_key(|key| !key.as_str().ends_with(".manifest.json"));
+    for key in keys {
+        store.delete(&key).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Which UUID a cluster's name stands for: an object of its own, `names/<cluster>.json`, that only the first can create.
+//!
+//! So several machines that back up a cluster for the first time in the same second agree on one UUID. Stores from before
+//! there were such objects are asked as ever, by their manifests; and where an object contradicts the backups, the backups
+//! count: it may be forged, or from before a cluster got another name.
+
+use backstay_protocol::{ClusterName, ClusterUuid};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::catalog;
+use crate::store::{ErrorKind, Key, Store, StoreError};
+
+/// The folder of these objects. It is no UUID, so whoever looks for clusters passes it over.
+const FOLDER: &str = "names";
+
+/// The version of an object's meaning that this build writes.
+const FORMAT_VERSION: u32 = 1;
+
+/// No such object is larger than this many bytes.
+const NAME_MAX: usize = 4096;
+
+/// What stands in a name's object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    format_version: u32,
+    cluster: ClusterName,
+    cluster_uuid: ClusterUuid,
+    /// etcd's own cluster id, 16 hexadecimal digits, where whoever came first knew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etcd_cluster_id: Option<String>,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+/// A name and its UUID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub uuid: ClusterUuid,
+    /// Nobody had the name before.
+    pub is_new: bool,
+    /// etcd's cluster id for which the name was taken, where there is no backup yet that says more.
+    pub etcd_cluster_id: Option<String>,
+}
+
+/// The object of a name.
+pub fn key(name: &ClusterName) -> Key {
+    Key::new(&format!("{FOLDER}/{name}.json")).expect("a cluster's name is one segment of a key")
+}
+
+/// The UUID that the store has for a name.
+pub async fn find(store: &dyn Store, name: &ClusterName) -> Result<Option<ClusterUuid>, StoreError> {
+    Ok(look(store, name).await?.known.map(|(uuid, _)| uuid))
+}
+
+/// The UUID that the store has for a name; where it has none, `proposed`, unless somebody else is faster.
+/// `etcd_cluster_id` is etcd's own id of the cluster, where it is known.
+pub async fn claim(
+    store: &dyn Store,
+    name: &ClusterName,
+    proposed: ClusterUuid,
+    etcd_cluster_id: Option<&str>,
+) -> Result<Claim, StoreError> {
+    let Looked { note, known } = look(store, name).await?;
+    if let Some((uuid, has_backups)) = known {
+        if note.is_none() {
+            put(store, name, uuid, None).await?;
+        }
+        let etcd_cluster_id = note.and_then(|note| note.etcd_cluster_id).filter(|_| !has_backups);
+        return Ok(Claim { uuid, is_new: false, etcd_cluster_id });
+    }
+    put(store, name, proposed, etcd_cluster_id).await?;
+    // Whatever this store makes of "only where there is none": what stands there is what the next one reads.
+    let own = Claim { uuid: proposed, is_new: true, etcd_cluster_id: None };
+    match read(store, name).await? {
+        Some(note) if note.cluster_uuid != proposed && is_of(store, note.cluster_uuid, name).await? != Some(false) => {
+            Ok(Claim { uuid: note.cluster_uuid, is_new: false, etcd_cluster_id: note.etcd_cluster_id })
+        }
+        Some(_) | None => Ok(own),
+    }
+}
+
+/// Makes a name stand for another UUID: for whoever put several series together.
+pub async fn point(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> Result<(), StoreError> {
+    if read(store, name).await?.is_some_and(|note| note.cluster_uuid == uuid) {
+        return Ok(());
+    }
+    store.delete(&key(name)).await?;
+    put(store, name, uuid, None).await
+}
+
+/// What the store says of a name.
+struct Looked {
+    note: Option<Note>,
+    /// The UUID, and whether it has a backup.
+    known: Option<(ClusterUuid, bool)>,
+}
+
+async fn look(store: &dyn Store, name: &ClusterName) -> Result<Looked, StoreError> {
+    let note = read(store, name).await?;
+    let noted = note.as_ref().map(|note| note.cluster_uuid);
+    let fits = match noted {
+        Some(uuid) => is_of(store, uuid, name).await?,
+        None => None,
+    };
+    if let (Some(uuid), Some(true)) = (noted, fits) {
+        return Ok(Looked { note, known: Some((uuid, true)) });
+    }
+    let known = match (catalog::find_by_name(store, name).await?, noted, fits) {
+        (Some(uuid), ..) => Some((uuid, true)),
+        (None, Some(uuid), None) => Some((uuid, false)),
+        (None, ..) => None,
+    };
+    if let (Some(noted), false) = (noted, known.map(|(uuid, _)| uuid) == noted) {
+        let key = key(name);
+        tracing::warn!(%key, says = %noted, "a name's object does not fit the backups: the backups count");
+    }
+    Ok(Looked { note, known })
+}
+
+/// Whether the newest backup under a UUID is of a cluster with that name; `None` where there is none to tell.
+async fn is_of(store: &dyn Store, uuid: ClusterUuid, name: &ClusterName) -> Result<Option<bool>, StoreError> {
+    match catalog::newest(store, uuid).await {
+        Ok(newest) => Ok(newest.map(|manifest| manifest.cluster == *name)),
+        Err(error) if error.is_one_object_s() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a name's object says; `None` where there is none, or none that can be used.
+async fn read(store: &dyn Store, name: &ClusterName) -> Result<Option<Note>, StoreError> {
+    let key = key(name);
+    let json = match catalog::get_if_there(store, &key, NAME_MAX).await {
+        Ok(Some(json)) => json,
+        Ok(None) => return Ok(None),
+        Err(error) if error.is_one_object_s() => {
+            tracing::warn!(%error, "a name's object cannot be read: the backups are asked for the name");
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let note = serde_json::from_slice::<Note>(&json).map_err(|error| error.to_string());
+    match note.and_then(|note| checked(note, name)) {
+        Ok(note) => Ok(Some(note)),
+        Err(error) => {
+            tracing::warn!(%key, %error, "a name's object cannot be used: the backups are asked for the name");
+            Ok(None)
+        }
+    }
+}
+
+fn checked(note: Note, name: &ClusterName) -> Result<Note, String> {
+    if note.format_version != FORMAT_VERSION {
+        return Err(format!("it has format version {}, this build knows {FORMAT_VERSION}", note.format_version));
+    }
+    if note.cluster != *name {
+        return Err(format!("it is of cluster {}", note.cluster));
+    }
+    Ok(note)
+}
+
+/// Creates the object of a name. One that is there stays; who may not create it does without.
+async fn put(
+    store: &dyn Store,
+    name: &ClusterName,
+    uuid: ClusterUuid,
+    etcd_cluster_id: Option<&str>,
+) -> Result<(), StoreError> {
+    let note = Note {
+        format_version: FORMAT_VERSION,
+        cluster: name.clone(),
+        cluster_uuid: uuid,
+        etcd_cluster_id: etcd_cluster_id.map(str::to_owned),
+        extra: Map::new(),
+    };
+    // Plain data with text keys: JSON can hold it.
+    let mut json = serde_json::to_vec_pretty(&note).expect("a name's object is plain data");
+    json.push(b'\n');
+    match store.put_new(&key(name), Bytes::from(json)).await {
+        Err(error) if error.is(ErrorKind::AlreadyExists) => Ok(()),
+        Err(error) if error.is(ErrorKind::Denied) => {
+            tracing::warn!(%error, "the name's UUID is not kept in an object of its own");
+            Ok(())
+        }
+        result => result,
+    }
+}

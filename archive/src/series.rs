@@ -1,0 +1,152 @@
+//! A cluster's backups as one series of one etcd: which of them is the newest that counts, and whether the etcd that is
+//! there now can be the one that they are of.
+//!
+//! Neither names nor times decide: clocks may be wrong. Within one etcd revisions only grow, so the highest is the newest.
+//! An etcd that was restored, or made anew, begins elsewhere: its first backup says what it takes the place of.
+
+use backstay_protocol::{ClusterUuid, Timestamp};
+use futures::{StreamExt, stream};
+
+use crate::catalog::{self, CatalogError};
+use crate::manifest::{Manifest, Replaced};
+use crate::store::{Store, StoreError};
+
+/// So many backups are looked at: the newest by their names, and as many of those whose names are from the future, which a
+/// wrong clock made.
+const LOOKED_AT: usize = 32;
+
+/// Manifests that are read at once.
+const AT_ONCE: usize = 16;
+
+/// The newest backup of a cluster that counts; `None` where it has none that can be read.
+pub async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Manifest>, StoreError> {
+    let entries = catalog::list(store, cluster).await?;
+    let (future, past): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| entry.snapshot.unix_seconds() > now.seconds);
+    let looked_at = future.into_iter().take(LOOKED_AT).chain(past.into_iter().take(LOOKED_AT));
+    let read = looked_at.map(|entry| catalog::manifest(store, cluster, entry.snapshot));
+    let read: Vec<_> = stream::iter(read).buffered(AT_ONCE).collect().await;
+    let mut manifests = Vec::new();
+    for manifest in read {
+        match manifest {
+            Ok(manifest) => manifests.extend(manifest),
+            Err(CatalogError::Store(error)) => return Err(error),
+            Err(error) => tracing::warn!(%error, "skipped a backup"),
+        }
+    }
+    Ok(newest_of(manifests))
+}
+
+/// The one with the highest revision of those that no other takes the place of.
+pub fn newest_of(manifests: Vec<Manifest>) -> Option<Manifest> {
+    let is_replaced = |old: &Manifest| {
+        let others = manifests.iter().filter(|new| new.attempt != old.attempt);
+        others.filter_map(|new| new.replaces.as_ref()).any(|replaced| takes_place(replaced, old))
+    };
+    let replaced: Vec<bool> = manifests.iter().map(is_replaced).collect();
+    // Where an old etcd came back exactly as it was, each takes the place of the other.
+    let all = replaced.iter().all(|replaced| *replaced);
+    let counted = manifests.into_iter().zip(replaced).filter(|(_, replaced)| all || !replaced);
+    counted.map(|(manifest, _)| manifest).max_by_key(|manifest| {
+        let revision = manifest.origin.revision;
+        (if all { 0 } else { revision }, manifest.created_at, revision)
+    })
+}
+
+fn takes_place(replaced: &Replaced, of: &Manifest) -> bool {
+    of.origin.etcd_cluster_id == replaced.etcd_cluster_id && of.origin.revision <= replaced.revision
+}
+
+/// Why an etcd cannot be the one that the newest backup is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Difference {
+    /// It has another cluster id.
+    Other,
+    /// Its revision is lower: it has lost what the backup holds, or is another one with the same members and token.
+    Behind,
+}
+
+/// Whether the etcd that has this id and stands at this revision differs from that of the newest backup.
+pub fn difference(newest: &Manifest, etcd_cluster_id: &str, revision: i64) -> Option<Difference> {
+    let origin = &newest.origin;
+    if origin.etcd_cluster_id != etcd_cluster_id {
+        return Some(Difference::Other);
+    }
+    (revision < origin.revision).then_some(Difference::Behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_protocol::AttemptId;
+    use uuid::Uuid;
+
+    const GOLDEN: &[u8] = include_bytes!("../tests/golden/manifest.json");
+
+    /// A backup of etcd `id` at a revision, named and made at `seconds`.
+    fn backup(id: &str, revision: i64, seconds: i64) -> Manifest {
+        let mut manifest = Manifest::from_json(GOLDEN).expect("readable");
+        manifest.origin.etcd_cluster_id = id.into();
+        manifest.origin.revision = revision;
+        manifest.snapshot = backstay_protocol::SnapshotName::from_unix_seconds(seconds).expect("in range");
+        manifest.created_at = Timestamp::from_seconds(seconds);
+        manifest.attempt = AttemptId(Uuid::from_u128(seconds as u128));
+        manifest
+    }
+
+    fn after(old: &Manifest, id: &str, revision: i64, seconds: i64) -> Manifest {
+        Manifest { replaces: Some(old.into()), ..backup(id, revision, seconds) }
+    }
+
+    fn newest(manifests: &[&Manifest]) -> (String, i64) {
+        // The order in which they come decides nothing.
+        let all = |reversed: bool| {
+            let mut all: Vec<Manifest> = manifests.iter().map(|m| (*m).clone()).collect();
+            if reversed {
+                all.reverse();
+            }
+            newest_of(all).map(|m| (m.origin.etcd_cluster_id, m.origin.revision)).expect("there are some")
+        };
+        assert_eq!(all(false), all(true));
+        all(false)
+    }
+
+    #[test]
+    fn the_highest_revision_is_the_newest_whatever_the_clocks_said() {
+        let (low, high) = (backup("x", 5, 9_000_000), backup("x", 7, 1_000));
+        assert_eq!(newest(&[&low, &high]), ("x".into(), 7));
+        assert_eq!(newest_of(Vec::new()), None);
+    }
+
+    #[test]
+    fn what_takes_the_place_of_another_counts_from_then_on() {
+        let old = backup("x", 100, 9_000_000);
+        for id in ["x", "y"] {
+            let first = after(&old, id, 5, 2_000);
+            assert_eq!(newest(&[&backup("x", 90, 1_000), &old, &first]), (id.into(), 5));
+            // The same id and revisions that were taken before: the first of the new ones stands for all, up to there.
+            let (second, later) = (backup(id, 6, 3_000), backup(id, 101, 4_000));
+            let expected = if id == "x" { 5 } else { 6 };
+            assert_eq!(newest(&[&old, &first, &second]), (id.into(), expected));
+            assert_eq!(newest(&[&old, &first, &second, &later]), (id.into(), 101));
+        }
+    }
+
+    #[test]
+    fn an_etcd_that_comes_back_counts_again() {
+        let old = backup("x", 100, 1_000);
+        let other = after(&old, "y", 5, 2_000);
+        let back = after(&other, "x", 120, 3_000);
+        assert_eq!(newest(&[&old, &other, &back]), ("x".into(), 120));
+        let same = after(&other, "x", 100, 3_000);
+        assert_eq!(newest(&[&old, &other, &same]), ("x".into(), 100));
+    }
+
+    #[test]
+    fn neither_the_id_nor_the_revision_alone_is_an_identity() {
+        let newest = backup("x", 100, 1_000);
+        assert_eq!(difference(&newest, "x", 100), None);
+        assert_eq!(difference(&newest, "x", 99), Some(Difference::Behind));
+        assert_eq!(difference(&newest, "y", 1_000), Some(Difference::Other));
+    }
+}

@@ -1,0 +1,177 @@
+//! Several series of one cluster become one: nothing lost, nothing twice, nothing that is not what it was.
+
+mod support;
+
+use std::sync::Arc;
+
+use backstay_archive::merge::{self, MergeError};
+use backstay_archive::store::{ErrorKind, Key, PART_BYTES, Store};
+use backstay_archive::writer::{Limits, Plan, Progress, write};
+use backstay_archive::{Manifest, catalog};
+use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName};
+use support::fixture::{Database, FixedClock, name, noise, plan};
+use support::memory::{Fate, MemoryStore, Op};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+fn uuid(n: u128) -> ClusterUuid {
+    ClusterUuid(Uuid::from_u128(n))
+}
+
+fn prod() -> ClusterName {
+    "prod".parse().expect("a name")
+}
+
+async fn backup(store: &MemoryStore, cluster: u128, of: &str, seconds: i64, bytes: usize) -> Manifest {
+    let slot = cluster << 64 | seconds as u128;
+    let plan = Plan {
+        cluster: of.parse().expect("a name"),
+        cluster_uuid: uuid(cluster),
+        snapshot: name(seconds),
+        ..plan(slot, slot, vec![])
+    };
+    let (progress, limits, cancel) = (Progress::default(), Limits::default(), CancellationToken::new());
+    let mut source = Database::new(&noise(seconds as u64, bytes), 4096);
+    let written = write(Arc::new(store.clone()), &plan, &mut source, &progress, &limits, &FixedClock, &cancel).await;
+    written.expect("all is well")
+}
+
+async fn merged(store: &MemoryStore, into: u128, sources: &[u128]) -> Result<Vec<SnapshotName>, MergeError> {
+    let sources: Vec<_> = sources.iter().map(|n| uuid(*n)).collect();
+    let plan = merge::plan(store, &prod(), uuid(into), &sources).await?;
+    let mut names = Vec::new();
+    for copy in &plan.copies {
+        names.push(merge::copy(store, copy, uuid(into)).await?);
+    }
+    Ok(names)
+}
+
+/// The manifests of a series, and each proven: its object is what it says.
+async fn proven(store: &MemoryStore, cluster: u128) -> Vec<Manifest> {
+    let mut found = Vec::new();
+    for entry in catalog::list(store, uuid(cluster)).await.expect("no faults") {
+        match catalog::settle(store, uuid(cluster), entry.snapshot).await.expect("no faults") {
+            catalog::Settled::Done(manifest) => found.push(*manifest),
+            other => panic!("{other:?}"),
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn every_backup_is_there_once_under_one_uuid() {
+    let store = MemoryStore::new();
+    backup(&store, 1, "prod", 1_000, 5).await;
+    let same_second = backup(&store, 2, "prod", 1_000, 7).await;
+    // More than a part, so that it takes several; and exactly as many bytes as they are.
+    let large = backup(&store, 2, "prod", 2_000, PART_BYTES + 100).await;
+    backup(&store, 3, "prod", 1_001, 9).await;
+    backup(&store, 4, "other", 1_002, 9).await;
+    assert_eq!(merge::series_of(&store, &prod()).await.expect("no faults"), [uuid(1), uuid(2), uuid(3)]);
+    let before: Vec<_> = store.keys().into_iter().filter(|key| !key.starts_with(&uuid(1).to_string())).collect();
+
+    let names = merged(&store, 1, &[2, 3]).await.expect("all is well");
+    assert_eq!(names, [name(1_001), name(2_000), name(1_002)], "a name that is taken moves on");
+    let found = proven(&store, 1).await;
+    assert_eq!(found.len(), 4);
+    let copy = found.iter().find(|m| m.attempt == large.attempt).expect("copied");
+    assert_eq!((copy.cluster_uuid, copy.sealed_sha256.as_str()), (uuid(1), large.sealed_sha256.as_str()));
+    assert_eq!(copy.extra["copied_from"], format!("{}/{}", uuid(2), large.snapshot));
+    assert!(found.iter().any(|m| m.attempt == same_second.attempt && m.snapshot == name(1_001)));
+    let after: Vec<_> = store.keys().into_iter().filter(|key| !key.starts_with(&uuid(1).to_string())).collect();
+    assert_eq!(before, after, "the sources stay as they were");
+
+    assert_eq!(merged(&store, 1, &[2, 3]).await.expect("all is well"), [], "once more is nothing to do");
+    let done = merge::plan(&store, &prod(), uuid(1), &[uuid(2), uuid(3)]).await.expect("no faults").done;
+    assert_eq!((done, store.unfinished_count()), (3, 0));
+}
+
+#[tokio::test]
+async fn another_cluster_s_backups_are_refused() {
+    let store = MemoryStore::new();
+    backup(&store, 1, "prod", 1_000, 5).await;
+    backup(&store, 2, "other", 2_000, 5).await;
+    for (into, source) in [(1, 2), (2, 1), (1, 9)] {
+        let error = merged(&store, into, &[source]).await.expect_err("another's");
+        assert!(matches!(error, MergeError::Foreign { .. }), "{error}");
+    }
+    assert_eq!(store.keys().len(), 4);
+}
+
+#[tokio::test]
+async fn what_is_not_what_its_manifest_says_is_not_copied() {
+    let store = MemoryStore::new();
+    backup(&store, 1, "prod", 1_000, 5).await;
+    let damaged = backup(&store, 2, "prod", 2_000, 50).await;
+    let key = Key::snapshot(uuid(2), damaged.snapshot);
+    let good = store.body(&key).to_vec();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    for wrong in [flipped, good[1..].to_vec(), Vec::new()] {
+        store.plant(key.as_str(), wrong);
+        let error = merged(&store, 1, &[2]).await.expect_err("damaged");
+        assert!(matches!(&error, MergeError::Damaged { .. }) && error.to_string().contains(key.as_str()), "{error}");
+        assert_eq!((proven(&store, 1).await.len(), store.unfinished_count()), (1, 0));
+        assert!(!store.keys().iter().any(|key| key.contains("intents")), "{:?}", store.keys());
+        let kept = merge::remove(&store, &prod(), uuid(2), uuid(1)).await.expect_err("not copied");
+        assert!(matches!(kept, MergeError::Kept { .. }), "{kept}");
+    }
+}
+
+#[tokio::test]
+async fn interrupted_anywhere_it_can_be_begun_again() {
+    for at in 0..60 {
+        let store = MemoryStore::new();
+        backup(&store, 1, "prod", 1_000, 5).await;
+        backup(&store, 2, "prod", 1_000, 50).await;
+        backup(&store, 2, "prod", 2_000, 50).await;
+        let mut calls = 0;
+        store.on_call(move |_| {
+            calls += 1;
+            if calls == at { Fate::FailAfter(ErrorKind::Unavailable) } else { Fate::Pass }
+        });
+        let first = merged(&store, 1, &[2]).await;
+        store.no_faults();
+        merged(&store, 1, &[2]).await.expect("all is well");
+        let found = proven(&store, 1).await;
+        assert_eq!(found.len(), 3, "call {at}: {first:?}");
+        let attempts: std::collections::HashSet<_> = found.iter().map(|manifest| manifest.attempt).collect();
+        assert_eq!(attempts.len(), 3, "call {at}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_goes_once_everything_of_it_is_there() {
+    let store = MemoryStore::new();
+    backup(&store, 1, "prod", 1_000, 5).await;
+    backup(&store, 2, "prod", 2_000, 5).await;
+    store.plant(Key::cluster_key(uuid(2)).as_str(), "sealed key of 2");
+    let kept = merge::remove(&store, &prod(), uuid(2), uuid(1)).await.expect_err("not copied");
+    assert!(matches!(kept, MergeError::Kept { .. }), "{kept}");
+    merge::copy_keys(&store, uuid(2), uuid(1)).await.expect("no faults");
+    merged(&store, 1, &[2]).await.expect("all is well");
+    merge::remove(&store, &prod(), uuid(2), uuid(1)).await.expect("everything is there");
+    assert!(store.keys().iter().all(|key| key.starts_with(&uuid(1).to_string())), "{:?}", store.keys());
+    let keys = merge::copied_keys(&store, uuid(1)).await.expect("no faults");
+    assert_eq!(keys, [(uuid(2).to_string(), "sealed key of 2".into())]);
+    // Merged once more, its keys go along.
+    backup(&store, 3, "prod", 3_000, 5).await;
+    merge::copy_keys(&store, uuid(1), uuid(3)).await.expect("no faults");
+    assert_eq!(merge::copied_keys(&store, uuid(3)).await.expect("no faults").len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_removed_where_somebody_writes() {
+    let store = MemoryStore::new();
+    backup(&store, 1, "prod", 1_000, 5).await;
+    let source = backup(&store, 2, "prod", 2_000, 5).await;
+    merged(&store, 1, &[2]).await.expect("all is well");
+    let upload = store.begin(&Key::snapshot(uuid(2), name(3_000)), source.attempt).await.expect("no faults");
+    let kept = merge::remove(&store, &prod(), uuid(2), uuid(1)).await.expect_err("in use");
+    assert!(kept.to_string().contains("a backup is being written there"), "{kept}");
+    upload.abort().await.expect("no faults");
+    store.on_call(|call| if call.op == Op::Delete { Fate::Fail(ErrorKind::Denied) } else { Fate::Pass });
+    assert!(merge::remove(&store, &prod(), uuid(2), uuid(1)).await.is_err(), "a locked bucket says so");
+    store.no_faults();
+    assert_eq!(proven(&store, 2).await.len(), 1);
+}
