@@ -12,7 +12,7 @@ use backstay_daemon::settings::Override;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId};
 use clap::{Args, Parser, Subcommand};
 
-use crate::etcd::EtcdSettings;
+use crate::etcd::{EtcdSettings, Words};
 use crate::once::Once;
 use crate::proof::settings::InspectionSettings;
 
@@ -95,6 +95,10 @@ pub struct OnceArgs {
     /// The UUID under which the store knows the cluster; by default it is found by name, or made.
     #[arg(long, value_name = "UUID")]
     cluster_uuid: Option<ClusterUuid>,
+    /// This etcd was restored or made anew: it takes the place of the one that the newest backup is of. Without this flag
+    /// an etcd with another cluster id, or at a lower revision, is refused.
+    #[arg(long)]
+    new_cluster_id: bool,
     /// Client URL of the member to read; several are tried in their order.
     #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
     etcd: Vec<String>,
@@ -202,6 +206,7 @@ impl OnceArgs {
         let once = Once {
             cluster: self.cluster,
             cluster_uuid: self.cluster_uuid,
+            new_cluster_id: self.new_cluster_id,
             store: spec::parse_url(&self.store, s3)?,
             recipients: recipients.map_err(|e| e.to_string())?,
             limits: Limits { upload_bytes_per_second: self.upload_limit, ..Limits::default() },
@@ -216,7 +221,11 @@ impl OnceArgs {
             user: self.etcd_user.unwrap_or_default(),
             password: String::new(),
             password_file: self.etcd_password_file,
+            words: Words::Flags,
         };
+        if let Some((_, text)) = etcd.contradiction() {
+            return Err(text);
+        }
         Ok((once, etcd, inspection))
     }
 }
@@ -258,6 +267,20 @@ mod tests {
         assert_eq!((s3.endpoint.as_str(), s3.ca_file), ("http://f", Some("/ca".into())));
         assert_eq!(etcd.endpoints, ["http://e:1", "http://e:2"]);
         assert_eq!(inspection, InspectionSettings::default());
+    }
+
+    #[test]
+    fn a_flag_that_is_missing_is_named_as_the_flag() {
+        for (flags, says) in [
+            ("--etcd https://e:1", "--etcd-ca must be given for an https endpoint"),
+            ("--etcd ftp://e:1", "--etcd: \"ftp://e:1\" must be http:// or https:// with a host and a port"),
+            ("--etcd http://u:p@e:1", "set --etcd-user and --etcd-password-file"),
+        ] {
+            let line = format!("backstay-agent once --cluster c --store file:///x {flags}");
+            let Ok(Command::Once(once)) = parse(&line) else { panic!("once") };
+            let error = once.resolve().expect_err(says);
+            assert!(error.contains(says) && !error.contains("[etcd]"), "{error}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@
 //!
 //! Deciding when to back up what is the coordinator's; bytes at rest are the archive crate's.
 
+#![deny(clippy::disallowed_macros)]
+
 pub mod agent;
 pub mod attempt;
 pub mod bus;

@@ -1,5 +1,7 @@
 //! The wiring of backstay-agent: arguments, runtime, signals, exit code.
 
+#![deny(clippy::disallowed_macros)]
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +13,7 @@ use backstay_agent::once::once;
 use backstay_agent::{Agent, Settings};
 use backstay_daemon::logs::{self, LEVEL_VARIABLE, LogFormat};
 use backstay_daemon::secrecy::no_core_file;
-use backstay_daemon::{SystemClock, settings, stop};
-use clap::Parser;
+use backstay_daemon::{SystemClock, settings, stop, terminal};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -20,11 +21,14 @@ use tracing::warn;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match terminal::arguments::<Cli>() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {}", format!("{error:#}").replace('\n', " "));
+            terminal::tell(&format!("Error: {}", terminal::line(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }
@@ -51,9 +55,8 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
         Ok(settings) if !args.print_config => settings,
         // Nothing is logged then: a person reads it.
         other => {
-            unknown.iter().for_each(|unknown| eprintln!("Warning: {unknown}"));
-            print!("{}", settings::print(&other?)?);
-            return Ok(());
+            unknown.iter().for_each(|unknown| terminal::tell(&format!("Warning: {unknown}")));
+            return terminal::answer(&settings::print(&other?)?).context("cannot write the output");
         }
     };
     logs::init(settings.log)?;
@@ -70,14 +73,17 @@ async fn one_backup(args: OnceArgs) -> anyhow::Result<()> {
     }
     let (what, etcd, inspection) = args.resolve().map_err(|text| anyhow!(text))?;
     if what.recipients.is_empty() {
-        eprintln!("Warning: no --recipient was given: the backup is not encrypted");
+        terminal::tell("Warning: no --recipient was given: the backup is not encrypted");
     }
     let signals = TaskTracker::new();
     let stop = stop::on_signal(&signals).context("cannot listen to signals")?;
     let etcd = Etcd::new(etcd)?.with_inspection(inspection);
     match once(what, &etcd, &SystemClock, &stop).await {
         Ok(taken) => {
-            println!("{taken}");
+            // The backup is what was asked for, and it is there.
+            if let Err(error) = terminal::print(&format!("{taken}\n")) {
+                terminal::tell(&format!("Warning: the output cannot be written ({error}); stored {}", taken.url));
+            }
             Ok(())
         }
         Err(_) if stop.is_cancelled() => Err(anyhow!("interrupted; no backup was made")),

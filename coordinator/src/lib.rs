@@ -2,6 +2,8 @@
 //!
 //! The bytes of a backup never pass through here. See [`leader`] for how the parts hang together.
 
+#![deny(clippy::disallowed_macros)]
+
 pub mod api;
 pub mod cli;
 pub mod cluster;

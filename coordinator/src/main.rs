@@ -1,5 +1,7 @@
 //! backstay-coordinator: wires the coordinator and runs it until a signal.
 
+#![deny(clippy::disallowed_macros)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use backstay_coordinator::leader::Coordinator;
 use backstay_daemon::nats::{self, DEFAULT_URL, Patience, Role};
 use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::settings::{self, Override};
-use backstay_daemon::{SystemClock, http, logs, stop, systemd};
+use backstay_daemon::{SystemClock, http, logs, stop, systemd, terminal};
 use backstay_protocol::subject::COORDINATOR_INBOX;
 use clap::{Parser, Subcommand};
 use tokio_util::task::TaskTracker;
@@ -60,10 +62,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let arguments = match terminal::arguments::<Arguments>() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            terminal::tell(&format!("Error: {}", terminal::line(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }
@@ -73,7 +79,11 @@ fn run(command: Command) -> anyhow::Result<()> {
     no_core_file().context("cannot forbid core files")?;
     match command {
         Command::Init { dir, local, nats } => {
-            print!("{}", init::run(&init::Plan { dir, local, nats_url: nats })?);
+            let advice = init::run(&init::Plan { dir, local, nats_url: nats })?;
+            // The files are there: what is to be done with them is said wherever somebody reads it.
+            if let Err(error) = terminal::print(&advice) {
+                terminal::tell(&format!("Warning: the output cannot be written ({error})\n{advice}"));
+            }
             Ok(())
         }
         Command::Serve { config, nats, print_config } => serve(config, nats, print_config),
@@ -89,9 +99,8 @@ async fn serve(file: PathBuf, nats_url: Option<String>, print_config: bool) -> a
         Ok(config) if !print_config => config,
         // Nothing is logged then: a person reads it.
         other => {
-            unknown.iter().for_each(|unknown| eprintln!("Warning: {unknown}"));
-            print!("{}", settings::print(&other?.settings)?);
-            return Ok(());
+            unknown.iter().for_each(|unknown| terminal::tell(&format!("Warning: {unknown}")));
+            return terminal::answer(&settings::print(&other?.settings)?).context("cannot write the output");
         }
     };
     logs::init(config.settings.log)?;

@@ -3,6 +3,8 @@
 //!
 //! Nothing here knows what a backup is.
 
+#![deny(clippy::disallowed_macros)]
+
 pub mod clock;
 pub mod host;
 pub mod http;
@@ -13,6 +15,7 @@ pub mod secrecy;
 pub mod settings;
 pub mod stop;
 pub mod systemd;
+pub mod terminal;
 pub mod trouble;
 
 pub use clock::SystemClock;

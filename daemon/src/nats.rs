@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, ClientError, ConnectOptions, Event, ServerAddr, ServerError};
+use backstay_protocol::certificates::{self, Wanted};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
@@ -232,7 +233,13 @@ pub async fn connect(settings: &NatsSettings, role: impl Into<Role>, patience: P
     });
     options = tls(settings, user(settings, options).await?)?;
     let servers: Vec<String> = settings.servers().map(str::to_owned).collect();
-    options.connect(servers).await.map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: e.to_string() })
+    options.connect(servers).await.map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: cause(&e) })
+}
+
+/// A cause in the client's words, and in ours where it is a certificate.
+fn cause(error: &async_nats::ConnectError) -> String {
+    let text = error.to_string();
+    certificates::advice(&text).map_or(text.clone(), |advice| format!("{text} ({advice})"))
 }
 
 /// Who one is: a user with a password, a credentials file, or an nkey.
@@ -262,25 +269,22 @@ fn seed(path: &Path) -> Result<String, NatsError> {
 /// The client reads the files only when it connects, and then says of a missing one that TLS failed.
 fn tls(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
     if let Some(ca) = &settings.ca {
-        pem("CA", ca, "CERTIFICATE")?;
+        pem("CA", ca, Wanted::Certificates)?;
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
     if let (Some(cert), Some(key)) = (&settings.cert, &settings.key) {
-        pem("client certificate", cert, "CERTIFICATE")?;
-        pem("key of the client certificate", key, "PRIVATE KEY")?;
+        pem("client certificate", cert, Wanted::Certificates)?;
+        pem("key of the client certificate", key, Wanted::PrivateKey)?;
         options = options.add_client_certificate(cert.clone(), key.clone());
     }
     Ok(options)
 }
 
 /// Looks whether a file can be read and holds what it should.
-fn pem(what: &'static str, path: &Path, label: &str) -> Result<(), NatsError> {
+fn pem(what: &'static str, path: &Path, wanted: Wanted) -> Result<(), NatsError> {
     let failed = |cause: String| NatsError::File { what, path: path.to_owned(), cause };
     let text = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
-    match String::from_utf8_lossy(&text).contains(&format!("{label}-----")) {
-        true => Ok(()),
-        false => Err(failed(format!("no {} in PEM is in it", label.to_lowercase()))),
-    }
+    certificates::unusable(&text, wanted).map_or(Ok(()), |cause| Err(failed(cause)))
 }
 
 /// What a daemon logs of its connection. The client tries again every second or two: that is told with growing pauses.

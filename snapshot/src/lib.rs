@@ -7,6 +7,8 @@
 //! - [`release`]: which release of etcd starts on whose database;
 //! - [`restore`]: the way back, from a database to a data folder that etcd starts from.
 
+#![deny(clippy::disallowed_macros)]
+
 pub mod bolt;
 pub mod crc;
 pub mod frames;

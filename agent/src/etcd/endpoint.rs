@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstay_daemon::settings;
+use backstay_protocol::certificates::{self, Wanted};
 use etcd_client::{Channel, Client, ConnectOptions};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,31 @@ const READ_BYTES: usize = 256 * 1024;
 /// more often than every 5 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// How whoever set these settings calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Words {
+    /// As keys of `[etcd]`.
+    #[default]
+    Keys,
+    /// As flags of `once`.
+    Flags,
+}
+
+impl Words {
+    /// The word for a key.
+    fn word(self, key: &'static str) -> &'static str {
+        match (self, key) {
+            (Self::Keys, key) => key,
+            (Self::Flags, "endpoints") => "--etcd",
+            (Self::Flags, "ca") => "--etcd-ca",
+            (Self::Flags, "cert") => "--etcd-cert",
+            (Self::Flags, "key") => "--etcd-key",
+            (Self::Flags, "user") => "--etcd-user",
+            (Self::Flags, _) => "--etcd-password-file",
+        }
+    }
+}
+
 /// `[etcd]`.
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -49,6 +75,9 @@ pub struct EtcdSettings {
     #[serde(serialize_with = "settings::hidden::serialize")]
     pub password: String,
     pub password_file: Option<PathBuf>,
+    /// How errors name them.
+    #[serde(skip)]
+    pub words: Words,
 }
 
 impl Default for EtcdSettings {
@@ -61,6 +90,7 @@ impl Default for EtcdSettings {
             user: String::new(),
             password: String::new(),
             password_file: None,
+            words: Words::Keys,
         }
     }
 }
@@ -78,40 +108,50 @@ impl EtcdSettings {
     /// Refuses what does not fit together, and returns the password.
     pub(super) fn check(&self) -> Result<Option<String>, EtcdError> {
         if let Some((_, text)) = self.contradiction() {
-            return Err(EtcdError::Settings(text));
+            return Err(self.wrong(text));
         }
         settings::secret("the etcd password", &self.password, self.password_file.as_deref())
-            .map_err(|e| EtcdError::Settings(e.to_string()))
+            .map_err(|e| self.wrong(e.to_string()))
+    }
+
+    fn wrong(&self, text: String) -> EtcdError {
+        EtcdError::Settings(match self.words {
+            Words::Keys => format!("[etcd] {text}"),
+            Words::Flags => text,
+        })
     }
 
     /// The key that is to be changed, such as `etcd.cert`, and why. Looks into no file.
     pub fn contradiction(&self) -> Option<(&'static str, String)> {
-        let wrong = |key, text: &str| Some((key, text.to_owned()));
+        let wrong = |key, text: String| Some((key, text));
+        let [endpoints, ca, cert, key, user, password] =
+            ["endpoints", "ca", "cert", "key", "user", "password"].map(|key| self.words.word(key));
         if self.endpoints.is_empty() {
-            return wrong("etcd.endpoints", "endpoints must have at least one URL");
+            return wrong("etcd.endpoints", format!("{endpoints} must have at least one URL"));
         }
         if self.endpoints.iter().any(|e| e.contains('@')) {
             // Not repeated: what stands before the @ is a secret.
-            return wrong("etcd.endpoints", "a URL holds a user: etcd takes none from there, set user and password");
+            let text = format!("a URL holds a user: etcd takes none from there, set {user} and {password}");
+            return wrong("etcd.endpoints", text);
         }
         if let Some(endpoint) = self.endpoints.iter().find(|endpoint| !is_usable(&self.url(endpoint))) {
-            let text = format!("endpoints: {endpoint:?} must be http:// or https:// with a host and a port");
-            return Some(("etcd.endpoints", text));
+            let text = format!("{endpoints}: {endpoint:?} must be http:// or https:// with a host and a port");
+            return wrong("etcd.endpoints", text);
         }
+        let pair = format!("{cert} and {key} must be given together");
         match (&self.cert, &self.key) {
-            (Some(_), None) => return wrong("etcd.cert", "cert and key must be given together"),
-            (None, Some(_)) => return wrong("etcd.key", "cert and key must be given together"),
+            (Some(_), None) => return wrong("etcd.cert", pair),
+            (None, Some(_)) => return wrong("etcd.key", pair),
             _ => {}
         }
         if self.ca.is_none() && self.endpoints.iter().any(|e| e.starts_with("https://")) {
-            return wrong("etcd.endpoints", "ca must be given for an https endpoint");
+            return wrong("etcd.endpoints", format!("{ca} must be given for an https endpoint"));
         }
+        let pair = format!("{user} and {password} must be given together");
         match (self.user.is_empty(), self.password.is_empty() && self.password_file.is_none()) {
-            (false, true) => wrong("etcd.user", "user and password must be given together"),
-            (true, false) if self.password_file.is_some() => {
-                wrong("etcd.password_file", "user and password must be given together")
-            }
-            (true, false) => wrong("etcd.password", "user and password must be given together"),
+            (false, true) => wrong("etcd.user", pair),
+            (true, false) if self.password_file.is_some() => wrong("etcd.password_file", pair),
+            (true, false) => wrong("etcd.password", pair),
             _ => None,
         }
     }
@@ -128,7 +168,7 @@ impl EtcdSettings {
     fn build(&self, url: &str) -> Result<Endpoint, EtcdError> {
         let wrong = |e: tonic::transport::Error| {
             let cause = with_causes(e.to_string(), std::error::Error::source(&e));
-            EtcdError::Settings(format!("cannot use the endpoint {url}: {cause}"))
+            self.wrong(format!("cannot use the endpoint {url}: {cause}"))
         };
         let endpoint = Endpoint::from_shared(url.to_owned())
             .map_err(wrong)?
@@ -147,11 +187,11 @@ impl EtcdSettings {
     fn tls(&self) -> Result<ClientTlsConfig, EtcdError> {
         let mut tls = ClientTlsConfig::new();
         if let Some(ca) = &self.ca {
-            tls = tls.ca_certificate(Certificate::from_pem(read("CA", ca, "CERTIFICATE")?));
+            tls = tls.ca_certificate(Certificate::from_pem(read("CA", ca, Wanted::Certificates)?));
         }
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            let cert = read("certificate", cert, "CERTIFICATE")?;
-            tls = tls.identity(Identity::from_pem(cert, read("key", key, "PRIVATE KEY")?));
+            let cert = read("certificate", cert, Wanted::Certificates)?;
+            tls = tls.identity(Identity::from_pem(cert, read("key", key, Wanted::PrivateKey)?));
         }
         Ok(tls)
     }
@@ -163,46 +203,52 @@ fn is_usable(url: &str) -> bool {
     behind.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
 }
 
-/// A PEM file that holds at least one `label`.
-fn read(what: &'static str, path: &Path, label: &str) -> Result<Vec<u8>, EtcdError> {
+/// A PEM file that can be used.
+fn read(what: &'static str, path: &Path, wanted: Wanted) -> Result<Vec<u8>, EtcdError> {
     let failed = |cause| EtcdError::File { what, path: path.display().to_string(), cause };
     let text = std::fs::read(path).map_err(|cause| failed(cause.to_string()))?;
-    match String::from_utf8_lossy(&text).contains(&format!("{label}-----")) {
-        true => Ok(text),
-        false => Err(failed(format!("no {} in PEM is in it", label.to_lowercase()))),
+    match certificates::unusable(&text, wanted) {
+        None => Ok(text),
+        Some(cause) => Err(failed(cause)),
     }
 }
 
 /// What is probably wrong, and what to do, where a connection failed for `cause`. Since TLS 1.3 an etcd that does
 /// not take a client says so only after the connection stands, so that it is the first question that fails.
-pub(super) fn advice(url: &str, cause: &str, certificate: bool) -> &'static str {
+pub(super) fn advice(url: &str, cause: &str, certificate: bool, words: Words) -> String {
     let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
     let closed = says(&["connection closed", "broken pipe", "reset by peer", "error reading a body"]);
+    let [ca, cert, key] = ["ca", "cert", "key"].map(|key| words.word(key));
     if !url.starts_with("https://") {
         let tls = closed || says(&["frame with invalid size", "http2 error"]);
         return if tls {
-            " (does this etcd speak TLS? Then the endpoint begins with https://, and ca is needed)"
+            format!(" (does this etcd speak TLS? Then the endpoint begins with https://, and {ca} is needed)")
         } else {
-            ""
+            String::new()
         };
     }
     if says(&["UnknownIssuer", "BadSignature"]) {
-        return " (the CA that ca names did not sign this etcd's certificate)";
+        return format!(" (the CA that {ca} names did not sign this etcd's certificate)");
     }
     if says(&["NotValidForName"]) {
-        return " (etcd's certificate is for another host than the endpoint names)";
+        return " (etcd's certificate is for another host than the endpoint names)".into();
     }
     if says(&["handshake eof", "InvalidContentType"]) {
-        return " (does this etcd speak TLS? Without it the endpoint begins with http://)";
+        return " (does this etcd speak TLS? Without it the endpoint begins with http://)".into();
+    }
+    if let Some(advice) = certificates::advice(cause) {
+        return format!(" ({advice})");
     }
     if !closed && !says(&["fatal alert"]) {
-        return "";
+        return String::new();
     }
     match certificate {
-        false => {
-            " (etcd turns away clients without a certificate where it runs with --client-cert-auth: set cert and key)"
+        false => format!(
+            " (etcd turns away clients without a certificate where it runs with --client-cert-auth: set {cert} and {key})"
+        ),
+        true => {
+            " (etcd does not take this client certificate: the CA in its --trusted-ca-file must have signed it)".into()
         }
-        true => " (etcd does not take this client certificate: the CA in its --trusted-ca-file must have signed it)",
     }
 }
 
@@ -217,8 +263,8 @@ pub(super) async fn connect(settings: &EtcdSettings, password: Option<&str>) -> 
             Ok(Ok(channel)) => return log_in(channel, settings, password, url).await,
             Ok(Err(error)) => {
                 let cause = with_causes(error.to_string(), std::error::Error::source(&error));
-                let advice = advice(&url, &cause, settings.cert.is_some());
-                causes.push(cause + advice);
+                let advice = advice(&url, &cause, settings.cert.is_some(), settings.words);
+                causes.push(cause + &advice);
             }
             Err(_) => causes.push(format!("no connection within {}s", CONNECT_TIMEOUT.as_secs())),
         }
@@ -253,11 +299,11 @@ async fn log_in(
     let client = tokio::time::timeout(CALL_TIMEOUT, client).await;
     let certificate = settings.cert.is_some();
     let failed = |cause: String| {
-        let cause = format!("{cause}{}", advice(&endpoint, &cause, certificate));
+        let cause = format!("{cause}{}", advice(&endpoint, &cause, certificate, settings.words));
         EtcdError::Call { call: "log in as a user", endpoint: endpoint.clone(), cause }
     };
     match client {
-        Ok(Ok(client)) => Ok(Connection { client, channel, login, endpoint, certificate }),
+        Ok(Ok(client)) => Ok(Connection { client, channel, login, endpoint, certificate, words: settings.words }),
         Ok(Err(error)) => Err(failed(describe(&error))),
         Err(_) => Err(failed(super::too_long(CALL_TIMEOUT))),
     }
@@ -286,6 +332,20 @@ mod tests {
             let error = check(|s| s.endpoints = vec![endpoint.into()]).expect_err(endpoint);
             assert!(error.contains("must be http:// or https://"), "{error}");
         }
+        for (change, says) in [
+            (
+                (|s| s.endpoints = vec!["https://h:1".into()]) as fn(&mut EtcdSettings),
+                "--etcd-ca must be given for an https",
+            ),
+            (|s| s.cert = Some("c".into()), "--etcd-cert and --etcd-key must be given together"),
+            (|s| s.user = "root".into(), "--etcd-user and --etcd-password-file must be given together"),
+            (|s| s.endpoints = vec!["ftp://h:1".into()], "--etcd: \"ftp://h:1\" must be"),
+        ] {
+            let mut settings = EtcdSettings { words: Words::Flags, ..EtcdSettings::default() };
+            change(&mut settings);
+            let (_, text) = settings.contradiction().expect("wrong");
+            assert!(text.contains(says), "{text}");
+        }
         let (user, password) = ("root".to_owned(), "hunter2".to_owned());
         let settings = EtcdSettings { user, password, ..EtcdSettings::default() };
         assert!(!format!("{settings:?}").contains("hunter2"));
@@ -300,12 +360,18 @@ mod tests {
             ("https://h", "received fatal alert: UnknownCA", true, "does not take this client certificate"),
             ("https://h", "invalid peer certificate: UnknownIssuer", true, "did not sign"),
             ("https://h", "tls handshake eof", false, "begins with http://"),
+            ("https://h", "received fatal alert: HandshakeFailure", false, "such as the curve P-521"),
+            ("https://h", "invalid peer certificate: UnsupportedSignatureAlgorithmForPublicKeyContext", true, "P-521"),
             ("http://h", "stream closed because of a broken pipe", false, "begins with https://"),
         ] {
-            assert!(advice(url, cause, certificate).contains(part), "{cause}");
+            assert!(advice(url, cause, certificate, Words::Keys).contains(part), "{cause}");
         }
-        assert_eq!(advice("https://h", "Connection refused (os error 111)", false), "");
-        assert_eq!(advice("http://h", "etcdserver: request timed out", false), "");
+        assert_eq!(advice("https://h", "Connection refused (os error 111)", false, Words::Keys), "");
+        assert_eq!(advice("http://h", "etcdserver: request timed out", false, Words::Keys), "");
+        let flags = advice("http://h", "connection closed", false, Words::Flags);
+        assert!(flags.contains("--etcd-ca is needed"), "{flags}");
+        let flags = advice("https://h", "received fatal alert: CertificateRequired", false, Words::Flags);
+        assert!(flags.contains("set --etcd-cert and --etcd-key"), "{flags}");
     }
 
     #[test]

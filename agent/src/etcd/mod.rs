@@ -14,7 +14,7 @@ use backstay_protocol::bus::{Member, MemberSeat};
 use backstay_snapshot::FrameError;
 use etcd_client::{AuthClient, Client, GetOptions, StatusResponse};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::Streaming;
 use tonic::transport::Channel;
 
@@ -28,7 +28,7 @@ pub mod sample;
 pub mod source;
 mod stream;
 
-pub use endpoint::EtcdSettings;
+pub use endpoint::{EtcdSettings, Words};
 
 /// How long a member may take to answer a small question.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ const ELECTION_PAUSE: Duration = Duration::from_millis(200);
 /// Why etcd could not be asked, or what is wrong with its answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EtcdError {
-    #[error("[etcd] {0}")]
+    #[error("{0}")]
     Settings(String),
     #[error("cannot use the etcd {what} {path}: {cause}")]
     File { what: &'static str, path: String, cause: String },
@@ -54,10 +54,10 @@ pub enum EtcdError {
     #[error("failed to {call} of etcd at {endpoint}: {cause}")]
     Call { call: &'static str, endpoint: String, cause: String },
     #[error(
-        "no linearizable read within {}s: the member has no quorum or is cut off from its leader ({cause})",
-        READ_TIMEOUT.as_secs()
+        "no linearizable read after {:.1}s: the member has no quorum or is cut off from its leader ({cause})",
+        .after.as_secs_f32()
     )]
-    NoQuorum { cause: String },
+    NoQuorum { after: Duration, cause: String },
     #[error("{0}")]
     Unfit(String),
     #[error("the snapshot stream is stuck: no byte for {seconds}s, after {read} bytes of {total}")]
@@ -151,6 +151,7 @@ pub struct Connection {
     endpoint: String,
     /// Whether it shows a client certificate.
     certificate: bool,
+    words: Words,
 }
 
 struct Login {
@@ -175,7 +176,9 @@ impl Connection {
     pub async fn revision(&mut self) -> Result<i64, EtcdError> {
         // A count of one key that nobody has: the cheapest question that needs a quorum.
         let options = || Some(GetOptions::new().with_count_only());
-        let no_quorum = |cause| EtcdError::NoQuorum { cause };
+        let begun = Instant::now();
+        // etcd itself gives up earlier than we do.
+        let no_quorum = |cause| EtcdError::NoQuorum { after: begun.elapsed(), cause };
         let read = async {
             loop {
                 match self.client.get("\0", options()).await {
@@ -259,8 +262,8 @@ impl Connection {
         }
     }
 
-    fn advice(&self, cause: &str) -> &'static str {
-        endpoint::advice(&self.endpoint, cause, self.certificate)
+    fn advice(&self, cause: &str) -> String {
+        endpoint::advice(&self.endpoint, cause, self.certificate, self.words)
     }
 
     /// With what is probably wrong about the connection.

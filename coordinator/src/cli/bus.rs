@@ -39,7 +39,24 @@ pub fn settings(
 ) -> Result<NatsSettings, SettingsError> {
     let mut overrides = settings::from_environment::<Sections>(variables);
     overrides.extend(flags.into_iter().map(|(key, value)| Override::new(&format!("nats.{key}"), value)));
-    Ok(settings::load::<Sections>(None, &overrides)?.nats)
+    let nats = settings::load::<Sections>(None, &overrides)?.nats;
+    nats.check(|key| format!("{}: ", word(key))).map_err(|error| match error {
+        SettingsError::Nonsense { place, text } => {
+            SettingsError::Nonsense { place, text: text.trim_start_matches("[nats] ").to_owned() }
+        }
+        other => other,
+    })?;
+    Ok(nats)
+}
+
+/// What a person calls a key of `[nats]` here: the flag, or the variable where there is none.
+fn word(key: &str) -> String {
+    let name = key.trim_start_matches("nats.");
+    match name {
+        "url" => "--nats".into(),
+        "password" => variable(&["nats", name]),
+        name => format!("--nats-{}", name.replace('_', "-")),
+    }
 }
 
 /// What looks like a setting of `[nats]` and is none. The daemons' other variables may be set on the same machine.
@@ -235,6 +252,18 @@ mod tests {
         assert_eq!(found.password_file.as_deref(), Some(std::path::Path::new("/run/p")));
         assert_eq!(read(&variables, &[]).url, "nats://env:1");
         assert_eq!(read(&[], &[]).url, "nats://127.0.0.1:4222");
+    }
+
+    #[test]
+    fn a_flag_that_is_missing_is_named_as_the_flag() {
+        let wrong = |flags: &[(&'static str, &str)]| {
+            let flags = flags.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
+            settings([], flags).expect_err("wrong").to_string()
+        };
+        assert_eq!(wrong(&[("cert", "c")]), "--nats-cert: cert and key must be given together");
+        assert_eq!(wrong(&[("key", "k")]), "--nats-key: cert and key must be given together");
+        assert_eq!(wrong(&[("password_file", "p")]), "--nats-password-file: a password goes with a user");
+        assert!(wrong(&[("url", "http://h")]).starts_with("--nats: url is no address of NATS"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use backstay_daemon::settings::SettingsError;
+use backstay_daemon::terminal;
 use backstay_protocol::NameError;
 use backstay_protocol::selector::SelectorError;
 use backstay_protocol::types::ResolveError;
@@ -17,7 +18,7 @@ use super::template::TemplateError;
 /// A line that is longer is no answer.
 const ANSWER_MAX: u64 = 1024;
 
-/// Both outputs of a command.
+/// Both outputs of a command. One that is closed or full stops no work: it is remembered, and told at the end.
 pub struct Console<'a> {
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
@@ -27,6 +28,8 @@ pub struct Console<'a> {
     pub bar: bool,
     /// Somebody can be asked: standard input is a terminal.
     pub asks: bool,
+    /// Why nothing can be printed any more.
+    pub lost: Option<io::Error>,
 }
 
 impl fmt::Debug for Console<'_> {
@@ -35,25 +38,60 @@ impl fmt::Debug for Console<'_> {
     }
 }
 
+/// The only commands to a terminal that are printed: our own colours.
+const COLOURS: [&str; 6] = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[36m"];
+
 impl Console<'_> {
     /// Prints at once: a step is seen before it is taken.
+    ///
+    /// # Errors
+    /// None: what cannot be printed any more is [`lost`](Self::lost), and the work goes on.
     pub fn print(&mut self, text: &str) -> io::Result<()> {
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
+        if self.lost.is_none() {
+            let shown = if self.colour { coloured(text) } else { terminal::plain(text).into_owned() };
+            let written = self.out.write_all(shown.as_bytes()).and_then(|()| self.out.flush());
+            self.lost = written.err();
+        }
+        Ok(())
     }
 
     /// Whether this very text is typed on standard input: a stray `y` replaces or deletes nothing.
     pub fn typed(&mut self, prompt: &str, text: &str, stdin: &mut dyn Read) -> io::Result<bool> {
         self.print(prompt)?;
+        // Nobody has seen what it is about.
+        if self.lost.is_some() {
+            return Ok(false);
+        }
         let mut line = String::new();
         BufReader::new(stdin.take(ANSWER_MAX)).read_line(&mut line)?;
         Ok(line.trim() == text)
     }
 
-    /// What a person should know, apart from what was asked for.
+    /// What a person should know, apart from what was asked for. Where nobody hears it, that is nobody's fault.
+    ///
+    /// # Errors
+    /// None, as of [`print`](Self::print).
     pub fn remark(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.err, "{text}")
+        let _ = writeln!(self.err, "{}", terminal::plain(text));
+        Ok(())
     }
+}
+
+/// The text with our colours, and without any other command.
+fn coloured(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\u{1b}') {
+        let (before, escape) = rest.split_at(at);
+        let length = COLOURS.iter().find(|colour| escape.starts_with(**colour)).map(|colour| colour.len());
+        shown.push_str(&terminal::plain(before));
+        match length {
+            Some(length) => shown.push_str(&escape[..length]),
+            None => shown.push_str(&terminal::plain(&escape[..1])),
+        }
+        rest = &escape[length.unwrap_or(1)..];
+    }
+    shown + &terminal::plain(rest)
 }
 
 /// Why a command failed.
@@ -112,9 +150,39 @@ impl Failure {
             _ => 1,
         }
     }
+}
 
-    /// The reader went away, as `head` does: nothing is wrong.
-    pub fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(text: &str, colour: bool) -> String {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut console = Console { out: &mut out, err: &mut err, colour, bar: false, asks: false, lost: None };
+        console.print(text).expect("never fails");
+        console.remark(text).expect("never fails");
+        let (out, err) = (String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"));
+        assert!(!err.contains('\u{1b}'), "{err:?}");
+        out
+    }
+
+    #[test]
+    fn only_our_own_colours_reach_a_terminal() {
+        let hostile = "\u{1b}[32mok\u{1b}[0m \u{1b}[2J\u{1b}]0;x\u{7} \u{9b}31m\u{1b}";
+        assert_eq!(printed(hostile, true), "\u{1b}[32mok\u{1b}[0m \u{fffd}[2J\u{fffd}]0;x\u{fffd} \u{fffd}31m\u{fffd}");
+        assert_eq!(printed(hostile, false).matches('\u{fffd}').count(), 7);
+        assert_eq!(printed("a\n\tb", true), "a\n\tb");
+    }
+
+    #[test]
+    fn an_output_that_is_full_is_remembered_and_stops_nothing() {
+        let (mut out, mut err) = ([0_u8; 3], [0_u8; 0]);
+        let (mut out, mut err) = (&mut out[..], &mut err[..]);
+        let mut console = Console { out: &mut out, err: &mut err, colour: false, bar: false, asks: false, lost: None };
+        for text in ["ab", "cde", "f"] {
+            console.print(text).expect("never fails");
+            console.remark(text).expect("never fails");
+        }
+        assert!(console.lost.is_some_and(|error| error.kind() == io::ErrorKind::WriteZero));
     }
 }

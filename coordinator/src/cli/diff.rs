@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use backstay_daemon::terminal;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::S3ConfigSpec;
 use backstay_protocol::types;
@@ -42,8 +43,8 @@ impl Diff {
         let hunks = diff.grouped_ops(CONTEXT);
         let mut lines = Vec::new();
         if !hunks.is_empty() {
-            lines.push((Role::Heading, format!("--- {before_name}")));
-            lines.push((Role::Heading, format!("+++ {after_name}")));
+            lines.push((Role::Heading, format!("--- {}", terminal::line(before_name))));
+            lines.push((Role::Heading, format!("+++ {}", terminal::line(after_name))));
         }
         let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
         for hunk in &hunks {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use backstay_daemon::terminal;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::Console;
@@ -41,7 +42,7 @@ impl Progress {
             bar.set_length(total);
             bar.set_style(style(BAR).progress_chars("=> "));
         }
-        bar.set_message(name.to_owned());
+        bar.set_message(terminal::line(name));
         bar.set_position(done);
         Ok(())
     }
@@ -51,7 +52,7 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.unset_length();
             bar.set_style(style(MESSAGE));
-            bar.set_message(text);
+            bar.set_message(terminal::line(&text));
             bar.tick();
             return Ok(());
         }

@@ -202,7 +202,8 @@ pub async fn capture(
     command: impl AsyncFnOnce(&mut Console<'_>) -> Result<(), Failure>,
 ) -> Result<(String, String), String> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let result = command(&mut Console { out: &mut out, err: &mut err, colour: false, bar: false, asks: true }).await;
+    let result =
+        command(&mut Console { out: &mut out, err: &mut err, colour: false, bar: false, asks: true, lost: None }).await;
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
     result.map(|()| (text(out), text(err))).map_err(|failure| failure.to_string())
 }

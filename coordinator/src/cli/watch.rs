@@ -77,6 +77,9 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
         if first || !changes.is_empty() {
             console.print(&print.text(&changes)?)?;
         }
+        if console.lost.is_some() {
+            return Ok(());
+        }
         first = false;
     }
 }

@@ -11,6 +11,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::terminal::is_command;
+
 /// How the targets of our own spans begin.
 const OURS: &str = "backstay";
 
@@ -49,7 +51,14 @@ where
         for span in spans().filter(|span| !span.metadata().target().starts_with(OURS)) {
             add(&mut line, recorded(&span));
         }
-        writeln!(writer, "{}", Value::Object(line))
+        // JSON leaves some commands of terminals as they are: those are escaped too.
+        for c in Value::Object(line).to_string().chars() {
+            match is_command(c) {
+                true => write!(writer, "\\u{:04x}", c as u32)?,
+                false => writer.write_char(c)?,
+            }
+        }
+        writeln!(writer)
     }
 }
 
@@ -126,6 +135,8 @@ mod tests {
         }
     }
 
+    const HOSTILE: &str = "\u{1b}[2J \u{9b}31m \u{7f} \u{202e}x";
+
     fn logged(work: impl FnOnce()) -> Vec<Value> {
         let sink = Sink::default();
         let writer = sink.clone();
@@ -136,6 +147,7 @@ mod tests {
             .finish();
         tracing::subscriber::with_default(subscriber, work);
         let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("text");
+        assert!(!text.chars().any(|c| is_command(c) && c != '\n'), "{text:?}");
         text.lines().map(|line| serde_json::from_str(line).expect("one object per line")).collect()
     }
 
@@ -145,6 +157,7 @@ mod tests {
             info!(port = 7_u64, ok = true, "before");
             error_span!("backup", attempt = %"a-1").in_scope(|| {
                 info!(r#type = "x", "with \"quotes\"\nand a line");
+                info!("{HOSTILE}");
                 info_span!(target: "aws_smithy_runtime", "try_attempt", attempt = 3_u64, part = 2_u64).in_scope(|| {
                     info!(attempt = 9_u64, error = ?"why", "inside a library");
                 });
@@ -154,7 +167,8 @@ mod tests {
         assert_eq!((&lines[0]["ok"], &lines[0]["attempt"]), (&true.into(), &Value::Null));
         assert_eq!((&lines[1]["attempt"], &lines[1]["type"]), (&"a-1".into(), &"x".into()));
         assert_eq!(lines[1]["message"], "with \"quotes\"\nand a line");
-        assert_eq!((&lines[2]["attempt"], &lines[2]["part"]), (&"a-1".into(), &2.into()));
+        assert_eq!(lines[2]["message"], HOSTILE);
+        assert_eq!((&lines[3]["attempt"], &lines[3]["part"]), (&"a-1".into(), &2.into()));
         for line in lines {
             assert!(line["timestamp"].is_string() && line["level"] == "INFO" && line["target"].is_string(), "{line}");
         }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::JsonFields;
 
+use crate::terminal::LogLines;
+
 mod json;
 
 /// The variable that says what is logged.
@@ -50,7 +52,7 @@ fn filter(variable: Option<&str>) -> Result<EnvFilter, FilterError> {
 /// `BACKSTAY_LOG` cannot be used.
 pub fn init(format: LogFormat) -> Result<(), FilterError> {
     let filter = filter(std::env::var(LEVEL_VARIABLE).ok().as_deref())?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines::default);
     // A second initialisation (tests run daemons in process) is not an error.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),

@@ -6,6 +6,7 @@ use std::io;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use backstay_protocol::certificates;
 
 use super::advice;
 use crate::store::{ErrorKind, StoreError};
@@ -153,7 +154,10 @@ fn root_cause(error: &dyn Error) -> String {
         root = source;
     }
     let cause = root.to_string();
-    format!("{cause}{}", advice::of_cause(&cause))
+    match certificates::advice(&cause) {
+        Some(advice) => format!("{cause} ({advice})"),
+        None => format!("{cause}{}", advice::of_cause(&cause)),
+    }
 }
 
 /// Whether the connection was refused, or the name of the host is not known.

@@ -1,5 +1,6 @@
 //! JSON: one object per resource, keys sorted, four spaces.
 
+use backstay_daemon::terminal;
 use backstay_protocol::resource::Resource;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -20,12 +21,21 @@ pub fn pretty(value: &Value) -> String {
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
     sorted(value).serialize(&mut serializer).expect("writing to memory succeeds");
-    String::from_utf8(out).expect("JSON is UTF-8") + "\n"
+    escaped(&String::from_utf8(out).expect("JSON is UTF-8")) + "\n"
 }
 
 /// On one line, keys sorted: `{"nanos":0,"seconds":1702166400}`.
 pub fn compact(value: &Value) -> String {
-    sorted(value).to_string()
+    escaped(&sorted(value).to_string())
+}
+
+/// JSON leaves some commands of terminals as they are, in texts: those are escaped too.
+fn escaped(json: &str) -> String {
+    let is_bad = |c: char| terminal::is_command(c) && c != '\n';
+    if !json.contains(is_bad) {
+        return json.to_owned();
+    }
+    json.chars().map(|c| if is_bad(c) { format!("\\u{:04x}", c as u32) } else { c.to_string() }).collect()
 }
 
 fn sorted(value: &Value) -> Value {
@@ -43,6 +53,16 @@ fn sorted(value: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_commands_a_terminal_is_escaped_and_reads_back() {
+        let hostile = "\u{1b}[2J\n\u{9b}31m\u{7f}\u{202e}x\u{feff}\u{2066}\t";
+        let value = serde_json::json!({ hostile: [hostile] });
+        for text in [pretty(&value), compact(&value)] {
+            assert!(!text.chars().any(|c| terminal::is_command(c) && c != '\n'), "{text:?}");
+            assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
+        }
+    }
     use backstay_protocol::spec::ManualBackupSpec;
     use backstay_protocol::time::Timestamp;
 

@@ -1,5 +1,6 @@
 //! Tables: columns padded by three spaces, the heading always, no spaces at the end of a line.
 
+use backstay_daemon::terminal;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::types::TypeDefinition;
 use serde_json::Value;
@@ -47,7 +48,7 @@ fn cell(spec: &Value, path: &str) -> String {
 
 /// An error from elsewhere may hold line ends and terminal commands: one cell is one line of plain text.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if terminal::is_command(c) { ' ' } else { c }).collect()
 }
 
 /// A table of its own columns; cells are made fit for one line.
@@ -150,6 +151,15 @@ external    EtcdBackup   talos-default-1702166400   undefined   {"nanos":0,"seco
 ephemeral   EtcdBackupStatus   ü    undefined   2        no such  [31mbucket                 {"nanos":2,"seconds":1}
 "#;
         assert_eq!(render(&types::ETCD_BACKUP_STATUSES, &[Resource::of("ü", &spec)]), expected);
+    }
+
+    #[test]
+    fn a_cell_commands_no_terminal() {
+        for hostile in ["a\u{1b}[2Jb", "a\u{9b}31mb", "a\nb\rc", "\u{202e}txt.exe", "\u{2066}x", "\u{7f}", "a\tb"] {
+            let table = plain(&["A", "B"], std::iter::once(vec![hostile.to_owned(), "end".to_owned()]));
+            assert_eq!(table.lines().count(), 2, "{table:?}");
+            assert!(!table.chars().any(|c| terminal::is_command(c) && c != '\n'), "{table:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! YAML as the resources are written: two spaces, metadata in its order, empty metadata bare, quotes only
 //! where the text would otherwise be read as something else.
 
+use backstay_daemon::terminal;
 use backstay_protocol::resource::{Metadata, Resource};
 use serde_json::Value;
 
@@ -130,9 +131,7 @@ fn text(value: &str) -> String {
 
 /// Control characters, and those that change how a terminal shows the rest of the line.
 fn needs_escape(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        || matches!(c as u32 & 0xFFFE, 0xFFFE)
+    terminal::is_command(c) || matches!(c as u32 & 0xFFFE, 0xFFFE)
 }
 
 fn escaped(value: &str) -> String {

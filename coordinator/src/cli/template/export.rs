@@ -113,10 +113,25 @@ fn features(spec: &ClusterSpec) -> Map<String, Value> {
     ];
     let mut features: Map<String, Value> =
         switches.into_iter().filter(|(_, on)| *on).map(|(name, on)| (name.to_owned(), on.into())).collect();
-    if let Some(interval) = spec.backup_interval() {
-        features.insert("backupConfiguration".into(), json!({ "interval": duration::format(interval) }));
+    if let Some(backups) = backups(spec) {
+        features.insert("backupConfiguration".into(), backups.into());
     }
     features
+}
+
+/// The block of automatic backups; none where the cluster has none, and nobody turned them off.
+fn backups(spec: &ClusterSpec) -> Option<Map<String, Value>> {
+    let configuration = spec.backupconfiguration.as_ref()?;
+    let interval = configuration.interval.map(|interval| interval.as_duration()).filter(|i| !i.is_zero());
+    let mut block = Map::new();
+    if let Some(interval) = interval {
+        block.insert("interval".into(), duration::format(interval).into());
+    }
+    match configuration.enabled {
+        Some(enabled) if interval.is_some() || !enabled => drop(block.insert("enabled".into(), enabled.into())),
+        _ => {}
+    }
+    Some(block).filter(|block| !block.is_empty())
 }
 
 /// What is set in the cluster and has no place in a template.
@@ -132,11 +147,6 @@ fn unsaid(spec: &ClusterSpec) -> Vec<String> {
         if on {
             unsaid.push(format!("spec.features.{name} has no place in a template: a sync leaves it as it is"));
         }
-    }
-    let interval = spec.backupconfiguration.as_ref().and_then(|configuration| configuration.interval);
-    if let (Some(interval), None) = (interval.filter(|i| !i.as_duration().is_zero()), spec.backup_interval()) {
-        let interval = duration::format(interval.as_duration());
-        unsaid.push(format!("automatic backups are off: their interval of {interval} has no place in a template: a sync leaves it as it is"));
     }
     unsaid
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cli::apply::Mode;
-use crate::cli::template::model::{Cluster, Machine, MachineSet, Marks, RawFeatures};
+use crate::cli::template::model::{Backups, Cluster, Machine, MachineSet, Marks, RawFeatures};
 use crate::cli::template::{Template, delete, render, state};
 use crate::cli::testing::{Coordinator, capture};
 use backstay_protocol::MachineId;
@@ -80,15 +80,19 @@ fn sets() -> impl Strategy<Value = Vec<MachineSet>> {
 
 fn templates() -> impl Strategy<Value = Template> {
     let version = || "[0-9]{1,2}\\.[0-9]{1,2}(\\.[0-9]{1,2})?(-rc\\.[0-9])?";
-    let interval = prop::option::of((1..i64::MAX as u64).prop_map(Duration::from_nanos));
-    ("[a-z][a-z0-9-]{0,12}[a-z0-9]", marks(), version(), version(), any::<[bool; 3]>(), interval, sets()).prop_map(
-        |(name, marks, kubernetes, talos, on, interval, sets)| {
+    let interval = || (1..i64::MAX as u64).prop_map(Duration::from_nanos);
+    let on = (interval(), prop::option::of(any::<bool>()))
+        .prop_map(|(interval, enabled)| Some(Backups { interval: Some(interval), enabled }));
+    let off = Just(Some(Backups { interval: None, enabled: Some(false) }));
+    let backups = prop_oneof![Just(None), on, off];
+    ("[a-z][a-z0-9-]{0,12}[a-z0-9]", marks(), version(), version(), any::<[bool; 3]>(), backups, sets()).prop_map(
+        |(name, marks, kubernetes, talos, on, backups, sets)| {
             let mut features = RawFeatures::default();
             features.enable_workload_proxy = on[0];
             features.disk_encryption = on[1];
             features.use_embedded_discovery_service = on[2];
             let name = name.parse().expect("a name");
-            Template { cluster: Cluster { name, marks, kubernetes, talos, features, interval }, sets }
+            Template { cluster: Cluster { name, marks, kubernetes, talos, features, backups }, sets }
         },
     )
 }

@@ -44,8 +44,17 @@ pub struct Cluster {
     pub kubernetes: String,
     pub talos: String,
     pub features: RawFeatures,
-    /// `None`: no automatic backups.
+    /// `None`: nothing is said of automatic backups, and there are none.
+    pub backups: Option<Backups>,
+}
+
+/// What a template says of automatic backups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backups {
+    /// Above 0; `None` only where they are off.
     pub interval: Option<Duration>,
+    /// `None`: on, as the interval alone says.
+    pub enabled: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +119,7 @@ pub struct RawFeatures {
 #[serde(default)]
 struct RawBackup {
     interval: String,
+    enabled: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -261,20 +271,40 @@ fn cluster(node: &Node, raw: RawCluster) -> Result<Cluster, Problem> {
     check_marks(node, &raw.marks)?;
     let at = |path: &[&str]| line_of(node, path);
     let name = raw.name.parse().map_err(|e| Problem::new(at(&["name"]), format!("{e}")))?;
-    let interval = &raw.features.backup_configuration.interval;
-    let interval = match interval.as_str() {
-        "" => Duration::ZERO,
-        text => duration::parse(text)
-            .map_err(|e| Problem::new(at(&["features", "backupConfiguration", "interval"]), e.to_string()))?,
-    };
+    let backups = backups(node, &raw.features.backup_configuration)?;
     Ok(Cluster {
         name,
         kubernetes: version("kubernetes", &raw.kubernetes, at(&["kubernetes", "version"]))?,
         talos: version("talos", &raw.talos, at(&["talos", "version"]))?,
-        interval: Some(interval).filter(|i| !i.is_zero()),
+        backups,
         features: raw.features,
         marks: raw.marks,
     })
+}
+
+/// A block that says nothing would look like a schedule and be none.
+fn backups(node: &Node, raw: &RawBackup) -> Result<Option<Backups>, Problem> {
+    let block = node.get("features").and_then(|features| features.get("backupConfiguration"));
+    let Some(block) = block else { return Ok(None) };
+    let given = block.get("interval");
+    let line = given.map_or(block.line, |interval| interval.line);
+    let interval = match raw.interval.as_str() {
+        "" => None,
+        text => Some(duration::parse(text).map_err(|e| Problem::new(line, e.to_string()))?),
+    };
+    let none = "to have no automatic backups, remove the block, or say enabled: false";
+    let what = match interval {
+        Some(interval) if !interval.is_zero() => {
+            return Ok(Some(Backups { interval: Some(interval), enabled: raw.enabled }));
+        }
+        None if given.is_none() && raw.enabled == Some(false) => {
+            return Ok(Some(Backups { interval: None, enabled: Some(false) }));
+        }
+        Some(_) => "must be more than 0",
+        None if given.is_some() => "is empty",
+        None => "must be given",
+    };
+    Err(Problem::new(line, format!("features.backupConfiguration.interval {what}: {none}")))
 }
 
 /// The line of what stands at `path`, or of the nearest thing above it that exists.

@@ -19,17 +19,48 @@ fn changed(from: &str, to: &str) -> String {
 #[test]
 fn the_documented_template_is_read() {
     let template = Template::parse("t", PAGE).expect("a template");
-    assert_eq!(template.cluster.interval, Some(Duration::from_secs(3600)));
+    assert_eq!(template.cluster.backups, Some(Backups { interval: Some(Duration::from_secs(3600)), enabled: None }));
     assert_eq!((template.cluster.kubernetes.as_str(), template.cluster.talos.as_str()), ("1.28.2", "1.5.5"));
     let sizes: Vec<_> = template.sets.iter().map(|s| (s.role, s.machines.len())).collect();
     assert_eq!(sizes, [(Role::ControlPlane, 1), (Role::Worker, 2)]);
 }
 
 #[test]
-fn no_interval_or_none_at_all_is_no_automatic_backup() {
-    for text in [PAGE.replace("1h", "0"), PAGE.replace("1h", "0s"), PAGE.replace("interval: 1h", "interval:")] {
-        assert_eq!(Template::parse("t", &text).expect("a template").cluster.interval, None);
+fn an_interval_that_is_none_is_refused_and_says_how_backups_are_turned_off() {
+    let tail = "to have no automatic backups, remove the block, or say enabled: false";
+    for (to, line, what) in [
+        ("interval: 0", 10, "must be more than 0"),
+        ("interval: 0s", 10, "must be more than 0"),
+        ("interval: 0h0m", 10, "must be more than 0"),
+        ("interval:", 10, "is empty"),
+        ("interval: \"\"", 10, "is empty"),
+        ("interval: null", 10, "is empty"),
+        ("interval: 0s\n    enabled: false", 10, "must be more than 0"),
+        ("interval:\n    enabled: false", 10, "is empty"),
+        ("enabled: true", 9, "must be given"),
+        ("enabled:", 9, "must be given"),
+    ] {
+        let expected = format!("line {line}: features.backupConfiguration.interval {what}: {tail}");
+        let said = changed("interval: 1h", to);
+        let (head, rest) = said.split_once(": ").expect("a line");
+        assert!(head.starts_with("line ") && expected.ends_with(rest), "{to}: {said}");
     }
+    for block in ["{}", "", "null"] {
+        let said = changed("backupConfiguration:\n    interval: 1h", &format!("backupConfiguration: {block}"));
+        assert!(said.contains("interval must be given: to have no automatic backups"), "{block}: {said}");
+    }
+}
+
+#[test]
+fn automatic_backups_are_absent_or_said_to_be_off() {
+    let backups =
+        |to: &str| Template::parse("t", &PAGE.replace("interval: 1h", to)).expect("a template").cluster.backups;
+    let hour = Some(Duration::from_secs(3600));
+    assert_eq!(backups("enabled: false"), Some(Backups { interval: None, enabled: Some(false) }));
+    assert_eq!(backups("interval: 1h\n    enabled: false"), Some(Backups { interval: hour, enabled: Some(false) }));
+    assert_eq!(backups("interval: 1h\n    enabled: true"), Some(Backups { interval: hour, enabled: Some(true) }));
+    let without = PAGE.replace("features:\n  backupConfiguration:\n    interval: 1h\n", "");
+    assert_eq!(Template::parse("t", &without).expect("a template").cluster.backups, None);
 }
 
 #[test]

@@ -43,9 +43,10 @@ fn cluster(cluster: &Cluster) -> Resource {
             useembeddeddiscoveryservice: cluster.features.use_embedded_discovery_service,
             ..Features::default()
         },
-        backupconfiguration: cluster
-            .interval
-            .map(|interval| BackupConfiguration { interval: Some(interval.into()), enabled: None }),
+        backupconfiguration: cluster.backups.map(|backups| BackupConfiguration {
+            interval: backups.interval.map(Into::into),
+            enabled: backups.enabled,
+        }),
     };
     let mut resource = marked(cluster.name.as_str(), &spec, &cluster.marks);
     resource.metadata.annotations.insert(MANAGED.into(), String::new());

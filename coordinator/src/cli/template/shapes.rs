@@ -36,7 +36,7 @@ fn cluster() -> Vec<(&'static str, Shape)> {
         ("enableWorkloadProxy", Shape::Switch),
         ("diskEncryption", Shape::Switch),
         ("useEmbeddedDiscoveryService", Shape::Switch),
-        ("backupConfiguration", Shape::fields([("interval", Shape::Text)])),
+        ("backupConfiguration", Shape::fields([("interval", Shape::Text), ("enabled", Shape::Switch)])),
     ];
     vec![
         ("name", Shape::Text),
