@@ -123,23 +123,18 @@ async fn look(store: &dyn Store, name: &ClusterName) -> Result<Looked, StoreErro
 async fn is_of(store: &dyn Store, uuid: ClusterUuid, name: &ClusterName) -> Result<Option<bool>, StoreError> {
     match catalog::newest(store, uuid).await {
         Ok(newest) => Ok(newest.map(|manifest| manifest.cluster == *name)),
-        Err(error) if is_its_own(&error) => Ok(None),
+        Err(error) if error.is_one_object_s() => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// One object's trouble, and not the store's.
-fn is_its_own(error: &StoreError) -> bool {
-    [ErrorKind::Denied, ErrorKind::Invalid, ErrorKind::TooLarge].iter().any(|kind| error.is(*kind))
 }
 
 /// What a name's object says; `None` where there is none, or none that can be used.
 async fn read(store: &dyn Store, name: &ClusterName) -> Result<Option<Note>, StoreError> {
     let key = key(name);
-    let json = match store.get(&key, NAME_MAX).await {
-        Ok(json) => json,
-        Err(error) if error.is(ErrorKind::NotFound) => return Ok(None),
-        Err(error) if is_its_own(&error) => {
+    let json = match catalog::get_if_there(store, &key, NAME_MAX).await {
+        Ok(Some(json)) => json,
+        Ok(None) => return Ok(None),
+        Err(error) if error.is_one_object_s() => {
             tracing::warn!(%error, "a name's object cannot be read: the backups are asked for the name");
             return Ok(None);
         }

@@ -139,6 +139,18 @@ impl Keys {
         }
     }
 
+    /// The KV's copy, where the object in the store alone cannot be read (archived, or refused by a policy).
+    async fn kept_instead(&self, kv: &Kv, entry: &str, error: KeyError) -> Result<Identity, KeyError> {
+        let KeyError::Store(cause) = &error else { return Err(error) };
+        if !cause.is_one_object_s() {
+            return Err(error);
+        }
+        let Some(kept) = kv.get::<Sealed>(entry).await? else { return Err(error) };
+        let Ok(plain) = kept.value.open(&self.identity) else { return Err(error) };
+        warn!(%error, "a cluster's key file cannot be read: the copy in the KV is used");
+        self.parse(&plain)
+    }
+
     /// The identity that opens one backup of a cluster: the cluster's own, or that of the series from which it was copied.
     pub async fn identity_of(
         &self,
@@ -163,18 +175,6 @@ impl Keys {
             }
         }
         own
-    }
-
-    /// The KV's copy, where the object in the store alone cannot be read (archived, or refused by a policy).
-    async fn kept_instead(&self, kv: &Kv, entry: &str, error: KeyError) -> Result<Identity, KeyError> {
-        let KeyError::Store(cause) = &error else { return Err(error) };
-        if !cause.is_one_object_s() {
-            return Err(error);
-        }
-        let Some(kept) = kv.get::<Sealed>(entry).await? else { return Err(error) };
-        let Ok(plain) = kept.value.open(&self.identity) else { return Err(error) };
-        warn!(%error, "a cluster's key file cannot be read: the copy in the KV is used");
-        self.parse(&plain)
     }
 
     /// The cluster's identity: from the store, which keeps it for good, else from the KV, else a new one.

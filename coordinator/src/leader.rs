@@ -471,7 +471,10 @@ impl Leader {
             let uuid = match names::find(&*in_force.store, &name).await {
                 Ok(found) => found.unwrap_or(newest),
                 Err(error) => {
-                    warn!(cluster = %name, %error, "the store could not be asked for the cluster's UUID; trying again");
+                    if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
+                        let lasting = told.lasting;
+                        warn!(cluster = %name, %error, lasting, "the store could not be asked for the cluster's UUID; trying again");
+                    }
                     complete = false;
                     continue;
                 }

@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::terminal;
+
 /// What Prometheus asks for first, and every collector that reads its text understands.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -105,7 +107,7 @@ impl Window {
         let Readiness { ready, text } = (self.readiness)();
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let word = if ready { "ready" } else { "not ready" };
-        (status, format!("{word}: {text}\n")).into_response()
+        (status, format!("{word}: {}\n", terminal::line(&text))).into_response()
     }
 
     fn metrics(&self) -> Response {

@@ -65,28 +65,20 @@ pub fn tell(text: &str) {
 }
 
 /// The process's arguments, or how it ends without any: with their help, or a word on what is wrong with them.
-///
-/// # Errors
-/// The code to end with, once that is printed.
 pub fn arguments<P: Parser>() -> Result<P, ExitCode> {
-    parsed(P::try_parse())
+    P::try_parse().map_err(|error| ended(&error))
 }
 
-/// The same for arguments that were read already.
-///
-/// # Errors
-/// As of [`arguments`].
-pub fn parsed<P>(arguments: Result<P, clap::Error>) -> Result<P, ExitCode> {
-    arguments.map_err(|error| {
-        let printed = error.print().and_then(|()| io::stdout().flush());
-        let lost = printed.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
-        match error.use_stderr() {
-            // As clap itself ends.
-            true => ExitCode::from(2),
-            false if lost => ExitCode::FAILURE,
-            false => ExitCode::SUCCESS,
-        }
-    })
+/// Prints what the grammar has to say, and ends as it does: with the help that was asked for, or with what is wrong.
+pub fn ended(error: &clap::Error) -> ExitCode {
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    let lost = printed.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
+    match error.use_stderr() {
+        // As clap itself ends.
+        true => ExitCode::from(2),
+        false if lost => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
 }
 
 /// Standard error for logs: each event is one line of plain text, and what cannot be written is let go.

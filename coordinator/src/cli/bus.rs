@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn causes_do_not_quote_secrets() {
-        let settings = read(&[], &[("password", "hunter2")]);
+        let settings = read(&[], &[("user", "me"), ("password", "hunter2")]);
         assert_eq!(settings.without_secrets("bad password hunter2"), "it cannot be used");
         assert_eq!(settings.without_secrets("cannot parse a:b@c"), "it cannot be used");
         assert_eq!(settings.without_secrets("authorization violation"), "authorization violation");

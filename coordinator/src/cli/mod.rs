@@ -34,18 +34,16 @@ pub mod watch;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use arguments::Arguments;
 use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::{SystemClock, terminal};
-
-use arguments::Arguments;
 use console::{Console, Failure};
 
 /// The whole program: parses the process's arguments, runs, and prints what went wrong.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::read(std::env::args_os()).map_err(arguments::tips::without_aliases);
-    let arguments = match terminal::parsed(arguments) {
+    let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
-        Err(code) => return code,
+        Err(error) => return terminal::ended(&arguments::tips::without_aliases(error)),
     };
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (mut out, mut err) = (io::stdout(), io::stderr());

@@ -66,7 +66,7 @@ async fn an_etcd_that_has_lost_revisions_is_refused_though_its_id_is_the_same() 
     let (stand, terminal, etcd) = parts().await?;
     terminal.prints(&once(&etcd, "")).await?;
     // As if that backup had been taken later: an etcd that is made anew with the same URLs and token has the same id.
-    terminal.silent("sed -i 's/\"revision\": [0-9]*,*$/\"revision\": 1000/' store/*-*/*.manifest.json").await?;
+    terminal.silent("sed -i 's/\"revision\": [0-9]*/\"revision\": 1000/' store/*-*/*.manifest.json").await?;
     let error = terminal.refused(&once(&etcd, "")).await?;
     for part in ["is at revision 1000, this etcd only at", "with the same cluster id", "--new-cluster-id this once"] {
         ensure!(error.contains(part), "no {part}: {error}");
@@ -126,7 +126,8 @@ async fn several_series_of_one_cluster_are_put_together_and_all_can_be_restored(
     for (place, name) in names.lines().enumerate() {
         let restored = terminal
             .prints(&format!(
-                "backstayctl restore --store file://$PWD/store --snapshot {name} --identity own.key --data-dir data{place} 2> notes"
+                "backstayctl restore --store file://$PWD/store --cluster-uuid {one} --snapshot {name} --identity own.key \
+                 --data-dir data{place} 2> notes"
             ))
             .await?;
         let next = format!("next once  backstay-agent once --cluster {CLUSTER} --new-cluster-id");
