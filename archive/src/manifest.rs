@@ -128,7 +128,8 @@ pub struct Contents {
     /// backups from before this was written down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_key: Option<u64>,
-    /// The version of the storage, which etcd writes down from 3.6 on. A release before it refuses the database.
+    /// The version of the storage, which etcd writes down from 3.6 on. Releases from 3.6 on refuse one that is
+    /// later than their own; older ones do not look at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_version: Option<String>,
     /// User keys that are not deleted.

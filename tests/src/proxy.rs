@@ -35,13 +35,16 @@ pub struct Proxy {
     _tasks: JoinSet<()>,
 }
 
+/// What answers have, and what they get in its place.
+type Rewrite = (Vec<u8>, Vec<u8>);
+
 #[derive(Debug, Clone)]
 struct Shared {
     target: SocketAddr,
     wire: Arc<watch::Sender<Wire>>,
     passed: Arc<AtomicU64>,
     limit: Arc<AtomicU64>,
-    rewrite: Arc<Mutex<Option<(Vec<u8>, Vec<u8>)>>>,
+    rewrite: Arc<Mutex<Option<Rewrite>>>,
 }
 
 impl Proxy {

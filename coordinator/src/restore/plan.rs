@@ -191,7 +191,7 @@ fn source(manifest: &Manifest) -> Source {
 
 /// The version that the database is marked with, where inspection saw it.
 fn storage_version(manifest: &Manifest) -> Option<&str> {
-    manifest.inspection.as_ref()?.contents.as_ref()?.extra.get("storage_version")?.as_str()
+    manifest.inspection.as_ref()?.contents.as_ref()?.storage_version.as_deref()
 }
 
 /// What is known of the backup.

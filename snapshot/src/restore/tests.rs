@@ -58,6 +58,25 @@ fn metas(database: &[u8]) -> [Meta; 2] {
 }
 
 #[test]
+fn the_mark_of_etcd_is_read_and_kept() {
+    let later: [(&[u8], &str); 2] = [
+        (include_bytes!("../../tests/corpus/3.6-for-restore.13.10.d9fdcf18.db.zst"), "3.6.0"),
+        (include_bytes!("../../tests/corpus/3.7-for-restore.13.10.c673a14e.db.zst"), "3.7.0"),
+    ];
+    let later = later.map(|(packed, mark)| (zstd::decode_all(packed).expect("zstd"), Some(mark)));
+    for (database, mark) in later.into_iter().chain([(SMALL.to_vec(), None)]) {
+        let home = tempfile::tempdir().expect("folder");
+        let folder = home.path().join("data");
+        let restored = restore(&folder, one(), &database).expect("restored");
+        assert_eq!(restored.storage_version.as_deref(), mark);
+        let after = contents(&self::database(&folder)).expect("good");
+        let kept =
+            after["meta"].get(b"storageVersion".as_slice()).map(|mark| String::from_utf8_lossy(mark).into_owned());
+        assert_eq!(kept.as_deref(), mark);
+    }
+}
+
+#[test]
 fn all_is_kept_but_what_makes_the_new_cluster() {
     let home = tempfile::tempdir().expect("folder");
     let folder = home.path().join("data");
