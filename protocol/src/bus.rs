@@ -3,7 +3,12 @@
 
 use prost::Message;
 
-include!(concat!(env!("OUT_DIR"), "/backstay.v1.rs"));
+pub use generated::*;
+
+#[allow(clippy::large_enum_variant, reason = "an answer is read and gone: nobody keeps many of them")]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/backstay.v1.rs"));
+}
 
 /// Why bytes from the bus were not taken for a message.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

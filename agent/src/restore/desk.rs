@@ -169,7 +169,7 @@ impl Restores {
     /// Answers a command; what it asks for is done by [`run`](Self::run).
     pub async fn command(&self, command: RestoreCommand) -> RestoreReply {
         let answer = match self.accept(command).await {
-            Ok(state) => Answer::State(Box::new(state)),
+            Ok(state) => Answer::State(state),
             Err(refused) => {
                 info!(reason = refused.text, "a restore command is refused");
                 Answer::Refused(refused)

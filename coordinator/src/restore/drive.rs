@@ -210,7 +210,7 @@ async fn send(
 ) -> Told<bus::RestoreState> {
     let answer = request::<RestoreReply>(leader, cluster, machine, Command::Restore, command.encode_to_vec()).await;
     let said = |answer| match answer {
-        Answer::State(state) => Ok(*state),
+        Answer::State(state) => Ok(state),
         Answer::Refused(refused) => Err(refused),
     };
     Told::read(leader, answer.map(|reply| reply.answer.map(said)))

@@ -195,7 +195,7 @@ pub fn verify_reply_not_tried() -> VerifyReply {
 }
 
 pub fn restore_reply() -> RestoreReply {
-    RestoreReply { version: 1, answer: Some(restore_reply::Answer::State(Box::new(restore_state()))) }
+    RestoreReply { version: 1, answer: Some(restore_reply::Answer::State(restore_state())) }
 }
 
 pub fn beat_without_etcd() -> Beat {
