@@ -122,7 +122,7 @@ fn fitting(
 fn headers_length(headers: &HeaderMap) -> usize {
     let line = |name: &str, value: &str| name.len() + value.len() + 4;
     let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-    lines.map(|(name, value)| line(&name.to_string(), value.as_str())).sum::<usize>() + 12
+    lines.map(|(name, value)| line(name.as_ref(), value.as_str())).sum::<usize>() + 12
 }
 
 /// The encoding that a request names. Clients write headers in any case.
