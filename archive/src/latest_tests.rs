@@ -46,10 +46,7 @@ fn a_higher_revision_of_the_same_cluster_is_no_answer_wherever_it_stands() {
     let mut many: Vec<Candidate> = (0..2_500).map(|n| backup(t - n, 1, 10_000 - n)).collect();
     many[1_234].revision = 10_001;
     let error = chosen(&many).expect_err("one is further");
-    assert_eq!(
-        error.why,
-        Contradiction::Revision { newest: many[0].snapshot, revision: 10_000, higher: 10_001 }
-    );
+    assert_eq!(error.why, Contradiction::Revision { newest: many[0].snapshot, revision: 10_000, higher: 10_001 });
     assert_eq!(error.candidates, [many[0].clone(), many[1_234].clone()]);
     assert_eq!(error.others, 2_498);
     many[1_234].etcd_cluster_id = "another".into();
@@ -89,7 +86,8 @@ fn who_made_them_knows_which_one_is_the_latest() {
 
 fn any_backups() -> impl Strategy<Value = Vec<Candidate>> {
     let seconds = prop_oneof![-200_000_i64..200, -200_000_i64..200_000];
-    let one = (seconds, 1_u64..4, 1_i64..60).prop_map(|(at, cluster, revision)| backup(NOW.seconds + at, cluster, revision));
+    let one =
+        (seconds, 1_u64..4, 1_i64..60).prop_map(|(at, cluster, revision)| backup(NOW.seconds + at, cluster, revision));
     prop::collection::vec(one, 0..25)
 }
 

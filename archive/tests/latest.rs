@@ -62,7 +62,9 @@ async fn a_higher_revision_is_found_among_thousands() {
     // Whoever made them knows the order, and looks only at what stands before its own.
     let scope = Scope { until: None, own: vec![name(NOW - 1), name(NOW - 90_000)] };
     store.on_call(move |call| match call.op {
-        Op::Get if call.key.contains(&Key::manifest(cluster(), name(NOW - 2)).to_string()) => Fate::Fail(ErrorKind::Unavailable),
+        Op::Get if call.key.contains(&Key::manifest(cluster(), name(NOW - 2)).to_string()) => {
+            Fate::Fail(ErrorKind::Unavailable)
+        }
         _ => Fate::Pass,
     });
     assert_eq!(find(&store, &scope).await.expect("theirs, and one that is newer"), (Some(NOW), 0));

@@ -77,7 +77,10 @@ pub async fn find(
                 latest::LatestError::Store(error) => NotFound::Unknown(error.to_string()),
                 error => NotFound::None(error.to_string()),
             })?;
-            found.skipped.iter().for_each(|skipped| warn!(%cluster, "skipped while looking for the latest backup: {skipped}"));
+            found
+                .skipped
+                .iter()
+                .for_each(|skipped| warn!(%cluster, "skipped while looking for the latest backup: {skipped}"));
             let name = record.map_or_else(|| cluster.to_string(), |record| record.name.to_string());
             found.manifest.ok_or_else(|| NotFound::None(none(&name, until)))
         }

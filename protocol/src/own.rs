@@ -21,9 +21,16 @@ pub struct AgentSpec {
     pub attempt: String,
     /// Why nothing is known of its etcd; empty otherwise.
     pub error: String,
+    /// What is wrong with its machine's clock; empty where nothing is known to be.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub clock: String,
     pub lastseen: Option<Timestamp>,
 }
-spec!(AgentSpec, AGENTS, AgentSpec { lastseen: Some(Timestamp::default()), ..AgentSpec::default() });
+spec!(
+    AgentSpec,
+    AGENTS,
+    AgentSpec { clock: "off".into(), lastseen: Some(Timestamp::default()), ..AgentSpec::default() }
+);
 
 /// The coordinator that leads. There is one, under the id [`COORDINATOR_STATUS_ID`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

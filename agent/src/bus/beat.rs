@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::connection::State;
-use backstay_protocol::VERSION;
 use backstay_protocol::bus::{Beat, Member};
 use backstay_protocol::subject::Subject;
+use backstay_protocol::{Clock, VERSION};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -34,6 +34,7 @@ pub struct Beats {
     pub recipient: String,
     pub started_at_ms: i64,
     pub interval: Duration,
+    pub clock: Arc<dyn Clock>,
     pub attempts: Arc<Attempts>,
     pub member: watch::Receiver<Seen>,
     pub seats: Arc<Seats>,
@@ -97,6 +98,7 @@ impl Beats {
             beat_interval_ms: u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX),
             seat: Some(self.seats.message()),
             restore: self.restores.state(),
+            sent_at_ms: self.clock.now().as_millis(),
         }
     }
 

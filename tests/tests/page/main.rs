@@ -4,6 +4,7 @@
 //! The programs must be built first (`cargo build --workspace --bins`); `make test` does.
 
 mod automatic;
+mod clocks;
 mod daily;
 mod deleting;
 mod encryption;

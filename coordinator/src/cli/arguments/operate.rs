@@ -12,13 +12,14 @@ One word for each cluster, from the worst:
   no agent  no agent of it is connected
   never     it has no backup
   failing   the latest attempt failed
+  clock     its last backup lies in the future: a clock is, or was, wrong
   stale     the last good backup is older than the interval and a grace
   ok        none of these; without an interval a backup is never stale
 
 Exit codes:
-  0  every cluster is ok
+  0  every cluster is ok, and so are the clocks that are known
   1  it could not be found out
-  3  a cluster is not ok, or no cluster is known
+  3  a cluster or a clock is not ok, or no cluster is known
 
 Examples:
   backstayctl status

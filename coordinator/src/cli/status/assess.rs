@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backstay_protocol::own::VerificationSpec;
 use backstay_protocol::spec::{BackupState, BackupStatusSpec};
+use backstay_protocol::time::clock_is_off;
 use backstay_protocol::{Timestamp, duration};
 
 use crate::cli::units;
@@ -15,6 +16,8 @@ pub enum Word {
     NoAgent,
     Never,
     Failing,
+    /// Its last backup lies in the future.
+    Clock,
     Stale,
     Ok,
 }
@@ -25,6 +28,7 @@ impl Word {
             Self::NoAgent => "no agent",
             Self::Never => "never",
             Self::Failing => "failing",
+            Self::Clock => "clock",
             Self::Stale => "stale",
             Self::Ok => "ok",
         }
@@ -76,9 +80,25 @@ pub fn all(facts: Vec<Facts>, given_grace: Option<Duration>, now: Timestamp) -> 
 /// One cluster. Where several words hold, the worst is taken.
 pub fn assess(facts: Facts, given_grace: Option<Duration>, now: Timestamp) -> Health {
     let Facts { cluster, interval, status, agents, verification } = facts;
+    let ahead = status.lastbackuptime.and_then(|at| from_the_future(at, now));
     let age = status.lastbackuptime.map(|at| units::since(at, now));
-    let (word, reason) = judge(&status, interval, age, agents, given_grace);
+    let (word, reason) = match judge(&status, interval, age, agents, given_grace) {
+        (word, _) if word > Word::Clock && ahead.is_some() => (Word::Clock, ahead.clone().unwrap_or_default()),
+        judged => judged,
+    };
+    // Nobody knows how old a backup from the future is.
+    let age = age.filter(|_| ahead.is_none());
     Health { cluster, word, last: status.lastbackuptime, age, interval, agents, verification, reason }
+}
+
+/// What to say of a last backup that lies ahead of the clock here.
+fn from_the_future(last: Timestamp, now: Timestamp) -> Option<String> {
+    let ahead_ms = last.as_millis().saturating_sub(now.as_millis()).max(0);
+    let off = clock_is_off(ahead_ms, "this machine's clock")?;
+    let last = last.rfc3339();
+    Some(format!(
+        "its last backup's time, {last}, is {off}: check the clocks of the coordinator, the agents and this machine"
+    ))
 }
 
 fn judge(
