@@ -171,6 +171,7 @@ impl Agent {
             recipient: self.identity.to_public().to_string(),
             started_at_ms: self.clock.now().as_millis(),
             interval: self.settings.beat_interval,
+            clock: Arc::clone(&self.clock),
             attempts: Arc::clone(&attempts),
             member,
             seats: Arc::clone(&self.seats),

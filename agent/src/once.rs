@@ -13,6 +13,7 @@ use backstay_archive::store::Key;
 use backstay_archive::writer::{Limits, Plan, Progress};
 use backstay_archive::{Manifest, Store, catalog};
 use backstay_protocol::bus::FailureCode;
+use backstay_protocol::time::clock_is_off;
 use backstay_protocol::{AttemptId, Clock, ClusterName, ClusterUuid, SlotId, SnapshotName, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -24,6 +25,9 @@ use backstay_archive::store::spec::StoreSpec;
 
 /// How many seconds the name may move on: one is taken by each backup of the same second.
 const NAME_TRIES: usize = 60;
+
+/// How long the store may take to say what time it is.
+const TIME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Somebody who pressed Ctrl-C waits for this.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +65,7 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
     let store = cancel.run_until_cancelled(once.store.clone().open_to_write()).await.ok_or_else(cancelled)??;
     let found = cancel.run_until_cancelled(find(&once, &*store, etcd, clock.now())).await.ok_or_else(cancelled)?;
     let series = found?;
+    hold_clock_against(&*store, clock, cancel).await;
     let mut name = SnapshotName::from_unix_seconds(clock.now().seconds)
         .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))?;
     let mut tries = 1;
@@ -86,6 +91,17 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
                 };
             }
         }
+    }
+}
+
+/// Says where this machine's clock, by which the backup is named, is not the store's. Nothing depends on the answer.
+async fn hold_clock_against(store: &dyn Store, clock: &dyn Clock, cancel: &CancellationToken) {
+    let asked = clock.now();
+    let time = cancel.run_until_cancelled(tokio::time::timeout(TIME_TIMEOUT, store.time())).await;
+    let Some(Ok(Ok(Some(time)))) = time else { return };
+    let here = asked.as_millis().midpoint(clock.now().as_millis());
+    if let Some(off) = clock_is_off(here.saturating_sub(time.as_millis()), "the store's") {
+        warn!("this machine's clock is {off}: the backup is named by it; set the clock that is wrong");
     }
 }
 

@@ -8,15 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use backstay_protocol::time::CLOCK_TOLERANCE;
 use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp, duration};
 use futures::{StreamExt, stream};
 
 use crate::catalog::{self, CatalogError, Entry};
 use crate::manifest::Manifest;
 use crate::store::{ErrorKind, Store, StoreError};
-
-/// A name further ahead than this was given by a clock that is, or was, wrong.
-const AHEAD_MAX: Duration = Duration::from_secs(60);
 
 /// Manifests that are read at once. Every one is read: the revision stands nowhere else, and a backup that a wrong
 /// clock named may stand anywhere.
@@ -117,7 +115,7 @@ pub fn choose(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candid
 }
 
 fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
-    candidate.named_for().as_millis() > now.as_millis().saturating_add(AHEAD_MAX.as_millis() as i64)
+    candidate.named_for().as_millis() > now.as_millis().saturating_add(CLOCK_TOLERANCE.as_millis() as i64)
 }
 
 /// The newest by name, the newest whose name can be true, and the furthest of each etcd cluster; then whatever is

@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use backstay_protocol::bus::{Beat, Progress};
+use backstay_protocol::time::clock_is_off;
 use backstay_protocol::{AttemptId, ClusterName, MachineId, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::member::Candidate;
 
@@ -16,6 +17,9 @@ use crate::member::Candidate;
 const MISSED_MAX: u32 = 3;
 /// What a busy machine or network may add to that.
 const GRACE: Duration = Duration::from_secs(1);
+/// A beat may be long on its way, and the coordinator's own clock may have been set just now: an agent's clock is off
+/// when its beats say so for this long.
+const OFF_FOR: Duration = Duration::from_secs(30);
 const BEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
 const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
@@ -28,6 +32,10 @@ pub struct Agent {
     pub seen_at: Timestamp,
     /// etcd's cluster id as this agent last knew it: also while its etcd does not answer.
     pub etcd_cluster: Option<u64>,
+    /// Since when its beats say that its clock is off.
+    pub off_since: Option<Instant>,
+    /// What is wrong with its clock, once that has lasted.
+    pub clock: Option<String>,
 }
 
 impl Agent {
@@ -55,6 +63,8 @@ impl Agent {
 pub struct Now {
     pub monotonic: Instant,
     pub wall: Timestamp,
+    /// By the clock that agents' are held against, and whose that is.
+    pub judge: (Timestamp, &'static str),
 }
 
 type Machines = BTreeMap<MachineId, Agent>;
@@ -84,7 +94,20 @@ impl Fleet {
         let etcd_cluster = beat.member.as_ref().map(|m| m.cluster_id).or(before);
         let differs = etcd_cluster != before
             && machines.values().any(|a| a.etcd_cluster.is_some_and(|id| Some(id) != etcd_cluster));
-        let agent = Agent { beat, seen: now.monotonic, seen_at: now.wall, etcd_cluster };
+        let last = machines.get(&machine);
+        // An agent of before does not say when it sent this.
+        let ahead_ms = (beat.sent_at_ms != 0).then(|| beat.sent_at_ms.saturating_sub(now.judge.0.as_millis()));
+        let off = ahead_ms.and_then(|ahead| clock_is_off(ahead, now.judge.1));
+        let off_since = off.as_ref().map(|_| last.and_then(|last| last.off_since).unwrap_or(now.monotonic));
+        let lasts = off_since.is_some_and(|since| now.monotonic.duration_since(since) >= OFF_FOR);
+        let clock = off.filter(|_| lasts);
+        if clock.is_some() != last.is_some_and(|last| last.clock.is_some()) {
+            match &clock {
+                Some(off) => warn!(%cluster, %machine, "the agent's clock is {off}: set the clock of its machine"),
+                None => info!(%cluster, %machine, "the agent's clock is right again"),
+            }
+        }
+        let agent = Agent { beat, seen: now.monotonic, seen_at: now.wall, etcd_cluster, off_since, clock };
         let new = machines.insert(machine, agent).is_none();
         drop(clusters);
         if differs && !self.lock_changing().contains(cluster) {
@@ -197,7 +220,8 @@ mod tests {
     }
 
     fn now() -> Now {
-        Now { monotonic: Instant::now(), wall: Timestamp::from_seconds(1) }
+        let wall = Timestamp::from_seconds(1_000);
+        Now { monotonic: Instant::now(), wall, judge: (wall, "NATS's") }
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,6 +235,26 @@ mod tests {
         assert_eq!(fleet.agents(&name, Instant::now()).len(), 1);
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(fleet.agents(&name, Instant::now()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_off_is_said_once_that_lasts_and_taken_back() {
+        let fleet = Fleet::default();
+        let (name, machine): (ClusterName, _) = ("one".parse().expect("a name"), MachineId(Uuid::from_u128(1)));
+        let begin = Instant::now();
+        // At so many seconds, a beat that was sent at so many milliseconds; the time is always 1,000 s.
+        let clock = |seconds: u64, sent_at_ms: i64| {
+            let beat = Beat { sent_at_ms, beat_interval_ms: 60_000, ..beat(1, 0) };
+            fleet.note(&name, machine, beat, Now { monotonic: begin + Duration::from_secs(seconds), ..now() });
+            fleet.last(&name, machine).expect("it beat").clock
+        };
+        let off = |text: &str| Some(format!("{text} NATS's"));
+        let ahead = [clock(0, 4_600_000), clock(29, 4_600_000), clock(30, 4_601_000)];
+        assert_eq!(ahead, [None, None, off("1h0m1s ahead of")]);
+        assert_eq!([clock(31, 900_000), clock(32, 940_000)], [off("1m40s behind"), None]);
+        // One beat that was long on its way, and an agent that does not say.
+        let passing = [clock(33, 900_000), clock(62, 1_000_000), clock(63, 900_000), clock(93, 0)];
+        assert!(passing.iter().all(Option::is_none), "{passing:?}");
     }
 
     #[tokio::test]

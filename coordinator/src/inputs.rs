@@ -80,7 +80,8 @@ async fn on_beat(leader: &Arc<Leader>, from: &str, payload: &[u8]) {
     leader.told.over(from);
     let version = beat.agent_version.clone();
     let behind = beat.restore.as_ref().is_some_and(|state| !has_ended(state));
-    let now = Now { monotonic: Instant::now(), wall: leader.clock.now() };
+    let wall = leader.clock.now();
+    let now = Now { monotonic: Instant::now(), wall, judge: leader.clocks.by_nats(wall) };
     if leader.fleet.note(&cluster, machine, beat, now) {
         info!(%cluster, %machine, version, "agent connected");
     }

@@ -125,8 +125,18 @@ impl Collector for Inside {
         scrape.switch(("backstay_leader", "Whether this coordinator leads", None), leader.is_some())?;
         scrape.switch(("backstay_bus_connected", "Whether NATS is connected", None), self.bus())?;
         scrape.build(env!("CARGO_PKG_VERSION"))?;
-        leader.map_or(Ok(()), |leader| clusters(&mut scrape, &leader))
+        let Some(leader) = leader else { return Ok(()) };
+        clocks(&mut scrape, &leader)?;
+        clusters(&mut scrape, &leader)
     }
+}
+
+fn clocks(scrape: &mut Scrape<'_>, leader: &Leader) -> fmt::Result {
+    let offsets = leader.clocks.offsets();
+    let known = [("nats", offsets.nats), ("store", offsets.store)];
+    let help = "How far this machine's clock is ahead of NATS's and of the store's; absent while that is unknown";
+    let values = known.iter().filter_map(|(whose, ahead)| Some((*whose, (*ahead)? as f64 / 1000.0)));
+    scrape.gauges(("backstay_clock_ahead", help, Some(Unit::Seconds)), "of", values)
 }
 
 fn clusters(scrape: &mut Scrape<'_>, leader: &Leader) -> fmt::Result {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::jetstream::kv::{CreateErrorKind, Store, UpdateErrorKind};
 use async_nats::jetstream::{self, Context};
+use backstay_protocol::Timestamp;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use serde::Serialize;
@@ -90,6 +91,17 @@ impl Kv {
         let value = serde_json::from_slice(&entry.value)
             .map_err(|e| KvError::Malformed { key: key.into(), cause: e.to_string() })?;
         Ok(Some(Revised { revision: entry.revision, value }))
+    }
+
+    /// An entry with the time at which the server took it, by its own clock.
+    pub async fn get_with_time<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, Timestamp)>, KvError> {
+        use async_nats::jetstream::kv::Operation;
+        let entry = self.store.entry(key).await.map_err(|e| failed("cannot read", key, e))?;
+        let Some(entry) = entry.filter(|e| e.operation == Operation::Put) else { return Ok(None) };
+        let value = serde_json::from_slice(&entry.value)
+            .map_err(|e| KvError::Malformed { key: key.into(), cause: e.to_string() })?;
+        let taken = entry.created;
+        Ok(Some((value, Timestamp { seconds: taken.unix_timestamp(), nanos: taken.nanosecond() as i32 })))
     }
 
     /// Creates an entry; `Conflict` where it is there.

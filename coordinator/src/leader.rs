@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
+use crate::clocks::{self, Clocks};
 use crate::cluster::record::{ClusterRecord, FORMAT};
 use crate::config::{Config, Storage};
 use crate::directory::Directory;
@@ -89,6 +90,7 @@ pub struct Leader {
     /// Cancelled when the lease is lost or the coordinator stops.
     pub cancel: CancellationToken,
     pub tasks: TaskTracker,
+    pub clocks: Clocks,
     pub since: Instant,
     pub since_at: Timestamp,
 }
@@ -200,6 +202,7 @@ impl Coordinator {
             permits: (parallel > 0).then(|| Arc::new(Semaphore::new(parallel))),
             cancel,
             tasks: TaskTracker::new(),
+            clocks: Clocks::default(),
             since: Instant::now(),
             since_at: self.clock.now(),
         });
@@ -221,6 +224,7 @@ impl Coordinator {
         leader.refresh_overall().await?;
         inputs::start(&leader).await?;
         api::start(&leader).await?;
+        leader.spawn(clocks::watch(leader.clone()));
         leader.spawn_overall();
         leader.spawn_rebuilding();
         leader.spawn_mending();
@@ -509,7 +513,9 @@ impl Leader {
     async fn sweep(&self, in_force: &InForce, record: &ClusterRecord) {
         // Older than any attempt can be that still runs.
         let age = self.config.settings.backup.deadline.max(ATTEMPT_AGE_MAX) + SWEEP_PAUSE;
-        let older = self.clock.now().as_millis().saturating_sub(age.as_millis() as i64);
+        // The store says when each was begun: a wrong clock here must not make what is under way look old.
+        let now = self.clocks.by_store(self.clock.now());
+        let older = now.as_millis().saturating_sub(age.as_millis() as i64);
         match catalog::sweep(&*in_force.store, record.uuid, Timestamp::from_millis(older)).await {
             Ok(swept) => debug!(cluster = %record.name, ?swept, "swept"),
             Err(error) => warn!(cluster = %record.name, %error, "what dead attempts left could not be removed"),

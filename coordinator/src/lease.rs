@@ -72,6 +72,14 @@ pub async fn raise_floor(kv: &Kv, epoch: u64) -> Result<(), KvError> {
     }
 }
 
+/// How many milliseconds the clock of `holder` was ahead of NATS's when it took or renewed its lease last: the lease says
+/// when it expires by the one, and NATS when it was written by the other. `None` where the lease is somebody else's.
+pub async fn clock_ahead_ms(kv: &Kv, holder: Uuid, epoch: u64, ttl: Duration) -> Result<Option<i64>, KvError> {
+    let found = kv.get_with_time::<Lease>(KEY).await?;
+    let ours = found.filter(|(lease, _)| (lease.holder, lease.epoch) == (holder, epoch) && lease.expires_ms > 0);
+    Ok(ours.map(|(lease, taken)| lease.expires_ms.saturating_sub(millis(ttl)).saturating_sub(taken.as_millis())))
+}
+
 /// A lease that is held.
 #[derive(Debug)]
 pub struct Held {

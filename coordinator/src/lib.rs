@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod clocks;
 pub mod cluster;
 pub mod config;
 pub mod directory;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use backstay_protocol::time::CLOCK_TOLERANCE;
 use backstay_protocol::{ClusterUuid, Timestamp};
 
 /// What the schedule must know of a cluster.
@@ -26,9 +27,6 @@ pub struct Known {
     pub manual: Option<Timestamp>,
 }
 
-/// A stored time further ahead than this was told by a clock that is, or was, wrong.
-pub const AHEAD_MAX: Duration = Duration::from_secs(60);
-
 /// Whether a stored time cannot be true.
 pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
     at > latest_true(now)
@@ -36,7 +34,7 @@ pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
 
 /// The latest time that something that has happened can bear.
 pub fn latest_true(now: Timestamp) -> Timestamp {
-    add(now, AHEAD_MAX)
+    add(now, CLOCK_TOLERANCE)
 }
 
 /// How the schedule spreads and retries.
@@ -238,7 +236,7 @@ mod tests {
                     prop_assert!(due > at(now));
                     let waited = Duration::from_millis((due.as_millis() - at(now).as_millis()) as u64);
                     // Nothing that is kept makes anybody wait for longer than an interval and the minute that clocks may differ by.
-                    prop_assert!(waited <= HOUR + AHEAD_MAX, "{waited:?}");
+                    prop_assert!(waited <= HOUR + CLOCK_TOLERANCE, "{waited:?}");
                     let later = |since: Option<Duration>| since.map(|since| since + waited);
                     let known = Known { since_backup: later(since(0)), since_failure: later(since(1)), ..known };
                     prop_assert_eq!(decide(&known, &POLICY, uuid(id), due), Decision::Interval);

@@ -21,6 +21,9 @@ pub struct AgentSpec {
     pub attempt: String,
     /// Why nothing is known of its etcd; empty otherwise.
     pub error: String,
+    /// What is wrong with its machine's clock; empty where nothing is known to be.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub clock: String,
     pub lastseen: Option<Timestamp>,
     /// The name of its etcd member; said while its etcd does not answer.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -33,6 +36,7 @@ spec!(
     AgentSpec,
     AGENTS,
     AgentSpec {
+        clock: "off".into(),
         lastseen: Some(Timestamp::default()),
         member: "any".into(),
         absent: vec![String::new()],

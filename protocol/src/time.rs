@@ -1,6 +1,10 @@
 //! Points in time as the resources show them, and the clock that shells hand to pure cores.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use crate::duration;
 
 /// A point in time: seconds since the Unix epoch and nanoseconds within that second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -42,6 +46,18 @@ impl Timestamp {
     }
 }
 
+/// Clocks may differ by this much: a time that is further ahead was told by a clock that is, or was, wrong.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// A clock that is so many milliseconds ahead of another, in words: `24h0m0s ahead of NATS's`, `2m0s behind NATS's`.
+/// `None` where they agree.
+pub fn clock_is_off(ahead_ms: i64, other: &str) -> Option<String> {
+    let off = Duration::from_millis(ahead_ms.unsigned_abs());
+    let way = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    let seconds = Duration::from_secs(off.as_secs());
+    (off > CLOCK_TOLERANCE).then(|| format!("{} {way} {other}", duration::format(seconds)))
+}
+
 /// Where a shell gets the time from; pure functions take the time as an argument instead.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     fn now(&self) -> Timestamp;
@@ -57,6 +73,16 @@ mod tests {
         fn milliseconds_round_trip(ms in -4_000_000_000_000_i64..4_000_000_000_000) {
             prop_assert_eq!(Timestamp::from_millis(ms).as_millis(), ms);
         }
+    }
+
+    #[test]
+    fn clocks_agree_or_one_is_ahead_or_behind() {
+        let said = [0, 60_000, -60_000, 60_001, -120_000, 86_400_900].map(|ms| clock_is_off(ms, "NATS's"));
+        let off = |text: &str| Some(text.to_owned());
+        let expected =
+            [None, None, None, off("1m0s ahead of NATS's"), off("2m0s behind NATS's"), off("24h0m0s ahead of NATS's")];
+        assert_eq!(said, expected);
+        assert!(clock_is_off(i64::MIN, "NATS's").is_some());
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn every_message_of_the_bus() {
     pinned("beat-without-etcd", &messages::beat_without_etcd());
     pinned("beat-restoring", &messages::beat_restoring());
     pinned("beat-put-back", &messages::beat_put_back());
+    pinned("beat-with-time", &messages::beat_with_time());
     pinned("restore-prepare", &messages::restore_prepare());
     pinned("restore-switch", &messages::restore_switch());
     pinned("verify-command", &messages::verify_command());

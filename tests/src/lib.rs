@@ -6,6 +6,7 @@
 //! - [`Users`]: the permissions that `deploy/nats` has, with passwords for one run;
 //! - [`releases`]: which etcd and nats-server that is;
 //! - [`loader`]: data like that of Kubernetes, from a seed;
+//! - [`FakeClock`]: a wall clock that a test sets;
 //! - [`Proxy`]: a wire that can be cut, stopped or slowed down;
 //! - [`eventually`]: the one place that polls and sleeps.
 //!
@@ -13,6 +14,7 @@
 //! `_ACCESS_KEY_ID`, `_SECRET_ACCESS_KEY`) to use another S3 endpoint than the stand's own. `BACKSTAY_TEST_ETCD` chooses
 //! one of the releases of [`releases`], `BACKSTAY_TEST_ETCD_DIR` adds one.
 
+pub mod clock;
 pub mod daemon;
 pub mod etcd;
 pub mod folder;
@@ -31,6 +33,7 @@ pub mod stand;
 pub mod supervisor;
 mod wait;
 
+pub use clock::FakeClock;
 pub use daemon::Daemon;
 pub use etcd::{Etcd, EtcdMember, EtcdOptions};
 pub use folder::Folder;

@@ -8,9 +8,9 @@ use async_nats::Client;
 use async_nats::client::PublishErrorKind;
 use async_nats::connection::State;
 use backstay_daemon::trouble::Shared;
-use backstay_protocol::VERSION;
 use backstay_protocol::bus::{self, Beat, Member};
 use backstay_protocol::subject::Subject;
+use backstay_protocol::{Clock, VERSION};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -36,6 +36,7 @@ pub struct Beats {
     pub recipient: String,
     pub started_at_ms: i64,
     pub interval: Duration,
+    pub clock: Arc<dyn Clock>,
     pub attempts: Arc<Attempts>,
     pub member: watch::Receiver<Seen>,
     pub seats: Arc<Seats>,
@@ -101,6 +102,7 @@ impl Beats {
             beat_interval_ms: u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX),
             seat: Some(self.seats.message()),
             restore: self.restores.state(),
+            sent_at_ms: self.clock.now().as_millis(),
         }
     }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backstay_protocol::AttemptId;
+use backstay_protocol::{AttemptId, Timestamp};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
@@ -101,6 +101,15 @@ async fn blocking<T: Send + 'static>(
 impl Store for LocalStore {
     fn url(&self) -> String {
         format!("file://{}", self.root.display())
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let root = self.root.clone();
+        blocking(move || {
+            let written = files::time(&root).map_err(|error| files::io_error("write to", &root, &error))?;
+            Ok(Some(written))
+        })
+        .await
     }
 
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {

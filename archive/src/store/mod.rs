@@ -156,6 +156,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Where this is, for people: `s3://bucket` or `file:///path`.
     fn url(&self) -> String;
 
+    /// What time it is by the store's own clock; `None` where it does not say.
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
     /// Creates a small object. A key that is taken is `AlreadyExists`, unless it holds these very
     /// bytes: then an earlier try succeeded and its answer was lost.
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<(), StoreError>;

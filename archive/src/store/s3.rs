@@ -26,7 +26,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backstay_protocol::AttemptId;
+use backstay_protocol::{AttemptId, Timestamp};
 use bytes::Bytes;
 use futures::StreamExt;
 
@@ -138,6 +138,10 @@ impl fmt::Debug for S3Store {
 impl Store for S3Store {
     fn url(&self) -> String {
         self.bucket.url()
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.bucket.impatient().time().await
     }
 
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {

@@ -18,10 +18,14 @@ use crate::seats;
 /// The coordinator that leads: this one.
 pub fn coordinator(leader: &Leader) -> Resource {
     let in_force = leader.storage.now().in_force;
+    let (host, offsets) = (host::name(), leader.clocks.offsets());
     let spec = CoordinatorStatusSpec {
+        natsoffsetms: offsets.nats,
+        storeoffsetms: offsets.store,
+        clock: offsets.fault(&host),
         holder: leader.holder.to_string(),
         epoch: leader.epoch,
-        host: host::name(),
+        host,
         version: env!("CARGO_PKG_VERSION").into(),
         started: Some(leader.since_at),
         now: Some(leader.clock.now()),
@@ -72,6 +76,7 @@ fn agent_resource(
         revision: u64::try_from(member.revision).unwrap_or(0),
         attempt: beat.attempt.clone(),
         error: lost.unwrap_or_else(|| beat.etcd_error.clone()),
+        clock: agent.clock.clone().unwrap_or_default(),
         lastseen: Some(agent.seen_at),
         member: seat.map(seats::own_name).unwrap_or_default(),
         absent,

@@ -233,6 +233,10 @@ impl ClusterTask {
             return Ok(None);
         }
         let now = self.leader.clock.now();
+        if let Some(next) = self.rest.corrected(&self.record, now, Instant::now()) {
+            info!(cluster = %next.name, "the last backup's time lay in the future: a clock was wrong; now it is the true one");
+            self.save(next).await?;
+        }
         let known = self.rest.known(&self.record, Instant::now());
         let trigger = match schedule::decide(&known, &self.leader.policy(), self.record.uuid, now) {
             Decision::Manual(at) => Trigger::Manual { seconds: at.seconds },

@@ -4,6 +4,7 @@
 //! compare-and-set: a coordinator that dies between two steps leaves a state that its successor goes on from.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use backstay_archive::Manifest;
 use backstay_protocol::own::RestorePhase;
@@ -468,6 +469,24 @@ impl ClusterRecord {
                 });
             }
         }
+    }
+
+    /// The last backup was really taken so long ago: its time from the future gives way to that.
+    pub fn correct_last_backup(&mut self, since: Duration, now: Timestamp) -> bool {
+        if !self.last_backup.is_some_and(|last| is_ahead(last, now)) {
+            return false;
+        }
+        let taken = Timestamp::from_millis(now.as_millis().saturating_sub(since.as_millis() as i64));
+        self.last_backup = Some(taken);
+        self.set_status(now, |status| {
+            let wrong = |at: &Option<Timestamp>| at.is_some_and(|at| is_ahead(at, now));
+            for time in [&mut status.lastbackuptime, &mut status.lastbackupattempt] {
+                if wrong(time) {
+                    *time = Some(taken);
+                }
+            }
+        });
+        true
     }
 
     /// Somebody else's backup came before the slot's: the slot is given back without an attempt.

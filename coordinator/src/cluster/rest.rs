@@ -1,5 +1,6 @@
 //! How long ago backups really were begun and failed, by the clock that never jumps: what this coordinator itself saw.
 
+use backstay_protocol::Timestamp;
 use tokio::time::Instant;
 
 use super::record::{ClusterRecord, SlotEnd, Trigger};
@@ -35,6 +36,14 @@ impl Rest {
     /// Another store has backups of its own, or none.
     pub fn change_store(&mut self) {
         self.backup = None;
+    }
+
+    /// The record with the true time of its last backup, where it has one from the future and this coordinator saw how
+    /// long ago that really was.
+    pub fn corrected(&self, record: &ClusterRecord, wall: Timestamp, now: Instant) -> Option<ClusterRecord> {
+        let since = now.duration_since(self.backup?);
+        let mut next = record.clone();
+        next.correct_last_backup(since, wall).then_some(next)
     }
 
     /// What the schedule decides upon.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use backstay_protocol::spec::{BackupConfiguration, ClusterSpec};
+use backstay_protocol::time::CLOCK_TOLERANCE;
 use backstay_protocol::{AttemptId, ClusterUuid, MachineId, SlotId, Timestamp};
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -78,6 +79,9 @@ impl World {
     fn pass(&mut self, seconds: i64) {
         let until = self.passed + seconds;
         while self.passed < until {
+            if let Some(next) = self.rest.corrected(&self.record, self.wall(), self.now()) {
+                self.record = next;
+            }
             let known = self.rest.known(&self.record, self.now());
             match schedule::decide(&known, &POLICY, self.record.uuid, self.wall()) {
                 Decision::Interval => self.back_up(),
@@ -165,7 +169,7 @@ proptest! {
         // The clock is right, and nothing fails any more.
         (world.ahead, world.failing) = (0, 0);
         let right = world.passed;
-        world.pass(world.interval + LOOK + schedule::AHEAD_MAX.as_secs() as i64);
+        world.pass(world.interval + LOOK + CLOCK_TOLERANCE.as_secs() as i64);
         let since: Vec<i64> = world.begun.iter().copied().filter(|at| *at >= right).collect();
         prop_assert!(!since.is_empty() && since.len() <= 2, "silence or a storm: {since:?} of {:?}", world.begun);
         // From then on the record says the truth.
@@ -174,6 +178,20 @@ proptest! {
         let shown = world.record.status.clone().expect("a status").spec.lastbackuptime.expect("a time");
         prop_assert!(shown <= world.wall());
     }
+}
+
+#[test]
+fn a_clock_that_is_set_right_while_nothing_runs_is_made_good_at_once() {
+    let mut world = World::new(86_400);
+    world.ahead = 3 * 86_400;
+    world.pass(600);
+    world.ahead = 0;
+    world.pass(60);
+    assert_eq!(world.begun, [0], "no backup is needed for it");
+    let taken = Some(Timestamp::from_seconds(BEGIN));
+    let shown = world.record.status.clone().expect("a status").spec.lastbackuptime.expect("a time");
+    assert_eq!(world.record.last_backup, taken);
+    assert!(shown <= world.wall() && shown.seconds >= BEGIN, "{shown:?}");
 }
 
 /// The clock ran a day ahead and was set right, as it was met.
@@ -190,6 +208,8 @@ fn a_clock_that_was_a_day_ahead_costs_one_backup_and_no_more() {
     world.pass(3 * 3_600);
     let after: Vec<i64> = world.begun[during..].iter().map(|at| at - right).collect();
     assert!(after[0] <= 3_600 && after.len() <= 4, "{after:?}");
+    let shown = |world: &World| world.record.status.clone().expect("a status").spec.lastbackuptime;
+    assert!(shown(&world) <= Some(world.wall()));
     let names: Vec<i64> =
         world.record.runs.latest_first().take(after.len()).map(|run| run.snapshot.unix_seconds()).collect();
     assert!(names.iter().all(|name| *name <= world.wall().seconds), "named for tomorrow: {names:?}");

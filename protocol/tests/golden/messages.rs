@@ -52,6 +52,10 @@ pub fn beat() -> Beat {
     }
 }
 
+pub fn beat_with_time() -> Beat {
+    Beat { sent_at_ms: 1_702_166_405_678, ..beat() }
+}
+
 fn members() -> Vec<MemberSeat> {
     let peer_urls = vec!["https://10.0.0.1:2380".into(), "https://10.0.0.2:2380".into()];
     vec![MemberSeat { id: 0x8e9e_05c5_2164_694d, name: "m1".into(), peer_urls, learner: true }]

@@ -5,6 +5,7 @@
 
 mod automatic;
 mod certificates;
+mod clocks;
 mod daily;
 mod deleting;
 mod encryption;

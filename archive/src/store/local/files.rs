@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use backstay_protocol::{AttemptId, Timestamp};
 use rustix::fs::{OFlags, RenameFlags};
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use super::hidden::Hidden;
 use crate::store::{ErrorKind, Key, StoreError};
@@ -187,6 +188,15 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 
 pub(super) fn modified(found: &std::fs::Metadata) -> Timestamp {
     Timestamp { seconds: found.mtime(), nanos: found.mtime_nsec() as i32 }
+}
+
+/// What time it is by the file system: a network mount has its server's clock.
+pub(super) fn time(root: &Path) -> io::Result<Timestamp> {
+    let path = root.join(format!(".backstay-clock-{}", Uuid::new_v4().simple()));
+    let file = create(&path)?;
+    let written = file.sync_all().and_then(|()| file.metadata());
+    remove(&path)?;
+    Ok(modified(&written?))
 }
 
 pub(super) fn io_error(action: &str, path: &Path, error: &io::Error) -> StoreError {

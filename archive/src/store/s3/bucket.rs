@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
 use aws_sdk_s3::config::{ConfigBag, Intercept, RequestChecksumCalculation, RuntimeComponents};
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType, ServerSideEncryption, StorageClass,
 };
@@ -188,6 +190,18 @@ impl Bucket {
         let request = client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
         let answer = request.encoding_type(EncodingType::Url).send().await;
         answer.map(drop).map_err(|error| Failure::of(&error))
+    }
+
+    /// The time of an answer, whatever the answer is: S3 refuses requests from a clock that is far off.
+    pub(super) async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let seen = SeenDate::default();
+        let request = self.client().list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
+        let answer = request.encoding_type(EncodingType::Url).customize().interceptor(seen.clone()).send().await;
+        let date = *seen.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Err(error) if date.is_none() => Err(Failure::of(&error).at("list objects in", self.whole())),
+            _ => Ok(date),
+        }
     }
 
     pub(super) async fn folders(&self) -> Result<Vec<String>, StoreError> {
@@ -384,6 +398,30 @@ pub(super) fn list(bucket: &Arc<Bucket>, prefix: &str) -> Listing {
         }
     })
     .boxed()
+}
+
+/// Reads the header `Date` of answers.
+#[derive(Debug, Clone, Default)]
+struct SeenDate(Arc<Mutex<Option<Timestamp>>>);
+
+impl Intercept for SeenDate {
+    fn name(&self) -> &'static str {
+        "SeenDate"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+        if let Some(date) = date {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(timestamp(&date));
+        }
+        Ok(())
+    }
 }
 
 /// Counts how often a request is sent.

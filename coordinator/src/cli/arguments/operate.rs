@@ -15,6 +15,7 @@ run next:
   damaged      a proof found a backup damaged, and no later one is proven
   never        it has no backup
   failing      the latest attempt failed
+  clock        its last backup lies in the future: a clock is, or was, wrong
   stale        the last good backup is older than the interval and a grace
   member down  an agent is connected, and its etcd does not answer
   2/3 agents   etcd has more members than there are agents
@@ -23,9 +24,9 @@ run next:
   ok           none of these
 
 Exit codes:
-  0  every cluster is ok
+  0  every cluster is ok, and so are the clocks that are known
   1  it could not be found out
-  3  a cluster is not ok, or no cluster is known
+  3  a cluster or a clock is not ok, or no cluster is known
 
 Examples:
   backstayctl status

@@ -20,6 +20,7 @@ pub fn next(word: Word, facts: &Facts) -> String {
         Word::Never if running && !failed => format!("backstayctl get etcdbackupstatus {cluster} --watch"),
         Word::Never if !failed => format!("backstayctl backup {cluster} --wait"),
         Word::Never | Word::Failing => format!("backstayctl runs {cluster}"),
+        Word::Clock => "backstayctl get coordinator -o yaml && backstayctl get agents -o yaml".into(),
         Word::Stale => format!("backstayctl backup {cluster} --wait"),
         Word::MemberDown => format!("backstayctl agents {cluster}"),
         Word::Unproven => format!("backstayctl verify {cluster}"),

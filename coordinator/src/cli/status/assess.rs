@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backstay_protocol::own::VerificationSpec;
 use backstay_protocol::spec::{BackupState, BackupStatusSpec};
+use backstay_protocol::time::clock_is_off;
 use backstay_protocol::{Timestamp, duration};
 
 use crate::cli::units;
@@ -18,6 +19,8 @@ pub enum Word {
     Damaged,
     Never,
     Failing,
+    /// Its last backup lies in the future.
+    Clock,
     Stale,
     /// An agent is connected, and its etcd does not answer.
     MemberDown,
@@ -42,6 +45,7 @@ impl Word {
             Self::Damaged => "damaged".into(),
             Self::Never => "never".into(),
             Self::Failing => "failing".into(),
+            Self::Clock => "clock".into(),
             Self::Stale => "stale".into(),
             Self::MemberDown => "member down".into(),
             Self::FewAgents { connected, members } => format!("{connected}/{members} agents"),
@@ -136,7 +140,8 @@ pub fn all(facts: Vec<Facts>, given_grace: Option<Duration>, now: Timestamp) -> 
 
 /// One cluster. Where several words hold, the worst is taken.
 pub fn assess(facts: Facts, given_grace: Option<Duration>, now: Timestamp) -> Health {
-    let age = facts.status.lastbackuptime.map(|at| units::since(at, now));
+    // Nobody knows how old a backup from the future is.
+    let age = facts.status.lastbackuptime.filter(|at| ahead(*at, now).is_none()).map(|at| units::since(at, now));
     let (word, reason) = judge(&facts, age, given_grace, now);
     let next = super::advice::next(word, &facts);
     let Facts { cluster, schedule, status, agents, verification, .. } = facts;
@@ -149,8 +154,9 @@ fn judge(facts: &Facts, age: Option<Duration>, grace: Option<Duration>, now: Tim
         no_storage(facts),
         no_agent(facts),
         damaged(facts, now),
-        never(facts, age),
+        never(facts),
         failing(facts),
+        from_the_future(facts, now),
         stale(facts, age, grace),
         member_down(facts),
         few_agents(facts),
@@ -190,8 +196,8 @@ fn has_failed(facts: &Facts) -> bool {
     facts.status.status == BackupState::Error || (is_running(facts) && !facts.status.error.is_empty())
 }
 
-fn never(facts: &Facts, age: Option<Duration>) -> Found {
-    if age.is_some() {
+fn never(facts: &Facts) -> Found {
+    if facts.status.lastbackuptime.is_some() {
         return None;
     }
     let reason = match (has_failed(facts), is_running(facts)) {
@@ -204,6 +210,20 @@ fn never(facts: &Facts, age: Option<Duration>) -> Found {
 
 fn failing(facts: &Facts) -> Found {
     has_failed(facts).then(|| (Word::Failing, facts.status.error.clone()))
+}
+
+/// How far a time lies ahead of the clock here, in words; `None` where it does not.
+fn ahead(at: Timestamp, now: Timestamp) -> Option<String> {
+    clock_is_off(at.as_millis().saturating_sub(now.as_millis()).max(0), "this machine's clock")
+}
+
+fn from_the_future(facts: &Facts, now: Timestamp) -> Found {
+    let last = facts.status.lastbackuptime?;
+    let (off, last) = (ahead(last, now)?, last.rfc3339());
+    let reason = format!(
+        "its last backup's time, {last}, is {off}: check the clocks of the coordinator, the agents and this machine"
+    );
+    Some((Word::Clock, reason))
 }
 
 fn stale(facts: &Facts, age: Option<Duration>, given: Option<Duration>) -> Found {

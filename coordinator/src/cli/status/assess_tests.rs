@@ -154,6 +154,22 @@ fn what_is_meant_is_fine() {
 }
 
 #[test]
+fn a_last_backup_in_the_future_is_not_ok_and_names_the_clocks() {
+    use BackupState::{Error, Ok as Good, Running};
+    for (ahead, text) in [(61, "1m1s"), (86_400, "24h0m0s"), (10 * 365 * 86_400, "87600h0m0s")] {
+        for (state, interval) in [(Good, Some(HOUR)), (Good, None), (Running, Some(HOUR))] {
+            let health = assess(facts(state, "", Some(-ahead), interval, 1), None, NOW);
+            let said =
+                format!(" is {text} ahead of this machine's clock: check the clocks of the coordinator, the agents");
+            assert!(health.word == Word::Clock && health.age.is_none() && health.reason.contains(&said), "{health:?}");
+        }
+        assert_eq!(word(facts(Error, "no bucket", Some(-ahead), None, 1)), (Word::Failing, "no bucket".into()));
+        assert_eq!(word(facts(Good, "", Some(-ahead), None, 0)).0, Word::NoAgent);
+    }
+    assert_eq!(word(facts(Good, "", Some(-60), Some(HOUR), 1)).0, Word::Ok, "clocks differ by a little");
+}
+
+#[test]
 fn the_grace_is_a_tenth_or_five_minutes_or_what_was_given() {
     let minutes = |n: u64| Duration::from_secs(n * 60);
     assert_eq!(grace(None, minutes(10)), minutes(5));
@@ -234,6 +250,8 @@ proptest! {
 
     #[test]
     fn an_older_backup_is_never_better(facts in any_facts(), older in 0_i64..1_000_000) {
+        // One from the future has no age.
+        prop_assume!(facts.status.lastbackuptime.is_none_or(|at| at <= NOW));
         let mut worse = facts.clone();
         if let Some(at) = &mut worse.status.lastbackuptime {
             at.seconds = at.seconds.saturating_sub(older);

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::api::GetRequest;
-use backstay_protocol::own::{AgentSpec, VerificationSpec};
+use backstay_protocol::own::{AgentSpec, CoordinatorStatusSpec, VerificationSpec};
 use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec, OverallStatusSpec, Spec};
+use backstay_protocol::time::clock_is_off;
 use serde_json::{Value, json};
 
-use super::api::{Api, Transport};
+use super::api::{Api, CallError, Transport};
 use super::arguments::operate::Form;
 use super::console::{Console, Failure};
 use super::listing;
@@ -52,13 +53,41 @@ pub async fn run<T: Transport>(
             console.remark(&format!("Note: storage {name}: {error}"))?;
         }
     }
+    let wrong = clocks(api, &query.clusters, now).await?;
+    wrong.iter().try_for_each(|clock| console.remark(&format!("Note: {clock}")))?;
     if listed.is_empty() {
         console.remark("Note: no cluster is known")?;
     }
-    match !listed.is_empty() && listed.iter().all(|health| health.word.is_fine()) {
+    match !listed.is_empty() && wrong.is_empty() && listed.iter().all(|health| health.word.is_fine()) {
         true => Ok(()),
         false => Err(Failure::No),
     }
+}
+
+/// Which clocks are wrong: the coordinator's, this machine's, those of agents. By them the times above were told.
+async fn clocks<T: Transport>(api: &Api<T>, clusters: &[String], now: Timestamp) -> Result<Vec<String>, Failure> {
+    // A coordinator of before knows no such type.
+    let coordinator = match all::<CoordinatorStatusSpec, T>(api).await {
+        Err(Failure::Call(CallError::Refused(_))) => None,
+        found => found?.into_values().next(),
+    };
+    let mut wrong = Vec::new();
+    if let Some(coordinator) = coordinator {
+        let ahead_ms = coordinator.now.map_or(0, |theirs| now.as_millis().saturating_sub(theirs.as_millis()));
+        wrong.extend(
+            clock_is_off(ahead_ms, "the coordinator's")
+                .map(|off| format!("this machine's clock is {off}, which runs on {}", coordinator.host)),
+        );
+        wrong.extend(Some(coordinator.clock).filter(|clock| !clock.is_empty()));
+    }
+    let mut agents: Vec<(String, AgentSpec)> = all::<AgentSpec, T>(api).await?.into_iter().collect();
+    agents.retain(|(_, agent)| !agent.clock.is_empty() && (clusters.is_empty() || clusters.contains(&agent.cluster)));
+    agents.sort_by(|a, b| (&a.1.cluster, &a.0).cmp(&(&b.1.cluster, &b.0)));
+    let said = |(machine, agent): (String, AgentSpec)| {
+        format!("the clock of machine {machine} of cluster {} is {}", agent.cluster, agent.clock)
+    };
+    wrong.extend(agents.into_iter().map(said));
+    Ok(wrong)
 }
 
 /// Every resource of a type that can be read, by id.

@@ -143,3 +143,28 @@ async fn who_does_not_exist_has_no_status() {
     let error = capture(async |console| run(&api, &query, NOW, console).await).await;
     assert_eq!(error, Err("cluster \"nowhere\" does not exist".into()));
 }
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_named_and_makes_it_not_ok() {
+    let run = async |more: Vec<Resource>| {
+        let good = [cluster("one", None), status("one", BackupState::Ok, 60, ""), agent("m1", "one")];
+        let (_, said, code) = run_on(good.into_iter().chain(more).collect(), Query::default(), false).await;
+        (code == 0, said)
+    };
+    let coordinator = |seconds: i64, clock: &str| {
+        let now = Some(Timestamp::from_seconds(NOW.seconds + seconds));
+        let spec = CoordinatorStatusSpec { host: "ctl-1".into(), now, clock: clock.into(), ..Default::default() };
+        Resource::of("coordinator", &spec)
+    };
+    assert_eq!(run(vec![]).await, (true, String::new()), "a coordinator of before");
+    assert_eq!(run(vec![coordinator(-60, "")]).await, (true, String::new()));
+    let (ok, said) = run(vec![coordinator(0, "the clock of ctl-1 is 24h0m0s ahead of NATS's")]).await;
+    assert_eq!((ok, said.as_str()), (false, "Note: the clock of ctl-1 is 24h0m0s ahead of NATS's\n"));
+    let (ok, said) = run(vec![coordinator(3_600, "")]).await;
+    assert_eq!(said, "Note: this machine's clock is 1h0m0s behind the coordinator's, which runs on ctl-1\n");
+    assert!(!ok);
+    let clock = "2m0s behind NATS's".to_owned();
+    let slow = Resource::of("m2", &AgentSpec { cluster: "one".into(), clock, ..AgentSpec::default() });
+    let (ok, said) = run(vec![coordinator(0, ""), slow]).await;
+    assert_eq!((ok, said.as_str()), (false, "Note: the clock of machine m2 of cluster one is 2m0s behind NATS's\n"));
+}
