@@ -202,7 +202,9 @@ fn failure(kind: RequestErrorKind, cause: &str, url: &str, wait: Duration, jetst
             CallError::NoCoordinator { url, cause }
         }
         RequestErrorKind::TimedOut if wait <= QUICK => {
-            CallError::NoCoordinator { url, cause: format!("no answer within {} s", QUICK.as_secs()) }
+            // What was really waited: connecting may have taken some of the time.
+            let seconds = if wait < Duration::from_secs(1) { wait.as_secs_f32() } else { wait.as_secs_f32().round() };
+            CallError::NoCoordinator { url, cause: format!("no answer within {seconds} s") }
         }
         RequestErrorKind::TimedOut => CallError::NoAnswer { url, waited: wait },
         _ => CallError::Transport { url, cause: cause.to_owned() },
@@ -313,6 +315,10 @@ mod tests {
         );
         let silent = text(RequestErrorKind::TimedOut, QUICK);
         assert_eq!(silent, "no coordinator answers on nats://h (no answer within 5 s)");
+        for (millis, said) in [(4_960, "5"), (2_340, "2"), (500, "0.5")] {
+            let late = text(RequestErrorKind::TimedOut, Duration::from_millis(millis));
+            assert_eq!(late, format!("no coordinator answers on nats://h (no answer within {said} s)"));
+        }
         let slow = text(RequestErrorKind::TimedOut, Duration::from_secs(60));
         assert!(slow.contains("did not answer within 60 s") && slow.contains("what it did is not known"), "{slow}");
         assert_eq!(text(RequestErrorKind::Other, QUICK), "cannot ask nats://h: broken pipe");
