@@ -45,6 +45,13 @@ pub enum ReadError {
     Internal(String),
 }
 
+impl ReadError {
+    /// What age says has two lines now and then; an error has one.
+    fn unopened(cause: &impl std::fmt::Display) -> Self {
+        Self::Open(cause.to_string().replace('\n', " "))
+    }
+}
+
 /// Streams the snapshot file of a backup into `out`: the database and its trailer, as `etcdctl snapshot restore`
 /// takes it. Checks digests and lengths, sealed and open.
 pub async fn open<W: AsyncWrite + Unpin>(
@@ -101,9 +108,9 @@ pub(crate) async fn run(
     fetch(store, &key, manifest.sealed_bytes, sealed_out).await?;
     let sealed = joined(&mut opening, "opening").await?.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => ReadError::Closed,
-        _ => ReadError::Open(error.to_string()),
+        _ => ReadError::unopened(&error),
     })?;
-    let snapshot = joined(&mut proving, "proving").await?.map_err(|error| ReadError::Open(error.to_string()))?;
+    let snapshot = joined(&mut proving, "proving").await?.map_err(|error| ReadError::unopened(&error))?;
     check(manifest, sealed, snapshot)
 }
 
