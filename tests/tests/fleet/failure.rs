@@ -200,14 +200,25 @@ async fn a_cluster_whose_members_are_all_dead_is_restored() -> Result<()> {
         Ok(())
     })
     .await?;
+    let versions = || async {
+        let agents = ground.get(&["agents"]).await?;
+        let version = |agent: &serde_json::Value| agent["spec"]["etcdversion"].as_str().unwrap_or_default().to_owned();
+        anyhow::Ok(agents.iter().map(version).collect::<Vec<_>>())
+    };
+    let version = versions().await?.into_iter().next().context("no agent")?;
     for (member, supervisor) in ground.cluster(CLUSTER).etcd.members.iter().zip(&ground.cluster(CLUSTER).supervisors) {
         supervisor.kill();
         std::fs::remove_dir_all(member.data_dir.join("member")).context("the data is there")?;
     }
-    // Its version was kept, too.
-    let version = ground.get(&["agents"]).await?[0]["spec"]["etcdversion"].as_str().unwrap_or_default().to_owned();
+    eventually(LONG, || async {
+        let versions = versions().await?;
+        ensure!(versions.iter().all(String::is_empty), "they still answer: {versions:?}");
+        Ok(())
+    })
+    .await?;
+    // Their versions were kept, too.
     let printed = ground.restore(&[]).await?.ok()?;
-    ensure!(version.is_empty() && !printed.contains("not known"), "{version} {printed}");
+    ensure!(printed.matches(&version).count() == 4 && !printed.contains("not known"), "{version} {printed}");
     ground.is_restored().await
 }
 
