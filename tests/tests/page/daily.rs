@@ -271,7 +271,9 @@ async fn a_cluster_that_registered_itself_is_exported_as_a_template_that_holds()
     let stand = start(stand().cluster(CLUSTER, 1).local()).await?;
     let terminal = Terminal::new(&stand)?;
     let export = format!("backstayctl cluster template export --cluster {CLUSTER}");
-    let text = terminal.prints(&export).await?;
+    let exported = terminal.run(&export).await?;
+    ensure!(exported.stderr.contains("no template made this cluster"), "{exported:?}");
+    let text = exported.ok()?;
     let machine = stand.cluster(CLUSTER).agents[0].machine.to_string();
     ensure!(text.contains(&machine) && !text.contains("version"), "{text}");
     std::fs::write(terminal.folder().join("exported.yaml"), &text)?;
