@@ -48,6 +48,8 @@ pub enum CatalogError {
     Object(StoreError),
     #[error("failed to read {key}: {cause}")]
     Manifest { key: Key, cause: ManifestError },
+    #[error("the manifest beside {snapshot} of cluster {cluster} is another backup's: it is not usable")]
+    Foreign { cluster: ClusterUuid, snapshot: SnapshotName },
 }
 
 /// The manifest of a backup; `None` where there is none.
@@ -66,6 +68,23 @@ pub async fn manifest(
         }
         Err(error) if error.is_one_object_s() => Err(CatalogError::Object(error)),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The same, of what is said to be a backup of this cluster with this name: a manifest that was copied here from another
+/// place is no answer.
+///
+/// # Errors
+/// [`CatalogError::Foreign`]: it is of another place.
+pub async fn own_manifest(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    snapshot: SnapshotName,
+) -> Result<Option<Manifest>, CatalogError> {
+    let found = manifest(store, cluster, snapshot).await?;
+    match found.as_ref().map(|found| (found.cluster_uuid, found.snapshot)) {
+        Some(place) if place != (cluster, snapshot) => Err(CatalogError::Foreign { cluster, snapshot }),
+        _ => Ok(found),
     }
 }
 
@@ -200,7 +219,7 @@ async fn look_for_newest(
     };
     let mut unreadable = None;
     for entry in entries.iter().filter(|entry| entry.snapshot.unix_seconds() <= until.seconds).take(NAME_TRIES) {
-        match manifest(store, cluster, entry.snapshot).await {
+        match own_manifest(store, cluster, entry.snapshot).await {
             Ok(Some(manifest)) => return Ok(Newest::Manifest(Box::new(manifest))),
             Ok(None) => {}
             Err(CatalogError::Store(error)) => return Err(error),
@@ -208,7 +227,7 @@ async fn look_for_newest(
                 skipped.note(&error);
                 unreadable = unreadable.or(Some(error));
             }
-            Err(error @ CatalogError::Manifest { .. }) => skipped.note(&error),
+            Err(error @ (CatalogError::Manifest { .. } | CatalogError::Foreign { .. })) => skipped.note(&error),
         }
     }
     Ok(unreadable.map_or(Newest::None, Newest::Unreadable))

@@ -60,7 +60,9 @@ fn find_is_of_backup(error: &FindError) -> bool {
     match error {
         // A manifest that may not be read, as where it is archived, says nothing of the backup.
         FindError::Store(_) | FindError::Catalog(CatalogError::Store(_) | CatalogError::Object(_)) => false,
-        FindError::Catalog(CatalogError::Manifest { .. }) | FindError::NoBackup(..) | FindError::Other { .. } => true,
+        FindError::Catalog(CatalogError::Manifest { .. } | CatalogError::Foreign { .. })
+        | FindError::NoBackup(..)
+        | FindError::Other { .. } => true,
     }
 }
 
