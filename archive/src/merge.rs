@@ -1,8 +1,9 @@
 //! Several series of one cluster become one: the backups of some UUIDs are copied under another.
 //!
 //! A copy is a backup of its own: the sealed bytes unchanged, proven against the manifest's digest on the way and again where
-//! they arrived, the manifest with its new address. Nothing of the sources changes. Whatever is interrupted can be begun
-//! again: a backup that is there already, known by its attempt and digest, is not copied twice.
+//! they arrived, the manifest with its new address. Nothing of the sources changes, and nothing of them is ever deleted.
+//! Whatever is interrupted can be begun again: a backup that is there already, known by its attempt and digest, is not
+//! copied twice.
 
 use std::collections::HashSet;
 
@@ -41,8 +42,10 @@ pub enum MergeError {
     Changed { key: Key },
     #[error("there is no free name for {from} within {NAME_TRIES} seconds")]
     NoName { from: Key },
-    #[error("{uuid} is not removed: {reason}")]
-    Kept { uuid: ClusterUuid, reason: String },
+    #[error("the key {from} is not copied: {cause}")]
+    UnreadKey { from: Key, cause: StoreError },
+    #[error("the key {from} is not copied: {to} is there already and is not the same")]
+    OtherKey { from: Key, to: Key },
 }
 
 /// One backup that is to be copied.
@@ -57,7 +60,7 @@ pub struct Copy {
 #[derive(Debug, Default)]
 pub struct Plan {
     pub copies: Vec<Copy>,
-    /// Backups that are there already.
+    /// Backups that are there already, or are copied from another source.
     pub done: usize,
     /// Backups that cannot be copied, and why.
     pub problems: Vec<CatalogError>,
@@ -95,13 +98,14 @@ pub async fn plan(
     }
     let (there, _) = manifests(store, into).await?;
     let mut plan = Plan::default();
-    let known: HashSet<(AttemptId, &str)> = there.iter().map(|m| (m.attempt, m.sealed_sha256.as_str())).collect();
+    let mut known: HashSet<(AttemptId, String)> = there.iter().map(|m| (m.attempt, m.sealed_sha256.clone())).collect();
     let mut taken: HashSet<SnapshotName> = there.iter().map(|manifest| manifest.snapshot).collect();
     for source in sources {
         let (backups, problems) = manifests(store, *source).await?;
         plan.problems.extend(problems);
         for backup in backups {
-            if known.contains(&(backup.attempt, backup.sealed_sha256.as_str())) {
+            // It may also be in two sources: an earlier merge copied it.
+            if !known.insert((backup.attempt, backup.sealed_sha256.clone())) {
                 plan.done += 1;
                 continue;
             }
@@ -124,7 +128,7 @@ fn free(name: SnapshotName, taken: &HashSet<SnapshotName>) -> Option<SnapshotNam
 async fn manifests(store: &dyn Store, cluster: ClusterUuid) -> Result<(Vec<Manifest>, Vec<CatalogError>), StoreError> {
     let mut entries = catalog::list(store, cluster).await?;
     entries.reverse();
-    let read = entries.into_iter().map(|entry| catalog::manifest(store, cluster, entry.snapshot));
+    let read = entries.into_iter().map(|entry| catalog::own_manifest(store, cluster, entry.snapshot));
     let read: Vec<_> = stream::iter(read).buffered(AT_ONCE).collect().await;
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for manifest in read {
@@ -251,60 +255,67 @@ fn copied_key(into: ClusterUuid, source: &str) -> Key {
 /// No key file is larger than this many bytes.
 const KEY_MAX: usize = 16 * 1024;
 
-/// Copies the keys of a source, without which its backups could not be opened any more.
-pub async fn copy_keys(store: &dyn Store, source: ClusterUuid, into: ClusterUuid) -> Result<(), StoreError> {
-    let own = match store.get(&Key::cluster_key(source), KEY_MAX).await {
-        Ok(key) => vec![(source.to_string(), key)],
-        Err(error) if error.is(ErrorKind::NotFound) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    for (name, key) in own.into_iter().chain(copied_keys(store, source).await?) {
-        match store.put_new(&copied_key(into, &name), key).await {
-            // One of that name is the same cluster's.
-            Err(error) if error.is(ErrorKind::AlreadyExists) => {}
+/// Copies the keys of a source, without which its backups could not be opened any more, and says which could not be.
+pub async fn copy_keys(
+    store: &dyn Store,
+    source: ClusterUuid,
+    into: ClusterUuid,
+) -> Result<Vec<MergeError>, StoreError> {
+    let from = Key::cluster_key(source);
+    let own = catalog::get_if_there(store, &from, KEY_MAX).await.transpose();
+    let own = own.map(|read| (source.to_string(), from, read));
+    let mut problems = Vec::new();
+    for (name, from, read) in own.into_iter().chain(key_files(store, source).await?) {
+        let key = match read {
+            Ok(key) => key,
+            Err(cause) if cause.is_one_object_s() => {
+                problems.push(MergeError::UnreadKey { from, cause });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let to = copied_key(into, &name);
+        match store.put_new(&to, key.clone()).await {
+            // Fine where an earlier merge copied it; else the source has the only one.
+            Err(error) if error.is(ErrorKind::AlreadyExists) => match store.get(&to, KEY_MAX).await {
+                Ok(there) if there == key => {}
+                Err(error) if !error.is_one_object_s() => return Err(error),
+                _ => problems.push(MergeError::OtherKey { from, to }),
+            },
             result => result?,
         }
     }
-    Ok(())
+    Ok(problems)
 }
 
-/// The sealed keys of the series that were copied into this one, by the name of each.
+/// The sealed keys of the series that were copied into this one, by the name of each. One that cannot be read is skipped
+/// with a warning: another may be the one that is needed.
 pub async fn copied_keys(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<(String, Bytes)>, StoreError> {
-    let folder = format!("{cluster}/keys/");
-    let listed: Vec<_> = store.list(&folder).try_collect().await?;
     let mut keys = Vec::new();
-    for object in listed {
-        let name = object.key.as_str().strip_prefix(&folder).and_then(|name| name.strip_suffix(".age"));
-        if let Some(name) = name {
-            keys.push((name.to_owned(), store.get(&object.key, KEY_MAX).await?));
+    for (name, _, read) in key_files(store, cluster).await? {
+        match read {
+            Ok(key) => keys.push((name, key)),
+            Err(error) if error.is_one_object_s() => tracing::warn!(%error, "skipped a key that was copied here"),
+            Err(error) => return Err(error),
         }
     }
     Ok(keys)
 }
 
-/// Removes a source of which everything was copied: manifests first, so that nothing is listed that is half gone.
-///
-/// # Errors
-/// Something of it was not copied, or somebody writes there.
-pub async fn remove(
+/// The files of the keys that were copied into a series, the name of each, and what came of reading it.
+async fn key_files(
     store: &dyn Store,
-    name: &ClusterName,
-    source: ClusterUuid,
-    into: ClusterUuid,
-) -> Result<(), MergeError> {
-    let kept = |reason: &str| MergeError::Kept { uuid: source, reason: reason.to_owned() };
-    let Plan { copies, problems, .. } = plan(store, name, into, &[source]).await?;
-    if !copies.is_empty() || !problems.is_empty() {
-        return Err(kept("some of its backups were not copied"));
+    cluster: ClusterUuid,
+) -> Result<Vec<(String, Key, Result<Bytes, StoreError>)>, StoreError> {
+    let folder = format!("{cluster}/keys/");
+    let listed: Vec<_> = store.list(&folder).try_collect().await?;
+    let mut files = Vec::new();
+    for object in listed {
+        let name = object.key.as_str().strip_prefix(&folder).and_then(|name| name.strip_suffix(".age"));
+        if let Some(name) = name.map(str::to_owned) {
+            let read = store.get(&object.key, KEY_MAX).await;
+            files.push((name, object.key, read));
+        }
     }
-    let folder = format!("{source}/");
-    if !store.unfinished(&folder).await?.is_empty() {
-        return Err(kept("a backup is being written there"));
-    }
-    let mut keys: Vec<Key> = store.list(&folder).map_ok(|object| object.key).try_collect().await?;
-    keys.sort_by_key(|key| !key.as_str().ends_with(".manifest.json"));
-    for key in keys {
-        store.delete(&key).await?;
-    }
-    Ok(())
+    Ok(files)
 }

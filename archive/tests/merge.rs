@@ -5,12 +5,12 @@ mod support;
 use std::sync::Arc;
 
 use backstay_archive::merge::{self, MergeError};
-use backstay_archive::store::{ErrorKind, Key, PART_BYTES, Store};
+use backstay_archive::store::{ErrorKind, Key, PART_BYTES};
 use backstay_archive::writer::{Limits, Plan, Progress, write};
 use backstay_archive::{Manifest, catalog};
 use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName};
 use support::fixture::{Database, FixedClock, name, noise, plan};
-use support::memory::{Fate, MemoryStore, Op};
+use support::memory::{Fate, MemoryStore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -113,8 +113,6 @@ async fn what_is_not_what_its_manifest_says_is_not_copied() {
         assert!(matches!(&error, MergeError::Damaged { .. }) && error.to_string().contains(key.as_str()), "{error}");
         assert_eq!((proven(&store, 1).await.len(), store.unfinished_count()), (1, 0));
         assert!(!store.keys().iter().any(|key| key.contains("intents")), "{:?}", store.keys());
-        let kept = merge::remove(&store, &prod(), uuid(2), uuid(1)).await.expect_err("not copied");
-        assert!(matches!(kept, MergeError::Kept { .. }), "{kept}");
     }
 }
 
@@ -141,37 +139,57 @@ async fn interrupted_anywhere_it_can_be_begun_again() {
 }
 
 #[tokio::test]
-async fn a_source_goes_once_everything_of_it_is_there() {
+async fn the_keys_go_along_and_none_is_lost_unsaid() {
     let store = MemoryStore::new();
     backup(&store, 1, "prod", 1_000, 5).await;
     backup(&store, 2, "prod", 2_000, 5).await;
     store.plant(Key::cluster_key(uuid(2)).as_str(), "sealed key of 2");
-    let kept = merge::remove(&store, &prod(), uuid(2), uuid(1)).await.expect_err("not copied");
-    assert!(matches!(kept, MergeError::Kept { .. }), "{kept}");
-    merge::copy_keys(&store, uuid(2), uuid(1)).await.expect("no faults");
-    merged(&store, 1, &[2]).await.expect("all is well");
-    merge::remove(&store, &prod(), uuid(2), uuid(1)).await.expect("everything is there");
-    assert!(store.keys().iter().all(|key| key.starts_with(&uuid(1).to_string())), "{:?}", store.keys());
-    let keys = merge::copied_keys(&store, uuid(1)).await.expect("no faults");
-    assert_eq!(keys, [(uuid(2).to_string(), "sealed key of 2".into())]);
+    for _ in 0..2 {
+        let problems = merge::copy_keys(&store, uuid(2), uuid(1)).await.expect("no faults");
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+    let key_of_2 = (uuid(2).to_string(), "sealed key of 2".into());
+    assert_eq!(merge::copied_keys(&store, uuid(1)).await.expect("no faults"), [key_of_2.clone()]);
     // Merged once more, its keys go along.
     backup(&store, 3, "prod", 3_000, 5).await;
-    merge::copy_keys(&store, uuid(1), uuid(3)).await.expect("no faults");
+    assert!(merge::copy_keys(&store, uuid(1), uuid(3)).await.expect("no faults").is_empty());
     assert_eq!(merge::copied_keys(&store, uuid(3)).await.expect("no faults").len(), 1);
+
+    store.plant(Key::cluster_key(uuid(2)).as_str(), "another key of 2");
+    let problems = merge::copy_keys(&store, uuid(2), uuid(1)).await.expect("no faults");
+    assert!(matches!(problems[..], [MergeError::OtherKey { .. }]), "{problems:?}");
+    assert_eq!(
+        merge::copied_keys(&store, uuid(1)).await.expect("no faults"),
+        [key_of_2.clone()],
+        "nothing is overwritten"
+    );
+    // One that cannot be read hides no other.
+    store.plant(&format!("{}/keys/damaged.age", uuid(1)), vec![0; 100_000]);
+    assert_eq!(merge::copied_keys(&store, uuid(1)).await.expect("no faults"), [key_of_2]);
+    let problems = merge::copy_keys(&store, uuid(1), uuid(3)).await.expect("no faults");
+    assert!(matches!(problems[..], [MergeError::UnreadKey { .. }]), "{problems:?}");
 }
 
 #[tokio::test]
-async fn nothing_is_removed_where_somebody_writes() {
+async fn a_backup_of_two_sources_is_copied_once() {
+    let store = MemoryStore::new();
+    for cluster in 1..=3 {
+        backup(&store, cluster, "prod", 1_000 * cluster as i64, 5).await;
+    }
+    merged(&store, 2, &[3]).await.expect("all is well");
+    assert_eq!(merged(&store, 1, &[2, 3]).await.expect("all is well").len(), 2);
+    assert_eq!(proven(&store, 1).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_place_is_not_copied() {
     let store = MemoryStore::new();
     backup(&store, 1, "prod", 1_000, 5).await;
-    let source = backup(&store, 2, "prod", 2_000, 5).await;
-    merged(&store, 1, &[2]).await.expect("all is well");
-    let upload = store.begin(&Key::snapshot(uuid(2), name(3_000)), source.attempt).await.expect("no faults");
-    let kept = merge::remove(&store, &prod(), uuid(2), uuid(1)).await.expect_err("in use");
-    assert!(kept.to_string().contains("a backup is being written there"), "{kept}");
-    upload.abort().await.expect("no faults");
-    store.on_call(|call| if call.op == Op::Delete { Fate::Fail(ErrorKind::Denied) } else { Fate::Pass });
-    assert!(merge::remove(&store, &prod(), uuid(2), uuid(1)).await.is_err(), "a locked bucket says so");
-    store.no_faults();
-    assert_eq!(proven(&store, 2).await.len(), 1);
+    let moved = backup(&store, 2, "prod", 2_000, 5).await;
+    backup(&store, 2, "prod", 3_000, 5).await;
+    store
+        .plant(Key::snapshot(uuid(2), name(1_500)).as_str(), store.body(&Key::snapshot(uuid(2), name(2_000))).to_vec());
+    store.plant(Key::manifest(uuid(2), name(1_500)).as_str(), moved.to_json());
+    let plan = merge::plan(&store, &prod(), uuid(1), &[uuid(2)]).await.expect("no faults");
+    assert_eq!((plan.copies.len(), plan.problems.len()), (2, 1), "{:?}", plan.problems);
 }

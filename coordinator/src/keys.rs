@@ -166,12 +166,14 @@ impl Keys {
         if own.as_ref().is_ok_and(opens) {
             return own;
         }
-        for (_, sealed) in merge::copied_keys(store, cluster).await? {
+        for (name, sealed) in merge::copied_keys(store, cluster).await? {
             // One that is sealed to another coordinator is not for this one.
             let Ok(plain) = seal::open_bytes(&self.identity, &sealed) else { continue };
-            let key = self.parse(&plain)?;
-            if opens(&key) {
-                return Ok(key);
+            match self.parse(&plain) {
+                Ok(key) if opens(&key) => return Ok(key),
+                Ok(_) => {}
+                // Another may be the one.
+                Err(error) => warn!(%cluster, %name, %error, "skipped a key that was copied here: it is none"),
             }
         }
         own

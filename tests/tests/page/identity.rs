@@ -117,11 +117,11 @@ async fn several_series_of_one_cluster_are_put_together_and_all_can_be_restored(
     ensure!(asked.status.code() == Some(1) && asked.stderr.contains("say --yes"), "{asked:?}");
     assert_eq!(terminal.prints("find store -type f | sort").await?, before, "nothing was done");
 
-    let merged = terminal.prints(&format!("{merge} --yes --remove-sources")).await?;
-    ensure!(merged.contains(&format!("removed    {two}")), "{merged}");
-    assert_eq!(manifests(&terminal, "cluster_uuid").await?, [one, one]);
+    let merged = terminal.prints(&format!("{merge} --yes")).await?;
+    ensure!(merged.contains(&format!("has its backups under {one}")), "{merged}");
+    assert_eq!(manifests(&terminal, "cluster_uuid").await?, [two, one, one], "the source stays");
     let again = terminal.prints(&format!("{merge} --yes")).await?;
-    ensure!(again.contains("there is nothing to merge"), "{again}");
+    ensure!(again.contains("To copy:   0") && again.contains("1 are there already"), "{again}");
     let names = terminal.prints(&format!("ls store/{one} | grep '[.]snapshot$'")).await?;
     for (place, name) in names.lines().enumerate() {
         let restored = terminal

@@ -20,8 +20,12 @@ pub const MERGE_HELP: &str = "\
 A cluster may have got several UUIDs: its first backups were made on several machines at
 once by an older release, or under a --cluster-uuid. This copies the backups of the others
 under one of them, each proven on the way, with the keys that open them. A name that is
-taken moves on by a second. The sources stay, unless --remove-sources is given; then each
-is removed once everything of it is there. Interrupted, it can be begun again.
+taken moves on by a second. Interrupted, it can be begun again. The exit code is 3 where
+something could not be copied.
+
+Nothing is deleted: the sources stay. Once it has ended with 0, and `backstayctl list` and
+`backstayctl verify` find everything under the one UUID, remove the folders of the others
+by hand, with the store's own tools.
 
 A coordinator goes on under the UUID that it knows: merge into that one
 (`backstayctl get clusteruuid NAME`).
@@ -29,7 +33,7 @@ A coordinator goes on under the UUID that it knows: merge into that one
 Examples:
   backstayctl merge --store s3://etcd-backups --cluster prod --dry-run
   backstayctl merge --store s3://etcd-backups --cluster prod \\
-    --into 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10 --remove-sources";
+    --into 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10";
 
 /// Several series of one cluster.
 #[derive(Debug, Args)]
@@ -46,9 +50,6 @@ pub struct Merge {
     /// The UUIDs whose backups are copied; may be given several times [default: all others of that name]
     #[arg(long, value_name = "UUID")]
     pub from: Vec<ClusterUuid>,
-    /// Remove each source once everything of it was copied
-    #[arg(long)]
-    pub remove_sources: bool,
     /// Say what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -60,14 +61,18 @@ pub struct Merge {
 }
 
 /// Puts the series of a cluster together.
+///
+/// # Errors
+/// [`Failure::No`] where not everything could be copied.
 pub async fn run(merge: Merge, stdin: &mut dyn Read, console: &mut Console<'_>) -> Result<(), Failure> {
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
     let prepared = cancel.run_until_cancelled(prepare(&merge)).await;
     let (store, into, sources, plan) = prepared.ok_or(RestoreFailure::MergeInterrupted)??;
     console.print(&shown(&merge, &store.url(), into, &sources, &plan))?;
     plan.problems.iter().try_for_each(|problem| console.remark(&format!("Warning: not copied: {problem}")))?;
+    let mut missed = plan.problems.len();
     if merge.dry_run || sources.is_empty() {
-        return Ok(());
+        return if missed == 0 { Ok(()) } else { Err(Failure::No) };
     }
     if !merge.yes {
         let name = merge.cluster.as_str();
@@ -79,17 +84,19 @@ pub async fn run(merge: Merge, stdin: &mut dyn Read, console: &mut Console<'_>) 
         }
     }
     for source in &sources {
-        merge::copy_keys(&*store, *source, into).await.map_err(RestoreFailure::Store)?;
+        let problems = merge::copy_keys(&*store, *source, into).await.map_err(RestoreFailure::Store)?;
+        missed += problems.len();
+        problems.iter().try_for_each(|problem| console.remark(&format!("Warning: {problem}")))?;
     }
     for copy in &plan.copies {
-        copied(&*store, copy, into, &cancel, console).await?;
+        missed += usize::from(!copied(&*store, copy, into, &cancel, console).await?);
     }
     names::point(&*store, &merge.cluster, into).await.map_err(RestoreFailure::Store)?;
-    if merge.remove_sources {
-        for source in &sources {
-            merge::remove(&*store, &merge.cluster, *source, into).await.map_err(RestoreFailure::Merge)?;
-            console.print(&format!("removed    {source}\n"))?;
-        }
+    if missed > 0 {
+        let what = if missed == 1 { "one backup or key was" } else { "backups or keys were" };
+        let count = if missed == 1 { String::new() } else { format!("{missed} ") };
+        console.print(&format!("{count}{what} not copied (the warnings say why): the sources are still needed\n"))?;
+        return Err(Failure::No);
     }
     Ok(console.print(&format!("{} has its backups under {into}\n", merge.cluster))?)
 }
@@ -114,23 +121,25 @@ async fn prepare(merge: &Merge) -> Result<Prepared, RestoreFailure> {
     Ok((store, into, sources, plan))
 }
 
-/// Copies one backup; interrupted, it takes back what it had sent.
+/// Copies one backup, and says whether it could be; interrupted, it takes back what it had sent.
 async fn copied(
     store: &dyn Store,
     copy: &Copy,
     into: ClusterUuid,
     cancel: &CancellationToken,
     console: &mut Console<'_>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let Copy { backup, name } = copy;
     match cancel.run_until_cancelled(merge::copy(store, copy, into)).await {
         Some(Ok(name)) => {
             let (from, size) = (backup.cluster_uuid, units::bytes(backup.sealed_bytes));
-            Ok(console.print(&format!("copied     {from}/{} as {name} ({size})\n", backup.snapshot))?)
+            console.print(&format!("copied     {from}/{} as {name} ({size})\n", backup.snapshot))?;
+            Ok(true)
         }
-        // That backup's trouble: the others are copied all the same, and its source is not removed.
+        // That backup's trouble: the others are copied all the same.
         Some(Err(error @ (MergeError::Damaged { .. } | MergeError::Changed { .. }))) => {
-            Ok(console.remark(&format!("Warning: {error}"))?)
+            console.remark(&format!("Warning: {error}"))?;
+            Ok(false)
         }
         Some(Err(error)) => Err(RestoreFailure::Merge(error).into()),
         None => {
@@ -146,12 +155,11 @@ fn shown(merge: &Merge, url: &str, into: ClusterUuid, sources: &[ClusterUuid], p
     }
     let bytes = plan.copies.iter().map(|copy| copy.backup.sealed_bytes).sum();
     let mut text = format!(
-        "Merge of the backups of {} in {url}\n  Into:      {into}\n  To copy:   {} ({}), {} are there already\n  Sources:   {}\n\n",
+        "Merge of the backups of {} in {url}\n  Into:      {into}\n  To copy:   {} ({}), {} are there already\n  Sources:   stay as they are\n\n",
         merge.cluster,
         plan.copies.len(),
         units::bytes(bytes),
         plan.done,
-        if merge.remove_sources { "are removed once everything of them is there" } else { "stay as they are" },
     );
     let row = |copy: &Copy| {
         let Copy { backup, name } = copy;
