@@ -119,18 +119,24 @@ struct Series {
 /// The series of the UUID that was given, else of the name. An etcd that cannot be the one that the series is of is refused,
 /// unless that was said.
 async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Result<Series, Failure> {
-    let origin = source::origin(etcd).await?;
-    let id = origin.etcd_cluster_id.as_str();
+    let mut origin = source::origin(etcd).await?;
     let claim = match once.cluster_uuid {
         Some(uuid) => Claim { uuid, is_new: false, etcd_cluster_id: None },
-        None => names::claim(store, &once.cluster, ClusterUuid(Uuid::new_v4()), Some(id)).await?,
+        None => names::claim(store, &once.cluster, ClusterUuid(Uuid::new_v4()), Some(&origin.etcd_cluster_id)).await?,
     };
     let newest = series::newest(store, claim.uuid, now).await?;
-    let differs = newest.as_ref().and_then(|newest| series::difference(newest, id, origin.revision));
+    let difference = |is: &Origin| series::difference(newest.as_ref()?, &is.etcd_cluster_id, is.revision);
+    let mut differs = difference(&origin);
+    if differs == Some(Difference::Behind) {
+        // Another machine's backup may have come after the revision was read.
+        origin = source::origin(etcd).await?;
+        differs = difference(&origin);
+    }
+    let id = origin.etcd_cluster_id.as_str();
     let replaces = match (&newest, differs) {
-        (Some(newest), Some(_)) if once.new_cluster_id => Some(newest.into()),
+        (Some(newest), Some(_)) if once.new_cluster_id => Some((&newest.manifest).into()),
         (Some(newest), Some(difference)) => {
-            return Err(refusal(&told(once, &store.url(), newest, difference, &origin)));
+            return Err(refusal(&told(once, &store.url(), &newest.manifest, difference, &origin)));
         }
         _ => None,
     };

@@ -2,9 +2,11 @@
 //! there now can be the one that they are of.
 //!
 //! Neither names nor times decide: clocks may be wrong. Within one etcd revisions only grow, so the highest is the newest.
-//! An etcd that was restored, or made anew, begins elsewhere: its first backup says what it takes the place of.
+//! An etcd that was restored, or made anew, begins elsewhere: its first backup says what it takes the place of. Only a
+//! coordinator's does not say so; there the name tells which etcd the series went on with.
 
-use backstay_protocol::{ClusterUuid, Timestamp};
+use backstay_protocol::time::CLOCK_TOLERANCE;
+use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp};
 use futures::{StreamExt, stream};
 
 use crate::catalog::{self, CatalogError};
@@ -18,13 +20,21 @@ const LOOKED_AT: usize = 32;
 /// Manifests that are read at once.
 const AT_ONCE: usize = 16;
 
+/// The newest backup of a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Newest {
+    /// The one that counts.
+    pub manifest: Manifest,
+    /// The newest by its name, where that is not from the future and no other takes its place.
+    pub named: Option<Manifest>,
+}
+
 /// The newest backup of a cluster that counts; `None` where it has none that can be read.
-pub async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Manifest>, StoreError> {
+pub async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Newest>, StoreError> {
     let entries = catalog::list(store, cluster).await?;
-    let (future, past): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|entry| entry.snapshot.unix_seconds() > now.seconds);
+    let (future, past): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_ahead(entry.snapshot, now));
     let looked_at = future.into_iter().take(LOOKED_AT).chain(past.into_iter().take(LOOKED_AT));
-    let read = looked_at.map(|entry| catalog::manifest(store, cluster, entry.snapshot));
+    let read = looked_at.map(|entry| catalog::own_manifest(store, cluster, entry.snapshot));
     let read: Vec<_> = stream::iter(read).buffered(AT_ONCE).collect().await;
     let mut manifests = Vec::new();
     for manifest in read {
@@ -34,11 +44,15 @@ pub async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> 
             Err(error) => tracing::warn!(%error, "skipped a backup"),
         }
     }
-    Ok(newest_of(manifests))
+    Ok(newest_of(manifests, now))
+}
+
+fn is_ahead(name: SnapshotName, now: Timestamp) -> bool {
+    name.unix_seconds() > now.seconds.saturating_add(CLOCK_TOLERANCE.as_secs() as i64)
 }
 
 /// The one with the highest revision of those that no other takes the place of.
-pub fn newest_of(manifests: Vec<Manifest>) -> Option<Manifest> {
+pub fn newest_of(manifests: Vec<Manifest>, now: Timestamp) -> Option<Newest> {
     let is_replaced = |old: &Manifest| {
         let others = manifests.iter().filter(|new| new.attempt != old.attempt);
         others.filter_map(|new| new.replaces.as_ref()).any(|replaced| takes_place(replaced, old))
@@ -46,11 +60,15 @@ pub fn newest_of(manifests: Vec<Manifest>) -> Option<Manifest> {
     let replaced: Vec<bool> = manifests.iter().map(is_replaced).collect();
     // Where an old etcd came back exactly as it was, each takes the place of the other.
     let all = replaced.iter().all(|replaced| *replaced);
+    let true_names = manifests.iter().zip(&replaced).filter(|(manifest, _)| !is_ahead(manifest.snapshot, now));
+    let named = true_names.max_by_key(|(manifest, _)| manifest.snapshot.unix_seconds());
+    let named = named.filter(|(_, replaced)| !**replaced).map(|(manifest, _)| manifest.clone());
     let counted = manifests.into_iter().zip(replaced).filter(|(_, replaced)| all || !replaced);
-    counted.map(|(manifest, _)| manifest).max_by_key(|manifest| {
+    let newest = counted.map(|(manifest, _)| manifest).max_by_key(|manifest| {
         let revision = manifest.origin.revision;
         (if all { 0 } else { revision }, manifest.created_at, revision)
-    })
+    });
+    newest.map(|manifest| Newest { manifest, named })
 }
 
 fn takes_place(replaced: &Replaced, of: &Manifest) -> bool {
@@ -67,10 +85,13 @@ pub enum Difference {
 }
 
 /// Whether the etcd that has this id and stands at this revision differs from that of the newest backup.
-pub fn difference(newest: &Manifest, etcd_cluster_id: &str, revision: i64) -> Option<Difference> {
-    let origin = &newest.origin;
+pub fn difference(newest: &Newest, etcd_cluster_id: &str, revision: i64) -> Option<Difference> {
+    let origin = &newest.manifest.origin;
     if origin.etcd_cluster_id != etcd_cluster_id {
-        return Some(Difference::Other);
+        // A coordinator has gone on with this one, which was made anew with lower revisions.
+        let goes_on =
+            |named: &Manifest| named.origin.etcd_cluster_id == etcd_cluster_id && named.origin.revision <= revision;
+        return (!newest.named.as_ref().is_some_and(goes_on)).then_some(Difference::Other);
     }
     (revision < origin.revision).then_some(Difference::Behind)
 }
@@ -80,6 +101,8 @@ mod tests {
     use super::*;
     use backstay_protocol::AttemptId;
     use uuid::Uuid;
+
+    const NOW: Timestamp = Timestamp { seconds: 1_800_000_000, nanos: 0 };
 
     const GOLDEN: &[u8] = include_bytes!("../tests/golden/manifest.json");
 
@@ -105,7 +128,10 @@ mod tests {
             if reversed {
                 all.reverse();
             }
-            newest_of(all).map(|m| (m.origin.etcd_cluster_id, m.origin.revision)).expect("there are some")
+            newest_of(all, NOW)
+                .map(|n| n.manifest)
+                .map(|m| (m.origin.etcd_cluster_id, m.origin.revision))
+                .expect("there are some")
         };
         assert_eq!(all(false), all(true));
         all(false)
@@ -115,7 +141,7 @@ mod tests {
     fn the_highest_revision_is_the_newest_whatever_the_clocks_said() {
         let (low, high) = (backup("x", 5, 9_000_000), backup("x", 7, 1_000));
         assert_eq!(newest(&[&low, &high]), ("x".into(), 7));
-        assert_eq!(newest_of(Vec::new()), None);
+        assert_eq!(newest_of(Vec::new(), NOW), None);
     }
 
     #[test]
@@ -144,9 +170,26 @@ mod tests {
 
     #[test]
     fn neither_the_id_nor_the_revision_alone_is_an_identity() {
-        let newest = backup("x", 100, 1_000);
+        let newest = newest_of(vec![backup("x", 100, 1_000)], NOW).expect("there is one");
         assert_eq!(difference(&newest, "x", 100), None);
         assert_eq!(difference(&newest, "x", 99), Some(Difference::Behind));
         assert_eq!(difference(&newest, "y", 1_000), Some(Difference::Other));
+    }
+
+    #[test]
+    fn an_etcd_with_which_a_coordinator_went_on_is_no_other() {
+        let differs = |manifests: &[&Manifest], id: &str, revision| {
+            let manifests = manifests.iter().map(|m| (*m).clone()).collect();
+            difference(&newest_of(manifests, NOW).expect("there are some"), id, revision)
+        };
+        let (old, new) = (backup("x", 100, 1_000), backup("y", 6, 2_000));
+        assert_eq!(differs(&[&old, &new], "y", 6), None);
+        assert_eq!(differs(&[&old, &new], "y", 5), Some(Difference::Other), "it has lost what that holds");
+        assert_eq!(differs(&[&old, &new], "z", 7), Some(Difference::Other));
+        assert_eq!(differs(&[&old, &backup("y", 6, 500)], "y", 7), Some(Difference::Other), "an older one");
+        assert_eq!(differs(&[&old, &backup("y", 6, NOW.seconds + 3_600)], "y", 7), Some(Difference::Other), "ahead");
+        // What was said to be replaced stays so, whatever it is named.
+        let first = after(&old, "y", 6, 500);
+        assert_eq!(differs(&[&old, &first], "x", 100), Some(Difference::Other));
     }
 }
