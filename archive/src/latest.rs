@@ -1,7 +1,8 @@
 //! Which of a cluster's backups is the latest. Names are times that some clock told, so where a name or a revision
 //! contradicts the others nothing is guessed: the candidates are said instead.
 //!
-//! Within one etcd cluster id revisions only rise: a restore that jumps or falls back makes a new id. When the store
+//! Within one etcd cluster id revisions only rise: a restore that jumps or falls back makes a new id. An etcd that was made
+//! anew under the same id is the exception; its first backup says what it takes the place of. When the store
 //! itself wrote an object is shown and decides nothing, since copying a bucket changes it.
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp, duration};
 use futures::{StreamExt, stream};
 
 use crate::catalog::{self, CatalogError, Entry};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Replaced};
 use crate::store::{ErrorKind, Store, StoreError};
 
 /// Manifests that are read at once. Every one is read: the revision stands nowhere else, and a backup that a wrong
@@ -32,11 +33,24 @@ pub struct Candidate {
     pub revision: i64,
     /// When the store wrote the object, by its clock.
     pub modified: Option<Timestamp>,
+    /// What it says that it takes the place of.
+    pub replaces: Option<Replaced>,
 }
 
 impl Candidate {
     fn named_for(&self) -> Timestamp {
         Timestamp::from_seconds(self.snapshot.unix_seconds())
+    }
+
+    /// Whether this one says that `old` does not count any more: it is the one that it takes the place of, or was made
+    /// before that by the same etcd.
+    fn takes_place_of(&self, old: &Self) -> bool {
+        let Some(replaced) = &self.replaces else { return false };
+        let at = |name: SnapshotName| name.unix_seconds();
+        let before = at(old.snapshot) < at(self.snapshot);
+        let is_it = old.revision == replaced.revision && (old.snapshot == replaced.snapshot || before);
+        let is_older = before && at(old.snapshot) < at(replaced.snapshot);
+        old.snapshot != self.snapshot && old.etcd_cluster_id == replaced.etcd_cluster_id && (is_it || is_older)
     }
 
     /// Whether `other` holds what this one holds, and more or nothing else.
@@ -95,12 +109,13 @@ pub struct Latest {
     pub skipped: Vec<String>,
 }
 
-/// The latest by name; `None` where there is none.
+/// The latest by name of those that no other takes the place of; `None` where there is none.
 ///
 /// # Errors
 /// Its name lies in the future, or another one of the same etcd cluster has a higher revision.
 pub fn choose(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candidate>, Box<Ambiguous>> {
-    let Some(newest) = candidates.iter().max_by_key(|candidate| candidate.snapshot.unix_seconds()) else {
+    let candidates = counted(candidates);
+    let Some(newest) = candidates.iter().copied().max_by_key(|candidate| candidate.snapshot.unix_seconds()) else {
         return Ok(None);
     };
     let higher = candidates.iter().filter(|other| newest.is_contained_in(other)).map(|other| other.revision).max();
@@ -109,9 +124,17 @@ pub fn choose(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candid
         Some(higher) => Contradiction::Revision { newest: newest.snapshot, revision: newest.revision, higher },
         None => return Ok(Some(newest)),
     };
-    let candidates_shown = shown(newest, candidates, now);
+    let candidates_shown = shown(newest, &candidates, now);
     let others = candidates.len() - candidates_shown.len();
     Err(Box::new(Ambiguous { why, candidates: candidates_shown, others }))
+}
+
+/// Those that no other takes the place of; all, where each says so of another.
+fn counted(candidates: &[Candidate]) -> Vec<&Candidate> {
+    let new: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.replaces.is_some()).collect();
+    let counts = |old: &&Candidate| !new.iter().any(|new| new.takes_place_of(old));
+    let counted: Vec<&Candidate> = candidates.iter().filter(counts).collect();
+    if counted.is_empty() { candidates.iter().collect() } else { counted }
 }
 
 fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
@@ -120,13 +143,13 @@ fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
 
 /// The newest by name, the newest whose name can be true, and the furthest of each etcd cluster; then whatever is
 /// further than the newest. So many as fit, by their names from the newest on.
-fn shown(newest: &Candidate, candidates: &[Candidate], now: Timestamp) -> Vec<Candidate> {
+fn shown(newest: &Candidate, candidates: &[&Candidate], now: Timestamp) -> Vec<Candidate> {
     let by_name = |candidate: &&Candidate| candidate.snapshot.unix_seconds();
-    let true_ones = candidates.iter().filter(|candidate| !is_ahead(candidate, now));
+    let true_ones = candidates.iter().copied().filter(|candidate| !is_ahead(candidate, now));
     let mut picked = vec![newest];
     picked.extend(true_ones.max_by_key(by_name));
     let mut furthest: BTreeMap<&str, &Candidate> = BTreeMap::new();
-    for one in candidates {
+    for &one in candidates {
         let best = furthest.entry(&one.etcd_cluster_id).or_insert(one);
         if (one.revision, by_name(&one)) > (best.revision, by_name(best)) {
             *best = one;
@@ -135,7 +158,7 @@ fn shown(newest: &Candidate, candidates: &[Candidate], now: Timestamp) -> Vec<Ca
     let mut further: Vec<&Candidate> = furthest.into_values().collect();
     further.sort_by_key(|candidate| std::cmp::Reverse(by_name(candidate)));
     let mut rest: Vec<&Candidate> =
-        candidates.iter().filter(|other| newest.is_contained_in(other) || is_ahead(other, now)).collect();
+        candidates.iter().copied().filter(|other| newest.is_contained_in(other) || is_ahead(other, now)).collect();
     rest.sort_by_key(|candidate| std::cmp::Reverse((candidate.revision, by_name(candidate))));
     let mut unique: Vec<&Candidate> = Vec::new();
     for candidate in picked.into_iter().chain(further).chain(rest) {
@@ -196,6 +219,7 @@ fn candidate(entry: &Entry, manifest: &Manifest) -> Candidate {
         etcd_cluster_id: manifest.origin.etcd_cluster_id.clone(),
         revision: manifest.origin.revision,
         modified: entry.modified,
+        replaces: manifest.replaces.clone(),
     }
 }
 
@@ -203,10 +227,10 @@ fn candidate(entry: &Entry, manifest: &Manifest) -> Candidate {
 async fn readable(store: &dyn Store, entry: &Entry) -> Result<Manifest, LatestError> {
     let (cluster, snapshot) = (entry.cluster, entry.snapshot);
     let foreign = || LatestError::Foreign { cluster, snapshot };
-    let manifest = catalog::manifest(store, cluster, snapshot).await?.ok_or_else(foreign)?;
-    match (manifest.cluster_uuid, manifest.snapshot) == (cluster, snapshot) {
-        true => Ok(manifest),
-        false => Err(foreign()),
+    match catalog::own_manifest(store, cluster, snapshot).await {
+        Ok(Some(manifest)) => Ok(manifest),
+        Ok(None) | Err(CatalogError::Foreign { .. }) => Err(foreign()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -11,7 +11,13 @@ fn backup(seconds: i64, cluster: u64, revision: i64) -> Candidate {
         etcd_cluster_id: format!("{cluster:016x}"),
         revision,
         modified: Some(Timestamp::from_seconds(seconds + 5)),
+        replaces: None,
     }
+}
+
+fn after(old: &Candidate, new: Candidate) -> Candidate {
+    let Candidate { snapshot, etcd_cluster_id, revision, .. } = old.clone();
+    Candidate { replaces: Some(Replaced { etcd_cluster_id, revision, snapshot }), ..new }
 }
 
 fn chosen(candidates: &[Candidate]) -> Result<Option<i64>, Ambiguous> {
@@ -51,6 +57,28 @@ fn a_higher_revision_of_the_same_cluster_is_no_answer_wherever_it_stands() {
     assert_eq!(error.others, 2_498);
     many[1_234].etcd_cluster_id = "another".into();
     assert_eq!(chosen(&many), Ok(Some(t)));
+}
+
+#[test]
+fn what_another_takes_the_place_of_contradicts_nothing() {
+    let t = NOW.seconds;
+    let (older, old) = (backup(t - 90, 1, 990), backup(t - 60, 1, 1_000));
+    // Made anew under the same id.
+    let first = after(&old, backup(t - 30, 1, 5));
+    let all = [older.clone(), old.clone(), first.clone(), backup(t, 1, 6)];
+    assert_eq!(chosen(&all), Ok(Some(t)));
+    assert_eq!(chosen(&all[..3]), Ok(Some(t - 30)));
+    // One that came after it counts, and so does what its like do not say.
+    assert!(chosen(&[old.clone(), first.clone(), backup(t - 10, 1, 8), backup(t, 1, 6)]).is_err());
+    assert!(chosen(&[old.clone(), backup(t - 30, 1, 5)]).is_err());
+    assert!(chosen(&[backup(t - 60, 2, 9), after(&old, backup(t - 30, 2, 5))]).is_err(), "of another etcd");
+    // What was replaced had a name from the future.
+    let ahead = backup(t + 86_400, 1, 1_000);
+    assert_eq!(chosen(&[older, ahead.clone(), after(&ahead, backup(t - 30, 1, 5)), backup(t, 1, 6)]), Ok(Some(t)));
+    // An old etcd that came back.
+    let other = after(&old, backup(t - 30, 2, 5));
+    let back = after(&other, backup(t, 1, 1_000));
+    assert_eq!(chosen(&[old, other, back]), Ok(Some(t)));
 }
 
 #[test]
