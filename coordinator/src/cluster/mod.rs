@@ -183,7 +183,7 @@ impl ClusterTask {
                 end = poll_step(&mut self.step).instrument(span.clone()) => self.on_step_end(end).instrument(span).await?,
                 Ok(()) = storage.changed() => {
                     self.synced = false;
-                    self.rest.change_store();
+                    self.rest.forget_backup();
                 }
                 () = sleep_until(wake), if self.step.is_none() => {}
             }
@@ -470,6 +470,9 @@ impl ClusterTask {
                 self.synced = true;
                 self.trouble.over();
                 next.note_stored(newest, self.leader.clock.now());
+                if next.last_backup > self.record.last_backup {
+                    self.rest.forget_backup();
+                }
             }
             Err(error) => {
                 if let Some(told) = self.trouble.note(&error.to_string()) {

@@ -33,8 +33,8 @@ impl Rest {
         }
     }
 
-    /// Another store has backups of its own, or none.
-    pub fn change_store(&mut self) {
+    /// Another backup counts than the one that was seen here: somebody else's, or that of another store.
+    pub fn forget_backup(&mut self) {
         self.backup = None;
     }
 

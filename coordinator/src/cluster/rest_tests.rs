@@ -94,12 +94,35 @@ impl World {
         }
     }
 
+    /// Somebody else takes a backup: `backstay-agent once`, say.
+    fn somebody_else(&mut self) {
+        self.store.insert(self.wall().seconds);
+        self.begun.push(self.passed);
+    }
+
+    /// The look into the store before an automatic attempt.
+    fn is_not_due(&mut self) -> bool {
+        let by_now = schedule::latest_true(self.wall()).seconds;
+        let newest = self.store.range(..=by_now).next_back().copied().map(Timestamp::from_seconds);
+        let newer = newest.filter(|newest| Some(*newest) > self.record.last_backup);
+        if let Some(newest) = newer {
+            self.record.give_slot_back(newest, self.wall());
+            if !self.record.runs.took(newest) {
+                self.rest.forget_backup();
+            }
+        }
+        newer.is_some()
+    }
+
     fn back_up(&mut self) {
         self.slots += 1;
         let (slot, attempt) = (SlotId(Uuid::from_u128(self.slots)), AttemptId(Uuid::from_u128(self.slots)));
         let given: BTreeSet<i64> = self.record.runs.latest_first().map(|run| run.snapshot.unix_seconds()).collect();
         self.record.open_slot(Trigger::Interval, slot, self.wall()).expect("every time here has a name");
         self.rest.open(self.now());
+        if self.is_not_due() {
+            return;
+        }
         let name = |record: &ClusterRecord| record.slot.as_ref().expect("it is open").snapshot.unix_seconds();
         assert!(!given.contains(&name(&self.record)), "a name that is remembered is given out again");
         while self.store.contains(&name(&self.record)) {
@@ -178,6 +201,18 @@ proptest! {
         let shown = world.record.status.clone().expect("a status").spec.lastbackuptime.expect("a time");
         prop_assert!(shown <= world.wall());
     }
+}
+
+#[test]
+fn somebody_else_s_backup_counts_from_its_own_time_on() {
+    let mut world = World::new(3_600);
+    world.pass(3_000);
+    world.somebody_else();
+    world.pass(3_000);
+    assert_eq!(world.begun, [0, 3_000], "the slot of the first hour is given back, and not opened again at once");
+    world.pass(1_200);
+    assert_eq!(world.begun.len(), 3, "{:?}", world.begun);
+    assert!((6_240..=6_600 + LOOK).contains(&world.begun[2]), "{:?}", world.begun);
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl Way {
                 "region",
                 "endpoint",
                 "s3_ca",
+                "s3_addressing",
             ],
         };
         // Nobody is asked over NATS on the way from a store.

@@ -147,7 +147,7 @@ async fn who_does_not_exist_has_no_status() {
 #[tokio::test]
 async fn a_clock_that_is_wrong_is_named_and_makes_it_not_ok() {
     let run = async |more: Vec<Resource>| {
-        let good = [cluster("one", None), status("one", BackupState::Ok, 60, ""), agent("m1", "one")];
+        let good = [cluster("one", Some(3_600)), status("one", BackupState::Ok, 60, ""), agent("m1", "one")];
         let (_, said, code) = run_on(good.into_iter().chain(more).collect(), Query::default(), false).await;
         (code == 0, said)
     };
