@@ -332,6 +332,9 @@ spec!(
     }
 );
 
+/// `found` of a proof that failed for what the backup holds.
+pub const PROOF_OF_DAMAGE: &str = "the backup is at fault: it does not hold what it should";
+
 /// `found` of a proof that failed for what was in its way: it says nothing of the backup.
 pub const PROOF_NOT_TRIED: &str = "nothing is known of the backup: it could not be tried";
 
@@ -341,7 +344,7 @@ pub struct StandingFailure<'a> {
     pub at: Option<Timestamp>,
     pub snapshot: &'a str,
     pub error: &'a str,
-    /// The backup is at fault; else it could not be tried.
+    /// The backup is at fault; else it could not be tried, or it is not said (as by older coordinators).
     pub damaged: bool,
 }
 
@@ -359,7 +362,7 @@ impl VerificationSpec {
                 at: self.ended,
                 snapshot: &self.snapshot,
                 error: &self.error,
-                damaged: self.found != PROOF_NOT_TRIED,
+                damaged: self.found == PROOF_OF_DAMAGE,
             }),
             _ => None,
         }

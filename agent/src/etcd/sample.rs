@@ -1,5 +1,5 @@
-//! Keys read back from a member, as a proof does it. One at a time: an answer that held several of them would grow with
-//! their values, and etcd takes values of any size that its `--max-request-bytes` allows.
+//! Keys read back from a member, as a proof does it. Their values one at a time: an answer that held several of them would
+//! grow with them, and etcd takes values of any size that its `--max-request-bytes` allows.
 
 use etcd_client::{GetOptions, KeyValue, KvClient};
 use tokio::time::timeout;
@@ -39,10 +39,14 @@ async fn sample(mut client: KvClient, revision: i64, limit: u32) -> Result<Sampl
     let from = || GetOptions::new().with_from_key().with_revision(revision);
     let count = client.get("\0", Some(from().with_count_only())).await?.count();
     let mut sampled = Sampled { keys: u64::try_from(count).unwrap_or(0), ..Sampled::default() };
-    let mut next = vec![0];
-    for _ in 0..limit {
-        let listed = client.get(next, Some(from().with_keys_only().with_limit(1))).await?;
-        let Some(listed) = listed.kvs().first() else { break };
+    // In one request, since etcd counts all keys behind the first one for each.
+    let first = client.get("\0", Some(from().with_keys_only().with_limit(i64::from(limit)))).await;
+    let listed = match first {
+        Ok(mut listed) => listed.take_kvs(),
+        Err(error) if is_too_large(&error) => one_by_one(&mut client, from, limit).await?,
+        Err(error) => return Err(error),
+    };
+    for listed in &listed {
         match client.get(listed.key(), Some(GetOptions::new().with_revision(revision))).await {
             Ok(alone) => {
                 sampled.asked += 1;
@@ -51,10 +55,25 @@ async fn sample(mut client: KvClient, revision: i64, limit: u32) -> Result<Sampl
             Err(error) if is_too_large(&error) => {}
             Err(error) => return Err(error),
         }
-        // The first key behind it.
-        next = [listed.key(), &[0]].concat();
     }
     Ok(sampled)
+}
+
+/// The list, where one answer cannot hold it: keys may be as large as a request to etcd.
+async fn one_by_one(
+    client: &mut KvClient,
+    from: impl Fn() -> GetOptions,
+    limit: u32,
+) -> Result<Vec<KeyValue>, etcd_client::Error> {
+    let (mut keys, mut next) = (Vec::new(), vec![0]);
+    for _ in 0..limit {
+        let mut listed = client.get(next, Some(from().with_keys_only().with_limit(1))).await?;
+        let Some(listed) = listed.take_kvs().into_iter().next() else { break };
+        // The first key behind it.
+        next = [listed.key(), &[0]].concat();
+        keys.push(listed);
+    }
+    Ok(keys)
 }
 
 /// The list has keys without their values.

@@ -19,8 +19,8 @@ const WITHIN: Duration = Duration::from_secs(120);
 const DOWN_LOOKS: u32 = 2;
 /// After a start command has ended etcd runs, says the setting: its database is open soon.
 const CLOSED_COMMANDS: Duration = Duration::from_secs(20);
-/// The kubelet looks at its manifests every 20 s, and waits before it starts a container again.
-const CLOSED_POD: Duration = Duration::from_secs(120);
+/// The kubelet looks at its manifests every 20 s, and waits up to 5 minutes before it starts a container again.
+const CLOSED_POD: Duration = Duration::from_secs(360);
 
 /// What systemd says of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,6 +37,11 @@ impl Unit {
     /// It runs, or is about to.
     pub fn goes_on(&self) -> bool {
         matches!(self.active.as_str(), "active" | "activating" | "reloading")
+    }
+
+    /// It is being stopped, which may take a while: what comes of it is not known yet.
+    fn is_stopping(&self) -> bool {
+        self.active == "deactivating"
     }
 }
 
@@ -58,7 +63,8 @@ pub struct Life {
     kind: ControlKind,
     ends: VecDeque<Instant>,
     restarts: Option<u32>,
-    containers: u32,
+    /// `None`: the first look says where to count from.
+    containers: Option<u32>,
     /// Whether its database was open at the last look.
     was_open: bool,
     closed_since: Instant,
@@ -66,13 +72,19 @@ pub struct Life {
 }
 
 impl Life {
-    /// Begins when etcd was started.
-    pub fn new(kind: ControlKind, now: Instant) -> Self {
+    /// Begins when this process started etcd.
+    pub fn started(kind: ControlKind, now: Instant) -> Self {
+        Self { containers: Some(0), ..Self::found(kind, now) }
+    }
+
+    /// Of an etcd that another process started, as this one before it was itself restarted: what was counted before the
+    /// first look is not counted.
+    pub fn found(kind: ControlKind, now: Instant) -> Self {
         Self {
             kind,
             ends: VecDeque::new(),
             restarts: None,
-            containers: 0,
+            containers: None,
             was_open: false,
             closed_since: now,
             down_looks: 0,
@@ -110,10 +122,11 @@ impl Life {
             ends += restarts.saturating_sub(self.restarts.unwrap_or(restarts));
             self.restarts = Some(restarts);
         }
-        if let Some(containers) = look.containers.filter(|containers| *containers > self.containers) {
+        if let Some(containers) = look.containers {
+            let before = self.containers.unwrap_or(containers);
             // The first of them is the start itself.
-            ends += containers - self.containers.max(1);
-            self.containers = containers;
+            ends += containers.saturating_sub(before.max(1));
+            self.containers = Some(containers.max(before));
         }
         ends as usize
     }
@@ -122,6 +135,9 @@ impl Life {
         let unit = look.unit.as_ref()?;
         if unit.goes_on() {
             self.down_looks = 0;
+            return None;
+        }
+        if unit.is_stopping() {
             return None;
         }
         self.down_looks += 1;
@@ -155,7 +171,10 @@ mod tests {
     /// Looks, each a second after the one before; when and why etcd is taken for dead.
     fn dead(kind: ControlKind, looks: impl IntoIterator<Item = Look>) -> Option<(usize, String)> {
         let start = Instant::now();
-        let mut life = Life::new(kind, start);
+        dead_of(Life::started(kind, start), start, looks)
+    }
+
+    fn dead_of(mut life: Life, start: Instant, looks: impl IntoIterator<Item = Look>) -> Option<(usize, String)> {
         let at = |n: usize| start + Duration::from_secs(n as u64 + 1);
         looks.into_iter().enumerate().find_map(|(n, look)| Some((n, life.note(&look, at(n))?)))
     }
@@ -179,6 +198,11 @@ mod tests {
             let (at, why) = dead(ControlKind::Systemd, repeat(unit(state, 0), 5)).expect("dead");
             assert_eq!((at, why), (1, format!("etcd has ended: its unit is {state} (exit-code)")));
         }
+        // A slow stop is no end, and what comes of it is.
+        let stops = [repeat(unit("deactivating", 0), 90), vec![unit("active", 0)]].concat();
+        assert_eq!(dead(ControlKind::Systemd, stops), None);
+        let ends = [repeat(unit("deactivating", 0), 9), repeat(unit("failed", 0), 2)].concat();
+        assert_eq!(dead(ControlKind::Systemd, ends).expect("dead").0, 10);
         // Only for a moment, between an end and the next start.
         assert_eq!(dead(ControlKind::Systemd, [unit("failed", 0), unit("activating", 0), unit("failed", 0)]), None);
     }
@@ -204,8 +228,24 @@ mod tests {
         assert_eq!((at, why.as_str()), (8, "etcd has ended 3 times within 4s"));
         let once = [vec![look(1)], repeat(Look { open: Some(true), ..look(2) }, 300)].concat();
         assert_eq!(dead(ControlKind::StaticPod, once), None);
-        let (at, why) = dead(ControlKind::StaticPod, repeat(look(0), 300)).expect("the kubelet does nothing");
-        assert!(at == 119 && why.contains("for 120s"), "{at} {why}");
+        let (at, why) = dead(ControlKind::StaticPod, repeat(look(0), 600)).expect("the kubelet does nothing");
+        assert_eq!(dead(ControlKind::StaticPod, repeat(look(1), 300)), None, "the kubelet waits up to 300s");
+        assert!(at == 359 && why.contains("for 360s"), "{at} {why}");
+    }
+
+    #[test]
+    fn of_an_etcd_that_another_process_started_only_what_is_seen_counts() {
+        let look = |containers| Look { containers: Some(containers), ..open(false) };
+        let start = Instant::now();
+        let found = || Life::found(ControlKind::StaticPod, start);
+        // Its pod's logs go back to long before the restore.
+        assert_eq!(dead_of(found(), start, repeat(look(6), 300)), None);
+        let (at, why) = dead_of(found(), start, [6, 7, 8, 9].map(look)).expect("dead");
+        assert_eq!((at, why.as_str()), (3, "etcd has ended 3 times within 2s"));
+        // It is looked at before the kubelet starts it.
+        assert_eq!(dead_of(found(), start, [0, 1, 2, 3].map(look)), None);
+        let found = Life::found(ControlKind::Systemd, start);
+        assert_eq!(dead_of(found, start, repeat(unit("activating", 7), 300)), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! time whoever is on the machine can read it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,6 +18,8 @@ use crate::etcd::{CALL_TIMEOUT, Etcd, EtcdError, EtcdSettings, HashKv};
 /// Between two looks whether it serves: it tells nobody.
 const LOOK: Duration = Duration::from_millis(200);
 const LOG: &str = "etcd.log";
+/// So much of its log is looked through for what was in its way: a panic with all its goroutines is long.
+const LOG_BYTES: u64 = 64 * 1024;
 /// So much of its log goes into the error.
 const TAIL_BYTES: usize = 600;
 /// Keys that are read back one by one.
@@ -36,7 +38,12 @@ pub enum BootError {
     #[error("no free port: {0}")]
     Port(io::Error),
     #[error("the etcd on the restored folder ended with {status}: {tail}")]
-    Ended { status: std::process::ExitStatus, tail: String },
+    Ended {
+        status: std::process::ExitStatus,
+        tail: String,
+        /// More of its log than is told.
+        log: String,
+    },
     #[error("the etcd on the restored folder did not serve within {}s ({cause}): {tail}", .patience.as_secs())]
     TooLong { patience: Duration, cause: String, tail: String },
     #[error(transparent)]
@@ -166,10 +173,11 @@ async fn ask(
             Err(error) => error.to_string(),
         };
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(BootError::Ended { status, tail: tail(log) });
+            let log = last_of(log);
+            return Err(BootError::Ended { status, tail: tail(&log), log });
         }
         if begun.elapsed() > patience {
-            return Err(BootError::TooLong { patience, cause, tail: tail(log) });
+            return Err(BootError::TooLong { patience, cause, tail: tail(&last_of(log)) });
         }
         sleep(LOOK).await;
     };
@@ -179,7 +187,20 @@ async fn ask(
     Ok(Served { version, hash, sampled })
 }
 
-fn tail(log: &Path) -> String {
-    let bytes = std::fs::read(log).unwrap_or_default();
-    String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]).trim().replace('\n', " ")
+/// The last [`LOG_BYTES`] of a log, or as much of them as can be read.
+fn last_of(log: &Path) -> String {
+    let mut bytes = Vec::new();
+    let read = File::open(log).and_then(|mut file| {
+        let begin = file.metadata()?.len().saturating_sub(LOG_BYTES);
+        file.seek(SeekFrom::Start(begin))?;
+        file.take(LOG_BYTES).read_to_end(&mut bytes)
+    });
+    if let Err(cause) = read {
+        tracing::warn!(log = %log.display(), %cause, "the log of the etcd on the restored folder cannot be read");
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn tail(log: &str) -> String {
+    log[log.ceil_char_boundary(log.len().saturating_sub(TAIL_BYTES))..].trim().replace('\n', " ")
 }

@@ -16,6 +16,17 @@ use crate::wanted::FindError;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
+/// What the operating system says where the machine is at fault.
+const OF_MACHINE: [&str; 7] = [
+    "address already in use",
+    "no space left on device",
+    "cannot allocate memory",
+    "permission denied",
+    "read-only file system",
+    "too many open files",
+    "input/output error",
+];
+
 /// Why a backup is not proven.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -141,7 +152,7 @@ pub fn ended(cause: BootError, examined: &Examined, etcd: Option<&str>) -> Verif
 
 /// Why it may have ended besides the backup; `None`: nothing else is known.
 fn in_the_way(cause: &BootError, database: Option<&str>, etcd: Option<&str>) -> Option<String> {
-    let BootError::Ended { status, tail } = cause else { return None };
+    let BootError::Ended { status, log, .. } = cause else { return None };
     let Some(etcd) = etcd else {
         return Some("it says no version as etcd does: see [verify] etcd in agent.toml".into());
     };
@@ -154,8 +165,8 @@ fn in_the_way(cause: &BootError, database: Option<&str>, etcd: Option<&str>) -> 
     if matches!(status.signal(), Some(SIGKILL | SIGTERM)) {
         return Some("somebody ended it: has the agent's unit too little memory?".into());
     }
-    let of_machine = ["address already in use", "no space left on device", "cannot allocate memory"];
-    let found = of_machine.into_iter().find(|words| tail.contains(words));
+    let log = log.to_ascii_lowercase();
+    let found = OF_MACHINE.into_iter().find(|words| log.contains(words));
     found.map(|words| format!("{words}: that is the machine's trouble"))
 }
 
@@ -179,7 +190,8 @@ mod tests {
 
     #[test]
     fn a_fault_is_the_backups_or_that_of_what_was_in_the_way() {
-        let ended = || BootError::Ended { status: ExitStatus::from_raw(256), tail: "panic".into() };
+        let ended =
+            || BootError::Ended { status: ExitStatus::from_raw(256), tail: "panic".into(), log: "panic".into() };
         let read = |error| VerifyError::Restore(RestoreBackupError::Read(error));
         let mismatch = || ReadError::Mismatch { what: "the database", expected: "a".into(), got: "b".into() };
         for error in [
@@ -207,21 +219,25 @@ mod tests {
 
     #[test]
     fn an_etcd_that_ends_for_the_machines_sake_says_nothing_of_the_backup() {
-        let why = |raw, tail: &str, database, etcd| {
-            let cause = BootError::Ended { status: ExitStatus::from_raw(raw), tail: tail.into() };
+        let why = |raw, log: &str, database, etcd| {
+            let cause = BootError::Ended { status: ExitStatus::from_raw(raw), tail: String::new(), log: log.into() };
             in_the_way(&cause, database, etcd).unwrap_or_default()
         };
         let (newest, older) = (Some("3.7.0"), Some("3.6.14"));
         assert_eq!(why(512, "panic: page 7 already freed", older, newest), "");
         assert_eq!(why(512, "panic: page 7 already freed", None, older), "");
-        for (raw, tail, database, etcd, part) in [
+        for (raw, log, database, etcd, part) in [
             (256, "", older, None, "says no version"),
             (256, "version 3.7.0 is not supported", newest, older, "is of etcd 3.7.0, that etcd is 3.6.14"),
             (9, "", older, newest, "too little memory"),
             (256, "listen tcp 127.0.0.1:1: bind: address already in use", older, newest, "address already in use"),
             (256, "write: no space left on device", older, newest, "no space left"),
+            (256, "open /scratch/member: Permission denied", older, newest, "permission denied"),
+            (256, "open db: read-only file system", older, newest, "read-only"),
+            (256, "accept4: too many open files\n\ngoroutine 1", older, newest, "too many open files"),
+            (512, "panic: read db: input/output error", older, newest, "input/output error"),
         ] {
-            let said = why(raw, tail, database, etcd);
+            let said = why(raw, log, database, etcd);
             assert!(said.contains(part), "{said}");
         }
     }

@@ -15,7 +15,7 @@ pub struct FailedProof {
     pub at: Timestamp,
     pub snapshot: SnapshotName,
     pub error: String,
-    /// The backup itself is at fault; else it could not be tried.
+    /// The backup itself is at fault; else it could not be tried, or that is not known.
     pub damaged: bool,
     /// A later backup was proven since.
     #[serde(default)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backstay_protocol::bus::{Verified, VerifyFailure, VerifyState};
-use backstay_protocol::own::{PROOF_NOT_TRIED, RunState, VerificationSpec};
+use backstay_protocol::own::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState, VerificationSpec};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::{ClusterName, MachineId, SnapshotName, Timestamp, VerifyId};
 use serde::{Deserialize, Serialize};
@@ -54,9 +54,10 @@ pub struct Verification {
     #[serde(default)]
     pub begun_again: u32,
     pub last: Option<LastProven>,
-    /// With an error: the backup could not be tried, and nothing is known of it.
+    /// With an error: its agent said that the backup is at fault. Older agents and records do not say it, and took what was
+    /// in the way for it: nothing is known of the backup then.
     #[serde(default)]
-    pub not_tried: bool,
+    pub damaged: bool,
     /// Proofs that failed, of this and of other backups of the cluster.
     #[serde(default, skip_serializing_if = "FailedProofs::is_empty")]
     pub failed: FailedProofs,
@@ -94,7 +95,7 @@ impl Verification {
             bytes_total: 0,
             begun_again: 0,
             last: None,
-            not_tried: false,
+            damaged: false,
             failed: FailedProofs::default(),
         }
     }
@@ -116,7 +117,7 @@ impl Verification {
 
     fn failure(&self, at: Timestamp) -> FailedProof {
         let (snapshot, error) = (self.snapshot, self.error.clone());
-        FailedProof { at, snapshot, error, damaged: !self.not_tried, settled: false }
+        FailedProof { at, snapshot, error, damaged: self.damaged, settled: false }
     }
 
     /// The failed proof that people must know of.
@@ -156,13 +157,13 @@ impl Verification {
                     (_, false) if self.begun_again > BEGUN_AGAIN_MAX => {
                         self.fail(
                             "its agent began it again and again: what ends the agent stands in its log",
-                            true,
+                            false,
                             now,
                         );
                     }
                     (_, false) => {}
                     (Some(verified), true) => self.proven(verified, now),
-                    (None, true) => self.fail(&state.error, state.failure() == VerifyFailure::NotTried, now),
+                    (None, true) => self.fail(&state.error, state.failure() == VerifyFailure::Backup, now),
                 }
             }
             Heard::State(_) | Heard::Stale(_) => {}
@@ -176,12 +177,12 @@ impl Verification {
                 let why = if self.error.is_empty() { text } else { &self.error };
                 if since(self.heard, now) > limits.silence {
                     let why = why.clone();
-                    self.fail(&why, true, now);
+                    self.fail(&why, false, now);
                 }
             }
         }
         if !self.has_ended() && since(self.started, now) > limits.prepare {
-            self.fail("not ended in time", true, now);
+            self.fail("not ended in time", false, now);
         }
         if matches!(heard, Heard::State(_) | Heard::Refused(_)) || self.ended == Some(now) {
             self.version += 1;
@@ -198,9 +199,9 @@ impl Verification {
         self.failed.proven(self.snapshot);
     }
 
-    fn fail(&mut self, error: &str, not_tried: bool, now: Timestamp) {
+    fn fail(&mut self, error: &str, damaged: bool, now: Timestamp) {
         self.error = capped(if error.is_empty() { "the agent did not say why" } else { error });
-        (self.ended, self.not_tried) = (Some(now), not_tried);
+        (self.ended, self.damaged) = (Some(now), damaged);
         let failure = self.failure(now);
         self.failed.note(failure);
     }
@@ -216,7 +217,11 @@ impl Verification {
         // Where it is this very one, the rest says it already.
         let own = |failed: &FailedProof| state == RunState::Failed && Some(failed.at) == self.ended;
         let failed = self.standing().filter(|failed| !own(failed));
-        let not_tried = state == RunState::Failed && self.not_tried;
+        let found = match (state, self.damaged) {
+            (RunState::Failed, true) => PROOF_OF_DAMAGE.into(),
+            (RunState::Failed, false) => PROOF_NOT_TRIED.into(),
+            _ => self.found.clone(),
+        };
         let how = |booted: bool| if booted { "booted" } else { "inspected" };
         let spec = VerificationSpec {
             verify: self.id.to_string(),
@@ -229,7 +234,7 @@ impl Verification {
             ended: self.ended,
             bytesdone: self.bytes_done,
             bytestotal: self.bytes_total,
-            found: if not_tried { PROOF_NOT_TRIED.into() } else { self.found.clone() },
+            found,
             lastproven: last.map(|last| last.at),
             provensnapshot: last.map(|last| last.snapshot.to_string()).unwrap_or_default(),
             provenhow: last.map(|last| how(last.booted).to_owned()).unwrap_or_default(),
@@ -365,12 +370,13 @@ mod tests {
             resource.typed::<VerificationSpec>().expect("its own words")
         };
         for (fault, damaged) in
-            [(VerifyFailure::Backup, true), (VerifyFailure::Unspecified, true), (VerifyFailure::NotTried, false)]
+            [(VerifyFailure::Backup, true), (VerifyFailure::Unspecified, false), (VerifyFailure::NotTried, false)]
         {
             let mut v = verification();
             ends(&mut v, "why", fault, 3);
             let told = spec(&v);
-            assert_eq!((told.state, told.failedat, told.found.is_empty()), (RunState::Failed, None, damaged));
+            assert_eq!((told.state, told.failedat), (RunState::Failed, None));
+            assert_eq!(told.found, if damaged { PROOF_OF_DAMAGE } else { PROOF_NOT_TRIED });
             let stands = told.standing().expect("it failed");
             assert_eq!((stands.error, stands.damaged, stands.at), ("why", damaged, Some(at(3))));
             let mut next = verification().after(Some(&v));
@@ -380,12 +386,13 @@ mod tests {
             assert_eq!(next.damage(v.snapshot).is_some(), damaged);
             ends(&mut next, "", VerifyFailure::Unspecified, 4);
             assert_eq!((spec(&next).standing(), next.damage(v.snapshot)), (None, None));
-            // A record that another release wrote, which kept none.
+            // A record that another release wrote, which kept none: it did not know where the fault was.
             let mut old = serde_json::to_value(&v).expect("plain data");
             let map = old.as_object_mut().expect("a map");
-            assert!(map.remove("failed").is_some() && map.remove("not_tried").is_some());
+            assert!(map.remove("failed").is_some() && map.remove("damaged").is_some());
             let old: Verification = serde_json::from_value(old).expect("an older record");
-            assert!(old.standing().is_some_and(|failed| failed.damaged && failed.at == at(3)));
+            assert!(old.standing().is_some_and(|failed| !failed.damaged && failed.at == at(3)));
+            assert_eq!((old.damage(v.snapshot), spec(&old).found.as_str()), (None, PROOF_NOT_TRIED));
         }
     }
 

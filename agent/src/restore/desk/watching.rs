@@ -54,7 +54,7 @@ impl Restores {
         let now = Instant::now();
         {
             let mut started = self.started();
-            (started.life, started.since, started.open) = (Some(Life::new(control.kind(), now)), Some(now), false);
+            (started.life, started.since, started.open) = (Some(Life::started(control.kind(), now)), Some(now), false);
         }
         match outcome {
             Ok(()) => Ok(()),
@@ -168,7 +168,7 @@ impl Restores {
         let why = {
             let mut started = self.started();
             started.open = serves || look.open == Some(true);
-            started.life.get_or_insert_with(|| Life::new(control.kind(), now)).note(&look, now)?
+            started.life.get_or_insert_with(|| Life::found(control.kind(), now)).note(&look, now)?
         };
         Some(format!("{why}; {}", self.words().await))
     }

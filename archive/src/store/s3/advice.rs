@@ -22,17 +22,20 @@ pub(super) fn of_cause(cause: &str) -> &'static str {
     ""
 }
 
-/// Whether an answer is HTML: a console, a login page or a proxy's, but not S3.
+/// Whether an answer is HTML: a console, a login page or a proxy's, but not S3. One without a body, as to HEAD, is none,
+/// whatever its header says: a gateway may put it on any.
 pub(super) fn is_web_page(answer: &HttpResponse) -> bool {
     let html = answer.headers().get("content-type").is_some_and(|kind| kind.trim_start().starts_with("text/html"));
     let body = answer.body().bytes().unwrap_or_default();
     let begin = String::from_utf8_lossy(&body[..body.len().min(200)]).trim_start().to_ascii_lowercase();
-    begin.starts_with("<!doctype html") || begin.starts_with("<html") || (html && !begin.starts_with("<?xml"))
+    begin.starts_with("<!doctype html")
+        || begin.starts_with("<html")
+        || (html && !begin.is_empty() && !begin.starts_with("<?xml"))
 }
 
 pub(super) fn web_page(status: u16) -> String {
     match status {
-        500.. => format!("HTTP {status}: a proxy or gateway before the store answered with a web page"),
+        408 | 429 | 500.. => format!("HTTP {status}: a proxy or gateway before the store answered with a web page"),
         _ => format!(
             "HTTP {status}: a web page answers there, not S3: is the endpoint that of a console, a login or a proxy? \
              It must be the address of the S3 API"
@@ -95,7 +98,6 @@ mod tests {
             ("text/html; charset=utf-8", "Sign in"),
             ("application/octet-stream", "\n <!DOCTYPE html><html></html>"),
             ("", "<html><body>502</body></html>"),
-            ("text/html", ""),
         ] {
             assert!(is_web_page(&answer(200, kind, body)), "{kind} {body}");
         }
@@ -103,6 +105,8 @@ mod tests {
             ("application/xml", "<Error><Code>X</Code></Error>"),
             ("text/html", "<?xml version=\"1.0\"?><Error/>"),
             ("", ""),
+            ("text/html", ""),
+            ("text/html", "\r\n"),
             ("text/plain", "no"),
         ] {
             assert!(!is_web_page(&answer(200, kind, body)), "{kind} {body}");

@@ -32,6 +32,8 @@ use super::settings::ObjectSettings;
 use super::ways::{Checksum, Ways};
 use crate::store::{ErrorKind, Key, Listing, ObjectInfo, StoreError, Unfinished};
 
+/// So often a body is sent again that did not arrive whole.
+const GARBLED_MAX: u32 = 2;
 /// The user metadata that says which attempt uploaded an object.
 pub(super) const OWNER: &str = "backstay-attempt";
 
@@ -144,14 +146,19 @@ impl Bucket {
     }
 
     /// Sends a body with the checksum that is in use; where the provider demands one and nobody said which, with
-    /// the next one, which is in use from then on.
+    /// the next one, which is in use from then on. What did not arrive whole is sent again as it was.
     async fn with_checksum<T, F>(&self, send: impl Fn(Checksum) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
+        let mut garbled = 0;
         loop {
             let checksum = self.ways.in_use().checksum;
             match send(checksum).await {
+                Err(failure) if failure.is_garbled() && garbled < GARBLED_MAX => {
+                    garbled += 1;
+                    tracing::warn!(bucket = self.url(), "a body did not arrive as it was sent: it is sent again");
+                }
                 Err(failure) if failure.demands_checksum() && self.ways.check_otherwise(checksum) => {
                     tracing::info!(bucket = self.url(), "this provider demands a checksum: another one is tried");
                 }

@@ -48,7 +48,7 @@ impl Failure {
         let elsewhere = error.raw_response().and_then(|answer| advice::elsewhere(answer, &code)).unwrap_or_default();
         let kind = match kind(error, status, &code) {
             // What is no S3 will be none when it is asked again, unless it says that it is only ill.
-            _ if web_page && !matches!(status, Some(500..)) => ErrorKind::Invalid,
+            _ if web_page && !matches!(status, Some(408 | 429 | 500..)) => ErrorKind::Invalid,
             kind => kind,
         };
         let cause = format!("{}{elsewhere}", one_line(&cause));
@@ -60,11 +60,17 @@ impl Failure {
         self.unreachable
     }
 
+    /// The body did not arrive as it was sent: it may the next time.
+    pub(super) fn is_garbled(&self) -> bool {
+        matches!(self.code.as_str(), "BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch")
+    }
+
     /// The provider wants a checksum beside a body, and there was none, or another.
     pub(super) fn demands_checksum(&self) -> bool {
         let says = |word: &str| self.cause.to_ascii_lowercase().contains(word);
         match self.code.as_str() {
             "MissingContentMD5" | "MissingContentMd5" => true,
+            _ if self.is_garbled() => false,
             _ => self.status == Some(400) && (says("content-md5") || says("x-amz-checksum") || says("checksum header")),
         }
     }
@@ -108,7 +114,7 @@ fn kind<E>(error: &SdkError<E, HttpResponse>, status: Option<u16>, code: &str) -
         | "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
         | "RequestTimeTooSkewed" => return ErrorKind::Login,
-        "RequestTimeout" | "SlowDown" => return ErrorKind::Unavailable,
+        "RequestTimeout" | "SlowDown" | "BadDigest" | "XAmzContentChecksumMismatch" => return ErrorKind::Unavailable,
         "PreconditionFailed" => return ErrorKind::AlreadyExists,
         _ => {}
     }
@@ -179,4 +185,59 @@ fn is_unreachable(error: &dyn Error) -> bool {
 pub(super) fn one_line(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CAUSE_MAX).collect();
     text.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::error::ErrorMetadata;
+    use aws_sdk_s3::operation::head_object::HeadObjectError;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    use super::*;
+
+    fn failure(status: u16, code: &str, message: &str, body: &'static str) -> Failure {
+        let mut answer = HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body));
+        answer.headers_mut().insert("content-type", "text/html");
+        let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let mut about = ErrorMetadata::builder();
+        if let Some(code) = said(code) {
+            about = about.code(code);
+        }
+        if let Some(message) = said(message) {
+            about = about.message(message);
+        }
+        Failure::of(&SdkError::service_error(HeadObjectError::generic(about.build()), answer))
+    }
+
+    #[test]
+    fn a_header_alone_makes_no_web_page_and_an_ill_gateway_is_asked_again() {
+        let page = "<html></html>";
+        for (status, body, kind) in [
+            (404, "", ErrorKind::NotFound),
+            (403, "", ErrorKind::Denied),
+            (429, "", ErrorKind::Unavailable),
+            (404, page, ErrorKind::Invalid),
+            (403, page, ErrorKind::Invalid),
+            (408, page, ErrorKind::Unavailable),
+            (429, page, ErrorKind::Unavailable),
+            (503, page, ErrorKind::Unavailable),
+        ] {
+            assert_eq!(failure(status, "", "", body).kind, kind, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_did_not_arrive_whole_is_no_demand_for_a_checksum() {
+        for (code, message, demands, garbled) in [
+            ("BadDigest", "The Content-MD5 you specified did not match what we received", false, true),
+            ("InvalidDigest", "The Content-MD5 you specified is not valid", false, true),
+            ("XAmzContentChecksumMismatch", "The provided 'x-amz-checksum' header does not match", false, true),
+            ("MissingContentMD5", "", true, false),
+            ("InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required", true, false),
+            ("InvalidArgument", "no", false, false),
+        ] {
+            let failure = failure(400, code, message, "");
+            assert_eq!((failure.demands_checksum(), failure.is_garbled()), (demands, garbled), "{code}");
+        }
+    }
 }

@@ -104,7 +104,19 @@ impl S3Upload {
             Ok(Standing::Taken(Some(_), _)) => Err(self.taken()),
             Ok(Standing::Taken(None, found)) if found == bytes => Ok(()),
             Ok(Standing::Mine(found)) => self.own(bytes, found).await,
-            Ok(Standing::Taken(None, found)) => Err(self.not_whole(bytes, found, "")),
+            // Whose it is is not known here, so it is not removed; but HEAD alone is not believed about its length.
+            Ok(Standing::Taken(None, found)) => match self.bucket.size_of(&self.full).await {
+                Ok(Some(size)) if size == bytes => {
+                    self.head_is_wrong(bytes, found);
+                    Ok(())
+                }
+                Ok(Some(size)) => Err(self.not_whole(bytes, size, "")),
+                Ok(None) => Err(self.not_whole(bytes, found, "; it is gone again")),
+                Err(error) => {
+                    tracing::warn!(%error, "the length of a completed upload could not be made sure of");
+                    Err(self.not_whole(bytes, found, "; its length could not be made sure of"))
+                }
+            },
             Ok(Standing::Free) => Err(self.error(ErrorKind::Invalid, "S3 acknowledged it, but nothing is there")),
             Err(error) => {
                 tracing::warn!(%error, "a completed upload could not be looked at");
@@ -121,12 +133,7 @@ impl S3Upload {
         }
         match self.bucket.size_of(&self.full).await {
             Ok(Some(size)) if size == bytes => {
-                tracing::warn!(
-                    object = self.target(),
-                    bytes,
-                    head = found,
-                    "HEAD says another length than a read does"
-                );
+                self.head_is_wrong(bytes, found);
                 return Ok(());
             }
             Ok(Some(_)) => {}
@@ -144,6 +151,10 @@ impl S3Upload {
                 Err(self.not_whole(bytes, found, "; it stays, since it could not be removed"))
             }
         }
+    }
+
+    fn head_is_wrong(&self, bytes: u64, head: u64) {
+        tracing::warn!(object = self.target(), bytes, head, "HEAD says another length than a read does");
     }
 
     fn not_whole(&self, bytes: u64, found: u64, then: &str) -> StoreError {

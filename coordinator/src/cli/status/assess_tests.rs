@@ -1,7 +1,7 @@
 //! Every combination has exactly one word; worse facts never give a better one.
 
 use super::*;
-use backstay_protocol::own::{PROOF_NOT_TRIED, RunState};
+use backstay_protocol::own::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState};
 use proptest::prelude::*;
 
 const NOW: Timestamp = Timestamp { seconds: 1_000_000, nanos: 0 };
@@ -102,11 +102,18 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
             "etcd member m2 (machine 4c4c) does not answer: refused; etcd on machine 4c4c does not answer: refused",
             "backstayctl agents c",
         ),
-        (Facts { verification: failed(""), ..well() }, "damaged", at_fault, prove),
+        (Facts { verification: failed(PROOF_OF_DAMAGE), ..well() }, "damaged", at_fault, prove),
         (Facts { verification: earlier(RunState::Running), ..well() }, "damaged", at_fault, prove),
         (Facts { verification: earlier(RunState::Ok), ..well() }, "damaged", at_fault, prove),
         (
             Facts { verification: failed(PROOF_NOT_TRIED), ..well() },
+            "unproven",
+            "the proof of N.snapshot could not be tried 2m ago: page 7",
+            "backstayctl verify c",
+        ),
+        // An older coordinator does not say where the fault is.
+        (
+            Facts { verification: failed(""), ..well() },
             "unproven",
             "the proof of N.snapshot could not be tried 2m ago: page 7",
             "backstayctl verify c",
@@ -181,7 +188,7 @@ fn the_grace_is_a_tenth_or_five_minutes_or_what_was_given() {
 
 fn any_proof() -> impl Strategy<Value = VerificationSpec> {
     let state = prop::sample::select(vec![RunState::Running, RunState::Ok, RunState::Failed]);
-    let found = prop::sample::select(vec!["", PROOF_NOT_TRIED]);
+    let found = prop::sample::select(vec!["", PROOF_NOT_TRIED, PROOF_OF_DAMAGE]);
     (state, found).prop_map(|(state, found)| VerificationSpec {
         state,
         found: found.into(),
