@@ -6,6 +6,7 @@ use std::time::Duration;
 use backstay_archive::writer::{self, Limits, Plan, Progress, Rejected, WriteError};
 use backstay_archive::{Manifest, Store, StoreError};
 use backstay_protocol::Clock;
+use backstay_protocol::time::clock_is_off;
 use backstay_protocol::bus::FailureCode;
 use tokio_util::sync::CancellationToken;
 
@@ -69,9 +70,41 @@ impl From<WriteError> for Failure {
     }
 }
 
+/// How long the store may take to say what time it is.
+const TIME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far this machine's clock is from the store's, in words; `None` where they agree, or the store does not say.
+pub async fn clock_off(store: &dyn Store, clock: &dyn Clock) -> Option<String> {
+    let asked = clock.now();
+    let time = tokio::time::timeout(TIME_TIMEOUT, store.time()).await.ok()?.ok()??;
+    let here = asked.as_millis().midpoint(clock.now().as_millis());
+    clock_is_off(here.saturating_sub(time.as_millis()), "the store's")
+}
+
 /// Takes one backup. Whatever goes wrong, nothing is visible that is not proven, and the upload is aborted
 /// before this returns.
 pub async fn take(
+    backup: &Backup,
+    store: Arc<dyn Store>,
+    etcd: &Etcd,
+    progress: &Arc<Progress>,
+    clock: &dyn Clock,
+    cancel: &CancellationToken,
+) -> Result<Manifest, Failure> {
+    let result = take_in_time(backup, Arc::clone(&store), etcd, progress, clock, cancel).await;
+    match result {
+        // A store refuses whoever's clock is far off, and does not always say why.
+        Err(failure) if failure.code == FailureCode::Store && !cancel.is_cancelled() => {
+            match cancel.run_until_cancelled(clock_off(&*store, clock)).await.flatten() {
+                Some(off) => Err(Failure { text: format!("{} (this machine's clock is {off})", failure.text), ..failure }),
+                None => Err(failure),
+            }
+        }
+        result => result,
+    }
+}
+
+async fn take_in_time(
     backup: &Backup,
     store: Arc<dyn Store>,
     etcd: &Etcd,

@@ -69,10 +69,8 @@ async fn a_coordinator_whose_clock_ran_a_day_ahead_and_was_set_right() -> Result
     succeeds(&stand, CLUSTER).await?;
     let told = eventually(SOON, || async {
         let told = not_ok(&stand).await?;
-        ensure!(
-            told.contains("24h0m0s ahead of NATS's and 24h0m0s ahead of the store's") || told.contains("23h59m59s"),
-            "{told}"
-        );
+        let both = told.contains(" ahead of NATS's and ") && told.contains(" ahead of the store's");
+        ensure!(both && (told.contains("24h0m") || told.contains("23h59m59s")), "{told}");
         Ok(told)
     });
     let told = told.await?;
@@ -179,7 +177,7 @@ async fn a_clock_that_jumps_by_years_brings_neither_silence_nor_a_storm() -> Res
 #[tokio::test]
 async fn an_agent_s_clock_is_told_where_it_is_wrong_and_when_it_is_right_again() -> Result<()> {
     let clock = FakeClock::new()?;
-    clock.set(-7_200)?;
+    clock.set(-600)?;
     let mut stand = stand().cluster(CLUSTER, 1).idle().start().await?;
     looks_at(&mut stand.cluster_mut(CLUSTER).agents[0].daemon, &clock);
     stand.start_daemons().await?;
@@ -190,7 +188,7 @@ async fn an_agent_s_clock_is_told_where_it_is_wrong_and_when_it_is_right_again()
     eventually(SOON, || async {
         let agent = resources(&stand, &["agent"]).await?[0]["spec"].clone();
         let off = agent["clock"].as_str().context("no word of its clock")?;
-        ensure!(off.starts_with("2h0m") || off.starts_with("1h59m"), "{agent}");
+        ensure!(off.starts_with("10m") || off.starts_with("9m59s"), "{agent}");
         ensure!(off.ends_with(" behind NATS's"), "{agent}");
         let told = not_ok(&stand).await?;
         ensure!(
@@ -200,7 +198,17 @@ async fn an_agent_s_clock_is_told_where_it_is_wrong_and_when_it_is_right_again()
         Ok(())
     })
     .await?;
+    // S3 lets nobody in whose clock is further off; of the answer to a HEAD nobody could tell why.
+    clock.set(-7_200)?;
+    stand.cluster_mut(CLUSTER).agents[0].daemon.start_and_wait(SOON).await?;
+    let refused = eventually(SOON, || async {
+        let Output { stderr, .. } = stand.ctl(&["backup", CLUSTER, "--wait"]).await?;
+        ensure!(stderr.contains("this machine's clock is 2h0m") || stderr.contains("clock is 1h59m"), "{stderr}");
+        Ok(stderr)
+    });
+    ensure!(refused.await?.contains(" behind the store's"));
     clock.set(0)?;
+    stand.ctl(&["backup", CLUSTER, "--wait"]).await?.ok()?;
     all_ok(&stand).await?;
     let log = stand.coordinators[0].daemon.log();
     ensure!(log.contains("set the clock of its machine") && log.contains("clock is right again"), "{log}");
