@@ -38,6 +38,14 @@ impl Failure {
     pub fn new(code: FailureCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
+
+    /// The same, with how far this machine's clock is off.
+    fn beside_a_clock(self, off: Option<String>) -> Self {
+        match off {
+            Some(off) => Self { text: format!("{} (this machine's clock is {off})", self.text), ..self },
+            None => self,
+        }
+    }
 }
 
 impl From<EtcdError> for Failure {
@@ -95,10 +103,7 @@ pub async fn take(
     match result {
         // A store refuses whoever's clock is far off, and does not always say why.
         Err(failure) if failure.code == FailureCode::Store && !cancel.is_cancelled() => {
-            match cancel.run_until_cancelled(clock_off(&*store, clock)).await.flatten() {
-                Some(off) => Err(Failure { text: format!("{} (this machine's clock is {off})", failure.text), ..failure }),
-                None => Err(failure),
-            }
+            Err(failure.beside_a_clock(cancel.run_until_cancelled(clock_off(&*store, clock)).await.flatten()))
         }
         result => result,
     }
@@ -152,5 +157,42 @@ fn so_far(progress: &Progress) -> String {
     match progress.total() {
         0 => "etcd had sent nothing".into(),
         total => format!("{} of {total} bytes read, {} stored", progress.read(), progress.stored()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_archive::store::local::LocalStore;
+    use backstay_daemon::SystemClock;
+    use backstay_protocol::Timestamp;
+
+    /// The machine's own clock, so many milliseconds ahead.
+    #[derive(Debug)]
+    struct Ahead(i64);
+
+    impl Clock for Ahead {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(SystemClock.now().as_millis() + self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_the_store_s_says_how_far_this_clock_is_off() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = LocalStore::open(folder.path()).expect("it is there");
+        let refused = async |ahead: i64| {
+            let failure = Failure::new(FailureCode::Store, "HTTP 403 Forbidden");
+            failure.beside_a_clock(clock_off(&store, &Ahead(ahead)).await).text
+        };
+        for fine in [0, 30_000, -30_000] {
+            assert_eq!(refused(fine).await, "HTTP 403 Forbidden");
+        }
+        for (off, way) in [(7_230_000, "ahead of"), (-7_230_000, "behind")] {
+            let text = refused(off).await;
+            let said = text.starts_with("HTTP 403 Forbidden (this machine's clock is 2h0m");
+            assert!(said && text.ends_with(&format!("{way} the store's)")), "{text}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is left there");
     }
 }
