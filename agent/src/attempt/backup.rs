@@ -6,8 +6,8 @@ use std::time::Duration;
 use backstay_archive::writer::{self, Limits, Plan, Progress, Rejected, WriteError};
 use backstay_archive::{Manifest, Store, StoreError};
 use backstay_protocol::Clock;
-use backstay_protocol::time::clock_is_off;
 use backstay_protocol::bus::FailureCode;
+use backstay_protocol::time::clock_is_off;
 use tokio_util::sync::CancellationToken;
 
 use crate::etcd::source::SnapshotSource;

@@ -7,8 +7,7 @@ use backstay_tests::{FakeClock, Output, Stand, eventually};
 
 use crate::terminal::Terminal;
 use crate::world::{
-    CLUSTER, SOON, at_least, configured, leads, listed, manifest, now, resources, stand, start, status,
-    succeeds,
+    CLUSTER, SOON, at_least, configured, leads, listed, manifest, now, resources, stand, start, status, succeeds,
 };
 
 const DAY: i64 = 86_400;
