@@ -80,6 +80,11 @@ async fn one_backup(args: OnceArgs) -> anyhow::Result<()> {
     let etcd = Etcd::new(etcd)?.with_inspection(inspection);
     match once(what, &etcd, &SystemClock, &stop).await {
         Ok(taken) => {
+            if let Some(off) = &taken.clock_off {
+                terminal::tell(&format!(
+                    "Warning: this machine's clock is {off}, and the backup is named by it: set the clock that is wrong"
+                ));
+            }
             // The backup is what was asked for, and it is there.
             if let Err(error) = terminal::print(&format!("{taken}\n")) {
                 terminal::tell(&format!("Warning: the output cannot be written ({error}); stored {}", taken.url));

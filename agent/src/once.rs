@@ -13,21 +13,17 @@ use backstay_archive::store::Key;
 use backstay_archive::writer::{Limits, Plan, Progress};
 use backstay_archive::{Manifest, Store, catalog};
 use backstay_protocol::bus::FailureCode;
-use backstay_protocol::time::clock_is_off;
 use backstay_protocol::{AttemptId, Clock, ClusterName, ClusterUuid, SlotId, SnapshotName, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::attempt::{Backup, Failure, take};
+use crate::attempt::{Backup, Failure, clock_off, take};
 use crate::etcd::{Etcd, source};
 use backstay_archive::store::spec::StoreSpec;
 
 /// How many seconds the name may move on: one is taken by each backup of the same second.
 const NAME_TRIES: usize = 60;
-
-/// How long the store may take to say what time it is.
-const TIME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Somebody who pressed Ctrl-C waits for this.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,6 +53,8 @@ pub struct Taken {
     pub url: String,
     /// Whether the store had no backup of this cluster.
     pub first: bool,
+    /// How far this machine's clock, by which the backup is named, is from the store's; `None` where they agree.
+    pub clock_off: Option<String>,
 }
 
 /// Takes one backup. On failure, nothing of it is left in the store that the store lets go.
@@ -65,7 +63,7 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
     let store = cancel.run_until_cancelled(once.store.clone().open_to_write()).await.ok_or_else(cancelled)??;
     let found = cancel.run_until_cancelled(find(&once, &*store, etcd, clock.now())).await.ok_or_else(cancelled)?;
     let series = found?;
-    hold_clock_against(&*store, clock, cancel).await;
+    let clock_off = cancel.run_until_cancelled(clock_off(&*store, clock)).await.flatten();
     let mut name = SnapshotName::from_unix_seconds(clock.now().seconds)
         .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))?;
     let mut tries = 1;
@@ -74,7 +72,7 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
         match take(&backup, Arc::clone(&store), etcd, &Arc::<Progress>::default(), clock, cancel).await {
             Ok(manifest) => {
                 let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
-                return Ok(Taken { manifest, url, first: series.first });
+                return Ok(Taken { manifest, url, first: series.first, clock_off });
             }
             Err(failure) if failure.code == FailureCode::NameTaken && tries < NAME_TRIES => {
                 debug!(%name, "the name is taken: the next second is tried");
@@ -85,23 +83,12 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
                 return match sweep(&*store, &backup.plan, &failure, patience(cancel)).await {
                     Some(manifest) => {
                         let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
-                        Ok(Taken { manifest, url, first: series.first })
+                        Ok(Taken { manifest, url, first: series.first, clock_off })
                     }
                     None => Err(failure),
                 };
             }
         }
-    }
-}
-
-/// Says where this machine's clock, by which the backup is named, is not the store's. Nothing depends on the answer.
-async fn hold_clock_against(store: &dyn Store, clock: &dyn Clock, cancel: &CancellationToken) {
-    let asked = clock.now();
-    let time = cancel.run_until_cancelled(tokio::time::timeout(TIME_TIMEOUT, store.time())).await;
-    let Some(Ok(Ok(Some(time)))) = time else { return };
-    let here = asked.as_millis().midpoint(clock.now().as_millis());
-    if let Some(off) = clock_is_off(here.saturating_sub(time.as_millis()), "the store's") {
-        warn!("this machine's clock is {off}: the backup is named by it; set the clock that is wrong");
     }
 }
 

@@ -7,6 +7,7 @@ use backstay_archive::writer::{self, Limits, Plan, Progress, Rejected, WriteErro
 use backstay_archive::{Manifest, Store, StoreError};
 use backstay_protocol::Clock;
 use backstay_protocol::bus::FailureCode;
+use backstay_protocol::time::clock_is_off;
 use tokio_util::sync::CancellationToken;
 
 use crate::etcd::source::SnapshotSource;
@@ -36,6 +37,14 @@ pub struct Failure {
 impl Failure {
     pub fn new(code: FailureCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    /// The same, with how far this machine's clock is off.
+    fn beside_a_clock(self, off: Option<String>) -> Self {
+        match off {
+            Some(off) => Self { text: format!("{} (this machine's clock is {off})", self.text), ..self },
+            None => self,
+        }
     }
 }
 
@@ -69,9 +78,38 @@ impl From<WriteError> for Failure {
     }
 }
 
+/// How long the store may take to say what time it is.
+const TIME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How far this machine's clock is from the store's, in words; `None` where they agree, or the store does not say.
+pub async fn clock_off(store: &dyn Store, clock: &dyn Clock) -> Option<String> {
+    let asked = clock.now();
+    let time = tokio::time::timeout(TIME_TIMEOUT, store.time()).await.ok()?.ok()??;
+    let here = asked.as_millis().midpoint(clock.now().as_millis());
+    clock_is_off(here.saturating_sub(time.as_millis()), "the store's")
+}
+
 /// Takes one backup. Whatever goes wrong, nothing is visible that is not proven, and the upload is aborted
 /// before this returns.
 pub async fn take(
+    backup: &Backup,
+    store: Arc<dyn Store>,
+    etcd: &Etcd,
+    progress: &Arc<Progress>,
+    clock: &dyn Clock,
+    cancel: &CancellationToken,
+) -> Result<Manifest, Failure> {
+    let result = take_in_time(backup, Arc::clone(&store), etcd, progress, clock, cancel).await;
+    match result {
+        // A store refuses whoever's clock is far off, and does not always say why.
+        Err(failure) if failure.code == FailureCode::Store && !cancel.is_cancelled() => {
+            Err(failure.beside_a_clock(cancel.run_until_cancelled(clock_off(&*store, clock)).await.flatten()))
+        }
+        result => result,
+    }
+}
+
+async fn take_in_time(
     backup: &Backup,
     store: Arc<dyn Store>,
     etcd: &Etcd,
@@ -119,5 +157,42 @@ fn so_far(progress: &Progress) -> String {
     match progress.total() {
         0 => "etcd had sent nothing".into(),
         total => format!("{} of {total} bytes read, {} stored", progress.read(), progress.stored()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstay_archive::store::local::LocalStore;
+    use backstay_daemon::SystemClock;
+    use backstay_protocol::Timestamp;
+
+    /// The machine's own clock, so many milliseconds ahead.
+    #[derive(Debug)]
+    struct Ahead(i64);
+
+    impl Clock for Ahead {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(SystemClock.now().as_millis() + self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_the_store_s_says_how_far_this_clock_is_off() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = LocalStore::open(folder.path()).expect("it is there");
+        let refused = async |ahead: i64| {
+            let failure = Failure::new(FailureCode::Store, "HTTP 403 Forbidden");
+            failure.beside_a_clock(clock_off(&store, &Ahead(ahead)).await).text
+        };
+        for fine in [0, 30_000, -30_000] {
+            assert_eq!(refused(fine).await, "HTTP 403 Forbidden");
+        }
+        for (off, way) in [(7_230_000, "ahead of"), (-7_230_000, "behind")] {
+            let text = refused(off).await;
+            let said = text.starts_with("HTTP 403 Forbidden (this machine's clock is 2h0m");
+            assert!(said && text.ends_with(&format!("{way} the store's)")), "{text}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is left there");
     }
 }
