@@ -448,6 +448,12 @@ impl ClusterRecord {
         self.uuid_final = true;
     }
 
+    /// Whether somebody else took that backup, after the last one that is known. A backup of one's own is known, whatever
+    /// time a wrong clock named it by.
+    pub fn is_news(&self, backup: Timestamp) -> bool {
+        Some(backup) > self.last_backup && !self.runs.took(backup)
+    }
+
     /// What the store says: its newest backup, or one from the future where it has no other. Where the status knows of
     /// none, it does now.
     pub fn note_stored(&mut self, newest: Option<Timestamp>, now: Timestamp) {

@@ -104,12 +104,10 @@ impl World {
     fn is_not_due(&mut self) -> bool {
         let by_now = schedule::latest_true(self.wall()).seconds;
         let newest = self.store.range(..=by_now).next_back().copied().map(Timestamp::from_seconds);
-        let newer = newest.filter(|newest| Some(*newest) > self.record.last_backup);
+        let newer = newest.filter(|newest| self.record.is_news(*newest));
         if let Some(newest) = newer {
             self.record.give_slot_back(newest, self.wall());
-            if !self.record.runs.took(newest) {
-                self.rest.forget_backup();
-            }
+            self.rest.forget_backup();
         }
         newer.is_some()
     }

@@ -44,9 +44,7 @@ impl ClusterTask {
             Looked::NotDue(newest) => {
                 info!(cluster = %next.name, "a backup that was taken meanwhile counts: nothing is due");
                 next.give_slot_back(newest, self.leader.clock.now());
-                if !next.runs.took(newest) {
-                    self.rest.forget_backup();
-                }
+                self.rest.forget_backup();
                 self.save(next).await
             }
             Looked::Taken => match next.move_name_on() {

@@ -186,7 +186,7 @@ async fn not_due(
         return Ok(None);
     }
     let newest = newest(store, record.uuid, now).await?;
-    Ok(newest.filter(|newest| Some(*newest) > record.last_backup && !is_ahead(*newest, now)))
+    Ok(newest.filter(|newest| record.is_news(*newest) && !is_ahead(*newest, now)))
 }
 
 /// Waits until the wanted agent is connected, or any that can be asked where none is wanted.
