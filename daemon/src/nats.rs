@@ -319,7 +319,11 @@ impl ConnectionLog {
                 }
             }
             event => {
-                let text = event.to_string();
+                let mut text = event.to_string();
+                // Each answer has a subject of its own: the next one is no news.
+                if text.contains("for Publish to \"_R_.") {
+                    text = UNANSWERED.into();
+                }
                 if let Some(told) = other.note(&text) {
                     warn!(url = url.as_str(), event = text, lasting = told.lasting, "NATS");
                 }
@@ -327,6 +331,10 @@ impl ConnectionLog {
         }
     }
 }
+
+/// Newer servers count a request that reaches two subscriptions of one connection as answered once.
+const UNANSWERED: &str = "it does not let answers through: this user's permissions need allow_responses { max: 2 }, as in \
+                          the sample backstay.conf";
 
 /// The client has only a word for why it cannot connect.
 fn in_words(cause: &str) -> &str {
@@ -352,6 +360,21 @@ mod tests {
         let settings =
             NatsSettings { url: "nats://u:hunter2@h".into(), password: "hunter2".into(), ..NatsSettings::default() };
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_the_server_says_each_time_is_told_once() {
+        let mut log = ConnectionLog::new("nats://h".into());
+        let denied = |subject: &str| {
+            let text = format!("Permissions Violation for Publish to \"{subject}\"");
+            Event::ServerError(ServerError::Other(text))
+        };
+        for n in 0..10 {
+            log.note(&denied(&format!("_R_.abc.{n}")));
+            log.note(&Event::ClientError(ClientError::Other("IO error".into())));
+        }
+        assert!(log.other.note(UNANSWERED).is_none() && log.away.note("IO error").is_none(), "both were told");
+        assert!(log.other.note("something else").is_some());
     }
 
     async fn refused(change: impl FnOnce(&mut NatsSettings)) -> String {
