@@ -67,9 +67,10 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
 }
 
 async fn one_backup(args: OnceArgs) -> anyhow::Result<()> {
-    // The outcome is all that a person wants to see, unless asked for more.
-    if let Ok(said) = std::env::var(LEVEL_VARIABLE) {
-        logs::init(LogFormat::named(&said).unwrap_or_default())?;
+    // The outcome, and what was skipped on the way, are all that a person wants to see, unless asked for more.
+    match std::env::var(LEVEL_VARIABLE) {
+        Ok(said) => logs::init(LogFormat::named(&said).unwrap_or_default())?,
+        Err(_) => logs::init_warnings(),
     }
     let (what, etcd, inspection) = args.resolve().map_err(|text| anyhow!(text))?;
     if what.recipients.is_empty() {

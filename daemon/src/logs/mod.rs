@@ -61,6 +61,15 @@ pub fn init(format: LogFormat) -> Result<(), FilterError> {
     Ok(())
 }
 
+/// Sends what a person should know to stderr, for a command of which the outcome is all that is asked for. Once in a
+/// process; a second call does nothing.
+pub fn init_warnings() {
+    let filter = EnvFilter::new("off,backstay_agent=warn,backstay_archive=warn");
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines::default);
+    // Where something logs already, that is said there.
+    let _ = builder.with_ansi(false).without_time().with_target(false).try_init();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,7 +52,7 @@ async fn a_manifest_that_answers_403_is_skipped_by_once_list_and_coordinator() -
     stand.start_daemons().await?;
     leads(&stand).await?;
     stand.configure_s3().await?;
-    stand.configure_backups(CLUSTER, "{ interval: 1h }").await?;
+    stand.configure_backups(CLUSTER, "{ enabled: true, interval: { seconds: 3600, nanos: 0 } }").await?;
     at_least(&stand, CLUSTER, 1).await?;
     ensure!(!listed(&stand, CLUSTER).await?.is_empty());
     Ok(())
