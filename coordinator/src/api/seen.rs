@@ -30,7 +30,6 @@ pub fn coordinator(leader: &Leader) -> Resource {
         started: Some(leader.since_at),
         now: Some(leader.clock.now()),
         storage: in_force.map(|in_force| in_force.facts()).unwrap_or_default(),
-        ..CoordinatorStatusSpec::default()
     };
     Resource::of(COORDINATOR_STATUS_ID, &spec)
 }
