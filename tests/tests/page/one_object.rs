@@ -1,7 +1,7 @@
 //! One object that cannot be read, and one whose name no XML can carry: whatever else is in the bucket goes on.
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::{Fault, Op, Stand, StandBuilder};
+use backstay_tests::{Fault, Op, Stand, StandBuilder, free_port};
 
 use crate::terminal::Terminal;
 use crate::world::{CLUSTER, at_least, leads, listed, stand};
@@ -55,6 +55,8 @@ async fn a_manifest_that_answers_403_is_skipped_by_once_list_and_coordinator() -
     stand.configure_backups(CLUSTER, "{ enabled: true, interval: { seconds: 3600, nanos: 0 } }").await?;
     at_least(&stand, CLUSTER, 1).await?;
     ensure!(!listed(&stand, CLUSTER).await?.is_empty());
+    let shown = terminal.prints("backstayctl get coordinatorstatus -o yaml").await?;
+    ensure!(shown.contains("addressing path (auto)") && shown.contains("checksum none (auto)"), "{shown}");
     Ok(())
 }
 
@@ -80,6 +82,29 @@ async fn where_everything_answers_403_the_whole_is_an_error() -> Result<()> {
     for command in [&once, &list] {
         let error = terminal.refused(command).await?;
         ensure!(error.contains("failed to list objects") && error.contains("AccessDenied"), "{error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_nobody_listens_every_command_says_so() -> Result<()> {
+    let stand = builder().start().await?;
+    let (terminal, nobody) = (Terminal::new(&stand)?, free_port()?);
+    let etcd = stand.cluster(CLUSTER).etcd.members[0].client_url.clone();
+    let environment = format!(
+        "AWS_ENDPOINT_URL=http://{} AWS_ACCESS_KEY_ID=access AWS_SECRET_ACCESS_KEY=secret123",
+        nobody.address()
+    );
+    for command in [
+        format!("backstay-agent once --cluster c --etcd {etcd} --store s3://mybucket"),
+        "backstayctl list --store s3://mybucket".to_owned(),
+        "backstayctl restore --store s3://mybucket --snapshot latest --data-dir data".to_owned(),
+    ] {
+        let error = terminal.refused(&format!("{environment} {command}")).await?;
+        ensure!(error.contains("Connection refused") && error.contains("nobody listens there"), "{error}");
+        let broken = environment.replace("secret123", "$'secret123\\n'");
+        let error = terminal.refused(&format!("{broken} {command}")).await?;
+        ensure!(error.contains("the secret access key has a line end") && !error.contains("secret123"), "{error}");
     }
     Ok(())
 }
