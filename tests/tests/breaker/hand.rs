@@ -115,6 +115,15 @@ impl Hand {
         self.start_at(command, command).await
     }
 
+    /// The same as soon as the agent's place is free: the report that an attempt has ended is out a moment before.
+    pub async fn begin(&self, command: &StartBackup) -> Result<()> {
+        eventually(LONG, || async {
+            let answer = self.start(command).await?;
+            answer.map_err(|refused| anyhow::anyhow!("refused: {refused:?}"))
+        })
+        .await
+    }
+
     /// Cancels the attempt of a command; whether it was under way.
     pub async fn cancel(&self, command: &StartBackup, epoch: u64) -> Result<bool> {
         let body = CancelBackup { version: VERSION, epoch, attempt: command.attempt.clone() }.encode_to_vec();
