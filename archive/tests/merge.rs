@@ -149,7 +149,7 @@ async fn the_keys_go_along_and_none_is_lost_unsaid() {
         assert!(problems.is_empty(), "{problems:?}");
     }
     let key_of_2 = (uuid(2).to_string(), "sealed key of 2".into());
-    assert_eq!(merge::copied_keys(&store, uuid(1)).await.expect("no faults"), [key_of_2.clone()]);
+    assert_eq!(merge::copied_keys(&store, uuid(1)).await.expect("no faults"), std::slice::from_ref(&key_of_2));
     // Merged once more, its keys go along.
     backup(&store, 3, "prod", 3_000, 5).await;
     assert!(merge::copy_keys(&store, uuid(1), uuid(3)).await.expect("no faults").is_empty());
@@ -160,7 +160,7 @@ async fn the_keys_go_along_and_none_is_lost_unsaid() {
     assert!(matches!(problems[..], [MergeError::OtherKey { .. }]), "{problems:?}");
     assert_eq!(
         merge::copied_keys(&store, uuid(1)).await.expect("no faults"),
-        [key_of_2.clone()],
+        std::slice::from_ref(&key_of_2),
         "nothing is overwritten"
     );
     // One that cannot be read hides no other.
