@@ -37,6 +37,8 @@ struct World {
     takes: i64,
     failing: u32,
     slots: u128,
+    /// Somebody else takes backups too: the store is looked into before an attempt.
+    others: bool,
 }
 
 impl World {
@@ -57,6 +59,7 @@ impl World {
             takes: 5,
             failing: 0,
             slots: 0,
+            others: false,
         }
     }
 
@@ -96,6 +99,7 @@ impl World {
 
     /// Somebody else takes a backup: `backstay-agent once`, say.
     fn somebody_else(&mut self) {
+        self.others = true;
         self.store.insert(self.wall().seconds);
         self.begun.push(self.passed);
     }
@@ -104,7 +108,7 @@ impl World {
     fn is_not_due(&mut self) -> bool {
         let by_now = schedule::latest_true(self.wall()).seconds;
         let newest = self.store.range(..=by_now).next_back().copied().map(Timestamp::from_seconds);
-        let newer = newest.filter(|newest| self.record.is_news(*newest));
+        let newer = newest.filter(|newest| self.others && self.record.is_news(*newest));
         if let Some(newest) = newer {
             self.record.give_slot_back(newest, self.wall());
             self.rest.forget_backup();
