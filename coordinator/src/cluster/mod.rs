@@ -9,6 +9,7 @@ mod room;
 pub mod runs;
 mod slot;
 pub mod steps;
+pub mod stored;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;

@@ -14,6 +14,7 @@ use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, NameErro
 use serde::{Deserialize, Serialize};
 
 use super::runs::{Proven, Runs};
+use super::stored::Stored;
 use crate::restore::Restore;
 use crate::restore::unsettled::{self, Unsettled};
 use crate::schedule::{Known, is_ahead};
@@ -448,19 +449,18 @@ impl ClusterRecord {
         self.uuid_final = true;
     }
 
-    /// Whether somebody else took that backup, after the last one that is known. A backup of one's own is known, whatever
-    /// time a wrong clock named it by.
-    pub fn is_news(&self, backup: Timestamp) -> bool {
-        Some(backup) > self.last_backup && !self.runs.took(backup)
-    }
-
     /// What the store says: its newest backup, or one from the future where it has no other. Where the status knows of
-    /// none, it does now.
-    pub fn note_stored(&mut self, newest: Option<Timestamp>, now: Timestamp) {
-        if newest.is_some_and(|newest| is_ahead(newest, now)) {
+    /// none, it does now. One that is later by its name alone changes nothing.
+    pub fn note_stored(&mut self, newest: Option<Stored>, now: Timestamp) {
+        let later = |found: &Stored| self.last_backup.is_some_and(|last| found.at > last);
+        if newest.is_some_and(|found| is_ahead(found.at, now) || (later(&found) && !self.is_news(&found))) {
             self.uuid_final = true;
             return;
         }
+        self.take_for_last(newest.map(|found| found.at), now);
+    }
+
+    fn take_for_last(&mut self, newest: Option<Timestamp>, now: Timestamp) {
         self.last_backup = newest;
         if let Some(newest) = newest {
             self.uuid_final = true;
@@ -498,7 +498,7 @@ impl ClusterRecord {
     /// Somebody else's backup came before the slot's: the slot is given back without an attempt.
     pub fn give_slot_back(&mut self, newest: Timestamp, now: Timestamp) {
         self.slot = None;
-        self.note_stored(Some(newest), now);
+        self.take_for_last(Some(newest), now);
         self.set_status(now, |status| {
             status.status = BackupState::Ok;
             status.error = String::new();

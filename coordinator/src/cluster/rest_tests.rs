@@ -1,6 +1,6 @@
 //! Clocks that are off by years, go back and jump: no storm, no silence, no name twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use backstay_protocol::spec::{BackupConfiguration, ClusterSpec};
@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::super::record::Attempt;
+use super::super::stored::Stored;
 use super::*;
 use crate::schedule::{self, Decision, Policy};
 
@@ -30,15 +31,14 @@ struct World {
     passed: i64,
     ahead: i64,
     interval: i64,
-    store: BTreeSet<i64>,
+    /// The names that are there, and whether somebody else took each.
+    store: BTreeMap<i64, bool>,
     /// When each good backup was begun, in true seconds.
     begun: Vec<i64>,
     /// How many seconds a backup takes, and how many of the next attempts fail.
     takes: i64,
     failing: u32,
     slots: u128,
-    /// Somebody else takes backups too: the store is looked into before an attempt.
-    others: bool,
 }
 
 impl World {
@@ -54,12 +54,11 @@ impl World {
             passed: 0,
             ahead: 0,
             interval,
-            store: BTreeSet::new(),
+            store: BTreeMap::new(),
             begun: Vec::new(),
             takes: 5,
             failing: 0,
             slots: 0,
-            others: false,
         }
     }
 
@@ -75,8 +74,12 @@ impl World {
     fn restart(&mut self) {
         self.rest = Rest::default();
         let by_now = schedule::latest_true(self.wall()).seconds;
-        let newest = self.store.range(..=by_now).next_back().or(self.store.last()).copied();
-        self.record.note_stored(newest.map(Timestamp::from_seconds), self.wall());
+        let newest = self.store.range(..=by_now).next_back().or(self.store.last_key_value());
+        self.record.note_stored(newest.map(Self::stored), self.wall());
+    }
+
+    fn stored((name, once): (&i64, &bool)) -> Stored {
+        Stored { at: Timestamp::from_seconds(*name), once: *once, etcd_cluster_id: None, revision: 1 }
     }
 
     fn pass(&mut self, seconds: i64) {
@@ -99,18 +102,17 @@ impl World {
 
     /// Somebody else takes a backup: `backstay-agent once`, say.
     fn somebody_else(&mut self) {
-        self.others = true;
-        self.store.insert(self.wall().seconds);
+        self.store.insert(self.wall().seconds, true);
         self.begun.push(self.passed);
     }
 
     /// The look into the store before an automatic attempt.
     fn is_not_due(&mut self) -> bool {
         let by_now = schedule::latest_true(self.wall()).seconds;
-        let newest = self.store.range(..=by_now).next_back().copied().map(Timestamp::from_seconds);
-        let newer = newest.filter(|newest| self.others && self.record.is_news(*newest));
+        let newest = self.store.range(..=by_now).next_back().map(Self::stored);
+        let newer = newest.filter(|newest| self.record.is_news(newest));
         if let Some(newest) = newer {
-            self.record.give_slot_back(newest, self.wall());
+            self.record.give_slot_back(newest.at, self.wall());
             self.rest.forget_backup();
         }
         newer.is_some()
@@ -127,7 +129,7 @@ impl World {
         }
         let name = |record: &ClusterRecord| record.slot.as_ref().expect("it is open").snapshot.unix_seconds();
         assert!(!given.contains(&name(&self.record)), "a name that is remembered is given out again");
-        while self.store.contains(&name(&self.record)) {
+        while self.store.contains_key(&name(&self.record)) {
             self.record.move_name_on().expect("every time here has a name");
         }
         self.record.begin_attempt(Attempt { id: attempt, machine: MACHINE, started: self.wall() });
@@ -135,7 +137,7 @@ impl World {
         self.passed += self.takes;
         let end = match self.failing {
             0 => {
-                assert!(self.store.insert(name), "two backups have one name");
+                assert!(self.store.insert(name, false).is_none(), "two backups have one name");
                 self.begun.push(begun);
                 SlotEnd::Done { completed: self.wall(), proven: None }
             }
@@ -215,6 +217,28 @@ fn somebody_else_s_backup_counts_from_its_own_time_on() {
     world.pass(1_200);
     assert_eq!(world.begun.len(), 3, "{:?}", world.begun);
     assert!((6_240..=6_600 + LOOK).contains(&world.begun[2]), "{:?}", world.begun);
+}
+
+/// The names that a wrong clock gave are true times one day, and by then the record has forgotten them: no restart and no
+/// look into the store takes them for backups of that day.
+#[test]
+fn names_that_a_wrong_clock_gave_are_no_backups_when_their_time_has_come() {
+    for restarts in [false, true] {
+        let mut world = World::new(3_600);
+        world.ahead = 4 * 86_400;
+        world.pass(2 * 86_400);
+        world.ahead = 0;
+        for _ in 0..60 {
+            world.pass(2 * 3_600);
+            if restarts {
+                world.restart();
+            }
+        }
+        let gaps: Vec<i64> = world.begun.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let most = 3_600 + LOOK + CLOCK_TOLERANCE.as_secs() as i64;
+        assert!(gaps.iter().all(|gap| *gap <= most), "silence: {gaps:?}");
+        assert!(world.begun.len() < 200, "a storm: {:?}", world.begun);
+    }
 }
 
 #[test]

@@ -151,11 +151,6 @@ impl Runs {
     pub fn latest_first(&self) -> impl Iterator<Item = &Run> {
         self.0.iter().rev()
     }
-
-    /// Whether the backup of that time is of one of these attempts.
-    pub fn took(&self, backup: Timestamp) -> bool {
-        self.0.iter().any(|run| run.snapshot.unix_seconds() == backup.seconds)
-    }
 }
 
 impl Run {

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::asking::{recipient, request};
 use super::record::{Attempt, ClusterRecord, Slot, Trigger};
+use super::stored::Stored;
 use crate::fleet::Agent;
 use crate::leader::Leader;
 use crate::member;
@@ -69,8 +70,8 @@ pub enum StepEnd {
 pub struct Synced {
     /// The UUID under which the store knows the cluster's name, where it does.
     pub found: Option<ClusterUuid>,
-    /// The time that the newest backup stands for.
-    pub newest: Result<Option<Timestamp>, String>,
+    /// The newest backup.
+    pub newest: Result<Option<Stored>, String>,
 }
 
 /// What was found before an attempt.
@@ -114,14 +115,14 @@ pub async fn sync(in_force: Arc<InForce>, record: Arc<ClusterRecord>, now: Times
     StepEnd::Synced(Synced { found, newest })
 }
 
-/// The time that the newest backup stands for. One from the future hides none that is true.
-async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+/// The newest backup. One from the future hides none that is true.
+async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Stored>, StoreError> {
     let by_now = schedule::latest_true(now);
     let found = match catalog::newest_until(store, cluster, by_now).await? {
         Some(found) => Some(found),
         None => catalog::newest(store, cluster).await?,
     };
-    Ok(found.map(|manifest| Timestamp::from_seconds(manifest.snapshot.unix_seconds())))
+    Ok(found.as_ref().map(Stored::from))
 }
 
 /// Looks whether the slot's backup is there already, removes what dead attempts left, and gets the keys. Where
@@ -186,7 +187,7 @@ async fn not_due(
         return Ok(None);
     }
     let newest = newest(store, record.uuid, now).await?;
-    Ok(newest.filter(|newest| record.is_news(*newest) && !is_ahead(*newest, now)))
+    Ok(newest.filter(|newest| record.is_news(newest) && !is_ahead(newest.at, now)).map(|newest| newest.at))
 }
 
 /// Waits until the wanted agent is connected, or any that can be asked where none is wanted.

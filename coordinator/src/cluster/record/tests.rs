@@ -100,8 +100,9 @@ fn names_never_repeat_within_a_second() {
 #[test]
 fn a_backup_from_the_future_does_not_stop_the_schedule() {
     let mut r = record();
-    r.note_stored(Some(at(2_000)), at(2_010));
-    r.note_stored(Some(at(90_000_000)), at(3_000));
+    let stored = |seconds| Some(Stored { at: at(seconds), once: false, etcd_cluster_id: None, revision: 1 });
+    r.note_stored(stored(2_000), at(2_010));
+    r.note_stored(stored(90_000_000), at(3_000));
     assert_eq!(r.last_backup, Some(at(2_000)));
     r.last_name = 90_000_000;
     r.last_backup = Some(at(90_000_000));
