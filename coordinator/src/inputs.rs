@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::beats;
 use crate::cluster::Message;
 use crate::fleet::Now;
 use crate::kv::{KvError, REPORTS};
@@ -78,6 +79,7 @@ async fn on_beat(leader: &Arc<Leader>, from: &str, payload: &[u8]) {
         return dropped(leader, from, "it speaks for somebody else");
     }
     leader.told.over(from);
+    let beat = beats::bounded(beat);
     let version = beat.agent_version.clone();
     let behind = beat.restore.as_ref().is_some_and(|state| !has_ended(state));
     let wall = leader.clock.now();
@@ -103,8 +105,10 @@ fn dropped(leader: &Leader, subject: &str, cause: &str) {
 
 /// For people who watch; what cannot be read is dropped.
 fn on_progress(leader: &Leader, from: &str, payload: &[u8]) {
-    if let (Ok(Subject::Progress { cluster, machine }), Ok(progress)) = (from.parse(), bus::decode::<Progress>(payload))
+    if let (Ok(Subject::Progress { cluster, machine }), Ok(mut progress)) =
+        (from.parse(), bus::decode::<Progress>(payload))
     {
+        beats::progress(&mut progress);
         leader.fleet.note_progress(&cluster, machine, progress);
     }
 }

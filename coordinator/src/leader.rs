@@ -127,20 +127,20 @@ impl Coordinator {
             never = self.copy_while_standing_by(&kv) => match never {},
         };
         let Some(mut held) = acquired else { return Ok(()) };
-        info!(epoch = held.lease.epoch, "leading");
         let cancel = stop.child_token();
         let lease = held.lease.clone();
         let lead = async {
             let leader = self.start(context, kv.clone(), &lease, cancel.clone()).await;
             match leader {
                 Ok(leader) => {
-                    trouble.over();
+                    info!(epoch = lease.epoch, lasted = trouble.over(), "leading");
                     self.inside.leads(&leader);
                     cancel.cancelled().await;
                     leader.tasks.close();
                     if tokio::time::timeout(DRAIN, leader.tasks.wait()).await.is_err() {
                         warn!("some tasks did not end in time");
                     }
+                    info!("not leading any more");
                     Ok(())
                 }
                 Err(error) => {
@@ -154,7 +154,6 @@ impl Coordinator {
             cancel.cancel();
         };
         let (result, ()) = tokio::join!(lead, keep);
-        info!("not leading any more");
         let _ = tokio::time::timeout(PAUSE, held.release(&kv)).await;
         result
     }

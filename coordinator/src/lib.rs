@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_macros)]
 
 pub mod api;
+pub mod beats;
 pub mod cli;
 pub mod clocks;
 pub mod cluster;

@@ -6,7 +6,8 @@ use backstay_protocol::MachineId;
 use backstay_protocol::bus::{Beat, MemberSeat, Seat};
 
 /// The names of etcd's members of which no agent is connected. The list of members is that of an agent whose etcd answers,
-/// else one that was kept; where none is known, nobody is missed.
+/// else one that was kept; where none is known, nobody is missed. A member that was added and never started has no name
+/// yet, and a learner no vote: neither has to have an agent.
 pub fn absent<'a>(beats: impl Iterator<Item = (MachineId, &'a Beat)>) -> Vec<String> {
     let beats: BTreeMap<MachineId, &Beat> = beats.collect();
     let seats = || beats.values().filter_map(|beat| Some((beat.member.is_some(), beat.seat.as_ref()?)));
@@ -18,7 +19,8 @@ pub fn absent<'a>(beats: impl Iterator<Item = (MachineId, &'a Beat)>) -> Vec<Str
     let has = |member: &MemberSeat| beats.values().any(|beat| is_of(beat, member));
     // Whose member nobody knows may be any of them.
     let strange = beats.values().filter(|beat| member_id(beat) == 0).count();
-    list.members.iter().filter(|member| !has(member)).skip(strange).map(called).collect()
+    let counts = |member: &&MemberSeat| !member.learner && !member.name.is_empty();
+    list.members.iter().filter(counts).filter(|member| !has(member)).skip(strange).map(called).collect()
 }
 
 /// The name of an agent's own member, as it was last known; empty where it never was.
@@ -73,6 +75,15 @@ mod tests {
         assert_eq!(missed(&[beat(2, &all, false)]), ["m1", "m3"], "its etcd is down, and its list is kept");
         assert!(missed(&[beat(1, &[1], true)]).is_empty(), "one member alone");
         assert!(missed(&[]).is_empty() && missed(&[Beat::default()]).is_empty(), "nobody knows the members");
+    }
+
+    #[test]
+    fn who_has_no_vote_or_never_started_is_not_missed() {
+        for changed in [|seat: &mut MemberSeat| seat.learner = true, |seat: &mut MemberSeat| seat.name.clear()] {
+            let mut beat = beat(1, &[1, 2, 3], true);
+            changed(&mut beat.seat.as_mut().expect("made").members[2]);
+            assert_eq!(missed(&[beat]), ["m2"]);
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The protobuf messages between agents and coordinator, as generated from `proto/`, and how they are
 //! read: one place checks the version of every message.
 
+use std::time::Duration;
+
 use prost::Message;
 
 pub use generated::*;
@@ -58,6 +60,9 @@ versioned!(
     VerifyCommand,
     VerifyReply
 );
+
+/// A coordinator that just began to lead has heard every agent after this time: they beat every 5 s.
+pub const FIRST_BEATS: Duration = Duration::from_secs(11);
 
 /// A text for people in a message has at most so many bytes: a message must fit what NATS lets through.
 pub const TEXT_MAX: usize = 2048;

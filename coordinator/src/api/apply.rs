@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backstay_archive::StoreError;
 use backstay_archive::store::ErrorKind;
+use backstay_protocol::bus::FIRST_BEATS;
 use backstay_protocol::api::{Action, ApiError, ApplyRequest, ApplyResponse, ErrorCode, check_version};
 use backstay_protocol::resource::{Metadata, Resource};
 use backstay_protocol::spec::{
@@ -25,8 +26,6 @@ use crate::leader::Leader;
 use crate::status::{self, StorageState};
 use crate::storage::{InForce, S3_ENTRY, StoredS3};
 
-/// A coordinator that just began to lead has not heard every agent yet.
-const FIRST_BEATS: Duration = Duration::from_secs(11);
 /// A resource has at most so many bytes as JSON: an answer holds two, and an entry of the KV one.
 const RESOURCE_MAX: usize = 64 * 1024;
 /// How long S3 may take to prove that it can be worked with.

@@ -1,7 +1,7 @@
 //! Backstay's own types: agents as their beats show them, attempts as the records keep them, and the coordinator.
 
 use backstay_daemon::host;
-use backstay_protocol::bus::{Member, RestoreState};
+use backstay_protocol::bus::{FIRST_BEATS, Member, RestoreState};
 use backstay_protocol::own::{AgentSpec, BackupRunSpec, COORDINATOR_STATUS_ID, CoordinatorStatusSpec, RunState};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, MachineId};
@@ -36,10 +36,15 @@ pub fn coordinator(leader: &Leader) -> Resource {
 
 /// The connected agents, by cluster and machine.
 pub fn agents(leader: &Leader) -> Vec<Resource> {
-    let everybody = leader.fleet.everybody(Instant::now());
+    let now = Instant::now();
+    let everybody = leader.fleet.everybody(now);
     let mut resources = Vec::with_capacity(everybody.len());
     for of_cluster in everybody.chunk_by(|(one, ..), (other, ..)| one == other) {
-        let absent = seats::absent(of_cluster.iter().map(|(_, machine, agent)| (*machine, &agent.beat)));
+        // Who was not heard yet may be connected all the same.
+        let absent = match now < leader.since + FIRST_BEATS {
+            true => Vec::new(),
+            false => seats::absent(of_cluster.iter().map(|(_, machine, agent)| (*machine, &agent.beat))),
+        };
         for (cluster, machine, agent) in of_cluster {
             let record = leader.directory.get(cluster).map(|handle| handle.record.borrow().clone());
             let lost = record.and_then(|record| lost(&record, *machine, agent.beat.restore.as_ref()?));

@@ -342,6 +342,11 @@ impl ClusterTask {
 
     async fn save_and_reply(&mut self, next: Result<ClusterRecord, ApiError>, reply: Reply) -> Result<(), Stopped> {
         let answer = match next {
+            Ok(next) if !room::has_room(&next, self.room()) => Err(ApiError::invalid(format!(
+                "it does not fit: what is kept of cluster {:?} may have {} bytes with it; shorten its labels and annotations",
+                next.name.as_str(),
+                self.room()
+            ))),
             Ok(next) => {
                 self.save(next).await?;
                 Ok(self.record.clone())
@@ -486,9 +491,14 @@ impl ClusterTask {
         self.save(next).await
     }
 
+    /// Bytes that the record may have.
+    fn room(&self) -> usize {
+        entry_room(self.leader.client.max_payload())
+    }
+
     /// Keeps `next`, then shows it. Tries until the KV took it or the coordinator leads no more.
     async fn save(&mut self, mut next: ClusterRecord) -> Result<(), Stopped> {
-        room::fit(&mut next, entry_room(self.leader.client.max_payload()));
+        room::fit(&mut next, self.room());
         if next == *self.record {
             return Ok(());
         }

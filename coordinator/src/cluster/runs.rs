@@ -147,6 +147,11 @@ impl Runs {
         self.0.len() > 1 && self.0.pop_front().is_some()
     }
 
+    /// Each error is made shorter by `cut`.
+    pub fn shorten(&mut self, cut: impl Fn(&mut String)) {
+        self.0.iter_mut().for_each(|run| cut(&mut run.error));
+    }
+
     /// Latest first.
     pub fn latest_first(&self) -> impl Iterator<Item = &Run> {
         self.0.iter().rev()

@@ -41,8 +41,22 @@ impl FailedProofs {
         self.0.retain(|before| !replaced(before));
         self.0.push(failed);
         while self.0.len() > FAILED_MAX {
+            self.forget_one();
+        }
+    }
+
+    /// Forgets the oldest of those that no longer stand, else the oldest; `false` says that only one is left.
+    pub fn forget_one(&mut self) -> bool {
+        let is_many = self.0.len() > 1;
+        if is_many {
             self.0.remove(self.0.iter().position(|failed| failed.settled).unwrap_or(0));
         }
+        is_many
+    }
+
+    /// Each error is made shorter by `cut`.
+    pub fn shorten(&mut self, cut: impl Fn(&mut String)) {
+        self.0.iter_mut().for_each(|failed| cut(&mut failed.error));
     }
 
     /// A backup was proven.

@@ -1,0 +1,153 @@
+//! How much of a beat is taken in. Pure.
+//!
+//! A beat is whatever its sender puts into it. What is kept of it goes into answers and records that must fit one message of
+//! NATS, so no agent's beat may be what makes an answer too large for everybody.
+
+use backstay_daemon::terminal::plain;
+use backstay_protocol::bus::{Beat, Member, MemberCheck, MemberSeat, Progress, RestoreState, Seat};
+
+/// A text for people has at most so many bytes.
+const TEXT_MAX: usize = 2048;
+/// A name, an id, a version, a URL.
+const WORD_MAX: usize = 300;
+/// A path.
+const PATH_MAX: usize = 1024;
+/// Members of one etcd cluster: etcd recommends seven at most.
+const MEMBERS_MAX: usize = 32;
+/// Peer URLs of one member.
+const URLS_MAX: usize = 8;
+/// Folders of one restore, alarms.
+const LIST_MAX: usize = 16;
+
+/// The beat, with texts and lists cut to what they may be.
+pub fn bounded(mut beat: Beat) -> Beat {
+    words([&mut beat.cluster, &mut beat.machine, &mut beat.agent_version, &mut beat.recipient, &mut beat.attempt]);
+    cut(&mut beat.etcd_error, TEXT_MAX);
+    beat.progress.iter_mut().for_each(progress);
+    beat.member.iter_mut().for_each(member);
+    beat.seat.iter_mut().for_each(seat);
+    beat.restore.iter_mut().for_each(restore);
+    beat
+}
+
+/// The same of what an agent says between two beats.
+pub fn progress(progress: &mut Progress) {
+    words([&mut progress.attempt]);
+}
+
+fn member(member: &mut Member) {
+    words([&mut member.etcd_version]);
+    member.alarms.truncate(LIST_MAX);
+    words(&mut member.alarms);
+}
+
+fn seat(seat: &mut Seat) {
+    words([&mut seat.control, &mut seat.etcd_version]);
+    cut(&mut seat.error, TEXT_MAX);
+    cut(&mut seat.folder, PATH_MAX);
+    members(&mut seat.members);
+}
+
+fn members(members: &mut Vec<MemberSeat>) {
+    members.truncate(MEMBERS_MAX);
+    for member in members {
+        words([&mut member.name]);
+        member.peer_urls.truncate(URLS_MAX);
+        words(&mut member.peer_urls);
+    }
+}
+
+fn restore(state: &mut RestoreState) {
+    words([&mut state.restore]);
+    cut(&mut state.error, TEXT_MAX);
+    cut(&mut state.etcd_text, TEXT_MAX);
+    cut(&mut state.aside, PATH_MAX);
+    state.digest.truncate(WORD_MAX);
+    state.left.truncate(LIST_MAX);
+    state.left.iter_mut().for_each(|folder| cut(folder, PATH_MAX));
+    state.check.iter_mut().for_each(check);
+}
+
+fn check(check: &mut MemberCheck) {
+    cut(&mut check.error, TEXT_MAX);
+    members(&mut check.members);
+}
+
+fn words<'a>(words: impl IntoIterator<Item = &'a mut String>) {
+    words.into_iter().for_each(|word| cut(word, WORD_MAX));
+}
+
+/// At a character; what a terminal would obey, and JSON write out as six characters, goes as well.
+fn cut(text: &mut String, max: usize) {
+    text.truncate(text.floor_char_boundary(max));
+    if let std::borrow::Cow::Owned(shown) = plain(text) {
+        *text = shown;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backstay_protocol::bus::EtcdAfter;
+    use prost::Message;
+
+    use super::*;
+
+    fn long() -> String {
+        "\u{1}".repeat(100_000)
+    }
+
+    /// All that an agent can say, `text` and `many` wherever something may stand.
+    fn beat(text: &str, many: usize) -> Beat {
+        let list = || vec![text.to_owned(); many];
+        let seat = || MemberSeat { id: 1, name: text.into(), peer_urls: list(), learner: false };
+        let check = MemberCheck { error: text.into(), members: vec![seat(); many], ..MemberCheck::default() };
+        Beat {
+            cluster: text.into(),
+            machine: text.into(),
+            agent_version: text.into(),
+            recipient: text.into(),
+            attempt: text.into(),
+            etcd_error: text.into(),
+            progress: Some(Progress { attempt: text.into(), ..Progress::default() }),
+            member: Some(Member { etcd_version: text.into(), alarms: list(), ..Member::default() }),
+            seat: Some(Seat {
+                control: text.into(),
+                error: text.into(),
+                folder: text.into(),
+                members: vec![seat(); many],
+                etcd_version: text.into(),
+                ..Seat::default()
+            }),
+            restore: Some(RestoreState {
+                restore: text.into(),
+                error: text.into(),
+                digest: text.as_bytes().to_vec().into(),
+                aside: text.into(),
+                check: Some(check),
+                left: list(),
+                etcd: EtcdAfter::Down.into(),
+                etcd_text: text.into(),
+                ..RestoreState::default()
+            }),
+            ..Beat::default()
+        }
+    }
+
+    #[test]
+    fn what_an_agent_really_says_stays_as_it_is() {
+        let real = beat("etcd does not answer:\n\tconnection refused – müde", 7);
+        assert_eq!(bounded(real.clone()), real);
+    }
+
+    #[test]
+    fn however_much_it_says_little_is_kept() {
+        for text in [long(), "ü".repeat(50_000), "\u{1b}[2J".repeat(10_000)] {
+            let kept = bounded(beat(&text, 40));
+            // Each URL of each member is the most of it, and a replacement character has three bytes.
+            assert!(kept.encoded_len() < 700_000, "{} bytes", kept.encoded_len());
+            let seat = kept.seat.expect("made");
+            assert!(seat.error.len() <= 3 * TEXT_MAX && seat.members.len() == MEMBERS_MAX);
+            assert!(!kept.etcd_error.contains(|c: char| c.is_control()), "{:?}", kept.etcd_error);
+        }
+    }
+}
