@@ -101,6 +101,8 @@ pub struct Facts {
     pub down: Vec<Down>,
     /// The members of which no agent is connected.
     pub absent: Vec<String>,
+    /// The coordinator may not have heard every agent yet: none is missed.
+    pub settling: bool,
     /// Why backups have nowhere to go; empty where they have.
     pub storage: String,
     /// The latest proof of a backup at rest.
@@ -174,7 +176,7 @@ fn no_storage(facts: &Facts) -> Found {
 }
 
 fn no_agent(facts: &Facts) -> Found {
-    (facts.agents == 0).then(|| (Word::NoAgent, "no agent is connected".into()))
+    (facts.agents == 0 && !facts.settling).then(|| (Word::NoAgent, "no agent is connected".into()))
 }
 
 fn damaged(facts: &Facts, now: Timestamp) -> Found {
@@ -251,7 +253,7 @@ fn few_agents(facts: &Facts) -> Found {
         let members = if absent == 1 { "member" } else { "members" };
         format!("no agent of {members} {} is connected: a restore needs one of each", facts.absent.join(", "))
     };
-    (absent > 0 && connected > 0).then(|| (word, reason()))
+    (absent > 0 && connected > 0 && !facts.settling).then(|| (word, reason()))
 }
 
 fn no_schedule(facts: &Facts) -> Found {

@@ -240,6 +240,12 @@ proptest! {
     }
 
     #[test]
+    fn a_coordinator_that_just_began_to_lead_misses_no_agent(facts in any_facts()) {
+        let health = assess(Facts { settling: true, ..facts }, None, NOW);
+        prop_assert!(!matches!(health.word, Word::NoAgent | Word::FewAgents { .. }), "{:?}", health.word);
+    }
+
+    #[test]
     fn the_list_holds_everybody_once_worst_first_in_whatever_order_they_come(
         mut facts in prop::collection::vec(any_facts(), 0..12), turn in any::<prop::sample::Index>(),
     ) {

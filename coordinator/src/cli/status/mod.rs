@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::api::GetRequest;
+use backstay_protocol::bus::FIRST_BEATS;
 use backstay_protocol::own::{AgentSpec, CoordinatorStatusSpec, VerificationSpec};
 use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec, OverallStatusSpec, Spec};
 use backstay_protocol::time::clock_is_off;
@@ -44,7 +45,9 @@ pub async fn run<T: Transport>(
     query.clusters.iter().try_for_each(|name| listing::must_be_name(name))?;
     let storage: Vec<OverallStatusSpec> = all(api).await?.into_values().collect();
     let broken = storage.iter().map(|overall| overall.configurationerror.as_str()).find(|error| !error.is_empty());
-    let facts = facts(api, &query.clusters, broken.unwrap_or_default()).await?;
+    let leading = coordinator(api).await?;
+    let settling = leading.as_ref().is_some_and(has_just_begun);
+    let facts = facts(api, &query.clusters, broken.unwrap_or_default(), settling).await?;
     let listed = assess::all(facts, query.grace, now);
     console.print(&render(&listed, query.form, now, console.colour))?;
     for overall in &storage {
@@ -53,7 +56,10 @@ pub async fn run<T: Transport>(
             console.remark(&format!("Note: storage {name}: {error}"))?;
         }
     }
-    let wrong = clocks(api, &query.clusters, now).await?;
+    if settling && listed.iter().any(|health| health.agents == 0) {
+        console.remark("Note: this coordinator has led for a few seconds only: agents may not have been heard yet")?;
+    }
+    let wrong = clocks(api, leading, &query.clusters, now).await?;
     wrong.iter().try_for_each(|clock| console.remark(&format!("Note: {clock}")))?;
     if listed.is_empty() {
         console.remark("Note: no cluster is known")?;
@@ -64,13 +70,27 @@ pub async fn run<T: Transport>(
     }
 }
 
+/// The coordinator that leads; `None` where it is one of before, which knows no such type.
+async fn coordinator<T: Transport>(api: &Api<T>) -> Result<Option<CoordinatorStatusSpec>, Failure> {
+    match all::<CoordinatorStatusSpec, T>(api).await {
+        Err(Failure::Call(CallError::Refused(_))) => Ok(None),
+        found => Ok(found?.into_values().next()),
+    }
+}
+
+/// Whether it may not have heard every agent yet.
+fn has_just_begun(coordinator: &CoordinatorStatusSpec) -> bool {
+    let times = coordinator.started.zip(coordinator.now).filter(|(started, now)| started <= now);
+    times.is_some_and(|(started, now)| units::since(started, now) < FIRST_BEATS)
+}
+
 /// Which clocks are wrong: the coordinator's, this machine's, those of agents. By them the times above were told.
-async fn clocks<T: Transport>(api: &Api<T>, clusters: &[String], now: Timestamp) -> Result<Vec<String>, Failure> {
-    // A coordinator of before knows no such type.
-    let coordinator = match all::<CoordinatorStatusSpec, T>(api).await {
-        Err(Failure::Call(CallError::Refused(_))) => None,
-        found => found?.into_values().next(),
-    };
+async fn clocks<T: Transport>(
+    api: &Api<T>,
+    coordinator: Option<CoordinatorStatusSpec>,
+    clusters: &[String],
+    now: Timestamp,
+) -> Result<Vec<String>, Failure> {
     let mut wrong = Vec::new();
     if let Some(coordinator) = coordinator {
         let ahead_ms = coordinator.now.map_or(0, |theirs| now.as_millis().saturating_sub(theirs.as_millis()));
@@ -96,7 +116,12 @@ async fn all<S: Spec, T: Transport>(api: &Api<T>) -> Result<HashMap<String, S>, 
     Ok(listing::typed::<S>(&items).map(|(item, spec)| (item.metadata.id.clone(), spec)).collect())
 }
 
-async fn facts<T: Transport>(api: &Api<T>, wanted: &[String], storage: &str) -> Result<Vec<Facts>, Failure> {
+async fn facts<T: Transport>(
+    api: &Api<T>,
+    wanted: &[String],
+    storage: &str,
+    settling: bool,
+) -> Result<Vec<Facts>, Failure> {
     let clusters = all::<ClusterSpec, T>(api).await?;
     if let Some(missing) = wanted.iter().find(|name| !clusters.contains_key(*name)) {
         return Err(Failure::NoCluster(missing.clone()));
@@ -117,6 +142,7 @@ async fn facts<T: Transport>(api: &Api<T>, wanted: &[String], storage: &str) -> 
             agents: connected,
             down,
             absent,
+            settling,
             storage: storage.to_owned(),
             verification: proofs.remove(&cluster).unwrap_or_default(),
             cluster,

@@ -168,3 +168,22 @@ async fn a_clock_that_is_wrong_is_named_and_makes_it_not_ok() {
     let (ok, said) = run(vec![coordinator(0, ""), slow]).await;
     assert_eq!((ok, said.as_str()), (false, "Note: the clock of machine m2 of cluster one is 2m0s behind NATS's\n"));
 }
+
+#[tokio::test]
+async fn agents_are_not_missed_before_the_coordinator_can_have_heard_them() {
+    let run = async |led: i64| {
+        let at = |seconds| Some(Timestamp::from_seconds(seconds));
+        let spec = CoordinatorStatusSpec {
+            host: "ctl-1".into(),
+            started: at(NOW.seconds - led),
+            now: at(NOW.seconds),
+            ..Default::default()
+        };
+        let all = [cluster("one", Some(3_600)), status("one", BackupState::Ok, 60, ""), Resource::of("c", &spec)];
+        let (table, said, code) = run_on(all.to_vec(), Query::default(), false).await;
+        (table.contains("no agent"), said.contains("may not have been heard yet"), code)
+    };
+    assert_eq!(run(5).await, (false, true, 0));
+    // Later, and where its clock was set back meanwhile.
+    assert_eq!([run(11).await, run(-5).await], [(true, false, 3); 2]);
+}
