@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::LONG;
 use super::ground::{CLUSTER, Ground, restorable};
 use super::rig::{Rig, builder};
+use super::template::template;
 
 /// What `status` says of the cluster.
 #[derive(Debug)]
@@ -117,6 +118,18 @@ async fn a_proof_that_failed_stands_until_one_succeeds() -> Result<()> {
     for part in ["is damaged", &format!("the backup before it is {good}"), &format!("--snapshot {good}`")] {
         ensure!(planned.stderr.contains(part), "no {part:?} in {planned:?}");
     }
+
+    // So does a template that would restore it.
+    let file = template(&ground, Some((&ground.uuid(CLUSTER).await?, &bad)))?;
+    ground.ctl(&["delete", "machineset", &format!("{CLUSTER}-control-planes")]).await?.ok()?;
+    let synced = ground.ctl(&["cluster", "template", "sync", "-f", &file]).await?;
+    ensure!(synced.status.success() && ground.ended().await? == "failed", "{synced:?}");
+    for part in [format!("{bad} is damaged"), format!("--snapshot {good}`")] {
+        ensure!(synced.stderr.contains(&part), "no {part:?} in {synced:?}");
+    }
+
+    // The template has no schedule.
+    ground.set_interval(CLUSTER, 3600).await?;
 
     // Neither another coordinator nor the proof of an older backup makes it good.
     ground.coordinators[0].daemon.start_and_wait(LONG).await?;

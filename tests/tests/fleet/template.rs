@@ -7,7 +7,7 @@ use super::LONG;
 use super::ground::{CLUSTER, Ground, restorable};
 
 /// The page's template, with a bootstrap spec where there is one.
-fn template(ground: &Ground, bootstrap: Option<(&str, &str)>) -> Result<String> {
+pub fn template(ground: &Ground, bootstrap: Option<(&str, &str)>) -> Result<String> {
     let machines = ground.cluster(CLUSTER).agents.iter().map(|agent| format!("  - {}\n", agent.machine));
     let bootstrap =
         bootstrap.map(|(uuid, snapshot)| format!("bootstrapSpec:\n  clusterUUID: {uuid}\n  snapshot: {snapshot}\n"));
