@@ -10,16 +10,19 @@ use backstay_archive::store::s3::{Addressing, Checksum, ObjectSettings};
 use backstay_daemon::http::HttpSettings;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::nats::NatsSettings;
-use backstay_daemon::settings::{self, Override, SettingsError};
-use backstay_protocol::duration;
+use backstay_daemon::settings::{self, Override};
 use backstay_protocol::validate::IntervalBounds;
 use serde::{Deserialize, Serialize};
 
-use crate::keys::IDENTITY_FILE;
 use crate::restore::Limits;
 
+mod error;
 mod jetstream;
+pub use error::ConfigError;
 pub use jetstream::JetStreamSettings;
+
+/// The file in `state_dir` that holds the coordinator's identity.
+pub const IDENTITY_FILE: &str = "coordinator.key";
 
 /// Where health and metrics are served when nobody says.
 const HTTP_PORT: u16 = 9479;
@@ -242,58 +245,6 @@ impl Default for LeaseSettings {
 /// Server-side encryption with a key of AWS's key management, once and twice.
 const KMS: &str = "aws:kms";
 const KMS_TWICE: &str = "aws:kms:dsse";
-
-/// Settings that cannot be worked with.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    #[error("[storage] has both backend = \"s3\" and a path: a path goes with backend = \"local\"")]
-    BothBackends,
-    #[error(
-        "[storage] has backend = \"local\" and settings of S3 (ca, prefix, storage_class, server_side_encryption, \
-         kms_key_id, addressing or checksum): remove them"
-    )]
-    NotS3,
-    #[error("[storage] backend = \"local\" needs a path")]
-    NoPath,
-    #[error("[storage] path {0} must be absolute: agents and coordinator share it")]
-    RelativePath(PathBuf),
-    #[error(
-        "no recovery recipient: whoever loses the coordinator would lose every backup. Put an age recipient into \
-         [encryption] recovery_recipients (`backstay-coordinator init` makes one), or say mode = \"off\" to store \
-         backups that are not encrypted"
-    )]
-    NoRecovery,
-    #[error("[encryption] has both mode = \"off\" and recovery_recipients: choose one")]
-    OffWithRecipients,
-    #[error("[encryption] recovery_recipients: {0}")]
-    Recipient(#[from] seal::SealError),
-    #[error("[storage] {text}")]
-    Objects { key: &'static str, text: String },
-    #[error("[{}] {text}", key.split('.').next().unwrap_or_default())]
-    Range { key: &'static str, text: String },
-    #[error("[lease] ttl must be at least 1s, got {}", duration::format(*.0))]
-    Lease(Duration),
-    /// With the place where the setting stands.
-    #[error("{place}{error}")]
-    At { place: String, error: Box<ConfigError> },
-}
-
-impl ConfigError {
-    /// The setting that is to be changed.
-    fn key(&self) -> Option<&'static str> {
-        match self {
-            Self::Settings(_) | Self::At { .. } => None,
-            Self::NoPath | Self::NotS3 => Some("storage.backend"),
-            Self::BothBackends | Self::RelativePath(_) => Some("storage.path"),
-            Self::NoRecovery | Self::Recipient(_) => Some("encryption.recovery_recipients"),
-            Self::OffWithRecipients => Some("encryption.mode"),
-            Self::Objects { key, .. } | Self::Range { key, .. } => Some(key),
-            Self::Lease(_) => Some("lease.ttl"),
-        }
-    }
-}
 
 /// Settings that were checked: what the rest of the coordinator works with.
 #[derive(Debug, Clone)]

@@ -1,13 +1,46 @@
-//! The clusters that this coordinator looks after: where to reach each one's task, and its latest record.
+//! The clusters that this coordinator looks after: where to reach each one's task, what may be said to it, and its latest
+//! record.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use backstay_protocol::ClusterName;
-use tokio::sync::{mpsc, watch};
+use backstay_protocol::api::ApiError;
+use backstay_protocol::bus::Report;
+use backstay_protocol::resource::Version;
+use backstay_protocol::spec::ClusterSpec;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::cluster::Message;
-use crate::cluster::record::ClusterRecord;
+use crate::record::{ClusterRecord, Meta};
+use crate::restore::Restore;
+use crate::verify::Verification;
+
+/// What others want of a cluster's task.
+#[derive(Debug)]
+pub enum Message {
+    /// Back up now; the same time again changes nothing.
+    Manual { seconds: i64, reply: Reply },
+    /// What the cluster resource says now.
+    /// A cluster that was created for this keeps its first version; another must be at most of version `given`.
+    Configure { spec: ClusterSpec, meta: Meta, given: Version, created: bool, reply: Reply },
+    /// The manual resource goes, and with it what waits for its turn.
+    DropManual { reply: Reply },
+    /// The cluster is deleted; its backups stay in the store.
+    Forget { reply: Reply },
+    /// Restore the cluster; what backup is under way ends first.
+    Restore { restore: Box<Restore>, reply: Reply },
+    /// The control plane's machine set is deleted.
+    ControlPlanesDeleted { reply: Reply },
+    /// A machine's beat says that it is not at the end of its restore.
+    Behind,
+    /// Prove a backup.
+    Verify { verification: Box<Verification>, reply: Reply },
+    /// An agent's report; the reply says that it is folded and kept.
+    Report { report: Box<Report>, done: oneshot::Sender<()> },
+}
+
+/// Where the task answers: with the record as it is then, or why it did not do it.
+pub type Reply = oneshot::Sender<Result<Arc<ClusterRecord>, ApiError>>;
 
 /// One cluster's task, as others see it.
 #[derive(Debug, Clone)]

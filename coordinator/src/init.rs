@@ -9,7 +9,8 @@ use backstay_archive::seal;
 use backstay_daemon::nats::NatsSettings;
 use backstay_daemon::settings::SettingsError;
 
-use crate::keys::{IDENTITY_FILE, write_private};
+use crate::config::IDENTITY_FILE;
+use crate::keys::write_private;
 
 /// The configuration's name in its folder.
 pub const CONFIG_FILE: &str = "coordinator.toml";

@@ -20,9 +20,10 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::beats;
-use crate::cluster::Message;
+use crate::directory::Message;
 use crate::fleet::Now;
-use crate::kv::{KvError, REPORTS};
+use crate::kv::KvError;
+use crate::kv::nats::REPORTS;
 use crate::leader::Leader;
 use crate::restore::unsettled::has_ended;
 

@@ -11,70 +11,32 @@ use async_nats::Client;
 use async_nats::connection::State;
 use backstay_daemon::http::{Readiness, Window};
 use backstay_daemon::metrics::{Scrape, Unit};
-use backstay_protocol::ClusterName;
-use backstay_protocol::bus::FailureCode;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use crate::cluster::record::ClusterRecord;
+use crate::attempts::Attempts;
 use crate::leader::Leader;
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// The backup is in the store.
-    Succeeded,
-    /// The agent reported a failure.
-    Failed(FailureCode),
-    /// The agent did not take it.
-    Refused,
-    /// The agent did not answer the command.
-    Unanswered,
-    /// The agent fell silent, or the attempt was not done in time.
-    Lost,
-}
-
-const RESULTS: [&str; 6] = ["succeeded", "failed", "refused", "unanswered", "lost", "disagreed"];
-
-impl Ended {
-    /// As the label `result` has it.
-    pub fn result(self) -> &'static str {
-        match self {
-            Self::Succeeded => RESULTS[0],
-            // Not a failure of the backup's: of etcd's, and worse.
-            Self::Failed(FailureCode::Disagreement) => RESULTS[5],
-            Self::Failed(_) => RESULTS[1],
-            Self::Refused => RESULTS[2],
-            Self::Unanswered => RESULTS[3],
-            Self::Lost => RESULTS[4],
-        }
-    }
-}
-
-type Labels = [(&'static str, String); 2];
+use crate::record::ClusterRecord;
 
 /// What is looked at, whether this coordinator leads or not.
 #[derive(Debug)]
 pub struct Inside {
     client: Client,
-    attempts: Family<Labels, Counter>,
+    attempts: Arc<Attempts>,
     leader: Mutex<Weak<Leader>>,
 }
 
 impl Inside {
     pub fn new(client: Client) -> Arc<Self> {
-        Arc::new(Self { client, attempts: Family::default(), leader: Mutex::default() })
+        Arc::new(Self { client, attempts: Arc::default(), leader: Mutex::default() })
     }
 
     /// All of it, for [`backstay_daemon::http::serve`].
     pub fn window(self: &Arc<Self>) -> Window {
         let mut registry = Registry::default();
-        let attempts = "Attempts that ended since this coordinator was started, by how";
-        registry.register("backstay_attempts", attempts, self.attempts.clone());
+        self.attempts.register(&mut registry);
         registry.register_collector(Box::new(Arc::clone(self)));
         let inside = Arc::clone(self);
         Window::new(registry, move || inside.readiness())
@@ -85,20 +47,14 @@ impl Inside {
         *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(leader);
     }
 
+    /// The counters of attempts.
+    pub fn attempts(&self) -> Arc<Attempts> {
+        self.attempts.clone()
+    }
+
     fn leader(&self) -> Option<Arc<Leader>> {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         leader.filter(|leader| !leader.cancel.is_cancelled())
-    }
-
-    /// A counter that appears with its first failure would hide that failure from `increase()`.
-    pub fn know(&self, cluster: &ClusterName) {
-        for result in RESULTS {
-            let _ = self.attempts.get_or_create(&labels(cluster, result));
-        }
-    }
-
-    pub fn count(&self, cluster: &ClusterName, ended: Ended) {
-        self.attempts.get_or_create(&labels(cluster, ended.result())).inc();
     }
 
     fn bus(&self) -> bool {
@@ -112,10 +68,6 @@ impl Inside {
             (true, None) => Readiness { ready: true, text: "standing by".into() },
         }
     }
-}
-
-fn labels(cluster: &ClusterName, result: &'static str) -> Labels {
-    [("cluster", cluster.to_string()), ("result", result.to_owned())]
 }
 
 impl Collector for Inside {

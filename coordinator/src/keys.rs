@@ -18,9 +18,6 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::kv::{Kv, KvError};
-
-/// The file in `state_dir` that holds the coordinator's identity.
-pub const IDENTITY_FILE: &str = "coordinator.key";
 const KEY_FILE_MAX: usize = 16 * 1024;
 
 /// Why a key could not be had.

@@ -9,8 +9,8 @@ use backstay_protocol::own::RunState;
 use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
 use tracing::warn;
 
-use crate::cluster::record::ClusterRecord;
 use crate::leader::Leader;
+use crate::record::ClusterRecord;
 use crate::storage::InForce;
 
 /// How long the store may take to give one manifest, and all that the latest is found among.
@@ -102,7 +102,7 @@ fn own(record: &ClusterRecord) -> Vec<SnapshotName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::record::{Attempt, SlotEnd, Trigger};
+    use crate::record::{Attempt, SlotEnd, Trigger};
     use backstay_protocol::spec::ClusterSpec;
     use backstay_protocol::{AttemptId, MachineId, SlotId};
     use uuid::Uuid;

@@ -23,8 +23,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
+use crate::attempts::Attempts;
 use crate::clocks::{self, Clocks};
-use crate::cluster::record::{ClusterRecord, FORMAT};
 use crate::config::{Config, Storage};
 use crate::directory::Directory;
 use crate::fleet::Fleet;
@@ -33,6 +33,7 @@ use crate::keys::Keys;
 use crate::kv::{self, Kv, KvError, Revised};
 use crate::lease::{self, Lease};
 use crate::overall::Overall;
+use crate::record::{ClusterRecord, FORMAT};
 use crate::schedule::Policy;
 use crate::status::{self, StorageState};
 use crate::storage::{self, InForce, S3_ENTRY, StorageSwitch, StoredS3};
@@ -69,7 +70,7 @@ pub struct Leader {
     pub context: Context,
     pub keys: Arc<Keys>,
     pub clock: Arc<dyn Clock>,
-    pub inside: Arc<Inside>,
+    pub attempts: Arc<Attempts>,
     pub kv: Kv,
     /// Under which the lease is held.
     pub holder: Uuid,
@@ -116,9 +117,9 @@ impl Coordinator {
 
     async fn lead_once(&self, holder: Uuid, trouble: &mut Trouble, stop: &CancellationToken) -> Result<(), KvError> {
         let settings = &self.config.settings;
-        let context = kv::context(&self.client);
+        let context = kv::nats::context(&self.client);
         let kv = tokio::select! {
-            opened = kv::open(&context, &settings.jetstream) => opened?,
+            opened = kv::nats::open(&context, &settings.jetstream) => opened?,
             () = stop.cancelled() => return Ok(()),
         };
         let ttl = settings.lease.ttl;
@@ -186,7 +187,7 @@ impl Coordinator {
             context,
             keys: self.keys.clone(),
             clock: self.clock.clone(),
-            inside: self.inside.clone(),
+            attempts: self.inside.attempts(),
             kv,
             holder: lease.holder,
             epoch: lease.epoch,
@@ -266,7 +267,7 @@ impl Leader {
     pub fn look_after(self: &Arc<Self>, found: Revised<ClusterRecord>) {
         let name = found.value.name.clone();
         let (task, handle) = cluster::task(self.clone(), found);
-        self.inside.know(&name);
+        self.attempts.know(&name);
         if self.directory.add(name, handle) {
             self.spawn_to_the_end(task.run());
         }

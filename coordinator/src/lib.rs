@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_macros)]
 
 pub mod api;
+pub mod attempts;
 pub mod beats;
 pub mod cli;
 pub mod clocks;
@@ -22,6 +23,8 @@ pub mod leader;
 pub mod lease;
 pub mod member;
 pub mod overall;
+pub mod record;
+pub mod reply;
 pub mod restore;
 pub mod schedule;
 pub mod seats;

@@ -5,8 +5,8 @@ use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{OVERALL_STATUS_ID, OverallStatusSpec};
 use tokio::sync::Mutex;
 
-use crate::cluster::record::Kept;
 use crate::kv::{Kv, KvError, Revised};
+use crate::record::kept::Kept;
 
 const ENTRY: &str = "overall";
 

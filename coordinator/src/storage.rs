@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::cluster::record::Kept;
 use crate::config::StorageSettings;
 use crate::keys::{KeyError, Keys, Sealed, replace_private};
+use crate::record::kept::Kept;
 use crate::status::StorageState;
 
 /// The KV entry that holds the S3 configuration.

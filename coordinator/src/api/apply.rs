@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use backstay_archive::StoreError;
 use backstay_archive::store::ErrorKind;
-use backstay_protocol::bus::FIRST_BEATS;
 use backstay_protocol::api::{Action, ApiError, ApplyRequest, ApplyResponse, ErrorCode, check_version};
+use backstay_protocol::bus::FIRST_BEATS;
 use backstay_protocol::resource::{Metadata, Resource};
 use backstay_protocol::spec::{
     ClusterSpec, MachineSetNodeSpec, MachineSetSpec, ManualBackupSpec, S3_CONFIG_ID, S3ConfigSpec, Spec,
@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use super::get::{cluster_resource, kept_prefix};
 use super::{in_namespace, restore, unavailable};
-use crate::cluster::record::{ClusterRecord, Kept};
-use crate::cluster::{Message, Meta};
 use crate::config::Storage;
 use crate::directory::Handle;
+use crate::directory::Message;
 use crate::leader::Leader;
+use crate::record::Meta;
+use crate::record::{ClusterRecord, Kept};
 use crate::status::{self, StorageState};
 use crate::storage::{InForce, S3_ENTRY, StoredS3};
 
@@ -258,7 +259,7 @@ pub(super) async fn known_cluster(leader: &Leader, name: &ClusterName) -> Option
 
 pub(super) async fn tell(
     handle: &Handle,
-    message: impl FnOnce(crate::cluster::Reply) -> Message,
+    message: impl FnOnce(crate::directory::Reply) -> Message,
 ) -> Result<Arc<ClusterRecord>, ApiError> {
     let (reply, answer) = oneshot::channel();
     let stopping =

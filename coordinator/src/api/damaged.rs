@@ -5,10 +5,10 @@ use std::time::Duration;
 use backstay_archive::catalog;
 use backstay_protocol::{ClusterName, SnapshotName};
 
-use crate::cluster::record::ClusterRecord;
 use crate::leader::Leader;
+use crate::record::ClusterRecord;
 use crate::restore::Restore;
-use crate::restore::state::Source;
+use crate::restore::model::Source;
 use crate::storage::InForce;
 use crate::verify::{FailedProof, Verification};
 

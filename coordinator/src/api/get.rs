@@ -13,8 +13,8 @@ use backstay_protocol::{ClusterName, SnapshotName, Timestamp};
 use serde::de::DeserializeOwned;
 
 use super::{in_namespace, restore, seen, unavailable};
-use crate::cluster::record::{ClusterRecord, Kept};
 use crate::leader::Leader;
+use crate::record::{ClusterRecord, Kept};
 use crate::storage::{S3_ENTRY, StoredS3};
 
 /// One resource by id, or all that the selector selects, in the order of ids (backups: newest first): as many as fit

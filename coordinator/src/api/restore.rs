@@ -14,11 +14,11 @@ use uuid::Uuid;
 
 use super::apply::{answer, in_force, invalid, known_cluster, tell, typed};
 use super::damaged;
-use crate::cluster::Message;
-use crate::cluster::record::ClusterRecord;
 use crate::directory::Handle;
+use crate::directory::Message;
 use crate::latest::{self, NotFound, Which};
 use crate::leader::Leader;
+use crate::record::ClusterRecord;
 use crate::restore::Restore;
 use crate::restore::plan::{Present, Target, plan, version_notes};
 use crate::restore::unsettled;

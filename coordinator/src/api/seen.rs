@@ -7,11 +7,11 @@ use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 
-use crate::cluster::record::ClusterRecord;
-use crate::cluster::runs::{self, Run};
 use crate::fleet::Agent;
 use crate::leader::Leader;
-use crate::restore::state::word;
+use crate::record::ClusterRecord;
+use crate::record::runs::{self, Run};
+use crate::restore::model::word;
 use crate::restore::unsettled::{self, Behind};
 use crate::seats;
 

@@ -1,15 +1,13 @@
 //! One cluster's task: it owns the cluster's record, decides by the schedule, and takes one backup at a
 //! time from slot to status. Its trouble is its own: nothing here waits for another cluster.
 
-pub mod asking;
-pub mod record;
+pub mod agent_call;
+pub mod proof_rounds;
 mod rest;
+pub mod restore_rounds;
 pub mod restoring;
-mod room;
-pub mod runs;
 mod slot;
 pub mod steps;
-pub mod stored;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -19,27 +17,23 @@ use std::time::Duration;
 use backstay_daemon::trouble::Trouble;
 use backstay_protocol::api::{ApiError, ErrorCode, check_version};
 use backstay_protocol::bus::{FailureCode, Report, report};
-use backstay_protocol::resource::Version;
-use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::{AttemptId, MachineId, SlotId, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, error_span, info, warn};
 use uuid::Uuid;
 
-use crate::directory::Handle;
-use crate::inside::Ended;
+use crate::attempts::Ended;
+use crate::directory::{Handle, Message, Reply};
 use crate::kv::{KvError, Revised, entry_room};
 use crate::leader::Leader;
-use crate::restore::Restore;
-use crate::restore::drive::Memory;
+use crate::record::room;
+use crate::record::runs::Proven;
+use crate::record::{ClusterRecord, Slot, SlotEnd, Trigger};
 use crate::schedule::{self, Decision};
 use crate::storage::{InForce, View};
-use crate::verify::{self, Verification};
-pub use record::Meta;
-use record::{ClusterRecord, Slot, SlotEnd, Trigger};
 use rest::Rest;
-use runs::Proven;
+use restore_rounds::Memory;
 use steps::{Asked, Permit, StepEnd, Synced};
 
 /// Messages that wait for a cluster's task.
@@ -50,32 +44,6 @@ const KV_PAUSE: Duration = Duration::from_millis(500);
 const SYNC_PAUSE: Duration = Duration::from_secs(30);
 /// The schedule is looked at again after this long at the latest: clocks jump.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-
-/// What others want of a cluster's task.
-#[derive(Debug)]
-pub enum Message {
-    /// Back up now; the same time again changes nothing.
-    Manual { seconds: i64, reply: Reply },
-    /// What the cluster resource says now.
-    /// A cluster that was created for this keeps its first version; another must be at most of version `given`.
-    Configure { spec: ClusterSpec, meta: Meta, given: Version, created: bool, reply: Reply },
-    /// The manual resource goes, and with it what waits for its turn.
-    DropManual { reply: Reply },
-    /// The cluster is deleted; its backups stay in the store.
-    Forget { reply: Reply },
-    /// Restore the cluster; what backup is under way ends first.
-    Restore { restore: Box<Restore>, reply: Reply },
-    /// The control plane's machine set is deleted.
-    ControlPlanesDeleted { reply: Reply },
-    /// A machine's beat says that it is not at the end of its restore.
-    Behind,
-    /// Prove a backup.
-    Verify { verification: Box<Verification>, reply: Reply },
-    /// An agent's report; the reply says that it is folded and kept.
-    Report { report: Box<Report>, done: oneshot::Sender<()> },
-}
-
-pub type Reply = oneshot::Sender<Result<Arc<ClusterRecord>, ApiError>>;
 
 /// Why the task ends where it is.
 #[derive(Debug)]
@@ -245,8 +213,8 @@ impl ClusterTask {
             decision => {
                 // What is due goes before.
                 if self.record.verification.as_ref().is_some_and(|proof| !proof.has_ended()) {
-                    let drive = verify::drive(self.leader.clone(), view.in_force.clone(), self.record.clone());
-                    self.step = Some(Box::pin(drive));
+                    let round = proof_rounds::drive(self.leader.clone(), view.in_force.clone(), self.record.clone());
+                    self.step = Some(Box::pin(async { round.await.map_or(StepEnd::Rested, StepEnd::Verified) }));
                     return Ok(None);
                 }
                 return Ok(Some(self.look_again(decision, now)));
@@ -413,7 +381,7 @@ impl ClusterTask {
         let end = match end {
             StepEnd::Synced(synced) => return self.on_synced(synced).await,
             StepEnd::Driven(driven) => return self.on_driven(*driven).await,
-            StepEnd::Verified(machine, heard) => return self.on_verified(machine, heard).await,
+            StepEnd::Verified(round) => return self.on_verified(round).await,
             other => other,
         };
         let (Some(slot), Some(in_force)) = (self.record.slot.clone(), self.store.clone()) else { return Ok(()) };

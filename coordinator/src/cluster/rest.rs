@@ -3,7 +3,7 @@
 use backstay_protocol::Timestamp;
 use tokio::time::Instant;
 
-use super::record::{ClusterRecord, SlotEnd, Trigger};
+use crate::record::{ClusterRecord, SlotEnd, Trigger};
 use crate::schedule::Known;
 
 /// What is remembered; a coordinator that was just started remembers nothing.

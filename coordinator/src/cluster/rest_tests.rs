@@ -9,9 +9,9 @@ use backstay_protocol::{AttemptId, ClusterUuid, MachineId, SlotId, Timestamp};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::super::record::Attempt;
-use super::super::stored::Stored;
 use super::*;
+use crate::record::Attempt;
+use crate::record::stored::Stored;
 use crate::schedule::{self, Decision, Policy};
 
 const POLICY: Policy = Policy { jitter: Duration::from_secs(600), retry_pause: Duration::from_secs(30) };

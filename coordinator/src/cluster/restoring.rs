@@ -2,19 +2,21 @@
 //! proof of a backup.
 
 use backstay_archive::Manifest;
+use backstay_protocol::ClusterName;
 use backstay_protocol::api::ApiError;
 use backstay_protocol::own::RestorePhase;
-use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::record::ClusterRecord;
+use super::proof_rounds;
+use super::restore_rounds::{self, Driven, Memory};
+use super::steps::StepEnd;
 use super::{ClusterTask, Reply, Stopped};
 use crate::kv::KvError;
 use crate::lease;
+use crate::record::ClusterRecord;
 use crate::restore::Restore;
-use crate::restore::drive::{self, Driven, Memory};
-use crate::restore::state::word;
+use crate::restore::model::word;
 use crate::restore::unsettled::{self, Behind, Unsettled};
 use crate::storage::View;
 use crate::verify::{Heard, Verification};
@@ -90,7 +92,8 @@ impl ClusterTask {
         }
         let memory = std::mem::take(&mut self.memory);
         let in_force = view.in_force.clone();
-        self.step = Some(Box::pin(drive::drive(self.leader.clone(), in_force, self.record.clone(), memory)));
+        let round = restore_rounds::drive(self.leader.clone(), in_force, self.record.clone(), memory);
+        self.step = Some(Box::pin(async { StepEnd::Driven(Box::new(round.await)) }));
         Ok(None)
     }
 
@@ -126,7 +129,8 @@ impl ClusterTask {
     }
 
     /// A round of a proof.
-    pub(super) async fn on_verified(&mut self, machine: Option<MachineId>, heard: Heard) -> Result<(), Stopped> {
+    pub(super) async fn on_verified(&mut self, round: proof_rounds::Round) -> Result<(), Stopped> {
+        let proof_rounds::Round { machine, heard } = round;
         if let Heard::Stale(epoch) = heard {
             return Err(self.outdated(epoch).await);
         }
@@ -155,7 +159,13 @@ impl ClusterTask {
             match unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state) {
                 Behind::No => {}
                 Behind::Tell(id, goal) => {
-                    self.leader.spawn(drive::settle(self.leader.clone(), record.name.clone(), machine, id, goal));
+                    self.leader.spawn(restore_rounds::settle(
+                        self.leader.clone(),
+                        record.name.clone(),
+                        machine,
+                        id,
+                        goal,
+                    ));
                 }
                 Behind::Unknown if !self.lost.insert(machine) => {}
                 Behind::Unknown => {

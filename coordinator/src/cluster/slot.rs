@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
-use super::record::{Attempt, Slot, SlotEnd};
 use super::steps::{self, Looked, StepEnd};
 use super::{ClusterTask, Stopped};
-use crate::inside::Ended;
+use crate::attempts::Ended;
+use crate::record::{Attempt, Slot, SlotEnd};
 use crate::storage::InForce;
 
 /// So many further rounds are made among members that did not answer.
@@ -131,7 +131,7 @@ impl ClusterTask {
         (self.step, self.confirming) = (None, None);
         let error = format!("machine {}: {error}", attempt.machine);
         warn!(cluster = %self.record.name, attempt = %attempt.id, %error, "the attempt failed");
-        self.leader.inside.count(&self.record.name, ended);
+        self.leader.attempts.count(&self.record.name, ended);
         let mut next = (*self.record).clone();
         next.attempt_failed(attempt.id, &error, self.leader.clock.now());
         if ended == Ended::Failed(FailureCode::Disagreement) {
@@ -181,7 +181,7 @@ impl ClusterTask {
         (self.step, self.confirming) = (None, None);
         self.save(next).await?;
         if done.is_some() {
-            self.leader.inside.count(&self.record.name, Ended::Succeeded);
+            self.leader.attempts.count(&self.record.name, Ended::Succeeded);
         }
         // In the background: the status does not wait for it, and a later sweep does what it cannot.
         if let (Some(slot), Some(in_force)) = (done, self.store.take()) {

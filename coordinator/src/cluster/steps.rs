@@ -16,16 +16,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::asking::{recipient, request};
-use super::record::{Attempt, ClusterRecord, Slot, Trigger};
-use super::stored::Stored;
+use super::agent_call::{recipient, request};
+use super::proof_rounds;
+use super::restore_rounds::Driven;
 use crate::fleet::Agent;
 use crate::leader::Leader;
 use crate::member;
-use crate::restore::drive::Driven;
+use crate::record::stored::Stored;
+use crate::record::{Attempt, ClusterRecord, Slot, Trigger};
 use crate::schedule::{self, is_ahead};
 use crate::storage::InForce;
-use crate::verify::Heard;
 
 /// How long a slot waits for an agent where none is connected: all of them reconnect after NATS was away.
 const AGENT_WAIT: Duration = Duration::from_secs(15);
@@ -60,7 +60,7 @@ pub enum StepEnd {
         error: String,
     },
     /// An agent was asked how far a proof is.
-    Verified(Option<MachineId>, Heard),
+    Verified(proof_rounds::Round),
     /// All machines of a restore were told once.
     Driven(Box<Driven>),
 }

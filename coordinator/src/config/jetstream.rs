@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 /// A stream that is smaller holds nothing to speak of.
 const STREAM_BYTES_MIN: u64 = 1024 * 1024;

@@ -10,8 +10,15 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType, Stream};
 use backstay_protocol::subject;
 use tracing::{info, warn};
 
-use super::{BUCKET, ENTRY_BYTES_MAX, KvError, REPORTS};
+use super::error::KvError;
 use crate::config::JetStreamSettings;
+
+/// The bucket's name.
+pub const BUCKET: &str = "backstay";
+/// The stream of reports.
+pub const REPORTS: &str = "BACKSTAY_REPORTS";
+/// An entry of the bucket has at most so many bytes.
+pub const ENTRY_BYTES_MAX: i32 = 512 * 1024;
 
 /// Reports are kept this long at most; the coordinator takes them within seconds.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -3,7 +3,7 @@
 use backstay_protocol::MachineId;
 use backstay_protocol::bus::{MemberCheck, MemberSeat, RestoreStep};
 
-use super::state::{Heard, Machine, Restore, Round};
+use super::model::{Heard, Machine, Restore, Round};
 
 /// What a look at all members says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ fn checked<'r>(
         None => return Err("it was not asked".into()),
     };
     if state.step() != RestoreStep::Switched {
-        return Err(format!("it is {}", super::state::word(state.step())));
+        return Err(format!("it is {}", super::model::word(state.step())));
     }
     let check = state.check.as_ref().ok_or("etcd was not asked yet")?;
     if !check.healthy {

@@ -12,16 +12,18 @@
 //! Keeping to anything but their ends, so whatever comes late, twice or never, the cluster ends as the backup was or as
 //! it was before.
 //!
-//! - [`state`]: the record, and how it changes: pure;
+//! - [`model`]: the record, and how people see it;
+//! - [`state`]: how it changes: pure;
 //! - [`compare`]: whether the members of the new cluster agree: pure;
 //! - [`plan`]: from a request, a manifest and what agents know of themselves to a restore that can begin: pure;
-//! - [`unsettled`]: machines that missed the end of a restore: pure;
-//! - [`drive`]: telling the machines.
+//! - [`unsettled`]: machines that missed the end of a restore: pure.
+//!
+//! Telling the machines is the cluster's task's: `cluster::restore_rounds`.
 
 pub mod compare;
-pub mod drive;
+pub mod model;
 pub mod plan;
 pub mod state;
 pub mod unsettled;
 
-pub use state::{Limits, Restore};
+pub use model::{Limits, Restore};

@@ -11,7 +11,7 @@ use backstay_protocol::bus::{MemberSeat, Seat};
 use backstay_protocol::own::{RESTORE_BUMP, RestorePhase, RestoreSpec};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Timestamp};
 
-use super::state::{Machine, Restore, Source};
+use super::model::{Machine, Restore, Source};
 
 /// Beyond the database: etcd's log, and what it writes while it starts.
 const ROOM_BYTES: u64 = 128 * 1024 * 1024;
@@ -121,7 +121,7 @@ pub fn plan(
 /// The ending of the old folders' names: the time, or that of the plan by which somebody agreed to it.
 fn aside_suffix(planned: Option<Timestamp>, now: Timestamp) -> Result<String, String> {
     let time = planned.unwrap_or(now);
-    let (since, ahead) = (super::state::since(time, now), super::state::since(now, time));
+    let (since, ahead) = (super::model::since(time, now), super::model::since(now, time));
     if since > PLAN_MAX || ahead > PLAN_AHEAD {
         return Err(format!("the plan is of {}, and now it is {}: ask for a new one", time.rfc3339(), now.rfc3339()));
     }

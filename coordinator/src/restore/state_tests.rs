@@ -1,7 +1,10 @@
 //! Decisions that the model of all interleavings (in the tests' crate) does not look at by themselves.
 
+use super::super::model::Source;
 use super::*;
-use backstay_protocol::bus::{MemberCheck, MemberSeat};
+use backstay_protocol::bus::{MemberCheck, MemberSeat, RestoreGoal, RestoreState};
+use backstay_protocol::own::RestoreSpec;
+use backstay_protocol::{ClusterUuid, RestoreId, SnapshotName};
 use uuid::Uuid;
 
 const LIMITS: Limits =

@@ -8,7 +8,7 @@ use backstay_protocol::own::RestorePhase;
 use backstay_protocol::{MachineId, RestoreId};
 use serde::{Deserialize, Serialize};
 
-use super::state::Restore;
+use super::model::Restore;
 
 /// How a restore ended that a machine was too late for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,9 +9,9 @@ use backstay_protocol::{ClusterName, MachineId, SnapshotName, Timestamp, VerifyI
 use serde::{Deserialize, Serialize};
 
 use super::failed::{FailedProof, FailedProofs};
-use crate::cluster::asking::Told;
+use crate::reply::Reply;
 use crate::restore::Limits;
-use crate::restore::state::{capped, since};
+use crate::restore::model::{capped, since};
 
 /// Between two times that the record is told how many bytes were read.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(3);
@@ -64,7 +64,7 @@ pub struct Verification {
 }
 
 /// What a round brought.
-pub type Heard = Told<VerifyState>;
+pub type Heard = Reply<VerifyState>;
 
 impl Verification {
     /// Of a backup, asked for `now`.

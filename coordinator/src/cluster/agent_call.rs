@@ -1,4 +1,4 @@
-//! Asking one agent: request and reply, whom to seal for, and what its answer means.
+//! Asking one agent: request and reply, and whom to seal for.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use age::x25519::Recipient;
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
 use backstay_archive::seal;
-use backstay_protocol::bus::{self, RefusalCode, Refused, Versioned};
+use backstay_protocol::bus::{self, Versioned};
 use backstay_protocol::subject::{Command, Subject};
 use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
@@ -15,32 +15,6 @@ use crate::leader::Leader;
 
 /// How long an agent may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What an agent that is asked how far it is said.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Told<S> {
-    State(Box<S>),
-    Refused(String),
-    /// Nobody answered, or is busy.
-    Silent(String),
-    /// The agent has seen this epoch, which is newer than ours.
-    Stale(u64),
-}
-
-impl<S> Told<S> {
-    /// What an answer means; an answer is a state, a refusal or neither.
-    pub fn read(leader: &Leader, answer: Result<Option<Result<S, Refused>>, String>) -> Self {
-        match answer {
-            Ok(Some(Ok(state))) => Self::State(Box::new(state)),
-            Ok(Some(Err(refused))) if refused.newest_epoch > leader.epoch => Self::Stale(refused.newest_epoch),
-            // What keeps it busy ends by itself.
-            Ok(Some(Err(refused))) if refused.code() == RefusalCode::Busy => Self::Silent(refused.text),
-            Ok(Some(Err(refused))) => Self::Refused(refused.text),
-            Ok(None) => Self::Silent("its answer says neither yes nor no".into()),
-            Err(error) => Self::Silent(error),
-        }
-    }
-}
 
 /// Whom to seal for what is meant for one agent alone.
 ///

@@ -9,7 +9,7 @@ use backstay_protocol::resource::Resource;
 use backstay_protocol::{AttemptId, ClusterName, MachineId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::record::{Attempt, Trigger};
+use super::slot::{Attempt, Trigger};
 
 /// So many attempts are remembered.
 const RUNS_MAX: usize = 20;

@@ -1,6 +1,15 @@
-use super::*;
+//! Transitions of the whole record.
+
+use backstay_protocol::own::RestorePhase;
+use backstay_protocol::spec::{BackupState, ClusterSpec};
+use backstay_protocol::{AttemptId, ClusterUuid, MachineId, SlotId, Timestamp};
 use proptest::prelude::*;
 use uuid::Uuid;
+
+use super::slots::ERROR_MAX;
+use super::stored::Stored;
+use super::*;
+use crate::restore::Restore;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)

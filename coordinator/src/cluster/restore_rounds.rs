@@ -16,14 +16,14 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::compare;
-use super::state::{Heard, Machine, Restore, Round};
-use crate::cluster::asking::{Told, recipient, request};
-use crate::cluster::record::ClusterRecord;
-use crate::cluster::steps::StepEnd;
+use super::agent_call::{recipient, request};
+use super::proof_rounds::sealed;
 use crate::leader::Leader;
+use crate::record::ClusterRecord;
+use crate::reply::Reply;
+use crate::restore::compare;
+use crate::restore::model::{Heard, Machine, Restore, Round};
 use crate::storage::InForce;
-use crate::verify::sealed;
 
 /// Between two rounds.
 pub const PAUSE: Duration = Duration::from_millis(500);
@@ -79,17 +79,17 @@ pub async fn drive(
     in_force: Option<Arc<InForce>>,
     record: Arc<ClusterRecord>,
     mut memory: Memory,
-) -> StepEnd {
+) -> Driven {
     tokio::time::sleep(PAUSE).await;
     let mut driven = Driven { round: Round::new(), memory: Memory::default(), newer_epoch: None };
-    let Some(restore) = record.restore.as_ref() else { return StepEnd::Driven(Box::new(driven)) };
+    let Some(restore) = record.restore.as_ref() else { return driven };
     let key = key(&leader, in_force.as_deref(), restore, &mut memory).await;
     let tell = restore.machines.iter().map(async |(id, machine)| {
         let answer = match &key {
             Ok(key) => {
                 tell(&leader, in_force.as_deref(), &record.name, restore, (id, machine), key, memory.compare_at).await
             }
-            Err(error) => Told::Silent(error.clone()),
+            Err(error) => Reply::Silent(error.clone()),
         };
         (*id, answer)
     });
@@ -99,13 +99,13 @@ pub async fn drive(
         let heard = memory.heard.entry(id).or_insert(now);
         let silent = now.duration_since(*heard);
         let heard = match answer {
-            Told::State(state) => {
+            Reply::State(state) => {
                 *heard = now;
                 Heard::State(state)
             }
-            Told::Refused(text) => Heard::Refused(text),
-            Told::Silent(text) => Heard::Silent(silent, text),
-            Told::Stale(epoch) => {
+            Reply::Refused(text) => Heard::Refused(text),
+            Reply::Silent(text) => Heard::Silent(silent, text),
+            Reply::Stale(epoch) => {
                 driven.newer_epoch = driven.newer_epoch.max(Some(epoch));
                 Heard::Silent(silent, "it has seen a newer coordinator".into())
             }
@@ -113,7 +113,7 @@ pub async fn drive(
         driven.round.insert(id, heard);
     }
     driven.memory = memory;
-    StepEnd::Driven(Box::new(driven))
+    driven
 }
 
 /// Tells one machine that is behind the end of a restore, in the background.
@@ -125,13 +125,13 @@ pub async fn settle(
     goal: RestoreGoal,
 ) {
     match send(&leader, &cluster, machine, command(&leader, &cluster, machine, restore, goal)).await {
-        Told::State(state) => {
+        Reply::State(state) => {
             debug!(%cluster, %machine, %restore, step = ?state.step(), "told the end of the restore");
         }
-        Told::Refused(error) | Told::Silent(error) => {
+        Reply::Refused(error) | Reply::Silent(error) => {
             debug!(%cluster, %machine, %restore, %error, "could not be told the end of the restore");
         }
-        Told::Stale(_) => {}
+        Reply::Stale(_) => {}
     }
 }
 
@@ -169,12 +169,12 @@ async fn tell(
     (id, machine): (&MachineId, &Machine),
     key: &Option<Arc<Key>>,
     compare_at: i64,
-) -> Told<bus::RestoreState> {
-    let Some(goal) = restore.goal() else { return Told::Silent("the restore has not begun".into()) };
+) -> Reply<bus::RestoreState> {
+    let Some(goal) = restore.goal() else { return Reply::Silent("the restore has not begun".into()) };
     let plan = match goal {
         RestoreGoal::Prepare => match plan(leader, in_force, cluster, restore, (id, machine), key) {
             Ok(plan) => Some(plan),
-            Err(error) => return Told::Silent(error),
+            Err(error) => return Reply::Silent(error),
         },
         _ => None,
     };
@@ -207,13 +207,13 @@ async fn send(
     cluster: &ClusterName,
     machine: MachineId,
     command: RestoreCommand,
-) -> Told<bus::RestoreState> {
+) -> Reply<bus::RestoreState> {
     let answer = request::<RestoreReply>(leader, cluster, machine, Command::Restore, command.encode_to_vec()).await;
     let said = |answer| match answer {
         Answer::State(state) => Ok(state),
         Answer::Refused(refused) => Err(refused),
     };
-    Told::read(leader, answer.map(|reply| reply.answer.map(said)))
+    Reply::read(leader.epoch, answer.map(|reply| reply.answer.map(said)))
 }
 
 fn plan(
@@ -253,8 +253,8 @@ fn plan(
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::tests::{both, id, restore, says};
     use super::*;
+    use crate::restore::state::tests::{both, id, restore, says};
     use backstay_protocol::bus::{MemberCheck, RestoreStep};
 
     /// The first member has answered for revision 100, the second says what it says.

@@ -1,6 +1,6 @@
 //! A record must fit one entry of the KV, and with that one message of NATS: what is there for people alone goes first.
 
-use super::record::ClusterRecord;
+use super::cluster::ClusterRecord;
 
 /// Of an error that is cut this much stays: enough to tell what it is about.
 const CUT_ERROR: usize = 100;
@@ -60,7 +60,7 @@ fn bytes(record: &ClusterRecord) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::record::{Attempt, SlotEnd, Trigger};
+    use crate::record::{Attempt, SlotEnd, Trigger};
     use crate::restore::state::tests::restore;
     use crate::verify::{FailedProof, Verification};
     use backstay_protocol::spec::ClusterSpec;

@@ -1,36 +1,79 @@
-//! A backup that the store shows, as far as it matters for the schedule: whether it is news.
+//! What the store shows and what time tells of the last backup.
 
-use backstay_archive::Manifest;
-use backstay_archive::manifest::Trigger;
-use backstay_protocol::Timestamp;
+use std::time::Duration;
+
 use backstay_protocol::own::RunState;
+use backstay_protocol::spec::BackupState;
+use backstay_protocol::{ClusterUuid, Timestamp};
 
-use super::record::ClusterRecord;
-
-/// What its manifest says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    /// The time that it stands for.
-    pub at: Timestamp,
-    /// Somebody took it by `backstay-agent once`.
-    pub once: bool,
-    /// etcd's own cluster id, where it is one.
-    pub etcd_cluster_id: Option<u64>,
-    pub revision: i64,
-}
-
-impl From<&Manifest> for Stored {
-    fn from(manifest: &Manifest) -> Self {
-        Self {
-            at: Timestamp::from_seconds(manifest.snapshot.unix_seconds()),
-            once: manifest.trigger == Trigger::Once,
-            etcd_cluster_id: u64::from_str_radix(&manifest.origin.etcd_cluster_id, 16).ok(),
-            revision: manifest.origin.revision,
-        }
-    }
-}
+use super::cluster::ClusterRecord;
+use super::stored::Stored;
+use crate::schedule::is_ahead;
 
 impl ClusterRecord {
+    /// The store knows the cluster under this UUID: its backups go on there.
+    pub fn adopt(&mut self, uuid: ClusterUuid) {
+        self.uuid = uuid;
+        self.uuid_final = true;
+    }
+
+    /// What the store says: its newest backup, or one from the future where it has no other. Where the status knows of
+    /// none, it does now. One that is later by its name alone changes nothing.
+    pub fn note_stored(&mut self, newest: Option<Stored>, now: Timestamp) {
+        let later = |found: &Stored| self.last_backup.is_some_and(|last| found.at > last);
+        if newest.is_some_and(|found| is_ahead(found.at, now) || (later(&found) && !self.is_news(&found))) {
+            self.uuid_final = true;
+            return;
+        }
+        self.take_for_last(newest.map(|found| found.at), now);
+    }
+
+    fn take_for_last(&mut self, newest: Option<Timestamp>, now: Timestamp) {
+        self.last_backup = newest;
+        if let Some(newest) = newest {
+            self.uuid_final = true;
+            self.last_name = self.last_name.max(newest.seconds);
+            if self.status.as_ref().is_none_or(|s| s.spec.lastbackuptime.is_none()) && self.slot.is_none() {
+                self.set_status(now, |status| {
+                    status.lastbackuptime = Some(newest);
+                    if status.status == BackupState::Unknown {
+                        status.status = BackupState::Ok;
+                        status.lastbackupattempt = Some(newest);
+                    }
+                });
+            }
+        }
+    }
+
+    /// The last backup was really taken so long ago: its time from the future gives way to that.
+    pub fn correct_last_backup(&mut self, since: Duration, now: Timestamp) -> bool {
+        if !self.last_backup.is_some_and(|last| is_ahead(last, now)) {
+            return false;
+        }
+        let taken = Timestamp::from_millis(now.as_millis().saturating_sub(since.as_millis() as i64));
+        self.last_backup = Some(taken);
+        self.set_status(now, |status| {
+            let wrong = |at: &Option<Timestamp>| at.is_some_and(|at| is_ahead(at, now));
+            for time in [&mut status.lastbackuptime, &mut status.lastbackupattempt] {
+                if wrong(time) {
+                    *time = Some(taken);
+                }
+            }
+        });
+        true
+    }
+
+    /// Somebody else's backup came before the slot's: the slot is given back without an attempt.
+    pub fn give_slot_back(&mut self, newest: Timestamp, now: Timestamp) {
+        self.slot = None;
+        self.take_for_last(Some(newest), now);
+        self.set_status(now, |status| {
+            status.status = BackupState::Ok;
+            status.error = String::new();
+            status.lastbackuptime = status.lastbackuptime.filter(|last| !is_ahead(*last, now)).max(Some(newest));
+        });
+    }
+
     /// Whether a backup in the store was taken after the last one that the record knows. A good one of a coordinator's own
     /// is no news, whatever time a wrong clock named it by: the record had it when it ended, and may have forgotten it since.
     /// One that somebody else took counts, unless its revision says that it is older than the record's last.
@@ -59,8 +102,8 @@ impl ClusterRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::record::{Attempt, SlotEnd, Trigger};
-    use crate::cluster::runs::Proven;
+    use crate::record::runs::Proven;
+    use crate::record::{Attempt, SlotEnd, Trigger};
     use backstay_protocol::spec::ClusterSpec;
     use backstay_protocol::{AttemptId, ClusterUuid, MachineId, SlotId};
     use uuid::Uuid;

@@ -1,0 +1,96 @@
+//! The rounds of a proof of a backup at rest, by one of the cluster's agents.
+//!
+//! The agent is asked again and again until it says that it has ended; one that does not know what it is asked for
+//! begins. So nothing is lost when either side dies. A backup that is due goes before: rounds are made in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use age::x25519::Identity;
+use backstay_archive::seal;
+use backstay_protocol::bus::{VerifyCommand, VerifyReply, verify_reply::Answer};
+use backstay_protocol::hex::from_hex;
+use backstay_protocol::subject::Command;
+use backstay_protocol::{MachineId, VERSION};
+use prost::Message as _;
+use tokio::time::Instant;
+
+use super::agent_call::{recipient, request};
+use crate::leader::Leader;
+use crate::record::ClusterRecord;
+use crate::reply::Reply;
+use crate::storage::InForce;
+use crate::verify::{Heard, Verification};
+
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_millis(700);
+
+/// What a round brought.
+#[derive(Debug)]
+pub struct Round {
+    pub machine: Option<MachineId>,
+    pub heard: Heard,
+}
+
+/// One round; `None` where there is nothing to ask.
+pub async fn drive(leader: Arc<Leader>, in_force: Option<Arc<InForce>>, record: Arc<ClusterRecord>) -> Option<Round> {
+    tokio::time::sleep(PAUSE).await;
+    let Some(verification) = record.verification.as_ref() else { return None };
+    let agents = leader.fleet.agents(&record.name, Instant::now());
+    let Some(machine) = verification.next_machine(agents.keys().copied()) else {
+        let heard = Heard::Silent("no agent of the cluster is connected".into());
+        return Some(Round { machine: None, heard });
+    };
+    let heard = match command(&leader, in_force.as_deref(), &record, verification, machine).await {
+        Ok(command) => ask(&leader, &record, machine, command).await,
+        Err(error) => Heard::Silent(error),
+    };
+    Some(Round { machine: Some(machine), heard })
+}
+
+async fn ask(leader: &Leader, record: &ClusterRecord, machine: MachineId, command: VerifyCommand) -> Heard {
+    let answer = request::<VerifyReply>(leader, &record.name, machine, Command::Verify, command.encode_to_vec()).await;
+    let said = |answer| match answer {
+        Answer::State(state) => Ok(state),
+        Answer::Refused(refused) => Err(refused),
+    };
+    Reply::read(leader.epoch, answer.map(|reply| reply.answer.map(said)))
+}
+
+async fn command(
+    leader: &Leader,
+    in_force: Option<&InForce>,
+    record: &ClusterRecord,
+    verification: &Verification,
+    machine: MachineId,
+) -> Result<VerifyCommand, String> {
+    let in_force = in_force.ok_or("backup storage is not configured")?;
+    let recipient = recipient(leader, &record.name, machine)?;
+    let sealed_identity = match verification.encrypted {
+        false => Vec::new(),
+        true => {
+            let (store, snapshot) = (&*in_force.store, verification.snapshot);
+            let identity = leader.keys.identity_of(&leader.kv, store, record.uuid, snapshot).await;
+            sealed(&identity.map_err(|e| e.to_string())?, &recipient)?
+        }
+    };
+    Ok(VerifyCommand {
+        version: VERSION,
+        epoch: leader.epoch,
+        verify: verification.id.to_string(),
+        cluster: record.name.to_string(),
+        machine: machine.to_string(),
+        cluster_uuid: record.uuid.to_string(),
+        snapshot: verification.snapshot.to_string(),
+        store: Some(in_force.for_agent(&recipient).map_err(|e| e.to_string())?),
+        sealed_identity: sealed_identity.into(),
+        snapshot_sha256: from_hex(&verification.sha256).into(),
+        boot: verification.boot,
+    })
+}
+
+/// A cluster's identity for one agent alone.
+pub fn sealed(identity: &Identity, agent: &age::x25519::Recipient) -> Result<Vec<u8>, String> {
+    let text = seal::identity_file(identity, "a cluster's key, for one agent");
+    seal::seal_bytes(std::slice::from_ref(agent), text.as_bytes()).map_err(|e| e.to_string())
+}

@@ -1,0 +1,23 @@
+//! Why the KV did not do what it was asked.
+
+/// What went wrong between the coordinator and JetStream.
+#[derive(Debug, thiserror::Error)]
+pub enum KvError {
+    #[error("{key} was changed by somebody else")]
+    Conflict { key: String },
+    #[error("{action} {key}: {cause}")]
+    Failed { action: &'static str, key: String, cause: String },
+    #[error("{key} in the KV cannot be read: {cause}")]
+    Malformed { key: String, cause: String },
+    #[error("cannot open the stream {stream}: {cause}")]
+    Stream { stream: String, cause: String },
+}
+
+/// A call that came to nothing, and what to do where the KV is full.
+pub(super) fn failed(action: &'static str, key: &str, cause: impl std::fmt::Display) -> KvError {
+    let mut cause = cause.to_string();
+    if cause.contains("maximum bytes exceeded") {
+        cause.push_str(": the KV is full; set [jetstream] kv_max_bytes higher");
+    }
+    KvError::Failed { action, key: key.into(), cause }
+}

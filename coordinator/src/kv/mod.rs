@@ -1,0 +1,113 @@
+//! The KV: what is wanted, what is under way, who leads. Entries are JSON; every change names the revision that it changes.
+//!
+//! Where entries are is behind [`Entries`]: JetStream in a coordinator, memory in a test of one process.
+
+mod error;
+pub mod memory;
+pub mod nats;
+mod streams;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use backstay_protocol::Timestamp;
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use error::failed;
+
+pub use error::KvError;
+
+/// An entry has at most so many bytes.
+pub const ENTRY_BYTES_MAX: usize = streams::ENTRY_BYTES_MAX as usize;
+/// What the headers of a change take of a message, the subject's name included.
+const HEADERS: usize = 1024;
+
+/// A value with the revision that a compare-and-set names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Revised<T> {
+    pub revision: u64,
+    pub value: T,
+}
+
+/// An entry as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub revision: u64,
+    pub value: Bytes,
+    /// When it was taken, by the clock of whoever keeps it.
+    pub taken: Timestamp,
+}
+
+/// Entries that change by compare-and-set. Revisions rise with every change of any entry.
+#[async_trait]
+pub trait Entries: Send + Sync + std::fmt::Debug {
+    /// `None` where there is none, or it was deleted.
+    async fn get(&self, key: &str) -> Result<Option<Entry>, KvError>;
+    /// [`KvError::Conflict`] where it is there. The answer is its revision.
+    async fn create(&self, key: &str, value: Bytes) -> Result<u64, KvError>;
+    /// [`KvError::Conflict`] where it does not have `revision` any more. The answer is its new revision.
+    async fn update(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, KvError>;
+    /// Nothing happens where it is not there.
+    async fn delete(&self, key: &str) -> Result<(), KvError>;
+    /// Every key that begins with `prefix`, which ends with a dot, in order; perhaps also those that were deleted.
+    async fn keys(&self, prefix: &str) -> Result<Vec<String>, KvError>;
+}
+
+/// Entries as values.
+#[derive(Debug, Clone)]
+pub struct Kv {
+    entries: Arc<dyn Entries>,
+}
+
+/// What an entry may have, as JSON, on a server that lets messages of `max_payload` bytes through.
+pub fn entry_room(max_payload: usize) -> usize {
+    ENTRY_BYTES_MAX.min(max_payload).saturating_sub(HEADERS)
+}
+
+impl Kv {
+    pub fn new(entries: Arc<dyn Entries>) -> Self {
+        Self { entries }
+    }
+
+    /// An entry with its revision; `None` where there is none or it was deleted.
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Revised<T>>, KvError> {
+        let Some(entry) = self.entries.get(key).await? else { return Ok(None) };
+        Ok(Some(Revised { revision: entry.revision, value: read(key, &entry)? }))
+    }
+
+    /// An entry with the time at which the server took it, by its own clock.
+    pub async fn get_with_time<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, Timestamp)>, KvError> {
+        let Some(entry) = self.entries.get(key).await? else { return Ok(None) };
+        Ok(Some((read(key, &entry)?, entry.taken)))
+    }
+
+    /// Creates an entry; `Conflict` where it is there.
+    pub async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<u64, KvError> {
+        self.entries.create(key, json(key, value)?).await
+    }
+
+    /// Replaces an entry that still has `revision`; `Conflict` where it has not.
+    pub async fn update<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, KvError> {
+        self.entries.update(key, json(key, value)?, revision).await
+    }
+
+    pub async fn delete(&self, key: &str) -> Result<(), KvError> {
+        self.entries.delete(key).await
+    }
+
+    /// Every key that begins with `prefix`, which ends with a dot, in order; also those whose entry was deleted,
+    /// which [`Kv::get`] does not find.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, KvError> {
+        self.entries.keys(prefix).await
+    }
+}
+
+fn read<T: DeserializeOwned>(key: &str, entry: &Entry) -> Result<T, KvError> {
+    serde_json::from_slice(&entry.value).map_err(|e| KvError::Malformed { key: key.into(), cause: e.to_string() })
+}
+
+fn json<T: Serialize>(key: &str, value: &T) -> Result<Bytes, KvError> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|e| failed("cannot encode", key, e))
+}

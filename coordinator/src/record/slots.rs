@@ -1,0 +1,197 @@
+//! How a backup comes to be in the record: what is asked for, the slot that opens, its attempts and its end.
+
+use backstay_archive::Manifest;
+use backstay_protocol::spec::{BackupState, BackupStatusSpec, ManualBackupSpec};
+use backstay_protocol::{AttemptId, NameError, SlotId, SnapshotName, Timestamp};
+
+use super::cluster::ClusterRecord;
+use super::kept::Kept;
+use super::runs::Proven;
+use super::slot::{Attempt, Slot, Trigger};
+use crate::schedule::is_ahead;
+
+/// Manual backups that wait for their turn; a further one is refused.
+pub const PENDING_MAX: usize = 16;
+
+/// An error in the status has at most about this many bytes.
+pub(super) const ERROR_MAX: usize = 2048;
+
+/// A manual backup's time cannot come back after this many seconds: `apply` accepts one minute.
+const HANDLED_SECONDS: u64 = 600;
+
+/// How a slot ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlotEnd {
+    /// The backup is in the store, completed at that time.
+    Done {
+        completed: Timestamp,
+        /// `None` where the store could not be asked.
+        proven: Option<Proven>,
+    },
+    Failed {
+        error: String,
+    },
+}
+
+impl SlotEnd {
+    /// The slot's backup is in the store.
+    pub fn done(manifest: &Manifest) -> Self {
+        Self::Done { completed: manifest.created_at, proven: Some(Proven::of(manifest)) }
+    }
+}
+
+impl ClusterRecord {
+    /// Takes a manual backup for `seconds`. The same time again changes nothing.
+    ///
+    /// # Errors
+    /// Where too many are waiting already.
+    pub fn accept_manual(&mut self, seconds: i64, now: Timestamp) -> Result<bool, TooManyPending> {
+        let known = self.pending.contains(&seconds) || self.handled.contains(&seconds);
+        if !known {
+            if self.pending.len() >= PENDING_MAX {
+                return Err(TooManyPending);
+            }
+            self.pending.push(seconds);
+        }
+        let spec = ManualBackupSpec { backupat: Some(Timestamp::from_seconds(seconds)) };
+        match &mut self.manual {
+            Some(manual) => {
+                manual.set(spec, now);
+            }
+            None => self.manual = Some(Kept::new(spec, now)),
+        }
+        Ok(!known)
+    }
+
+    /// The manual resource is deleted: what was begun goes on, what waits does not.
+    pub fn drop_manual(&mut self) {
+        self.manual = None;
+        self.pending.clear();
+    }
+
+    /// Opens a slot: from here on the trigger is taken and cannot be lost or repeated.
+    pub fn open_slot(&mut self, trigger: Trigger, id: SlotId, now: Timestamp) -> Result<(), NameError> {
+        let snapshot = self.free_name(now)?;
+        if let Trigger::Manual { seconds } = trigger {
+            self.pending.retain(|s| *s != seconds);
+            self.handled.retain(|s| s.abs_diff(now.seconds) < HANDLED_SECONDS);
+            self.handled.push(seconds);
+        }
+        self.last_name = snapshot.unix_seconds();
+        self.slot = Some(Slot {
+            id,
+            trigger,
+            snapshot,
+            opened: now,
+            attempt: None,
+            tried: Vec::new(),
+            store_failed: false,
+            error: String::new(),
+        });
+        self.set_status(now, |status| {
+            status.status = BackupState::Running;
+            status.lastbackupattempt = Some(now);
+        });
+        Ok(())
+    }
+
+    /// A name for now, or behind the last one where that is of this minute. A last name from the future was given by
+    /// a clock that was wrong: names go back to the time that is true, past those that the record remembers. What it
+    /// has forgotten, the store still knows, and refuses.
+    fn free_name(&self, now: Timestamp) -> Result<SnapshotName, NameError> {
+        let last = Some(self.last_name).filter(|last| !is_ahead(Timestamp::from_seconds(*last), now));
+        let mut name = SnapshotName::from_unix_seconds(now.seconds.max(last.map_or(i64::MIN, |last| last + 1)))?;
+        while self.runs.latest_first().any(|run| run.snapshot == name) {
+            name = name.next()?;
+        }
+        Ok(name)
+    }
+
+    /// The slot's name is taken by another backup: the next second's is tried.
+    pub fn move_name_on(&mut self) -> Result<(), NameError> {
+        if let Some(slot) = &mut self.slot {
+            slot.snapshot = slot.snapshot.next()?;
+            self.last_name = slot.snapshot.unix_seconds();
+        }
+        Ok(())
+    }
+
+    /// A member was asked to take an attempt.
+    pub fn begin_attempt(&mut self, attempt: Attempt) {
+        self.uuid_final = true;
+        if let Some(slot) = &mut self.slot {
+            self.runs.begin(&attempt, slot.trigger, slot.snapshot);
+            slot.attempt = Some(attempt);
+        }
+    }
+
+    /// The attempt came to nothing; the slot stays open for the next member.
+    pub fn attempt_failed(&mut self, id: AttemptId, error: &str, now: Timestamp) -> bool {
+        let Some(slot) = &mut self.slot else { return false };
+        let Some(attempt) = slot.attempt.take_if(|a| a.id == id) else { return false };
+        slot.tried.push(attempt.machine);
+        let error = capped(error);
+        // Each member's reason, once: the last alone may be the least of them.
+        slot.error = match slot.error.as_str() {
+            "" => error.clone(),
+            before if before.contains(&error) => before.to_owned(),
+            before => capped(&format!("{before}; {error}")),
+        };
+        self.runs.fail(id, &error, now);
+        self.set_status(now, |status| status.error = error);
+        true
+    }
+
+    /// Ends the slot; nothing happens where it has ended already.
+    pub fn end_slot(&mut self, id: SlotId, end: SlotEnd, now: Timestamp) -> bool {
+        let Some(slot) = self.slot.take_if(|s| s.id == id) else { return false };
+        match end {
+            SlotEnd::Done { completed, proven } => {
+                self.runs.done(proven, slot.attempt.map(|a| a.id), now);
+                self.failures = 0;
+                self.last_failure = None;
+                let taken = Timestamp::from_seconds(slot.snapshot.unix_seconds());
+                // A time from the future gives way to the true one.
+                let before = self.last_backup.filter(|last| !is_ahead(*last, now));
+                self.last_backup = before.max(Some(taken.min(now)));
+                let completed = completed.clamp(slot.opened.min(now), now);
+                self.set_status(now, |status| {
+                    *status = BackupStatusSpec {
+                        status: BackupState::Ok,
+                        error: String::new(),
+                        lastbackuptime: Some(completed),
+                        lastbackupattempt: Some(completed),
+                    };
+                });
+            }
+            SlotEnd::Failed { error } => {
+                if let Some(attempt) = &slot.attempt {
+                    self.runs.fail(attempt.id, &capped(&error), now);
+                }
+                if slot.trigger == Trigger::Interval {
+                    self.failures = self.failures.saturating_add(1);
+                    self.last_failure = Some(now);
+                }
+                self.set_status(now, |status| {
+                    status.status = BackupState::Error;
+                    status.error = capped(&error);
+                    status.lastbackupattempt = Some(now);
+                });
+            }
+        }
+        true
+    }
+}
+
+/// An error text that fits the status, cut at a character.
+fn capped(error: &str) -> String {
+    match error.char_indices().find(|(at, _)| *at >= ERROR_MAX) {
+        Some((at, _)) => format!("{}…", &error[..at]),
+        None => error.to_owned(),
+    }
+}
+
+/// Too many manual backups of one cluster wait already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{PENDING_MAX} manual backups of this cluster wait for their turn already: wait until one has ended")]
+pub struct TooManyPending;

@@ -1,0 +1,28 @@
+//! A backup that the store shows, as far as it matters for the schedule: whether it is news.
+
+use backstay_archive::Manifest;
+use backstay_archive::manifest::Trigger;
+use backstay_protocol::Timestamp;
+
+/// What its manifest says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The time that it stands for.
+    pub at: Timestamp,
+    /// Somebody took it by `backstay-agent once`.
+    pub once: bool,
+    /// etcd's own cluster id, where it is one.
+    pub etcd_cluster_id: Option<u64>,
+    pub revision: i64,
+}
+
+impl From<&Manifest> for Stored {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            at: Timestamp::from_seconds(manifest.snapshot.unix_seconds()),
+            once: manifest.trigger == Trigger::Once,
+            etcd_cluster_id: u64::from_str_radix(&manifest.origin.etcd_cluster_id, 16).ok(),
+            revision: manifest.origin.revision,
+        }
+    }
+}
