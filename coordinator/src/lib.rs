@@ -7,6 +7,7 @@
 pub mod api;
 pub mod attempts;
 pub mod beats;
+pub mod bus;
 pub mod cli;
 pub mod clocks;
 pub mod cluster;

@@ -50,7 +50,7 @@ pub async fn apply(
     }
     let bytes = serde_json::to_vec(&request.resource).map_or(usize::MAX, |json| json.len());
     // Beside it the record of a cluster has more to say, and an answer what was there before.
-    let room = RESOURCE_MAX.min(leader.client.max_payload() / 4);
+    let room = RESOURCE_MAX.min(leader.bus.max_payload() / 4);
     if bytes > room {
         return Err(ApiError::invalid(format!(
             "the resource has {bytes} bytes as JSON, more than the {room} that are kept"

@@ -44,7 +44,7 @@ pub async fn get(
     }
     // What a list adds to each item: a comma, or a tag and a length.
     let size = |item: &Resource| content_type.encode(item).map_or(usize::MAX / 2, |bytes| bytes.len()) + 8;
-    GetResponse::page(items, &request.after, leader.client.max_payload(), size).map_err(|error| match error {
+    GetResponse::page(items, &request.after, leader.bus.max_payload(), size).map_err(|error| match error {
         PageError::Gone(_) => ApiError::new(ErrorCode::Conflict, error.to_string()),
         PageError::TooLarge { .. } => ApiError::new(ErrorCode::Internal, format!("{}: {error}", definition.name)),
     })

@@ -78,7 +78,7 @@ async fn answer(leader: &Arc<Leader>, request: Request) {
         Err(error) => (ContentType::Json, Err(invalid(&error))),
     };
     log_failure(leader, &request.message.subject, &reply);
-    let (headers, body) = fitting(content_type, reply, &request.message.subject, leader.client.max_payload());
+    let (headers, body) = fitting(content_type, reply, &request.message.subject, leader.bus.max_payload());
     if let Err(error) = request.respond_with_headers(Ok(body.into()), headers).await {
         warn!(subject = %request.message.subject, %error, "an answer could not be sent");
     }

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use age::x25519::Recipient;
-use async_nats::client::RequestErrorKind;
-use async_nats::connection::State;
 use backstay_archive::seal;
 use backstay_protocol::bus::{self, Versioned};
 use backstay_protocol::subject::{Command, Subject};
@@ -34,18 +32,10 @@ pub async fn request<M: Versioned>(
     command: Command,
     body: Vec<u8>,
 ) -> Result<M, String> {
-    // What is sent into a broken connection is delivered later, when nobody waits for it any more.
-    if leader.client.connection_state() != State::Connected {
-        return Err("the coordinator has no connection to NATS".into());
-    }
     let subject = Subject::Agent { cluster: cluster.clone(), machine, command };
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, leader.client.request(subject.to_string(), body.into())).await;
-    match answer {
-        Ok(Ok(message)) => bus::decode(&message.payload).map_err(|e| e.to_string()),
-        Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {
-            Err("it does not answer: nobody listens there".into())
-        }
-        Ok(Err(error)) => Err(format!("it does not answer: {error}")),
+    match tokio::time::timeout(ANSWER_TIMEOUT, leader.bus.request(&subject, body.into())).await {
+        Ok(Ok(answer)) => bus::decode(&answer).map_err(|e| e.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("it does not answer within {}s", ANSWER_TIMEOUT.as_secs())),
     }
 }

@@ -461,7 +461,7 @@ impl ClusterTask {
 
     /// Bytes that the record may have.
     fn room(&self) -> usize {
-        entry_room(self.leader.client.max_payload())
+        entry_room(self.leader.bus.max_payload())
     }
 
     /// Keeps `next`, then shows it. Tries until the KV took it or the coordinator leads no more.

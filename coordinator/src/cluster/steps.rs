@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use age::x25519::Recipient;
-use async_nats::connection::State;
 use backstay_archive::catalog::{self, Settled};
 use backstay_archive::{Manifest, Store, StoreError, names};
 use backstay_protocol::bus::{self, start_reply};
@@ -297,7 +296,7 @@ pub async fn watch(leader: Arc<Leader>, cluster: ClusterName, attempt: Attempt) 
         let agent = leader.fleet.last(&cluster, machine);
         let patience = agent.as_ref().map_or(PATIENCE, Agent::patience);
         // Our own silence is not the agent's.
-        if leader.client.connection_state() != State::Connected {
+        if !leader.bus.is_connected() {
             seen_at_work = now;
         }
         match agent {

@@ -1,0 +1,38 @@
+//! The way to the agents: a command is a request, and its reply the answer.
+//!
+//! It is NATS in a coordinator ([`nats`]), and memory in a test of one process ([`memory`]).
+
+pub mod memory;
+pub mod nats;
+
+use async_trait::async_trait;
+use backstay_protocol::subject::Subject;
+use bytes::Bytes;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Nothing was sent.
+    #[error("the coordinator has no connection to NATS")]
+    Disconnected,
+    /// Nobody listens at that subject.
+    #[error("it does not answer: nobody listens there")]
+    Nobody,
+    #[error("it does not answer: {0}")]
+    Failed(String),
+}
+
+/// Requests, and what is known of the connection.
+#[async_trait]
+pub trait Bus: Send + Sync + std::fmt::Debug {
+    /// Sends a request and waits for its answer; the caller limits the time.
+    ///
+    /// # Errors
+    /// There is no answer, and will be none.
+    async fn request(&self, to: &Subject, body: Bytes) -> Result<Bytes, CallError>;
+
+    fn is_connected(&self) -> bool;
+
+    /// A message may have so many bytes.
+    fn max_payload(&self) -> usize;
+}
