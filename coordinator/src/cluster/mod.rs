@@ -28,6 +28,7 @@ use tracing::{Instrument, Span, error_span, info, warn};
 use uuid::Uuid;
 
 use crate::directory::Handle;
+use crate::forgotten;
 use crate::inside::Ended;
 use crate::kv::{KvError, Revised, entry_room};
 use crate::leader::Leader;
@@ -327,7 +328,7 @@ impl ClusterTask {
         }
         let name = self.record.name.clone();
         let gone = match self.keep_late().await {
-            Ok(()) => self.leader.kv.delete(&entry(&name)).await,
+            Ok(()) => forgotten::forget(&self.leader.kv, &name, self.leader.clock.now()).await,
             Err(error) => Err(error),
         };
         if let Err(error) = gone {
