@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use backstay_archive::StoreError;
 use backstay_archive::store::ErrorKind;
-use backstay_protocol::bus::FIRST_BEATS;
 use backstay_protocol::api::{Action, ApiError, ApplyRequest, ApplyResponse, ErrorCode, check_version};
+use backstay_protocol::bus::FIRST_BEATS;
 use backstay_protocol::resource::{Metadata, Resource};
 use backstay_protocol::spec::{
     ClusterSpec, MachineSetNodeSpec, MachineSetSpec, ManualBackupSpec, S3_CONFIG_ID, S3ConfigSpec, Spec,
