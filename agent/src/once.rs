@@ -109,7 +109,9 @@ async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Re
     let mut origin = source::origin(etcd).await?;
     let claim = match once.cluster_uuid {
         Some(uuid) => Claim { uuid, is_new: false, etcd_cluster_id: None },
-        None => names::claim(store, &once.cluster, ClusterUuid(Uuid::new_v4()), Some(&origin.etcd_cluster_id)).await?,
+        None => {
+            names::claim(store, &once.cluster, ClusterUuid(Uuid::new_v4()), Some(&origin.etcd_cluster_id), now).await?
+        }
     };
     let newest = series::newest(store, claim.uuid, now).await?;
     let difference = |is: &Origin| series::difference(newest.as_ref()?, &is.etcd_cluster_id, is.revision);

@@ -13,6 +13,7 @@ mod sweep;
 
 use std::collections::HashSet;
 
+use backstay_protocol::time::latest_true;
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, SnapshotName, Timestamp};
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -127,7 +128,8 @@ pub async fn clusters(store: &dyn Store) -> Result<Vec<ClusterUuid>, StoreError>
 }
 
 /// Finds the UUID of a cluster by name, from the newest manifest of each folder. Where several clusters
-/// had the name, it is the one with the newest backup.
+/// had the name, it is the one with the newest backup. A backup whose name lies ahead of `now` was named by a wrong
+/// clock: it decides only where there is no other.
 ///
 /// A folder of which no manifest can be read (archived, or refused by a policy) cannot be asked for its name. It is
 /// skipped with a warning and the answer may be `None`: who asks then begins a new series. That is the better of two
@@ -136,15 +138,19 @@ pub async fn clusters(store: &dyn Store) -> Result<Vec<ClusterUuid>, StoreError>
 ///
 /// Where not one manifest can be read, the fault may be the store's: then an object that cannot be there is asked
 /// for. A store that refuses even that lets nobody read, and that is the error.
-pub async fn find_by_name(store: &dyn Store, name: &ClusterName) -> Result<Option<ClusterUuid>, StoreError> {
-    let mut found: Option<(i64, ClusterUuid)> = None;
+pub async fn find_by_name(
+    store: &dyn Store,
+    name: &ClusterName,
+    now: Timestamp,
+) -> Result<Option<ClusterUuid>, StoreError> {
+    let mut found: Option<(Rank, ClusterUuid)> = None;
     let (mut skipped, mut nameless, mut read_one) = (Skipped::default(), None, false);
     for cluster in clusters(store).await? {
-        match look_for_newest(store, cluster, Timestamp::from_seconds(i64::MAX), &mut skipped).await? {
+        match look_for_newest_true(store, cluster, now, &mut skipped).await? {
             Newest::Manifest(manifest) => {
                 read_one = true;
                 if manifest.cluster == *name {
-                    found = found.max(Some((manifest.snapshot.unix_seconds(), cluster)));
+                    found = found.max(Some((Rank::of(manifest.snapshot, now), cluster)));
                 }
             }
             Newest::Unreadable(error) => nameless = nameless.or(Some(error)),
@@ -174,6 +180,32 @@ pub async fn is_reading_allowed(store: &dyn Store) -> Result<bool, StoreError> {
     }
 }
 
+/// How much a backup's name says of what is newest: a time that can be true before one that cannot, then the later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    can_be_true: bool,
+    seconds: i64,
+}
+
+impl Rank {
+    pub fn of(snapshot: SnapshotName, now: Timestamp) -> Self {
+        let seconds = snapshot.unix_seconds();
+        Self { can_be_true: seconds <= latest_true(now).seconds, seconds }
+    }
+}
+
+/// The manifest of the newest backup whose name does not lie ahead of `now`; where there is none such, of the newest.
+pub async fn newest_true(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    now: Timestamp,
+) -> Result<Option<Manifest>, StoreError> {
+    let mut skipped = Skipped::default();
+    let newest = look_for_newest_true(store, cluster, now, &mut skipped).await?;
+    skipped.end();
+    Ok(newest.manifest())
+}
+
 /// The manifest of the newest backup whose manifest can be read.
 pub async fn newest(store: &dyn Store, cluster: ClusterUuid) -> Result<Option<Manifest>, StoreError> {
     newest_until(store, cluster, Timestamp::from_seconds(i64::MAX)).await
@@ -188,10 +220,7 @@ pub async fn newest_until(
     let mut skipped = Skipped::default();
     let newest = look_for_newest(store, cluster, until, &mut skipped).await?;
     skipped.end();
-    Ok(match newest {
-        Newest::Manifest(manifest) => Some(*manifest),
-        Newest::Unreadable(_) | Newest::None => None,
-    })
+    Ok(newest.manifest())
 }
 
 /// What is known of a cluster's newest backup.
@@ -200,6 +229,31 @@ enum Newest {
     /// There are backups, and none of the newest can be read: why not the first of them.
     Unreadable(StoreError),
     None,
+}
+
+impl Newest {
+    fn manifest(self) -> Option<Manifest> {
+        match self {
+            Self::Manifest(manifest) => Some(*manifest),
+            Self::Unreadable(_) | Self::None => None,
+        }
+    }
+}
+
+async fn look_for_newest_true(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    now: Timestamp,
+    skipped: &mut Skipped,
+) -> Result<Newest, StoreError> {
+    let true_one = look_for_newest(store, cluster, latest_true(now), skipped).await?;
+    if matches!(true_one, Newest::Manifest(_)) {
+        return Ok(true_one);
+    }
+    match (look_for_newest(store, cluster, Timestamp::from_seconds(i64::MAX), skipped).await?, true_one) {
+        (Newest::None, true_one) => Ok(true_one),
+        (any, _) => Ok(any),
+    }
 }
 
 async fn look_for_newest(

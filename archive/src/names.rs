@@ -4,7 +4,7 @@
 //! there were such objects are asked as ever, by their manifests; and where an object contradicts the backups, the backups
 //! count: it may be forged, or from before a cluster got another name.
 
-use backstay_protocol::{ClusterName, ClusterUuid};
+use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -50,19 +50,21 @@ pub fn key(name: &ClusterName) -> Key {
 }
 
 /// The UUID that the store has for a name.
-pub async fn find(store: &dyn Store, name: &ClusterName) -> Result<Option<ClusterUuid>, StoreError> {
-    Ok(look(store, name).await?.known.map(|(uuid, _)| uuid))
+pub async fn find(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Option<ClusterUuid>, StoreError> {
+    Ok(look(store, name, now).await?.known.map(|(uuid, _)| uuid))
 }
 
-/// The UUID that the store has for a name; where it has none, `proposed`, unless somebody else is faster.
+/// The UUID that the store has for a name; where it has none, `proposed`, unless somebody else is faster. What backups
+/// say counts as far as their names can be true `now`.
 /// `etcd_cluster_id` is etcd's own id of the cluster, where it is known.
 pub async fn claim(
     store: &dyn Store,
     name: &ClusterName,
     proposed: ClusterUuid,
     etcd_cluster_id: Option<&str>,
+    now: Timestamp,
 ) -> Result<Claim, StoreError> {
-    let Looked { note, known } = look(store, name).await?;
+    let Looked { note, known } = look(store, name, now).await?;
     if let Some((uuid, has_backups)) = known {
         if note.is_none() {
             put(store, name, uuid, None).await?;
@@ -74,7 +76,9 @@ pub async fn claim(
     // Whatever this store makes of "only where there is none": what stands there is what the next one reads.
     let own = Claim { uuid: proposed, is_new: true, etcd_cluster_id: None };
     match read(store, name).await? {
-        Some(note) if note.cluster_uuid != proposed && is_of(store, note.cluster_uuid, name).await? != Some(false) => {
+        Some(note)
+            if note.cluster_uuid != proposed && is_of(store, note.cluster_uuid, name, now).await? != Some(false) =>
+        {
             Ok(Claim { uuid: note.cluster_uuid, is_new: false, etcd_cluster_id: note.etcd_cluster_id })
         }
         Some(_) | None => Ok(own),
@@ -97,17 +101,17 @@ struct Looked {
     known: Option<(ClusterUuid, bool)>,
 }
 
-async fn look(store: &dyn Store, name: &ClusterName) -> Result<Looked, StoreError> {
+async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Looked, StoreError> {
     let note = read(store, name).await?;
     let noted = note.as_ref().map(|note| note.cluster_uuid);
     let fits = match noted {
-        Some(uuid) => is_of(store, uuid, name).await?,
+        Some(uuid) => is_of(store, uuid, name, now).await?,
         None => None,
     };
     if let (Some(uuid), Some(true)) = (noted, fits) {
         return Ok(Looked { note, known: Some((uuid, true)) });
     }
-    let known = match (catalog::find_by_name(store, name).await?, noted, fits) {
+    let known = match (catalog::find_by_name(store, name, now).await?, noted, fits) {
         (Some(uuid), ..) => Some((uuid, true)),
         (None, Some(uuid), None) => Some((uuid, false)),
         (None, ..) => None,
@@ -120,8 +124,13 @@ async fn look(store: &dyn Store, name: &ClusterName) -> Result<Looked, StoreErro
 }
 
 /// Whether the newest backup under a UUID is of a cluster with that name; `None` where there is none to tell.
-async fn is_of(store: &dyn Store, uuid: ClusterUuid, name: &ClusterName) -> Result<Option<bool>, StoreError> {
-    match catalog::newest(store, uuid).await {
+async fn is_of(
+    store: &dyn Store,
+    uuid: ClusterUuid,
+    name: &ClusterName,
+    now: Timestamp,
+) -> Result<Option<bool>, StoreError> {
+    match catalog::newest_true(store, uuid, now).await {
         Ok(newest) => Ok(newest.map(|manifest| manifest.cluster == *name)),
         Err(error) if error.is_one_object_s() => Ok(None),
         Err(error) => Err(error),

@@ -9,7 +9,7 @@ use backstay_archive::manifest::Manifest;
 use backstay_archive::store::{ErrorKind, Key, Store};
 use backstay_archive::writer::{Limits, Plan, Progress, write};
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, Timestamp};
-use support::fixture::{Database, FixedClock, cluster, name, plan};
+use support::fixture::{Database, FixedClock, NOW, cluster, name, plan};
 use support::memory::{Fate, MemoryStore, Op};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -61,7 +61,7 @@ async fn a_listing_that_fails_is_an_error_and_no_short_list() {
     backup(&store, &plan(1, 1, vec![])).await;
     store.on_call(|call| if call.op == Op::List { Fate::Fail(ErrorKind::Unavailable) } else { Fate::Pass });
     assert!(catalog::list(&store, cluster()).await.is_err());
-    assert!(catalog::find_by_name(&store, &"talos-default".parse().expect("a name")).await.is_err());
+    assert!(catalog::find_by_name(&store, &"talos-default".parse().expect("a name"), NOW).await.is_err());
 }
 
 #[tokio::test]
@@ -83,15 +83,32 @@ async fn clusters_are_found_by_name_from_their_newest_manifest() {
 
     let found = async |name: &str| {
         let name: ClusterName = name.parse().expect("a name");
-        catalog::find_by_name(&store, &name).await.expect("no faults").map(|uuid| uuid.0.as_u128())
+        catalog::find_by_name(&store, &name, NOW).await.expect("no faults").map(|uuid| uuid.0.as_u128())
     };
     assert_eq!(found("alpha").await, Some(2), "the newest backup decides between two");
     assert_eq!(found("beta").await, Some(3));
     assert_eq!(found("gamma").await, Some(4));
     assert_eq!(found("delta").await, Some(5));
     assert_eq!(found("epsilon").await, None);
+    // A name that a wrong clock gave decides between two only where there is no other; another backup of its folder may.
+    let year = 365 * 86_400;
+    backup(&store, &plan_of(6, "alpha", NOW.seconds + year)).await;
+    assert_eq!(found("alpha").await, Some(2));
+    backup(&store, &plan_of(1, "alpha", NOW.seconds + 2 * year)).await;
+    assert_eq!(found("alpha").await, Some(2), "both have a true one as well");
+    backup(&store, &plan_of(7, "zeta", NOW.seconds + year)).await;
+    backup(&store, &plan_of(6, "zeta", NOW.seconds + 2 * year)).await;
+    assert_eq!(found("zeta").await, Some(6));
+    backup(&store, &plan_of(7, "zeta", NOW.seconds + 60)).await;
+    assert_eq!(found("zeta").await, Some(7), "clocks differ by a little");
+    let newest = async |uuid| {
+        let newest = catalog::newest_true(&store, ClusterUuid(Uuid::from_u128(uuid)), NOW).await.expect("no faults");
+        newest.map(|manifest| manifest.snapshot.unix_seconds())
+    };
+    assert_eq!(newest(7).await, Some(NOW.seconds + 60));
+    assert_eq!(newest(6).await, Some(NOW.seconds + 2 * year));
     let clusters = catalog::clusters(&store).await.expect("no faults");
-    assert_eq!(clusters.iter().map(|uuid| uuid.0.as_u128()).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    assert_eq!(clusters.iter().map(|uuid| uuid.0.as_u128()).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
 
     let error = catalog::manifest(&store, broken.cluster_uuid, broken.snapshot).await.expect_err("broken");
     assert!(matches!(&error, CatalogError::Manifest { .. }), "{error}");
@@ -188,6 +205,6 @@ async fn a_manifest_that_is_too_large_is_its_own_backups_trouble_alone() {
     let large = catalog::manifest(&store, good.cluster_uuid, name(1_700_000_001)).await.expect_err("too large");
     assert!(matches!(&large, CatalogError::Manifest { .. }) && large.to_string().contains("65536"), "{large}");
     assert_eq!(catalog::newest(&store, good.cluster_uuid).await.expect("the store is fine"), Some(good.clone()));
-    let found = catalog::find_by_name(&store, &good.cluster).await.expect("the store is fine");
+    let found = catalog::find_by_name(&store, &good.cluster, NOW).await.expect("the store is fine");
     assert_eq!(found, Some(good.cluster_uuid));
 }

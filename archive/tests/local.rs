@@ -12,7 +12,7 @@ use backstay_archive::seal::Identity;
 use backstay_archive::store::Key;
 use backstay_archive::store::local::LocalStore;
 use backstay_archive::writer::{Limits, Plan, Progress, Source, WriteError, write};
-use support::fixture::{Database, End, FixedClock, cluster, file_of, name, noise, plan};
+use support::fixture::{Database, End, FixedClock, NOW, cluster, file_of, name, noise, plan};
 use tokio_util::sync::CancellationToken;
 
 const NAME: i64 = 1_701_184_522;
@@ -53,7 +53,7 @@ async fn a_backup_on_disk_is_two_files_and_opens() {
     let entries = catalog::list(&store, cluster()).await.expect("lists");
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].size, manifest.sealed_bytes);
-    assert_eq!(catalog::find_by_name(&store, &plan.cluster).await.expect("finds"), Some(cluster()));
+    assert_eq!(catalog::find_by_name(&store, &plan.cluster, NOW).await.expect("finds"), Some(cluster()));
 }
 
 #[tokio::test]

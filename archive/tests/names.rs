@@ -8,7 +8,7 @@ use backstay_archive::store::{ErrorKind, Key, Store};
 use backstay_archive::writer::{Limits, Plan, Progress, write};
 use backstay_archive::{catalog, names};
 use backstay_protocol::{ClusterName, ClusterUuid};
-use support::fixture::{Database, FixedClock, name, plan};
+use support::fixture::{Database, FixedClock, NOW, name, plan};
 use support::memory::{Fate, MemoryStore, Op};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -35,7 +35,7 @@ async fn backup(store: &MemoryStore, cluster: u128, of: &str, seconds: i64) {
 }
 
 async fn found(store: &MemoryStore) -> Option<u128> {
-    names::find(store, &prod()).await.expect("no faults").map(|uuid| uuid.0.as_u128())
+    names::find(store, &prod(), NOW).await.expect("no faults").map(|uuid| uuid.0.as_u128())
 }
 
 #[tokio::test]
@@ -43,23 +43,23 @@ async fn one_wins_and_the_others_take_its_uuid() {
     let store = MemoryStore::new();
     let claims = (1..=20).map(|n| {
         let store = store.clone();
-        async move { names::claim(&store, &prod(), uuid(n), Some("cdf818194e3a8c32")).await.expect("no faults") }
+        async move { names::claim(&store, &prod(), uuid(n), Some("cdf818194e3a8c32"), NOW).await.expect("no faults") }
     });
     let claims = futures::future::join_all(claims).await;
     assert_eq!(claims.iter().filter(|claim| claim.is_new).count(), 1);
     assert!(claims.iter().all(|claim| claim.uuid == claims[0].uuid), "{claims:?}");
-    let later = names::claim(&store, &prod(), uuid(99), Some("another")).await.expect("no faults");
+    let later = names::claim(&store, &prod(), uuid(99), Some("another"), NOW).await.expect("no faults");
     assert_eq!((later.uuid, later.is_new), (claims[0].uuid, false));
     assert_eq!(later.etcd_cluster_id.as_deref(), Some("cdf818194e3a8c32"), "as long as no backup says more");
     backup(&store, claims[0].uuid.0.as_u128(), "prod", 1_000).await;
-    let later = names::claim(&store, &prod(), uuid(99), Some("another")).await.expect("no faults");
+    let later = names::claim(&store, &prod(), uuid(99), Some("another"), NOW).await.expect("no faults");
     assert_eq!((later.uuid, later.etcd_cluster_id), (claims[0].uuid, None));
 }
 
 #[tokio::test]
 async fn where_create_only_is_not_kept_what_stands_there_counts() {
     let other = MemoryStore::new();
-    names::claim(&other, &prod(), uuid(7), None).await.expect("no faults");
+    names::claim(&other, &prod(), uuid(7), None, NOW).await.expect("no faults");
     let note = other.body(&names::key(&prod()));
     let store = MemoryStore::new();
     let (overwritten, mut reads) = (store.clone(), 0);
@@ -71,7 +71,7 @@ async fn where_create_only_is_not_kept_what_stands_there_counts() {
         }
         Fate::Pass
     });
-    let claim = names::claim(&store, &prod(), uuid(1), None).await.expect("no faults");
+    let claim = names::claim(&store, &prod(), uuid(1), None, NOW).await.expect("no faults");
     assert_eq!((claim.uuid, claim.is_new), (uuid(7), false));
 }
 
@@ -82,7 +82,7 @@ async fn a_store_from_before_there_were_such_objects_gets_one() {
     backup(&store, 2, "prod", 5_000).await;
     backup(&store, 3, "other", 9_000).await;
     assert_eq!(found(&store).await, Some(2), "as it was before: the newest backup decides");
-    let claim = names::claim(&store, &prod(), uuid(99), Some("x")).await.expect("no faults");
+    let claim = names::claim(&store, &prod(), uuid(99), Some("x"), NOW).await.expect("no faults");
     assert_eq!((claim.uuid, claim.is_new), (uuid(2), false));
     // From here on it is settled, whatever is backed up where.
     backup(&store, 1, "prod", 7_000).await;
@@ -108,7 +108,7 @@ async fn what_is_broken_or_forged_does_not_count() {
         store.plant(names::key(&prod()).as_str(), note.to_vec());
         let shown = String::from_utf8_lossy(note);
         assert_eq!(found(&store).await, Some(2), "{shown}");
-        let claim = names::claim(&store, &prod(), uuid(99), None).await.expect("no faults");
+        let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");
         assert_eq!(claim.uuid, uuid(2), "{shown}");
     }
     // Without any backup of that name: another cluster's UUID is not taken either.
@@ -116,7 +116,7 @@ async fn what_is_broken_or_forged_does_not_count() {
     backup(&store, 3, "other", 9_000).await;
     store.plant(names::key(&prod()).as_str(), to_another.to_vec());
     assert_eq!(found(&store).await, None);
-    let claim = names::claim(&store, &prod(), uuid(99), None).await.expect("no faults");
+    let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");
     assert_eq!((claim.uuid, claim.is_new), (uuid(99), true));
 }
 
@@ -127,12 +127,12 @@ async fn who_may_not_create_or_read_it_does_without_and_a_store_s_trouble_is_an_
     let at_names = |fate: ErrorKind| move |key: &str| key.starts_with("names/").then_some(Fate::Fail(fate));
     let denied = at_names(ErrorKind::Denied);
     store.on_call(move |call| denied(&call.key).unwrap_or(Fate::Pass));
-    let claim = names::claim(&store, &prod(), uuid(99), None).await.expect("no faults");
+    let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");
     assert_eq!(claim.uuid, uuid(2));
     let gone = at_names(ErrorKind::Unavailable);
     store.on_call(move |call| gone(&call.key).unwrap_or(Fate::Pass));
-    assert!(names::claim(&store, &prod(), uuid(99), None).await.is_err());
-    assert!(names::find(&store, &prod()).await.is_err());
+    assert!(names::claim(&store, &prod(), uuid(99), None, NOW).await.is_err());
+    assert!(names::find(&store, &prod(), NOW).await.is_err());
 }
 
 #[tokio::test]

@@ -109,10 +109,14 @@ fn clusters(scrape: &mut Scrape<'_>, leader: &Leader) -> fmt::Result {
     each("backstay_cluster_backup_status", help, None, &|record| {
         Some(record.status.as_ref().map_or(0, |status| status.spec.status.number()).into())
     })?;
-    let help = "Whether a proof of a backup at rest failed and no later one has made it good";
-    each("backstay_cluster_proof_failed", help, None, &|record| {
-        Some(u8::from(record.verification.as_ref().is_some_and(|proof| proof.standing().is_some())).into())
-    })?;
+    let standing = |record: &ClusterRecord, damaged: bool| {
+        let failed = record.verification.as_ref().and_then(|proof| proof.standing().map(|failed| failed.damaged));
+        Some(u8::from(failed == Some(damaged)).into())
+    };
+    let help = "Whether a proof found a backup at rest damaged and neither it nor a later one was proven since";
+    each("backstay_cluster_proof_failed", help, None, &|record| standing(record, true))?;
+    let help = "Whether a proof of a backup at rest could not be tried and none has succeeded since";
+    each("backstay_cluster_proof_not_tried", help, None, &|record| standing(record, false))?;
     let help = "The time of the last good proof of a backup at rest; absent where there was none";
     each("backstay_cluster_last_proof_timestamp", help, Some(Unit::Seconds), &|record| {
         let last = record.verification.as_ref()?.last.as_ref()?;

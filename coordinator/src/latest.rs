@@ -28,14 +28,26 @@ pub enum Which {
 }
 
 impl Which {
-    /// A snapshot's name, or `latest`.
-    pub fn parse(text: &str, until: Option<Timestamp>) -> Result<Self, NameError> {
+    /// A snapshot's name, or `latest`. A name that goes with a time says two things.
+    pub fn parse(text: &str, until: Option<Timestamp>) -> Result<Self, WhichError> {
         match (text, until) {
             ("latest", until) => Ok(Self::Latest { until }),
             ("", Some(_)) => Ok(Self::Latest { until }),
-            (name, _) => name.parse().map(Self::Named),
+            (name, None) => Ok(Self::Named(name.parse()?)),
+            (name, Some(_)) => Err(WhichError::NameAndTime(name.parse()?)),
         }
     }
+}
+
+/// Why a request does not say which backup is meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WhichError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(
+        "snapshot names {0}, and before asks for the latest one that is not younger than a time: leave one of them out"
+    )]
+    NameAndTime(SnapshotName),
 }
 
 /// Why there is no such backup.
@@ -135,5 +147,8 @@ mod tests {
         assert_eq!(Which::parse("", until), Ok(Which::Latest { until }));
         assert_eq!(Which::parse(&name.to_string(), None), Ok(Which::Named(name)));
         assert!(Which::parse("", None).is_err() && Which::parse("newest", None).is_err());
+        assert!(matches!(Which::parse("newest", until), Err(WhichError::Name(_))));
+        let both = Which::parse(&name.to_string(), until).expect_err("two things");
+        assert!(both.to_string().contains(&name.to_string()) && both.to_string().contains("leave one"), "{both}");
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::Context;
+use backstay_archive::catalog::Rank;
 use backstay_archive::{catalog, names};
 use backstay_daemon::trouble::{Shared, Trouble, Troubles};
 use backstay_protocol::spec::ClusterSpec;
@@ -28,6 +29,7 @@ use crate::clocks::{self, Clocks};
 use crate::config::{Config, Storage};
 use crate::directory::Directory;
 use crate::fleet::Fleet;
+use crate::forgotten;
 use crate::inside::Inside;
 use crate::keys::Keys;
 use crate::kv::{self, Kv, KvError, Revised};
@@ -282,6 +284,25 @@ impl Leader {
         uuid: Option<ClusterUuid>,
     ) -> Result<bool, KvError> {
         let _one_at_a_time = self.registering.lock().await;
+        self.register_alone(name, spec, uuid).await
+    }
+
+    /// The same for a cluster that the store knows, unless somebody deleted it: what is deleted was in the directory until
+    /// that was noted.
+    async fn register_again(self: &Arc<Self>, name: &ClusterName, uuid: ClusterUuid) -> Result<bool, KvError> {
+        let _one_at_a_time = self.registering.lock().await;
+        if self.directory.contains(name) || forgotten::is(&self.kv, name).await? {
+            return Ok(false);
+        }
+        self.register_alone(name, ClusterSpec::default(), Some(uuid)).await
+    }
+
+    async fn register_alone(
+        self: &Arc<Self>,
+        name: &ClusterName,
+        spec: ClusterSpec,
+        uuid: Option<ClusterUuid>,
+    ) -> Result<bool, KvError> {
         if self.directory.contains(name) {
             return Ok(false);
         }
@@ -302,6 +323,7 @@ impl Leader {
         };
         info!(cluster = %name, uuid = %found.value.uuid, "registered");
         self.look_after(found);
+        forgotten::is_no_more(&self.kv, name).await;
         Ok(true)
     }
 
@@ -451,12 +473,12 @@ impl Leader {
             }
         };
         // Where several folders have one name, the one with the newest backup is the cluster's.
-        let mut newest: BTreeMap<ClusterName, (i64, ClusterUuid)> = BTreeMap::new();
-        let mut complete = true;
+        let mut newest: BTreeMap<ClusterName, (Rank, ClusterUuid)> = BTreeMap::new();
+        let (mut complete, now) = (true, self.clock.now());
         for uuid in folders.into_iter().filter(|uuid| !known.contains(uuid)) {
-            match catalog::newest(&*in_force.store, uuid).await {
+            match catalog::newest_true(&*in_force.store, uuid, now).await {
                 Ok(Some(manifest)) => {
-                    let found = (manifest.snapshot.unix_seconds(), uuid);
+                    let found = (Rank::of(manifest.snapshot, now), uuid);
                     let entry = newest.entry(manifest.cluster).or_insert(found);
                     *entry = found.max(*entry);
                 }
@@ -472,7 +494,7 @@ impl Leader {
         }
         for (name, (_, newest)) in newest {
             // The same answer as everybody else's who asks the store for the name.
-            let uuid = match names::find(&*in_force.store, &name).await {
+            let uuid = match names::find(&*in_force.store, &name, now).await {
                 Ok(found) => found.unwrap_or(newest),
                 Err(error) => {
                     if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
@@ -483,7 +505,7 @@ impl Leader {
                     continue;
                 }
             };
-            if let Err(error) = self.register(&name, ClusterSpec::default(), Some(uuid)).await {
+            if let Err(error) = self.register_again(&name, uuid).await {
                 if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
                     let lasting = told.lasting;
                     warn!(cluster = %name, %error, lasting, "the cluster could not be registered again; trying again");

@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod config;
 pub mod directory;
 pub mod fleet;
+mod forgotten;
 pub mod init;
 pub mod inputs;
 pub mod inside;

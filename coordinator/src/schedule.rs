@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use backstay_protocol::time::CLOCK_TOLERANCE;
+pub use backstay_protocol::time::latest_true;
 use backstay_protocol::{ClusterUuid, Timestamp};
 
 /// What the schedule must know of a cluster.
@@ -30,11 +30,6 @@ pub struct Known {
 /// Whether a stored time cannot be true.
 pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
     at > latest_true(now)
-}
-
-/// The latest time that something that has happened can bear.
-pub fn latest_true(now: Timestamp) -> Timestamp {
-    add(now, CLOCK_TOLERANCE)
 }
 
 /// How the schedule spreads and retries.
@@ -119,6 +114,7 @@ fn add(at: Timestamp, duration: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use backstay_protocol::time::CLOCK_TOLERANCE;
     use proptest::prelude::*;
     use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 
 /// An agent that is connected. The id is its machine's UUID.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct AgentSpec {
     pub cluster: String,
     pub agentversion: String,
@@ -46,7 +46,7 @@ spec!(
 
 /// The coordinator that leads. There is one, under the id [`COORDINATOR_STATUS_ID`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct CoordinatorStatusSpec {
     /// The UUID under which it holds the lease, and the lease's epoch.
     pub holder: String,
@@ -93,7 +93,7 @@ pub enum RunState {
 
 /// One attempt at a backup, latest ones only. The id is the attempt's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct BackupRunSpec {
     pub cluster: String,
     pub machine: String,
@@ -182,7 +182,7 @@ impl RestorePhase {
 
 /// One machine's part of a restore.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct RestoreMachineSpec {
     pub machine: String,
     /// The name of its etcd member.
@@ -215,7 +215,7 @@ pub struct RestoreMachineSpec {
 
 /// A cluster's latest restore. The id is the cluster's name. Applied, the first fields ask for one; the rest is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct RestoreSpec {
     /// Makes a request that is repeated the same request; empty: each is a new one.
     pub restore: String,
@@ -285,7 +285,7 @@ pub const RESTORE_BUMP: u64 = 1_000_000_000;
 /// The latest proof of one of a cluster's backups. The id is the cluster's name. Applied, the first fields ask for one;
 /// the rest is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct VerificationSpec {
     /// Makes a request that is repeated the same request; empty: each is a new one.
     pub verify: String,

@@ -1,4 +1,7 @@
 //! The spec of each resource type, with the fields and the spelling that existing scripts know.
+//!
+//! Reading is lenient: a coordinator may be newer than who asks it, and tells more. What people apply is held against
+//! [`Spec::every_field`] before it is read (see [`crate::validate::unknown_fields`]).
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -40,7 +43,7 @@ pub const HIDDEN: &str = "<hidden>";
 
 /// Where backups go when the backend is `s3`.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct S3ConfigSpec {
     pub bucket: String,
     pub region: String,
@@ -94,7 +97,7 @@ impl Debug for S3ConfigSpec {
 
 /// "Back up this cluster now": the id is the cluster's name, a new time is a new backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct ManualBackupSpec {
     pub backupat: Option<Timestamp>,
 }
@@ -136,7 +139,7 @@ impl<'de> Deserialize<'de> for BackupState {
 
 /// The status of one cluster's backups.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct BackupStatusSpec {
     pub status: BackupState,
     pub error: String,
@@ -155,7 +158,7 @@ spec!(
 
 /// The status of the whole: the storage configuration, and the most recent attempt in any cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct OverallStatusSpec {
     pub configurationname: String,
     pub configurationerror: String,
@@ -178,7 +181,7 @@ pub const OVERALL_STATUS_ID: &str = "etcdbackup-overall-status";
 
 /// A backup at rest.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct BackupSpec {
     pub createdat: Option<Timestamp>,
     pub snapshot: String,
@@ -196,7 +199,7 @@ impl BackupSpec {
 
 /// The UUID under which storage knows a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct ClusterUuidSpec {
     pub uuid: Option<ClusterUuid>,
 }
@@ -204,7 +207,7 @@ spec!(ClusterUuidSpec, CLUSTER_UUIDS, ClusterUuidSpec::default());
 
 /// A cluster, and how often it is backed up.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct ClusterSpec {
     pub installimage: String,
     pub kubernetesversion: String,
@@ -240,7 +243,7 @@ impl ClusterSpec {
 
 /// What Omni knows of a cluster and Backstay only keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Features {
     pub enableworkloadproxy: bool,
     pub diskencryption: bool,
@@ -253,7 +256,7 @@ pub struct Features {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct BackupConfiguration {
     pub interval: Option<Interval>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -262,7 +265,7 @@ pub struct BackupConfiguration {
 
 /// A duration as resources write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Interval {
     pub seconds: u64,
     pub nanos: u32,
@@ -282,7 +285,7 @@ impl From<Duration> for Interval {
 
 /// A group of machines of one cluster, as a template says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct MachineSetSpec {
     pub bootstrapspec: Option<BootstrapSpec>,
 }
@@ -290,7 +293,7 @@ spec!(MachineSetSpec, MACHINE_SETS, MachineSetSpec { bootstrapspec: Some(Bootstr
 
 /// The backup that a control plane is to be started from.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct BootstrapSpec {
     pub clusteruuid: String,
     pub snapshot: String,
@@ -298,7 +301,7 @@ pub struct BootstrapSpec {
 
 /// One machine of a machine set: the id is the machine's UUID.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct MachineSetNodeSpec {}
 spec!(MachineSetNodeSpec, MACHINE_SET_NODES, MachineSetNodeSpec {});
 

@@ -8,7 +8,6 @@ use crate::duration;
 
 /// A point in time: seconds since the Unix epoch and nanoseconds within that second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Timestamp {
     pub seconds: i64,
     #[serde(default)]
@@ -48,6 +47,11 @@ impl Timestamp {
 
 /// Clocks may differ by this much: a time that is further ahead was told by a clock that is, or was, wrong.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// The latest time that something that has happened can bear.
+pub fn latest_true(now: Timestamp) -> Timestamp {
+    Timestamp::from_millis(now.as_millis().saturating_add(CLOCK_TOLERANCE.as_millis() as i64))
+}
 
 /// A clock that is so many milliseconds ahead of another, in words: `24h0m0s ahead of NATS's`, `2m0s behind NATS's`.
 /// `None` where they agree.

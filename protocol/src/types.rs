@@ -210,6 +210,8 @@ pub fn every_field(definition: &TypeDefinition) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Spec;
+    use crate::validate;
 
     #[test]
     fn every_form_of_a_name_resolves() {
@@ -238,6 +240,73 @@ mod tests {
         );
         let ambiguous = resolve("ebs").expect_err("two types").to_string();
         assert!(ambiguous.contains("EtcdBackups.") && ambiguous.contains("EtcdBackupStatuses."), "{ambiguous}");
+    }
+
+    /// Every map of a value, itself among them, by its path.
+    fn maps(value: &Value, path: String) -> Vec<String> {
+        let below: Vec<(String, &Value)> = match value {
+            Value::Object(map) => map.iter().map(|(key, value)| (format!("{path}/{key}"), value)).collect(),
+            Value::Array(items) => items.iter().enumerate().map(|(n, item)| (format!("{path}/{n}"), item)).collect(),
+            _ => return Vec::new(),
+        };
+        let own = value.is_object().then_some(path);
+        own.into_iter().chain(below.into_iter().flat_map(|(path, value)| maps(value, path))).collect()
+    }
+
+    fn with_news(value: &Value, path: &str) -> Value {
+        let mut told = value.clone();
+        told.pointer_mut(path).expect("it is there")["newfield"] = serde_json::json!({ "any": [1] });
+        told
+    }
+
+    /// What a newer coordinator tells, in any map of the spec, is passed over.
+    fn is_lenient<S: Spec>() -> &'static str {
+        let (full, name) = (S::every_field(), S::definition().name);
+        for path in maps(&full, String::new()) {
+            let told = with_news(&full, &path);
+            let read = S::deserialize(&told).unwrap_or_else(|error| panic!("{name}{path}: {error}"));
+            assert_eq!(serde_json::to_value(read).expect("plain data"), full, "{name}{path}");
+        }
+        name
+    }
+
+    #[test]
+    fn what_is_told_may_have_fields_that_are_not_known_here() {
+        use crate::own::*;
+        use crate::spec::*;
+        let mut read = [
+            is_lenient::<AgentSpec>(),
+            is_lenient::<BackupRunSpec>(),
+            is_lenient::<ClusterUuidSpec>(),
+            is_lenient::<ClusterSpec>(),
+            is_lenient::<CoordinatorStatusSpec>(),
+            is_lenient::<OverallStatusSpec>(),
+            is_lenient::<S3ConfigSpec>(),
+            is_lenient::<BackupStatusSpec>(),
+            is_lenient::<BackupSpec>(),
+            is_lenient::<ManualBackupSpec>(),
+            is_lenient::<MachineSetNodeSpec>(),
+            is_lenient::<MachineSetSpec>(),
+            is_lenient::<RestoreSpec>(),
+            is_lenient::<VerificationSpec>(),
+        ];
+        let mut all: Vec<&str> = ALL.iter().map(|definition| definition.name).collect();
+        all.sort_unstable();
+        read.sort_unstable();
+        assert_eq!(read.as_slice(), all.as_slice(), "each type once");
+    }
+
+    #[test]
+    fn what_is_applied_may_not() {
+        for definition in ALL {
+            let full = every_field(definition);
+            assert_eq!(validate::unknown_fields(&full, &full, "spec"), Ok(()));
+            for path in maps(&full, String::new()) {
+                let refused = validate::unknown_fields(&with_news(&full, &path), &full, "spec");
+                let error = refused.expect_err(definition.name).to_string();
+                assert!(error.starts_with("unknown field \"newfield\" (spec"), "{}{path}: {error}", definition.name);
+            }
+        }
     }
 
     #[test]

@@ -137,8 +137,12 @@ impl std::fmt::Display for UnknownField {
 }
 
 /// Finds the first field of `given` that `known`, a value with every field present, has not. `path` is where
-/// `given` stands; empty at the top.
+/// `given` stands; empty at the top. The items of a list are held against the first one that is known.
 pub fn unknown_fields(given: &Value, known: &Value, path: &str) -> Result<(), UnknownField> {
+    if let (Value::Array(given), Value::Array(known)) = (given, known) {
+        let known = known.first().unwrap_or(&Value::Null);
+        return given.iter().enumerate().try_for_each(|(n, item)| unknown_fields(item, known, &format!("{path}[{n}]")));
+    }
     let (Value::Object(given), Value::Object(known)) = (given, known) else {
         return Ok(());
     };

@@ -4,7 +4,7 @@ use backstay_archive::Store;
 use backstay_archive::catalog;
 use backstay_archive::store::s3::S3Settings;
 use backstay_archive::store::{ErrorKind, Key};
-use backstay_protocol::{ClusterUuid, SnapshotName};
+use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
@@ -70,7 +70,13 @@ async fn what_is_archived_or_kept_back_is_one_object_s_trouble() {
         let error = store.get(&Key::manifest(cluster, name), 100).await.expect_err("kept back");
         assert!(error.is(ErrorKind::Denied) && error.is_one_object_s(), "{error:?}");
         let other = "another".parse().expect("a name");
-        assert_eq!(catalog::find_by_name(&store, &other).await.expect("its own trouble"), None, "{why:?}");
+        assert_eq!(
+            catalog::find_by_name(&store, &other, Timestamp::from_seconds(1_800_000_000))
+                .await
+                .expect("its own trouble"),
+            None,
+            "{why:?}"
+        );
         assert_eq!(catalog::newest(&store, cluster).await.expect("its own trouble"), None, "{why:?}");
     }
 }

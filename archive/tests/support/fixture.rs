@@ -10,12 +10,14 @@ use super::archive::manifest::{Origin, Trigger};
 use super::archive::seal::{Identity, Recipient};
 use super::archive::writer::{Plan, Proof, Source, SourceError};
 
+pub const NOW: Timestamp = Timestamp { seconds: 1_701_184_523, nanos: 250_000_000 };
+
 #[derive(Debug)]
 pub struct FixedClock;
 
 impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
-        Timestamp { seconds: 1_701_184_523, nanos: 250_000_000 }
+        NOW
     }
 }
 

@@ -41,8 +41,8 @@ fn missing(definition: &TypeDefinition, id: &str) -> ApiError {
     ApiError::not_found(&format!("{}({}/{id})", definition.name, definition.namespace))
 }
 
-/// Removes a cluster's record. One whose backups are in the store comes back without its settings when an agent of it is
-/// heard; so it stays as long as one is connected, unless that is forced.
+/// Removes a cluster's record. An agent of it that is heard would register it again without its settings; so it stays as
+/// long as one is connected, unless that is forced, or the settings keep agents from registering clusters.
 async fn cluster(leader: &Leader, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
     let definition = &types::CLUSTERS;
     let missing = || missing(definition, &request.id);
@@ -50,14 +50,15 @@ async fn cluster(leader: &Leader, request: &DeleteRequest) -> Result<DeleteRespo
     if !in_namespace(definition, &request.namespace) || !leader.directory.contains(&name) {
         return Err(missing());
     }
-    let handle = match request.force {
-        true => leader.directory.get(&name),
+    let comes_back = leader.config.settings.auto_register_clusters && !request.force;
+    let handle = match comes_back {
         // A coordinator that just began to lead has not heard every agent yet.
-        false => known_cluster(leader, &name).await,
+        true => known_cluster(leader, &name).await,
+        false => leader.directory.get(&name),
     };
     let handle = handle.ok_or_else(missing)?;
     let connected = leader.fleet.agents(&name, Instant::now()).len();
-    if connected > 0 && !request.force {
+    if connected > 0 && comes_back {
         return Err(still_connected(&name, connected));
     }
     if handle.record.borrow().restoring().is_some() {

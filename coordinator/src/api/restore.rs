@@ -8,7 +8,7 @@ use backstay_protocol::bus::RestoreState;
 use backstay_protocol::own::{RestoreSpec, VerificationSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BootstrapSpec, MachineSetSpec};
-use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, VerifyId};
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, SnapshotName, VerifyId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use crate::latest::{self, NotFound, Which};
 use crate::leader::Leader;
 use crate::record::ClusterRecord;
 use crate::restore::Restore;
-use crate::restore::plan::{Present, Target, plan, version_notes};
+use crate::restore::plan::{Present, Target, plan, planned_at, version_notes};
 use crate::restore::unsettled;
 use crate::verify::Verification;
 
@@ -43,14 +43,16 @@ fn resource(leader: &Leader, record: &ClusterRecord, restore: &Restore) -> Resou
 
 /// Asks for a restore; a dry run answers with the plan.
 pub async fn apply(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
-    let spec = typed::<RestoreSpec>(&request.resource)?;
+    let mut spec = typed::<RestoreSpec>(&request.resource)?;
     let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
     let handle = existing(leader, &name).await?;
     let record = handle.record.borrow().clone();
     let before = record.restore.as_ref().map(|restore| resource(leader, &record, restore));
-    if let Some(before) = before.as_ref().filter(|_| is_repeated(&record, &spec)) {
-        return Ok(answer(Some(before.clone()), before.clone(), Vec::new()));
+    if let Some(restore) = record.restore.as_ref().filter(|restore| restore.id.to_string() == spec.restore) {
+        same_backup("restore", &spec.restore, &spec.snapshot, restore.source.snapshot)?;
+        return Ok(answer(before.clone(), before.unwrap_or_default(), Vec::new()));
     }
+    spec.started = planned_at(&spec, record.restore.as_ref().map(|latest| latest.started));
     let which = Which::parse(&spec.snapshot, spec.before).map_err(invalid)?;
     let (planned, notes) = prepare(leader, &record, &spec, which).await?;
     if request.dry_run {
@@ -61,9 +63,14 @@ pub async fn apply(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
     Ok(answer(before, after, notes))
 }
 
-/// The same request again, whose answer was lost.
-fn is_repeated(record: &ClusterRecord, spec: &RestoreSpec) -> bool {
-    record.restore.as_ref().is_some_and(|restore| restore.id.to_string() == spec.restore)
+/// The same request again, whose answer was lost. One that names another backup is none: its file was changed.
+fn same_backup(field: &str, id: &str, asked: &str, is_of: SnapshotName) -> Result<(), ApiError> {
+    match asked.parse::<SnapshotName>() {
+        Ok(asked) if asked != is_of => Err(ApiError::invalid(format!(
+            "{field} {id} is of {is_of}: to ask for one of {asked}, leave the field {field:?} out"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 async fn begin(handle: &Handle, restore: Restore) -> Result<Arc<ClusterRecord>, ApiError> {
@@ -228,9 +235,9 @@ pub async fn verify(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Appl
     let handle = existing(leader, &name).await?;
     let record = handle.record.borrow().clone();
     let before = record.verification.as_ref().map(|proof| proof.resource(&record.name));
-    let repeated = record.verification.as_ref().is_some_and(|proof| proof.id.to_string() == spec.verify);
-    if let Some(before) = before.as_ref().filter(|_| repeated) {
-        return Ok(answer(Some(before.clone()), before.clone(), Vec::new()));
+    if let Some(proof) = record.verification.as_ref().filter(|proof| proof.id.to_string() == spec.verify) {
+        same_backup("verify", &spec.verify, &spec.snapshot, proof.snapshot)?;
+        return Ok(answer(before.clone(), before.unwrap_or_default(), Vec::new()));
     }
     let verification = plan_proof(leader, &record, &spec).await?;
     if request.dry_run {

@@ -86,6 +86,11 @@ impl CallError {
             && error.text.contains(&format!("\"{field}\""))
     }
 
+    /// The coordinator takes this text for a snapshot's name, and it is none.
+    pub fn is_no_name(&self, text: &str) -> bool {
+        matches!(self, Self::Refused(error) if error.text.starts_with(&format!("invalid snapshot name {text:?}")))
+    }
+
     /// Nobody could be asked: what was to be done has nothing to do with it.
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::NoCoordinator { .. } | Self::NoNats { .. })

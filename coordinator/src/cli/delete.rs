@@ -102,14 +102,16 @@ fn text(cluster: &Resource, uuid: Option<&Resource>, agents: usize) -> String {
     };
     let uuid = uuid.and_then(|uuid| uuid.typed::<ClusterUuidSpec>().ok()).and_then(|spec| spec.uuid);
     let place = uuid.map(|uuid| format!(", under {uuid}/")).unwrap_or_default();
-    let back = match agents {
-        0 => "An agent of it that connects registers it again, without a schedule.".to_owned(),
-        1 => "1 of its agents is connected: its next beat registers the cluster again, without a schedule.".into(),
-        n => format!("{n} of its agents are connected: the next beat registers the cluster again, without a schedule."),
+    let connected = match agents {
+        0 => "An agent of it that connects".to_owned(),
+        1 => "1 of its agents is connected: its next beat".into(),
+        n => format!("{n} of its agents are connected: the next beat"),
     };
     format!(
         "Cluster {name} is deleted\n  Goes:   its settings, {schedule}, its status, the list of its attempts\n  \
-         Stays:  its backups in the store{place}; they are listed and restored from there\n  {back}\n"
+         Stays:  its backups in the store{place}; they are listed and restored from there\n  \
+         Back:   {connected} registers it again, without a schedule, unless the coordinator's settings say \
+         auto_register_clusters = false. Applied again it is back as well; otherwise it stays away, unless NATS loses its disk\n"
     )
 }
 

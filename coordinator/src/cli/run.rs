@@ -94,7 +94,7 @@ pub async fn run(
             None => super::restore::run(*restore, clock.now(), console).await,
         },
         Command::List(list) => super::restore::list::run(list, console).await,
-        Command::Merge(merge) => super::restore::merge::run(*merge, stdin, console).await,
+        Command::Merge(merge) => super::restore::merge::run(*merge, clock.now(), stdin, console).await,
         Command::Cluster { command: ClusterCommand::Template(template) } => {
             cluster_template(session, template, stdin, console).await
         }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use backstay_protocol::SnapshotName;
 use backstay_protocol::api::{
     Action, Answer, ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, GetRequest, GetResponse,
 };
@@ -11,6 +12,7 @@ use backstay_protocol::selector::Selector;
 use backstay_protocol::subject::{Subject, Verb};
 use backstay_protocol::types::{self, TypeDefinition};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::api::{CallError, Transport};
 use super::console::{Console, Failure};
@@ -44,7 +46,7 @@ impl Coordinator {
         coordinator
     }
 
-    /// Of a build that can only delete.
+    /// Of a build that can only delete, and takes a restore of a named backup alone.
     pub fn earlier(self) -> Self {
         self.locked(|state| state.earlier = true);
         self
@@ -131,6 +133,9 @@ impl State {
         let id = resource.metadata.id.clone();
         self.calls.push(if dry_run { format!("[apply {id}]") } else { format!("apply {id}") });
         self.check(&id)?;
+        if self.earlier && definition == &types::RESTORES {
+            of_a_named_backup(&resource.spec)?;
+        }
         resource.metadata.phase = "running".into();
         let place = self.place(definition, &id);
         let before = place.map(|at| self.resources[at].clone());
@@ -169,6 +174,15 @@ impl State {
         }
         Ok(DeleteResponse {})
     }
+}
+
+/// What a coordinator of before said of a restore that names no backup.
+fn of_a_named_backup(spec: &Value) -> Result<(), ApiError> {
+    if spec.get("before").is_some() {
+        return Err(ApiError::invalid(r#"unknown field "before" (spec.before)"#));
+    }
+    let name = spec["snapshot"].as_str().unwrap_or_default().parse::<SnapshotName>();
+    name.map(drop).map_err(|error| ApiError::invalid(error.to_string()))
 }
 
 fn absent(definition: &TypeDefinition, id: &str) -> ApiError {

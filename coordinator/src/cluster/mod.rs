@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::attempts::Ended;
 use crate::directory::{Handle, Message, Reply};
+use crate::forgotten;
 use crate::kv::{KvError, Revised, entry_room};
 use crate::leader::Leader;
 use crate::record::room;
@@ -295,7 +296,7 @@ impl ClusterTask {
         }
         let name = self.record.name.clone();
         let gone = match self.keep_late().await {
-            Ok(()) => self.leader.kv.delete(&entry(&name)).await,
+            Ok(()) => forgotten::forget(&self.leader.kv, &name, self.leader.clock.now()).await,
             Err(error) => Err(error),
         };
         if let Err(error) = gone {

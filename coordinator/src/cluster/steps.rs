@@ -23,7 +23,7 @@ use crate::leader::Leader;
 use crate::member;
 use crate::record::stored::Stored;
 use crate::record::{Attempt, ClusterRecord, Slot, Trigger};
-use crate::schedule::{self, is_ahead};
+use crate::schedule::is_ahead;
 use crate::storage::InForce;
 
 /// How long a slot waits for an agent where none is connected: all of them reconnect after NATS was away.
@@ -105,7 +105,7 @@ pub async fn sync(in_force: Arc<InForce>, record: Arc<ClusterRecord>, now: Times
     let store = &*in_force.store;
     let found = match record.uuid_final {
         true => None,
-        false => match names::find(store, &record.name).await {
+        false => match names::find(store, &record.name, now).await {
             Ok(found) => found,
             Err(error) => return StepEnd::Synced(Synced { found: None, newest: Err(error.to_string()) }),
         },
@@ -116,12 +116,7 @@ pub async fn sync(in_force: Arc<InForce>, record: Arc<ClusterRecord>, now: Times
 
 /// The newest backup. One from the future hides none that is true.
 async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Stored>, StoreError> {
-    let by_now = schedule::latest_true(now);
-    let found = match catalog::newest_until(store, cluster, by_now).await? {
-        Some(found) => Some(found),
-        None => catalog::newest(store, cluster).await?,
-    };
-    Ok(found.as_ref().map(Stored::from))
+    Ok(catalog::newest_true(store, cluster, now).await?.as_ref().map(Stored::from))
 }
 
 /// Looks whether the slot's backup is there already, removes what dead attempts left, and gets the keys. Where
@@ -154,7 +149,8 @@ async fn try_look(leader: &Leader, in_force: &InForce, record: &ClusterRecord, s
         let etcd = leader.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now());
         let etcd = etcd.map(|id| format!("{id:016x}"));
         // From here on the name is this UUID's: also for a `backstay-agent once` of the same second.
-        let claim = names::claim(store, &record.name, record.uuid, etcd.as_deref()).await.map_err(|e| e.to_string())?;
+        let claim = names::claim(store, &record.name, record.uuid, etcd.as_deref(), leader.clock.now()).await;
+        let claim = claim.map_err(|e| e.to_string())?;
         if claim.uuid != record.uuid {
             return Ok(Looked::Known(claim.uuid));
         }

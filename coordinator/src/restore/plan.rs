@@ -123,9 +123,20 @@ fn aside_suffix(planned: Option<Timestamp>, now: Timestamp) -> Result<String, St
     let time = planned.unwrap_or(now);
     let (since, ahead) = (super::model::since(time, now), super::model::since(now, time));
     if since > PLAN_MAX || ahead > PLAN_AHEAD {
-        return Err(format!("the plan is of {}, and now it is {}: ask for a new one", time.rfc3339(), now.rfc3339()));
+        return Err(format!(
+            "the plan is of {}, as `started` says, and now it is {}: ask for a new one, or leave `started` out",
+            time.rfc3339(),
+            now.rfc3339()
+        ));
     }
     Ok(format!(".before-restore-{}", time.rfc3339().replace([':', '-'], "")))
+}
+
+/// The time of the plan that a request is by. What is told of a restore that began is none, such as that of the cluster's
+/// latest one: it stands in what `get -o yaml` prints, and whoever applies that again asks for a new restore.
+pub fn planned_at(request: &RestoreSpec, latest: Option<Timestamp>) -> Option<Timestamp> {
+    let told = request.phase != RestorePhase::Waiting || request.ended.is_some() || request.started == latest;
+    request.started.filter(|_| !told)
 }
 
 /// What a person should know of the versions of etcd that meet in a restore.

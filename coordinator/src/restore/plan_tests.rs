@@ -198,6 +198,18 @@ fn the_folders_set_aside_are_named_as_the_plan_says() {
     }
 }
 
+#[test]
+fn what_is_told_of_an_earlier_restore_is_no_plan() {
+    let at = |seconds| Some(Timestamp::from_seconds(seconds));
+    let request = |started, ended, phase| RestoreSpec { started, ended, phase, ..RestoreSpec::default() };
+    let plan = request(at(5), None, RestorePhase::Waiting);
+    assert_eq!((planned_at(&plan, None), planned_at(&plan, at(4))), (at(5), at(5)));
+    assert_eq!(planned_at(&plan, at(5)), None, "the latest one's");
+    assert_eq!(planned_at(&request(at(5), at(9), RestorePhase::Waiting), at(4)), None, "an older one's, from a file");
+    assert_eq!(planned_at(&request(at(5), None, RestorePhase::Switching), None), None);
+    assert_eq!(planned_at(&RestoreSpec::default(), None), None);
+}
+
 /// Agents of one name, each with the cluster id of its etcd; whoever is not used, and whether a plan can be made.
 fn strangers(known: Option<u64>, ids: &[u64]) -> Result<usize, String> {
     let mut target = target(ids.len() as u64);

@@ -8,6 +8,7 @@ use backstay_tests::{Op, eventually};
 use super::LONG;
 use super::ground::{BUMP, CLUSTER, Ground, restorable};
 use super::rig::once_heard;
+use super::states::says;
 
 #[tokio::test]
 async fn three_members_go_back_to_the_backup() -> Result<()> {
@@ -84,6 +85,9 @@ async fn a_backup_that_runs_is_waited_for() -> Result<()> {
             Ok(())
         });
         let waits = waits.await;
+        // Another word than that of a member that does not answer.
+        let word = says(&ground, "restoring", "a restore is under way: waiting", "backstayctl get restore one").await;
+        let waits = waits.and(word);
         let running = ground.status(CLUSTER).await;
         let clean = ground.is_clean();
         gate.open();

@@ -12,6 +12,7 @@ mod control;
 mod failure;
 mod ground;
 mod kill;
+mod latest;
 mod model;
 mod states;
 mod template;

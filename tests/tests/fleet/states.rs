@@ -26,8 +26,8 @@ async fn said(rig: &Rig) -> Result<Said> {
     Ok(Said { word: text("status"), reason: text("reason"), next: text("next"), code: output.status.code() })
 }
 
-/// Waits until it says this word, with this in its reason and in the next command.
-async fn says(rig: &Rig, word: &str, reason: &str, next: &str) -> Result<()> {
+/// Waits until `status` says this word, with this in its reason and in the next command.
+pub async fn says(rig: &Rig, word: &str, reason: &str, next: &str) -> Result<()> {
     eventually(LONG, || async {
         let said = said(rig).await?;
         let fine = reason.is_empty();
@@ -72,13 +72,16 @@ async fn each_trouble_of_a_cluster_has_its_word() -> Result<()> {
     says(&rig, "no agent", "no agent is connected", "backstay-agent").await
 }
 
-/// The coordinator's metric of failed proofs.
-async fn metric(ground: &Ground) -> Result<f64> {
+/// The coordinator's metrics of proofs: of those that failed, and of those that could not be tried.
+async fn metrics(ground: &Ground) -> Result<[f64; 2]> {
     let address = http::address(&ground.coordinators[0].daemon).await?;
     let (_, text) = http::get(&address, "/metrics").await?;
-    let name = format!("backstay_cluster_proof_failed{{cluster=\"{CLUSTER}\"}} ");
-    let value = text.lines().find_map(|line| line.strip_prefix(&name)).with_context(|| text.clone())?;
-    Ok(value.trim().parse()?)
+    let metric = |what: &str| -> Result<f64> {
+        let name = format!("backstay_cluster_proof_{what}{{cluster=\"{CLUSTER}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name)).with_context(|| text.clone())?;
+        Ok(value.trim().parse()?)
+    };
+    Ok([metric("failed")?, metric("not_tried")?])
 }
 
 /// Flips a bit in the middle of a backup where it rests.
@@ -98,7 +101,7 @@ async fn a_proof_that_failed_stands_until_one_succeeds() -> Result<()> {
     let good = ground.snapshot.clone();
     ground.ctl(&["verify", CLUSTER]).await?.ok()?;
     says(&ground, "ok", "", "").await?;
-    ensure!(metric(&ground).await? == 0.0);
+    ensure!(metrics(&ground).await? == [0.0, 0.0]);
 
     ground.must_back_up(CLUSTER).await?;
     let listed = ground.get(&["etcdbackup", "--selector", &format!("omni.sidero.dev/cluster={CLUSTER}")]).await?;
@@ -109,7 +112,7 @@ async fn a_proof_that_failed_stands_until_one_succeeds() -> Result<()> {
     ensure!(refused.status.code() == Some(1) && refused.stderr.contains(&bad), "{refused:?}");
     let stands = format!("the proof of {bad} failed");
     says(&ground, "damaged", &stands, "backstayctl verify one").await?;
-    ensure!(metric(&ground).await? == 1.0);
+    ensure!(metrics(&ground).await? == [1.0, 0.0]);
 
     // The plan says so, and names the backup before it.
     let planned = ground.ctl(&["restore", CLUSTER, "--snapshot", &bad, "--yes"]).await?;
@@ -144,13 +147,14 @@ async fn a_proof_that_failed_stands_until_one_succeeds() -> Result<()> {
     ground.must_back_up(CLUSTER).await?;
     ground.ctl(&["verify", CLUSTER]).await?.ok()?;
     says(&ground, "ok", "", "").await?;
-    ensure!(metric(&ground).await? == 0.0);
+    ensure!(metrics(&ground).await? == [0.0, 0.0]);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_in_the_way_of_a_proof_is_no_damage() -> Result<()> {
-    let ground = Ground::start(restorable(1).agent_variable("BACKSTAY_VERIFY__ETCD", "/bin/false")).await?;
+    let builder = restorable(1).coordinator_variable("BACKSTAY_HTTP__LISTEN", "127.0.0.1:0");
+    let ground = Ground::start(builder.agent_variable("BACKSTAY_VERIFY__ETCD", "/bin/false")).await?;
     ground.set_interval(CLUSTER, 3600).await?;
     let scratch = ground.cluster(CLUSTER).agents[0].state_dir.join("verify");
     // A file stands where the scratch folder goes.
@@ -158,8 +162,10 @@ async fn what_is_in_the_way_of_a_proof_is_no_damage() -> Result<()> {
     let refused = ground.ctl(&["verify", CLUSTER, "--boot"]).await?;
     ensure!(refused.stderr.contains("cannot use"), "{refused:?}");
     says(&ground, "unproven", "could not be tried", "backstayctl verify one").await?;
+    ensure!(metrics(&ground).await? == [0.0, 1.0]);
     ground.ctl(&["verify", CLUSTER]).await?.ok()?;
     says(&ground, "ok", "", "").await?;
+    ensure!(metrics(&ground).await? == [0.0, 0.0]);
     // What is to be the etcd is none.
     std::fs::remove_file(&scratch)?;
     let refused = ground.ctl(&["verify", CLUSTER, "--boot"]).await?;

@@ -1,7 +1,8 @@
 //! What is deleted is gone, and what must stay stays.
 
 use anyhow::{Result, ensure};
-use backstay_tests::eventually;
+use async_nats::jetstream;
+use backstay_tests::{Stand, eventually};
 use serde_json::Value;
 
 use crate::world::{CLUSTER, SOON, back_up, configured, listed, resources, stand, start};
@@ -43,6 +44,71 @@ async fn a_deleted_cluster_loses_its_settings_and_keeps_its_backups() -> Result<
     let refused = stand.ctl(&["delete", "cluster", "nobody", "--yes"]).await?;
     ensure!(!refused.status.success(), "nobody's cluster was deleted");
     ensure!(refused.stderr.contains("Clusters.omni.sidero.dev(default/nobody) doesn't exist"), "{}", refused.stderr);
+    Ok(())
+}
+
+/// Its entry goes behind the coordinator's back.
+async fn lose(stand: &Stand, cluster: &str) -> Result<()> {
+    let store = jetstream::new(stand.nats.client().await?).get_key_value("backstay").await?;
+    Ok(store.purge(format!("cluster.{cluster}")).await?)
+}
+
+#[tokio::test]
+async fn a_deleted_cluster_with_backups_does_not_come_back_with_the_coordinator() -> Result<()> {
+    // In the order of their names: when this one is back, the other has been looked at.
+    const LOST: &str = "zz-lost";
+    let mut stand = start(stand().cluster(CLUSTER, 1).cluster(LOST, 1).local()).await?;
+    for cluster in [CLUSTER, LOST] {
+        back_up(&stand, cluster).await?;
+    }
+    let uuid = resources(&stand, &["clusteruuid", CLUSTER]).await?[0]["spec"]["uuid"].clone();
+    stand.clusters.iter_mut().for_each(|cluster| cluster.agents[0].daemon.kill9());
+    eventually(SOON, || async { stand.ctl(&["delete", "cluster", CLUSTER, "--yes"]).await?.ok() }).await?;
+    stand.coordinators[0].daemon.kill9();
+    lose(&stand, LOST).await?;
+    stand.coordinators[0].daemon.start_and_wait(SOON).await?;
+    eventually(SOON, || async { resources(&stand, &["cluster", LOST]).await }).await?;
+    let known = resources(&stand, &["cluster"]).await?;
+    ensure!(known.len() == 1, "the deleted one is back: {known:?}");
+
+    // Whoever applies it has it back, with its backups; and it stays, whatever was noted when it was deleted.
+    let yaml = format!("metadata: {{type: Clusters.omni.sidero.dev, id: {CLUSTER}}}\nspec: {{}}\n");
+    stand.apply(&yaml).await?.ok()?;
+    let back = async |stand: &Stand| {
+        eventually(SOON, || async {
+            let now = resources(stand, &["clusteruuid", CLUSTER]).await?[0]["spec"]["uuid"].clone();
+            ensure!(now == uuid, "the UUID is {now}, not {uuid}");
+            Ok(())
+        })
+        .await
+    };
+    back(&stand).await?;
+    stand.coordinators[0].daemon.kill9();
+    lose(&stand, CLUSTER).await?;
+    stand.coordinators[0].daemon.start_and_wait(SOON).await?;
+    back(&stand).await?;
+
+    // Where NATS lost its disk nobody knows that it was deleted.
+    eventually(SOON, || async { stand.ctl(&["delete", "cluster", CLUSTER, "--yes"]).await?.ok() }).await?;
+    stand.nats.wipe().await?;
+    back(&stand).await
+}
+
+#[tokio::test]
+async fn agents_that_register_nothing_keep_no_cluster_from_being_deleted() -> Result<()> {
+    let builder = stand().cluster(CLUSTER, 1).local().coordinator_variable("BACKSTAY_AUTO_REGISTER_CLUSTERS", "false");
+    let stand = builder.start().await?;
+    let yaml = format!("metadata: {{type: Clusters.omni.sidero.dev, id: {CLUSTER}}}\nspec: {{}}\n");
+    eventually(SOON, || async { stand.apply(&yaml).await?.ok() }).await?;
+    eventually(SOON, || async {
+        ensure!(resources(&stand, &["agents"]).await?.len() == 1, "its agent is not there");
+        Ok(())
+    })
+    .await?;
+    let said = stand.ctl(&["delete", "cluster", CLUSTER, "--yes"]).await?.ok()?;
+    ensure!(said.contains("unless the coordinator's settings say auto_register_clusters = false"), "{said}");
+    ensure!(resources(&stand, &["cluster"]).await?.is_empty(), "it is still there");
+    ensure!(resources(&stand, &["agents"]).await?.len() == 1, "its agent is connected all the same");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod clocks;
 mod daily;
 mod deleting;
 mod encryption;
+mod hostile;
 mod identity;
 mod kv;
 mod listing;

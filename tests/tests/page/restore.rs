@@ -145,6 +145,49 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
     Ok(())
 }
 
+/// The commands of README's first block behind a text, each in one line and without what is said of it.
+fn readme(behind: &str) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))?;
+    let (_, rest) = text.split_once(behind).with_context(|| format!("no {behind:?} in README.md"))?;
+    let (_, block) = rest.split_once("```console\n").context("no block behind it")?;
+    let (block, _) = block.split_once("```").context("the block has no end")?;
+    let joined = block.replace("\\\n", " ");
+    let command = |line: &str| Some(line.strip_prefix("$ ")?.split(" # ").next()?.trim_end().to_owned());
+    Ok(joined.lines().filter_map(command).collect())
+}
+
+/// The same with one of its examples in place of another.
+fn with(line: &str, example: &str, ours: &str) -> Result<String> {
+    ensure!(line.contains(example), "no {example} in `{line}`");
+    Ok(line.replace(example, ours))
+}
+
+#[tokio::test]
+async fn the_lines_of_the_readme_restore_a_cluster_from_the_store_alone() -> Result<()> {
+    let (mut stand, terminal, store) = one_backup().await?;
+    stand.cluster_mut(CLUSTER).etcd.members[0].kill();
+    let lines = readme("From the store and the recovery key")?;
+    let [list, restore] = lines.as_slice() else { anyhow::bail!("not two lines: {lines:?}") };
+    let table = terminal.prints(&with(list, "s3://etcd-backups", &store)?).await?;
+    let uuid = table.lines().nth(1).and_then(|row| row.split_whitespace().nth(1)).context("no backup")?;
+
+    // On each member's machine with its own name; names and URLs are those of the etcds that are started here.
+    let mut etcd = Etcd::prepare(EtcdOptions { members: 3, ..EtcdOptions::default() })?;
+    let line = with(restore, "s3://etcd-backups", &store)?;
+    let line = with(&line, "7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10", uuid)?;
+    let line = with(&line, "recovery.key", "own.key")?;
+    let members = "m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380";
+    let line = with(&line, members, &etcd.initial_cluster())?;
+    for member in &etcd.members {
+        let line = with(&line, "--name m1", &format!("--name {}", member.name))?;
+        restores(&terminal, &with(&line, "/var/lib/etcd", &member.data_dir.display().to_string())?).await?;
+    }
+    etcd.run().await?;
+    assert_eq!(count(&etcd, "/a/").await?, 300);
+    assert_eq!(etcd.client().await?.member_list().await?.members().len(), 3);
+    Ok(())
+}
+
 /// The one sealed object of the store.
 fn object(terminal: &Terminal) -> Result<PathBuf> {
     for cluster in std::fs::read_dir(terminal.folder().join("store"))? {

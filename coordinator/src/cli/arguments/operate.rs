@@ -17,6 +17,7 @@ run next:
   failing      the latest attempt failed
   clock        its last backup lies in the future: a clock is, or was, wrong
   stale        the last good backup is older than the interval and a grace
+  restoring    a restore of it is under way
   member down  an agent is connected, and its etcd does not answer
   2/3 agents   etcd has more members than there are agents
   unproven     a proof could not be tried

@@ -2,6 +2,9 @@
 
 use backstay_protocol::{NameError, SnapshotName, Timestamp};
 
+/// As a request asks for the latest one.
+pub const LATEST: &str = "latest";
+
 /// Which backup of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
@@ -15,7 +18,7 @@ impl Which {
     /// From `latest` or a snapshot's name.
     pub fn parse_snapshot(text: &str) -> Result<Self, NameError> {
         match text {
-            "latest" => Ok(Self::Latest),
+            LATEST => Ok(Self::Latest),
             name => name.parse().map(Self::Named),
         }
     }
@@ -29,9 +32,9 @@ impl Which {
     /// As a request says it: which one that is, the coordinator finds.
     pub fn asked_for(&self) -> (String, Option<Timestamp>) {
         match self {
-            Self::Latest => ("latest".into(), None),
+            Self::Latest => (LATEST.into(), None),
             Self::Named(name) => (name.to_string(), None),
-            Self::Before(time) => ("latest".into(), Some(*time)),
+            Self::Before(time) => (LATEST.into(), Some(*time)),
         }
     }
 }

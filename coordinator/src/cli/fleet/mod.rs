@@ -8,8 +8,9 @@ pub mod show;
 use std::io::Read;
 use std::time::Duration;
 
+use backstay_protocol::api::ApiError;
 use backstay_protocol::own::{RestorePhase, RestoreSpec};
-use backstay_protocol::resource::Resource;
+use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::ClusterUuidSpec;
 use backstay_protocol::{NameError, duration, types};
 use tokio::time::MissedTickBehavior;
@@ -20,6 +21,7 @@ use super::console::{Console, Failure};
 use super::listing;
 use super::restore::arguments::Restore;
 use arguments::OfCluster;
+use choose::LATEST;
 pub use choose::Which;
 use show::Show;
 
@@ -72,7 +74,8 @@ pub async fn run<T: Transport>(
         return Err(failed(cluster, "standard input is no terminal, so nobody can be asked: say --yes"));
     }
     let mut request = request(api, query).await?;
-    let plan = api.apply(&types::RESTORES, request.clone(), true).await.map_err(|cause| refused(cluster, cause))?;
+    let plan = api.apply(&types::RESTORES, request.clone(), true).await;
+    let plan = plan.map_err(|cause| refused(cluster, older(query, cause)))?;
     let planned: RestoreSpec = plan.resource.typed().map_err(|e| failed(cluster, &e.to_string()))?;
     // The folders that are set aside get the names that this plan shows.
     request.spec["started"] = plan.resource.spec["started"].clone();
@@ -148,6 +151,19 @@ async fn to_the_end<T: Transport>(
             }
             _ => {}
         }
+    }
+}
+
+/// A coordinator of before takes a backup's name alone: what it says of anything else is put in this side's words.
+fn older(query: &Query, cause: CallError) -> CallError {
+    let source = if query.of_another.is_empty() { &query.cluster } else { &query.of_another };
+    let takes_names_alone = cause.is_unknown_field("before") || cause.is_no_name(LATEST);
+    match (&query.which, takes_names_alone) {
+        (Which::Latest | Which::Before(_), true) => CallError::Refused(ApiError::invalid(format!(
+            "the coordinator is older than this backstayctl and does not look for the latest backup: update it, or give \
+             --snapshot a name of `backstayctl get etcdbackup --selector {LABEL_CLUSTER}={source}`"
+        ))),
+        _ => cause,
     }
 }
 

@@ -64,6 +64,22 @@ async fn nothing_is_done_before_the_name_was_typed() {
     }
 }
 
+#[tokio::test]
+async fn a_coordinator_of_an_earlier_build_that_cannot_find_the_latest_says_so() {
+    let time = Which::parse_time("1970-01-01T01:33:20+01:00").expect("a time");
+    for which in [Which::Latest, time] {
+        let coordinator = fleet().earlier();
+        let error = ask(&coordinator, &query(which), "one\n").await.expect_err("it takes names alone");
+        let said = "failed to restore \"one\": the coordinator is older than this backstayctl";
+        assert!(error.starts_with(said) && error.contains("--selector omni.sidero.dev/cluster=one"), "{error}");
+        assert_eq!(coordinator.calls(), ["[apply one]"]);
+    }
+    // A name it takes; what speaks against it is said as it says it.
+    let coordinator = fleet().earlier();
+    let error = ask(&coordinator, &query(Which::Named(name(5))), "no\n").await.expect_err("not confirmed");
+    assert!(error.ends_with("nothing was changed"), "{error}");
+}
+
 fn machine(step: &str) -> RestoreMachineSpec {
     RestoreMachineSpec {
         machine: "4c4c4544-0039-3010-8048-b7c04f384432".into(),

@@ -5,7 +5,7 @@ use std::io::Read;
 use backstay_archive::merge::{self, Copy, MergeError, Plan};
 use backstay_archive::{Store, catalog, names};
 use backstay_daemon::stop;
-use backstay_protocol::{ClusterName, ClusterUuid};
+use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,9 +64,9 @@ pub struct Merge {
 ///
 /// # Errors
 /// [`Failure::No`] where not everything could be copied.
-pub async fn run(merge: Merge, stdin: &mut dyn Read, console: &mut Console<'_>) -> Result<(), Failure> {
+pub async fn run(merge: Merge, now: Timestamp, stdin: &mut dyn Read, console: &mut Console<'_>) -> Result<(), Failure> {
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
-    let prepared = cancel.run_until_cancelled(prepare(&merge)).await;
+    let prepared = cancel.run_until_cancelled(prepare(&merge, now)).await;
     let (store, into, sources, plan) = prepared.ok_or(RestoreFailure::MergeInterrupted)??;
     console.print(&shown(&merge, &store.url(), into, &sources, &plan))?;
     plan.problems.iter().try_for_each(|problem| console.remark(&format!("Warning: not copied: {problem}")))?;
@@ -103,12 +103,12 @@ pub async fn run(merge: Merge, stdin: &mut dyn Read, console: &mut Console<'_>) 
 
 type Prepared = (std::sync::Arc<dyn Store>, ClusterUuid, Vec<ClusterUuid>, Plan);
 
-async fn prepare(merge: &Merge) -> Result<Prepared, RestoreFailure> {
+async fn prepare(merge: &Merge, now: Timestamp) -> Result<Prepared, RestoreFailure> {
     let store = super::open(&merge.store, &merge.bucket).await?;
     let none = || RestoreFailure::NoBackupOfName { store: store.url(), cluster: merge.cluster.clone() };
     let into = match merge.into {
         Some(into) => into,
-        None => names::find(&*store, &merge.cluster).await?.ok_or_else(none)?,
+        None => names::find(&*store, &merge.cluster, now).await?.ok_or_else(none)?,
     };
     let mut sources = match merge.from.is_empty() {
         true => merge::series_of(&*store, &merge.cluster).await?,

@@ -22,6 +22,7 @@ pub fn next(word: Word, facts: &Facts) -> String {
         Word::Never | Word::Failing => format!("backstayctl runs {cluster}"),
         Word::Clock => "backstayctl get coordinator -o yaml && backstayctl get agents -o yaml".into(),
         Word::Stale => format!("backstayctl backup {cluster} --wait"),
+        Word::Restoring => format!("backstayctl get restore {cluster}"),
         Word::MemberDown => format!("backstayctl agents {cluster}"),
         Word::Unproven => format!("backstayctl verify {cluster}"),
         Word::NoSchedule => format!("backstayctl get cluster {cluster} -o yaml > {cluster}.yaml"),

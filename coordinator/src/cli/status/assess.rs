@@ -22,6 +22,8 @@ pub enum Word {
     /// Its last backup lies in the future.
     Clock,
     Stale,
+    /// A restore of it is under way: members that do not answer are part of that.
+    Restoring,
     /// An agent is connected, and its etcd does not answer.
     MemberDown,
     /// etcd has more members than there are agents.
@@ -47,6 +49,7 @@ impl Word {
             Self::Failing => "failing".into(),
             Self::Clock => "clock".into(),
             Self::Stale => "stale".into(),
+            Self::Restoring => "restoring".into(),
             Self::MemberDown => "member down".into(),
             Self::FewAgents { connected, members } => format!("{connected}/{members} agents"),
             Self::Unproven => "unproven".into(),
@@ -105,6 +108,8 @@ pub struct Facts {
     pub settling: bool,
     /// Why backups have nowhere to go; empty where they have.
     pub storage: String,
+    /// How far the restore is that is under way; empty: none is.
+    pub restoring: String,
     /// The latest proof of a backup at rest.
     pub verification: VerificationSpec,
 }
@@ -160,6 +165,7 @@ fn judge(facts: &Facts, age: Option<Duration>, grace: Option<Duration>, now: Tim
         failing(facts),
         from_the_future(facts, now),
         stale(facts, age, grace),
+        restoring(facts),
         member_down(facts),
         few_agents(facts),
         no_schedule(facts),
@@ -235,6 +241,11 @@ fn stale(facts: &Facts, age: Option<Duration>, given: Option<Duration>) -> Found
         let (interval, grace) = (duration::format(interval), duration::format(grace));
         (Word::Stale, format!("older than the interval of {interval} and a grace of {grace}"))
     })
+}
+
+fn restoring(facts: &Facts) -> Found {
+    let how_far = facts.restoring.as_str();
+    (!how_far.is_empty()).then(|| (Word::Restoring, format!("a restore is under way: {how_far}")))
 }
 
 fn member_down(facts: &Facts) -> Found {

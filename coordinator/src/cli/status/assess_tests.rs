@@ -97,6 +97,17 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
             "systemctl status backstay-agent",
         ),
         (
+            Facts {
+                down: vec![down("m2")],
+                absent: absent(&["m3"]),
+                restoring: "switching: 1 of 3 moving".into(),
+                ..well()
+            },
+            "restoring",
+            "a restore is under way: switching: 1 of 3 moving",
+            "backstayctl get restore c",
+        ),
+        (
             Facts { down: vec![down("m2"), down("")], ..well() },
             "member down",
             "etcd member m2 (machine 4c4c) does not answer: refused; etcd on machine 4c4c does not answer: refused",
@@ -208,8 +219,10 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         any::<u64>().prop_map(every)
     ];
     let members = (0_usize..3, prop::collection::vec("m[0-9]", 0..3), 0_usize..3);
-    ("[a-d]", state, "(error)?", age, schedule, members, "(broken)?", any_proof()).prop_map(
-        |(cluster, state, error, age, schedule, (agents, absent, down), storage, verification)| Facts {
+    let troubles = ("(broken)?", "(switching)?");
+    ("[a-d]", state, "(error)?", age, schedule, members, troubles, any_proof()).prop_map(
+        |(cluster, state, error, age, schedule, (agents, absent, down), (storage, restoring), verification)| Facts {
+            restoring,
             cluster,
             schedule,
             absent,
@@ -235,7 +248,7 @@ proptest! {
         prop_assert!(health.word != Word::Stale || health.interval.is_some(), "no interval, never stale");
         prop_assert!(!matches!(health.word, Word::Ok | Word::Stale | Word::Failing) || health.last.is_some());
         if health.word.is_fine() {
-            prop_assert!(facts.down.is_empty() && facts.absent.is_empty() && facts.verification.standing().is_none());
+            prop_assert!(facts.restoring.is_empty() && facts.down.is_empty() && facts.absent.is_empty() && facts.verification.standing().is_none());
         }
     }
 

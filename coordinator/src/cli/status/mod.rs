@@ -9,7 +9,7 @@ use std::time::Duration;
 use backstay_protocol::Timestamp;
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::bus::FIRST_BEATS;
-use backstay_protocol::own::{AgentSpec, CoordinatorStatusSpec, VerificationSpec};
+use backstay_protocol::own::{AgentSpec, CoordinatorStatusSpec, RestoreSpec, VerificationSpec};
 use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec, OverallStatusSpec, Spec};
 use backstay_protocol::time::clock_is_off;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::api::{Api, CallError, Transport};
 use super::arguments::operate::Form;
 use super::console::{Console, Failure};
+use super::fleet::show;
 use super::listing;
 use super::output::{json, table, yaml};
 use super::{units, verify};
@@ -128,6 +129,8 @@ async fn facts<T: Transport>(
     }
     let mut statuses = all::<BackupStatusSpec, T>(api).await?;
     let mut proofs = all::<VerificationSpec, T>(api).await?;
+    let mut restores = all::<RestoreSpec, T>(api).await?;
+    restores.retain(|_, restore| !restore.phase.has_ended());
     let mut agents: HashMap<String, Agents> = HashMap::new();
     for (machine, agent) in all::<AgentSpec, T>(api).await? {
         agents.entry(agent.cluster.clone()).or_default().add(machine, agent);
@@ -144,6 +147,7 @@ async fn facts<T: Transport>(
             absent,
             settling,
             storage: storage.to_owned(),
+            restoring: restores.get(&cluster).map(show::line).unwrap_or_default(),
             verification: proofs.remove(&cluster).unwrap_or_default(),
             cluster,
         }

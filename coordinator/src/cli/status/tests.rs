@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cli::testing::{Coordinator, capture};
+use backstay_protocol::own::{RestoreMachineSpec, RestorePhase};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BackupConfiguration, BackupState, OVERALL_STATUS_ID};
 
@@ -98,6 +99,24 @@ async fn all_ok_is_success() {
     assert_eq!((table.lines().count(), code), (3, 0));
     let query = Query { clusters: vec!["late".into()], grace: Some(Duration::from_secs(90_000)), ..Query::default() };
     assert_eq!(run_on(fleet(), query, false).await.2, 0);
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_being_restored_says_so() {
+    let restore = |phase| {
+        let machine = |step: &str| RestoreMachineSpec { step: step.into(), ..RestoreMachineSpec::default() };
+        let machines = vec![machine("switched"), machine("moving")];
+        Resource::of("torn", &RestoreSpec { phase, machines, ..RestoreSpec::default() })
+    };
+    let query = || Query { clusters: vec!["torn".into()], ..Query::default() };
+    let (table, _, code) = run_on([fleet(), vec![restore(RestorePhase::Switching)]].concat(), query(), false).await;
+    let said = "backstayctl get restore torn   a restore is under way: switching: 1 of 2 moving, 1 of 2 switched\n";
+    assert!(table.contains("torn      restoring   ") && table.ends_with(said), "{table}");
+    assert_eq!(code, 3);
+    for ended in [RestorePhase::Restored, RestorePhase::Failed] {
+        let (table, _, _) = run_on([fleet(), vec![restore(ended)]].concat(), query(), false).await;
+        assert!(table.contains("member down"), "{table}");
+    }
 }
 
 #[tokio::test]

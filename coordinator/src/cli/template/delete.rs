@@ -29,7 +29,8 @@ pub async fn run<T: Transport>(
     let connected = api.get(&types::AGENTS, &request).await?.len();
     if connected > 0 {
         console.remark(&format!(
-            "Note: agents of cluster {name} are connected ({connected}): the next beat registers it again, without a schedule"
+            "Note: agents of cluster {name} are connected ({connected}): the next beat registers it again, without a schedule, \
+             unless the coordinator's settings say auto_register_clusters = false"
         ))?;
     }
     Ok(())

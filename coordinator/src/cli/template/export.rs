@@ -57,7 +57,10 @@ pub fn export(cluster: &Resource, members: &[Resource], agents: &[Resource]) -> 
             true => "and no agent of it is connected: name its machines in ControlPlane",
             false => "its control planes are the machines whose agents are connected",
         };
-        notes.push(format!("no template made this cluster, {whose}"));
+        notes.push(format!(
+            "no template made this cluster, {whose}. The first sync makes it a template's, which is all that diff shows: \
+             its machine sets, its machines, and the mark that a template made them"
+        ));
         documents.push(json!({"kind": "ControlPlane", "machines": known}));
     }
     let sets: Vec<&Set<'_>> = control_planes.chain(workers).collect();

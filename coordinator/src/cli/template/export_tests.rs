@@ -169,6 +169,10 @@ proptest! {
         }
         let machines = steps.iter().filter(|step| step.resource.metadata.kind == types::MACHINE_SET_NODES.name).count();
         prop_assert_eq!(machines as u128, count);
+        // Once it is a template's, there is no difference.
+        let after: Vec<Resource> = steps.into_iter().map(|step| step.resource).collect();
+        prop_assert_eq!(after.iter().filter(|resource| resource.metadata.kind == types::CLUSTERS.name).count(), 1);
+        prop_assert_eq!(steps_of(&export, &after), Vec::new());
     }
 }
 

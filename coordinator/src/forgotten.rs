@@ -1,0 +1,48 @@
+//! Which clusters were deleted: an entry of the KV for each. Their backups stay in the store under their names, and what
+//! the store knows is registered again when a coordinator starts: a deleted cluster is not.
+//!
+//! Where NATS lost its disk nobody remembers, and the cluster comes back from the store.
+
+use backstay_protocol::{ClusterName, Timestamp};
+use serde::{Deserialize, Serialize};
+use tracing::debug;
+
+use crate::cluster;
+use crate::kv::{Kv, KvError};
+
+/// What is kept of a deleted cluster.
+#[derive(Debug, Serialize, Deserialize)]
+struct Forgotten {
+    at: Timestamp,
+}
+
+fn entry(name: &ClusterName) -> String {
+    format!("forgotten.{name}")
+}
+
+/// Removes a cluster's record. That it is deleted is noted before.
+pub async fn forget(kv: &Kv, name: &ClusterName, at: Timestamp) -> Result<(), KvError> {
+    match kv.create(&entry(name), &Forgotten { at }).await {
+        // It was deleted before.
+        Ok(_) | Err(KvError::Conflict { .. }) => kv.delete(&cluster::entry(name)).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a cluster without a record was deleted.
+pub async fn is(kv: &Kv, name: &ClusterName) -> Result<bool, KvError> {
+    Ok(kv.get::<Forgotten>(&entry(name)).await?.is_some())
+}
+
+/// The cluster is registered. An entry that stays all the same is harmless: it is asked for only where there is no record.
+pub async fn is_no_more(kv: &Kv, name: &ClusterName) {
+    let removed = async {
+        match is(kv, name).await? {
+            true => kv.delete(&entry(name)).await,
+            false => Ok(()),
+        }
+    };
+    if let Err(error) = removed.await {
+        debug!(cluster = %name, %error, "the note that the cluster was deleted stays");
+    }
+}
