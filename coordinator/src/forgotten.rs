@@ -7,8 +7,8 @@ use backstay_protocol::{ClusterName, Timestamp};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
-use crate::cluster;
 use crate::kv::{Kv, KvError};
+use crate::record;
 
 /// What is kept of a deleted cluster.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ fn entry(name: &ClusterName) -> String {
 pub async fn forget(kv: &Kv, name: &ClusterName, at: Timestamp) -> Result<(), KvError> {
     match kv.create(&entry(name), &Forgotten { at }).await {
         // It was deleted before.
-        Ok(_) | Err(KvError::Conflict { .. }) => kv.delete(&cluster::entry(name)).await,
+        Ok(_) | Err(KvError::Conflict { .. }) => kv.delete(&record::entry(name)).await,
         Err(error) => Err(error),
     }
 }

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::AckKind;
+use async_nats::Client;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
+use async_nats::jetstream::{AckKind, Context};
 use backstay_daemon::trouble::Trouble;
 use backstay_protocol::bus::{self, Beat, Progress, Report};
 use backstay_protocol::spec::ClusterSpec;
@@ -24,8 +25,9 @@ use crate::directory::Message;
 use crate::fleet::Now;
 use crate::kv::KvError;
 use crate::kv::nats::REPORTS;
-use crate::leader::Leader;
+use crate::registry;
 use crate::restore::unsettled::has_ended;
+use crate::term::Term;
 
 /// The durable consumer; a new leader goes on where the last one stopped.
 const CONSUMER: &str = "coordinator";
@@ -36,27 +38,27 @@ const REPORTS_AT_ONCE: usize = 256;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Begins to listen.
-pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
+pub async fn start(term: &Arc<Term>, client: &Client, context: &Context) -> Result<(), KvError> {
     let failed = |cause: String| KvError::Failed { action: "cannot listen to", key: subject::all_beats(), cause };
-    let mut beats = leader.client.subscribe(subject::all_beats()).await.map_err(|e| failed(e.to_string()))?;
-    let listener = leader.clone();
-    leader.spawn(async move {
+    let mut beats = client.subscribe(subject::all_beats()).await.map_err(|e| failed(e.to_string()))?;
+    let listener = term.clone();
+    term.spawn(async move {
         while let Some(message) = beats.next().await {
             on_beat(&listener, &message.subject, &message.payload).await;
         }
     });
-    let mut progress = leader.client.subscribe(subject::all_progress()).await.map_err(|e| failed(e.to_string()))?;
-    let listener = leader.clone();
-    leader.spawn(async move {
+    let mut progress = client.subscribe(subject::all_progress()).await.map_err(|e| failed(e.to_string()))?;
+    let listener = term.clone();
+    term.spawn(async move {
         while let Some(message) = progress.next().await {
             on_progress(&listener, &message.subject, &message.payload);
         }
     });
-    let listener = leader.clone();
-    leader.spawn(async move {
+    let (listener, context) = (term.clone(), context.clone());
+    term.spawn(async move {
         let mut trouble = Trouble::default();
         loop {
-            if let Err(error) = take_reports(&listener, &mut trouble).await
+            if let Err(error) = take_reports(&listener, &context, &mut trouble).await
                 && let Some(told) = trouble.note(&error)
             {
                 warn!(%error, lasting = told.lasting, "cannot take reports; trying again");
@@ -67,58 +69,58 @@ pub async fn start(leader: &Arc<Leader>) -> Result<(), KvError> {
     Ok(())
 }
 
-async fn on_beat(leader: &Arc<Leader>, from: &str, payload: &[u8]) {
+async fn on_beat(term: &Arc<Term>, from: &str, payload: &[u8]) {
     let (cluster, machine) = match from.parse() {
         Ok(Subject::Beat { cluster, machine }) => (cluster, machine),
         _ => return,
     };
     let beat: Beat = match bus::decode(payload) {
         Ok(beat) => beat,
-        Err(error) => return dropped(leader, from, &error.to_string()),
+        Err(error) => return dropped(term, from, &error.to_string()),
     };
     if beat.cluster != cluster.as_str() || beat.machine != machine.to_string() {
-        return dropped(leader, from, "it speaks for somebody else");
+        return dropped(term, from, "it speaks for somebody else");
     }
-    leader.told.over(from);
+    term.told.over(from);
     let beat = beats::bounded(beat);
     let version = beat.agent_version.clone();
     let behind = beat.restore.as_ref().is_some_and(|state| !has_ended(state));
-    let wall = leader.clock.now();
-    let now = Now { monotonic: Instant::now(), wall, judge: leader.clocks.by_nats(wall) };
-    if leader.fleet.note(&cluster, machine, beat, now) {
+    let wall = term.clock.now();
+    let now = Now { monotonic: Instant::now(), wall, judge: term.clocks.by_nats(wall) };
+    if term.fleet.note(&cluster, machine, beat, now) {
         info!(%cluster, %machine, version, "agent connected");
     }
-    if behind && let Some(handle) = leader.directory.get(&cluster) {
+    if behind && let Some(handle) = term.directory.get(&cluster) {
         // A task that has no room for it hears of the next beat.
         let _ = handle.inbox.try_send(Message::Behind);
     }
-    if leader.config.settings.auto_register_clusters && !leader.directory.contains(&cluster) {
-        register(leader, cluster);
+    if term.config.settings.auto_register_clusters && !term.directory.contains(&cluster) {
+        register(term, cluster);
     }
 }
 
 /// The next beat of that machine will hardly be better.
-fn dropped(leader: &Leader, subject: &str, cause: &str) {
-    if let Some(told) = leader.told.note(subject, cause) {
+fn dropped(term: &Term, subject: &str, cause: &str) {
+    if let Some(told) = term.told.note(subject, cause) {
         warn!(subject, cause, lasting = told.lasting, "dropped a beat");
     }
 }
 
 /// For people who watch; what cannot be read is dropped.
-fn on_progress(leader: &Leader, from: &str, payload: &[u8]) {
+fn on_progress(term: &Term, from: &str, payload: &[u8]) {
     if let (Ok(Subject::Progress { cluster, machine }), Ok(mut progress)) =
         (from.parse(), bus::decode::<Progress>(payload))
     {
         beats::progress(&mut progress);
-        leader.fleet.note_progress(&cluster, machine, progress);
+        term.fleet.note_progress(&cluster, machine, progress);
     }
 }
 
 /// In the background: the next beats must not wait for the KV.
-fn register(leader: &Arc<Leader>, cluster: ClusterName) {
-    let registrar = leader.clone();
-    leader.spawn(async move {
-        if let Err(error) = registrar.register(&cluster, ClusterSpec::default(), None).await
+fn register(term: &Arc<Term>, cluster: ClusterName) {
+    let registrar = term.clone();
+    term.spawn(async move {
+        if let Err(error) = registry::register(&registrar, &cluster, ClusterSpec::default(), None).await
             && let Some(told) = registrar.told.note(cluster.as_str(), &error.to_string())
         {
             warn!(%cluster, %error, lasting = told.lasting, "could not register the cluster; its next beat tries again");
@@ -126,8 +128,8 @@ fn register(leader: &Arc<Leader>, cluster: ClusterName) {
     });
 }
 
-async fn take_reports(leader: &Arc<Leader>, trouble: &mut Trouble) -> Result<(), String> {
-    let stream = leader.context.get_stream(REPORTS).await.map_err(|e| e.to_string())?;
+async fn take_reports(term: &Arc<Term>, context: &Context, trouble: &mut Trouble) -> Result<(), String> {
+    let stream = context.get_stream(REPORTS).await.map_err(|e| e.to_string())?;
     let config = pull::Config {
         durable_name: Some(CONSUMER.into()),
         ack_policy: AckPolicy::Explicit,
@@ -142,7 +144,7 @@ async fn take_reports(leader: &Arc<Leader>, trouble: &mut Trouble) -> Result<(),
         .map(|message| async move {
             match message {
                 Ok(message) => {
-                    on_report(leader, message).await;
+                    on_report(term, message).await;
                     Ok(())
                 }
                 Err(error) => Err(error.to_string()),
@@ -155,9 +157,9 @@ async fn take_reports(leader: &Arc<Leader>, trouble: &mut Trouble) -> Result<(),
     Err("the stream of reports ended".into())
 }
 
-async fn on_report(leader: &Arc<Leader>, message: async_nats::jetstream::Message) {
+async fn on_report(term: &Arc<Term>, message: async_nats::jetstream::Message) {
     let kind = match parse(&message.subject, &message.payload) {
-        Ok((cluster, machine, report)) => deliver(leader, &cluster, machine, report).await,
+        Ok((cluster, machine, report)) => deliver(term, &cluster, machine, report).await,
         Err(error) => {
             warn!(subject = %message.subject, %error, "dropped a report");
             AckKind::Term
@@ -180,8 +182,8 @@ fn parse(from: &str, payload: &[u8]) -> Result<(ClusterName, MachineId, Report),
 }
 
 /// Hands a report to its cluster and waits until it is folded.
-async fn deliver(leader: &Leader, cluster: &ClusterName, machine: MachineId, report: Report) -> AckKind {
-    let Some(handle) = leader.directory.get(cluster) else {
+async fn deliver(term: &Term, cluster: &ClusterName, machine: MachineId, report: Report) -> AckKind {
+    let Some(handle) = term.directory.get(cluster) else {
         debug!(%cluster, %machine, "a report of a cluster that is not known yet: it comes again");
         return AckKind::Nak(Some(PAUSE));
     };

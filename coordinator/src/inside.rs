@@ -17,20 +17,20 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use crate::attempts::Attempts;
-use crate::leader::Leader;
 use crate::record::ClusterRecord;
+use crate::term::Term;
 
 /// What is looked at, whether this coordinator leads or not.
 #[derive(Debug)]
 pub struct Inside {
     client: Client,
     attempts: Arc<Attempts>,
-    leader: Mutex<Weak<Leader>>,
+    term: Mutex<Weak<Term>>,
 }
 
 impl Inside {
     pub fn new(client: Client) -> Arc<Self> {
-        Arc::new(Self { client, attempts: Arc::default(), leader: Mutex::default() })
+        Arc::new(Self { client, attempts: Arc::default(), term: Mutex::default() })
     }
 
     /// All of it, for [`backstay_daemon::http::serve`].
@@ -43,8 +43,8 @@ impl Inside {
     }
 
     /// From here on, as long as its lease is held, this is who leads.
-    pub fn leads(&self, leader: &Arc<Leader>) {
-        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(leader);
+    pub fn leads(&self, term: &Arc<Term>) {
+        *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(term);
     }
 
     /// The counters of attempts.
@@ -52,9 +52,9 @@ impl Inside {
         self.attempts.clone()
     }
 
-    fn leader(&self) -> Option<Arc<Leader>> {
-        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        leader.filter(|leader| !leader.cancel.is_cancelled())
+    fn term(&self) -> Option<Arc<Term>> {
+        let term = self.term.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        term.filter(|term| !term.cancel.is_cancelled())
     }
 
     fn bus(&self) -> bool {
@@ -62,9 +62,9 @@ impl Inside {
     }
 
     fn readiness(&self) -> Readiness {
-        match (self.bus(), self.leader()) {
+        match (self.bus(), self.term()) {
             (false, _) => Readiness { ready: false, text: "NATS is not connected".into() },
-            (true, Some(leader)) => Readiness { ready: true, text: format!("leading, epoch {}", leader.epoch) },
+            (true, Some(term)) => Readiness { ready: true, text: format!("leading, epoch {}", term.epoch) },
             (true, None) => Readiness { ready: true, text: "standing by".into() },
         }
     }
@@ -73,26 +73,26 @@ impl Inside {
 impl Collector for Inside {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut scrape = Scrape::from(encoder);
-        let leader = self.leader();
-        scrape.switch(("backstay_leader", "Whether this coordinator leads", None), leader.is_some())?;
+        let term = self.term();
+        scrape.switch(("backstay_leader", "Whether this coordinator leads", None), term.is_some())?;
         scrape.switch(("backstay_bus_connected", "Whether NATS is connected", None), self.bus())?;
         scrape.build(env!("CARGO_PKG_VERSION"))?;
-        let Some(leader) = leader else { return Ok(()) };
-        clocks(&mut scrape, &leader)?;
-        clusters(&mut scrape, &leader)
+        let Some(term) = term else { return Ok(()) };
+        clocks(&mut scrape, &term)?;
+        clusters(&mut scrape, &term)
     }
 }
 
-fn clocks(scrape: &mut Scrape<'_>, leader: &Leader) -> fmt::Result {
-    let offsets = leader.clocks.offsets();
+fn clocks(scrape: &mut Scrape<'_>, term: &Term) -> fmt::Result {
+    let offsets = term.clocks.offsets();
     let known = [("nats", offsets.nats), ("store", offsets.store)];
     let help = "How far this machine's clock is ahead of NATS's and of the store's; absent while that is unknown";
     let values = known.iter().filter_map(|(whose, ahead)| Some((*whose, (*ahead)? as f64 / 1000.0)));
     scrape.gauges(("backstay_clock_ahead", help, Some(Unit::Seconds)), "of", values)
 }
 
-fn clusters(scrape: &mut Scrape<'_>, leader: &Leader) -> fmt::Result {
-    let records = leader.directory.records();
+fn clusters(scrape: &mut Scrape<'_>, term: &Term) -> fmt::Result {
+    let records = term.directory.records();
     let mut each = |name: &str, help: &str, unit: Option<Unit>, value: &dyn Fn(&ClusterRecord) -> Option<f64>| {
         let values = records.iter().filter_map(|record| Some((record.name.as_str(), value(record)?)));
         scrape.gauges((name, help, unit), "cluster", values)
@@ -124,6 +124,6 @@ fn clusters(scrape: &mut Scrape<'_>, leader: &Leader) -> fmt::Result {
     })?;
     let now = Instant::now();
     each("backstay_agents_connected", "Agents whose beats are heard", None, &|record| {
-        Some(leader.fleet.agents(&record.name, now).len() as f64)
+        Some(term.fleet.agents(&record.name, now).len() as f64)
     })
 }

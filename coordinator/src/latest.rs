@@ -9,9 +9,9 @@ use backstay_protocol::own::RunState;
 use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
 use tracing::warn;
 
-use crate::leader::Leader;
 use crate::record::ClusterRecord;
 use crate::storage::InForce;
+use crate::term::Term;
 
 /// How long the store may take to give one manifest, and all that the latest is found among.
 const ONE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -62,12 +62,7 @@ pub enum NotFound {
 }
 
 /// The manifest of the backup that is meant.
-pub async fn find(
-    leader: &Leader,
-    in_force: &InForce,
-    cluster: ClusterUuid,
-    which: Which,
-) -> Result<Manifest, NotFound> {
+pub async fn find(term: &Term, in_force: &InForce, cluster: ClusterUuid, which: Which) -> Result<Manifest, NotFound> {
     let silent = |waited: Duration| {
         let seconds = waited.as_secs();
         NotFound::Unknown(format!("the store does not answer within {seconds} s"))
@@ -80,10 +75,10 @@ pub async fn find(
             found.ok_or_else(|| NotFound::None(format!("cluster {cluster} has no {name} in the store")))
         }
         Which::Latest { until } => {
-            let record = leader.directory.records().into_iter().find(|record| record.uuid == cluster);
+            let record = term.directory.records().into_iter().find(|record| record.uuid == cluster);
             let own = record.as_deref().map(own).unwrap_or_default();
             let scope = Scope { until, own };
-            let found = latest::find(&*in_force.store, cluster, &scope, leader.clock.now());
+            let found = latest::find(&*in_force.store, cluster, &scope, term.clock.now());
             let found = tokio::time::timeout(ALL_TIMEOUT, found).await.map_err(|_| silent(ALL_TIMEOUT))?;
             let found = found.map_err(|error| match error {
                 latest::LatestError::Store(error) => NotFound::Unknown(error.to_string()),

@@ -21,11 +21,12 @@ use super::{in_namespace, restore, unavailable};
 use crate::config::Storage;
 use crate::directory::Handle;
 use crate::directory::Message;
-use crate::leader::Leader;
 use crate::record::Meta;
 use crate::record::{ClusterRecord, Kept};
 use crate::status::{self, StorageState};
 use crate::storage::{InForce, S3_ENTRY, StoredS3};
+use crate::term::Term;
+use crate::{registry, upkeep};
 
 /// A resource has at most so many bytes as JSON: an answer holds two, and an entry of the KV one.
 const RESOURCE_MAX: usize = 64 * 1024;
@@ -34,7 +35,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Creates a resource or makes it what is given.
 pub async fn apply(
-    leader: &Arc<Leader>,
+    term: &Arc<Term>,
     definition: &'static TypeDefinition,
     request: ApplyRequest,
 ) -> Result<ApplyResponse, ApiError> {
@@ -50,7 +51,7 @@ pub async fn apply(
     }
     let bytes = serde_json::to_vec(&request.resource).map_or(usize::MAX, |json| json.len());
     // Beside it the record of a cluster has more to say, and an answer what was there before.
-    let room = RESOURCE_MAX.min(leader.bus.max_payload() / 4);
+    let room = RESOURCE_MAX.min(term.bus.max_payload() / 4);
     if bytes > room {
         return Err(ApiError::invalid(format!(
             "the resource has {bytes} bytes as JSON, more than the {room} that are kept"
@@ -63,13 +64,13 @@ pub async fn apply(
         return Err(ApiError::invalid(field.to_string()));
     }
     match definition {
-        d if d == &types::ETCD_BACKUP_S3_CONFIGS => s3_config(leader, &request).await,
-        d if d == &types::ETCD_MANUAL_BACKUPS => manual(leader, &request).await,
-        d if d == &types::CLUSTERS => cluster(leader, &request).await,
-        d if d == &types::RESTORES => restore::apply(leader, &request).await,
-        d if d == &types::VERIFICATIONS => restore::verify(leader, &request).await,
-        d if d == &types::MACHINE_SETS => machine_set(leader, &request).await,
-        d if d == &types::MACHINE_SET_NODES => machine_set_node(leader, &request).await,
+        d if d == &types::ETCD_BACKUP_S3_CONFIGS => s3_config(term, &request).await,
+        d if d == &types::ETCD_MANUAL_BACKUPS => manual(term, &request).await,
+        d if d == &types::CLUSTERS => cluster(term, &request).await,
+        d if d == &types::RESTORES => restore::apply(term, &request).await,
+        d if d == &types::VERIFICATIONS => restore::verify(term, &request).await,
+        d if d == &types::MACHINE_SETS => machine_set(term, &request).await,
+        d if d == &types::MACHINE_SET_NODES => machine_set_node(term, &request).await,
         d => Err(read_only(d)),
     }
 }
@@ -100,8 +101,8 @@ pub(super) fn answer(before: Option<Resource>, resource: Resource, notes: Vec<St
     ApplyResponse { action, before, resource, notes }
 }
 
-async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
-    if leader.config.storage != Storage::S3 {
+async fn s3_config(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    if term.config.storage != Storage::S3 {
         return Err(ApiError::invalid(
             "the coordinator is configured for the local backend: [storage] backend = \"s3\" switches to S3",
         ));
@@ -109,15 +110,15 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
     if request.resource.metadata.id != S3_CONFIG_ID {
         return Err(ApiError::invalid(format!("there is one S3 configuration, its id is {S3_CONFIG_ID:?}")));
     }
-    let _one_at_a_time = leader.configuring.lock().await;
-    let found = leader.kv.get::<StoredS3>(S3_ENTRY).await.map_err(|e| unavailable(&e))?;
+    let _one_at_a_time = term.configuring.lock().await;
+    let found = term.kv.get::<StoredS3>(S3_ENTRY).await.map_err(|e| unavailable(&e))?;
     if let Some(found) = &found {
         check_version(request.resource.metadata.version, found.value.shown.version)?;
     }
     // What cannot be opened any more (the identity was changed) is replaced by what is applied.
-    let stored = found.as_ref().and_then(|f| f.value.open(&leader.keys).ok());
+    let stored = found.as_ref().and_then(|f| f.value.open(&term.keys).ok());
     let spec = typed::<S3ConfigSpec>(&request.resource)?.unhidden(stored.as_ref()).map_err(invalid)?;
-    let now = leader.clock.now();
+    let now = term.clock.now();
     let mut full = match (&found, &stored) {
         (Some(found), Some(stored)) => Kept { spec: stored.clone(), ..found.value.shown.clone() },
         (Some(found), None) => found.value.shown.clone(),
@@ -131,41 +132,41 @@ async fn s3_config(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Apply
         let note = "dry run: whether the bucket can be worked with was not tried".to_owned();
         return Ok(answer(before, shown.resource(S3_CONFIG_ID), vec![note]));
     }
-    let prepared = prepare_s3(leader, &spec).await;
+    let prepared = prepare_s3(term, &spec).await;
     let (in_force, notes) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
-            let counted = leader.overall.update(&*leader.clock, status::count_attempt).await;
+            let counted = term.overall.update(&*term.clock, status::count_attempt).await;
             counted.map_err(|e| unavailable(&e))?;
             return Err(error);
         }
     };
-    let sealed = StoredS3::seal(full, in_force.in_use(), &leader.keys);
+    let sealed = StoredS3::seal(full, in_force.in_use(), &term.keys);
     let sealed = sealed.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
     let written = match &found {
-        Some(found) => leader.kv.update(S3_ENTRY, &sealed, found.revision).await,
-        None => leader.kv.create(S3_ENTRY, &sealed).await,
+        Some(found) => term.kv.update(S3_ENTRY, &sealed, found.revision).await,
+        None => term.kv.create(S3_ENTRY, &sealed).await,
     };
     written.map_err(|e| unavailable(&e))?;
-    leader.keep_copy(Some(&sealed)).await;
-    let now = leader.storage.now().in_force;
+    upkeep::keep_copy(term, Some(&sealed)).await;
+    let now = term.storage.now().in_force;
     if now.is_none_or(|now| now.in_use() != in_force.in_use()) || stored.as_ref() != Some(&spec) {
-        leader.storage.set(in_force);
+        term.storage.set(in_force);
     }
-    let name = leader.config.storage.name();
-    let counted = leader
+    let name = term.config.storage.name();
+    let counted = term
         .overall
-        .update(&*leader.clock, |s| status::with_storage(&status::count_attempt(s), name, &StorageState::Ready));
+        .update(&*term.clock, |s| status::with_storage(&status::count_attempt(s), name, &StorageState::Ready));
     counted.await.map_err(|e| unavailable(&e))?;
     Ok(answer(before, sealed.shown.resource(S3_CONFIG_ID), notes))
 }
 
 /// Checks the configuration by itself, then against S3: list, create, complete, delete.
-async fn prepare_s3(leader: &Leader, spec: &S3ConfigSpec) -> Result<(InForce, Vec<String>), ApiError> {
+async fn prepare_s3(term: &Term, spec: &S3ConfigSpec) -> Result<(InForce, Vec<String>), ApiError> {
     validate::s3_config(spec).map_err(invalid)?;
-    let (tried, settings) = (spec.clone(), leader.config.settings.storage.clone());
+    let (tried, settings) = (spec.clone(), term.config.settings.storage.clone());
     // A task of its own: where nobody waits for it any more, it still removes what it put there.
-    let probe = leader.tasks.spawn(async move {
+    let probe = term.tasks.spawn(async move {
         let in_force = InForce::s3(tried, &settings, None).await?;
         let notes = in_force.probe().await?;
         Ok::<_, StoreError>((in_force, notes))
@@ -199,10 +200,10 @@ fn endpoint(spec: &S3ConfigSpec) -> String {
     }
 }
 
-async fn manual(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+async fn manual(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<ManualBackupSpec>(&request.resource)?;
     let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
-    let Some(handle) = known_cluster(leader, &name).await else {
+    let Some(handle) = known_cluster(term, &name).await else {
         return Err(ApiError::invalid(format!("cluster {:?} does not exist", name.as_str())));
     };
     let record = handle.record.borrow().clone();
@@ -213,14 +214,14 @@ async fn manual(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyRes
         let resource = before.clone().unwrap_or_default();
         return Ok(answer(before, resource, Vec::new()));
     }
-    let at = validate::manual_backup(&spec, leader.clock.now()).map_err(invalid)?;
-    in_force(leader)?;
-    if leader.fleet.agents(&name, Instant::now()).is_empty() {
+    let at = validate::manual_backup(&spec, term.clock.now()).map_err(invalid)?;
+    in_force(term)?;
+    if term.fleet.agents(&name, Instant::now()).is_empty() {
         return Err(ApiError::invalid(format!("no agent of cluster {:?} is connected", name.as_str())));
     }
     if request.dry_run {
         let mut next = (*record).clone();
-        next.accept_manual(at.seconds, leader.clock.now()).map_err(invalid)?;
+        next.accept_manual(at.seconds, term.clock.now()).map_err(invalid)?;
         return Ok(answer(before, manual_resource(&next), Vec::new()));
     }
     let record = tell(&handle, |reply| Message::Manual { seconds: at.seconds, reply }).await?;
@@ -235,17 +236,17 @@ fn manual_resource(record: &ClusterRecord) -> Resource {
 ///
 /// # Errors
 /// There is none, and why.
-pub(super) fn in_force(leader: &Leader) -> Result<Arc<InForce>, ApiError> {
-    let view = leader.storage.now();
+pub(super) fn in_force(term: &Term) -> Result<Arc<InForce>, ApiError> {
+    let view = term.storage.now();
     let none = || ApiError::invalid(format!("backup storage is not configured: {}", view.state.error()));
     view.in_force.clone().ok_or_else(none)
 }
 
 /// The cluster's task and a connected agent; a coordinator that just began to lead waits for the first beats.
-pub(super) async fn known_cluster(leader: &Leader, name: &ClusterName) -> Option<Handle> {
-    let mut arrivals = leader.fleet.arrivals();
+pub(super) async fn known_cluster(term: &Term, name: &ClusterName) -> Option<Handle> {
+    let mut arrivals = term.fleet.arrivals();
     let wait = async {
-        while !leader.directory.contains(name) || leader.fleet.agents(name, Instant::now()).is_empty() {
+        while !term.directory.contains(name) || term.fleet.agents(name, Instant::now()).is_empty() {
             if arrivals.changed().await.is_err() {
                 return;
             }
@@ -253,8 +254,8 @@ pub(super) async fn known_cluster(leader: &Leader, name: &ClusterName) -> Option
             tokio::task::yield_now().await;
         }
     };
-    let _ = tokio::time::timeout_at(leader.since + FIRST_BEATS, wait).await;
-    leader.directory.get(name)
+    let _ = tokio::time::timeout_at(term.since + FIRST_BEATS, wait).await;
+    term.directory.get(name)
 }
 
 pub(super) async fn tell(
@@ -268,13 +269,13 @@ pub(super) async fn tell(
     answer.await.map_err(|_| stopping())?
 }
 
-async fn cluster(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+async fn cluster(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<ClusterSpec>(&request.resource)?;
-    validate::cluster(&spec, leader.config.settings.backup.bounds()).map_err(invalid)?;
+    validate::cluster(&spec, term.config.settings.backup.bounds()).map_err(invalid)?;
     let metadata = &request.resource.metadata;
     let name: ClusterName = metadata.id.parse().map_err(invalid)?;
     let meta = Meta::of(metadata);
-    let found = leader.directory.get(&name).map(|h| h.record.borrow().clone());
+    let found = term.directory.get(&name).map(|h| h.record.borrow().clone());
     let before = found.as_deref().map(cluster_resource);
     if request.dry_run {
         let uuid = backstay_protocol::ClusterUuid(uuid::Uuid::new_v4());
@@ -283,16 +284,16 @@ async fn cluster(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyRe
                 check_version(metadata.version, found.cluster.version)?;
                 found.clone()
             }
-            None => ClusterRecord::new(name, uuid, spec.clone(), leader.clock.now()),
+            None => ClusterRecord::new(name, uuid, spec.clone(), term.clock.now()),
         };
-        next.configure(spec, meta, leader.clock.now());
+        next.configure(spec, meta, term.clock.now());
         return Ok(answer(before, cluster_resource(&next), Vec::new()));
     }
     let created = match before {
         Some(_) => false,
-        None => leader.register(&name, spec.clone(), None).await.map_err(|e| unavailable(&e))?,
+        None => registry::register(term, &name, spec.clone(), None).await.map_err(|e| unavailable(&e))?,
     };
-    let Some(handle) = leader.directory.get(&name) else {
+    let Some(handle) = term.directory.get(&name) else {
         return Err(ApiError::new(ErrorCode::Unavailable, "the coordinator is stopping: try again"));
     };
     let record =
@@ -300,29 +301,29 @@ async fn cluster(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyRe
     Ok(answer(before, cluster_resource(&record), Vec::new()))
 }
 
-async fn machine_set(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+async fn machine_set(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<MachineSetSpec>(&request.resource)?;
     let id: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
     let key = format!("{}{id}", kept_prefix(&types::MACHINE_SETS));
-    let found = leader.kv.get::<Kept<MachineSetSpec>>(&key).await.map_err(|e| unavailable(&e))?;
+    let found = term.kv.get::<Kept<MachineSetSpec>>(&key).await.map_err(|e| unavailable(&e))?;
     let before = found.as_ref().map(|found| &found.value.spec);
-    let notes = restore::bootstrap(leader, id.as_str(), before, &spec, request.dry_run).await?;
-    let answer = keep(leader, request, id.as_str(), spec).await?;
+    let notes = restore::bootstrap(term, id.as_str(), before, &spec, request.dry_run).await?;
+    let answer = keep(term, request, id.as_str(), spec).await?;
     Ok(ApplyResponse { notes: [notes, answer.notes].concat(), ..answer })
 }
 
-async fn machine_set_node(leader: &Leader, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+async fn machine_set_node(term: &Term, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<MachineSetNodeSpec>(&request.resource)?;
     let id: MachineId = request.resource.metadata.id.parse().map_err(invalid)?;
-    keep(leader, request, &id.to_string(), spec).await
+    keep(term, request, &id.to_string(), spec).await
 }
 
 /// A resource that is only kept.
-async fn keep<S: Spec>(leader: &Leader, request: &ApplyRequest, id: &str, spec: S) -> Result<ApplyResponse, ApiError> {
+async fn keep<S: Spec>(term: &Term, request: &ApplyRequest, id: &str, spec: S) -> Result<ApplyResponse, ApiError> {
     let key = format!("{}{id}", kept_prefix(S::definition()));
-    let now = leader.clock.now();
+    let now = term.clock.now();
     let metadata = &request.resource.metadata;
-    let found = leader.kv.get::<Kept<S>>(&key).await.map_err(|e| unavailable(&e))?;
+    let found = term.kv.get::<Kept<S>>(&key).await.map_err(|e| unavailable(&e))?;
     let before = found.as_ref().map(|f| f.value.resource(id));
     let mut next = match &found {
         Some(found) => {
@@ -338,8 +339,8 @@ async fn keep<S: Spec>(leader: &Leader, request: &ApplyRequest, id: &str, spec: 
     if !request.dry_run {
         let written = match &found {
             Some(found) if found.value == next => Ok(found.revision),
-            Some(found) => leader.kv.update(&key, &next, found.revision).await,
-            None => leader.kv.create(&key, &next).await,
+            Some(found) => term.kv.update(&key, &next, found.revision).await,
+            None => term.kv.create(&key, &next).await,
         };
         written.map_err(|e| unavailable(&e))?;
     }

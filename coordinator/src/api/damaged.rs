@@ -5,23 +5,23 @@ use std::time::Duration;
 use backstay_archive::catalog;
 use backstay_protocol::{ClusterName, SnapshotName};
 
-use crate::leader::Leader;
 use crate::record::ClusterRecord;
 use crate::restore::Restore;
 use crate::restore::model::Source;
 use crate::storage::InForce;
+use crate::term::Term;
 use crate::verify::{FailedProof, Verification};
 
 /// How long the store may take to say which backup comes before; the plan does without.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the backup of a plan is known to be damaged, the plan says so, and the answer is what a person should know.
-pub async fn warn(leader: &Leader, cluster: &ClusterName, planned: &mut Restore) -> Option<String> {
+pub async fn warn(term: &Term, cluster: &ClusterName, planned: &mut Restore) -> Option<String> {
     let source = planned.source.clone();
-    let record = leader.directory.records().into_iter().find(|record| record.uuid == source.uuid)?;
+    let record = term.directory.records().into_iter().find(|record| record.uuid == source.uuid)?;
     let proof = record.verification.as_ref()?;
     let failed = proof.damage(source.snapshot)?;
-    let before = match leader.storage.now().in_force {
+    let before = match term.storage.now().in_force {
         Some(in_force) => before(&in_force, &record, proof, source.snapshot).await,
         None => None,
     };

@@ -13,13 +13,14 @@ use super::get::kept_prefix;
 use super::{in_namespace, restore, unavailable};
 use crate::config::Storage;
 use crate::directory::Message;
-use crate::leader::Leader;
 use crate::status::StorageState;
 use crate::storage::S3_ENTRY;
+use crate::term::Term;
+use crate::upkeep;
 
 /// Removes a resource that people may remove.
 pub async fn delete(
-    leader: &Arc<Leader>,
+    term: &Arc<Term>,
     definition: &'static TypeDefinition,
     request: DeleteRequest,
 ) -> Result<DeleteResponse, ApiError> {
@@ -27,11 +28,11 @@ pub async fn delete(
         return Err(ApiError::invalid(format!("{} need no force: it is there for clusters", definition.name)));
     }
     match definition {
-        d if d == &types::CLUSTERS => cluster(leader, &request).await,
-        d if d == &types::ETCD_MANUAL_BACKUPS => manual(leader, &request).await,
-        d if d == &types::ETCD_BACKUP_S3_CONFIGS => kept(leader, d, &request, S3_ENTRY.to_owned()).await,
+        d if d == &types::CLUSTERS => cluster(term, &request).await,
+        d if d == &types::ETCD_MANUAL_BACKUPS => manual(term, &request).await,
+        d if d == &types::ETCD_BACKUP_S3_CONFIGS => kept(term, d, &request, S3_ENTRY.to_owned()).await,
         d if d == &types::MACHINE_SETS || d == &types::MACHINE_SET_NODES => {
-            kept(leader, d, &request, format!("{}{}", kept_prefix(d), request.id)).await
+            kept(term, d, &request, format!("{}{}", kept_prefix(d), request.id)).await
         }
         d => Err(read_only(d)),
     }
@@ -43,21 +44,21 @@ fn missing(definition: &TypeDefinition, id: &str) -> ApiError {
 
 /// Removes a cluster's record. An agent of it that is heard would register it again without its settings; so it stays as
 /// long as one is connected, unless that is forced, or the settings keep agents from registering clusters.
-async fn cluster(leader: &Leader, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
+async fn cluster(term: &Term, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
     let definition = &types::CLUSTERS;
     let missing = || missing(definition, &request.id);
     let name: ClusterName = request.id.parse().map_err(|_| missing())?;
-    if !in_namespace(definition, &request.namespace) || !leader.directory.contains(&name) {
+    if !in_namespace(definition, &request.namespace) || !term.directory.contains(&name) {
         return Err(missing());
     }
-    let comes_back = leader.config.settings.auto_register_clusters && !request.force;
+    let comes_back = term.config.settings.auto_register_clusters && !request.force;
     let handle = match comes_back {
         // A coordinator that just began to lead has not heard every agent yet.
-        true => known_cluster(leader, &name).await,
-        false => leader.directory.get(&name),
+        true => known_cluster(term, &name).await,
+        false => term.directory.get(&name),
     };
     let handle = handle.ok_or_else(missing)?;
-    let connected = leader.fleet.agents(&name, Instant::now()).len();
+    let connected = term.fleet.agents(&name, Instant::now()).len();
     if connected > 0 && comes_back {
         return Err(still_connected(&name, connected));
     }
@@ -80,11 +81,11 @@ fn still_connected(name: &ClusterName, connected: usize) -> ApiError {
 }
 
 /// Removes the manual backup that stands in a cluster's record.
-async fn manual(leader: &Leader, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
+async fn manual(term: &Term, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
     let definition = &types::ETCD_MANUAL_BACKUPS;
     let missing = || missing(definition, &request.id);
     let name: ClusterName = request.id.parse().map_err(|_| missing())?;
-    let found = leader.directory.get(&name).filter(|_| in_namespace(definition, &request.namespace));
+    let found = term.directory.get(&name).filter(|_| in_namespace(definition, &request.namespace));
     let handle = found.filter(|handle| handle.record.borrow().manual.is_some()).ok_or_else(missing)?;
     if !request.dry_run {
         tell(&handle, |reply| Message::DropManual { reply }).await?;
@@ -94,7 +95,7 @@ async fn manual(leader: &Leader, request: &DeleteRequest) -> Result<DeleteRespon
 
 /// Removes what has an entry of its own.
 async fn kept(
-    leader: &Leader,
+    term: &Term,
     definition: &'static TypeDefinition,
     request: &DeleteRequest,
     key: String,
@@ -106,9 +107,9 @@ async fn kept(
         return Err(missing());
     }
     let noted = definition == &types::MACHINE_SETS
-        && restore::control_planes_deleted(leader, &request.id, request.dry_run).await?;
-    let _one_at_a_time = leader.configuring.lock().await;
-    let found = leader.kv.get::<serde_json::Value>(&key).await.map_err(|e| unavailable(&e))?;
+        && restore::control_planes_deleted(term, &request.id, request.dry_run).await?;
+    let _one_at_a_time = term.configuring.lock().await;
+    let found = term.kv.get::<serde_json::Value>(&key).await.map_err(|e| unavailable(&e))?;
     if found.is_none() {
         // A cluster that no template made has none, and can be restored by one all the same.
         return if noted { Ok(DeleteResponse {}) } else { Err(missing()) };
@@ -116,11 +117,11 @@ async fn kept(
     if request.dry_run {
         return Ok(DeleteResponse {});
     }
-    leader.kv.delete(&key).await.map_err(|e| unavailable(&e))?;
-    if definition == &types::ETCD_BACKUP_S3_CONFIGS && leader.config.storage == Storage::S3 {
-        leader.keep_copy(None).await;
-        leader.storage.clear(StorageState::NotInitialized);
-        leader.refresh_overall().await.map_err(|e| unavailable(&e))?;
+    term.kv.delete(&key).await.map_err(|e| unavailable(&e))?;
+    if definition == &types::ETCD_BACKUP_S3_CONFIGS && term.config.storage == Storage::S3 {
+        upkeep::keep_copy(term, None).await;
+        term.storage.clear(StorageState::NotInitialized);
+        upkeep::refresh_overall(term).await.map_err(|e| unavailable(&e))?;
     }
     Ok(DeleteResponse {})
 }

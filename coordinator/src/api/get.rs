@@ -13,14 +13,14 @@ use backstay_protocol::{ClusterName, SnapshotName, Timestamp};
 use serde::de::DeserializeOwned;
 
 use super::{in_namespace, restore, seen, unavailable};
-use crate::leader::Leader;
 use crate::record::{ClusterRecord, Kept};
 use crate::storage::{S3_ENTRY, StoredS3};
+use crate::term::Term;
 
 /// One resource by id, or all that the selector selects, in the order of ids (backups: newest first): as many as fit
 /// one message in this encoding.
 pub async fn get(
-    leader: &Arc<Leader>,
+    term: &Arc<Term>,
     definition: &'static TypeDefinition,
     content_type: ContentType,
     request: GetRequest,
@@ -30,8 +30,8 @@ pub async fn get(
         return Err(ApiError::invalid("cannot specify both resource ID and selector"));
     }
     let mut items = match in_namespace(definition, &request.namespace) {
-        true if definition == &types::ETCD_BACKUPS => backups(leader, &request.id, &selector).await?,
-        true => all(leader, definition).await?,
+        true if definition == &types::ETCD_BACKUPS => backups(term, &request.id, &selector).await?,
+        true => all(term, definition).await?,
         false => Vec::new(),
     };
     items.retain(|item| selector.matches(&item.metadata.labels));
@@ -44,30 +44,30 @@ pub async fn get(
     }
     // What a list adds to each item: a comma, or a tag and a length.
     let size = |item: &Resource| content_type.encode(item).map_or(usize::MAX / 2, |bytes| bytes.len()) + 8;
-    GetResponse::page(items, &request.after, leader.bus.max_payload(), size).map_err(|error| match error {
+    GetResponse::page(items, &request.after, term.bus.max_payload(), size).map_err(|error| match error {
         PageError::Gone(_) => ApiError::new(ErrorCode::Conflict, error.to_string()),
         PageError::TooLarge { .. } => ApiError::new(ErrorCode::Internal, format!("{}: {error}", definition.name)),
     })
 }
 
-async fn all(leader: &Leader, definition: &'static TypeDefinition) -> Result<Vec<Resource>, ApiError> {
+async fn all(term: &Term, definition: &'static TypeDefinition) -> Result<Vec<Resource>, ApiError> {
     let of_clusters = |project: fn(&ClusterRecord) -> Option<Resource>| -> Vec<Resource> {
-        leader.directory.records().iter().filter_map(|record| project(record)).collect()
+        term.directory.records().iter().filter_map(|record| project(record)).collect()
     };
     Ok(match definition {
         d if d == &types::CLUSTERS => of_clusters(|r| Some(cluster_resource(r))),
         d if d == &types::CLUSTER_UUIDS => of_clusters(|r| Some(r.uuid_resource())),
         d if d == &types::ETCD_MANUAL_BACKUPS => of_clusters(|r| Some(r.manual.as_ref()?.resource(r.name.as_str()))),
         d if d == &types::ETCD_BACKUP_STATUSES => of_clusters(|r| Some(r.status.as_ref()?.resource(r.name.as_str()))),
-        d if d == &types::ETCD_BACKUP_OVERALL_STATUSES => leader.overall.resource().await.into_iter().collect(),
-        d if d == &types::ETCD_BACKUP_S3_CONFIGS => s3_config(leader).await?.into_iter().collect(),
-        d if d == &types::AGENTS => seen::agents(leader),
-        d if d == &types::COORDINATOR_STATUSES => vec![seen::coordinator(leader)],
-        d if d == &types::BACKUP_RUNS => seen::runs(leader),
-        d if d == &types::RESTORES => restore::all(leader),
-        d if d == &types::VERIFICATIONS => restore::all_proofs(leader),
-        d if d == &types::MACHINE_SETS => kept::<MachineSetSpec>(leader).await?,
-        _ => kept::<MachineSetNodeSpec>(leader).await?,
+        d if d == &types::ETCD_BACKUP_OVERALL_STATUSES => term.overall.resource().await.into_iter().collect(),
+        d if d == &types::ETCD_BACKUP_S3_CONFIGS => s3_config(term).await?.into_iter().collect(),
+        d if d == &types::AGENTS => seen::agents(term),
+        d if d == &types::COORDINATOR_STATUSES => vec![seen::coordinator(term)],
+        d if d == &types::BACKUP_RUNS => seen::runs(term),
+        d if d == &types::RESTORES => restore::all(term),
+        d if d == &types::VERIFICATIONS => restore::all_proofs(term),
+        d if d == &types::MACHINE_SETS => kept::<MachineSetSpec>(term).await?,
+        _ => kept::<MachineSetNodeSpec>(term).await?,
     })
 }
 
@@ -76,8 +76,8 @@ pub fn cluster_resource(record: &ClusterRecord) -> Resource {
     record.cluster.resource(record.name.as_str())
 }
 
-async fn s3_config(leader: &Leader) -> Result<Option<Resource>, ApiError> {
-    let found = leader.kv.get::<StoredS3>(S3_ENTRY).await.map_err(|e| unavailable(&e))?;
+async fn s3_config(term: &Term) -> Result<Option<Resource>, ApiError> {
+    let found = term.kv.get::<StoredS3>(S3_ENTRY).await.map_err(|e| unavailable(&e))?;
     Ok(found.map(|found| found.value.shown.resource(S3_CONFIG_ID)))
 }
 
@@ -86,11 +86,11 @@ pub fn kept_prefix(definition: &TypeDefinition) -> String {
     format!("resource.{}.", definition.plural())
 }
 
-async fn kept<S: Spec + DeserializeOwned>(leader: &Leader) -> Result<Vec<Resource>, ApiError> {
+async fn kept<S: Spec + DeserializeOwned>(term: &Term) -> Result<Vec<Resource>, ApiError> {
     let prefix = kept_prefix(S::definition());
     let mut items = Vec::new();
-    for key in leader.kv.keys(&prefix).await.map_err(|e| unavailable(&e))? {
-        if let Some(found) = leader.kv.get::<Kept<S>>(&key).await.map_err(|e| unavailable(&e))? {
+    for key in term.kv.keys(&prefix).await.map_err(|e| unavailable(&e))? {
+        if let Some(found) = term.kv.get::<Kept<S>>(&key).await.map_err(|e| unavailable(&e))? {
             items.push(found.value.resource(&key[prefix.len()..]));
         }
     }
@@ -98,7 +98,7 @@ async fn kept<S: Spec + DeserializeOwned>(leader: &Leader) -> Result<Vec<Resourc
 }
 
 /// Backups are read from the store, which is the truth for them.
-async fn backups(leader: &Leader, id: &str, selector: &Selector) -> Result<Vec<Resource>, ApiError> {
+async fn backups(term: &Term, id: &str, selector: &Selector) -> Result<Vec<Resource>, ApiError> {
     let name = match (selector.required_value(LABEL_CLUSTER), id.rsplit_once('-')) {
         (Some(name), _) => name,
         (None, Some((name, _))) => name,
@@ -108,11 +108,11 @@ async fn backups(leader: &Leader, id: &str, selector: &Selector) -> Result<Vec<R
         }
     };
     let name: ClusterName = name.parse().map_err(|e| ApiError::invalid(format!("{e}")))?;
-    let Some(handle) = leader.directory.get(&name) else {
+    let Some(handle) = term.directory.get(&name) else {
         return Err(ApiError::new(ErrorCode::NotFound, format!("cluster {:?} does not exist", name.as_str())));
     };
     let record = handle.record.borrow().clone();
-    let view = leader.storage.now();
+    let view = term.storage.now();
     let Some(in_force) = view.in_force else {
         let text = format!("backup storage is not configured: {}", view.state.error());
         return Err(ApiError::new(ErrorCode::Unavailable, text));

@@ -17,49 +17,48 @@ use super::damaged;
 use crate::directory::Handle;
 use crate::directory::Message;
 use crate::latest::{self, NotFound, Which};
-use crate::leader::Leader;
 use crate::record::ClusterRecord;
 use crate::restore::Restore;
 use crate::restore::plan::{Present, Target, plan, planned_at, version_notes};
 use crate::restore::unsettled;
+use crate::term::Term;
 use crate::verify::Verification;
 
 /// What follows a cluster's name in the id of its control plane's machine set.
 const CONTROL_PLANES: &str = "-control-planes";
 
 /// The latest restore of every cluster.
-pub fn all(leader: &Leader) -> Vec<Resource> {
-    leader
-        .directory
+pub fn all(term: &Term) -> Vec<Resource> {
+    term.directory
         .records()
         .iter()
-        .filter_map(|record| Some(resource(leader, record, record.restore.as_ref()?)))
+        .filter_map(|record| Some(resource(term, record, record.restore.as_ref()?)))
         .collect()
 }
 
-fn resource(leader: &Leader, record: &ClusterRecord, restore: &Restore) -> Resource {
-    restore.resource(&record.name, |machine| leader.fleet.last(&record.name, *machine)?.beat.restore)
+fn resource(term: &Term, record: &ClusterRecord, restore: &Restore) -> Resource {
+    restore.resource(&record.name, |machine| term.fleet.last(&record.name, *machine)?.beat.restore)
 }
 
 /// Asks for a restore; a dry run answers with the plan.
-pub async fn apply(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let mut spec = typed::<RestoreSpec>(&request.resource)?;
     let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
-    let handle = existing(leader, &name).await?;
+    let handle = existing(term, &name).await?;
     let record = handle.record.borrow().clone();
-    let before = record.restore.as_ref().map(|restore| resource(leader, &record, restore));
+    let before = record.restore.as_ref().map(|restore| resource(term, &record, restore));
     if let Some(restore) = record.restore.as_ref().filter(|restore| restore.id.to_string() == spec.restore) {
         same_backup("restore", &spec.restore, &spec.snapshot, restore.source.snapshot)?;
         return Ok(answer(before.clone(), before.unwrap_or_default(), Vec::new()));
     }
     spec.started = planned_at(&spec, record.restore.as_ref().map(|latest| latest.started));
     let which = Which::parse(&spec.snapshot, spec.before).map_err(invalid)?;
-    let (planned, notes) = prepare(leader, &record, &spec, which).await?;
+    let (planned, notes) = prepare(term, &record, &spec, which).await?;
     if request.dry_run {
-        return Ok(answer(before, resource(leader, &record, &planned), notes));
+        return Ok(answer(before, resource(term, &record, &planned), notes));
     }
     let record = begin(&handle, planned).await?;
-    let after = record.restore.as_ref().map(|restore| resource(leader, &record, restore)).unwrap_or_default();
+    let after = record.restore.as_ref().map(|restore| resource(term, &record, restore)).unwrap_or_default();
     Ok(answer(before, after, notes))
 }
 
@@ -77,14 +76,14 @@ async fn begin(handle: &Handle, restore: Restore) -> Result<Arc<ClusterRecord>, 
     tell(handle, |reply| Message::Restore { restore: Box::new(restore), reply }).await
 }
 
-async fn existing(leader: &Leader, name: &ClusterName) -> Result<Handle, ApiError> {
+async fn existing(term: &Term, name: &ClusterName) -> Result<Handle, ApiError> {
     let missing = || ApiError::invalid(format!("cluster {:?} does not exist", name.as_str()));
-    known_cluster(leader, name).await.ok_or_else(missing)
+    known_cluster(term, name).await.ok_or_else(missing)
 }
 
 /// Checks what can be checked before anybody is told. With the plan goes what a person should know of it.
 async fn prepare(
-    leader: &Leader,
+    term: &Term,
     record: &ClusterRecord,
     spec: &RestoreSpec,
     which: Which,
@@ -100,7 +99,7 @@ async fn prepare(
         "" => record.uuid,
         text => text.parse::<ClusterUuid>().map_err(|_| invalid(format!("invalid cluster UUID {text:?}")))?,
     };
-    let manifest = manifest(leader, uuid, which).await?;
+    let manifest = manifest(term, uuid, which).await?;
     let now = Instant::now();
     let present = |machine, agent: crate::fleet::Agent| {
         let seat = agent.beat.seat.unwrap_or_default();
@@ -112,15 +111,14 @@ async fn prepare(
             seat,
         }
     };
-    let agents =
-        leader.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(id, agent))).collect();
+    let agents = term.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(id, agent))).collect();
     let (cluster, etcd_cluster_id) = (record.name.clone(), record.etcd_cluster_id);
     let mut target = Target { cluster, uuid: record.uuid, etcd_cluster_id, agents };
     let strangers = target.part_strangers().map_err(invalid)?;
     let mut notes: Vec<String> = strangers.iter().map(ToString::to_string).collect();
-    match plan(&target, spec, id, &manifest, leader.clock.now()) {
+    match plan(&target, spec, id, &manifest, term.clock.now()) {
         Ok(mut planned) => {
-            notes.extend(damaged::warn(leader, &record.name, &mut planned).await);
+            notes.extend(damaged::warn(term, &record.name, &mut planned).await);
             notes.extend(version_notes(&planned));
             Ok((planned, notes))
         }
@@ -140,8 +138,8 @@ fn unfinished(record: &ClusterRecord, machine: MachineId, state: Option<&Restore
     }
 }
 
-async fn manifest(leader: &Leader, uuid: ClusterUuid, which: Which) -> Result<Manifest, ApiError> {
-    let found = latest::find(leader, &*in_force(leader)?, uuid, which).await;
+async fn manifest(term: &Term, uuid: ClusterUuid, which: Which) -> Result<Manifest, ApiError> {
+    let found = latest::find(term, &*in_force(term)?, uuid, which).await;
     found.map_err(|error| match &error {
         NotFound::None(_) => invalid(error),
         NotFound::Unknown(_) => ApiError::new(ErrorCode::Unavailable, error.to_string()),
@@ -156,14 +154,14 @@ fn cluster_of(machine_set: &str) -> Option<ClusterName> {
 /// What a machine set's change means for its cluster: a control plane that appears with a bootstrap spec restores it. The
 /// answer is what a person should know of that.
 pub async fn bootstrap(
-    leader: &Arc<Leader>,
+    term: &Arc<Term>,
     id: &str,
     before: Option<&MachineSetSpec>,
     spec: &MachineSetSpec,
     dry_run: bool,
 ) -> Result<Vec<String>, ApiError> {
     let earlier = before.and_then(|before| before.bootstrapspec.as_ref());
-    let handle = cluster_of(id).and_then(|name| leader.directory.get(&name));
+    let handle = cluster_of(id).and_then(|name| term.directory.get(&name));
     match (&spec.bootstrapspec, earlier) {
         (None, None) => Ok(Vec::new()),
         (Some(now), Some(earlier)) if now == earlier => Ok(Vec::new()),
@@ -180,18 +178,18 @@ pub async fn bootstrap(
         (Some(now), _) => {
             let name = id.strip_suffix(CONTROL_PLANES).unwrap_or(id);
             let name: ClusterName = name.parse().map_err(invalid)?;
-            restore_from(leader, &name, now, dry_run).await
+            restore_from(term, &name, now, dry_run).await
         }
     }
 }
 
 async fn restore_from(
-    leader: &Arc<Leader>,
+    term: &Arc<Term>,
     name: &ClusterName,
     bootstrap: &BootstrapSpec,
     dry_run: bool,
 ) -> Result<Vec<String>, ApiError> {
-    let handle = existing(leader, name).await?;
+    let handle = existing(term, name).await?;
     let record = handle.record.borrow().clone();
     // An earlier try began it, and its answer was lost; or the coordinator died before it kept the machine set.
     if record.was_begun_by_template(&bootstrap.clusteruuid, &bootstrap.snapshot) {
@@ -207,9 +205,9 @@ async fn restore_from(
     }
     // A template that is applied again must mean the same backup: it names one.
     let named = Which::Named(bootstrap.snapshot.parse().map_err(invalid)?);
-    let (planned, notes) = prepare(leader, &record, &spec, named).await?;
+    let (planned, notes) = prepare(term, &record, &spec, named).await?;
     let planned = Restore { by_template: true, ..planned };
-    let serves = leader.fleet.agents(name, Instant::now()).values().any(|agent| agent.beat.member.is_some());
+    let serves = term.fleet.agents(name, Instant::now()).values().any(|agent| agent.beat.member.is_some());
     if serves && record.control_planes_deleted.is_none() {
         return Err(invalid(format!(
             "cluster {name} serves: `backstayctl delete machineset {name}{CONTROL_PLANES}` first, or `backstayctl \
@@ -223,23 +221,23 @@ async fn restore_from(
 }
 
 /// The latest proof of every cluster.
-pub fn all_proofs(leader: &Leader) -> Vec<Resource> {
-    let records = leader.directory.records();
+pub fn all_proofs(term: &Term) -> Vec<Resource> {
+    let records = term.directory.records();
     records.iter().filter_map(|record| Some(record.verification.as_ref()?.resource(&record.name))).collect()
 }
 
 /// Asks for a proof.
-pub async fn verify(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+pub async fn verify(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<VerificationSpec>(&request.resource)?;
     let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
-    let handle = existing(leader, &name).await?;
+    let handle = existing(term, &name).await?;
     let record = handle.record.borrow().clone();
     let before = record.verification.as_ref().map(|proof| proof.resource(&record.name));
     if let Some(proof) = record.verification.as_ref().filter(|proof| proof.id.to_string() == spec.verify) {
         same_backup("verify", &spec.verify, &spec.snapshot, proof.snapshot)?;
         return Ok(answer(before.clone(), before.unwrap_or_default(), Vec::new()));
     }
-    let verification = plan_proof(leader, &record, &spec).await?;
+    let verification = plan_proof(term, &record, &spec).await?;
     if request.dry_run {
         return Ok(answer(before, verification.resource(&record.name), Vec::new()));
     }
@@ -248,21 +246,17 @@ pub async fn verify(leader: &Arc<Leader>, request: &ApplyRequest) -> Result<Appl
     Ok(answer(before, after, Vec::new()))
 }
 
-async fn plan_proof(
-    leader: &Leader,
-    record: &ClusterRecord,
-    spec: &VerificationSpec,
-) -> Result<Verification, ApiError> {
-    if leader.fleet.agents(&record.name, Instant::now()).is_empty() {
+async fn plan_proof(term: &Term, record: &ClusterRecord, spec: &VerificationSpec) -> Result<Verification, ApiError> {
+    if term.fleet.agents(&record.name, Instant::now()).is_empty() {
         return Err(invalid(format!("no agent of cluster {:?} is connected", record.name.as_str())));
     }
     let newest = if spec.snapshot.is_empty() { "latest" } else { &spec.snapshot };
-    let manifest = manifest(leader, record.uuid, Which::parse(newest, None).map_err(invalid)?).await?;
+    let manifest = manifest(term, record.uuid, Which::parse(newest, None).map_err(invalid)?).await?;
     let id = match spec.verify.as_str() {
         "" => VerifyId(Uuid::new_v4()),
         text => text.parse().map_err(invalid)?,
     };
-    let (encrypted, now) = (manifest.seal.encryption != "none", leader.clock.now());
+    let (encrypted, now) = (manifest.seal.encryption != "none", term.clock.now());
     Ok(Verification::new(id, manifest.snapshot, manifest.snapshot_sha256, encrypted, spec.boot, now))
 }
 
@@ -270,8 +264,8 @@ async fn plan_proof(
 ///
 /// # Errors
 /// A restore of the cluster is under way.
-pub async fn control_planes_deleted(leader: &Leader, machine_set: &str, dry_run: bool) -> Result<bool, ApiError> {
-    let Some(handle) = cluster_of(machine_set).and_then(|name| leader.directory.get(&name)) else { return Ok(false) };
+pub async fn control_planes_deleted(term: &Term, machine_set: &str, dry_run: bool) -> Result<bool, ApiError> {
+    let Some(handle) = cluster_of(machine_set).and_then(|name| term.directory.get(&name)) else { return Ok(false) };
     if handle.record.borrow().restoring().is_some() {
         return Err(ApiError::invalid("a restore of its cluster is under way: it is needed until that has ended"));
     }

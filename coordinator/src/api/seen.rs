@@ -8,45 +8,45 @@ use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 
 use crate::fleet::Agent;
-use crate::leader::Leader;
 use crate::record::ClusterRecord;
 use crate::record::runs::{self, Run};
 use crate::restore::model::word;
 use crate::restore::unsettled::{self, Behind};
 use crate::seats;
+use crate::term::Term;
 
 /// The coordinator that leads: this one.
-pub fn coordinator(leader: &Leader) -> Resource {
-    let in_force = leader.storage.now().in_force;
-    let (host, offsets) = (host::name(), leader.clocks.offsets());
+pub fn coordinator(term: &Term) -> Resource {
+    let in_force = term.storage.now().in_force;
+    let (host, offsets) = (host::name(), term.clocks.offsets());
     let spec = CoordinatorStatusSpec {
         natsoffsetms: offsets.nats,
         storeoffsetms: offsets.store,
         clock: offsets.fault(&host),
-        holder: leader.holder.to_string(),
-        epoch: leader.epoch,
+        holder: term.holder.to_string(),
+        epoch: term.epoch,
         host,
         version: env!("CARGO_PKG_VERSION").into(),
-        started: Some(leader.since_at),
-        now: Some(leader.clock.now()),
+        started: Some(term.since_at),
+        now: Some(term.clock.now()),
         storage: in_force.map(|in_force| in_force.facts()).unwrap_or_default(),
     };
     Resource::of(COORDINATOR_STATUS_ID, &spec)
 }
 
 /// The connected agents, by cluster and machine.
-pub fn agents(leader: &Leader) -> Vec<Resource> {
+pub fn agents(term: &Term) -> Vec<Resource> {
     let now = Instant::now();
-    let everybody = leader.fleet.everybody(now);
+    let everybody = term.fleet.everybody(now);
     let mut resources = Vec::with_capacity(everybody.len());
     for of_cluster in everybody.chunk_by(|(one, ..), (other, ..)| one == other) {
         // Who was not heard yet may be connected all the same.
-        let absent = match now < leader.since + FIRST_BEATS {
+        let absent = match now < term.since + FIRST_BEATS {
             true => Vec::new(),
             false => seats::absent(of_cluster.iter().map(|(_, machine, agent)| (*machine, &agent.beat))),
         };
         for (cluster, machine, agent) in of_cluster {
-            let record = leader.directory.get(cluster).map(|handle| handle.record.borrow().clone());
+            let record = term.directory.get(cluster).map(|handle| handle.record.borrow().clone());
             let lost = record.and_then(|record| lost(&record, *machine, agent.beat.restore.as_ref()?));
             resources.push(agent_resource(cluster, *machine, agent, lost, absent.clone()));
         }
@@ -97,16 +97,16 @@ fn role(member: &Member) -> &'static str {
 }
 
 /// The latest attempts of every cluster, each cluster's latest first.
-pub fn runs(leader: &Leader) -> Vec<Resource> {
-    let records = leader.directory.records();
+pub fn runs(term: &Term) -> Vec<Resource> {
+    let records = term.directory.records();
     let all = records.iter().flat_map(|record| record.runs.latest_first().map(move |run| (record, run)));
-    all.map(|(record, run)| runs::resource(run.id, &with_progress(leader, record, run))).collect()
+    all.map(|(record, run)| runs::resource(run.id, &with_progress(term, record, run))).collect()
 }
 
 /// What is under way, with how far its agent says that it is.
-fn with_progress(leader: &Leader, record: &ClusterRecord, run: &Run) -> BackupRunSpec {
+fn with_progress(term: &Term, record: &ClusterRecord, run: &Run) -> BackupRunSpec {
     let spec = run.spec(&record.name);
-    let agent = leader.fleet.last(&record.name, run.machine);
+    let agent = term.fleet.last(&record.name, run.machine);
     let progress =
         agent.and_then(|agent| agent.beat.progress).filter(|progress| progress.attempt == run.id.to_string());
     match progress {

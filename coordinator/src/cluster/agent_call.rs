@@ -9,7 +9,7 @@ use backstay_protocol::subject::{Command, Subject};
 use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 
-use crate::leader::Leader;
+use crate::term::Term;
 
 /// How long an agent may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,22 +18,22 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// In words.
-pub fn recipient(leader: &Leader, cluster: &ClusterName, machine: MachineId) -> Result<Recipient, String> {
-    let agents = leader.fleet.agents(cluster, Instant::now());
+pub fn recipient(term: &Term, cluster: &ClusterName, machine: MachineId) -> Result<Recipient, String> {
+    let agents = term.fleet.agents(cluster, Instant::now());
     let agent = agents.get(&machine).ok_or("its agent is not connected")?;
     seal::parse_recipient(&agent.beat.recipient).map_err(|e| e.to_string())
 }
 
 /// Request/reply to one agent; "no responders" is an answer and comes at once.
 pub async fn request<M: Versioned>(
-    leader: &Leader,
+    term: &Term,
     cluster: &ClusterName,
     machine: MachineId,
     command: Command,
     body: Vec<u8>,
 ) -> Result<M, String> {
     let subject = Subject::Agent { cluster: cluster.clone(), machine, command };
-    match tokio::time::timeout(ANSWER_TIMEOUT, leader.bus.request(&subject, body.into())).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, term.bus.request(&subject, body.into())).await {
         Ok(Ok(answer)) => bus::decode(&answer).map_err(|e| e.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("it does not answer within {}s", ANSWER_TIMEOUT.as_secs())),

@@ -27,12 +27,12 @@ use crate::attempts::Ended;
 use crate::directory::{Handle, Message, Reply};
 use crate::forgotten;
 use crate::kv::{KvError, Revised, entry_room};
-use crate::leader::Leader;
-use crate::record::room;
 use crate::record::runs::Proven;
+use crate::record::{self, room};
 use crate::record::{ClusterRecord, Slot, SlotEnd, Trigger};
 use crate::schedule::{self, Decision};
 use crate::storage::{InForce, View};
+use crate::term::Term;
 use rest::Rest;
 use restore_rounds::Memory;
 use steps::{Asked, Permit, StepEnd, Synced};
@@ -59,7 +59,7 @@ type Step = Pin<Box<dyn Future<Output = StepEnd> + Send>>;
 
 /// The task.
 pub struct ClusterTask {
-    leader: Arc<Leader>,
+    term: Arc<Term>,
     record: Arc<ClusterRecord>,
     revision: u64,
     inbox: mpsc::Receiver<Message>,
@@ -90,13 +90,13 @@ pub struct ClusterTask {
 }
 
 /// Makes the task of a record that is kept already, and the handle by which others reach it.
-pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, Handle) {
+pub fn task(term: Arc<Term>, kept: Revised<ClusterRecord>) -> (ClusterTask, Handle) {
     let (sender, inbox) = mpsc::channel(INBOX);
     let record = Arc::new(kept.value);
     let published = watch::Sender::new(record.clone());
     let handle = Handle { inbox: sender, record: published.subscribe() };
     let task = ClusterTask {
-        leader,
+        term,
         record,
         revision: kept.revision,
         inbox,
@@ -118,15 +118,10 @@ pub fn task(leader: Arc<Leader>, kept: Revised<ClusterRecord>) -> (ClusterTask, 
     (task, handle)
 }
 
-/// The KV entry of a cluster's record.
-pub fn entry(name: &backstay_protocol::ClusterName) -> String {
-    format!("cluster.{name}")
-}
-
 impl ClusterTask {
     /// Runs until the coordinator leads no more.
     pub async fn run(mut self) {
-        let cancel = self.leader.cancel.clone();
+        let cancel = self.term.cancel.clone();
         tokio::select! {
             Err(stopped) = self.work() => match stopped {
                 Stopped::NotLeading => cancel.cancel(),
@@ -137,7 +132,7 @@ impl ClusterTask {
     }
 
     async fn work(&mut self) -> Result<std::convert::Infallible, Stopped> {
-        let mut storage = self.leader.storage.subscribe();
+        let mut storage = self.term.storage.subscribe();
         loop {
             let view = storage.borrow_and_update().clone();
             let wake = match &self.step {
@@ -169,9 +164,9 @@ impl ClusterTask {
 
     /// Begins the step that is due now; where none is, says when to look again.
     async fn next_step(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
-        let now = self.leader.clock.now();
+        let now = self.term.clock.now();
         let changes = self.record.restore.as_ref().is_some_and(|restore| restore.changes_cluster_id(now));
-        self.leader.fleet.expect_change(&self.record.name, changes);
+        self.term.fleet.expect_change(&self.record.name, changes);
         if self.record.slot.is_none() && self.record.restoring().is_some() {
             return self.next_of_restore(view).await;
         }
@@ -188,33 +183,33 @@ impl ClusterTask {
             return Ok(None);
         };
         if let Some(slot) = self.record.slot.clone() {
-            let (leader, record) = (self.leader.clone(), self.record.clone());
+            let (term, record) = (self.term.clone(), self.record.clone());
             self.step = Some(match slot.attempt.clone() {
                 Some(attempt) if self.asked == Some(attempt.id) => {
-                    Box::pin(steps::watch(leader, record.name.clone(), attempt))
+                    Box::pin(steps::watch(term, record.name.clone(), attempt))
                 }
-                _ => Box::pin(steps::look(leader, in_force, record, slot, self.permit.take())),
+                _ => Box::pin(steps::look(term, in_force, record, slot, self.permit.take())),
             });
             return Ok(None);
         }
         self.permit = None;
         if !self.synced && self.sync_at <= Instant::now() {
-            self.step = Some(Box::pin(steps::sync(in_force, self.record.clone(), self.leader.clock.now())));
+            self.step = Some(Box::pin(steps::sync(in_force, self.record.clone(), self.term.clock.now())));
             return Ok(None);
         }
-        let now = self.leader.clock.now();
+        let now = self.term.clock.now();
         if let Some(next) = self.rest.corrected(&self.record, now, Instant::now()) {
             info!(cluster = %next.name, "the last backup's time lay in the future: a clock was wrong; now it is the true one");
             self.save(next).await?;
         }
         let known = self.rest.known(&self.record, Instant::now());
-        let trigger = match schedule::decide(&known, &self.leader.policy(), self.record.uuid, now) {
+        let trigger = match schedule::decide(&known, &self.term.policy(), self.record.uuid, now) {
             Decision::Manual(at) => Trigger::Manual { seconds: at.seconds },
             Decision::Interval => Trigger::Interval,
             decision => {
                 // What is due goes before.
                 if self.record.verification.as_ref().is_some_and(|proof| !proof.has_ended()) {
-                    let round = proof_rounds::drive(self.leader.clone(), view.in_force.clone(), self.record.clone());
+                    let round = proof_rounds::drive(self.term.clone(), view.in_force.clone(), self.record.clone());
                     self.step = Some(Box::pin(async { round.await.map_or(StepEnd::Rested, StepEnd::Verified) }));
                     return Ok(None);
                 }
@@ -237,7 +232,7 @@ impl ClusterTask {
 
     async fn open_slot(&mut self, trigger: Trigger) -> Result<(), Stopped> {
         let id = SlotId(Uuid::new_v4());
-        let now = self.leader.clock.now();
+        let now = self.term.clock.now();
         let mut next = (*self.record).clone();
         if let Err(error) = next.open_slot(trigger, id, now) {
             warn!(cluster = %self.record.name, %error, "the machine's clock gives no snapshot name");
@@ -251,7 +246,7 @@ impl ClusterTask {
     }
 
     async fn on_message(&mut self, message: Message) -> Result<(), Stopped> {
-        let now = self.leader.clock.now();
+        let now = self.term.clock.now();
         let mut next = (*self.record).clone();
         match message {
             Message::Manual { seconds, reply } => {
@@ -296,15 +291,15 @@ impl ClusterTask {
         }
         let name = self.record.name.clone();
         let gone = match self.keep_late().await {
-            Ok(()) => forgotten::forget(&self.leader.kv, &name, self.leader.clock.now()).await,
+            Ok(()) => forgotten::forget(&self.term.kv, &name, self.term.clock.now()).await,
             Err(error) => Err(error),
         };
         if let Err(error) = gone {
             let _ = reply.send(Err(ApiError::new(ErrorCode::Unavailable, error.to_string())));
             return Ok(());
         }
-        self.leader.directory.remove(&name);
-        self.leader.overall_changed.notify_one();
+        self.term.directory.remove(&name);
+        self.term.overall_changed.notify_one();
         let _ = reply.send(Ok(self.record.clone()));
         Err(Stopped::Forgotten)
     }
@@ -444,7 +439,7 @@ impl ClusterTask {
             Ok(newest) => {
                 self.synced = true;
                 self.trouble.over();
-                next.note_stored(newest, self.leader.clock.now());
+                next.note_stored(newest, self.term.clock.now());
                 if next.last_backup > self.record.last_backup {
                     self.rest.forget_backup();
                 }
@@ -462,7 +457,7 @@ impl ClusterTask {
 
     /// Bytes that the record may have.
     fn room(&self) -> usize {
-        entry_room(self.leader.bus.max_payload())
+        entry_room(self.term.bus.max_payload())
     }
 
     /// Keeps `next`, then shows it. Tries until the KV took it or the coordinator leads no more.
@@ -473,11 +468,11 @@ impl ClusterTask {
         }
         let mut trouble = Trouble::default();
         let status_changed = next.status != self.record.status;
-        let key = entry(&next.name);
+        let key = record::entry(&next.name);
         self.revision = loop {
-            match self.leader.kv.update(&key, &next, self.revision).await {
+            match self.term.kv.update(&key, &next, self.revision).await {
                 Ok(revision) => break revision,
-                Err(KvError::Conflict { .. }) => match self.leader.kv.get::<ClusterRecord>(&key).await {
+                Err(KvError::Conflict { .. }) => match self.term.kv.get::<ClusterRecord>(&key).await {
                     // An earlier try was taken and its answer lost.
                     Ok(Some(found)) if found.value == next => break found.revision,
                     Ok(_) => {
@@ -493,7 +488,7 @@ impl ClusterTask {
         self.record = Arc::new(next);
         self.published.send_replace(self.record.clone());
         if status_changed {
-            self.leader.overall_changed.notify_one();
+            self.term.overall_changed.notify_one();
         }
         Ok(())
     }

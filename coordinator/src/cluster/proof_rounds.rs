@@ -16,10 +16,10 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::agent_call::{recipient, request};
-use crate::leader::Leader;
 use crate::record::ClusterRecord;
 use crate::reply::Reply;
 use crate::storage::InForce;
+use crate::term::Term;
 use crate::verify::{Heard, Verification};
 
 /// Between two rounds.
@@ -33,50 +33,50 @@ pub struct Round {
 }
 
 /// One round; `None` where there is nothing to ask.
-pub async fn drive(leader: Arc<Leader>, in_force: Option<Arc<InForce>>, record: Arc<ClusterRecord>) -> Option<Round> {
+pub async fn drive(term: Arc<Term>, in_force: Option<Arc<InForce>>, record: Arc<ClusterRecord>) -> Option<Round> {
     tokio::time::sleep(PAUSE).await;
     let Some(verification) = record.verification.as_ref() else { return None };
-    let agents = leader.fleet.agents(&record.name, Instant::now());
+    let agents = term.fleet.agents(&record.name, Instant::now());
     let Some(machine) = verification.next_machine(agents.keys().copied()) else {
         let heard = Heard::Silent("no agent of the cluster is connected".into());
         return Some(Round { machine: None, heard });
     };
-    let heard = match command(&leader, in_force.as_deref(), &record, verification, machine).await {
-        Ok(command) => ask(&leader, &record, machine, command).await,
+    let heard = match command(&term, in_force.as_deref(), &record, verification, machine).await {
+        Ok(command) => ask(&term, &record, machine, command).await,
         Err(error) => Heard::Silent(error),
     };
     Some(Round { machine: Some(machine), heard })
 }
 
-async fn ask(leader: &Leader, record: &ClusterRecord, machine: MachineId, command: VerifyCommand) -> Heard {
-    let answer = request::<VerifyReply>(leader, &record.name, machine, Command::Verify, command.encode_to_vec()).await;
+async fn ask(term: &Term, record: &ClusterRecord, machine: MachineId, command: VerifyCommand) -> Heard {
+    let answer = request::<VerifyReply>(term, &record.name, machine, Command::Verify, command.encode_to_vec()).await;
     let said = |answer| match answer {
         Answer::State(state) => Ok(state),
         Answer::Refused(refused) => Err(refused),
     };
-    Reply::read(leader.epoch, answer.map(|reply| reply.answer.map(said)))
+    Reply::read(term.epoch, answer.map(|reply| reply.answer.map(said)))
 }
 
 async fn command(
-    leader: &Leader,
+    term: &Term,
     in_force: Option<&InForce>,
     record: &ClusterRecord,
     verification: &Verification,
     machine: MachineId,
 ) -> Result<VerifyCommand, String> {
     let in_force = in_force.ok_or("backup storage is not configured")?;
-    let recipient = recipient(leader, &record.name, machine)?;
+    let recipient = recipient(term, &record.name, machine)?;
     let sealed_identity = match verification.encrypted {
         false => Vec::new(),
         true => {
             let (store, snapshot) = (&*in_force.store, verification.snapshot);
-            let identity = leader.keys.identity_of(&leader.kv, store, record.uuid, snapshot).await;
+            let identity = term.keys.identity_of(&term.kv, store, record.uuid, snapshot).await;
             sealed(&identity.map_err(|e| e.to_string())?, &recipient)?
         }
     };
     Ok(VerifyCommand {
         version: VERSION,
-        epoch: leader.epoch,
+        epoch: term.epoch,
         verify: verification.id.to_string(),
         cluster: record.name.to_string(),
         machine: machine.to_string(),

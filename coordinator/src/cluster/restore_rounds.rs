@@ -18,12 +18,12 @@ use tracing::debug;
 
 use super::agent_call::{recipient, request};
 use super::proof_rounds::sealed;
-use crate::leader::Leader;
 use crate::record::ClusterRecord;
 use crate::reply::Reply;
 use crate::restore::compare;
 use crate::restore::model::{Heard, Machine, Restore, Round};
 use crate::storage::InForce;
+use crate::term::Term;
 
 /// Between two rounds.
 pub const PAUSE: Duration = Duration::from_millis(500);
@@ -75,7 +75,7 @@ pub struct Driven {
 
 /// One round: every machine is told, every answer heard.
 pub async fn drive(
-    leader: Arc<Leader>,
+    term: Arc<Term>,
     in_force: Option<Arc<InForce>>,
     record: Arc<ClusterRecord>,
     mut memory: Memory,
@@ -83,11 +83,11 @@ pub async fn drive(
     tokio::time::sleep(PAUSE).await;
     let mut driven = Driven { round: Round::new(), memory: Memory::default(), newer_epoch: None };
     let Some(restore) = record.restore.as_ref() else { return driven };
-    let key = key(&leader, in_force.as_deref(), restore, &mut memory).await;
+    let key = key(&term, in_force.as_deref(), restore, &mut memory).await;
     let tell = restore.machines.iter().map(async |(id, machine)| {
         let answer = match &key {
             Ok(key) => {
-                tell(&leader, in_force.as_deref(), &record.name, restore, (id, machine), key, memory.compare_at).await
+                tell(&term, in_force.as_deref(), &record.name, restore, (id, machine), key, memory.compare_at).await
             }
             Err(error) => Reply::Silent(error.clone()),
         };
@@ -117,14 +117,8 @@ pub async fn drive(
 }
 
 /// Tells one machine that is behind the end of a restore, in the background.
-pub async fn settle(
-    leader: Arc<Leader>,
-    cluster: ClusterName,
-    machine: MachineId,
-    restore: RestoreId,
-    goal: RestoreGoal,
-) {
-    match send(&leader, &cluster, machine, command(&leader, &cluster, machine, restore, goal)).await {
+pub async fn settle(term: Arc<Term>, cluster: ClusterName, machine: MachineId, restore: RestoreId, goal: RestoreGoal) {
+    match send(&term, &cluster, machine, command(&term, &cluster, machine, restore, goal)).await {
         Reply::State(state) => {
             debug!(%cluster, %machine, %restore, step = ?state.step(), "told the end of the restore");
         }
@@ -137,7 +131,7 @@ pub async fn settle(
 
 /// The key of the backup's cluster, while it is needed.
 async fn key(
-    leader: &Leader,
+    term: &Term,
     in_force: Option<&InForce>,
     restore: &Restore,
     memory: &mut Memory,
@@ -153,7 +147,7 @@ async fn key(
         false => None,
         true => {
             let (uuid, snapshot) = (restore.source.uuid, restore.source.snapshot);
-            let identity = leader.keys.identity_of(&leader.kv, store, uuid, snapshot).await;
+            let identity = term.keys.identity_of(&term.kv, store, uuid, snapshot).await;
             Some(Arc::new(Key(identity.map_err(|e| e.to_string())?)))
         }
     };
@@ -162,7 +156,7 @@ async fn key(
 }
 
 async fn tell(
-    leader: &Leader,
+    term: &Term,
     in_force: Option<&InForce>,
     cluster: &ClusterName,
     restore: &Restore,
@@ -172,19 +166,19 @@ async fn tell(
 ) -> Reply<bus::RestoreState> {
     let Some(goal) = restore.goal() else { return Reply::Silent("the restore has not begun".into()) };
     let plan = match goal {
-        RestoreGoal::Prepare => match plan(leader, in_force, cluster, restore, (id, machine), key) {
+        RestoreGoal::Prepare => match plan(term, in_force, cluster, restore, (id, machine), key) {
             Ok(plan) => Some(plan),
             Err(error) => return Reply::Silent(error),
         },
         _ => None,
     };
-    let command = RestoreCommand { plan, hash_revision: compare_at, ..command(leader, cluster, *id, restore.id, goal) };
-    send(leader, cluster, *id, command).await
+    let command = RestoreCommand { plan, hash_revision: compare_at, ..command(term, cluster, *id, restore.id, goal) };
+    send(term, cluster, *id, command).await
 }
 
 /// What a machine is told, without a plan.
 fn command(
-    leader: &Leader,
+    term: &Term,
     cluster: &ClusterName,
     machine: MachineId,
     restore: RestoreId,
@@ -192,7 +186,7 @@ fn command(
 ) -> RestoreCommand {
     RestoreCommand {
         version: VERSION,
-        epoch: leader.epoch,
+        epoch: term.epoch,
         restore: restore.to_string(),
         cluster: cluster.to_string(),
         machine: machine.to_string(),
@@ -203,21 +197,21 @@ fn command(
 }
 
 async fn send(
-    leader: &Leader,
+    term: &Term,
     cluster: &ClusterName,
     machine: MachineId,
     command: RestoreCommand,
 ) -> Reply<bus::RestoreState> {
-    let answer = request::<RestoreReply>(leader, cluster, machine, Command::Restore, command.encode_to_vec()).await;
+    let answer = request::<RestoreReply>(term, cluster, machine, Command::Restore, command.encode_to_vec()).await;
     let said = |answer| match answer {
         Answer::State(state) => Ok(state),
         Answer::Refused(refused) => Err(refused),
     };
-    Reply::read(leader.epoch, answer.map(|reply| reply.answer.map(said)))
+    Reply::read(term.epoch, answer.map(|reply| reply.answer.map(said)))
 }
 
 fn plan(
-    leader: &Leader,
+    term: &Term,
     in_force: Option<&InForce>,
     cluster: &ClusterName,
     restore: &Restore,
@@ -225,7 +219,7 @@ fn plan(
     key: &Option<Arc<Key>>,
 ) -> Result<RestorePlan, String> {
     let in_force = in_force.ok_or("backup storage is not configured")?;
-    let recipient = recipient(leader, cluster, *id)?;
+    let recipient = recipient(term, cluster, *id)?;
     let sealed_identity = match key {
         None => Vec::new(),
         Some(key) => sealed(&key.0, &recipient)?,

@@ -2,7 +2,6 @@
 //! proof of a backup.
 
 use backstay_archive::Manifest;
-use backstay_protocol::ClusterName;
 use backstay_protocol::api::ApiError;
 use backstay_protocol::own::RestorePhase;
 use tokio::time::Instant;
@@ -14,7 +13,7 @@ use super::steps::StepEnd;
 use super::{ClusterTask, Reply, Stopped};
 use crate::kv::KvError;
 use crate::lease;
-use crate::record::ClusterRecord;
+use crate::record::{self, ClusterRecord};
 use crate::restore::Restore;
 use crate::restore::model::word;
 use crate::restore::unsettled::{self, Behind, Unsettled};
@@ -53,7 +52,7 @@ impl ClusterTask {
     /// A template may restore the cluster from here on.
     pub(super) async fn on_control_planes_deleted(&mut self, reply: Reply) -> Result<(), Stopped> {
         let mut next = (*self.record).clone();
-        next.delete_control_planes(self.leader.clock.now());
+        next.delete_control_planes(self.term.clock.now());
         self.save_and_reply(Ok(next), reply).await
     }
 
@@ -71,8 +70,8 @@ impl ClusterTask {
 
     /// An agent obeys somebody newer: leading begins again, above that epoch.
     pub(super) async fn outdated(&mut self, epoch: u64) -> Stopped {
-        warn!(cluster = %self.record.name, epoch, ours = self.leader.epoch, "an agent has seen a newer epoch: leading again above it");
-        if let Err(error) = lease::raise_floor(&self.leader.kv, epoch).await {
+        warn!(cluster = %self.record.name, epoch, ours = self.term.epoch, "an agent has seen a newer epoch: leading again above it");
+        if let Err(error) = lease::raise_floor(&self.term.kv, epoch).await {
             warn!(%error, "the newer epoch could not be kept");
         }
         Stopped::NotLeading
@@ -85,14 +84,14 @@ impl ClusterTask {
         if let Some(restore) = &mut next.restore
             && restore.phase == RestorePhase::Waiting
         {
-            restore.begin(self.leader.clock.now());
+            restore.begin(self.term.clock.now());
             self.memory = Memory::default();
             info!(cluster = %next.name, restore = %restore.id, snapshot = %restore.source.snapshot, "the restore begins");
             self.save(next).await?;
         }
         let memory = std::mem::take(&mut self.memory);
         let in_force = view.in_force.clone();
-        let round = restore_rounds::drive(self.leader.clone(), in_force, self.record.clone(), memory);
+        let round = restore_rounds::drive(self.term.clone(), in_force, self.record.clone(), memory);
         self.step = Some(Box::pin(async { StepEnd::Driven(Box::new(round.await)) }));
         Ok(None)
     }
@@ -105,8 +104,8 @@ impl ClusterTask {
         let mut next = (*self.record).clone();
         let Some(restore) = &mut next.restore else { return Ok(()) };
         let before = restore.clone();
-        let limits = self.leader.config.settings.restore.limits();
-        let compare_at = restore.fold(&driven.round, limits, self.leader.clock.now());
+        let limits = self.term.config.settings.restore.limits();
+        let compare_at = restore.fold(&driven.round, limits, self.term.clock.now());
         self.memory.compare(restore, &driven.round, compare_at, Instant::now());
         for (id, machine) in &restore.machines {
             if before.machines.get(id).is_some_and(|b| b.step != machine.step) {
@@ -136,8 +135,8 @@ impl ClusterTask {
         }
         let mut next = (*self.record).clone();
         let Some(verification) = next.verification.as_mut().filter(|proof| !proof.has_ended()) else { return Ok(()) };
-        let (before, limits) = (verification.clone(), self.leader.config.settings.restore.limits());
-        verification.fold(machine, &heard, limits, self.leader.clock.now());
+        let (before, limits) = (verification.clone(), self.term.config.settings.restore.limits());
+        verification.fold(machine, &heard, limits, self.term.clock.now());
         if !verification.is_news(&before) {
             return Ok(());
         }
@@ -154,18 +153,12 @@ impl ClusterTask {
     /// Machines that did not answer when a restore ended are told its end when they are there again.
     pub(super) fn settle_restore(&mut self) {
         let record = self.record.clone();
-        for (machine, agent) in self.leader.fleet.agents(&record.name, Instant::now()) {
+        for (machine, agent) in self.term.fleet.agents(&record.name, Instant::now()) {
             let Some(state) = &agent.beat.restore else { continue };
             match unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state) {
                 Behind::No => {}
                 Behind::Tell(id, goal) => {
-                    self.leader.spawn(restore_rounds::settle(
-                        self.leader.clone(),
-                        record.name.clone(),
-                        machine,
-                        id,
-                        goal,
-                    ));
+                    self.term.spawn(restore_rounds::settle(self.term.clone(), record.name.clone(), machine, id, goal));
                 }
                 Behind::Unknown if !self.lost.insert(machine) => {}
                 Behind::Unknown => {
@@ -181,16 +174,11 @@ impl ClusterTask {
         if late.is_empty() {
             return Ok(());
         }
-        let key = late_entry(&self.record.name);
-        match self.leader.kv.get::<Unsettled>(&key).await? {
-            Some(found) => self.leader.kv.update(&key, &late, found.revision).await,
-            None => self.leader.kv.create(&key, &late).await,
+        let key = record::late_entry(&self.record.name);
+        match self.term.kv.get::<Unsettled>(&key).await? {
+            Some(found) => self.term.kv.update(&key, &late, found.revision).await,
+            None => self.term.kv.create(&key, &late).await,
         }?;
         Ok(())
     }
-}
-
-/// The KV entry of a deleted cluster's machines that missed the end of a restore.
-pub fn late_entry(name: &ClusterName) -> String {
-    format!("unsettled.{name}")
 }

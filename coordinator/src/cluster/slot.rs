@@ -43,7 +43,7 @@ impl ClusterTask {
             }
             Looked::NotDue(newest) => {
                 info!(cluster = %next.name, "a backup that was taken meanwhile counts: nothing is due");
-                next.give_slot_back(newest, self.leader.clock.now());
+                next.give_slot_back(newest, self.term.clock.now());
                 self.rest.forget_backup();
                 self.save(next).await
             }
@@ -69,7 +69,7 @@ impl ClusterTask {
                 let Some(machine) = self.choose(&slot) else {
                     return self.nobody_left(slot, in_force).await;
                 };
-                let attempt = Attempt { id: AttemptId(Uuid::new_v4()), machine, started: self.leader.clock.now() };
+                let attempt = Attempt { id: AttemptId(Uuid::new_v4()), machine, started: self.term.clock.now() };
                 let mut next = (*self.record).clone();
                 next.begin_attempt(attempt.clone());
                 // Written down before it is sent: a successor must know whom to wait for.
@@ -79,12 +79,12 @@ impl ClusterTask {
         };
         info!(cluster = %self.record.name, attempt = %attempt.id, machine = %attempt.machine, snapshot = %slot.snapshot, "asking for a backup");
         self.asked = Some(attempt.id);
-        self.step = Some(Box::pin(steps::ask(self.leader.clone(), in_force, self.record.clone(), attempt, recipients)));
+        self.step = Some(Box::pin(steps::ask(self.term.clone(), in_force, self.record.clone(), attempt, recipients)));
         Ok(())
     }
 
     fn choose(&self, slot: &Slot) -> Option<MachineId> {
-        steps::choices(&self.leader, &self.record).0.into_iter().find(|machine| !slot.tried.contains(machine))
+        steps::choices(&self.term, &self.record).0.into_iter().find(|machine| !slot.tried.contains(machine))
     }
 
     /// Everybody was asked. Who did not answer is asked again a few times: after NATS was away, agents that still
@@ -110,7 +110,7 @@ impl ClusterTask {
 
     /// Why there is nobody (left) to ask.
     fn nobody(&self, slot: &Slot) -> String {
-        let refused = steps::choices(&self.leader, &self.record).1;
+        let refused = steps::choices(&self.term, &self.record).1;
         let reasons = refused.iter().map(|(machine, reason)| format!("machine {machine}: {reason}"));
         let reasons: Vec<String> =
             (!slot.error.is_empty()).then(|| slot.error.clone()).into_iter().chain(reasons).collect();
@@ -131,9 +131,9 @@ impl ClusterTask {
         (self.step, self.confirming) = (None, None);
         let error = format!("machine {}: {error}", attempt.machine);
         warn!(cluster = %self.record.name, attempt = %attempt.id, %error, "the attempt failed");
-        self.leader.attempts.count(&self.record.name, ended);
+        self.term.attempts.count(&self.record.name, ended);
         let mut next = (*self.record).clone();
-        next.attempt_failed(attempt.id, &error, self.leader.clock.now());
+        next.attempt_failed(attempt.id, &error, self.term.clock.now());
         if ended == Ended::Failed(FailureCode::Disagreement) {
             next.runs.differs(attempt.id);
         }
@@ -177,16 +177,16 @@ impl ClusterTask {
             SlotEnd::Done { .. } => info!(cluster = %next.name, slot = %id, "the backup is in the store"),
             SlotEnd::Failed { error } => warn!(cluster = %next.name, slot = %id, %error, "the backup failed"),
         }
-        next.end_slot(id, end, self.leader.clock.now());
+        next.end_slot(id, end, self.term.clock.now());
         (self.step, self.confirming) = (None, None);
         self.save(next).await?;
         if done.is_some() {
-            self.leader.attempts.count(&self.record.name, Ended::Succeeded);
+            self.term.attempts.count(&self.record.name, Ended::Succeeded);
         }
         // In the background: the status does not wait for it, and a later sweep does what it cannot.
         if let (Some(slot), Some(in_force)) = (done, self.store.take()) {
             let tidy = steps::tidy(in_force, self.record.clone(), slot.snapshot);
-            self.leader.spawn(tidy.in_current_span());
+            self.term.spawn(tidy.in_current_span());
         }
         Ok(())
     }
@@ -194,8 +194,8 @@ impl ClusterTask {
     /// Tells the agent in the background: nothing waits for its answer.
     pub(super) fn cancel_attempt(&self, slot: &Slot) {
         if let Some(attempt) = slot.attempt.clone() {
-            let cancel = steps::cancel(self.leader.clone(), self.record.name.clone(), attempt);
-            self.leader.tasks.spawn(cancel.in_current_span());
+            let cancel = steps::cancel(self.term.clone(), self.record.name.clone(), attempt);
+            self.term.tasks.spawn(cancel.in_current_span());
         }
     }
 }

@@ -19,12 +19,12 @@ use super::agent_call::{recipient, request};
 use super::proof_rounds;
 use super::restore_rounds::Driven;
 use crate::fleet::Agent;
-use crate::leader::Leader;
 use crate::member;
 use crate::record::stored::Stored;
 use crate::record::{Attempt, ClusterRecord, Slot, Trigger};
 use crate::schedule::is_ahead;
 use crate::storage::InForce;
+use crate::term::Term;
 
 /// How long a slot waits for an agent where none is connected: all of them reconnect after NATS was away.
 const AGENT_WAIT: Duration = Duration::from_secs(15);
@@ -122,34 +122,34 @@ async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Resu
 /// Looks whether the slot's backup is there already, removes what dead attempts left, and gets the keys. Where
 /// permits are limited it first waits for one.
 pub async fn look(
-    leader: Arc<Leader>,
+    term: Arc<Term>,
     in_force: Arc<InForce>,
     record: Arc<ClusterRecord>,
     slot: Slot,
     mut permit: Permit,
 ) -> StepEnd {
-    if let (None, Some(permits)) = (&permit, &leader.permits) {
+    if let (None, Some(permits)) = (&permit, &term.permits) {
         // The semaphore is never closed.
         permit = permits.clone().acquire_owned().await.ok();
     }
-    let looked = match try_look(&leader, &in_force, &record, &slot).await {
+    let looked = match try_look(&term, &in_force, &record, &slot).await {
         Ok(looked) => looked,
         Err(error) => Looked::Failed(error),
     };
     if matches!(looked, Looked::Free(_)) {
         let wanted = slot.attempt.as_ref().map(|a| a.machine);
-        wait_for_an_agent(&leader, &record, &slot.tried, wanted).await;
+        wait_for_an_agent(&term, &record, &slot.tried, wanted).await;
     }
     StepEnd::Looked(looked, permit)
 }
 
-async fn try_look(leader: &Leader, in_force: &InForce, record: &ClusterRecord, slot: &Slot) -> Result<Looked, String> {
+async fn try_look(term: &Term, in_force: &InForce, record: &ClusterRecord, slot: &Slot) -> Result<Looked, String> {
     let store = &*in_force.store;
     if !record.uuid_final {
-        let etcd = leader.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now());
+        let etcd = term.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now());
         let etcd = etcd.map(|id| format!("{id:016x}"));
         // From here on the name is this UUID's: also for a `backstay-agent once` of the same second.
-        let claim = names::claim(store, &record.name, record.uuid, etcd.as_deref(), leader.clock.now()).await;
+        let claim = names::claim(store, &record.name, record.uuid, etcd.as_deref(), term.clock.now()).await;
         let claim = claim.map_err(|e| e.to_string())?;
         if claim.uuid != record.uuid {
             return Ok(Looked::Known(claim.uuid));
@@ -160,14 +160,14 @@ async fn try_look(leader: &Leader, in_force: &InForce, record: &ClusterRecord, s
         Settled::Done(_) | Settled::Orphan(_) | Settled::Unreadable(_) => return Ok(Looked::Taken),
         Settled::Free => {}
     }
-    if let Some(newer) = not_due(record, slot, store, leader.clock.now()).await.map_err(|e| e.to_string())? {
+    if let Some(newer) = not_due(record, slot, store, term.clock.now()).await.map_err(|e| e.to_string())? {
         return Ok(Looked::NotDue(newer));
     }
     // What a living attempt has under way is not a dead one's.
     if slot.attempt.is_none() {
         sweep(store, record, slot.snapshot).await.map_err(|e| e.to_string())?;
     }
-    let recipients = leader.keys.recipients(&leader.kv, store, record.uuid).await.map_err(|e| e.to_string())?;
+    let recipients = term.keys.recipients(&term.kv, store, record.uuid).await.map_err(|e| e.to_string())?;
     Ok(Looked::Free(recipients))
 }
 
@@ -186,10 +186,10 @@ async fn not_due(
 }
 
 /// Waits until the wanted agent is connected, or any that can be asked where none is wanted.
-async fn wait_for_an_agent(leader: &Leader, record: &ClusterRecord, tried: &[MachineId], wanted: Option<MachineId>) {
+async fn wait_for_an_agent(term: &Term, record: &ClusterRecord, tried: &[MachineId], wanted: Option<MachineId>) {
     let there = || match wanted {
-        Some(machine) => leader.fleet.agents(&record.name, Instant::now()).contains_key(&machine),
-        None => choices(leader, record).0.iter().any(|machine| !tried.contains(machine)),
+        Some(machine) => term.fleet.agents(&record.name, Instant::now()).contains_key(&machine),
+        None => choices(term, record).0.iter().any(|machine| !tried.contains(machine)),
     };
     // Where others were tried already, this one's turn has come or nobody's.
     let patience = if tried.is_empty() || wanted.is_some() { AGENT_WAIT } else { Duration::ZERO };
@@ -203,28 +203,28 @@ async fn wait_for_an_agent(leader: &Leader, record: &ClusterRecord, tried: &[Mac
 }
 
 /// The members that can be asked, best first, and why the others cannot.
-pub fn choices(leader: &Leader, record: &ClusterRecord) -> (Vec<MachineId>, Vec<(MachineId, String)>) {
+pub fn choices(term: &Term, record: &ClusterRecord) -> (Vec<MachineId>, Vec<(MachineId, String)>) {
     let now = Instant::now();
-    let known = leader.fleet.cluster_id(&record.name, record.etcd_cluster_id, now);
-    member::choose(&leader.fleet.candidates(&record.name, now), known)
+    let known = term.fleet.cluster_id(&record.name, record.etcd_cluster_id, now);
+    member::choose(&term.fleet.candidates(&record.name, now), known)
 }
 
 /// Sends the command and waits for the agent's answer.
 pub async fn ask(
-    leader: Arc<Leader>,
+    term: Arc<Term>,
     in_force: Arc<InForce>,
     record: Arc<ClusterRecord>,
     attempt: Attempt,
     recipients: Vec<Recipient>,
 ) -> StepEnd {
-    let command = match command(&leader, &in_force, &record, &attempt, &recipients) {
+    let command = match command(&term, &in_force, &record, &attempt, &recipients) {
         Ok(command) => command.encode_to_vec(),
         Err(error) => return StepEnd::Asked(Asked::NoAnswer(error)),
     };
-    let answer = request::<bus::StartReply>(&leader, &record.name, attempt.machine, Command::Start, command).await;
+    let answer = request::<bus::StartReply>(&term, &record.name, attempt.machine, Command::Start, command).await;
     StepEnd::Asked(match answer.map(|reply| reply.answer) {
         Ok(Some(start_reply::Answer::Accepted(_))) => Asked::Accepted,
-        Ok(Some(start_reply::Answer::Refused(refused))) if refused.newest_epoch > leader.epoch => {
+        Ok(Some(start_reply::Answer::Refused(refused))) if refused.newest_epoch > term.epoch => {
             Asked::Stale(refused.newest_epoch)
         }
         Ok(Some(start_reply::Answer::Refused(refused))) => Asked::Refused(format!("refused: {}", refused.text)),
@@ -234,19 +234,19 @@ pub async fn ask(
 }
 
 fn command(
-    leader: &Leader,
+    term: &Term,
     in_force: &InForce,
     record: &ClusterRecord,
     attempt: &Attempt,
     recipients: &[Recipient],
 ) -> Result<bus::StartBackup, String> {
     let slot = record.slot.as_ref().ok_or("the slot has ended")?;
-    let recipient = recipient(leader, &record.name, attempt.machine)?;
-    let backup = &leader.config.settings.backup;
+    let recipient = recipient(term, &record.name, attempt.machine)?;
+    let backup = &term.config.settings.backup;
     let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
     Ok(bus::StartBackup {
         version: backstay_protocol::VERSION,
-        epoch: leader.epoch,
+        epoch: term.epoch,
         attempt: attempt.id.to_string(),
         slot: slot.id.to_string(),
         cluster: record.name.to_string(),
@@ -265,34 +265,34 @@ fn command(
             stall_ms: millis(backup.stall),
             upload_bytes_per_second: backup.upload_limit,
         }),
-        etcd_cluster_id: leader.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now()).unwrap_or(0),
+        etcd_cluster_id: term.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now()).unwrap_or(0),
     })
 }
 
 /// Tells an agent that its attempt was given to somebody else or is not needed any more.
-pub async fn cancel(leader: Arc<Leader>, cluster: ClusterName, attempt: Attempt) {
+pub async fn cancel(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) {
     let body =
-        bus::CancelBackup { version: backstay_protocol::VERSION, epoch: leader.epoch, attempt: attempt.id.to_string() };
+        bus::CancelBackup { version: backstay_protocol::VERSION, epoch: term.epoch, attempt: attempt.id.to_string() };
     if let Err(error) =
-        request::<bus::CancelReply>(&leader, &cluster, attempt.machine, Command::Cancel, body.encode_to_vec()).await
+        request::<bus::CancelReply>(&term, &cluster, attempt.machine, Command::Cancel, body.encode_to_vec()).await
     {
         debug!(%cluster, attempt = %attempt.id, %error, "the cancel command was not taken");
     }
 }
 
 /// Waits until the attempt's agent has been silent for too long, or works for something else without a report.
-pub async fn watch(leader: Arc<Leader>, cluster: ClusterName, attempt: Attempt) -> StepEnd {
+pub async fn watch(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) -> StepEnd {
     let begun = Instant::now();
-    let limit = leader.config.settings.backup.deadline + DEADLINE_GRACE;
+    let limit = term.config.settings.backup.deadline + DEADLINE_GRACE;
     let mut seen_at_work = begun;
     loop {
         tokio::time::sleep(WATCH_TICK).await;
         let now = Instant::now();
         let machine = attempt.machine;
-        let agent = leader.fleet.last(&cluster, machine);
+        let agent = term.fleet.last(&cluster, machine);
         let patience = agent.as_ref().map_or(PATIENCE, Agent::patience);
         // Our own silence is not the agent's.
-        if !leader.bus.is_connected() {
+        if !term.bus.is_connected() {
             seen_at_work = now;
         }
         match agent {

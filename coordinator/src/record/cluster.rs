@@ -63,6 +63,16 @@ pub struct ClusterRecord {
     pub verification: Option<Verification>,
 }
 
+/// The KV entry of a cluster's record.
+pub fn entry(name: &ClusterName) -> String {
+    format!("cluster.{name}")
+}
+
+/// The KV entry of a deleted cluster's machines that missed the end of a restore.
+pub fn late_entry(name: &ClusterName) -> String {
+    format!("unsettled.{name}")
+}
+
 impl ClusterRecord {
     pub fn new(name: ClusterName, uuid: ClusterUuid, spec: ClusterSpec, now: Timestamp) -> Self {
         Self {

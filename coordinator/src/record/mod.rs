@@ -9,7 +9,7 @@ pub mod slot;
 pub mod slots;
 pub mod stored;
 
-pub use cluster::{ClusterRecord, FORMAT};
+pub use cluster::{ClusterRecord, FORMAT, entry, late_entry};
 pub use kept::{Kept, Meta};
 pub use slot::{Attempt, Slot, Trigger};
 pub use slots::{PENDING_MAX, SlotEnd, TooManyPending};

@@ -1,0 +1,178 @@
+//! Which clusters there are: they are registered by their agents' first beats, by what people apply, and again from the
+//! store, for a NATS that lost its disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_archive::catalog::Rank;
+use backstay_archive::{catalog, names};
+use backstay_daemon::trouble::Troubles;
+use backstay_protocol::spec::ClusterSpec;
+use backstay_protocol::{ClusterName, ClusterUuid};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::kv::{KvError, Revised};
+use crate::record::{self, ClusterRecord, FORMAT};
+use crate::storage::InForce;
+use crate::term::Term;
+use crate::{cluster, forgotten};
+
+/// Between two tries to rebuild from a store that did not answer.
+const REBUILD_PAUSE: Duration = Duration::from_secs(10);
+
+/// Starts a task for each cluster whose record is kept.
+pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
+    for key in term.kv.keys("cluster.").await? {
+        match term.kv.get::<ClusterRecord>(&key).await {
+            Ok(Some(found)) if found.value.format == FORMAT => look_after(term, found),
+            Ok(Some(found)) => {
+                error!(%key, format = found.value.format, "a newer coordinator wrote this record: update this one")
+            }
+            Ok(None) => {}
+            // One cluster's broken record is no other cluster's trouble.
+            Err(error @ KvError::Malformed { .. }) => {
+                error!(%error, "the cluster is left alone until its record can be read")
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Starts the task of a cluster whose record is kept.
+pub fn look_after(term: &Arc<Term>, found: Revised<ClusterRecord>) {
+    let name = found.value.name.clone();
+    let (task, handle) = cluster::task(term.clone(), found);
+    term.attempts.know(&name);
+    if term.directory.add(name, handle) {
+        term.spawn_to_the_end(task.run());
+    }
+}
+
+/// Makes a cluster known, under the UUID that the store has for its name or a new one. Nothing happens
+/// where the name is known.
+pub async fn register(
+    term: &Arc<Term>,
+    name: &ClusterName,
+    spec: ClusterSpec,
+    uuid: Option<ClusterUuid>,
+) -> Result<bool, KvError> {
+    let _one_at_a_time = term.registering.lock().await;
+    register_alone(term, name, spec, uuid).await
+}
+
+/// The same for a cluster that the store knows, unless somebody deleted it: what is deleted was in the directory until
+/// that was noted.
+async fn register_again(term: &Arc<Term>, name: &ClusterName, uuid: ClusterUuid) -> Result<bool, KvError> {
+    let _one_at_a_time = term.registering.lock().await;
+    if term.directory.contains(name) || forgotten::is(&term.kv, name).await? {
+        return Ok(false);
+    }
+    register_alone(term, name, ClusterSpec::default(), Some(uuid)).await
+}
+
+async fn register_alone(
+    term: &Arc<Term>,
+    name: &ClusterName,
+    spec: ClusterSpec,
+    uuid: Option<ClusterUuid>,
+) -> Result<bool, KvError> {
+    if term.directory.contains(name) {
+        return Ok(false);
+    }
+    let fresh = ClusterUuid(Uuid::new_v4());
+    let mut record = ClusterRecord::new(name.clone(), uuid.unwrap_or(fresh), spec, term.clock.now());
+    record.uuid_final = uuid.is_some();
+    if let Some(late) = term.kv.get(&record::late_entry(name)).await? {
+        record.unsettled = late.value;
+    }
+    let key = record::entry(name);
+    let found = match term.kv.create(&key, &record).await {
+        Ok(revision) => Revised { revision, value: record },
+        Err(KvError::Conflict { .. }) => match term.kv.get(&key).await? {
+            Some(found) => found,
+            None => return Err(KvError::Conflict { key }),
+        },
+        Err(error) => return Err(error),
+    };
+    info!(cluster = %name, uuid = %found.value.uuid, "registered");
+    look_after(term, found);
+    forgotten::is_no_more(&term.kv, name).await;
+    Ok(true)
+}
+
+/// Whenever a store comes into force, clusters that only the store knows are registered again.
+pub async fn rebuild_always(term: Arc<Term>) {
+    let mut storage = term.storage.subscribe();
+    let mut troubles = Troubles::default();
+    loop {
+        let view = storage.borrow_and_update().clone();
+        let complete = match view.in_force {
+            Some(in_force) => rebuild(&term, &in_force, &mut troubles).await,
+            None => true,
+        };
+        tokio::select! {
+            changed = storage.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(REBUILD_PAUSE), if !complete => {}
+        }
+    }
+}
+
+/// Whether everything could be read.
+async fn rebuild(term: &Arc<Term>, in_force: &InForce, troubles: &mut Troubles) -> bool {
+    let known: Vec<ClusterUuid> = term.directory.records().iter().map(|r| r.uuid).collect();
+    let folders = match catalog::clusters(&*in_force.store).await {
+        Ok(folders) => folders,
+        Err(error) => {
+            if let Some(told) = troubles.note("", &error.to_string()) {
+                let lasting = told.lasting;
+                warn!(%error, lasting, "the store could not be asked which clusters it has; trying again");
+            }
+            return false;
+        }
+    };
+    // Where several folders have one name, the one with the newest backup is the cluster's.
+    let mut newest: BTreeMap<ClusterName, (Rank, ClusterUuid)> = BTreeMap::new();
+    let (mut complete, now) = (true, term.clock.now());
+    for uuid in folders.into_iter().filter(|uuid| !known.contains(uuid)) {
+        match catalog::newest_true(&*in_force.store, uuid, now).await {
+            Ok(Some(manifest)) => {
+                let found = (Rank::of(manifest.snapshot, now), uuid);
+                let entry = newest.entry(manifest.cluster).or_insert(found);
+                *entry = found.max(*entry);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                if let Some(told) = troubles.note(&uuid.to_string(), &error.to_string()) {
+                    let lasting = told.lasting;
+                    warn!(%uuid, %error, lasting, "the newest manifest could not be read; trying again");
+                }
+                complete = false;
+            }
+        }
+    }
+    for (name, (_, newest)) in newest {
+        // The same answer as everybody else's who asks the store for the name.
+        let uuid = match names::find(&*in_force.store, &name, now).await {
+            Ok(found) => found.unwrap_or(newest),
+            Err(error) => {
+                if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
+                    let lasting = told.lasting;
+                    warn!(cluster = %name, %error, lasting, "the store could not be asked for the cluster's UUID; trying again");
+                }
+                complete = false;
+                continue;
+            }
+        };
+        if let Err(error) = register_again(term, &name, uuid).await {
+            if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
+                let lasting = told.lasting;
+                warn!(cluster = %name, %error, lasting, "the cluster could not be registered again; trying again");
+            }
+            complete = false;
+        }
+    }
+    complete
+}

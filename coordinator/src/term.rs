@@ -1,0 +1,137 @@
+//! What one term of leadership shares: the KV, the clock, the keys, the fleet, the storage. A term begins when the lease is
+//! taken and ends when it is lost; its parts know each other through this alone.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use backstay_daemon::trouble::Shared;
+use backstay_protocol::{Clock, Timestamp};
+use futures::FutureExt;
+use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::error;
+use uuid::Uuid;
+
+use crate::attempts::Attempts;
+use crate::bus::Bus;
+use crate::clocks::Clocks;
+use crate::config::Config;
+use crate::directory::Directory;
+use crate::fleet::Fleet;
+use crate::keys::Keys;
+use crate::kv::Kv;
+use crate::lease::Lease;
+use crate::overall::Overall;
+use crate::schedule::Policy;
+use crate::storage::StorageSwitch;
+
+/// One term.
+#[derive(Debug)]
+pub struct Term {
+    pub config: Arc<Config>,
+    /// The way to the agents.
+    pub bus: Arc<dyn Bus>,
+    pub keys: Arc<Keys>,
+    pub clock: Arc<dyn Clock>,
+    pub attempts: Arc<Attempts>,
+    pub kv: Kv,
+    /// Under which the lease is held.
+    pub holder: Uuid,
+    pub epoch: u64,
+    pub fleet: Fleet,
+    pub directory: Directory,
+    pub storage: StorageSwitch,
+    pub overall: Overall,
+    /// Told whenever what the overall status is folded from has changed.
+    pub overall_changed: Notify,
+    /// What the log was told of beats and requests.
+    pub told: Shared,
+    /// One storage configuration is applied at a time.
+    pub configuring: Mutex<()>,
+    /// One cluster is registered at a time: a name gets one UUID.
+    pub registering: Mutex<()>,
+    pub permits: Option<Arc<Semaphore>>,
+    /// Cancelled when the lease is lost or the coordinator stops.
+    pub cancel: CancellationToken,
+    pub tasks: TaskTracker,
+    pub clocks: Clocks,
+    pub since: Instant,
+    pub since_at: Timestamp,
+}
+
+/// What a term is begun with.
+#[derive(Debug)]
+pub struct Begin {
+    pub config: Arc<Config>,
+    pub bus: Arc<dyn Bus>,
+    pub keys: Arc<Keys>,
+    pub clock: Arc<dyn Clock>,
+    pub attempts: Arc<Attempts>,
+    pub kv: Kv,
+    pub lease: Lease,
+    pub overall: Overall,
+    pub cancel: CancellationToken,
+}
+
+impl Term {
+    /// Nothing is known yet, and nothing runs.
+    pub fn begin(begin: Begin) -> Arc<Self> {
+        let Begin { config, bus, keys, clock, attempts, kv, lease, overall, cancel } = begin;
+        let parallel = config.settings.backup.parallel;
+        Arc::new(Self {
+            config,
+            bus,
+            keys,
+            attempts,
+            kv,
+            holder: lease.holder,
+            epoch: lease.epoch,
+            fleet: Fleet::default(),
+            directory: Directory::default(),
+            storage: StorageSwitch::default(),
+            overall,
+            overall_changed: Notify::new(),
+            told: Shared::default(),
+            configuring: Mutex::default(),
+            registering: Mutex::default(),
+            permits: (parallel > 0).then(|| Arc::new(Semaphore::new(parallel))),
+            cancel,
+            tasks: TaskTracker::new(),
+            clocks: Clocks::default(),
+            since: Instant::now(),
+            since_at: clock.now(),
+            clock,
+        })
+    }
+
+    /// How the schedule spreads and retries.
+    pub fn policy(&self) -> Policy {
+        let backup = &self.config.settings.backup;
+        Policy { jitter: backup.jitter, retry_pause: backup.retry_pause }
+    }
+
+    /// Spawns a task that ends when this coordinator leads no more.
+    pub fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        self.spawn_to_the_end(async move {
+            tokio::select! {
+                () = task => {}
+                () = cancel.cancelled() => {}
+            }
+        });
+    }
+
+    /// Spawns a task that ends by itself. One that panics takes the leadership with it: the next term reads
+    /// everything again, where a part that silently stopped would be missed by nobody.
+    pub fn spawn_to_the_end(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.cancel.clone();
+        self.tasks.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                error!("a task panicked: giving up the lease and beginning again");
+                cancel.cancel();
+            }
+        });
+    }
+}

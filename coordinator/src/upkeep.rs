@@ -1,0 +1,154 @@
+//! What is kept up while a coordinator leads: the overall status, the storage in force, and a store without leftovers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_archive::catalog;
+use backstay_daemon::trouble::Trouble;
+use backstay_protocol::Timestamp;
+use tracing::{debug, info, warn};
+
+use crate::config::Storage;
+use crate::kv::KvError;
+use crate::record::ClusterRecord;
+use crate::status::{self, StorageState};
+use crate::storage::{self, InForce, S3_ENTRY, StoredS3};
+use crate::term::Term;
+
+/// After the KV did not take the overall status.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between two sweeps of what dead attempts left in the store.
+const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
+/// Between two tries to open a local store that was not there.
+const MEND_PAUSE: Duration = Duration::from_secs(10);
+/// No attempt is older: what was begun longer ago is a dead one's. `backstay-agent once` may take 6 hours.
+const ATTEMPT_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Folds every cluster's latest attempt and the storage's state into the overall status.
+pub async fn refresh_overall(term: &Term) -> Result<(), KvError> {
+    let records = term.directory.records();
+    let view = term.storage.now();
+    let name = term.config.storage.name();
+    let folded = term.overall.update(&*term.clock, |spec| {
+        let statuses = records.iter().filter_map(|r| r.status.as_ref()).map(|s| &s.spec);
+        status::with_clusters(&status::with_storage(spec, name, &view.state), statuses)
+    });
+    folded.await
+}
+
+/// Keeps the overall status up to date; clusters tell that something changed and wait for nothing.
+pub async fn keep_overall(term: Arc<Term>) {
+    let mut trouble = Trouble::default();
+    loop {
+        term.overall_changed.notified().await;
+        while let Err(error) = refresh_overall(&term).await {
+            if let Some(told) = trouble.note(&error.to_string()) {
+                warn!(%error, lasting = told.lasting, "the overall status could not be kept; trying again");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        trouble.over();
+    }
+}
+
+/// A local folder may be mounted after the coordinator has started.
+pub async fn mend_storage(term: Arc<Term>) {
+    let Storage::Local(path) = term.config.storage.clone() else { return };
+    let mut trouble = Trouble::default();
+    loop {
+        tokio::time::sleep(MEND_PAUSE).await;
+        if term.storage.now().in_force.is_some() {
+            continue;
+        }
+        match InForce::local(path.clone()).await.map_err(|e| e.to_string()) {
+            Ok(in_force) => {
+                term.storage.set(in_force);
+                info!(path = %path.display(), lasted = trouble.over(), "the local store is there");
+            }
+            Err(error) => {
+                if let Some(told) = trouble.note(&error) {
+                    warn!(error, lasting = told.lasting, "the local store could not be opened; trying again");
+                }
+                term.storage.clear(StorageState::Broken(error));
+            }
+        }
+        term.overall_changed.notify_one();
+    }
+}
+
+/// Brings the storage into force that the settings or the KV name. A KV that is new although this
+/// coordinator has a copy of the configuration was lost: the copy goes back.
+pub async fn open_storage(term: &Term, kv_existed: bool) -> Result<(), KvError> {
+    match &term.config.storage {
+        Storage::Local(path) => match InForce::local(path.clone()).await {
+            Ok(in_force) => term.storage.set(in_force),
+            Err(error) => term.storage.clear(StorageState::Broken(error.to_string())),
+        },
+        Storage::S3 => {
+            let mut stored = term.kv.get::<StoredS3>(S3_ENTRY).await?.map(|found| found.value);
+            if stored.is_none() && !kv_existed {
+                stored = restore_copy(term).await?;
+            }
+            if let Some(stored) = stored {
+                keep_copy(term, Some(&stored)).await;
+                bring_into_force(term, &stored).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn bring_into_force(term: &Term, stored: &StoredS3) {
+    let opened = match stored.open(&term.keys) {
+        Ok(spec) => {
+            let opened = InForce::s3(spec, &term.config.settings.storage, stored.found).await;
+            opened.map_err(|e| e.to_string())
+        }
+        Err(error) => Err(format!("the stored configuration cannot be opened: {error}")),
+    };
+    match opened {
+        Ok(in_force) => term.storage.set(in_force),
+        Err(error) => term.storage.clear(StorageState::Broken(error)),
+    }
+}
+
+/// An error where it could not be kept: whoever leads next would not look for the copy again.
+async fn restore_copy(term: &Term) -> Result<Option<StoredS3>, KvError> {
+    let Some(stored) = storage::read_copy(&term.config.settings.state_dir).await else { return Ok(None) };
+    warn!("the KV is new: NATS lost what it kept. The storage configuration comes back from this coordinator's copy");
+    match term.kv.create(S3_ENTRY, &stored).await {
+        // Somebody configured it meanwhile: that counts.
+        Err(KvError::Conflict { .. }) => Ok(term.kv.get::<StoredS3>(S3_ENTRY).await?.map(|found| found.value)),
+        kept => kept.map(|_| Some(stored)),
+    }
+}
+
+/// Keeps a copy of the storage configuration, its secrets sealed, for a NATS that loses its disk.
+pub async fn keep_copy(term: &Term, stored: Option<&StoredS3>) {
+    storage::keep_copy(&term.config.settings.state_dir, stored).await;
+}
+
+/// Once in a while, what dead attempts left in the store is removed: also those of `backstay-agent once`,
+/// which no slot remembers.
+pub async fn sweep_always(term: Arc<Term>) {
+    loop {
+        if let Some(in_force) = term.storage.now().in_force {
+            for record in term.directory.records() {
+                sweep(&term, &in_force, &record).await;
+            }
+        }
+        tokio::time::sleep(SWEEP_PAUSE).await;
+    }
+}
+
+async fn sweep(term: &Term, in_force: &InForce, record: &ClusterRecord) {
+    // Older than any attempt can be that still runs.
+    let age = term.config.settings.backup.deadline.max(ATTEMPT_AGE_MAX) + SWEEP_PAUSE;
+    // The store says when each was begun: a wrong clock here must not make what is under way look old.
+    let now = term.clocks.by_store(term.clock.now());
+    let older = now.as_millis().saturating_sub(age.as_millis() as i64);
+    match catalog::sweep(&*in_force.store, record.uuid, Timestamp::from_millis(older)).await {
+        Ok(swept) => debug!(cluster = %record.name, ?swept, "swept"),
+        Err(error) => warn!(cluster = %record.name, %error, "what dead attempts left could not be removed"),
+    }
+}
