@@ -9,10 +9,12 @@ use serde_json::Value;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use crate::invalid::Invalid;
 use crate::names::{ClusterName, ClusterUuid, SnapshotName};
 use crate::time::Timestamp;
 use crate::types::TypeDefinition;
-use crate::validate::Invalid;
+
+pub use crate::invalid::HIDDEN;
 
 /// The spec of one resource type.
 pub trait Spec: Serialize + DeserializeOwned + Default + Clone + PartialEq + Debug {
@@ -37,9 +39,6 @@ macro_rules! spec {
     };
 }
 pub(crate) use spec;
-
-/// What stands in place of a secret wherever a resource is shown; applied back, it keeps what was stored.
-pub const HIDDEN: &str = "<hidden>";
 
 /// Where backups go when the backend is `s3`.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,10 +1,9 @@
 //! The resource types: names, namespaces, columns, and how a name that a person typed is resolved.
 
-use serde_json::Value;
-
 /// What is fixed about a resource type.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TypeDefinition {
+    pub kind: Kind,
     /// The full name, e.g. `EtcdBackupStatuses.omni.sidero.dev`.
     pub name: &'static str,
     /// What a table's TYPE column shows, e.g. `EtcdBackupStatus`.
@@ -20,8 +19,23 @@ pub struct TypeDefinition {
 }
 
 macro_rules! types {
-    ($($constant:ident = $definition:expr;)*) => {
-        $(pub static $constant: TypeDefinition = $definition;)*
+    ($($constant:ident, $kind:ident = TypeDefinition { $($field:tt)* };)*) => {
+        /// Every type: a match over it names each, so that no type is forgotten where types differ.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($kind),*
+        }
+
+        impl Kind {
+            /// What is fixed about it.
+            pub fn definition(self) -> &'static TypeDefinition {
+                match self {
+                    $(Self::$kind => &$constant),*
+                }
+            }
+        }
+
+        $(pub static $constant: TypeDefinition = TypeDefinition { kind: Kind::$kind, $($field)* };)*
 
         /// Every type, in the order of their full names.
         pub static ALL: &[&TypeDefinition] = &[$(&$constant),*];
@@ -29,7 +43,7 @@ macro_rules! types {
 }
 
 types! {
-    AGENTS = TypeDefinition {
+    AGENTS, Agents = TypeDefinition {
         name: "Agents.backstay.dev", singular: "Agent", namespace: "ephemeral", owner: Some("AgentController"),
         columns: &[
             ("CLUSTER", "cluster"), ("ROLE", "role"), ("ETCD VERSION", "etcdversion"), ("DB SIZE", "dbsize"),
@@ -37,7 +51,7 @@ types! {
         ],
         aliases: &[],
     };
-    BACKUP_RUNS = TypeDefinition {
+    BACKUP_RUNS, BackupRuns = TypeDefinition {
         name: "BackupRuns.backstay.dev", singular: "BackupRun", namespace: "ephemeral", owner: Some("EtcdBackupController"),
         columns: &[
             ("CLUSTER", "cluster"), ("MACHINE", "machine"), ("TRIGGER", "trigger"), ("STATE", "state"),
@@ -45,21 +59,21 @@ types! {
         ],
         aliases: &["br", "run", "runs"],
     };
-    CLUSTER_UUIDS = TypeDefinition {
+    CLUSTER_UUIDS, ClusterUuids = TypeDefinition {
         name: "ClusterUUIDs.omni.sidero.dev", singular: "ClusterUUID", namespace: "default", owner: None,
         columns: &[("UUID", "uuid")], aliases: &["cuuid", "cuuids"],
     };
-    CLUSTERS = TypeDefinition {
+    CLUSTERS, Clusters = TypeDefinition {
         name: "Clusters.omni.sidero.dev", singular: "Cluster", namespace: "default", owner: None,
         columns: &[("TALOS VERSION", "talosversion"), ("KUBERNETES VERSION", "kubernetesversion")], aliases: &["c"],
     };
-    COORDINATOR_STATUSES = TypeDefinition {
+    COORDINATOR_STATUSES, CoordinatorStatuses = TypeDefinition {
         name: "CoordinatorStatuses.backstay.dev", singular: "CoordinatorStatus", namespace: "ephemeral",
         owner: Some("CoordinatorController"),
         columns: &[("HOST", "host"), ("COORDINATOR VERSION", "version"), ("STARTED", "started"), ("CLOCK", "clock")],
         aliases: &["coordinator", "coordinators"],
     };
-    ETCD_BACKUP_OVERALL_STATUSES = TypeDefinition {
+    ETCD_BACKUP_OVERALL_STATUSES, EtcdBackupOverallStatuses = TypeDefinition {
         name: "EtcdBackupOverallStatuses.omni.sidero.dev", singular: "EtcdBackupOverallStatus", namespace: "ephemeral",
         owner: Some("EtcdBackupOverallStatusController"),
         columns: &[
@@ -72,12 +86,12 @@ types! {
         ],
         aliases: &["ebos"],
     };
-    ETCD_BACKUP_S3_CONFIGS = TypeDefinition {
+    ETCD_BACKUP_S3_CONFIGS, EtcdBackupS3Configs = TypeDefinition {
         name: "EtcdBackupS3Configs.omni.sidero.dev", singular: "EtcdBackupS3Config", namespace: "default", owner: None,
         columns: &[("BUCKET", "bucket"), ("REGION", "region"), ("ENDPOINT", "endpoint"), ("ACCESS KEY ID", "accesskeyid")],
         aliases: &["ebsc", "ebscs"],
     };
-    ETCD_BACKUP_STATUSES = TypeDefinition {
+    ETCD_BACKUP_STATUSES, EtcdBackupStatuses = TypeDefinition {
         name: "EtcdBackupStatuses.omni.sidero.dev", singular: "EtcdBackupStatus", namespace: "ephemeral",
         owner: Some("EtcdBackupController"),
         columns: &[
@@ -88,30 +102,30 @@ types! {
         ],
         aliases: &["ebs"],
     };
-    ETCD_BACKUPS = TypeDefinition {
+    ETCD_BACKUPS, EtcdBackups = TypeDefinition {
         name: "EtcdBackups.omni.sidero.dev", singular: "EtcdBackup", namespace: "external", owner: Some("EtcdBackupController"),
         columns: &[("CREATED AT", "createdat"), ("SNAPSHOT", "snapshot")], aliases: &["eb", "ebs"],
     };
-    ETCD_MANUAL_BACKUPS = TypeDefinition {
+    ETCD_MANUAL_BACKUPS, EtcdManualBackups = TypeDefinition {
         name: "EtcdManualBackups.omni.sidero.dev", singular: "EtcdManualBackup", namespace: "ephemeral", owner: None,
         columns: &[("BACKUP AT", "backupat")], aliases: &["emb", "embs"],
     };
-    MACHINE_SET_NODES = TypeDefinition {
+    MACHINE_SET_NODES, MachineSetNodes = TypeDefinition {
         name: "MachineSetNodes.omni.sidero.dev", singular: "MachineSetNode", namespace: "default", owner: None,
         columns: &[], aliases: &["msn", "msns"],
     };
-    MACHINE_SETS = TypeDefinition {
+    MACHINE_SETS, MachineSets = TypeDefinition {
         name: "MachineSets.omni.sidero.dev", singular: "MachineSet", namespace: "default", owner: None,
         columns: &[], aliases: &["ms"],
     };
-    RESTORES = TypeDefinition {
+    RESTORES, Restores = TypeDefinition {
         name: "Restores.backstay.dev", singular: "Restore", namespace: "default", owner: None,
         columns: &[
             ("PHASE", "phase"), ("SNAPSHOT", "snapshot"), ("STARTED", "started"), ("ENDED", "ended"), ("ERROR", "error"),
         ],
         aliases: &[],
     };
-    VERIFICATIONS = TypeDefinition {
+    VERIFICATIONS, Verifications = TypeDefinition {
         name: "Verifications.backstay.dev", singular: "Verification", namespace: "default", owner: None,
         columns: &[
             ("STATE", "state"), ("SNAPSHOT", "snapshot"), ("STARTED", "started"), ("ENDED", "ended"), ("ERROR", "error"),
@@ -185,33 +199,9 @@ fn names<'a>(definitions: impl Iterator<Item = &'a &'static TypeDefinition>) -> 
     definitions.map(|d| d.name).collect::<Vec<_>>().join(", ")
 }
 
-/// The spec of `definition` with every field present.
-pub fn every_field(definition: &TypeDefinition) -> Value {
-    use crate::own;
-    use crate::spec::{self, Spec};
-    match definition.name {
-        n if n == AGENTS.name => own::AgentSpec::every_field(),
-        n if n == BACKUP_RUNS.name => own::BackupRunSpec::every_field(),
-        n if n == CLUSTER_UUIDS.name => spec::ClusterUuidSpec::every_field(),
-        n if n == CLUSTERS.name => spec::ClusterSpec::every_field(),
-        n if n == COORDINATOR_STATUSES.name => own::CoordinatorStatusSpec::every_field(),
-        n if n == ETCD_BACKUP_OVERALL_STATUSES.name => spec::OverallStatusSpec::every_field(),
-        n if n == ETCD_BACKUP_S3_CONFIGS.name => spec::S3ConfigSpec::every_field(),
-        n if n == ETCD_BACKUP_STATUSES.name => spec::BackupStatusSpec::every_field(),
-        n if n == ETCD_BACKUPS.name => spec::BackupSpec::every_field(),
-        n if n == ETCD_MANUAL_BACKUPS.name => spec::ManualBackupSpec::every_field(),
-        n if n == RESTORES.name => own::RestoreSpec::every_field(),
-        n if n == VERIFICATIONS.name => own::VerificationSpec::every_field(),
-        n if n == MACHINE_SETS.name => spec::MachineSetSpec::every_field(),
-        _ => spec::MachineSetNodeSpec::every_field(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Spec;
-    use crate::validate;
 
     #[test]
     fn every_form_of_a_name_resolves() {
@@ -240,83 +230,5 @@ mod tests {
         );
         let ambiguous = resolve("ebs").expect_err("two types").to_string();
         assert!(ambiguous.contains("EtcdBackups.") && ambiguous.contains("EtcdBackupStatuses."), "{ambiguous}");
-    }
-
-    /// Every map of a value, itself among them, by its path.
-    fn maps(value: &Value, path: String) -> Vec<String> {
-        let below: Vec<(String, &Value)> = match value {
-            Value::Object(map) => map.iter().map(|(key, value)| (format!("{path}/{key}"), value)).collect(),
-            Value::Array(items) => items.iter().enumerate().map(|(n, item)| (format!("{path}/{n}"), item)).collect(),
-            _ => return Vec::new(),
-        };
-        let own = value.is_object().then_some(path);
-        own.into_iter().chain(below.into_iter().flat_map(|(path, value)| maps(value, path))).collect()
-    }
-
-    fn with_news(value: &Value, path: &str) -> Value {
-        let mut told = value.clone();
-        told.pointer_mut(path).expect("it is there")["newfield"] = serde_json::json!({ "any": [1] });
-        told
-    }
-
-    /// What a newer coordinator tells, in any map of the spec, is passed over.
-    fn is_lenient<S: Spec>() -> &'static str {
-        let (full, name) = (S::every_field(), S::definition().name);
-        for path in maps(&full, String::new()) {
-            let told = with_news(&full, &path);
-            let read = S::deserialize(&told).unwrap_or_else(|error| panic!("{name}{path}: {error}"));
-            assert_eq!(serde_json::to_value(read).expect("plain data"), full, "{name}{path}");
-        }
-        name
-    }
-
-    #[test]
-    fn what_is_told_may_have_fields_that_are_not_known_here() {
-        use crate::own::*;
-        use crate::spec::*;
-        let mut read = [
-            is_lenient::<AgentSpec>(),
-            is_lenient::<BackupRunSpec>(),
-            is_lenient::<ClusterUuidSpec>(),
-            is_lenient::<ClusterSpec>(),
-            is_lenient::<CoordinatorStatusSpec>(),
-            is_lenient::<OverallStatusSpec>(),
-            is_lenient::<S3ConfigSpec>(),
-            is_lenient::<BackupStatusSpec>(),
-            is_lenient::<BackupSpec>(),
-            is_lenient::<ManualBackupSpec>(),
-            is_lenient::<MachineSetNodeSpec>(),
-            is_lenient::<MachineSetSpec>(),
-            is_lenient::<RestoreSpec>(),
-            is_lenient::<VerificationSpec>(),
-        ];
-        let mut all: Vec<&str> = ALL.iter().map(|definition| definition.name).collect();
-        all.sort_unstable();
-        read.sort_unstable();
-        assert_eq!(read.as_slice(), all.as_slice(), "each type once");
-    }
-
-    #[test]
-    fn what_is_applied_may_not() {
-        for definition in ALL {
-            let full = every_field(definition);
-            assert_eq!(validate::unknown_fields(&full, &full, "spec"), Ok(()));
-            for path in maps(&full, String::new()) {
-                let refused = validate::unknown_fields(&with_news(&full, &path), &full, "spec");
-                let error = refused.expect_err(definition.name).to_string();
-                assert!(error.starts_with("unknown field \"newfield\" (spec"), "{}{path}: {error}", definition.name);
-            }
-        }
-    }
-
-    #[test]
-    fn columns_point_at_fields_that_exist() {
-        for definition in ALL {
-            let full = every_field(definition);
-            for (heading, path) in definition.columns {
-                let found = path.split('.').try_fold(&full, |value, key| value.get(key));
-                assert!(found.is_some(), "{} {heading}: no {path}", definition.name);
-            }
-        }
     }
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::duration;
-use crate::names::NameError;
-use crate::spec::{ClusterSpec, HIDDEN, ManualBackupSpec, S3ConfigSpec};
+use crate::spec::{ClusterSpec, ManualBackupSpec, S3ConfigSpec};
 use crate::time::Timestamp;
+
+pub use crate::invalid::Invalid;
 
 /// How far the time of a manual backup may lie in the past or the future.
 pub const MANUAL_WINDOW: Duration = Duration::from_secs(60);
@@ -23,39 +23,6 @@ impl Default for IntervalBounds {
     fn default() -> Self {
         Self { min: Duration::from_secs(60), max: Duration::from_secs(24 * 3600) }
     }
-}
-
-/// Why a resource is not taken. The texts are part of what people see.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
-    #[error("bucket must be specified")]
-    NoBucket,
-    #[error("access key and secret key must be specified together")]
-    HalfAKey,
-    #[error("session token needs an access key and a secret key")]
-    TokenAlone,
-    #[error("{0} is {HIDDEN}, and none is stored that could be kept: give it in full")]
-    NothingHidden(&'static str),
-    #[error("endpoint {0:?} must begin with http:// or https://")]
-    Endpoint(String),
-    #[error("backup time must be specified")]
-    NoBackupTime,
-    #[error("backup time must not be more than 1 minute in the past")]
-    Past,
-    #[error("backup time must not be more than 1 minute in the future")]
-    Future,
-    #[error("nanos must be 0")]
-    Nanos,
-    #[error("backup interval must be at least {}, got {}", duration::format(*.min), duration::format(*.got))]
-    IntervalTooShort { min: Duration, got: Duration },
-    #[error("backup interval must be at most {}, got {}", duration::format(*.max), duration::format(*.got))]
-    IntervalTooLong { max: Duration, got: Duration },
-    #[error("interval nanos must be below 1000000000, got {0}")]
-    IntervalNanos(u32),
-    #[error("automatic backups are enabled without an interval")]
-    NoInterval,
-    #[error(transparent)]
-    Name(#[from] NameError),
 }
 
 /// The S3 configuration as far as it can be judged without asking S3.

@@ -11,7 +11,8 @@ use backstay_protocol::subject::{self, Verb};
 use futures::StreamExt;
 use tracing::{debug, warn};
 
-use super::{handle, invalid};
+use super::handle;
+use super::shared::invalid;
 use crate::kv::KvError;
 use crate::term::Term;
 
@@ -69,7 +70,7 @@ async fn answer(term: &Arc<Term>, request: Request) {
                 .await;
             (content_type, handled.unwrap_or_else(|| Err(interrupted())))
         }
-        Err(error) => (ContentType::Json, Err(invalid(&error))),
+        Err(error) => (ContentType::Json, Err(invalid(error))),
     };
     log_failure(term, &request.message.subject, &reply);
     let (headers, body) = fitting(content_type, reply, &request.message.subject, term.bus.max_payload());

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::PathBuf;
 
+use backstay_protocol::fields;
 use backstay_protocol::resource::{Metadata, Resource};
 use backstay_protocol::types::{self, TypeDefinition};
 use backstay_protocol::validate::nearest;
@@ -126,7 +127,7 @@ fn address(node: &Node, definition: &TypeDefinition) -> Option<String> {
 }
 
 fn resource(node: &Node, definition: &TypeDefinition) -> Result<Resource, Problem> {
-    let shape = Shape::fields([("metadata", metadata_shape()), ("spec", Shape::of(&types::every_field(definition)))]);
+    let shape = Shape::fields([("metadata", metadata_shape()), ("spec", Shape::of(&fields::every_field(definition)))]);
     let mut value = shape.value(node, "")?.unwrap_or_default();
     let mut take = |key: &str| value.get_mut(key).map(Value::take).unwrap_or_else(|| Value::Object(Map::new()));
     let mut metadata: Metadata = serde_json::from_value(take("metadata"))

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cli::output::yaml;
+use backstay_protocol::fields;
 use backstay_protocol::resource::Version;
 use backstay_protocol::spec::{ClusterSpec, ManualBackupSpec, S3ConfigSpec, Spec};
 use backstay_protocol::time::Timestamp;
@@ -95,7 +96,7 @@ fn what_get_prints_can_be_applied() {
 #[test]
 fn every_type_s_full_spec_can_be_applied() {
     for definition in types::ALL {
-        let mut resource = Resource { spec: types::every_field(definition), ..Resource::default() };
+        let mut resource = Resource { spec: fields::every_field(definition), ..Resource::default() };
         resource.metadata.kind = definition.name.into();
         resource.metadata.id = "x".into();
         resource.metadata.version = Version::Number(1);

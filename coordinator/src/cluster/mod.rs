@@ -5,7 +5,7 @@ pub mod agent_call;
 pub mod proof_rounds;
 mod rest;
 pub mod restore_rounds;
-pub mod restoring;
+mod restoring;
 mod slot;
 pub mod steps;
 
@@ -269,7 +269,7 @@ impl ClusterTask {
                 self.save_and_reply(Ok(next), reply).await
             }
             Message::Forget { reply } if next.restoring().is_some() => {
-                let _ = reply.send(Err(restoring::under_way(&next)));
+                let _ = reply.send(Err(ApiError::invalid(next.under_way())));
                 Ok(())
             }
             Message::Forget { reply } => self.forget(reply).await,

@@ -20,17 +20,11 @@ use crate::restore::unsettled::{self, Behind, Unsettled};
 use crate::storage::View;
 use crate::verify::{Heard, Verification};
 
-/// Why nothing else may be done to the cluster now.
-pub(crate) fn under_way(record: &ClusterRecord) -> ApiError {
-    let id = record.restoring().map(|restore| restore.id.to_string()).unwrap_or_default();
-    ApiError::invalid(format!("restore {id} of cluster {:?} is under way", record.name.as_str()))
-}
-
 impl ClusterTask {
     pub(super) async fn on_restore(&mut self, restore: Restore, reply: Reply) -> Result<(), Stopped> {
         let mut next = (*self.record).clone();
         if next.restoring().is_some() {
-            let refused = Err(under_way(&next));
+            let refused = Err(ApiError::invalid(next.under_way()));
             return self.save_and_reply(refused, reply).await;
         }
         next.begin_restore(restore);

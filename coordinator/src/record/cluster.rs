@@ -104,6 +104,12 @@ impl ClusterRecord {
         self.restore.as_ref().filter(|restore| !restore.has_ended())
     }
 
+    /// Why nothing else may be done to the cluster while a restore is.
+    pub fn under_way(&self) -> String {
+        let id = self.restoring().map(|restore| restore.id.to_string()).unwrap_or_default();
+        format!("restore {id} of cluster {:?} is under way", self.name.as_str())
+    }
+
     /// The latest restore is this one; what a template may do it has done.
     pub fn begin_restore(&mut self, restore: Restore) {
         self.unsettled = self.late();

@@ -157,7 +157,7 @@ fn list(of: &Shape, items: &[Node], path: &str) -> Result<Value, Problem> {
 mod tests {
     use super::*;
     use crate::cli::reader::documents;
-    use backstay_protocol::types;
+    use backstay_protocol::{fields, types};
     use serde_json::json;
 
     fn read(shape: &Shape, text: &str) -> Result<Option<Value>, String> {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn s3() -> Shape {
-        Shape::of(&types::every_field(&types::ETCD_BACKUP_S3_CONFIGS))
+        Shape::of(&fields::every_field(&types::ETCD_BACKUP_S3_CONFIGS))
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn each_field_holds_what_it_should() {
-        let cluster = Shape::of(&types::every_field(&types::CLUSTERS));
+        let cluster = Shape::of(&fields::every_field(&types::CLUSTERS));
         let text = "features:\n  diskencryption: true\nbackupconfiguration:\n  interval: {seconds: 3600, nanos: 0}\n";
         let value = json!({"features": {"diskencryption": true}, "backupconfiguration": {"interval": {"seconds": 3600, "nanos": 0}}});
         assert_eq!(read(&cluster, text), Ok(Some(value)));
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn nothing_is_as_if_absent() {
-        let cluster = Shape::of(&types::every_field(&types::CLUSTERS));
+        let cluster = Shape::of(&fields::every_field(&types::CLUSTERS));
         assert_eq!(read(&cluster, "features:\nbackupconfiguration: null\n"), Ok(Some(json!({}))));
         let lists = Shape::list(Shape::Number);
         assert_eq!(read(&lists, "- 1\n-\n"), Err("line 2: spec[1] must be a number".into()));

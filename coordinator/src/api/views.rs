@@ -96,6 +96,12 @@ fn role(member: &Member) -> &'static str {
     }
 }
 
+/// The backup status of every cluster that has one.
+pub fn statuses(term: &Term) -> Vec<Resource> {
+    let records = term.directory.records();
+    records.iter().filter_map(|record| Some(record.status.as_ref()?.resource(record.name.as_str()))).collect()
+}
+
 /// The latest attempts of every cluster, each cluster's latest first.
 pub fn runs(term: &Term) -> Vec<Resource> {
     let records = term.directory.records();

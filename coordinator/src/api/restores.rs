@@ -1,0 +1,118 @@
+//! Restores as people ask for them.
+
+use std::sync::Arc;
+
+use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse};
+use backstay_protocol::bus::RestoreState;
+use backstay_protocol::own::RestoreSpec;
+use backstay_protocol::resource::Resource;
+use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::damaged;
+use super::shared::{answer, existing, invalid, manifest, same_backup, tell, typed};
+use crate::directory::{Handle, Message};
+use crate::latest::Which;
+use crate::record::ClusterRecord;
+use crate::restore::Restore;
+use crate::restore::plan::{Present, Target, plan, planned_at, version_notes};
+use crate::restore::unsettled;
+use crate::term::Term;
+
+/// The latest restore of every cluster.
+pub fn all(term: &Term) -> Vec<Resource> {
+    term.directory
+        .records()
+        .iter()
+        .filter_map(|record| Some(resource(term, record, record.restore.as_ref()?)))
+        .collect()
+}
+
+fn resource(term: &Term, record: &ClusterRecord, restore: &Restore) -> Resource {
+    restore.resource(&record.name, |machine| term.fleet.last(&record.name, *machine)?.beat.restore)
+}
+
+/// Asks for a restore; a dry run answers with the plan.
+pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
+    let mut spec = typed::<RestoreSpec>(&request.resource)?;
+    let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
+    let handle = existing(term, &name).await?;
+    let record = handle.record.borrow().clone();
+    let before = record.restore.as_ref().map(|restore| resource(term, &record, restore));
+    if let Some(restore) = record.restore.as_ref().filter(|restore| restore.id.to_string() == spec.restore) {
+        same_backup("restore", &spec.restore, &spec.snapshot, restore.source.snapshot)?;
+        return Ok(answer(before.clone(), before.unwrap_or_default(), Vec::new()));
+    }
+    spec.started = planned_at(&spec, record.restore.as_ref().map(|latest| latest.started));
+    let which = Which::parse(&spec.snapshot, spec.before).map_err(invalid)?;
+    let (planned, notes) = prepare(term, &record, &spec, which).await?;
+    if request.dry_run {
+        return Ok(answer(before, resource(term, &record, &planned), notes));
+    }
+    let record = begin(&handle, planned).await?;
+    let after = record.restore.as_ref().map(|restore| resource(term, &record, restore)).unwrap_or_default();
+    Ok(answer(before, after, notes))
+}
+
+/// Tells the cluster's task to begin it.
+pub async fn begin(handle: &Handle, restore: Restore) -> Result<Arc<ClusterRecord>, ApiError> {
+    tell(handle, |reply| Message::Restore { restore: Box::new(restore), reply }).await
+}
+
+/// Checks what can be checked before anybody is told. With the plan goes what a person should know of it.
+pub async fn prepare(
+    term: &Term,
+    record: &ClusterRecord,
+    spec: &RestoreSpec,
+    which: Which,
+) -> Result<(Restore, Vec<String>), ApiError> {
+    if let Some(restore) = record.restoring() {
+        return Err(ApiError::invalid(format!("restore {} is under way", restore.id)));
+    }
+    let id = match spec.restore.as_str() {
+        "" => RestoreId(Uuid::new_v4()),
+        text => text.parse().map_err(invalid)?,
+    };
+    let uuid = match spec.clusteruuid.as_str() {
+        "" => record.uuid,
+        text => text.parse::<ClusterUuid>().map_err(|_| invalid(format!("invalid cluster UUID {text:?}")))?,
+    };
+    let manifest = manifest(term, uuid, which).await?;
+    let now = Instant::now();
+    let present = |machine, agent: crate::fleet::Agent| {
+        let seat = agent.beat.seat.unwrap_or_default();
+        let version = agent.beat.member.as_ref().map(|member| member.etcd_version.clone());
+        Present {
+            unfinished: unfinished(record, machine, agent.beat.restore.as_ref()),
+            answers: version.is_some(),
+            etcd_version: version.filter(|version| !version.is_empty()).unwrap_or_else(|| seat.etcd_version.clone()),
+            seat,
+        }
+    };
+    let agents = term.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(id, agent))).collect();
+    let (cluster, etcd_cluster_id) = (record.name.clone(), record.etcd_cluster_id);
+    let mut target = Target { cluster, uuid: record.uuid, etcd_cluster_id, agents };
+    let strangers = target.part_strangers().map_err(invalid)?;
+    let mut notes: Vec<String> = strangers.iter().map(ToString::to_string).collect();
+    match plan(&target, spec, id, &manifest, term.clock.now()) {
+        Ok(mut planned) => {
+            notes.extend(damaged::warn(term, &record.name, &mut planned).await);
+            notes.extend(version_notes(&planned));
+            Ok((planned, notes))
+        }
+        Err(error) => Err(invalid([vec![error], notes].concat().join("; "))),
+    }
+}
+
+/// The restore that a machine says it has not come to the end of. A beat may be older than what the record knows.
+fn unfinished(record: &ClusterRecord, machine: MachineId, state: Option<&RestoreState>) -> String {
+    let known = |id: &str| {
+        let restore = record.restore.as_ref().filter(|restore| restore.id.to_string() == id);
+        restore.is_some_and(|restore| !unsettled::is_late(restore, machine))
+    };
+    match state.filter(|state| !unsettled::has_ended(state) && !known(&state.restore)) {
+        Some(state) => state.restore.clone(),
+        None => String::new(),
+    }
+}

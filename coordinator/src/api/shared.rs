@@ -1,0 +1,130 @@
+//! What every kind of resource needs: reading what was asked, finding its cluster, telling the cluster's task, and answering.
+
+use std::sync::Arc;
+
+use backstay_archive::Manifest;
+use backstay_protocol::api::{Action, ApiError, ApplyResponse, ErrorCode};
+use backstay_protocol::bus::FIRST_BEATS;
+use backstay_protocol::resource::Resource;
+use backstay_protocol::spec::Spec;
+use backstay_protocol::types::TypeDefinition;
+use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::directory::{Handle, Message, Reply};
+use crate::kv::KvError;
+use crate::latest::{self, NotFound, Which};
+use crate::record::ClusterRecord;
+use crate::storage::InForce;
+use crate::term::Term;
+
+/// The spec of a resource.
+pub fn typed<S: Spec>(resource: &Resource) -> Result<S, ApiError> {
+    if !resource.spec.is_object() {
+        return Err(ApiError::invalid("spec must be a map"));
+    }
+    resource.typed().map_err(|e| ApiError::invalid(format!("spec: {e}")))
+}
+
+/// A request that cannot be meant so.
+pub fn invalid(error: impl std::fmt::Display) -> ApiError {
+    ApiError::invalid(error.to_string())
+}
+
+/// The KV did not answer: the caller may try again.
+pub fn unavailable(error: &KvError) -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, error.to_string())
+}
+
+/// Nobody writes it but its owner.
+pub fn read_only(definition: &TypeDefinition) -> ApiError {
+    ApiError::new(ErrorCode::ReadOnly, format!("{} is read-only", definition.name))
+}
+
+/// There is no such resource.
+pub fn missing(definition: &TypeDefinition, id: &str) -> ApiError {
+    ApiError::not_found(&format!("{}({}/{id})", definition.name, definition.namespace))
+}
+
+/// Whether a request means `definition`'s own namespace.
+pub fn in_namespace(definition: &TypeDefinition, namespace: &str) -> bool {
+    namespace.is_empty() || namespace == definition.namespace
+}
+
+/// What became of a resource that was applied.
+pub fn answer(before: Option<Resource>, resource: Resource, notes: Vec<String>) -> ApplyResponse {
+    let action = match &before {
+        None => Action::Created,
+        Some(before) if before.metadata.version == resource.metadata.version && before.spec == resource.spec => {
+            Action::Unchanged
+        }
+        Some(_) => Action::Updated,
+    };
+    ApplyResponse { action, before, resource, notes }
+}
+
+/// The storage that backups go to.
+///
+/// # Errors
+/// There is none, and why.
+pub fn in_force(term: &Term) -> Result<Arc<InForce>, ApiError> {
+    let view = term.storage.now();
+    let none = || ApiError::invalid(format!("backup storage is not configured: {}", view.state.error()));
+    view.in_force.clone().ok_or_else(none)
+}
+
+/// The cluster's task and a connected agent; a coordinator that just began to lead waits for the first beats.
+pub async fn known_cluster(term: &Term, name: &ClusterName) -> Option<Handle> {
+    let mut arrivals = term.fleet.arrivals();
+    let wait = async {
+        while !term.directory.contains(name) || term.fleet.agents(name, Instant::now()).is_empty() {
+            if arrivals.changed().await.is_err() {
+                return;
+            }
+            // Registration follows the first beat.
+            tokio::task::yield_now().await;
+        }
+    };
+    let _ = tokio::time::timeout_at(term.since + FIRST_BEATS, wait).await;
+    term.directory.get(name)
+}
+
+/// [`known_cluster`], or that there is none.
+pub async fn existing(term: &Term, name: &ClusterName) -> Result<Handle, ApiError> {
+    let missing = || ApiError::invalid(format!("cluster {:?} does not exist", name.as_str()));
+    known_cluster(term, name).await.ok_or_else(missing)
+}
+
+/// Tells a cluster's task, and waits for its answer.
+pub async fn tell(handle: &Handle, message: impl FnOnce(Reply) -> Message) -> Result<Arc<ClusterRecord>, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    let stopping =
+        || ApiError::new(ErrorCode::Unavailable, "the coordinator is stopping or has lost its lease: try again");
+    handle.inbox.send(message(reply)).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?
+}
+
+/// The manifest of the backup that is meant.
+pub async fn manifest(term: &Term, uuid: ClusterUuid, which: Which) -> Result<Manifest, ApiError> {
+    let found = latest::find(term, &*in_force(term)?, uuid, which).await;
+    found.map_err(|error| match &error {
+        NotFound::None(_) => invalid(error),
+        NotFound::Unknown(_) => ApiError::new(ErrorCode::Unavailable, error.to_string()),
+    })
+}
+
+/// The same request again, whose answer was lost. One that names another backup is none: its file was changed.
+pub fn same_backup(field: &str, id: &str, asked: &str, is_of: SnapshotName) -> Result<(), ApiError> {
+    match asked.parse::<SnapshotName>() {
+        Ok(asked) if asked != is_of => Err(ApiError::invalid(format!(
+            "{field} {id} is of {is_of}: to ask for one of {asked}, leave the field {field:?} out"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Why nothing else may be done to a cluster while a restore of it is under way.
+pub fn under_way(record: &ClusterRecord) -> ApiError {
+    ApiError::invalid(record.under_way())
+}
