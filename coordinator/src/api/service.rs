@@ -1,5 +1,6 @@
 //! The API as a NATS service: its endpoints are the verbs, and each request is answered by itself.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_nats::service::endpoint::Endpoint;
@@ -8,8 +9,8 @@ use async_nats::{Client, HeaderMap, Message, Subscriber};
 use backstay_protocol::api::{Answer, ApiError, ErrorCode};
 use backstay_protocol::codec::{CONTENT_TYPE, CodecError, ContentType};
 use backstay_protocol::subject::{self, Verb};
-use futures::StreamExt;
-use tracing::{debug, warn};
+use futures::{FutureExt, StreamExt};
+use tracing::{debug, error, warn};
 
 use super::handle;
 use super::shared::invalid;
@@ -41,12 +42,12 @@ pub async fn start(term: &Arc<Term>, client: &Client) -> Result<(), KvError> {
     }
     // Not in the endpoints' group: NATS would give each request to one of them or to this.
     let all = client.subscribe(subject::API_REQUESTS).await.map_err(|e| failed(e.to_string()))?;
-    term.tasks.spawn(refuse(term.clone(), client.clone(), all));
+    term.spawn_to_the_end(refuse(term.clone(), client.clone(), all));
     for endpoint in endpoints {
-        term.tasks.spawn(serve(term.clone(), endpoint));
+        term.spawn_to_the_end(serve(term.clone(), endpoint));
     }
     let cancel = term.cancel.clone();
-    term.tasks.spawn(async move {
+    term.spawn_to_the_end(async move {
         cancel.cancelled().await;
         if let Err(error) = service.stop().await {
             debug!(%error, "the service did not stop cleanly");
@@ -64,10 +65,8 @@ async fn serve(term: Arc<Term>, endpoint: Endpoint) {
 async fn answer(term: &Arc<Term>, request: Request) {
     let (content_type, reply) = match content_type(&request.message) {
         Ok(content_type) => {
-            let handled = term
-                .cancel
-                .run_until_cancelled(handle(term, content_type, &request.message.subject, &request.message.payload))
-                .await;
+            let handled = guarded(term, content_type, &request.message.subject, &request.message.payload);
+            let handled = term.cancel.run_until_cancelled(handled).await;
             (content_type, handled.unwrap_or_else(|| Err(interrupted())))
         }
         Err(error) => (ContentType::Json, Err(invalid(error))),
@@ -76,6 +75,19 @@ async fn answer(term: &Arc<Term>, request: Request) {
     let (headers, body) = fitting(content_type, reply, &request.message.subject, term.bus.max_payload());
     if let Err(error) = request.respond_with_headers(Ok(body.into()), headers).await {
         warn!(subject = %request.message.subject, %error, "an answer could not be sent");
+    }
+}
+
+/// One request's panic is its own: it is answered, and the verb goes on.
+async fn guarded(term: &Arc<Term>, content_type: ContentType, subject: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+    match AssertUnwindSafe(handle(term, content_type, subject, body)).catch_unwind().await {
+        Ok(handled) => handled,
+        Err(_) => {
+            error!(subject, "a request made the coordinator panic");
+            let text =
+                "the request made the coordinator panic; its log says where. Whether anything was done is not known";
+            Err(ApiError::new(ErrorCode::Internal, text))
+        }
     }
 }
 

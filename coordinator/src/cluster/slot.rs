@@ -11,7 +11,7 @@ use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
 use super::steps::{self, Looked, StepEnd};
-use super::{ClusterTask, Stopped};
+use super::task::{ClusterTask, Stopped};
 use crate::attempts::Ended;
 use crate::record::{Attempt, Slot, SlotEnd};
 use crate::storage::InForce;
@@ -195,7 +195,7 @@ impl ClusterTask {
     pub(super) fn cancel_attempt(&self, slot: &Slot) {
         if let Some(attempt) = slot.attempt.clone() {
             let cancel = steps::cancel(self.term.clone(), self.record.name.clone(), attempt);
-            self.term.tasks.spawn(cancel.in_current_span());
+            self.term.spawn_to_the_end(cancel.in_current_span());
         }
     }
 }

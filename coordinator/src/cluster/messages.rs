@@ -1,0 +1,150 @@
+//! What a cluster's task does when it is told something: by people, by an agent's report.
+
+use std::sync::Arc;
+
+use backstay_protocol::Timestamp;
+use backstay_protocol::api::{ApiError, ErrorCode, check_version};
+use backstay_protocol::bus::{FailureCode, Report, report};
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::steps;
+use super::task::{ClusterTask, Stopped};
+use crate::attempts::Ended;
+use crate::directory::{Message, Reply};
+use crate::forgotten;
+use crate::record::{ClusterRecord, Slot, room};
+use crate::storage::InForce;
+
+impl ClusterTask {
+    pub(super) async fn on_message(&mut self, message: Message) -> Result<(), Stopped> {
+        let now = self.term.clock.now();
+        let mut next = (*self.record).clone();
+        match message {
+            Message::Manual { seconds, reply } => {
+                let accepted = next.accept_manual(seconds, now).map_err(|e| ApiError::invalid(e.to_string()));
+                self.save_and_reply(accepted.map(|_| next), reply).await
+            }
+            Message::Configure { spec, meta, given, created, reply } => {
+                if !created && let Err(conflict) = check_version(given, next.cluster.version) {
+                    let _ = reply.send(Err(conflict));
+                    return Ok(());
+                }
+                next.configure(spec, meta, now);
+                if created {
+                    next.cluster.version = 1;
+                }
+                self.save_and_reply(Ok(next), reply).await
+            }
+            Message::DropManual { reply } => {
+                next.drop_manual();
+                self.save_and_reply(Ok(next), reply).await
+            }
+            Message::Forget { reply } if next.restoring().is_some() => {
+                let _ = reply.send(Err(ApiError::invalid(next.under_way())));
+                Ok(())
+            }
+            Message::Forget { reply } => self.forget(reply).await,
+            Message::Restore { restore, reply } => self.on_restore(*restore, reply).await,
+            Message::ControlPlanesDeleted { reply } => self.on_control_planes_deleted(reply).await,
+            Message::Behind => {
+                self.settle_restore();
+                Ok(())
+            }
+            Message::Verify { verification, reply } => self.on_verify(*verification, reply).await,
+            Message::Report { report, done } => self.on_report(&report, done).await,
+        }
+    }
+
+    /// Once the entry has gone nobody goes on from it: what is under way is cancelled first.
+    async fn forget(&mut self, reply: Reply) -> Result<(), Stopped> {
+        if let Some(slot) = &self.record.slot {
+            self.cancel_attempt(slot);
+        }
+        let name = self.record.name.clone();
+        let gone = match self.keep_late().await {
+            Ok(()) => forgotten::forget(&self.term.kv, &name, self.term.clock.now()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = gone {
+            let _ = reply.send(Err(ApiError::new(ErrorCode::Unavailable, error.to_string())));
+            return Ok(());
+        }
+        self.term.directory.remove(&name);
+        self.term.overall_changed.notify_one();
+        let _ = reply.send(Ok(self.record.clone()));
+        Err(Stopped::Forgotten)
+    }
+
+    pub(super) async fn save_and_reply(
+        &mut self,
+        next: Result<ClusterRecord, ApiError>,
+        reply: Reply,
+    ) -> Result<(), Stopped> {
+        let answer = match next {
+            Ok(next) if !room::has_room(&next, self.room()) => Err(ApiError::invalid(format!(
+                "it does not fit: what is kept of cluster {:?} may have {} bytes with it; shorten its labels and annotations",
+                next.name.as_str(),
+                self.room()
+            ))),
+            Ok(next) => {
+                self.save(next).await?;
+                Ok(self.record.clone())
+            }
+            Err(error) => Err(error),
+        };
+        // A caller that went away has its answer in the record.
+        let _ = reply.send(answer);
+        Ok(())
+    }
+
+    async fn on_report(&mut self, report: &Report, done: oneshot::Sender<()>) -> Result<(), Stopped> {
+        let Some((slot, current)) = self.slot_of(report) else {
+            // A backup that nobody waited for any more may be the newest all the same: the store is asked.
+            self.synced &= !matches!(report.state, Some(report::State::Finished(_)));
+            let _ = done.send(());
+            return Ok(());
+        };
+        // Without a store nothing can be folded: the report comes again.
+        let Some(in_force) = self.store.clone() else { return Ok(()) };
+        let completed = Timestamp::from_millis(report.at_ms);
+        match &report.state {
+            Some(report::State::Finished(_)) => self.begin_confirm(in_force, slot, completed, done),
+            Some(report::State::Failed(failed)) if failed.code() == FailureCode::SlotDone => {
+                self.begin_confirm(in_force, slot, completed, done);
+            }
+            Some(report::State::Failed(failed)) if current => {
+                self.on_attempt_failed(&slot, Ended::Failed(failed.code()), &failed.text, in_force).await?;
+                let _ = done.send(());
+            }
+            _ => {
+                let _ = done.send(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The open slot that a report is about, and whether it comes from the attempt under way. A report
+    /// from another machine than the attempt's is nobody's.
+    fn slot_of(&self, report: &Report) -> Option<(Slot, bool)> {
+        let slot = self.record.slot.clone()?;
+        if slot.id.to_string() != report.slot || self.record.uuid.to_string() != report.cluster_uuid {
+            return None;
+        }
+        let current = slot.attempt.as_ref().is_some_and(|a| a.id.to_string() == report.attempt);
+        let from_its_machine = slot.attempt.as_ref().is_some_and(|a| a.machine.to_string() == report.machine);
+        if current && !from_its_machine {
+            warn!(cluster = %self.record.name, machine = %report.machine, "dropped a report for another machine's attempt");
+            return None;
+        }
+        Some((slot, current))
+    }
+
+    fn begin_confirm(&mut self, in_force: Arc<InForce>, slot: Slot, completed: Timestamp, done: oneshot::Sender<()>) {
+        // The same report again does not begin the same check anew.
+        if self.confirming.replace(done).is_some() && self.step.is_some() {
+            return;
+        }
+        self.step = Some(Box::pin(steps::confirm(in_force, self.record.clone(), slot, completed)));
+    }
+}

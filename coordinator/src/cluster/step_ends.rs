@@ -1,0 +1,100 @@
+//! What a cluster's task does when a step has ended.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::steps::{Asked, StepEnd, Synced};
+use super::task::{ClusterTask, Stopped};
+use crate::attempts::Ended;
+use crate::record::SlotEnd;
+use crate::record::runs::Proven;
+
+/// After the store could not be asked for its newest backup.
+const SYNC_PAUSE: Duration = Duration::from_secs(30);
+
+impl ClusterTask {
+    pub(super) async fn on_step_end(&mut self, end: StepEnd) -> Result<(), Stopped> {
+        self.step = None;
+        let end = match end {
+            StepEnd::Synced(synced) => return self.on_synced(synced).await,
+            StepEnd::Driven(driven) => return self.on_driven(*driven).await,
+            StepEnd::Verified(round) => return self.on_verified(round).await,
+            other => other,
+        };
+        let (Some(slot), Some(in_force)) = (self.record.slot.clone(), self.store.clone()) else { return Ok(()) };
+        match end {
+            StepEnd::Synced(_)
+            | StepEnd::Driven(_)
+            | StepEnd::Verified(..)
+            | StepEnd::Rested
+            | StepEnd::Asked(Asked::Accepted) => Ok(()),
+            StepEnd::Looked(looked, permit) => {
+                self.permit = permit;
+                self.on_looked(slot, looked, in_force).await
+            }
+            // The attempt stands in the record: whoever leads next, above that epoch, asks for it again.
+            StepEnd::Asked(Asked::Stale(epoch)) => Err(self.outdated(epoch).await),
+            StepEnd::Asked(Asked::Refused(error)) => {
+                self.on_attempt_failed(&slot, Ended::Refused, &error, in_force).await
+            }
+            StepEnd::Asked(Asked::NoAnswer(error)) => {
+                self.silent.extend(slot.attempt.as_ref().map(|a| a.machine));
+                self.cancel_attempt(&slot);
+                self.on_attempt_failed(&slot, Ended::Unanswered, &error, in_force).await
+            }
+            StepEnd::Lost(error) => {
+                self.cancel_attempt(&slot);
+                self.on_attempt_failed(&slot, Ended::Lost, &error, in_force).await
+            }
+            StepEnd::Concluded { done, error } => {
+                let end = match done {
+                    Some(manifest) => SlotEnd::done(&manifest),
+                    None => SlotEnd::Failed { error },
+                };
+                self.end_slot(slot.id, end).await
+            }
+            StepEnd::Confirmed { visible, completed } => {
+                let end = match visible {
+                    Ok(manifest) => {
+                        self.note_origin(manifest.as_deref()).await?;
+                        SlotEnd::Done { completed, proven: manifest.as_deref().map(Proven::of) }
+                    }
+                    Err(error) => SlotEnd::Failed { error },
+                };
+                let reported = self.confirming.take();
+                self.end_slot(slot.id, end).await?;
+                if let Some(reported) = reported {
+                    let _ = reported.send(());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn on_synced(&mut self, synced: Synced) -> Result<(), Stopped> {
+        let mut next = (*self.record).clone();
+        if let Some(found) = synced.found {
+            next.adopt(found);
+        }
+        match synced.newest {
+            Ok(newest) => {
+                self.synced = true;
+                self.trouble.over();
+                next.note_stored(newest, self.term.clock.now());
+                if next.last_backup > self.record.last_backup {
+                    self.rest.forget_backup();
+                }
+            }
+            Err(error) => {
+                if let Some(told) = self.trouble.note(&error.to_string()) {
+                    let lasting = told.lasting;
+                    warn!(cluster = %next.name, %error, lasting, "the store could not be asked for its newest backup");
+                }
+                self.sync_at = Instant::now() + SYNC_PAUSE;
+            }
+        }
+        self.save(next).await
+    }
+}

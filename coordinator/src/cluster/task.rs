@@ -1,0 +1,291 @@
+//! One cluster's task: it owns the cluster's record, decides by the schedule, and takes one backup at a time from slot to
+//! status.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_daemon::trouble::Trouble;
+use backstay_protocol::{AttemptId, MachineId, SlotId, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::{Instrument, Span, error_span, info, warn};
+use uuid::Uuid;
+
+use super::proof_rounds;
+use super::rest::Rest;
+use super::restore_rounds::Memory;
+use super::steps::{self, Permit, StepEnd};
+use crate::directory::{Handle, Message};
+use crate::kv::{KvError, Revised, entry_room};
+use crate::record::{self, room};
+use crate::record::{ClusterRecord, SlotEnd, Trigger};
+use crate::schedule::{self, Decision};
+use crate::storage::{InForce, View};
+use crate::term::Term;
+
+/// Messages that wait for a cluster's task.
+const INBOX: usize = 32;
+/// After the KV did not take a change.
+const KV_PAUSE: Duration = Duration::from_millis(500);
+/// The schedule is looked at again after this long at the latest: clocks jump.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Why the task ends where it is.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The coordinator does not lead any more, or is stopping.
+    NotLeading,
+    /// The cluster was deleted.
+    Forgotten,
+}
+
+pub(super) type Step = Pin<Box<dyn Future<Output = StepEnd> + Send>>;
+
+/// The task.
+pub struct ClusterTask {
+    pub(super) term: Arc<Term>,
+    pub(super) record: Arc<ClusterRecord>,
+    pub(super) revision: u64,
+    pub(super) inbox: mpsc::Receiver<Message>,
+    pub(super) published: watch::Sender<Arc<ClusterRecord>>,
+    pub(super) step: Option<Step>,
+    /// Reports whose reply waits for the running confirmation.
+    pub(super) confirming: Option<oneshot::Sender<()>>,
+    /// The store in force was asked for its newest backup; when to ask again where it did not answer.
+    pub(super) synced: bool,
+    pub(super) sync_at: Instant,
+    /// One of the fleet's permits, where the settings limit them; held while a slot is worked on.
+    pub(super) permit: Permit,
+    /// The store of the open slot: a configuration that changes meanwhile is for the next one.
+    pub(super) store: Option<Arc<InForce>>,
+    /// The attempt that this coordinator asked for; one that it found is asked for once more.
+    pub(super) asked: Option<AttemptId>,
+    /// How long ago backups really were.
+    pub(super) rest: Rest,
+    /// Machines that did not answer for the open slot, and how often they were asked all over again.
+    pub(super) silent: Vec<MachineId>,
+    pub(super) rounds: u32,
+    /// What is known of the restore under way beyond the record.
+    pub(super) memory: Memory,
+    /// Machines whose restore nobody knows: each is told of once in the log.
+    pub(super) lost: BTreeSet<MachineId>,
+    /// The store does not say which backup is its newest.
+    pub(super) trouble: Trouble,
+}
+
+/// Makes the task of a record that is kept already, and the handle by which others reach it.
+pub fn task(term: Arc<Term>, kept: Revised<ClusterRecord>) -> (ClusterTask, Handle) {
+    let (sender, inbox) = mpsc::channel(INBOX);
+    let record = Arc::new(kept.value);
+    let published = watch::Sender::new(record.clone());
+    let handle = Handle { inbox: sender, record: published.subscribe() };
+    let task = ClusterTask {
+        term,
+        record,
+        revision: kept.revision,
+        inbox,
+        published,
+        step: None,
+        confirming: None,
+        synced: false,
+        sync_at: Instant::now(),
+        permit: None,
+        store: None,
+        asked: None,
+        rest: Rest::default(),
+        silent: Vec::new(),
+        rounds: 0,
+        memory: Memory::default(),
+        lost: BTreeSet::new(),
+        trouble: Trouble::default(),
+    };
+    (task, handle)
+}
+
+impl ClusterTask {
+    /// Runs until the coordinator leads no more.
+    pub async fn run(mut self) {
+        let cancel = self.term.cancel.clone();
+        tokio::select! {
+            Err(stopped) = self.work() => match stopped {
+                Stopped::NotLeading => cancel.cancel(),
+                Stopped::Forgotten => info!(cluster = %self.record.name, "deleted"),
+            },
+            () = cancel.cancelled() => {}
+        }
+    }
+
+    async fn work(&mut self) -> Result<std::convert::Infallible, Stopped> {
+        let mut storage = self.term.storage.subscribe();
+        loop {
+            let view = storage.borrow_and_update().clone();
+            let wake = match &self.step {
+                Some(_) => None,
+                None => {
+                    let span = self.span();
+                    self.next_step(&view).instrument(span).await?
+                }
+            };
+            let span = self.span();
+            tokio::select! {
+                Some(message) = self.inbox.recv() => self.on_message(message).instrument(span).await?,
+                end = poll_step(&mut self.step).instrument(span.clone()) => self.on_step_end(end).instrument(span).await?,
+                Ok(()) = storage.changed() => {
+                    self.synced = false;
+                    self.rest.forget_backup();
+                }
+                () = sleep_until(wake), if self.step.is_none() => {}
+            }
+        }
+    }
+
+    /// What is logged from here on belongs to the attempt under way, if there is one.
+    fn span(&self) -> Span {
+        let attempt = self.record.slot.as_ref().and_then(|slot| slot.attempt.as_ref());
+        // Of the highest level: a log of warnings alone still says which attempt each belongs to.
+        attempt.map_or_else(Span::none, |attempt| error_span!("backup", attempt = %attempt.id))
+    }
+
+    /// Begins the step that is due now; where none is, says when to look again.
+    async fn next_step(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
+        let now = self.term.clock.now();
+        let changes = self.record.restore.as_ref().is_some_and(|restore| restore.changes_cluster_id(now));
+        self.term.fleet.expect_change(&self.record.name, changes);
+        if self.record.slot.is_none() && self.record.restoring().is_some() {
+            return self.next_of_restore(view).await;
+        }
+        if self.record.slot.is_none() {
+            self.store = None;
+        } else if self.store.is_none() {
+            self.store.clone_from(&view.in_force);
+        }
+        let Some(in_force) = self.store.clone().or_else(|| view.in_force.clone()) else {
+            if let Some(slot) = self.record.slot.clone() {
+                let error = format!("backup storage is not configured: {}", view.state.error());
+                self.end_slot(slot.id, SlotEnd::Failed { error }).await?;
+            }
+            return Ok(None);
+        };
+        if let Some(slot) = self.record.slot.clone() {
+            let (term, record) = (self.term.clone(), self.record.clone());
+            self.step = Some(match slot.attempt.clone() {
+                Some(attempt) if self.asked == Some(attempt.id) => {
+                    Box::pin(steps::watch(term, record.name.clone(), attempt))
+                }
+                _ => Box::pin(steps::look(term, in_force, record, slot, self.permit.take())),
+            });
+            return Ok(None);
+        }
+        self.permit = None;
+        if !self.synced && self.sync_at <= Instant::now() {
+            self.step = Some(Box::pin(steps::sync(in_force, self.record.clone(), self.term.clock.now())));
+            return Ok(None);
+        }
+        let now = self.term.clock.now();
+        if let Some(next) = self.rest.corrected(&self.record, now, Instant::now()) {
+            info!(cluster = %next.name, "the last backup's time lay in the future: a clock was wrong; now it is the true one");
+            self.save(next).await?;
+        }
+        let known = self.rest.known(&self.record, Instant::now());
+        let trigger = match schedule::decide(&known, &self.term.policy(), self.record.uuid, now) {
+            Decision::Manual(at) => Trigger::Manual { seconds: at.seconds },
+            Decision::Interval => Trigger::Interval,
+            decision => {
+                // What is due goes before.
+                if self.record.verification.as_ref().is_some_and(|proof| !proof.has_ended()) {
+                    let round = proof_rounds::drive(self.term.clone(), view.in_force.clone(), self.record.clone());
+                    self.step = Some(Box::pin(async { round.await.map_or(StepEnd::Rested, StepEnd::Verified) }));
+                    return Ok(None);
+                }
+                return Ok(Some(self.look_again(decision, now)));
+            }
+        };
+        self.open_slot(trigger).await.map(Some)
+    }
+
+    /// When to look at the schedule again where nothing happens before.
+    fn look_again(&self, decision: Decision, now: Timestamp) -> Instant {
+        let due = match decision {
+            Decision::At(due) => Duration::from_millis((due.as_millis() - now.as_millis()).max(0).unsigned_abs()),
+            _ => LOOK_AGAIN,
+        };
+        let again = Instant::now() + due.min(LOOK_AGAIN);
+        if self.synced { again } else { again.min(self.sync_at) }
+    }
+
+    /// Opens a slot; the answer is when to look at it.
+    async fn open_slot(&mut self, trigger: Trigger) -> Result<Instant, Stopped> {
+        let id = SlotId(Uuid::new_v4());
+        let now = self.term.clock.now();
+        let mut next = (*self.record).clone();
+        if let Err(error) = next.open_slot(trigger, id, now) {
+            warn!(cluster = %self.record.name, %error, "the machine's clock gives no snapshot name");
+            return Ok(Instant::now() + LOOK_AGAIN);
+        }
+        (self.silent, self.rounds) = (Vec::new(), 0);
+        self.rest.open(Instant::now());
+        info!(cluster = %next.name, slot = %id, ?trigger, "a backup is due");
+        self.save(next).await?;
+        Ok(Instant::now())
+    }
+
+    /// Bytes that the record may have.
+    pub(super) fn room(&self) -> usize {
+        entry_room(self.term.bus.max_payload())
+    }
+
+    /// Keeps `next`, then shows it. Tries until the KV took it or the coordinator leads no more.
+    pub(super) async fn save(&mut self, mut next: ClusterRecord) -> Result<(), Stopped> {
+        room::fit(&mut next, self.room());
+        if next == *self.record {
+            return Ok(());
+        }
+        let mut trouble = Trouble::default();
+        let status_changed = next.status != self.record.status;
+        let key = record::entry(&next.name);
+        self.revision = loop {
+            match self.term.kv.update(&key, &next, self.revision).await {
+                Ok(revision) => break revision,
+                Err(KvError::Conflict { .. }) => match self.term.kv.get::<ClusterRecord>(&key).await {
+                    // An earlier try was taken and its answer lost.
+                    Ok(Some(found)) if found.value == next => break found.revision,
+                    Ok(_) => {
+                        warn!(cluster = %next.name, "somebody else changed the record: not leading any more");
+                        return Err(Stopped::NotLeading);
+                    }
+                    Err(error) => not_kept(&mut trouble, &next, &error),
+                },
+                Err(error) => not_kept(&mut trouble, &next, &error),
+            }
+            tokio::time::sleep(KV_PAUSE).await;
+        };
+        self.record = Arc::new(next);
+        self.published.send_replace(self.record.clone());
+        if status_changed {
+            self.term.overall_changed.notify_one();
+        }
+        Ok(())
+    }
+}
+
+fn not_kept(trouble: &mut Trouble, next: &ClusterRecord, error: &KvError) {
+    if let Some(told) = trouble.note(&error.to_string()) {
+        warn!(cluster = %next.name, %error, lasting = told.lasting, "the KV did not take a change; trying again");
+    }
+}
+
+async fn poll_step(step: &mut Option<Step>) -> StepEnd {
+    match step {
+        Some(step) => step.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}
