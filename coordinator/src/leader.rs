@@ -1,85 +1,74 @@
-//! Leading: a coordinator stands by until the lease is its own, then opens JetStream, reads the records, starts a task for
-//! each cluster, listens to beats and reports, and answers the API. Losing the lease ends all of that; what was decided
-//! stands in the KV, so the next leader goes on from there.
+//! Leading: whoever gets the lease begins a term, reads the records, starts a task for each cluster, and goes on until the lease
+//! is lost. What was decided stands in the KV, so the next leader goes on from there.
+//!
+//! How agents and people reach the leader is none of its business: see [`crate::coordinator`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
-use async_nats::jetstream::Context;
-use backstay_daemon::trouble::Trouble;
 use backstay_protocol::Clock;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use crate::bus::nats::Nats;
+use crate::attempts::Attempts;
+use crate::bus::Bus;
 use crate::config::Config;
-use crate::inside::Inside;
 use crate::keys::Keys;
-use crate::kv::{self, Kv, KvError};
+use crate::kv::{Kv, KvError};
 use crate::lease::{self, Lease};
 use crate::overall::Overall;
 use crate::storage::{self, S3_ENTRY, StoredS3};
 use crate::term::{Begin, Term};
-use crate::{api, clockwatch, inputs, registry, upkeep};
+use crate::{clockwatch, registry, upkeep};
 
-/// After anything between the coordinator and JetStream failed.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long giving the lease up may take.
+const RELEASE: Duration = Duration::from_secs(1);
 /// How long stopping tasks are waited for.
 const DRAIN: Duration = Duration::from_secs(8);
 /// How often a coordinator that stands by brings its copy of the storage configuration up to date.
 const COPY_PAUSE: Duration = Duration::from_secs(30);
 
-/// What a coordinator is made of; [`Coordinator::run`] does the work.
-#[derive(Debug)]
-pub struct Coordinator {
+/// Somebody who may lead.
+#[derive(Debug, Clone)]
+pub struct Candidate {
     pub config: Arc<Config>,
-    pub client: Client,
     pub keys: Arc<Keys>,
     pub clock: Arc<dyn Clock>,
-    pub inside: Arc<Inside>,
+    pub attempts: Arc<Attempts>,
+    pub bus: Arc<dyn Bus>,
+    /// Under which it holds the lease.
+    pub holder: Uuid,
 }
 
-impl Coordinator {
-    /// Leads whenever the lease allows, until `stop`.
-    pub async fn run(&self, stop: &CancellationToken) {
-        let holder = Uuid::new_v4();
-        let mut trouble = Trouble::default();
-        while !stop.is_cancelled() {
-            if let Err(error) = self.lead_once(holder, &mut trouble, stop).await
-                && let Some(told) = trouble.note(&error.to_string())
-            {
-                let nats = self.config.settings.nats.shown_url();
-                warn!(nats, %error, lasting = told.lasting, "cannot lead yet; trying again");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
-                () = stop.cancelled() => {}
-            }
-        }
-    }
-
-    async fn lead_once(&self, holder: Uuid, trouble: &mut Trouble, stop: &CancellationToken) -> Result<(), KvError> {
-        let settings = &self.config.settings;
-        let context = kv::nats::context(&self.client);
-        let kv = tokio::select! {
-            opened = kv::nats::open(&context, &settings.jetstream) => opened?,
-            () = stop.cancelled() => return Ok(()),
-        };
-        let ttl = settings.lease.ttl;
+impl Candidate {
+    /// Waits for the lease, leads until it is lost or `stop` comes, and gives it up. `serve` lets agents and people reach the
+    /// leader.
+    ///
+    /// # Errors
+    /// The KV did not answer before it led, or `serve` failed.
+    pub async fn lead(
+        &self,
+        kv: &Kv,
+        stop: &CancellationToken,
+        serve: impl AsyncFnOnce(&Arc<Term>) -> Result<(), KvError>,
+    ) -> Result<(), KvError> {
+        let ttl = self.config.settings.lease.ttl;
         let acquired = tokio::select! {
-            acquired = lease::acquire(&kv, holder, ttl, &*self.clock, stop) => acquired?,
-            never = self.copy_while_standing_by(&kv) => match never {},
+            acquired = lease::acquire(kv, self.holder, ttl, &*self.clock, stop) => acquired?,
+            never = self.copy_while_standing_by(kv) => match never {},
         };
         let Some(mut held) = acquired else { return Ok(()) };
         let cancel = stop.child_token();
         let lease = held.lease.clone();
         let lead = async {
-            match self.start(&context, kv.clone(), &lease, cancel.clone()).await {
+            let led = async {
+                let term = self.start(kv.clone(), &lease, cancel.clone()).await?;
+                serve(&term).await?;
+                Ok(term)
+            };
+            match led.await {
                 Ok(term) => {
-                    info!(epoch = lease.epoch, lasted = trouble.over(), "leading");
-                    self.inside.leads(&term);
                     cancel.cancelled().await;
                     term.tasks.close();
                     if tokio::time::timeout(DRAIN, term.tasks.wait()).await.is_err() {
@@ -95,11 +84,11 @@ impl Coordinator {
             }
         };
         let keep = async {
-            held.keep(&kv, ttl, &*self.clock, &cancel).await;
+            held.keep(kv, ttl, &*self.clock, &cancel).await;
             cancel.cancel();
         };
         let (result, ()) = tokio::join!(lead, keep);
-        let _ = tokio::time::timeout(PAUSE, held.release(&kv)).await;
+        let _ = tokio::time::timeout(RELEASE, held.release(kv)).await;
         result
     }
 
@@ -116,20 +105,14 @@ impl Coordinator {
         }
     }
 
-    async fn start(
-        &self,
-        context: &Context,
-        kv: Kv,
-        lease: &Lease,
-        cancel: CancellationToken,
-    ) -> Result<Arc<Term>, KvError> {
+    async fn start(&self, kv: Kv, lease: &Lease, cancel: CancellationToken) -> Result<Arc<Term>, KvError> {
         let (overall, existed) = Overall::load(kv.clone()).await?;
         let term = Term::begin(Begin {
             config: self.config.clone(),
-            bus: Arc::new(Nats(self.client.clone())),
+            bus: self.bus.clone(),
             keys: self.keys.clone(),
             clock: self.clock.clone(),
-            attempts: self.inside.attempts(),
+            attempts: self.attempts.clone(),
             kv,
             lease: lease.clone(),
             overall,
@@ -138,8 +121,6 @@ impl Coordinator {
         upkeep::open_storage(&term, existed).await?;
         registry::start(&term).await?;
         upkeep::refresh_overall(&term).await?;
-        inputs::start(&term, &self.client, context).await?;
-        api::service::start(&term, &self.client).await?;
         term.spawn(clockwatch::watch(term.clone()));
         term.spawn(upkeep::keep_overall(term.clone()));
         term.spawn(registry::rebuild_always(term.clone()));

@@ -1,6 +1,6 @@
 //! The coordinator: schedule, dispatch and status of a fleet's backups; and `backstayctl`.
 //!
-//! The bytes of a backup never pass through here. See [`leader`] for how the parts hang together.
+//! The bytes of a backup never pass through here. See [`coordinator`] and [`leader`] for how the parts hang together.
 
 #![deny(clippy::disallowed_macros)]
 
@@ -13,6 +13,7 @@ pub mod clocks;
 pub mod clockwatch;
 pub mod cluster;
 pub mod config;
+pub mod coordinator;
 pub mod directory;
 pub mod fleet;
 mod forgotten;
@@ -24,6 +25,7 @@ pub mod kv;
 pub mod latest;
 pub mod leader;
 pub mod lease;
+pub mod listen;
 pub mod member;
 pub mod overall;
 pub mod record;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use backstay_coordinator::config::{self, Settings};
+use backstay_coordinator::coordinator::Coordinator;
 use backstay_coordinator::init;
 use backstay_coordinator::inside::Inside;
 use backstay_coordinator::keys::{self, Keys};
-use backstay_coordinator::leader::Coordinator;
 use backstay_daemon::nats::{self, DEFAULT_URL, Patience, Role};
 use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::settings::{self, Override};

@@ -135,6 +135,11 @@ impl InForce {
         Ok(in_force)
     }
 
+    /// A store that is open already, for a coordinator in one process; agents are told that it is at `path`.
+    pub fn of(store: Arc<dyn Store>, path: PathBuf) -> Self {
+        Self { store, address: Address::Local(path) }
+    }
+
     /// Asks S3 nothing. `found` is what an earlier probe found out.
     pub async fn s3(spec: S3ConfigSpec, settings: &StorageSettings, found: Option<InUse>) -> Result<Self, StoreError> {
         let bucket = connect(&spec, settings, found).await?;

@@ -1,0 +1,87 @@
+//! The coordinator of this process: it opens JetStream, stands as a candidate, and while it leads agents and people reach it
+//! over NATS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::Context;
+use backstay_daemon::trouble::Trouble;
+use backstay_protocol::Clock;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::bus::nats::Nats;
+use crate::config::Config;
+use crate::inside::Inside;
+use crate::keys::Keys;
+use crate::kv::{self, KvError};
+use crate::leader::Candidate;
+use crate::term::Term;
+use crate::{api, listen};
+
+/// After anything between the coordinator and JetStream failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a coordinator is made of; [`Coordinator::run`] does the work.
+#[derive(Debug)]
+pub struct Coordinator {
+    pub config: Arc<Config>,
+    pub client: Client,
+    pub keys: Arc<Keys>,
+    pub clock: Arc<dyn Clock>,
+    pub inside: Arc<Inside>,
+}
+
+impl Coordinator {
+    /// Leads whenever the lease allows, until `stop`.
+    pub async fn run(&self, stop: &CancellationToken) {
+        let candidate = Candidate {
+            config: self.config.clone(),
+            keys: self.keys.clone(),
+            clock: self.clock.clone(),
+            attempts: self.inside.attempts(),
+            bus: Arc::new(Nats(self.client.clone())),
+            holder: Uuid::new_v4(),
+        };
+        let mut trouble = Trouble::default();
+        while !stop.is_cancelled() {
+            if let Err(error) = self.lead_once(&candidate, &mut trouble, stop).await
+                && let Some(told) = trouble.note(&error.to_string())
+            {
+                let nats = self.config.settings.nats.shown_url();
+                warn!(nats, %error, lasting = told.lasting, "cannot lead yet; trying again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn lead_once(
+        &self,
+        candidate: &Candidate,
+        trouble: &mut Trouble,
+        stop: &CancellationToken,
+    ) -> Result<(), KvError> {
+        let context = kv::nats::context(&self.client);
+        let kv = tokio::select! {
+            opened = kv::nats::open(&context, &self.config.settings.jetstream) => opened?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let serve = async |term: &Arc<Term>| {
+            self.serve(term, &context).await?;
+            info!(epoch = term.epoch, lasted = trouble.over(), "leading");
+            self.inside.leads(term);
+            Ok(())
+        };
+        candidate.lead(&kv, stop, serve).await
+    }
+
+    async fn serve(&self, term: &Arc<Term>, context: &Context) -> Result<(), KvError> {
+        listen::start(term, &self.client, context).await?;
+        api::service::start(term, &self.client).await
+    }
+}
