@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use backstay_archive::latest::{self, Scope};
+use backstay_archive::catalog::Progress;
+use backstay_archive::latest::{self, LatestError, Scope};
 use backstay_archive::{Manifest, catalog};
 use backstay_protocol::own::RunState;
 use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
-use tracing::warn;
 
 use crate::cluster::record::ClusterRecord;
 use crate::leader::Leader;
@@ -68,14 +68,12 @@ pub async fn find(
     cluster: ClusterUuid,
     which: Which,
 ) -> Result<Manifest, NotFound> {
-    let silent = |waited: Duration| {
-        let seconds = waited.as_secs();
-        NotFound::Unknown(format!("the store does not answer within {seconds} s"))
-    };
     match which {
         Which::Named(name) => {
-            let found = catalog::manifest(&*in_force.store, cluster, name);
-            let found = tokio::time::timeout(ONE_TIMEOUT, found).await.map_err(|_| silent(ONE_TIMEOUT))?;
+            let found = catalog::own_manifest(&*in_force.store, cluster, name);
+            let seconds = ONE_TIMEOUT.as_secs();
+            let silent = |_| NotFound::Unknown(format!("the store does not answer within {seconds} s"));
+            let found = tokio::time::timeout(ONE_TIMEOUT, found).await.map_err(silent)?;
             let found = found.map_err(|error| NotFound::Unknown(error.to_string()))?;
             found.ok_or_else(|| NotFound::None(format!("cluster {cluster} has no {name} in the store")))
         }
@@ -83,20 +81,29 @@ pub async fn find(
             let record = leader.directory.records().into_iter().find(|record| record.uuid == cluster);
             let own = record.as_deref().map(own).unwrap_or_default();
             let scope = Scope { until, own };
-            let found = latest::find(&*in_force.store, cluster, &scope, leader.clock.now());
-            let found = tokio::time::timeout(ALL_TIMEOUT, found).await.map_err(|_| silent(ALL_TIMEOUT))?;
+            let progress = Progress::default();
+            let found = latest::find(&*in_force.store, cluster, &scope, leader.clock.now(), &progress);
+            let late = |_| NotFound::Unknown(not_in_time(&progress));
+            let found = tokio::time::timeout(ALL_TIMEOUT, found).await.map_err(late)?;
             let found = found.map_err(|error| match error {
-                latest::LatestError::Store(error) => NotFound::Unknown(error.to_string()),
+                LatestError::Store(error) => NotFound::Unknown(error.to_string()),
                 error => NotFound::None(error.to_string()),
             })?;
-            found
-                .skipped
-                .iter()
-                .for_each(|skipped| warn!(%cluster, "skipped while looking for the latest backup: {skipped}"));
             let name = record.map_or_else(|| cluster.to_string(), |record| record.name.to_string());
             found.manifest.ok_or_else(|| NotFound::None(none(&name, until)))
         }
     }
+}
+
+/// Why the latest was not found in time, and what to do.
+fn not_in_time(progress: &Progress) -> String {
+    let seconds = ALL_TIMEOUT.as_secs();
+    let (done, total) = (progress.done(), progress.total());
+    let why = match total {
+        0 => format!("the store has not listed the cluster's backups within {seconds} s"),
+        _ => format!("{done} of {total} manifests were read within {seconds} s, and each may be that of the latest"),
+    };
+    format!("{why}; name the backup, which takes one: --snapshot NAME (`backstayctl list` shows them)")
 }
 
 fn none(cluster: &str, until: Option<Timestamp>) -> String {
