@@ -103,7 +103,9 @@ fn not_in_time(progress: &Progress) -> String {
         0 => format!("the store has not listed the cluster's backups within {seconds} s"),
         _ => format!("{done} of {total} manifests were read within {seconds} s, and each may be that of the latest"),
     };
-    format!("{why}; name the backup, which takes one: --snapshot NAME (`backstayctl list` shows them)")
+    format!(
+        "{why}; choose a backup by its name, and only that one is read: --snapshot NAME (`backstayctl list` shows them)"
+    )
 }
 
 fn none(cluster: &str, until: Option<Timestamp>) -> String {
@@ -143,6 +145,13 @@ mod tests {
         }
         let seconds: Vec<i64> = own(&record).iter().map(|name| name.unix_seconds()).collect();
         assert_eq!(seconds, [3_000, 90_000, 2_000]);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_said_with_how_far_it_came_and_what_to_do() {
+        let text = not_in_time(&Progress::default());
+        assert!(text.starts_with("the store has not listed the cluster's backups within 75 s"), "{text}");
+        assert!(text.contains("--snapshot NAME") && !text.contains("answer"), "{text}");
     }
 
     #[test]
