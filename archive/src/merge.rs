@@ -143,7 +143,10 @@ pub async fn copy(store: &dyn Store, copy: &Copy, into: ClusterUuid) -> Result<S
     let mut name = copy.name;
     for _ in 0..NAME_TRIES {
         match catalog::settle(store, into, name).await? {
-            Settled::Done(found) if found.attempt == source.attempt => return Ok(name),
+            Settled::Done(found) if found.attempt == source.attempt => {
+                // An interrupted copy had come so far; whether all of it arrived was still to be seen.
+                return prove(store, source, into, name).await.map(|()| name);
+            }
             // What an interrupted copy left of it.
             Settled::Free => drop(catalog::sweep_slot(store, into, name).await?),
             _ => {
@@ -191,10 +194,12 @@ async fn copy_as(
         let _ = store.delete(&intent).await;
         return if error.is(ErrorKind::AlreadyExists) { Ok(false) } else { Err(error.into()) };
     }
-    if digest(store, &key).await? != source.sealed_sha256 {
-        store.delete(&key).await?;
-        store.delete(&intent).await?;
-        return Err(MergeError::Changed { key });
+    if let Err(error) = prove(store, source, into, name).await {
+        // The intent of what may be there stays: the next try proves it.
+        if let MergeError::Changed { .. } = error {
+            store.delete(&intent).await?;
+        }
+        return Err(error);
     }
     store.put_new(&Key::manifest(into, name), json).await?;
     store.delete(&intent).await?;
@@ -219,6 +224,17 @@ async fn landed(
         Landed::Not => Ok(false),
         Landed::Unknown => Err(error.clone().into()),
     }
+}
+
+/// Reads the copy back: it must be what was sent, or it is removed again.
+async fn prove(store: &dyn Store, source: &Manifest, into: ClusterUuid, name: SnapshotName) -> Result<(), MergeError> {
+    let key = Key::snapshot(into, name);
+    if digest(store, &key).await? == source.sealed_sha256 {
+        return Ok(());
+    }
+    store.delete(&Key::manifest(into, name)).await?;
+    store.delete(&key).await?;
+    Err(MergeError::Changed { key })
 }
 
 /// The manifest of the copy.

@@ -265,3 +265,33 @@ async fn a_name_that_somebody_else_takes_meanwhile_is_theirs() {
     assert_eq!((proven(&store, 1).await.len(), store.unfinished_count()), (2, 0));
     assert!(!store.keys().iter().any(|key| key.contains("intents")), "{:?}", store.keys());
 }
+
+#[tokio::test]
+async fn a_copy_that_did_not_arrive_as_it_was_sent_is_removed_also_by_the_next_try() {
+    for silent in [false, true] {
+        let store = MemoryStore::new();
+        backup(&store, 1, "prod", 1_000, 5).await;
+        backup(&store, 2, "prod", 2_000, 50).await;
+        let (damaged, key, mut reads) = (store.clone(), Key::snapshot(uuid(1), name(2_000)), 0);
+        store.on_call(move |call| {
+            if call.op != Op::Read || call.key != key.as_str() {
+                return Fate::Pass;
+            }
+            reads += 1;
+            if reads == 1 {
+                damaged.damage(&key, |body| body[7] ^= 1);
+            }
+            // The first look at it fails: the next try has to see it.
+            if silent && reads == 1 { Fate::Fail(ErrorKind::Unavailable) } else { Fate::Pass }
+        });
+        if silent {
+            let error = merged(&store, 1, &[2]).await.expect_err("nobody knows");
+            assert!(matches!(error, MergeError::Store(_)), "{error}");
+        }
+        let error = merged(&store, 1, &[2]).await.expect_err("it is not what was sent");
+        assert!(matches!(error, MergeError::Changed { .. }), "{error}");
+        assert_eq!((proven(&store, 1).await.len(), objects(&store)), (1, 1));
+        assert!(!store.keys().iter().any(|key| key.contains("intents")), "{:?}", store.keys());
+        assert_eq!(merged(&store, 1, &[2]).await.expect("all is well now"), [name(2_000)]);
+    }
+}
