@@ -83,7 +83,7 @@ pub async fn find(
             let scope = Scope { until, own };
             let progress = Progress::default();
             let found = latest::find(&*in_force.store, cluster, &scope, leader.clock.now(), &progress);
-            let late = |_| NotFound::Unknown(not_in_time(&progress));
+            let late = |_| NotFound::Unknown(not_in_time(progress.done(), progress.total()));
             let found = tokio::time::timeout(ALL_TIMEOUT, found).await.map_err(late)?;
             let found = found.map_err(|error| match error {
                 LatestError::Store(error) => NotFound::Unknown(error.to_string()),
@@ -95,10 +95,9 @@ pub async fn find(
     }
 }
 
-/// Why the latest was not found in time, and what to do.
-fn not_in_time(progress: &Progress) -> String {
+/// Why the latest was not found in time, where so many manifests were read, and what to do.
+fn not_in_time(done: usize, total: usize) -> String {
     let seconds = ALL_TIMEOUT.as_secs();
-    let (done, total) = (progress.done(), progress.total());
     let why = match total {
         0 => format!("the store has not listed the cluster's backups within {seconds} s"),
         _ => format!("{done} of {total} manifests were read within {seconds} s, and each may be that of the latest"),
@@ -149,9 +148,13 @@ mod tests {
 
     #[test]
     fn what_takes_too_long_is_said_with_how_far_it_came_and_what_to_do() {
-        let text = not_in_time(&Progress::default());
-        assert!(text.starts_with("the store has not listed the cluster's backups within 75 s"), "{text}");
-        assert!(text.contains("--snapshot NAME") && !text.contains("answer"), "{text}");
+        for (done, total, why) in [
+            (0, 0, "the store has not listed the cluster's backups within 75 s"),
+            (70_000, 100_000, "70000 of 100000 manifests were read within 75 s"),
+        ] {
+            let text = not_in_time(done, total);
+            assert!(text.starts_with(why) && text.contains("--snapshot NAME") && !text.contains("answer"), "{text}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use backstay_archive::store::spec;
 use backstay_archive::{Manifest, Store, StoreError};
 use backstay_daemon::stop;
 use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::console::{Console, Failure};
@@ -35,6 +36,9 @@ pub mod ways;
 
 /// How often is looked how far it is; also the shortest time between two lines.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The same where lines are all that can be shown, of what is over in a moment at most times.
+const LOOK_IN_LINES: Duration = Duration::from_secs(5);
 
 /// Why a store could not be listed or restored from.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +150,8 @@ async fn looking<T>(
     console: &mut Console<'_>,
 ) -> Result<T, Failure> {
     let mut progress = progress::Progress::new(console.bar);
-    let mut looks = tokio::time::interval(LOOK);
+    let pace = if console.bar { LOOK } else { LOOK_IN_LINES };
+    let mut looks = tokio::time::interval_at(Instant::now() + pace, pace);
     tokio::pin!(work);
     loop {
         tokio::select! {
