@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backstay_archive::seal;
-use backstay_archive::store::s3::{Addressing, Checksum, ObjectSettings, S3Settings};
 use backstay_archive::store::spec;
 use backstay_archive::writer::Limits;
+use backstay_daemon::bucket::WritableBucket;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::settings::Override;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId};
@@ -124,30 +124,8 @@ pub struct OnceArgs {
     /// backup is not encrypted.
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<String>,
-    /// The bucket's region [default: AWS_REGION, AWS_DEFAULT_REGION, us-east-1].
-    #[arg(long, value_name = "REGION")]
-    region: Option<String>,
-    /// The S3 endpoint [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, Amazon's].
-    #[arg(long, value_name = "URL")]
-    endpoint: Option<String>,
-    /// The CA of the S3 endpoint's certificate [default: AWS_CA_BUNDLE, the system's].
-    #[arg(long, value_name = "FILE")]
-    s3_ca: Option<PathBuf>,
-    /// The storage class of the backup, such as STANDARD_IA [default: the bucket's].
-    #[arg(long, value_name = "CLASS", default_value = "", hide_default_value = true)]
-    storage_class: String,
-    /// Server-side encryption: AES256, aws:kms or aws:kms:dsse [default: as the bucket says].
-    #[arg(long, value_name = "ALGORITHM", default_value = "", hide_default_value = true)]
-    server_side_encryption: String,
-    /// The key of aws:kms [default: AWS's own].
-    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
-    kms_key_id: String,
-    /// Where the bucket's name goes in a request: auto, path or virtual.
-    #[arg(long, value_name = "WAY", default_value_t, hide_default_value = true)]
-    s3_addressing: Addressing,
-    /// What goes with each body that is put there: auto, md5, crc32c or none.
-    #[arg(long, value_name = "KIND", default_value_t, hide_default_value = true)]
-    s3_checksum: Checksum,
+    #[command(flatten)]
+    bucket: WritableBucket,
     /// Upload at most this many bytes per second.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     upload_limit: Option<u64>,
@@ -182,20 +160,6 @@ impl OnceArgs {
     /// # Errors
     /// In words, for whoever typed it.
     pub fn resolve(self) -> Result<(Once, EtcdSettings, InspectionSettings), String> {
-        // The store itself looks up the rest of AWS's environment: region, endpoint, CA, credentials.
-        let s3 = S3Settings {
-            ca_file: self.s3_ca,
-            region: self.region.unwrap_or_default(),
-            endpoint: self.endpoint.unwrap_or_default(),
-            objects: ObjectSettings {
-                storage_class: self.storage_class,
-                server_side_encryption: self.server_side_encryption,
-                kms_key_id: self.kms_key_id,
-            },
-            addressing: self.s3_addressing,
-            checksum: self.s3_checksum,
-            ..S3Settings::default()
-        };
         let inspection = InspectionSettings {
             enabled: !self.no_inspection,
             ask: !self.no_ask,
@@ -207,7 +171,7 @@ impl OnceArgs {
             cluster: self.cluster,
             cluster_uuid: self.cluster_uuid,
             new_cluster_id: self.new_cluster_id,
-            store: spec::parse_url(&self.store, s3)?,
+            store: spec::parse_url(&self.store, self.bucket.settings())?,
             recipients: recipients.map_err(|e| e.to_string())?,
             limits: Limits { upload_bytes_per_second: self.upload_limit, ..Limits::default() },
             deadline: self.deadline,

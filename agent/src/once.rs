@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::attempt::{Backup, Failure, clock_off, take};
+use crate::attempt::{Backup, Failure, Taking, clock_off};
 use crate::etcd::{Etcd, source};
 use backstay_archive::store::spec::StoreSpec;
 
@@ -69,7 +69,8 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
     let mut tries = 1;
     loop {
         let backup = plan(&once, &series, name);
-        match take(&backup, Arc::clone(&store), etcd, &Arc::<Progress>::default(), clock, cancel).await {
+        let (store, progress) = (&store, &Arc::<Progress>::default());
+        match (Taking { backup: &backup, store, etcd, progress, clock, cancel }).take().await {
             Ok(manifest) => {
                 let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
                 return Ok(Taken { manifest, url, first: series.first, clock_off });
@@ -80,7 +81,7 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
                 tries += 1;
             }
             Err(failure) => {
-                return match sweep(&*store, &backup.plan, &failure, patience(cancel)).await {
+                return match sweep(&**store, &backup.plan, &failure, patience(cancel)).await {
                     Some(manifest) => {
                         let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
                         Ok(Taken { manifest, url, first: series.first, clock_off })
@@ -108,12 +109,16 @@ struct Series {
 async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Result<Series, Failure> {
     let mut origin = source::origin(etcd).await?;
     let claim = match once.cluster_uuid {
-        Some(uuid) => Claim { uuid, is_new: false, etcd_cluster_id: None },
+        Some(uuid) => Claim { uuid, is_new: false, etcd_cluster_id: None, listed: None },
         None => {
             names::claim(store, &once.cluster, ClusterUuid(Uuid::new_v4()), Some(&origin.etcd_cluster_id), now).await?
         }
     };
-    let newest = series::newest(store, claim.uuid, now).await?;
+    let entries = match claim.listed {
+        Some(entries) => entries,
+        None => catalog::list(store, claim.uuid).await?,
+    };
+    let newest = series::newest(store, entries, now).await?;
     let difference = |is: &Origin| series::difference(newest.as_ref()?, &is.etcd_cluster_id, is.revision);
     let mut differs = difference(&origin);
     if differs == Some(Difference::Behind) {

@@ -7,6 +7,7 @@
 //! One object's trouble is its own: what is archived, refused by a policy, too large or no manifest at all is
 //! skipped with a warning that names it. What is the whole store's (no answer, no login, no listing) is an error.
 
+mod reading;
 mod settle;
 mod skipped;
 mod sweep;
@@ -19,8 +20,9 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use uuid::Uuid;
 
+pub use self::reading::{Progress, Reading};
 pub use self::settle::{Settled, settle};
-use self::skipped::Skipped;
+pub use self::skipped::Skipped;
 pub use self::sweep::{Swept, sweep, sweep_slot};
 use crate::manifest::{MANIFEST_MAX, Manifest, ManifestError};
 use crate::store::{ErrorKind, Key, Store, StoreError};
@@ -51,6 +53,8 @@ pub enum CatalogError {
     Manifest { key: Key, cause: ManifestError },
     #[error("the manifest beside {snapshot} of cluster {cluster} is another backup's: it is not usable")]
     Foreign { cluster: ClusterUuid, snapshot: SnapshotName },
+    #[error("the manifest of {snapshot} of cluster {cluster} is gone: somebody removed it after the store was listed")]
+    Gone { cluster: ClusterUuid, snapshot: SnapshotName },
 }
 
 /// The manifest of a backup; `None` where there is none.
@@ -87,6 +91,18 @@ pub async fn own_manifest(
         Some(place) if place != (cluster, snapshot) => Err(CatalogError::Foreign { cluster, snapshot }),
         _ => Ok(found),
     }
+}
+
+/// The same, of a backup that was listed.
+///
+/// # Errors
+/// [`CatalogError::Gone`] as well: there is none any more.
+pub async fn listed_manifest(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    snapshot: SnapshotName,
+) -> Result<Manifest, CatalogError> {
+    own_manifest(store, cluster, snapshot).await?.ok_or(CatalogError::Gone { cluster, snapshot })
 }
 
 /// A small object, or `None` where there is none: some providers say "forbidden" of what is not there.
@@ -127,7 +143,14 @@ pub async fn clusters(store: &dyn Store) -> Result<Vec<ClusterUuid>, StoreError>
     Ok(folders.iter().filter_map(|folder| exactly(folder)).collect())
 }
 
-/// Finds the UUID of a cluster by name, from the newest manifest of each folder. Where several clusters
+/// A cluster's backups, as [`list`] has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    pub cluster: ClusterUuid,
+    pub entries: Vec<Entry>,
+}
+
+/// Finds the backups of a cluster by name, from the newest manifest of each folder. Where several clusters
 /// had the name, it is the one with the newest backup. A backup whose name lies ahead of `now` was named by a wrong
 /// clock: it decides only where there is no other.
 ///
@@ -138,19 +161,24 @@ pub async fn clusters(store: &dyn Store) -> Result<Vec<ClusterUuid>, StoreError>
 ///
 /// Where not one manifest can be read, the fault may be the store's: then an object that cannot be there is asked
 /// for. A store that refuses even that lets nobody read, and that is the error.
-pub async fn find_by_name(
-    store: &dyn Store,
-    name: &ClusterName,
-    now: Timestamp,
-) -> Result<Option<ClusterUuid>, StoreError> {
-    let mut found: Option<(Rank, ClusterUuid)> = None;
+pub async fn find_by_name(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Option<Series>, StoreError> {
+    let mut found: Option<(Rank, Series)> = None;
     let (mut skipped, mut nameless, mut read_one) = (Skipped::default(), None, false);
     for cluster in clusters(store).await? {
-        match look_for_newest_true(store, cluster, now, &mut skipped).await? {
+        let entries = match list_or_skip(store, cluster, &mut skipped).await? {
+            Ok(entries) => entries,
+            Err(error) => {
+                nameless = nameless.or(Some(error));
+                continue;
+            }
+        };
+        match look_for_newest_true(store, &entries, now, &mut skipped).await? {
             Newest::Manifest(manifest) => {
                 read_one = true;
-                if manifest.cluster == *name {
-                    found = found.max(Some((Rank::of(manifest.snapshot, now), cluster)));
+                let place = (Rank::of(manifest.snapshot, now), cluster);
+                let is_newer = found.as_ref().is_none_or(|(rank, series)| (*rank, series.cluster) < place);
+                if manifest.cluster == *name && is_newer {
+                    found = Some((place.0, Series { cluster, entries }));
                 }
             }
             Newest::Unreadable(error) => nameless = nameless.or(Some(error)),
@@ -159,7 +187,7 @@ pub async fn find_by_name(
     }
     skipped.end();
     match (found, nameless) {
-        (Some((_, cluster)), _) => Ok(Some(cluster)),
+        (Some((_, series)), _) => Ok(Some(series)),
         (None, Some(error)) if !read_one && !is_reading_allowed(store).await? => Err(error),
         (None, Some(_)) => {
             tracing::warn!(cluster = %name, "some backups cannot be read, so they may be of this cluster as well: taken for another's");
@@ -200,27 +228,49 @@ pub async fn newest_true(
     cluster: ClusterUuid,
     now: Timestamp,
 ) -> Result<Option<Manifest>, StoreError> {
+    let Ok(entries) = list_or_skip(store, cluster, &mut Skipped::default()).await? else { return Ok(None) };
+    newest_true_among(store, &entries, now).await
+}
+
+/// The same of backups that were listed already.
+pub async fn newest_true_among(
+    store: &dyn Store,
+    entries: &[Entry],
+    now: Timestamp,
+) -> Result<Option<Manifest>, StoreError> {
     let mut skipped = Skipped::default();
-    let newest = look_for_newest_true(store, cluster, now, &mut skipped).await?;
+    let newest = look_for_newest_true(store, entries, now, &mut skipped).await?;
     skipped.end();
     Ok(newest.manifest())
 }
 
 /// The manifest of the newest backup whose manifest can be read.
 pub async fn newest(store: &dyn Store, cluster: ClusterUuid) -> Result<Option<Manifest>, StoreError> {
-    newest_until(store, cluster, Timestamp::from_seconds(i64::MAX)).await
+    let Ok(entries) = list_or_skip(store, cluster, &mut Skipped::default()).await? else { return Ok(None) };
+    newest_among(store, &entries).await
 }
 
-/// The same among those that do not stand for a time after `until`.
-pub async fn newest_until(
-    store: &dyn Store,
-    cluster: ClusterUuid,
-    until: Timestamp,
-) -> Result<Option<Manifest>, StoreError> {
+/// The same of backups that were listed already.
+pub async fn newest_among(store: &dyn Store, entries: &[Entry]) -> Result<Option<Manifest>, StoreError> {
     let mut skipped = Skipped::default();
-    let newest = look_for_newest(store, cluster, until, &mut skipped).await?;
+    let newest = look_for_newest(store, entries, &mut skipped).await?;
     skipped.end();
     Ok(newest.manifest())
+}
+
+/// A cluster's backups; why not, where a policy keeps its folder to itself.
+async fn list_or_skip(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    skipped: &mut Skipped,
+) -> Result<Result<Vec<Entry>, StoreError>, StoreError> {
+    match list(store, cluster).await {
+        Err(error) if error.is(ErrorKind::Denied) => {
+            skipped.note(CatalogError::Object(error.clone()));
+            Ok(Err(error))
+        }
+        result => result.map(Ok),
+    }
 }
 
 /// What is known of a cluster's newest backup.
@@ -240,48 +290,37 @@ impl Newest {
     }
 }
 
+/// Of entries from the newest on: those from the future come last.
 async fn look_for_newest_true(
     store: &dyn Store,
-    cluster: ClusterUuid,
+    entries: &[Entry],
     now: Timestamp,
     skipped: &mut Skipped,
 ) -> Result<Newest, StoreError> {
-    let true_one = look_for_newest(store, cluster, latest_true(now), skipped).await?;
+    let true_ones = entries.partition_point(|entry| !Rank::of(entry.snapshot, now).can_be_true);
+    let (ahead, true_ones) = entries.split_at(true_ones);
+    let true_one = look_for_newest(store, true_ones, skipped).await?;
     if matches!(true_one, Newest::Manifest(_)) {
         return Ok(true_one);
     }
-    match (look_for_newest(store, cluster, Timestamp::from_seconds(i64::MAX), skipped).await?, true_one) {
+    match (look_for_newest(store, ahead, skipped).await?, true_one) {
         (Newest::None, true_one) => Ok(true_one),
         (any, _) => Ok(any),
     }
 }
 
-async fn look_for_newest(
-    store: &dyn Store,
-    cluster: ClusterUuid,
-    until: Timestamp,
-    skipped: &mut Skipped,
-) -> Result<Newest, StoreError> {
-    let entries = match list(store, cluster).await {
-        Ok(entries) => entries,
-        // A policy may keep one folder to itself.
-        Err(error) if error.is(ErrorKind::Denied) => {
-            skipped.note(&error);
-            return Ok(Newest::Unreadable(error));
-        }
-        Err(error) => return Err(error),
-    };
+async fn look_for_newest(store: &dyn Store, entries: &[Entry], skipped: &mut Skipped) -> Result<Newest, StoreError> {
     let mut unreadable = None;
-    for entry in entries.iter().filter(|entry| entry.snapshot.unix_seconds() <= until.seconds).take(NAME_TRIES) {
-        match own_manifest(store, cluster, entry.snapshot).await {
-            Ok(Some(manifest)) => return Ok(Newest::Manifest(Box::new(manifest))),
-            Ok(None) => {}
+    for entry in entries.iter().take(NAME_TRIES) {
+        match listed_manifest(store, entry.cluster, entry.snapshot).await {
+            Ok(manifest) => return Ok(Newest::Manifest(Box::new(manifest))),
             Err(CatalogError::Store(error)) => return Err(error),
-            Err(CatalogError::Object(error)) => {
-                skipped.note(&error);
-                unreadable = unreadable.or(Some(error));
+            Err(error) => {
+                if let CatalogError::Object(error) = &error {
+                    unreadable.get_or_insert_with(|| error.clone());
+                }
+                skipped.note(error);
             }
-            Err(error @ (CatalogError::Manifest { .. } | CatalogError::Foreign { .. })) => skipped.note(&error),
         }
     }
     Ok(unreadable.map_or(Newest::None, Newest::Unreadable))

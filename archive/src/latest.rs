@@ -9,17 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use backstay_protocol::time::CLOCK_TOLERANCE;
+use backstay_protocol::time;
 use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp, duration};
-use futures::{StreamExt, stream};
 
-use crate::catalog::{self, CatalogError, Entry};
+use crate::catalog::{self, CatalogError, Entry, Progress, Reading, Skipped};
 use crate::manifest::{Manifest, Replaced};
-use crate::store::{ErrorKind, Store, StoreError};
-
-/// Manifests that are read at once. Every one is read: the revision stands nowhere else, and a backup that a wrong
-/// clock named may stand anywhere.
-const AT_ONCE: usize = 32;
+use crate::store::{Store, StoreError};
 
 /// Candidates that an error shows.
 const SHOWN_MAX: usize = 8;
@@ -85,11 +80,18 @@ pub enum LatestError {
     Store(#[from] StoreError),
     /// The manifest of the newest one: an older backup is nobody's idea of the latest one.
     #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    #[error("the manifest beside {snapshot} of cluster {cluster} is another backup's: it is not usable")]
-    Foreign { cluster: ClusterUuid, snapshot: SnapshotName },
+    Catalog(CatalogError),
     #[error(transparent)]
     Ambiguous(Box<Ambiguous>),
+}
+
+impl From<CatalogError> for LatestError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Store(error) => Self::Store(error),
+            error => Self::Catalog(error),
+        }
+    }
 }
 
 /// Which backups come into question.
@@ -106,7 +108,7 @@ pub struct Scope {
 #[derive(Debug)]
 pub struct Latest {
     pub manifest: Option<Manifest>,
-    pub skipped: Vec<String>,
+    pub skipped: Skipped,
 }
 
 /// The latest by name of those that no other takes the place of; `None` where there is none.
@@ -138,7 +140,7 @@ fn counted(candidates: &[Candidate]) -> Vec<&Candidate> {
 }
 
 fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
-    candidate.named_for().as_millis() > now.as_millis().saturating_add(CLOCK_TOLERANCE.as_millis() as i64)
+    time::is_ahead(candidate.named_for(), now)
 }
 
 /// The newest by name, the newest whose name can be true, and the furthest of each etcd cluster; then whatever is
@@ -181,11 +183,16 @@ pub fn rivals(own: &Candidate, scope: &Scope, candidates: Vec<Candidate>) -> Vec
 }
 
 /// Finds the latest backup of a cluster.
+///
+/// Every manifest in question is read: the revision stands nowhere else, and a backup that a wrong clock named may stand
+/// anywhere. When the store wrote an object cannot spare a look at it: on one machine, or one site, that clock is wrong
+/// in the same way.
 pub async fn find(
     store: &dyn Store,
     cluster: ClusterUuid,
     scope: &Scope,
     now: Timestamp,
+    progress: &Progress,
 ) -> Result<Latest, LatestError> {
     let mut entries = catalog::list(store, cluster).await?;
     entries.retain(|entry| scope.until.is_none_or(|until| entry.snapshot.unix_seconds() <= until.seconds));
@@ -197,11 +204,12 @@ pub async fn find(
             entries.retain(|entry| !scope.own.contains(&entry.snapshot));
             (own.clone(), entries)
         }
-        None if entries.is_empty() => return Ok(Latest { manifest: None, skipped: Vec::new() }),
+        None if entries.is_empty() => return Ok(Latest { manifest: None, skipped: Skipped::default() }),
         None => (entries.remove(0), entries),
     };
-    let first = candidate(&must, &readable(store, &must).await?);
-    let (candidates, skipped) = read(store, others).await?;
+    let first = candidate(&must, &catalog::listed_manifest(store, cluster, must.snapshot).await?);
+    let (mut reading, mut candidates) = (Reading::new(store, progress), Vec::new());
+    reading.each(others, |entry, manifest| candidates.push(candidate(&entry, &manifest))).await?;
     let candidates = if own.is_some() { rivals(&first, scope, candidates) } else { candidates };
     let alone = own.is_some() && candidates.is_empty();
     let candidates: Vec<Candidate> = std::iter::once(first.clone()).chain(candidates).collect();
@@ -209,8 +217,8 @@ pub async fn find(
         true => first.snapshot,
         false => choose(&candidates, now).map_err(LatestError::Ambiguous)?.map_or(first.snapshot, |c| c.snapshot),
     };
-    let manifest = readable(store, &Entry { snapshot: chosen, ..must }).await?;
-    Ok(Latest { manifest: Some(manifest), skipped })
+    let manifest = catalog::listed_manifest(store, cluster, chosen).await?;
+    Ok(Latest { manifest: Some(manifest), skipped: reading.end() })
 }
 
 fn candidate(entry: &Entry, manifest: &Manifest) -> Candidate {
@@ -221,39 +229,6 @@ fn candidate(entry: &Entry, manifest: &Manifest) -> Candidate {
         modified: entry.modified,
         replaces: manifest.replaces.clone(),
     }
-}
-
-/// The manifest of a backup that must have a good one.
-async fn readable(store: &dyn Store, entry: &Entry) -> Result<Manifest, LatestError> {
-    let (cluster, snapshot) = (entry.cluster, entry.snapshot);
-    let foreign = || LatestError::Foreign { cluster, snapshot };
-    match catalog::own_manifest(store, cluster, snapshot).await {
-        Ok(Some(manifest)) => Ok(manifest),
-        Ok(None) | Err(CatalogError::Foreign { .. }) => Err(foreign()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What can be read of them, and what was skipped: one backup's trouble hides no other.
-async fn read(store: &dyn Store, entries: Vec<Entry>) -> Result<(Vec<Candidate>, Vec<String>), StoreError> {
-    let read = entries.into_iter().map(async |entry| {
-        let manifest = readable(store, &entry).await;
-        (entry, manifest)
-    });
-    let mut read = stream::iter(read).buffered(AT_ONCE);
-    let (mut candidates, mut skipped) = (Vec::new(), Vec::new());
-    while let Some((entry, manifest)) = read.next().await {
-        match manifest {
-            Ok(manifest) => candidates.push(candidate(&entry, &manifest)),
-            Err(LatestError::Store(error) | LatestError::Catalog(CatalogError::Store(error)))
-                if error.is(ErrorKind::Unavailable) =>
-            {
-                return Err(error);
-            }
-            Err(error) => skipped.push(error.to_string()),
-        }
-    }
-    Ok((candidates, skipped))
 }
 
 impl std::error::Error for Ambiguous {}

@@ -2,6 +2,7 @@
 
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, SlotId, SnapshotName, Timestamp};
 use backstay_snapshot::inspect;
+use backstay_snapshot::release::Release;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -150,7 +151,7 @@ impl Contents {
     /// from the root to every leaf.
     pub fn of(inspection: &inspect::Inspection, etcd_version: &str) -> Option<Self> {
         let contents = inspection.contents.as_ref().ok()?;
-        let total_key = match counts_user_keys(etcd_version) {
+        let total_key = match Release::parse(etcd_version).map(Release::counts_user_keys) {
             Some(true) => contents.seen_keys,
             Some(false) => Some(contents.entries),
             None => None,
@@ -168,13 +169,6 @@ impl Contents {
             ..Self::default()
         })
     }
-}
-
-/// Whether `snapshot status` of a release counts user keys; `None` where its version is none.
-fn counts_user_keys(etcd_version: &str) -> Option<bool> {
-    let mut numbers = etcd_version.split('.').map(str::parse::<u32>);
-    let (major, minor) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-    Some((major, minor) >= (3, 6))
 }
 
 /// What a backup takes the place of: the newest that counted until then, which was of another etcd.
@@ -355,21 +349,6 @@ mod tests {
         assert_eq!(Manifest::from_json(LATER.as_bytes()).expect("readable"), manifest);
         let warning = manifest.inspection.expect("there").warning().expect("there is one");
         assert!(warning.contains("still calls 91bc3c398fb3c146 a learner"), "{warning}");
-    }
-
-    #[test]
-    fn releases_count_keys_in_two_ways() {
-        for (version, counts) in [
-            ("3.4.23", Some(false)),
-            ("3.5.30", Some(false)),
-            ("3.6.14", Some(true)),
-            ("3.7.1", Some(true)),
-            ("4.0.0-rc.1", Some(true)),
-            ("", None),
-            ("x", None),
-        ] {
-            assert_eq!(counts_user_keys(version), counts, "{version}");
-        }
     }
 
     #[test]

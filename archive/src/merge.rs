@@ -8,18 +8,16 @@
 use std::collections::HashSet;
 
 use backstay_protocol::hex::to_hex;
-use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, SnapshotName};
+use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName};
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::catalog::{self, CatalogError, Settled};
+use crate::catalog::{self, Entry, Progress, Reading, Settled, Skipped};
 use crate::manifest::Manifest;
 use crate::store::{ErrorKind, Key, PART_BYTES, Store, StoreError, Upload};
-
-/// Manifests that are read at once.
-const AT_ONCE: usize = 16;
+use crate::writer::publish::{self, Landed};
 
 /// So many seconds a name moves on at most.
 const NAME_TRIES: usize = 60;
@@ -63,7 +61,7 @@ pub struct Plan {
     /// Backups that are there already, or are copied from another source.
     pub done: usize,
     /// Backups that cannot be copied, and why.
-    pub problems: Vec<CatalogError>,
+    pub problems: Skipped,
 }
 
 /// The UUIDs under which the store has backups of a cluster with this name.
@@ -86,59 +84,56 @@ pub async fn plan(
     name: &ClusterName,
     into: ClusterUuid,
     sources: &[ClusterUuid],
+    progress: &Progress,
 ) -> Result<Plan, MergeError> {
-    for uuid in sources.iter().chain([&into]) {
-        match catalog::newest(store, *uuid).await? {
-            Some(newest) if newest.cluster == *name => {}
-            found => {
-                let found = found.map_or_else(|| "nobody".to_owned(), |newest| newest.cluster.to_string());
-                return Err(MergeError::Foreign { uuid: *uuid, wanted: name.clone(), found });
-            }
-        }
-    }
-    let (there, _) = manifests(store, into).await?;
-    let mut plan = Plan::default();
-    let mut known: HashSet<(AttemptId, String)> = there.iter().map(|m| (m.attempt, m.sealed_sha256.clone())).collect();
-    let mut taken: HashSet<SnapshotName> = there.iter().map(|manifest| manifest.snapshot).collect();
+    let there = listed(store, name, into).await?;
+    let mut backups = Vec::new();
     for source in sources {
-        let (backups, problems) = manifests(store, *source).await?;
-        plan.problems.extend(problems);
-        for backup in backups {
-            // It may also be in two sources: an earlier merge copied it.
-            if !known.insert((backup.attempt, backup.sealed_sha256.clone())) {
-                plan.done += 1;
-                continue;
-            }
-            let from = Key::snapshot(*source, backup.snapshot);
-            let name = free(backup.snapshot, &taken).ok_or(MergeError::NoName { from })?;
-            taken.insert(name);
-            plan.copies.push(Copy { backup, name });
+        backups.extend(listed(store, name, *source).await?);
+    }
+    let mut plan = Plan::default();
+    let (mut known, mut taken) = (HashSet::new(), HashSet::new());
+    Reading::new(store, progress)
+        .each(there, |entry, manifest| {
+            known.insert((manifest.attempt, manifest.sealed_sha256));
+            taken.insert(entry.snapshot);
+        })
+        .await?;
+    let (mut reading, mut found) = (Reading::new(store, progress), Vec::new());
+    reading.each(backups, |_, manifest| found.push(manifest)).await?;
+    plan.problems = reading.end();
+    for backup in found {
+        // It may also be in two sources: an earlier merge copied it.
+        if !known.insert((backup.attempt, backup.sealed_sha256.clone())) {
+            plan.done += 1;
+            continue;
         }
+        let from = Key::snapshot(backup.cluster_uuid, backup.snapshot);
+        let name = free(backup.snapshot, &taken).ok_or(MergeError::NoName { from })?;
+        taken.insert(name);
+        plan.copies.push(Copy { backup, name });
     }
     Ok(plan)
+}
+
+/// The backups of a series that must be this cluster's, the oldest first.
+async fn listed(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> Result<Vec<Entry>, MergeError> {
+    let mut entries = catalog::list(store, uuid).await?;
+    match catalog::newest_among(store, &entries).await? {
+        Some(newest) if newest.cluster == *name => {}
+        found => {
+            let found = found.map_or_else(|| "nobody".to_owned(), |newest| newest.cluster.to_string());
+            return Err(MergeError::Foreign { uuid, wanted: name.clone(), found });
+        }
+    }
+    entries.reverse();
+    Ok(entries)
 }
 
 /// A name that is not taken: this one, or the first later second's.
 fn free(name: SnapshotName, taken: &HashSet<SnapshotName>) -> Option<SnapshotName> {
     let mut names = std::iter::successors(Some(name), |name| name.next().ok()).take(NAME_TRIES);
     names.find(|name| !taken.contains(name))
-}
-
-/// All manifests of a series that can be read, the oldest first, and why others cannot.
-async fn manifests(store: &dyn Store, cluster: ClusterUuid) -> Result<(Vec<Manifest>, Vec<CatalogError>), StoreError> {
-    let mut entries = catalog::list(store, cluster).await?;
-    entries.reverse();
-    let read = entries.into_iter().map(|entry| catalog::own_manifest(store, cluster, entry.snapshot));
-    let read: Vec<_> = stream::iter(read).buffered(AT_ONCE).collect().await;
-    let (mut found, mut problems) = (Vec::new(), Vec::new());
-    for manifest in read {
-        match manifest {
-            Ok(manifest) => found.extend(manifest),
-            Err(CatalogError::Store(error)) => return Err(error),
-            Err(error) => problems.push(error),
-        }
-    }
-    Ok((found, problems))
 }
 
 /// Copies one backup, and says under which name it is there now.
@@ -148,7 +143,10 @@ pub async fn copy(store: &dyn Store, copy: &Copy, into: ClusterUuid) -> Result<S
     let mut name = copy.name;
     for _ in 0..NAME_TRIES {
         match catalog::settle(store, into, name).await? {
-            Settled::Done(found) if found.attempt == source.attempt => return Ok(name),
+            Settled::Done(found) if found.attempt == source.attempt => {
+                // An interrupted copy had come so far; whether all of it arrived was still to be seen.
+                return prove(store, source, into, name).await.map(|()| name);
+            }
             // What an interrupted copy left of it.
             Settled::Free => drop(catalog::sweep_slot(store, into, name).await?),
             _ => {
@@ -179,27 +177,64 @@ async fn copy_as(
     let sent = async {
         let parts = send(store, source, from, &*upload).await?;
         store.put_new(&intent, json.clone()).await?;
-        match upload.complete(parts).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.is(ErrorKind::AlreadyExists) => Ok(false),
-            Err(error) => Err(MergeError::from(error)),
+        Ok::<_, MergeError>(parts)
+    };
+    let parts = match sent.await {
+        Ok(parts) => parts,
+        Err(error) => {
+            // The first error is the one that is told; what stays is found by the next try.
+            publish::abort(&*upload).await;
+            let _ = store.delete(&intent).await;
+            return Err(error);
         }
     };
-    let complete = sent.await;
-    if !matches!(complete, Ok(true)) {
-        // The first error is the one that is told; what stays is found by the next try.
-        let _ = upload.abort().await;
+    if let Err(error) = upload.complete(parts).await
+        && !landed(store, source, &*upload, &key, &error).await?
+    {
         let _ = store.delete(&intent).await;
-        return complete;
+        return if error.is(ErrorKind::AlreadyExists) { Ok(false) } else { Err(error.into()) };
     }
-    if digest(store, &key).await? != source.sealed_sha256 {
-        store.delete(&key).await?;
-        store.delete(&intent).await?;
-        return Err(MergeError::Changed { key });
+    if let Err(error) = prove(store, source, into, name).await {
+        // The intent of what may be there stays: the next try proves it.
+        if let MergeError::Changed { .. } = error {
+            store.delete(&intent).await?;
+        }
+        return Err(error);
     }
     store.put_new(&Key::manifest(into, name), json).await?;
     store.delete(&intent).await?;
     Ok(true)
+}
+
+/// Whether the copy is there although its completion failed: the answer may have been lost.
+///
+/// # Errors
+/// That cannot be told. The intent stays: the next try makes a backup of what may be there, or removes what is left.
+async fn landed(
+    store: &dyn Store,
+    source: &Manifest,
+    upload: &dyn Upload,
+    key: &Key,
+    error: &StoreError,
+) -> Result<bool, MergeError> {
+    match publish::landed(store, upload, key, source.attempt, source.sealed_bytes).await {
+        Landed::Own => Ok(true),
+        // Not every provider says whose it is. What it holds tells.
+        Landed::Nobodys => Ok(digest(store, key).await? == source.sealed_sha256),
+        Landed::Not => Ok(false),
+        Landed::Unknown => Err(error.clone().into()),
+    }
+}
+
+/// Reads the copy back: it must be what was sent, or it is removed again.
+async fn prove(store: &dyn Store, source: &Manifest, into: ClusterUuid, name: SnapshotName) -> Result<(), MergeError> {
+    let key = Key::snapshot(into, name);
+    if digest(store, &key).await? == source.sealed_sha256 {
+        return Ok(());
+    }
+    store.delete(&Key::manifest(into, name)).await?;
+    store.delete(&key).await?;
+    Err(MergeError::Changed { key })
 }
 
 /// The manifest of the copy.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::catalog;
+use crate::catalog::{self, Entry, Series};
 use crate::store::{ErrorKind, Key, Store, StoreError};
 
 /// The folder of these objects. It is no UUID, so whoever looks for clusters passes it over.
@@ -42,6 +42,8 @@ pub struct Claim {
     pub is_new: bool,
     /// etcd's cluster id for which the name was taken, where there is no backup yet that says more.
     pub etcd_cluster_id: Option<String>,
+    /// The backups that it has, where they were listed on the way.
+    pub listed: Option<Vec<Entry>>,
 }
 
 /// The object of a name.
@@ -51,7 +53,7 @@ pub fn key(name: &ClusterName) -> Key {
 
 /// The UUID that the store has for a name.
 pub async fn find(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Option<ClusterUuid>, StoreError> {
-    Ok(look(store, name, now).await?.known.map(|(uuid, _)| uuid))
+    Ok(look(store, name, now).await?.known.map(|known| known.uuid))
 }
 
 /// The UUID that the store has for a name; where it has none, `proposed`, unless somebody else is faster. What backups
@@ -64,25 +66,23 @@ pub async fn claim(
     etcd_cluster_id: Option<&str>,
     now: Timestamp,
 ) -> Result<Claim, StoreError> {
-    let Looked { note, known } = look(store, name, now).await?;
-    if let Some((uuid, has_backups)) = known {
+    let Said { note, known } = look(store, name, now).await?;
+    if let Some(Known { uuid, has_backups, listed }) = known {
         if note.is_none() {
             put(store, name, uuid, None).await?;
         }
         let etcd_cluster_id = note.and_then(|note| note.etcd_cluster_id).filter(|_| !has_backups);
-        return Ok(Claim { uuid, is_new: false, etcd_cluster_id });
+        return Ok(Claim { uuid, is_new: false, etcd_cluster_id, listed });
     }
     put(store, name, proposed, etcd_cluster_id).await?;
     // Whatever this store makes of "only where there is none": what stands there is what the next one reads.
-    let own = Claim { uuid: proposed, is_new: true, etcd_cluster_id: None };
-    match read(store, name).await? {
-        Some(note)
-            if note.cluster_uuid != proposed && is_of(store, note.cluster_uuid, name, now).await? != Some(false) =>
-        {
-            Ok(Claim { uuid: note.cluster_uuid, is_new: false, etcd_cluster_id: note.etcd_cluster_id })
-        }
-        Some(_) | None => Ok(own),
+    let own = Claim { uuid: proposed, is_new: true, etcd_cluster_id: None, listed: None };
+    let Some(Note { cluster_uuid: uuid, etcd_cluster_id, .. }) = read(store, name).await? else { return Ok(own) };
+    if uuid == proposed {
+        return Ok(own);
     }
+    let Looked { is_of, listed } = look_at(store, uuid, name, now).await?;
+    Ok(if is_of == Some(false) { own } else { Claim { uuid, is_new: false, etcd_cluster_id, listed } })
 }
 
 /// Makes a name stand for another UUID: for whoever put several series together.
@@ -95,46 +95,67 @@ pub async fn point(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> 
 }
 
 /// What the store says of a name.
-struct Looked {
+struct Said {
     note: Option<Note>,
-    /// The UUID, and whether it has a backup.
-    known: Option<(ClusterUuid, bool)>,
+    known: Option<Known>,
 }
 
-async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Looked, StoreError> {
+/// The UUID of a name.
+struct Known {
+    uuid: ClusterUuid,
+    has_backups: bool,
+    listed: Option<Vec<Entry>>,
+}
+
+async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Said, StoreError> {
     let note = read(store, name).await?;
     let noted = note.as_ref().map(|note| note.cluster_uuid);
-    let fits = match noted {
-        Some(uuid) => is_of(store, uuid, name, now).await?,
-        None => None,
+    let looked = match noted {
+        Some(uuid) => look_at(store, uuid, name, now).await?,
+        None => Looked::default(),
     };
-    if let (Some(uuid), Some(true)) = (noted, fits) {
-        return Ok(Looked { note, known: Some((uuid, true)) });
+    if let (Some(uuid), Looked { is_of: Some(true), listed }) = (noted, &looked) {
+        let known = Known { uuid, has_backups: true, listed: listed.clone() };
+        return Ok(Said { note, known: Some(known) });
     }
-    let known = match (catalog::find_by_name(store, name, now).await?, noted, fits) {
-        (Some(uuid), ..) => Some((uuid, true)),
-        (None, Some(uuid), None) => Some((uuid, false)),
-        (None, ..) => None,
+    let known = match (catalog::find_by_name(store, name, now).await?, noted) {
+        (Some(Series { cluster, entries }), _) => {
+            Some(Known { uuid: cluster, has_backups: true, listed: Some(entries) })
+        }
+        (None, Some(uuid)) if looked.is_of.is_none() => Some(Known { uuid, has_backups: false, listed: looked.listed }),
+        (None, _) => None,
     };
-    if let (Some(noted), false) = (noted, known.map(|(uuid, _)| uuid) == noted) {
+    if let (Some(noted), false) = (noted, known.as_ref().map(|known| known.uuid) == noted) {
         let key = key(name);
         tracing::warn!(%key, says = %noted, "a name's object does not fit the backups: the backups count");
     }
-    Ok(Looked { note, known })
+    Ok(Said { note, known })
 }
 
-/// Whether the newest backup under a UUID is of a cluster with that name; `None` where there is none to tell.
-async fn is_of(
+/// What stands under a UUID.
+#[derive(Default)]
+struct Looked {
+    /// Whether the newest backup is of a cluster with that name; `None` where there is none to tell.
+    is_of: Option<bool>,
+    /// `None` where the store does not let its folder be listed.
+    listed: Option<Vec<Entry>>,
+}
+
+async fn look_at(
     store: &dyn Store,
     uuid: ClusterUuid,
     name: &ClusterName,
     now: Timestamp,
-) -> Result<Option<bool>, StoreError> {
-    match catalog::newest_true(store, uuid, now).await {
-        Ok(newest) => Ok(newest.map(|manifest| manifest.cluster == *name)),
-        Err(error) if error.is_one_object_s() => Ok(None),
-        Err(error) => Err(error),
-    }
+) -> Result<Looked, StoreError> {
+    let entries = match catalog::list(store, uuid).await {
+        Err(error) if error.is_one_object_s() => return Ok(Looked::default()),
+        listed => listed?,
+    };
+    let newest = match catalog::newest_true_among(store, &entries, now).await {
+        Err(error) if error.is_one_object_s() => None,
+        newest => newest?,
+    };
+    Ok(Looked { is_of: newest.map(|manifest| manifest.cluster == *name), listed: Some(entries) })
 }
 
 /// What a name's object says; `None` where there is none, or none that can be used.

@@ -5,20 +5,15 @@
 //! An etcd that was restored, or made anew, begins elsewhere: its first backup says what it takes the place of. Only a
 //! coordinator's does not say so; there the name tells which etcd the series went on with.
 
-use backstay_protocol::time::CLOCK_TOLERANCE;
-use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp};
-use futures::{StreamExt, stream};
+use backstay_protocol::{SnapshotName, Timestamp, time};
 
-use crate::catalog::{self, CatalogError};
+use crate::catalog::{Entry, Progress, Reading};
 use crate::manifest::{Manifest, Replaced};
 use crate::store::{Store, StoreError};
 
 /// So many backups are looked at: the newest by their names, and as many of those whose names are from the future, which a
 /// wrong clock made.
 const LOOKED_AT: usize = 32;
-
-/// Manifests that are read at once.
-const AT_ONCE: usize = 16;
 
 /// The newest backup of a series.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,26 +24,19 @@ pub struct Newest {
     pub named: Option<Manifest>,
 }
 
-/// The newest backup of a cluster that counts; `None` where it has none that can be read.
-pub async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Newest>, StoreError> {
-    let entries = catalog::list(store, cluster).await?;
+/// The newest of a cluster's backups that counts, as they were listed; `None` where none can be read.
+pub async fn newest(store: &dyn Store, entries: Vec<Entry>, now: Timestamp) -> Result<Option<Newest>, StoreError> {
     let (future, past): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_ahead(entry.snapshot, now));
-    let looked_at = future.into_iter().take(LOOKED_AT).chain(past.into_iter().take(LOOKED_AT));
-    let read = looked_at.map(|entry| catalog::own_manifest(store, cluster, entry.snapshot));
-    let read: Vec<_> = stream::iter(read).buffered(AT_ONCE).collect().await;
-    let mut manifests = Vec::new();
-    for manifest in read {
-        match manifest {
-            Ok(manifest) => manifests.extend(manifest),
-            Err(CatalogError::Store(error)) => return Err(error),
-            Err(error) => tracing::warn!(%error, "skipped a backup"),
-        }
-    }
+    let looked_at = future.into_iter().take(LOOKED_AT).chain(past.into_iter().take(LOOKED_AT)).collect();
+    let (progress, mut manifests) = (Progress::default(), Vec::new());
+    let mut reading = Reading::new(store, &progress);
+    reading.each(looked_at, |_, manifest| manifests.push(manifest)).await?;
+    reading.end();
     Ok(newest_of(manifests, now))
 }
 
 fn is_ahead(name: SnapshotName, now: Timestamp) -> bool {
-    name.unix_seconds() > now.seconds.saturating_add(CLOCK_TOLERANCE.as_secs() as i64)
+    time::is_ahead(Timestamp::from_seconds(name.unix_seconds()), now)
 }
 
 /// The one with the highest revision of those that no other takes the place of.

@@ -83,7 +83,7 @@ async fn clusters_are_found_by_name_from_their_newest_manifest() {
 
     let found = async |name: &str| {
         let name: ClusterName = name.parse().expect("a name");
-        catalog::find_by_name(&store, &name, NOW).await.expect("no faults").map(|uuid| uuid.0.as_u128())
+        catalog::find_by_name(&store, &name, NOW).await.expect("no faults").map(|series| series.cluster.0.as_u128())
     };
     assert_eq!(found("alpha").await, Some(2), "the newest backup decides between two");
     assert_eq!(found("beta").await, Some(3));
@@ -205,6 +205,6 @@ async fn a_manifest_that_is_too_large_is_its_own_backups_trouble_alone() {
     let large = catalog::manifest(&store, good.cluster_uuid, name(1_700_000_001)).await.expect_err("too large");
     assert!(matches!(&large, CatalogError::Manifest { .. }) && large.to_string().contains("65536"), "{large}");
     assert_eq!(catalog::newest(&store, good.cluster_uuid).await.expect("the store is fine"), Some(good.clone()));
-    let found = catalog::find_by_name(&store, &good.cluster, NOW).await.expect("the store is fine");
+    let found = catalog::find_by_name(&store, &good.cluster, NOW).await.expect("the store is fine").map(|s| s.cluster);
     assert_eq!(found, Some(good.cluster_uuid));
 }

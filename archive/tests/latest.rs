@@ -3,6 +3,7 @@
 
 mod support;
 
+use backstay_archive::catalog::Progress;
 use backstay_archive::latest::{self, LatestError, Scope};
 use backstay_archive::manifest::{Manifest, Origin, SealInfo, Trigger};
 use backstay_archive::store::{ErrorKind, Key};
@@ -43,8 +44,10 @@ fn plant(store: &MemoryStore, seconds: i64, json: impl Into<Vec<u8>>) {
 }
 
 async fn find(store: &MemoryStore, scope: &Scope) -> Result<(Option<i64>, usize), LatestError> {
-    let found = latest::find(store, cluster(), scope, Timestamp::from_seconds(NOW)).await?;
-    Ok((found.manifest.map(|manifest| manifest.snapshot.unix_seconds()), found.skipped.len()))
+    let progress = Progress::default();
+    let found = latest::find(store, cluster(), scope, Timestamp::from_seconds(NOW), &progress).await?;
+    assert_eq!(progress.done(), progress.total());
+    Ok((found.manifest.map(|manifest| manifest.snapshot.unix_seconds()), found.skipped.count()))
 }
 
 #[tokio::test]
@@ -98,5 +101,61 @@ async fn one_that_is_denied_is_skipped_and_a_store_that_is_silent_is_an_error() 
         store.on_call(move |call| if call.op == Op::Get && call.key == denied { Fate::Fail(kind) } else { Fate::Pass });
         let found = find(&store, &Scope::default()).await;
         assert_eq!(found.ok(), skipped.map(|skipped| (Some(NOW - 10), skipped)), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn however_many_cannot_be_read_a_bounded_number_is_named() {
+    let store = MemoryStore::new();
+    plant(&store, NOW, manifest(NOW, 9).to_json());
+    for n in 1..=1_000 {
+        plant(&store, NOW - n, "{broken");
+    }
+    let now = Timestamp::from_seconds(NOW);
+    let found = latest::find(&store, cluster(), &Scope::default(), now, &Progress::default()).await.expect("found");
+    let lines: Vec<String> = found.skipped.lines().collect();
+    assert_eq!((found.skipped.count(), lines.len()), (1_000, 21));
+    assert!(lines[0].contains("manifest.json") && lines[20].starts_with("980 more"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_manifest_that_goes_while_it_is_looked_for_is_said_to_be_gone() {
+    for (gone, left) in [(NOW - 20, Some(NOW - 10)), (NOW - 10, None)] {
+        let store = MemoryStore::new();
+        for seconds in [NOW - 10, NOW - 20] {
+            plant(&store, seconds, manifest(seconds, seconds).to_json());
+        }
+        let key = Key::manifest(cluster(), name(gone)).to_string();
+        store.on_call(move |call| match call.op == Op::Get && call.key == key {
+            true => Fate::Fail(ErrorKind::NotFound),
+            false => Fate::Pass,
+        });
+        let found = find(&store, &Scope::default()).await;
+        match left {
+            Some(left) => assert_eq!(found.expect("another's trouble"), (Some(left), 1)),
+            None => {
+                let error = found.expect_err("the newest is gone").to_string();
+                assert!(error.contains(" is gone: somebody removed it") && !error.contains("another"), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_goes_silent_is_the_store_s_trouble_whichever_manifest_is_asked_for() {
+    for silent in [NOW - 10, NOW - 20] {
+        for kind in [ErrorKind::Unavailable, ErrorKind::Login] {
+            let store = MemoryStore::new();
+            for seconds in [NOW - 10, NOW - 20] {
+                plant(&store, seconds, manifest(seconds, seconds).to_json());
+            }
+            let key = Key::manifest(cluster(), name(silent)).to_string();
+            store.on_call(move |call| match call.op == Op::Get && call.key == key {
+                true => Fate::Fail(kind),
+                false => Fate::Pass,
+            });
+            let error = find(&store, &Scope::default()).await.expect_err("nobody knows");
+            assert!(matches!(&error, LatestError::Store(error) if error.is(kind)), "{error}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use backstay_archive::writer::{Limits, Plan, Progress, write};
 use backstay_archive::{Manifest, catalog};
 use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName};
 use support::fixture::{Database, FixedClock, name, noise, plan};
-use support::memory::{Fate, MemoryStore};
+use support::memory::{Fate, MemoryStore, Op};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -36,9 +36,13 @@ async fn backup(store: &MemoryStore, cluster: u128, of: &str, seconds: i64, byte
     written.expect("all is well")
 }
 
+async fn planned(store: &MemoryStore, sources: &[ClusterUuid]) -> Result<merge::Plan, MergeError> {
+    merge::plan(store, &prod(), uuid(1), sources, &catalog::Progress::default()).await
+}
+
 async fn merged(store: &MemoryStore, into: u128, sources: &[u128]) -> Result<Vec<SnapshotName>, MergeError> {
     let sources: Vec<_> = sources.iter().map(|n| uuid(*n)).collect();
-    let plan = merge::plan(store, &prod(), uuid(into), &sources).await?;
+    let plan = merge::plan(store, &prod(), uuid(into), &sources, &catalog::Progress::default()).await?;
     let mut names = Vec::new();
     for copy in &plan.copies {
         names.push(merge::copy(store, copy, uuid(into)).await?);
@@ -82,7 +86,7 @@ async fn every_backup_is_there_once_under_one_uuid() {
     assert_eq!(before, after, "the sources stay as they were");
 
     assert_eq!(merged(&store, 1, &[2, 3]).await.expect("all is well"), [], "once more is nothing to do");
-    let done = merge::plan(&store, &prod(), uuid(1), &[uuid(2), uuid(3)]).await.expect("no faults").done;
+    let done = planned(&store, &[uuid(2), uuid(3)]).await.expect("no faults").done;
     assert_eq!((done, store.unfinished_count()), (3, 0));
 }
 
@@ -134,7 +138,7 @@ async fn interrupted_anywhere_it_can_be_begun_again() {
         let found = proven(&store, 1).await;
         assert_eq!(found.len(), 3, "call {at}: {first:?}");
         let attempts: std::collections::HashSet<_> = found.iter().map(|manifest| manifest.attempt).collect();
-        assert_eq!(attempts.len(), 3, "call {at}: {found:?}");
+        assert_eq!((attempts.len(), objects(&store)), (3, 3), "call {at}: {found:?}");
     }
 }
 
@@ -190,6 +194,104 @@ async fn a_manifest_of_another_place_is_not_copied() {
     store
         .plant(Key::snapshot(uuid(2), name(1_500)).as_str(), store.body(&Key::snapshot(uuid(2), name(2_000))).to_vec());
     store.plant(Key::manifest(uuid(2), name(1_500)).as_str(), moved.to_json());
-    let plan = merge::plan(&store, &prod(), uuid(1), &[uuid(2)]).await.expect("no faults");
-    assert_eq!((plan.copies.len(), plan.problems.len()), (2, 1), "{:?}", plan.problems);
+    let plan = planned(&store, &[uuid(2)]).await.expect("no faults");
+    assert_eq!((plan.copies.len(), plan.problems.count()), (2, 1), "{:?}", plan.problems);
+}
+
+/// The objects of series 1, backups or not.
+fn objects(store: &MemoryStore) -> usize {
+    let folder = format!("{}/", uuid(1));
+    store.keys().iter().filter(|key| key.starts_with(&folder) && key.ends_with(".snapshot")).count()
+}
+
+#[tokio::test]
+async fn a_completion_whose_answer_is_lost_is_looked_up() {
+    let lost = [ErrorKind::Unavailable, ErrorKind::Invalid, ErrorKind::NotFound, ErrorKind::AlreadyExists];
+    for kind in lost {
+        let store = MemoryStore::new();
+        backup(&store, 1, "prod", 1_000, 5).await;
+        backup(&store, 2, "prod", 2_000, PART_BYTES + 50).await;
+        store.on_call(move |call| if call.op == Op::Complete { Fate::FailAfter(kind) } else { Fate::Pass });
+        assert_eq!(merged(&store, 1, &[2]).await.expect("it is there"), [name(2_000)], "{kind:?}");
+        assert_eq!((proven(&store, 1).await.len(), objects(&store), store.unfinished_count()), (2, 2, 0), "{kind:?}");
+        assert!(!store.keys().iter().any(|key| key.contains("intents")), "{:?}", store.keys());
+    }
+}
+
+#[tokio::test]
+async fn where_it_cannot_be_looked_up_the_next_try_makes_a_backup_of_it() {
+    for silent in [Op::Abort, Op::Head, Op::Read] {
+        for lost in [true, false] {
+            let store = MemoryStore::new();
+            backup(&store, 1, "prod", 1_000, 5).await;
+            backup(&store, 2, "prod", 2_000, 50).await;
+            let mut completed = false;
+            store.on_call(move |call| {
+                completed |= call.op == Op::Complete;
+                match call.op {
+                    Op::Complete if lost => Fate::FailAfter(ErrorKind::Unavailable),
+                    Op::Complete => Fate::Fail(ErrorKind::Unavailable),
+                    op if completed && op == silent => Fate::Fail(ErrorKind::Unavailable),
+                    _ => Fate::Pass,
+                }
+            });
+            merged(&store, 1, &[2]).await.expect_err("nobody knows");
+            store.no_faults();
+            merged(&store, 1, &[2]).await.expect("all is well");
+            let what = format!("{silent:?}, lost: {lost}");
+            assert_eq!((proven(&store, 1).await.len(), objects(&store)), (2, 2), "{what}: nothing twice, no orphan");
+            assert!(!store.keys().iter().any(|key| key.contains("intents")), "{what}: {:?}", store.keys());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_else_takes_meanwhile_is_theirs() {
+    let store = MemoryStore::new();
+    backup(&store, 1, "prod", 1_000, 5).await;
+    let copied = backup(&store, 2, "prod", 2_000, 50).await;
+    let (other, key) = (store.clone(), Key::snapshot(uuid(1), name(2_000)));
+    let theirs = vec![7; copied.sealed_bytes as usize];
+    let (planted, at) = (theirs.clone(), key.clone());
+    store.on_call(move |call| {
+        if call.op == Op::Complete && call.key == at.as_str() {
+            // As long as ours, and of nobody who is known.
+            other.plant(at.as_str(), planted.clone());
+        }
+        Fate::Pass
+    });
+    assert_eq!(merged(&store, 1, &[2]).await.expect("all is well"), [name(2_001)]);
+    assert_eq!(store.body(&key), theirs, "it is left alone");
+    assert_eq!((proven(&store, 1).await.len(), store.unfinished_count()), (2, 0));
+    assert!(!store.keys().iter().any(|key| key.contains("intents")), "{:?}", store.keys());
+}
+
+#[tokio::test]
+async fn a_copy_that_did_not_arrive_as_it_was_sent_is_removed_also_by_the_next_try() {
+    for silent in [false, true] {
+        let store = MemoryStore::new();
+        backup(&store, 1, "prod", 1_000, 5).await;
+        backup(&store, 2, "prod", 2_000, 50).await;
+        let (damaged, key, mut reads) = (store.clone(), Key::snapshot(uuid(1), name(2_000)), 0);
+        store.on_call(move |call| {
+            if call.op != Op::Read || call.key != key.as_str() {
+                return Fate::Pass;
+            }
+            reads += 1;
+            if reads == 1 {
+                damaged.damage(&key, |body| body[7] ^= 1);
+            }
+            // The first look at it fails: the next try has to see it.
+            if silent && reads == 1 { Fate::Fail(ErrorKind::Unavailable) } else { Fate::Pass }
+        });
+        if silent {
+            let error = merged(&store, 1, &[2]).await.expect_err("nobody knows");
+            assert!(matches!(error, MergeError::Store(_)), "{error}");
+        }
+        let error = merged(&store, 1, &[2]).await.expect_err("it is not what was sent");
+        assert!(matches!(error, MergeError::Changed { .. }), "{error}");
+        assert_eq!((proven(&store, 1).await.len(), objects(&store)), (1, 1));
+        assert!(!store.keys().iter().any(|key| key.contains("intents")), "{:?}", store.keys());
+        assert_eq!(merged(&store, 1, &[2]).await.expect("all is well now"), [name(2_000)]);
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use backstay_archive::store::{ErrorKind, Key, Store};
 use backstay_archive::writer::{Limits, Plan, Progress, write};
-use backstay_archive::{catalog, names};
+use backstay_archive::{catalog, names, series};
 use backstay_protocol::{ClusterName, ClusterUuid};
 use support::fixture::{Database, FixedClock, NOW, name, plan};
 use support::memory::{Fate, MemoryStore, Op};
@@ -146,4 +146,23 @@ async fn a_name_can_be_made_to_stand_for_another_uuid() {
     }
     store.delete(&Key::manifest(uuid(1), name(1_000))).await.expect("no faults");
     assert_eq!(found(&store).await, Some(2), "what has no backup gives way to what has");
+}
+
+#[tokio::test]
+async fn a_series_is_listed_once_on_the_way_to_its_newest_backup() {
+    let store = MemoryStore::new();
+    for seconds in [1_000, 5_000] {
+        backup(&store, 2, "prod", seconds).await;
+    }
+    // First without a note of the name, then by it.
+    for _ in 0..2 {
+        let before = store.calls().len();
+        let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");
+        let listed = claim.listed.expect("it was listed");
+        let newest = series::newest(&store, listed, NOW).await.expect("no faults").expect("there are two");
+        assert_eq!(newest.manifest.cluster_uuid, uuid(2));
+        let folder = format!("{}/", uuid(2));
+        let lists = store.calls()[before..].iter().filter(|call| call.op == Op::List && call.key == folder).count();
+        assert_eq!(lists, 1);
+    }
 }

@@ -56,7 +56,7 @@ fn ail(store: &MemoryStore, part: &'static str, kind: ErrorKind) {
 
 async fn found(store: &MemoryStore, name: &str) -> Option<u128> {
     let found = catalog::find_by_name(store, &cluster_name(name), NOW).await;
-    found.expect("one object's trouble").map(|uuid| uuid.0.as_u128())
+    found.expect("one object's trouble").map(|series| series.cluster.0.as_u128())
 }
 
 #[tokio::test]

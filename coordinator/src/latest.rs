@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use backstay_archive::latest::{self, Scope};
+use backstay_archive::catalog::Progress;
+use backstay_archive::latest::{self, LatestError, Scope};
 use backstay_archive::{Manifest, catalog};
 use backstay_protocol::own::RunState;
 use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
-use tracing::warn;
 
 use crate::record::ClusterRecord;
 use crate::storage::InForce;
@@ -63,14 +63,12 @@ pub enum NotFound {
 
 /// The manifest of the backup that is meant.
 pub async fn find(term: &Term, in_force: &InForce, cluster: ClusterUuid, which: Which) -> Result<Manifest, NotFound> {
-    let silent = |waited: Duration| {
-        let seconds = waited.as_secs();
-        NotFound::Unknown(format!("the store does not answer within {seconds} s"))
-    };
     match which {
         Which::Named(name) => {
-            let found = catalog::manifest(&*in_force.store, cluster, name);
-            let found = tokio::time::timeout(ONE_TIMEOUT, found).await.map_err(|_| silent(ONE_TIMEOUT))?;
+            let found = catalog::own_manifest(&*in_force.store, cluster, name);
+            let seconds = ONE_TIMEOUT.as_secs();
+            let silent = |_| NotFound::Unknown(format!("the store does not answer within {seconds} s"));
+            let found = tokio::time::timeout(ONE_TIMEOUT, found).await.map_err(silent)?;
             let found = found.map_err(|error| NotFound::Unknown(error.to_string()))?;
             found.ok_or_else(|| NotFound::None(format!("cluster {cluster} has no {name} in the store")))
         }
@@ -78,20 +76,30 @@ pub async fn find(term: &Term, in_force: &InForce, cluster: ClusterUuid, which: 
             let record = term.directory.records().into_iter().find(|record| record.uuid == cluster);
             let own = record.as_deref().map(own).unwrap_or_default();
             let scope = Scope { until, own };
-            let found = latest::find(&*in_force.store, cluster, &scope, term.clock.now());
-            let found = tokio::time::timeout(ALL_TIMEOUT, found).await.map_err(|_| silent(ALL_TIMEOUT))?;
+            let progress = Progress::default();
+            let found = latest::find(&*in_force.store, cluster, &scope, term.clock.now(), &progress);
+            let late = |_| NotFound::Unknown(not_in_time(progress.done(), progress.total()));
+            let found = tokio::time::timeout(ALL_TIMEOUT, found).await.map_err(late)?;
             let found = found.map_err(|error| match error {
-                latest::LatestError::Store(error) => NotFound::Unknown(error.to_string()),
+                LatestError::Store(error) => NotFound::Unknown(error.to_string()),
                 error => NotFound::None(error.to_string()),
             })?;
-            found
-                .skipped
-                .iter()
-                .for_each(|skipped| warn!(%cluster, "skipped while looking for the latest backup: {skipped}"));
             let name = record.map_or_else(|| cluster.to_string(), |record| record.name.to_string());
             found.manifest.ok_or_else(|| NotFound::None(none(&name, until)))
         }
     }
+}
+
+/// Why the latest was not found in time, where so many manifests were read, and what to do.
+fn not_in_time(done: usize, total: usize) -> String {
+    let seconds = ALL_TIMEOUT.as_secs();
+    let why = match total {
+        0 => format!("the store has not listed the cluster's backups within {seconds} s"),
+        _ => format!("{done} of {total} manifests were read within {seconds} s, and each may be that of the latest"),
+    };
+    format!(
+        "{why}; choose a backup by its name, and only that one is read: --snapshot NAME (`backstayctl list` shows them)"
+    )
 }
 
 fn none(cluster: &str, until: Option<Timestamp>) -> String {
@@ -131,6 +139,17 @@ mod tests {
         }
         let seconds: Vec<i64> = own(&record).iter().map(|name| name.unix_seconds()).collect();
         assert_eq!(seconds, [3_000, 90_000, 2_000]);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_said_with_how_far_it_came_and_what_to_do() {
+        for (done, total, why) in [
+            (0, 0, "the store has not listed the cluster's backups within 75 s"),
+            (70_000, 100_000, "70000 of 100000 manifests were read within 75 s"),
+        ] {
+            let text = not_in_time(done, total);
+            assert!(text.starts_with(why) && text.contains("--snapshot NAME") && !text.contains("answer"), "{text}");
+        }
     }
 
     #[test]

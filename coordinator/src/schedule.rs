@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-pub use backstay_protocol::time::latest_true;
+pub use backstay_protocol::time::{is_ahead, latest_true};
 use backstay_protocol::{ClusterUuid, Timestamp};
 
 /// What the schedule must know of a cluster.
@@ -25,11 +25,6 @@ pub struct Known {
     pub since_failure: Option<Duration>,
     /// A manual backup that was asked for and not yet taken up.
     pub manual: Option<Timestamp>,
-}
-
-/// Whether a stored time cannot be true.
-pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
-    at > latest_true(now)
 }
 
 /// How the schedule spreads and retries.

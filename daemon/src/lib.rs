@@ -1,10 +1,11 @@
 //! What both daemons and the command line share at the edge: settings, the NATS connection, logs,
-//! metrics over HTTP, signals, systemd, the clock and the machine's name.
+//! metrics over HTTP, signals, systemd, the clock and the machine's name, the flags of a bucket.
 //!
-//! Nothing here knows what a backup is.
+//! Nothing here knows what a backup is; of the archive it has the settings of a bucket alone.
 
 #![deny(clippy::disallowed_macros)]
 
+pub mod bucket;
 pub mod clock;
 pub mod host;
 pub mod http;

@@ -53,6 +53,11 @@ pub fn latest_true(now: Timestamp) -> Timestamp {
     Timestamp::from_millis(now.as_millis().saturating_add(CLOCK_TOLERANCE.as_millis() as i64))
 }
 
+/// Whether a stored time cannot be true.
+pub fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at > latest_true(now)
+}
+
 /// A clock that is so many milliseconds ahead of another, in words: `24h0m0s ahead of NATS's`, `2m0s behind NATS's`.
 /// `None` where they agree.
 pub fn clock_is_off(ahead_ms: i64, other: &str) -> Option<String> {

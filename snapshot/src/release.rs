@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// The first release that looks at the mark.
+/// The first release that looks at the mark, and that counts keys in its own way.
 const LOOKS: Release = Release { major: 3, minor: 6 };
 /// The first release whose databases are read at all.
 const FIRST: Release = Release { major: 3, minor: 4 };
@@ -24,6 +24,11 @@ impl Release {
         let mut numbers = version.trim().trim_start_matches('v').split(['.', '-', '+']);
         let mut number = || numbers.next()?.parse().ok();
         Some(Self { major: number()?, minor: number()? })
+    }
+
+    /// Whether its `snapshot status` counts user keys that are not deleted; older ones count keys of all buckets.
+    pub fn counts_user_keys(self) -> bool {
+        self >= LOOKS
     }
 }
 
@@ -124,6 +129,17 @@ mod tests {
             [("3.6.14", Some((3, 6))), ("3.7.0-rc.1", Some((3, 7))), ("v3.5", Some((3, 5))), ("", None), ("3", None)]
         {
             assert_eq!(Release::parse(text).map(|r| (r.major, r.minor)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn releases_are_compared_as_numbers_and_count_keys_in_two_ways() {
+        let release = |text| Release::parse(text).expect("a version");
+        assert!(release("3.10.1") > release("3.9.30") && release("3.5.1") == release("3.5.30"));
+        for (version, counts) in
+            [("3.4.23", false), ("3.5.30", false), ("3.6.14", true), ("3.7.1", true), ("4.0.0-rc.1", true)]
+        {
+            assert_eq!(release(version).counts_user_keys(), counts, "{version}");
         }
     }
 

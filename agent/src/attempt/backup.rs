@@ -89,68 +89,58 @@ pub async fn clock_off(store: &dyn Store, clock: &dyn Clock) -> Option<String> {
     clock_is_off(here.saturating_sub(time.as_millis()), "the store's")
 }
 
-/// Takes one backup. Whatever goes wrong, nothing is visible that is not proven, and the upload is aborted
-/// before this returns.
-pub async fn take(
-    backup: &Backup,
-    store: Arc<dyn Store>,
-    etcd: &Etcd,
-    progress: &Arc<Progress>,
-    clock: &dyn Clock,
-    cancel: &CancellationToken,
-) -> Result<Manifest, Failure> {
-    let result = take_in_time(backup, Arc::clone(&store), etcd, progress, clock, cancel).await;
-    match result {
-        // A store refuses whoever's clock is far off, and does not always say why.
-        Err(failure) if failure.code == FailureCode::Store && !cancel.is_cancelled() => {
-            Err(failure.beside_a_clock(cancel.run_until_cancelled(clock_off(&*store, clock)).await.flatten()))
-        }
-        result => result,
-    }
+/// A backup that is taken, and what it is taken with.
+pub struct Taking<'a> {
+    pub backup: &'a Backup,
+    pub store: &'a Arc<dyn Store>,
+    pub etcd: &'a Etcd,
+    pub progress: &'a Arc<Progress>,
+    pub clock: &'a dyn Clock,
+    pub cancel: &'a CancellationToken,
 }
 
-async fn take_in_time(
-    backup: &Backup,
-    store: Arc<dyn Store>,
-    etcd: &Etcd,
-    progress: &Arc<Progress>,
-    clock: &dyn Clock,
-    cancel: &CancellationToken,
-) -> Result<Manifest, Failure> {
-    let stop = cancel.child_token();
-    let work = read_and_write(backup, store, etcd, progress, clock, &stop);
-    tokio::pin!(work);
-    tokio::select! {
-        result = &mut work => return result,
-        () = tokio::time::sleep(backup.deadline) => stop.cancel(),
-    }
-    // The writer cleans up behind itself; it may also have been just about to succeed.
-    work.await.map_err(|failure| match failure.code {
-        FailureCode::Cancelled if !cancel.is_cancelled() => {
-            let seconds = backup.deadline.as_secs_f32();
-            Failure::new(
-                FailureCode::Deadline,
-                format!("the backup was not done within {seconds}s: {}", so_far(progress)),
-            )
+impl Taking<'_> {
+    /// Takes it. Whatever goes wrong, nothing is visible that is not proven, and the upload is aborted
+    /// before this returns.
+    pub async fn take(&self) -> Result<Manifest, Failure> {
+        match self.in_time().await {
+            // A store refuses whoever's clock is far off, and does not always say why.
+            Err(failure) if failure.code == FailureCode::Store && !self.cancel.is_cancelled() => {
+                let off = self.cancel.run_until_cancelled(clock_off(&**self.store, self.clock)).await;
+                Err(failure.beside_a_clock(off.flatten()))
+            }
+            result => result,
         }
-        _ => failure,
-    })
-}
+    }
 
-async fn read_and_write(
-    backup: &Backup,
-    store: Arc<dyn Store>,
-    etcd: &Etcd,
-    progress: &Arc<Progress>,
-    clock: &dyn Clock,
-    stop: &CancellationToken,
-) -> Result<Manifest, Failure> {
-    let prepare = SnapshotSource::prepare(etcd, backup.etcd_cluster, backup.stall, Arc::clone(progress));
-    let mut source = match stop.run_until_cancelled(prepare).await {
-        Some(source) => source?,
-        None => return Err(WriteError::Cancelled.into()),
-    };
-    Ok(writer::write(store, &backup.plan, &mut source, progress, &backup.limits, clock, stop).await?)
+    async fn in_time(&self) -> Result<Manifest, Failure> {
+        let stop = self.cancel.child_token();
+        let work = self.read_and_write(&stop);
+        tokio::pin!(work);
+        tokio::select! {
+            result = &mut work => return result,
+            () = tokio::time::sleep(self.backup.deadline) => stop.cancel(),
+        }
+        // The writer cleans up behind itself; it may also have been just about to succeed.
+        work.await.map_err(|failure| match failure.code {
+            FailureCode::Cancelled if !self.cancel.is_cancelled() => {
+                let (seconds, so_far) = (self.backup.deadline.as_secs_f32(), so_far(self.progress));
+                Failure::new(FailureCode::Deadline, format!("the backup was not done within {seconds}s: {so_far}"))
+            }
+            _ => failure,
+        })
+    }
+
+    async fn read_and_write(&self, stop: &CancellationToken) -> Result<Manifest, Failure> {
+        let Self { backup, progress, .. } = self;
+        let prepare = SnapshotSource::prepare(self.etcd, backup.etcd_cluster, backup.stall, Arc::clone(progress));
+        let mut source = match stop.run_until_cancelled(prepare).await {
+            Some(source) => source?,
+            None => return Err(WriteError::Cancelled.into()),
+        };
+        let store = Arc::clone(self.store);
+        Ok(writer::write(store, &backup.plan, &mut source, progress, &backup.limits, self.clock, stop).await?)
+    }
 }
 
 fn so_far(progress: &Progress) -> String {

@@ -27,7 +27,7 @@ use tracing::{Instrument, error, error_span, info, warn};
 
 use super::job::refuse;
 use super::tally::{Metrics, Tally};
-use super::{Address, Failure, Job, take};
+use super::{Address, Failure, Job, Taking};
 use crate::etcd::Etcd;
 use crate::outbox::{Outbox, Record, sender::blocking};
 use crate::state::StateDir;
@@ -246,7 +246,8 @@ impl Attempts {
         let Running { progress, cancel, .. } = running;
         let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
         let store = cancel.run_until_cancelled(job.store.open()).await.ok_or_else(cancelled)??;
-        take(&job.backup, store, &self.parts.etcd, progress, &*self.parts.clock, cancel).await
+        let (etcd, clock) = (&self.parts.etcd, &*self.parts.clock);
+        Taking { backup: &job.backup, store: &store, etcd, progress, clock, cancel }.take().await
     }
 
     /// Says why an attempt was cancelled.

@@ -10,6 +10,6 @@ pub mod desk;
 pub mod job;
 pub mod tally;
 
-pub use backup::{Backup, Failure, clock_off, take};
+pub use backup::{Backup, Failure, Taking, clock_off};
 pub use desk::{Attempts, Running};
 pub use job::{Address, Job};

@@ -9,6 +9,7 @@ use backstay_archive::reader::ReadError;
 use backstay_archive::restore::{Contents, Examined, RestoreBackupError, RestoreError};
 use backstay_protocol::bus::{Verified, VerifyFailure, clipped};
 use backstay_snapshot::inspect::Unknown;
+use backstay_snapshot::release::Release;
 
 use super::boot::{BootError, Served};
 use crate::wanted::FindError;
@@ -71,7 +72,9 @@ fn find_is_of_backup(error: &FindError) -> bool {
     match error {
         // A manifest that may not be read, as where it is archived, says nothing of the backup.
         FindError::Store(_) | FindError::Catalog(CatalogError::Store(_) | CatalogError::Object(_)) => false,
-        FindError::Catalog(CatalogError::Manifest { .. } | CatalogError::Foreign { .. })
+        FindError::Catalog(
+            CatalogError::Manifest { .. } | CatalogError::Foreign { .. } | CatalogError::Gone { .. },
+        )
         | FindError::NoBackup(..)
         | FindError::Other { .. } => true,
     }
@@ -157,7 +160,7 @@ fn in_the_way(cause: &BootError, database: Option<&str>, etcd: Option<&str>) -> 
         return Some("it says no version as etcd does: see [verify] etcd in agent.toml".into());
     };
     // An older one may not start on it at all.
-    if let Some(database) = database.filter(|database| minor(etcd) < minor(database)) {
+    if let Some(database) = database.filter(|database| Release::parse(etcd) < Release::parse(database)) {
         return Some(format!(
             "the database is of etcd {database}, that etcd is {etcd}: set [verify] etcd to a newer one"
         ));
@@ -173,13 +176,7 @@ fn in_the_way(cause: &BootError, database: Option<&str>, etcd: Option<&str>) -> 
 /// The release that the database says it is of.
 fn written_by(contents: &Contents) -> Option<String> {
     let about = &contents.about;
-    about.cluster_version.iter().chain(&about.storage_version).max_by_key(|version| minor(version)).cloned()
-}
-
-/// `(3, 5)` of `3.5.30`.
-fn minor(version: &str) -> Option<(u32, u32)> {
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
-    Some((numbers.next()??, numbers.next()??))
+    about.cluster_version.iter().chain(&about.storage_version).max_by_key(|version| Release::parse(version)).cloned()
 }
 
 #[cfg(test)]
@@ -240,11 +237,5 @@ mod tests {
             let said = why(raw, log, database, etcd);
             assert!(said.contains(part), "{said}");
         }
-    }
-
-    #[test]
-    fn releases_are_compared_as_numbers() {
-        assert!(minor("3.10.1") > minor("3.9.30") && minor("3.5.1") == minor("3.5.30"));
-        assert_eq!(minor("later"), None);
     }
 }

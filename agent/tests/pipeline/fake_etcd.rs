@@ -81,6 +81,8 @@ pub struct Script {
     pub quorum: bool,
     /// So many reads are cut short by an election.
     pub elections: usize,
+    /// So many reads are answered a revision short, as a member does that has not caught up yet.
+    pub behind: usize,
     pub frames: Vec<SnapshotFrame>,
     pub end: End,
 }
@@ -90,7 +92,7 @@ impl Script {
     pub fn healthy(database: &[u8], size: usize) -> Self {
         let header = Header { cluster_id: CLUSTER, member_id: MEMBER, revision: REVISION };
         let status = Status { header: Some(header), version: "3.4.23".into(), leader: MEMBER, ..Status::default() };
-        Self { status, quorum: true, elections: 0, frames: frames(database, size), end: End::Clean }
+        Self { status, quorum: true, elections: 0, behind: 0, frames: frames(database, size), end: End::Clean }
     }
 }
 
@@ -141,6 +143,11 @@ impl FakeEtcd {
         self.shared.snapshots.load(Relaxed)
     }
 
+    /// How many reads were asked for.
+    pub fn reads(&self) -> usize {
+        self.shared.reads.load(Relaxed)
+    }
+
     pub fn settings(&self) -> EtcdSettings {
         EtcdSettings { endpoints: vec![self.url.clone()], ..EtcdSettings::default() }
     }
@@ -173,11 +180,7 @@ fn answer(request: &Request<Incoming>, shared: &Shared) -> Response<Body> {
     let script = shared.script.lock().expect("not poisoned").clone();
     let items = match request.uri().path() {
         "/etcdserverpb.Maintenance/Status" => unary(&script.status),
-        "/etcdserverpb.KV/Range" if shared.reads.fetch_add(1, Relaxed) < script.elections => {
-            stream::iter([trailers("14", "etcdserver: leader changed")]).boxed()
-        }
-        "/etcdserverpb.KV/Range" if script.quorum => unary(&RangeAnswer { header: script.status.header }),
-        "/etcdserverpb.KV/Range" => stream::iter([trailers("14", "etcdserver: request timed out")]).boxed(),
+        "/etcdserverpb.KV/Range" => range(&script, shared.reads.fetch_add(1, Relaxed)),
         "/etcdserverpb.Maintenance/Snapshot" => {
             shared.snapshots.fetch_add(1, Relaxed);
             snapshot(script)
@@ -194,6 +197,18 @@ type Items = BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>;
 
 fn unary(message: &impl Message) -> Items {
     stream::iter([data(message), trailers("0", "")]).boxed()
+}
+
+fn range(script: &Script, nth: usize) -> Items {
+    if nth < script.elections {
+        return stream::iter([trailers("14", "etcdserver: leader changed")]).boxed();
+    }
+    if !script.quorum {
+        return stream::iter([trailers("14", "etcdserver: request timed out")]).boxed();
+    }
+    let short = i64::from(nth < script.behind);
+    let header = script.status.header.clone().map(|header| Header { revision: header.revision - short, ..header });
+    unary(&RangeAnswer { header })
 }
 
 fn snapshot(script: Script) -> Items {

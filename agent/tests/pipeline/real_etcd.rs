@@ -251,3 +251,21 @@ async fn keys_are_read_back_at_a_revision_and_whatever_their_size() {
         assert_eq!((sampled.keys, sampled.asked, sampled.same), (keys, asked, asked), "at {revision}");
     }
 }
+
+#[tokio::test]
+async fn keys_that_one_answer_cannot_hold_are_listed_one_by_one() {
+    let real = RealEtcd::up(None).await;
+    let mut client = etcd_client::Client::connect([real.url()], None).await.expect("it answers");
+    // 70 MB of keys, of which an answer may have 64 MiB.
+    const KEYS: u32 = 50;
+    let mut revision = 0;
+    for key in 0..KEYS {
+        let key = [format!("{key:02}").as_bytes(), &vec![b'k'; 1_400_000]].concat();
+        revision = client.put(key, "v", None).await.expect("taken").header().expect("a header").revision();
+    }
+    let mut connection = real.etcd().connect().await.expect("it answers");
+    for (limit, asked) in [(64, KEYS), (KEYS - 1, KEYS - 1)] {
+        let sampled = connection.sample(revision, limit).await.expect("read back");
+        assert_eq!((sampled.keys, sampled.asked, sampled.same), (u64::from(KEYS), asked, asked), "{limit}");
+    }
+}

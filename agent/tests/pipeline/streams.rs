@@ -188,3 +188,19 @@ async fn an_interrupted_backup_leaves_nothing() {
     assert_eq!(result.expect_err("interrupted").code, FailureCode::Cancelled);
     assert!(shelf.files().is_empty());
 }
+
+#[tokio::test]
+async fn an_etcd_that_has_not_caught_up_with_the_newest_backup_is_asked_once_more_before_it_is_refused() {
+    let whole = Script::healthy(&database(10), FRAME);
+    let (etcd, shelf) = (FakeEtcd::start(whole.clone()).await, Shelf::new());
+    back_up(shelf.once(), &etcd.etcd()).await.expect("the first");
+    let behind = |reads: usize| Script { behind: reads, ..whole.clone() };
+    etcd.say(behind(etcd.reads() + 1));
+    back_up(shelf.once(), &etcd.etcd()).await.expect("the second look finds it where the backup is");
+    etcd.say(behind(usize::MAX));
+    let (reads, snapshots) = (etcd.reads(), etcd.snapshots());
+    let failure = back_up(shelf.once(), &etcd.etcd()).await.expect_err("it stays behind");
+    assert_eq!((failure.code, etcd.reads() - reads, etcd.snapshots() - snapshots), (FailureCode::Source, 2, 0));
+    let said = format!("is at revision {REVISION}, this etcd only at {}", REVISION - 1);
+    assert!(failure.text.contains(&said) && failure.text.contains("--new-cluster-id"), "{failure}");
+}

@@ -60,7 +60,7 @@ async fn by_manifest(
             tracing::warn!(%error, "a name is held by an object whose manifest cannot be read");
             Some(Settled::Unreadable(error))
         }
-        Err(error @ (CatalogError::Manifest { .. } | CatalogError::Foreign { .. })) => {
+        Err(error) => {
             tracing::warn!(%error, "a name is held by an object whose manifest cannot be read");
             Some(Settled::Orphan(object.clone()))
         }

@@ -4,7 +4,7 @@ use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName, Timestamp};
 use futures::TryStreamExt;
 
 use super::settle::{Settled, settle_counted};
-use super::{FileName, Skipped, folder};
+use super::{CatalogError, FileName, Skipped, folder};
 use crate::store::{Key, Store, StoreError, Unfinished};
 
 /// What a sweep did.
@@ -52,7 +52,7 @@ async fn sweep_these(
     for upload in &uploads {
         match store.abort_unfinished(upload).await {
             Ok(()) => swept.uploads += 1,
-            Err(error) if error.is_one_object_s() => skipped.note(&error),
+            Err(error) if error.is_one_object_s() => skipped.note(CatalogError::Object(error)),
             Err(error) => return Err(error),
         }
     }
@@ -62,7 +62,7 @@ async fn sweep_these(
                 swept.promoted += usize::from(promoted);
                 swept.intents += usize::from(removed);
             }
-            Err(error) if error.is_one_object_s() => skipped.note(&error),
+            Err(error) if error.is_one_object_s() => skipped.note(CatalogError::Object(error)),
             Err(error) => return Err(error),
         }
     }

@@ -29,6 +29,10 @@ impl<T: Clone> Parts<T> {
         Err(StoreError::new(ErrorKind::Invalid, &format!("upload part {number} of"), target, cause))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Notes a part that the store has taken; one of the same number is replaced.
     pub(super) fn acknowledge(&self, number: u32, bytes: usize, said: T) {
         self.lock().insert(number, (bytes as u64, said));

@@ -213,8 +213,8 @@ impl Store for S3Store {
 
     async fn begin(&self, key: &Key, owner: AttemptId) -> Result<Box<dyn Upload>, StoreError> {
         let full = self.writable("begin an upload of", key)?;
-        let id = self.bucket.create_upload(&full, owner).await?;
-        Ok(Box::new(S3Upload::new(self.bucket.clone(), key.clone(), full, id, owner)))
+        let begun = self.bucket.create_upload(&full, owner).await?;
+        Ok(Box::new(S3Upload::new(self.bucket.clone(), key.clone(), full, begun, owner)))
     }
 
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>, StoreError> {

@@ -27,7 +27,7 @@ use crate::store::{Store, StoreError};
 mod buffers;
 mod examine;
 mod pipeline;
-mod publish;
+pub(crate) mod publish;
 mod upload;
 
 pub use examine::{Examination, Judgement, Observer, Rejected};

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use backstay_protocol::AttemptId;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
@@ -104,23 +105,16 @@ impl Publication<'_> {
 
     /// Completion failed or did not answer: the object may be there.
     async fn unclear(&self, manifest: Manifest, json: Bytes, error: WriteError) -> Result<Manifest, WriteError> {
-        let look = async {
-            // After an abort no completion can land any more, so what is there now is final.
-            if !abort(self.upload).await {
-                return None;
-            }
-            self.store.head(&Key::snapshot(self.plan.cluster_uuid, self.plan.snapshot)).await.ok()
-        };
-        match bounded(self.cancel, Some(PATIENCE), look).await.flatten() {
-            Some(Some(object)) if object.owner == Some(self.plan.attempt) && object.size == manifest.sealed_bytes => {
-                self.appear(manifest, json).await
-            }
-            Some(_) => {
+        let key = Key::snapshot(self.plan.cluster_uuid, self.plan.snapshot);
+        let look = landed(self.store, self.upload, &key, self.plan.attempt, manifest.sealed_bytes);
+        match bounded(self.cancel, Some(PATIENCE), look).await.unwrap_or(Landed::Unknown) {
+            Landed::Own => self.appear(manifest, json).await,
+            Landed::Nobodys | Landed::Not => {
                 bounded(self.cancel, Some(PATIENCE), self.delete_intent()).await;
                 Err(error)
             }
-            // Unknown: the intent stays, so that whoever settles the name can promote it or sweep it.
-            None => Err(error),
+            // The intent stays, so that whoever settles the name can promote it or sweep it.
+            Landed::Unknown => Err(error),
         }
     }
 
@@ -164,8 +158,34 @@ impl Publication<'_> {
     }
 }
 
+/// What a completion has left that failed or did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landed {
+    /// The object that was to be made.
+    Own,
+    /// One of that length, of which the store does not say whose it is.
+    Nobodys,
+    Not,
+    /// The store does not say.
+    Unknown,
+}
+
+/// Ends an upload whose completion failed or did not answer, and looks what came of it.
+pub async fn landed(store: &dyn Store, upload: &dyn Upload, key: &Key, owner: AttemptId, bytes: u64) -> Landed {
+    // After an abort no completion can land any more, so what is there then is final.
+    if !abort(upload).await {
+        return Landed::Unknown;
+    }
+    match store.head(key).await {
+        Ok(Some(object)) if object.size == bytes && object.owner == Some(owner) => Landed::Own,
+        Ok(Some(object)) if object.size == bytes && object.owner.is_none() => Landed::Nobodys,
+        Ok(_) => Landed::Not,
+        Err(_) => Landed::Unknown,
+    }
+}
+
 /// Aborts the upload, with retries; false where it may still be there.
-async fn abort(upload: &dyn Upload) -> bool {
+pub async fn abort(upload: &dyn Upload) -> bool {
     for pause in pauses() {
         match upload.abort().await {
             Ok(()) => return true,

@@ -38,6 +38,8 @@ pub struct Habits {
     pub may_not_list: bool,
     /// Refuses bodies without Content-MD5, or without CRC32C.
     pub demands: Option<Checksum>,
+    /// Takes parts with CRC32C only of uploads that were begun with a word of it, as AWS does.
+    pub wants_announcement: bool,
     /// Loses all but a byte of what is completed.
     pub truncates: bool,
     /// Locks what is put there, and says so when it is asked for its rule, or with each object alone.
@@ -89,10 +91,13 @@ fn unlisted(token: &str) -> String {
 /// taken out of requests that are about uploads.
 type Upload = (String, String);
 
+/// Whether an upload was begun with a word of CRC32C.
+type Announced = bool;
+
 pub struct Provider {
     files: FileSystem,
     habits: Habits,
-    uploads: Mutex<BTreeMap<Upload, ()>>,
+    uploads: Mutex<BTreeMap<Upload, Announced>>,
     /// s3s-fs looks and then writes; AWS decides at once.
     deciding: tokio::sync::Mutex<()>,
 }
@@ -102,11 +107,9 @@ impl Provider {
         Self { files, habits, uploads: Mutex::default(), deciding: tokio::sync::Mutex::default() }
     }
 
-    fn known(&self, key: &str, id: &str) -> S3Result<()> {
-        if self.uploads.lock().expect("unpoisoned").contains_key(&(key.to_owned(), id.to_owned())) {
-            return Ok(());
-        }
-        Err(s3_error!(NoSuchUpload, "The specified upload does not exist."))
+    fn known(&self, key: &str, id: &str) -> S3Result<Announced> {
+        let known = self.uploads.lock().expect("unpoisoned").get(&(key.to_owned(), id.to_owned())).copied();
+        known.ok_or_else(|| s3_error!(NoSuchUpload, "The specified upload does not exist."))
     }
 
     /// The condition, as this provider takes it.
@@ -281,6 +284,7 @@ impl S3 for Provider {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let key = req.input.key.clone();
         req.credentials = None;
+        let announced = req.input.checksum_algorithm.is_some();
         self.policy(req.input.server_side_encryption.as_ref(), req.input.ssekms_key_id.as_deref())?;
         if let Some(wanted) = self.habits.wants_class
             && req.input.storage_class.as_ref().map(StorageClass::as_str) != Some(wanted)
@@ -291,13 +295,19 @@ impl S3 for Provider {
         // The answer is XML, and not every key fits into that.
         begun.output.key = None;
         let id = begun.output.upload_id.clone().expect("s3s-fs gives one");
-        self.uploads.lock().expect("unpoisoned").insert((key, id), ());
+        self.uploads.lock().expect("unpoisoned").insert((key, id), announced);
         Ok(begun)
     }
 
     async fn upload_part(&self, mut req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         req.credentials = None;
-        self.known(&req.input.key, &req.input.upload_id)?;
+        let announced = self.known(&req.input.key, &req.input.upload_id)?;
+        if self.habits.wants_announcement && !announced && req.input.checksum_crc32c.is_some() {
+            return Err(s3_error!(
+                InvalidRequest,
+                "Checksum Type mismatch occurred, expected checksum Type: null, actual checksum Type: crc32c"
+            ));
+        }
         self.checksum(req.input.content_md5.is_some(), req.input.checksum_crc32c.is_some())?;
         self.files.upload_part(req).await
     }

@@ -9,7 +9,7 @@ use backstay_archive::store::{ErrorKind, PART_BYTES, StoreError, Upload};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-use super::faults::{Call, Fate, Op};
+use super::faults::{Call, Fate, Op, Words};
 use super::provider::Habits;
 use super::server::Server;
 use super::{attempt, bytes, key};
@@ -97,6 +97,30 @@ async fn answers_to_parts_are_lost() {
     .await;
     let resent = same_bytes_each_time(&server);
     assert!(resent >= 4 && retries as usize == resent, "{retries} counted, {resent} seen");
+}
+
+#[tokio::test]
+async fn a_part_that_did_not_arrive_whole_is_sent_again_as_it_was() {
+    const GARBLED: Words = Words {
+        status: 400,
+        headers: &[("content-type", "application/xml")],
+        body: "<Error><Code>BadDigest</Code><Message>The Content-MD5 you specified did not match</Message></Error>",
+    };
+    let say = |times| {
+        move |call: &Call| if call.op == Op::Part && call.nth < times { Fate::Say(&GARBLED) } else { Fate::Pass }
+    };
+    for times in 1..=2 {
+        let (server, retries) = survives(say(times)).await;
+        assert_eq!((same_bytes_each_time(&server), retries as usize), (times, times));
+    }
+    // It is not tried for ever, and nothing stays.
+    let (server, store) = start().await;
+    server.faults.judge(say(usize::MAX));
+    let error = small_backup(&store).await.expect_err("it never arrives");
+    assert!(error.is(ErrorKind::Unavailable) && error.to_string().contains("BadDigest"), "{error:?}");
+    assert!(server.faults.count(Op::Part) >= 3, "{}", server.faults.count(Op::Part));
+    server.faults.clear();
+    assert_eq!(store.unfinished("").await.expect("listed"), []);
 }
 
 #[tokio::test]

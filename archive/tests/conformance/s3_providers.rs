@@ -35,6 +35,10 @@ macro_rules! provider {
 
 provider!(that_demands_md5, Habits { demands: Some(Checksum::Md5), ..Habits::default() });
 provider!(that_demands_crc32c, Habits { demands: Some(Checksum::Crc32c), ..Habits::default() });
+provider!(
+    that_wants_crc32c_announced,
+    Habits { demands: Some(Checksum::Crc32c), wants_announcement: true, ..Habits::default() }
+);
 provider!(that_says_no_length, Habits { says_no_length: true, ..Habits::default() });
 
 async fn backup(store: &S3Store, name: &str) -> Result<(), backstay_archive::StoreError> {
@@ -72,6 +76,30 @@ async fn a_checksum_that_is_demanded_is_found_by_the_probe_and_without_it() {
         let error = server.store_with(wrong, |_| {}).await.probe().await.expect_err("it was said");
         assert!(error.to_string().contains("Content-MD5"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_checksum_that_must_be_announced_is_found_with_parts_under_way() {
+    let habits = Habits { demands: Some(Checksum::Crc32c), wants_announcement: true, ..Habits::default() };
+    let server = Server::start(habits).await;
+    let store = server.store().await;
+    let upload = store.begin(&key("c/x"), attempt(1)).await.expect("begun");
+    let bodies = [bytes(1, PART_BYTES), bytes(2, PART_BYTES), bytes(3, PART_BYTES), bytes(4, 100)];
+    let parts = (1..).zip(&bodies).map(|(number, body)| upload.part(number, body.clone()));
+    futures::future::try_join_all(parts).await.expect("one of them begins it anew for all");
+    upload.complete(4).await.expect("made");
+    let read = store.read(&key("c/x")).await.expect("there").try_collect::<Vec<_>>().await.expect("read").concat();
+    assert!(read == bodies.concat(), "the parts are those of one upload, in their order");
+    assert_eq!((server.faults.count(Op::Begin), store.in_use().checksum), (2, Checksum::Crc32c));
+    assert_eq!(store.unfinished("").await.expect("listed"), [], "the first one is gone");
+    // From here on it is announced at once; and where somebody says another one, the provider's word is told.
+    server.faults.clear();
+    backup(&store, "c/y").await.expect("made");
+    assert_eq!(server.faults.count(Op::Begin), 1);
+    let said = S3Settings { checksum: Checksum::Md5, ..server.settings() };
+    let error = backup(&server.store_with(said, |_| {}).await, "c/z").await.expect_err("it was said");
+    assert!(error.to_string().contains("x-amz-checksum"), "{error}");
+    assert_eq!(store.unfinished("").await.expect("listed"), []);
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ impl Fetcher {
                 let mut command = bare_command(program);
                 command.args(["s3", "cp", "--only-show-errors"]);
                 command.arg(format!("s3://{}/{PLAIN_KEY}", s3.bucket())).arg(to);
-                with_credentials(&mut command, s3);
+                command.envs(s3.variables());
                 command
             }
             Self::Curl(program) => {
@@ -64,11 +64,6 @@ impl Fetcher {
             }
         }
     }
-}
-
-fn with_credentials(command: &mut Command, s3: &S3) {
-    command.env("AWS_ENDPOINT_URL", s3.endpoint()).env("AWS_REGION", s3.region());
-    command.env("AWS_ACCESS_KEY_ID", s3.access_key_id()).env("AWS_SECRET_ACCESS_KEY", s3.secret_access_key());
 }
 
 /// One way back, once.
@@ -174,7 +169,7 @@ impl<'a> Restores<'a> {
         restore.args(["restore", "--snapshot", "latest", "--store"]).arg(format!("s3://{}", self.s3.bucket()));
         restore.arg("--identity").arg(&self.identity).arg("--data-dir").arg(&member.data_dir);
         restore.args(["--name", &member.name, "--initial-cluster", &etcd.initial_cluster()]);
-        with_credentials(&mut restore, self.s3);
+        restore.envs(self.s3.variables());
         let restored = measure("backstayctl restore", restore, &self.folder.join("restore.log"), self.folder).await?;
         let start = self.serves(etcd, self.revision + 1).await?;
         Ok(Way::of(&[restored], start))

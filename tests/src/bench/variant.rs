@@ -139,9 +139,7 @@ impl Bench {
             }
             Variant::S3 | Variant::Bare => {
                 command.args(once).arg(format!("s3://{}", self.s3.bucket()));
-                command.env("AWS_ENDPOINT_URL", self.s3.endpoint()).env("AWS_REGION", self.s3.region());
-                command.env("AWS_ACCESS_KEY_ID", self.s3.access_key_id());
-                command.env("AWS_SECRET_ACCESS_KEY", self.s3.secret_access_key());
+                command.envs(self.s3.variables());
             }
         }
         if variant == Variant::Bare {

@@ -139,6 +139,21 @@ impl S3 {
         &self.options.secret_access_key
     }
 
+    /// The usual AWS environment of whoever works with it.
+    pub fn variables(&self) -> [(&'static str, &str); 4] {
+        [
+            ("AWS_ENDPOINT_URL", self.endpoint()),
+            ("AWS_REGION", self.region()),
+            ("AWS_ACCESS_KEY_ID", self.access_key_id()),
+            ("AWS_SECRET_ACCESS_KEY", self.secret_access_key()),
+        ]
+    }
+
+    /// The same, as it stands before a command on a line.
+    pub fn environment(&self) -> String {
+        self.variables().map(|(name, value)| format!("{name}={value}")).join(" ")
+    }
+
     /// A plain client without retries.
     pub fn client(&self) -> aws_sdk_s3::Client {
         client::client(&self.endpoint, &self.options)

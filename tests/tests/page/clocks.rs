@@ -103,13 +103,7 @@ async fn a_coordinator_whose_clock_ran_a_day_ahead_and_was_set_right() -> Result
     let proven = stand.ctl(&["verify", CLUSTER]).await?.ok()?;
     ensure!(proven.contains(&three[1].snapshot), "{proven}");
     let terminal = Terminal::new(&stand)?;
-    let environment = format!(
-        "AWS_ENDPOINT_URL={} AWS_REGION={} AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}",
-        stand.s3.endpoint(),
-        stand.s3.region(),
-        stand.s3.access_key_id(),
-        stand.s3.secret_access_key(),
-    );
+    let environment = stand.s3.environment();
     let key = stand.coordinators[0].folder.join("recovery.key").display().to_string();
     let restore = format!(
         "{environment} backstayctl restore --store s3://{} --identity {key} --data-dir data",

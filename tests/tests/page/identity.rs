@@ -6,7 +6,7 @@ use backstay_tests::{Etcd, EtcdOptions, Stand};
 use futures::future::try_join_all;
 
 use crate::terminal::Terminal;
-use crate::world::{CLUSTER, stand};
+use crate::world::{CLUSTER, back_up, stand, start};
 
 /// A stand of which only etcd is used, and a folder for backups.
 async fn parts() -> Result<(Stand, Terminal, String)> {
@@ -134,5 +134,45 @@ async fn several_series_of_one_cluster_are_put_together_and_all_can_be_restored(
         ensure!(restored.contains(&next) && restored.contains("(it was "), "{restored}");
     }
     assert_eq!(names.lines().count(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backup_that_was_copied_is_opened_by_the_key_that_came_with_it() -> Result<()> {
+    let stand = start(stand().cluster(CLUSTER, 1).local()).await?;
+    let own = back_up(&stand, CLUSTER).await?.remove(0);
+    let (terminal, other) = (Terminal::new(&stand)?, "22222222-2222-4222-8222-222222222222");
+    let (store, keys) = (stand.local_path().display().to_string(), &stand.coordinators[0].folder);
+    // A series with a key of its own, as a coordinator with the same identity file makes it.
+    let etcd = &stand.cluster(CLUSTER).etcd.members[0].client_url;
+    let make = format!(
+        "age-keygen -o other.key 2> other.log && mkdir -p {store}/{other} && \
+         age -r $(age-keygen -y {}/coordinator.key) -o {store}/{other}/key.age other.key",
+        keys.display()
+    );
+    terminal.silent(&make).await?;
+    let once =
+        format!("backstay-agent once --cluster {CLUSTER} --cluster-uuid {other} --etcd {etcd} --store file://{store}");
+    terminal.run(&format!("{once} --recipient $(age-keygen -y other.key)")).await?.ok()?;
+    let merge = format!("backstayctl merge --store file://{store} --cluster {CLUSTER} --into {} --yes", own.uuid);
+    let merged = terminal.prints(&merge).await?;
+    let copied = merged.lines().find_map(|line| line.strip_prefix("copied ")?.split_whitespace().nth(2));
+    let copied = copied.with_context(|| format!("nothing was copied: {merged}"))?;
+    for snapshot in [copied, own.snapshot.as_str()] {
+        let proven = stand.ctl(&["verify", CLUSTER, "--snapshot", snapshot]).await?.ok()?;
+        ensure!(proven.contains(snapshot), "{proven}");
+    }
+    // It is that key, and no other.
+    let key = format!("{store}/{}/keys/{other}.age", own.uuid);
+    terminal.silent(&format!("mv {key} away.age")).await?;
+    let refused = stand.ctl(&["verify", CLUSTER, "--snapshot", copied]).await?;
+    ensure!(!refused.status.success(), "{refused:?}");
+    stand.ctl(&["verify", CLUSTER, "--snapshot", &own.snapshot]).await?.ok()?;
+    // One that is none, or is sealed to somebody else, does not hide it.
+    let beside = format!("{store}/{}/keys", own.uuid);
+    let strange =
+        format!("echo none > {beside}/a.age && age -r $(age-keygen -y other.key) -o {beside}/b.age other.key");
+    terminal.silent(&format!("mv away.age {key} && {strange}")).await?;
+    stand.ctl(&["verify", CLUSTER, "--snapshot", copied]).await?.ok()?;
     Ok(())
 }

@@ -60,13 +60,7 @@ async fn to_a_folder_twice_under_one_uuid() -> Result<()> {
 #[tokio::test]
 async fn to_a_bucket_by_the_environment_and_a_coordinator_takes_it_over() -> Result<()> {
     let (mut stand, terminal, etcd) = parts().await?;
-    let environment = format!(
-        "AWS_ENDPOINT_URL={} AWS_REGION={} AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}",
-        stand.s3.endpoint(),
-        stand.s3.region(),
-        stand.s3.access_key_id(),
-        stand.s3.secret_access_key(),
-    );
+    let environment = stand.s3.environment();
     let once = format!(
         "backstay-agent once --cluster {CLUSTER} --etcd {etcd} --store s3://{} \
          --recipient $(age-keygen -y own.key)",
@@ -98,9 +92,7 @@ async fn to_a_bucket_by_the_environment_and_a_coordinator_takes_it_over() -> Res
 fn spawn_once(stand: &Stand, etcd: &str, store: &str) -> Result<Process> {
     let mut command: Command = bare_command(&binary("backstay-agent")?);
     command.args(["once", "--cluster", CLUSTER, "--etcd", etcd, "--store", store]);
-    command.env("AWS_ENDPOINT_URL", stand.s3.endpoint()).env("AWS_REGION", stand.s3.region());
-    command.env("AWS_ACCESS_KEY_ID", stand.s3.access_key_id());
-    command.env("AWS_SECRET_ACCESS_KEY", stand.s3.secret_access_key());
+    command.envs(stand.s3.variables());
     Process::spawn("backstay-agent once", command, &stand.folder().join("once.log"))
 }
 

@@ -1,23 +1,13 @@
 //! One object that cannot be read, and one whose name no XML can carry: whatever else is in the bucket goes on.
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::{Fault, Op, Stand, StandBuilder, free_port};
+use backstay_tests::{Fault, Op, StandBuilder, free_port};
 
 use crate::terminal::Terminal;
-use crate::world::{CLUSTER, at_least, leads, listed, stand};
+use crate::world::{CLUSTER, at_least, back_up, configured, leads, listed, manifest, stand};
 
 fn builder() -> StandBuilder {
     stand().cluster(CLUSTER, 1).idle()
-}
-
-fn environment(stand: &Stand) -> String {
-    format!(
-        "AWS_ENDPOINT_URL={} AWS_REGION={} AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}",
-        stand.s3.endpoint(),
-        stand.s3.region(),
-        stand.s3.access_key_id(),
-        stand.s3.secret_access_key(),
-    )
 }
 
 #[tokio::test]
@@ -27,7 +17,7 @@ async fn a_manifest_that_answers_403_is_skipped_by_once_list_and_coordinator() -
         return Ok(());
     }
     let terminal = Terminal::new(&stand)?;
-    let (environment, bucket) = (environment(&stand), stand.s3.bucket().to_owned());
+    let (environment, bucket) = (stand.s3.environment(), stand.s3.bucket().to_owned());
     let etcd = stand.cluster(CLUSTER).etcd.members[0].client_url.clone();
     let once =
         |name: &str| format!("{environment} backstay-agent once --cluster {name} --etcd {etcd} --store s3://{bucket}");
@@ -61,13 +51,35 @@ async fn a_manifest_that_answers_403_is_skipped_by_once_list_and_coordinator() -
 }
 
 #[tokio::test]
+async fn a_key_file_that_answers_403_is_made_up_for_by_the_copy_in_the_kv() -> Result<()> {
+    let stand = configured().await?;
+    if !stand.s3.can_fail("a_key_file_that_answers_403_is_made_up_for_by_the_copy_in_the_kv") {
+        return Ok(());
+    }
+    let first = back_up(&stand, CLUSTER).await?.remove(0);
+    let refused = stand.s3.inject(Op::GetObject.always().key("key.age"), Fault::Status(403));
+    let second = back_up(&stand, CLUSTER).await?.remove(0);
+    ensure!(refused.fired() > 0 && second.snapshot != first.snapshot, "{second:?}");
+    let recipients = |of: &serde_json::Value| of["seal"]["recipients"].clone();
+    let (before, after) = (manifest(&stand, &first).await?, manifest(&stand, &second).await?);
+    assert_eq!(recipients(&after), recipients(&before), "no other key was made");
+    // To open one takes the same copy.
+    for backup in [&first, &second] {
+        stand.ctl(&["verify", CLUSTER, "--snapshot", &backup.snapshot]).await?.ok()?;
+    }
+    let log = stand.coordinators[0].daemon.log();
+    ensure!(log.contains("the copy in the KV is used") && log.contains("key.age"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn where_everything_answers_403_the_whole_is_an_error() -> Result<()> {
     let stand = builder().start().await?;
     if !stand.s3.can_fail("where_everything_answers_403_the_whole_is_an_error") {
         return Ok(());
     }
     let terminal = Terminal::new(&stand)?;
-    let (environment, bucket) = (environment(&stand), stand.s3.bucket().to_owned());
+    let (environment, bucket) = (stand.s3.environment(), stand.s3.bucket().to_owned());
     let etcd = stand.cluster(CLUSTER).etcd.members[0].client_url.clone();
     let once = format!("{environment} backstay-agent once --cluster old --etcd {etcd} --store s3://{bucket}");
     let list = format!("{environment} backstayctl list --store s3://{bucket}");

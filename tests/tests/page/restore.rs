@@ -14,18 +14,6 @@ use crate::world::{CLUSTER, back_up, configured, stand};
 const LOAD_BYTES: u64 = 12 << 20;
 const SOON: Duration = Duration::from_secs(60);
 
-/// The usual AWS environment of the stand's bucket.
-fn environment(stand: &Stand) -> String {
-    let s3 = &stand.s3;
-    format!(
-        "AWS_ENDPOINT_URL={} AWS_REGION={} AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}",
-        s3.endpoint(),
-        s3.region(),
-        s3.access_key_id(),
-        s3.secret_access_key(),
-    )
-}
-
 /// The lines that a restore prints, without its progress.
 async fn restores(terminal: &Terminal, command: &str) -> Result<String> {
     let output = terminal.run(command).await?;
@@ -63,7 +51,7 @@ async fn the_bucket_and_the_recovery_key_are_enough() -> Result<()> {
     cluster.etcd.members[0].kill();
     stand.nats.stop();
 
-    let (environment, store) = (environment(&stand), format!("s3://{}", stand.s3.bucket()));
+    let (environment, store) = (stand.s3.environment(), format!("s3://{}", stand.s3.bucket()));
     let table = terminal.prints(&format!("{environment} backstayctl list --store {store}")).await?;
     let rows: Vec<&str> = table.lines().skip(1).collect();
     assert_eq!(rows.len(), 2, "{table}");
@@ -239,7 +227,7 @@ async fn an_interrupted_restore_leaves_nothing_and_the_next_one_goes_well() -> R
     let key = stand.coordinators[0].folder.join("recovery.key").display().to_string();
     let restore = format!(
         "{} exec backstayctl restore --store s3://{} --identity {key} --snapshot {} --data-dir data",
-        environment(&stand),
+        stand.s3.environment(),
         stand.s3.bucket(),
         backups[0].snapshot
     );

@@ -228,19 +228,21 @@ impl Bucket {
         Ok(folders)
     }
 
-    /// The id of a new upload. Where the answer was lost and the request repeated, the first one stays
+    /// Begins an upload. Where the answer was lost and the request repeated, the first one stays
     /// until a sweep.
-    pub(super) async fn create_upload(&self, full: &str, owner: AttemptId) -> Result<String, StoreError> {
+    pub(super) async fn create_upload(&self, full: &str, owner: AttemptId) -> Result<Begun, StoreError> {
         let error = |failure: Failure| failure.at("begin an upload of", self.target(full));
         let request = self.client().create_multipart_upload().bucket(&self.name).key(full);
         let request = request.metadata(OWNER, owner.to_string()).content_type("application/octet-stream");
         let request = request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.kms_key());
         let request = request.set_storage_class(given(&self.objects.storage_class).map(StorageClass::from));
-        let answer = request.set_checksum_algorithm(algorithm(self.ways.in_use().checksum)).send().await;
+        let checksum = self.ways.in_use().checksum;
+        let answer = request.set_checksum_algorithm(algorithm(checksum)).send().await;
         let answer = answer.map_err(|failure| error(Failure::of(&failure)))?;
-        answer.upload_id.filter(|id| !id.is_empty()).ok_or_else(|| {
+        let id = answer.upload_id.filter(|id| !id.is_empty()).ok_or_else(|| {
             StoreError::new(ErrorKind::Invalid, "begin an upload of", self.target(full), "S3 gave it no id")
-        })
+        })?;
+        Ok(Begun { id, checksum })
     }
 
     /// Sends one part; the same bytes again where the first attempt failed. Counts attempts in `sent`.
@@ -360,6 +362,15 @@ impl Bucket {
     fn kms_key(&self) -> Option<String> {
         given(&self.objects.kms_key_id).map(str::to_owned)
     }
+}
+
+/// An upload that was begun.
+#[derive(Debug, Clone)]
+pub(super) struct Begun {
+    /// The store's own name for it.
+    pub(super) id: String,
+    /// What was in use then: parts with CRC32C must be announced.
+    pub(super) checksum: Checksum,
 }
 
 /// A text that is not empty.

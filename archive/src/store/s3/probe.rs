@@ -113,7 +113,7 @@ impl Probe {
 
     /// An upload with its parts, ready to be completed.
     async fn upload(&mut self, owner: AttemptId, bodies: &[Bytes]) -> Result<(String, Vec<CompletedPart>), StoreError> {
-        let upload = self.bucket.create_upload(&self.full, owner).await?;
+        let upload = self.bucket.create_upload(&self.full, owner).await?.id;
         self.uploads.push(upload.clone());
         self.created = true;
         let mut parts = Vec::new();

@@ -10,7 +10,9 @@ use backstay_protocol::AttemptId;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
-use super::bucket::Bucket;
+use super::bucket::{Begun, Bucket};
+use super::errors::Failure;
+use super::ways::Checksum;
 use crate::store::parts::Parts;
 use crate::store::{ErrorKind, Key, StoreError, Upload};
 
@@ -34,8 +36,8 @@ pub(super) struct S3Upload {
     bucket: Arc<Bucket>,
     key: Key,
     full: String,
-    id: String,
     owner: AttemptId,
+    begun: Mutex<Begun>,
     parts: Parts<CompletedPart>,
     resent: AtomicU32,
     state: Mutex<State>,
@@ -44,14 +46,42 @@ pub(super) struct S3Upload {
 impl fmt::Debug for S3Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = self.bucket.target(&self.full);
-        f.debug_struct("S3Upload").field("target", &target).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("S3Upload").field("target", &target).field("begun", &self.begun).finish_non_exhaustive()
     }
 }
 
 impl S3Upload {
-    pub(super) fn new(bucket: Arc<Bucket>, key: Key, full: String, id: String, owner: AttemptId) -> Self {
+    pub(super) fn new(bucket: Arc<Bucket>, key: Key, full: String, begun: Begun, owner: AttemptId) -> Self {
         let (parts, resent, state) = (Parts::new(), AtomicU32::new(0), Mutex::new(State::Open));
-        Self { bucket, key, full, id, owner, parts, resent, state }
+        Self { bucket, key, full, owner, begun: Mutex::new(begun), parts, resent, state }
+    }
+
+    /// The upload that is to be used instead of `was`: where that was begun without a word of the checksum that this
+    /// provider turned out to demand with each part, another is begun. `None`: it is the right one, and a part has failed
+    /// for a reason of its own.
+    async fn begun_anew(&self, was: &Begun, failure: &Failure) -> Result<Option<Begun>, StoreError> {
+        let mut begun = self.begun.lock().await;
+        if begun.id != was.id {
+            return Ok(Some(begun.clone()));
+        }
+        let found_out = self.bucket.ways.in_use().checksum == Checksum::Crc32c && was.checksum != Checksum::Crc32c;
+        if !found_out || failure.kind != ErrorKind::Invalid || !self.parts.is_empty() {
+            return Ok(None);
+        }
+        tracing::info!(object = self.target(), "the upload is begun anew: this provider wants CRC32C to be announced");
+        *begun = self.bucket.create_upload(&self.full, self.owner).await?;
+        if let Err(error) = self.bucket.abort_upload(&self.full, &was.id).await {
+            tracing::warn!(%error, "an unfinished upload stays until the next sweep");
+        }
+        Ok(Some(begun.clone()))
+    }
+
+    /// Sends a part to one upload, and counts how often it had to be sent again.
+    async fn send(&self, begun: &Begun, number: u32, body: Bytes) -> Result<CompletedPart, Failure> {
+        let sent = Arc::new(AtomicU32::new(0));
+        // Counted also where the caller gives up waiting.
+        let _counter = CountResent { sent: sent.clone(), resent: &self.resent };
+        self.bucket.upload_part((&self.full, &begun.id), number, body, sent).await
     }
 
     fn target(&self) -> String {
@@ -78,12 +108,13 @@ impl S3Upload {
     /// retry after a lost answer finds no upload any more, or its own object in the way.
     async fn complete_once(&self, count: u32) -> Result<(), StoreError> {
         let (bytes, parts) = self.parts.whole(count, self.target())?;
+        let id = self.begun.lock().await.id.clone();
         match self.standing().await? {
             Standing::Mine(found) => return self.own(bytes, found).await,
             Standing::Taken(..) => return Err(self.taken()),
             Standing::Free => {}
         }
-        let Err(failure) = self.bucket.complete((&self.full, &self.id), parts, false).await else {
+        let Err(failure) = self.bucket.complete((&self.full, &id), parts, false).await else {
             return self.confirm(bytes).await;
         };
         match self.standing().await {
@@ -166,14 +197,24 @@ impl S3Upload {
 impl Upload for S3Upload {
     async fn part(&self, number: u32, body: Bytes) -> Result<(), StoreError> {
         Parts::<()>::admit(number, body.len(), self.target())?;
-        let (bytes, sent) = (body.len(), Arc::new(AtomicU32::new(0)));
-        // Counted also where the caller gives up waiting.
-        let counter = CountResent { sent: sent.clone(), resent: &self.resent };
-        let result = self.bucket.upload_part((&self.full, &self.id), number, body, sent).await;
-        drop(counter);
-        let said = result.map_err(|failure| failure.at(&format!("upload part {number} of"), self.target()))?;
-        self.parts.acknowledge(number, bytes, said);
-        Ok(())
+        let mut begun = self.begun.lock().await.clone();
+        loop {
+            match self.send(&begun, number, body.clone()).await {
+                Ok(said) => {
+                    let current = self.begun.lock().await;
+                    if current.id == begun.id {
+                        self.parts.acknowledge(number, body.len(), said);
+                        return Ok(());
+                    }
+                    // The upload that has it was given up meanwhile.
+                    begun = current.clone();
+                }
+                Err(failure) => match self.begun_anew(&begun, &failure).await? {
+                    Some(anew) => begun = anew,
+                    None => return Err(failure.at(&format!("upload part {number} of"), self.target())),
+                },
+            }
+        }
     }
 
     async fn complete(&self, count: u32) -> Result<(), StoreError> {
@@ -191,7 +232,8 @@ impl Upload for S3Upload {
     async fn abort(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock().await;
         if *state == State::Open {
-            self.bucket.abort_upload(&self.full, &self.id).await?;
+            let id = self.begun.lock().await.id.clone();
+            self.bucket.abort_upload(&self.full, &id).await?;
             *state = State::Aborted;
         }
         Ok(())

@@ -21,6 +21,22 @@ fn the_grammar_is_sound_and_every_command_has_examples() {
 }
 
 #[test]
+fn what_writes_into_a_bucket_takes_the_flags_of_writing_and_what_reads_does_not() {
+    let (read, written) = (
+        "--region r --endpoint http://e --s3-ca ca --s3-addressing path",
+        "--s3-checksum crc32c --storage-class C --server-side-encryption aws:kms --kms-key-id k",
+    );
+    let merge = format!("merge --store s3://b --cluster c {read} {written}");
+    let Ok(Arguments { command: Command::Merge(merge), .. }) = parse(&merge) else { panic!("{merge}") };
+    let settings = merge.bucket.settings();
+    assert_eq!((settings.checksum.as_str(), settings.objects.kms_key_id.as_str()), ("crc32c", "k"));
+    for reads in ["list --store s3://b", "restore --store s3://b --snapshot latest --data-dir d"] {
+        assert!(parse(&format!("{reads} {read}")).is_ok(), "{reads}");
+        assert_eq!(parse(&format!("{reads} {written}")).err(), Some(ErrorKind::UnknownArgument), "{reads}");
+    }
+}
+
+#[test]
 fn the_template_stands_on_either_side_of_the_verb() {
     for line in [
         "cluster template -f x.yaml diff",

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use backstay_archive::restore::{DEFAULT_BUMP, NewMember, Options};
-use backstay_archive::store::s3::Addressing;
+use backstay_daemon::bucket::Bucket;
 use backstay_protocol::ClusterUuid;
 use clap::{ArgAction, Args};
 
@@ -76,24 +76,6 @@ Examples:
 /// What etcd's own tools take for both where nothing is said.
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_PEER_URL: &str = "http://localhost:2380";
-
-/// How to get into a bucket.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Store")]
-pub struct Bucket {
-    /// The bucket's region [default: AWS_REGION, AWS_DEFAULT_REGION, us-east-1]
-    #[arg(long, value_name = "REGION")]
-    pub region: Option<String>,
-    /// The S3 endpoint [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, Amazon's]
-    #[arg(long, value_name = "URL")]
-    pub endpoint: Option<String>,
-    /// The CA of the S3 endpoint's certificate [default: AWS_CA_BUNDLE, the system's]
-    #[arg(long, value_name = "FILE")]
-    pub s3_ca: Option<PathBuf>,
-    /// Where the bucket's name goes in a request: auto, path or virtual
-    #[arg(long, value_name = "WAY", default_value_t, hide_default_value = true)]
-    pub s3_addressing: Addressing,
-}
 
 /// What is in a store.
 #[derive(Debug, Args)]

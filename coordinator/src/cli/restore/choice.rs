@@ -1,7 +1,8 @@
 //! Which backup is meant: by its name or as the latest, of a cluster that is named or the only one.
 
+use backstay_archive::catalog::{self, Progress, Skipped};
 use backstay_archive::latest::{self, LatestError, Scope};
-use backstay_archive::{Manifest, Store, catalog};
+use backstay_archive::{Manifest, Store};
 use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
 
 use super::RestoreFailure;
@@ -28,29 +29,27 @@ pub async fn choose(
     cluster: Option<ClusterUuid>,
     wanted: Wanted,
     now: Timestamp,
-) -> Result<(Manifest, Vec<String>), RestoreFailure> {
+    progress: &Progress,
+) -> Result<(Manifest, Skipped), RestoreFailure> {
     let cluster = match cluster {
         Some(cluster) => cluster,
         None => only_cluster(store).await?,
     };
-    let Wanted::Named(snapshot) = wanted else { return latest(store, cluster, now).await };
-    let manifest = catalog::manifest(store, cluster, snapshot).await?;
+    let Wanted::Named(snapshot) = wanted else { return latest(store, cluster, now, progress).await };
+    let manifest = catalog::own_manifest(store, cluster, snapshot).await?;
     let manifest = manifest.ok_or_else(|| RestoreFailure::NoSnapshot { store: store.url(), cluster, snapshot })?;
-    if (manifest.cluster_uuid, manifest.snapshot) != (cluster, snapshot) {
-        return Err(RestoreFailure::ForeignManifest { cluster, snapshot });
-    }
-    Ok((manifest, Vec::new()))
+    Ok((manifest, Skipped::default()))
 }
 
 async fn latest(
     store: &dyn Store,
     cluster: ClusterUuid,
     now: Timestamp,
-) -> Result<(Manifest, Vec<String>), RestoreFailure> {
-    let found = latest::find(store, cluster, &Scope::default(), now).await.map_err(|error| match error {
+    progress: &Progress,
+) -> Result<(Manifest, Skipped), RestoreFailure> {
+    let found = latest::find(store, cluster, &Scope::default(), now, progress).await.map_err(|error| match error {
         LatestError::Store(error) => RestoreFailure::Store(error),
         LatestError::Catalog(error) => RestoreFailure::Catalog(error),
-        LatestError::Foreign { cluster, snapshot } => RestoreFailure::ForeignManifest { cluster, snapshot },
         LatestError::Ambiguous(ambiguous) => RestoreFailure::Ambiguous(ambiguous),
     })?;
     let manifest = found.manifest.ok_or_else(|| RestoreFailure::NoBackup { store: store.url(), cluster })?;

@@ -1,10 +1,9 @@
 //! `list`: clusters and their backups, from the manifests alone.
 
-use backstay_archive::catalog::{self, CatalogError, Entry};
+use backstay_archive::catalog::{self, CatalogError, Progress, Reading, Skipped};
 use backstay_archive::store::ErrorKind;
 use backstay_archive::{Manifest, Store};
 use backstay_protocol::ClusterUuid;
-use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::RestoreFailure;
@@ -14,16 +13,15 @@ use crate::cli::console::{Console, Failure};
 use crate::cli::output::{json, table, yaml};
 use crate::cli::units;
 
-/// Manifests that are read at once.
-const AT_ONCE: usize = 16;
-
 /// Prints what is in a store.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
-    let store = super::open(&list.store, &list.bucket).await?;
-    let (manifests, problems) = read(&*store, list.cluster_uuid).await?;
+    let store = super::open(&list.store, list.bucket.settings()).await?;
+    let progress = Progress::default();
+    let (manifests, skipped) =
+        super::looking(read(&*store, list.cluster_uuid, &progress), &progress, console).await??;
     console.print(&render(&manifests, list.output))?;
-    problems.iter().try_for_each(|problem| console.remark(&format!("Note: skipped: {problem}")))?;
-    if manifests.is_empty() && problems.is_empty() {
+    skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
+    if manifests.is_empty() && skipped.count() == 0 {
         console.remark(&format!("Note: there is no backup in {}", store.url()))?;
     }
     Ok(())
@@ -33,42 +31,36 @@ pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
 async fn read(
     store: &dyn Store,
     wanted: Option<ClusterUuid>,
-) -> Result<(Vec<Manifest>, Vec<CatalogError>), RestoreFailure> {
+    progress: &Progress,
+) -> Result<(Vec<Manifest>, Skipped), RestoreFailure> {
     let clusters = match wanted {
         Some(cluster) => vec![cluster],
         None => catalog::clusters(store).await?,
     };
-    let (mut groups, mut problems) = (Vec::new(), Vec::new());
+    let (mut reading, mut groups) = (Reading::new(store, progress), Vec::new());
     for cluster in clusters {
         let entries = match catalog::list(store, cluster).await {
             // A policy may keep one folder to itself.
             Err(error) if error.is(ErrorKind::Denied) && wanted.is_none() => {
-                problems.push(CatalogError::Object(error));
+                reading.skipped.note(CatalogError::Object(error));
                 continue;
             }
             entries => entries?,
         };
-        let read = |entry: Entry| catalog::manifest(store, cluster, entry.snapshot);
-        let read: Vec<_> = stream::iter(entries).map(read).buffered(AT_ONCE).collect().await;
         let mut group = Vec::new();
-        for manifest in read {
-            match manifest {
-                Ok(manifest) => group.extend(manifest),
-                Err(CatalogError::Store(error)) => return Err(error.into()),
-                Err(error) => problems.push(error),
-            }
-        }
+        reading.each(entries, |_, manifest| group.push(manifest)).await?;
         groups.push(group);
     }
     groups.sort_by(|a, b| name(a).cmp(name(b)));
+    let skipped = reading.end();
     // Nothing at all could be read: that is no list of what is there.
     if groups.iter().all(Vec::is_empty)
-        && let Some(CatalogError::Object(error)) = problems.first()
+        && let Some(error) = skipped.kept_back()
         && !catalog::is_reading_allowed(store).await?
     {
         return Err(error.clone().into());
     }
-    Ok((groups.into_iter().flatten().collect(), problems))
+    Ok((groups.into_iter().flatten().collect(), skipped))
 }
 
 fn name(group: &[Manifest]) -> &str {

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use backstay_archive::merge::{self, Copy, MergeError, Plan};
 use backstay_archive::{Store, catalog, names};
+use backstay_daemon::bucket::WritableBucket;
 use backstay_daemon::stop;
 use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
 use clap::Args;
@@ -11,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::RestoreFailure;
-use super::arguments::Bucket;
 use crate::cli::console::{Console, Failure};
 use crate::cli::output::table;
 use crate::cli::units;
@@ -57,7 +57,7 @@ pub struct Merge {
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
-    pub bucket: Bucket,
+    pub bucket: WritableBucket,
 }
 
 /// Puts the series of a cluster together.
@@ -66,11 +66,13 @@ pub struct Merge {
 /// [`Failure::No`] where not everything could be copied.
 pub async fn run(merge: Merge, now: Timestamp, stdin: &mut dyn Read, console: &mut Console<'_>) -> Result<(), Failure> {
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
-    let prepared = cancel.run_until_cancelled(prepare(&merge, now)).await;
+    let progress = catalog::Progress::default();
+    let prepared = cancel.run_until_cancelled(prepare(&merge, now, &progress));
+    let prepared = super::looking(prepared, &progress, console).await?;
     let (store, into, sources, plan) = prepared.ok_or(RestoreFailure::MergeInterrupted)??;
     console.print(&shown(&merge, &store.url(), into, &sources, &plan))?;
-    plan.problems.iter().try_for_each(|problem| console.remark(&format!("Warning: not copied: {problem}")))?;
-    let mut missed = plan.problems.len();
+    plan.problems.lines().try_for_each(|problem| console.remark(&format!("Warning: not copied: {problem}")))?;
+    let mut missed = plan.problems.count();
     if merge.dry_run || sources.is_empty() {
         return if missed == 0 { Ok(()) } else { Err(Failure::No) };
     }
@@ -103,8 +105,8 @@ pub async fn run(merge: Merge, now: Timestamp, stdin: &mut dyn Read, console: &m
 
 type Prepared = (std::sync::Arc<dyn Store>, ClusterUuid, Vec<ClusterUuid>, Plan);
 
-async fn prepare(merge: &Merge, now: Timestamp) -> Result<Prepared, RestoreFailure> {
-    let store = super::open(&merge.store, &merge.bucket).await?;
+async fn prepare(merge: &Merge, now: Timestamp, progress: &catalog::Progress) -> Result<Prepared, RestoreFailure> {
+    let store = super::open(&merge.store, merge.bucket.settings()).await?;
     let none = || RestoreFailure::NoBackupOfName { store: store.url(), cluster: merge.cluster.clone() };
     let into = match merge.into {
         Some(into) => into,
@@ -117,7 +119,7 @@ async fn prepare(merge: &Merge, now: Timestamp) -> Result<Prepared, RestoreFailu
     sources.sort();
     sources.dedup();
     sources.retain(|source| *source != into);
-    let plan = merge::plan(&*store, &merge.cluster, into, &sources).await.map_err(RestoreFailure::Merge)?;
+    let plan = merge::plan(&*store, &merge.cluster, into, &sources, progress).await.map_err(RestoreFailure::Merge)?;
     Ok((store, into, sources, plan))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backstay_archive::catalog::CatalogError;
+use backstay_archive::catalog::{self, CatalogError};
 use backstay_archive::latest::Ambiguous;
 use backstay_archive::merge::MergeError;
 use backstay_archive::restore::release::Origin;
@@ -19,12 +19,13 @@ use backstay_archive::store::spec;
 use backstay_archive::{Manifest, Store, StoreError};
 use backstay_daemon::stop;
 use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::console::{Console, Failure};
 use super::progress;
 use super::units;
-use arguments::{Bucket, FromStore, Restore};
+use arguments::{FromStore, Restore};
 
 pub mod arguments;
 pub mod choice;
@@ -35,6 +36,9 @@ pub mod ways;
 
 /// How often is looked how far it is; also the shortest time between two lines.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The same where lines are all that can be shown, of what is over in a moment at most times.
+const LOOK_IN_LINES: Duration = Duration::from_secs(5);
 
 /// Why a store could not be listed or restored from.
 #[derive(Debug, thiserror::Error)]
@@ -55,10 +59,6 @@ pub enum RestoreFailure {
         "{store} holds no backup {snapshot} of cluster {cluster}: `backstayctl list --store {store}` shows what is there"
     )]
     NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName },
-    #[error(
-        "the manifest beside {snapshot} of cluster {cluster} is another backup's: {cluster}/{snapshot} is not usable"
-    )]
-    ForeignManifest { cluster: ClusterUuid, snapshot: SnapshotName },
     #[error(transparent)]
     Ambiguous(Box<Ambiguous>),
     #[error(
@@ -92,15 +92,7 @@ pub enum RestoreFailure {
 }
 
 /// Opens the store that a URL names, with what the flags and the usual AWS environment say of its bucket.
-async fn open(url: &str, bucket: &Bucket) -> Result<Arc<dyn Store>, RestoreFailure> {
-    // The store itself looks up the rest of AWS's environment: region, endpoint, CA, credentials.
-    let s3 = S3Settings {
-        region: bucket.region.clone().unwrap_or_default(),
-        endpoint: bucket.endpoint.clone().unwrap_or_default(),
-        ca_file: bucket.s3_ca.clone(),
-        addressing: bucket.s3_addressing,
-        ..S3Settings::default()
-    };
+async fn open(url: &str, s3: S3Settings) -> Result<Arc<dyn Store>, RestoreFailure> {
     Ok(spec::parse_url(url, s3).map_err(RestoreFailure::Usage)?.open_to_read().await?)
 }
 
@@ -116,14 +108,16 @@ pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) ->
     let wanted = choice::Wanted::parse(&snapshot).map_err(Failure::Name)?;
     let options = from_store.options().map_err(RestoreFailure::Usage)?;
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
+    let looked_at = catalog::Progress::default();
     let prepared = cancel.run_until_cancelled(async {
-        let store = open(&url, &bucket).await?;
-        let (manifest, skipped) = choice::choose(&*store, from_store.cluster_uuid, wanted, now).await?;
+        let store = open(&url, bucket.settings()).await?;
+        let (manifest, skipped) = choice::choose(&*store, from_store.cluster_uuid, wanted, now, &looked_at).await?;
         let identity = keys::opener(&*store, &manifest, from_store.identity.as_deref()).await?;
         Ok::<_, RestoreFailure>((store, manifest, identity, skipped))
     });
-    let (store, manifest, identity, skipped) = prepared.await.ok_or(RestoreFailure::Interrupted)??;
-    skipped.iter().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
+    let prepared = looking(prepared, &looked_at, console).await?;
+    let (store, manifest, identity, skipped) = prepared.ok_or(RestoreFailure::Interrupted)??;
+    skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
     let progress = Arc::<Progress>::default();
     let restored =
         restore::restore(&*store, &manifest, identity.as_ref(), &folder, options.clone(), &progress, &cancel);
@@ -146,6 +140,30 @@ fn failure(snapshot: SnapshotName, folder: PathBuf, cause: RestoreBackupError) -
             RestoreFailure::NotSynced { snapshot, folder, cause }
         }
         cause => RestoreFailure::Restore { snapshot, folder, cause: Box::new(cause) },
+    }
+}
+
+/// Waits for the end of what reads manifests, and shows meanwhile how many there are where they are many.
+async fn looking<T>(
+    work: impl Future<Output = T>,
+    so_far: &catalog::Progress,
+    console: &mut Console<'_>,
+) -> Result<T, Failure> {
+    let mut progress = progress::Progress::new(console.bar);
+    let pace = if console.bar { LOOK } else { LOOK_IN_LINES };
+    let mut looks = tokio::time::interval_at(Instant::now() + pace, pace);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            _ = looks.tick() => {
+                let (done, total) = (so_far.done(), so_far.total());
+                if total > 0 {
+                    progress.message(format!("reading the manifests: {done} of {total}"), console)?;
+                }
+            }
+        }
     }
 }
 

@@ -1,0 +1,99 @@
+//! The flags that say how to get into a bucket: the same wherever a command takes a store's URL.
+
+use std::path::PathBuf;
+
+use backstay_archive::store::s3::{Addressing, Checksum, ObjectSettings, S3Settings};
+use clap::Args;
+
+/// How a bucket is read.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Store")]
+pub struct Bucket {
+    /// The bucket's region [default: AWS_REGION, AWS_DEFAULT_REGION, us-east-1]
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// The S3 endpoint [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, Amazon's]
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// The CA of the S3 endpoint's certificate [default: AWS_CA_BUNDLE, the system's]
+    #[arg(long, value_name = "FILE")]
+    s3_ca: Option<PathBuf>,
+    /// Where the bucket's name goes in a request: auto, path or virtual
+    #[arg(long, value_name = "WAY", default_value_t, hide_default_value = true)]
+    s3_addressing: Addressing,
+}
+
+impl Bucket {
+    /// The store itself looks up the rest of AWS's environment: region, endpoint, CA, credentials.
+    pub fn settings(&self) -> S3Settings {
+        S3Settings {
+            region: self.region.clone().unwrap_or_default(),
+            endpoint: self.endpoint.clone().unwrap_or_default(),
+            ca_file: self.s3_ca.clone(),
+            addressing: self.s3_addressing,
+            ..S3Settings::default()
+        }
+    }
+}
+
+/// How a bucket is written, too.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Store")]
+pub struct WritableBucket {
+    #[command(flatten)]
+    bucket: Bucket,
+    /// The storage class of backups, such as STANDARD_IA [default: the bucket's]
+    #[arg(long, value_name = "CLASS", default_value = "", hide_default_value = true)]
+    storage_class: String,
+    /// Server-side encryption: AES256, aws:kms or aws:kms:dsse [default: as the bucket says]
+    #[arg(long, value_name = "ALGORITHM", default_value = "", hide_default_value = true)]
+    server_side_encryption: String,
+    /// The key of aws:kms [default: AWS's own]
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
+    kms_key_id: String,
+    /// What goes with each body that is put there: auto, md5, crc32c or none
+    #[arg(long, value_name = "KIND", default_value_t, hide_default_value = true)]
+    s3_checksum: Checksum,
+}
+
+impl WritableBucket {
+    /// As [`Bucket::settings`].
+    pub fn settings(&self) -> S3Settings {
+        let objects = ObjectSettings {
+            storage_class: self.storage_class.clone(),
+            server_side_encryption: self.server_side_encryption.clone(),
+            kms_key_id: self.kms_key_id.clone(),
+        };
+        S3Settings { objects, checksum: self.s3_checksum, ..self.bucket.settings() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        bucket: WritableBucket,
+    }
+
+    #[test]
+    fn every_flag_is_a_setting() {
+        let line = "x --region r --endpoint http://e --s3-ca /ca --s3-addressing virtual --storage-class C \
+                    --server-side-encryption aws:kms --kms-key-id k --s3-checksum crc32c";
+        let settings = Line::try_parse_from(line.split_whitespace()).expect("flags").bucket.settings();
+        let objects = ObjectSettings {
+            storage_class: "C".into(),
+            server_side_encryption: "aws:kms".into(),
+            kms_key_id: "k".into(),
+        };
+        assert_eq!(settings.objects, objects);
+        assert_eq!((settings.addressing, settings.checksum), (Addressing::Virtual, Checksum::Crc32c));
+        assert_eq!((settings.region.as_str(), settings.endpoint.as_str()), ("r", "http://e"));
+        assert_eq!(settings.ca_file, Some("/ca".into()));
+        let none = Line::try_parse_from(["x"]).expect("no flags").bucket.settings();
+        assert_eq!((none.objects, none.addressing, none.checksum), Default::default());
+    }
+}
