@@ -16,7 +16,7 @@ const ROUNDS: usize = 300;
 #[tokio::test]
 async fn keys_are_listed_whole_while_entries_change() -> Result<()> {
     let nats = Nats::start().await?;
-    let store = kv::open(&kv::context(&nats.client().await?), &JetStreamSettings::default()).await?;
+    let store = kv::nats::open(&kv::nats::context(&nats.client().await?), &JetStreamSettings::default()).await?;
     let mut expected: Vec<String> = (0..CLUSTERS).map(|n| format!("cluster.c{n:02}")).collect();
     for key in &expected {
         store.create(key, &0).await?;
@@ -49,7 +49,7 @@ async fn keys_are_listed_whole_while_entries_change() -> Result<()> {
 async fn a_kv_that_is_full_says_what_to_set_and_still_takes_changes() -> Result<()> {
     let nats = Nats::start().await?;
     let settings = JetStreamSettings { kv_max_bytes: Some(1024 * 1024), ..JetStreamSettings::default() };
-    let store = kv::open(&kv::context(&nats.client().await?), &settings).await?;
+    let store = kv::nats::open(&kv::nats::context(&nats.client().await?), &settings).await?;
     let lease = store.create("lease", &0).await?;
     let text = "x".repeat(100_000);
     let mut full = None;
