@@ -17,7 +17,7 @@ tools:
 	@$(SETUP)
 
 build: tools ## build the three programs, optimised
-	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator
+	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator -p backstayctl
 
 fmt: ## format the code
 	$(CARGO) fmt --all
@@ -46,9 +46,10 @@ deny: tools ## check licences, bans and sources of dependencies; builds cargo-de
 
 deb: tools ## build the Debian packages into target/debian and check them; builds cargo-deb first where it is missing
 	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
-	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator
+	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator -p backstayctl
 	cd "$${CARGO_TARGET_DIR:-target}/release" && mkdir -p backstayctl-docs/man && ./backstayctl man backstayctl-docs/man && gzip -9nf backstayctl-docs/man/*.1 && \
 		for shell in bash zsh fish; do ./backstayctl completion $$shell > backstayctl-docs/$$shell || exit 1; done
 	$(CARGO) deb --locked --no-build -p backstay-agent
 	$(CARGO) deb --locked --no-build -p backstay-coordinator
+	$(CARGO) deb --locked --no-build -p backstayctl
 	$(CARGO) test --locked -p backstay-tests --test deploy -- --ignored packages

@@ -5,10 +5,10 @@
 //! - [`manifest`]: what a backup is;
 //! - [`writer`]: one backup from a source to a store, visible only once it is proven;
 //! - [`reader`]: the way back;
-//! - [`restore`]: the way back into a data folder of etcd's;
+//! - `restore` (a feature): the way back into a data folder of etcd's;
 //! - [`catalog`]: what a store holds, and what unfinished attempts left in it;
 //! - [`latest`]: which backup of a cluster is the latest, where that can be told;
-//! - [`merge`]: several series become one;
+//! - `merge` (of the same feature): several series become one;
 //! - [`names`]: which UUID a cluster's name stands for;
 //! - [`series`]: the newest backup of a cluster, and whether an etcd is the one that it is of.
 //!
@@ -19,14 +19,17 @@
 pub mod catalog;
 pub mod latest;
 pub mod manifest;
+#[cfg(feature = "restore")]
 pub mod merge;
 pub mod names;
 pub mod reader;
+#[cfg(feature = "restore")]
 pub mod restore;
 pub mod seal;
 pub mod series;
 pub mod store;
 pub mod writer;
 
+pub use backstay_snapshot::release;
 pub use manifest::Manifest;
 pub use store::{Key, Store, StoreError};

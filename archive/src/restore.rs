@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use backstay_snapshot::inspect::{Contents, Options as Look, Unknown};
 use backstay_snapshot::inspect::{InspectError, Inspection, Inspector};
-pub use backstay_snapshot::release;
 use backstay_snapshot::restore::Restorer;
 pub use backstay_snapshot::restore::{DEFAULT_BUMP, NewMember, Options, RestoreError, Restored};
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! The coordinator: schedule, dispatch and status of a fleet's backups; and `backstayctl`.
+//! The coordinator: schedule, dispatch and status of a fleet's backups.
 //!
 //! The bytes of a backup never pass through here. See [`coordinator`] and [`leader`] for how the parts hang together.
 
@@ -8,7 +8,6 @@ pub mod api;
 pub mod attempts;
 pub mod beats;
 pub mod bus;
-pub mod cli;
 pub mod clocks;
 pub mod clockwatch;
 pub mod cluster;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backstay_agent::restore::folders::Folders;
 use backstay_agent::restore::journal::{Action, Goal, Hands, Journal, Seen};
-use backstay_coordinator::restore::state::{Heard, Limits, Machine, Restore, Round, Source};
+use backstay_coordinator::restore::model::{Heard, Limits, Machine, Restore, Round, Source};
 use backstay_protocol::bus::{MemberCheck, MemberSeat, RestoreGoal, RestoreState, RestoreStep};
 use backstay_protocol::own::RestorePhase;
 use backstay_protocol::{ClusterUuid, MachineId, RestoreId, SnapshotName, Timestamp};

@@ -1,0 +1,63 @@
+//! How far a backup is, and what became of it.
+
+use std::io;
+
+use backstay_protocol::own::BackupRunSpec;
+
+use super::follow::Seen;
+use crate::api::CallError;
+use crate::console::Console;
+use crate::progress::Progress;
+use crate::units;
+
+#[derive(Debug)]
+pub struct Show {
+    cluster: String,
+    progress: Progress,
+}
+
+impl Show {
+    pub fn new(cluster: &str, bar: bool) -> Self {
+        Self { cluster: cluster.to_owned(), progress: Progress::new(bar) }
+    }
+
+    /// It is not begun, or runs.
+    pub fn under_way(&mut self, seen: &Seen, console: &mut Console<'_>) -> io::Result<()> {
+        let cluster = &self.cluster;
+        match seen {
+            Seen::Running(run) if run.bytestotal > 0 => {
+                let name = format!("backup of {cluster}");
+                let line = format!("{name} runs on machine {}", run.machine);
+                self.progress.amount(&name, &line, run.bytesread, run.bytestotal, console)
+            }
+            Seen::Running(run) => {
+                self.progress.message(format!("backup of {cluster} begins on machine {}", run.machine), console)
+            }
+            _ => self.progress.message(format!("backup of {cluster} waits for its turn"), console),
+        }
+    }
+
+    /// Nobody answers for now.
+    pub fn away(&mut self, error: &CallError, console: &mut Console<'_>) -> io::Result<()> {
+        self.progress.message(format!("waiting: {error}"), console)
+    }
+
+    /// It is in the store.
+    pub fn done(&mut self, run: Option<&BackupRunSpec>, console: &mut Console<'_>) -> io::Result<()> {
+        self.progress.clear();
+        let details = run.map(details).unwrap_or_default();
+        console.print(&format!("backup of {} is in the store{details}\n", self.cluster))
+    }
+}
+
+fn details(run: &BackupRunSpec) -> String {
+    let mut parts = vec![run.snapshot.clone()];
+    if run.bytesread > 0 {
+        let (read, stored) = (units::bytes(run.bytesread), units::bytes(run.bytesstored));
+        parts.push(format!("{read}, {stored} stored, revision {}", run.revision));
+    }
+    if let (Some(started), Some(ended)) = (run.started, run.ended) {
+        parts.push(format!("took {}", units::took(units::since(started, ended))));
+    }
+    format!(": {}", parts.join(", "))
+}

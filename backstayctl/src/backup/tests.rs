@@ -1,0 +1,164 @@
+//! `backup` against a coordinator in memory that a script moves on; time is tokio's and paused.
+
+use super::*;
+use crate::testing::{Coordinator, capture};
+use backstay_protocol::own::RunState;
+use backstay_protocol::spec::{BackupState, ClusterSpec};
+
+const NOW: i64 = 1_702_166_400;
+const MACHINE: &str = "27c16241-96bf-4f17-9579-ea3a6c4a3ca8";
+
+#[derive(Debug)]
+struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        Timestamp { seconds: NOW, nanos: 5 }
+    }
+}
+
+fn run_resource(state: RunState, read: u64, total: u64, error: &str) -> Resource {
+    let spec = BackupRunSpec {
+        cluster: "c".into(),
+        machine: MACHINE.into(),
+        trigger: "manual".into(),
+        backupat: Some(Timestamp::from_seconds(NOW)),
+        state,
+        snapshot: "FFFFFFFF9A8AF980.snapshot".into(),
+        started: Some(Timestamp::from_seconds(NOW)),
+        ended: (state != RunState::Running).then(|| Timestamp::from_seconds(NOW + 4)),
+        bytesread: read,
+        bytestotal: total,
+        bytesstored: read / 4,
+        revision: 7,
+        error: error.into(),
+        ..BackupRunSpec::default()
+    };
+    Resource::of("run", &spec).in_cluster("c")
+}
+
+fn status(state: BackupState, error: &str) -> Resource {
+    let at = Some(Timestamp::from_seconds(NOW + 4));
+    let spec = BackupStatusSpec { status: state, error: error.into(), lastbackuptime: None, lastbackupattempt: at };
+    Resource::of("c", &spec)
+}
+
+fn coordinator() -> Coordinator {
+    Coordinator::with([Resource::of("c", &ClusterSpec::default())])
+}
+
+/// Runs `backup c` while `script` moves the coordinator on.
+async fn backup(
+    coordinator: &Coordinator,
+    wait: Option<Duration>,
+    script: impl Future<Output = ()>,
+) -> (Result<(), String>, String, String) {
+    let api = Api::new(coordinator.clone());
+    let mut result = Ok(());
+    let command = capture(async |console| {
+        result = run(&api, "c", wait, &Stopped, console).await.map_err(|failure| failure.to_string());
+        Ok(())
+    });
+    // Between two looks, so that each look sees one step.
+    let script = async {
+        tokio::time::sleep(LOOK / 2).await;
+        script.await;
+    };
+    let (printed, ()) = tokio::join!(command, script);
+    let (out, err) = printed.expect("output");
+    (result, out, err)
+}
+
+async fn seconds(count: u64) {
+    tokio::time::sleep(Duration::from_secs(count)).await;
+}
+
+const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+const MIB: u64 = 1024 * 1024;
+
+#[tokio::test(start_paused = true)]
+async fn without_waiting_it_says_what_was_asked() {
+    let coordinator = coordinator();
+    let (result, out, err) = backup(&coordinator, None, async {}).await;
+    assert_eq!((result, err.as_str()), (Ok(()), ""));
+    assert_eq!(out, "* asked for a backup of c as of 2023-12-10T00:00:00Z\n");
+    // The second one within a second is a backup of its own.
+    let (_, out, _) = backup(&coordinator, None, async {}).await;
+    assert_eq!(out, "* asked for a backup of c as of 2023-12-10T00:00:01Z\n");
+    assert_eq!(coordinator.calls(), ["apply c", "apply c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_prints_a_line_for_each_change_and_ends_with_the_backup() {
+    let coordinator = coordinator();
+    let script = async {
+        seconds(2).await;
+        coordinator.put(status(BackupState::Running, ""));
+        coordinator.put(run_resource(RunState::Running, 0, 0, ""));
+        for read in [4, 4, 4, 12] {
+            seconds(1).await;
+            coordinator.put(run_resource(RunState::Running, read * MIB, 20 * MIB, ""));
+        }
+        seconds(1).await;
+        coordinator.put(run_resource(RunState::Ok, 20 * MIB, 20 * MIB, ""));
+    };
+    let (result, out, err) = backup(&coordinator, LONG, script).await;
+    assert_eq!(result, Ok(()));
+    insta::assert_snapshot!("backup-wait", format!("{err}{out}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_the_error_of_the_backup() {
+    let coordinator = coordinator();
+    let script = async {
+        coordinator.put(status(BackupState::Running, ""));
+        coordinator.put(run_resource(RunState::Running, 0, 0, ""));
+        seconds(3).await;
+        coordinator.put(run_resource(RunState::Failed, 0, 0, "the upload was refused"));
+        // Another member may still do it.
+        seconds(3).await;
+        coordinator.put(status(BackupState::Error, "the upload was refused; nobody else is there"));
+    };
+    let (result, out, _) = backup(&coordinator, LONG, script).await;
+    assert_eq!(result, Err("failed to back up \"c\": the upload was refused; nobody else is there".into()));
+    assert_eq!(out, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_changes_is_waited_for() {
+    let coordinator = coordinator();
+    let script = async {
+        coordinator.put(run_resource(RunState::Running, MIB, 20 * MIB, ""));
+        seconds(3).await;
+        coordinator.answers(false);
+        seconds(30).await;
+        coordinator.put(run_resource(RunState::Ok, 20 * MIB, 20 * MIB, ""));
+        coordinator.answers(true);
+    };
+    let (result, out, err) = backup(&coordinator, LONG, script).await;
+    assert_eq!(result, Ok(()));
+    assert!(out.starts_with("backup of c is in the store: FFFFFFFF9A8AF980.snapshot, 20.0 MiB"), "{out}");
+    assert_eq!(err.matches("waiting: no coordinator answers on nats://h (absent)").count(), 1, "{err}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_to_wait_has_an_end() {
+    let (result, ..) = backup(&coordinator(), Some(Duration::from_secs(90)), async {}).await;
+    let expected =
+        "the backup of \"c\" has not ended after 1m30s; it goes on: look with `backstayctl runs c`".to_owned();
+    assert_eq!(result, Err(expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_an_error_at_once() {
+    let refusing = coordinator().refusing("c", "no agent of cluster \"c\" is connected");
+    for wait in [None, LONG] {
+        let (result, out, err) = backup(&refusing, wait, async {}).await;
+        let expected = "failed to back up \"c\": no agent of cluster \"c\" is connected";
+        assert_eq!((result, out.as_str(), err.as_str()), (Err(expected.into()), "", ""));
+    }
+    let (result, ..) = backup(&Coordinator::absent(), LONG, async {}).await;
+    assert_eq!(result, Err("no coordinator answers on nats://h (absent)".into()));
+    let (result, ..) = backup(&Coordinator::default(), LONG, async {}).await;
+    assert_eq!(result, Err("cluster \"c\" does not exist".into()));
+}

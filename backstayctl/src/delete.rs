@@ -1,0 +1,214 @@
+//! `delete`: resources of one type, by id. Whoever deletes a cluster is told what that means, and asked.
+
+use std::io::Read;
+
+use backstay_protocol::api::DeleteRequest;
+use backstay_protocol::duration;
+use backstay_protocol::own::AgentSpec;
+use backstay_protocol::resource::Resource;
+use backstay_protocol::spec::{ClusterSpec, ClusterUuidSpec};
+use backstay_protocol::types::{self, TypeDefinition};
+
+use super::api::{Api, CallError, Transport};
+use super::console::{Console, Failure};
+use super::listing;
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    pub definition: &'static TypeDefinition,
+    /// Empty: the type's own.
+    pub namespace: String,
+    pub ids: Vec<String>,
+    /// Does not ask.
+    pub yes: bool,
+    pub dry_run: bool,
+    pub force: bool,
+}
+
+impl Query {
+    /// Clusters are what somebody is asked about.
+    fn asks(&self) -> bool {
+        self.definition == &types::CLUSTERS && !self.yes && !self.dry_run
+    }
+
+    fn request(&self, id: &str) -> DeleteRequest {
+        let namespace = if self.namespace.is_empty() { self.definition.namespace } else { &self.namespace };
+        DeleteRequest { id: id.into(), namespace: namespace.into(), force: self.force, dry_run: self.dry_run }
+    }
+}
+
+/// Deletes one after the other, until one fails.
+pub async fn run<T: Transport>(
+    api: &Api<T>,
+    query: &Query,
+    stdin: &mut dyn Read,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    for id in &query.ids {
+        let request = query.request(id);
+        let address = format!("{}({}/{id})", query.definition.name, request.namespace);
+        let failed = |reason: &str| Failure::NotDeleted { address: address.clone(), reason: reason.into() };
+        if query.asks() && !console.asks {
+            return Err(failed("standard input is no terminal, so nobody can be asked: say --yes"));
+        }
+        if query.definition == &types::CLUSTERS {
+            // What is refused is refused before anybody is asked.
+            check(api, query, &request).await.map_err(|cause| refused(&address, cause))?;
+            console.print(&consequences(api, id).await?)?;
+        }
+        if query.asks() && !console.typed("Type the cluster's name to delete it: ", id, stdin)? {
+            return Err(failed("not confirmed; nothing was changed"));
+        }
+        api.delete(query.definition, &request).await.map_err(|cause| refused(&address, cause))?;
+        console.remark(&format!("destroyed{} {address}", if query.dry_run { " (dry run)" } else { "" }))?;
+    }
+    Ok(())
+}
+
+fn refused(address: &str, cause: CallError) -> Failure {
+    match cause.is_absence() {
+        true => Failure::Call(cause),
+        false => Failure::Delete { address: address.into(), cause },
+    }
+}
+
+/// Asks whether it would be deleted. A coordinator of an earlier build does not know that question; it asks for no more
+/// than the deletion itself.
+async fn check<T: Transport>(api: &Api<T>, query: &Query, request: &DeleteRequest) -> Result<(), CallError> {
+    let dry = DeleteRequest { dry_run: true, ..request.clone() };
+    match api.delete(query.definition, &dry).await {
+        Err(error) if !query.dry_run && (error.is_unknown_field("dry_run") || error.is_unknown_field("force")) => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// What goes, what stays, and what comes back.
+async fn consequences<T: Transport>(api: &Api<T>, cluster: &str) -> Result<String, Failure> {
+    let found = api.find(&types::CLUSTERS, cluster).await?.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))?;
+    let uuid = api.find(&types::CLUSTER_UUIDS, cluster).await?;
+    let agents = listing::of_cluster::<AgentSpec, T>(api, cluster).await?;
+    Ok(text(&found, uuid.as_ref(), agents.len()))
+}
+
+fn text(cluster: &Resource, uuid: Option<&Resource>, agents: usize) -> String {
+    let name = &cluster.metadata.id;
+    let interval = cluster.typed::<ClusterSpec>().ok().and_then(|spec| spec.backup_interval());
+    let schedule = match interval {
+        Some(interval) => format!("its schedule (a backup every {})", duration::format(interval)),
+        None => "its schedule (there is none)".into(),
+    };
+    let uuid = uuid.and_then(|uuid| uuid.typed::<ClusterUuidSpec>().ok()).and_then(|spec| spec.uuid);
+    let place = uuid.map(|uuid| format!(", under {uuid}/")).unwrap_or_default();
+    let connected = match agents {
+        0 => "An agent of it that connects".to_owned(),
+        1 => "1 of its agents is connected: its next beat".into(),
+        n => format!("{n} of its agents are connected: the next beat"),
+    };
+    format!(
+        "Cluster {name} is deleted\n  Goes:   its settings, {schedule}, its status, the list of its attempts\n  \
+         Stays:  its backups in the store{place}; they are listed and restored from there\n  \
+         Back:   {connected} registers it again, without a schedule, unless the coordinator's settings say \
+         auto_register_clusters = false. Applied again it is back as well; otherwise it stays away, unless NATS loses its disk\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Coordinator, capture};
+    use backstay_protocol::spec::Spec;
+
+    fn cluster() -> Coordinator {
+        let spec = serde_json::json!({ "backupconfiguration": { "interval": { "seconds": 3600 } } });
+        let spec: ClusterSpec = serde_json::from_value(spec).expect("a cluster");
+        Coordinator::with([Resource::of("c", &spec)])
+    }
+
+    fn query(yes: bool, dry_run: bool) -> Query {
+        let (definition, ids) = (ClusterSpec::definition(), vec!["c".to_owned()]);
+        Query { definition, namespace: String::new(), ids, yes, dry_run, force: false }
+    }
+
+    async fn delete(coordinator: &Coordinator, query: &Query, stdin: &str) -> Result<(String, String), String> {
+        let (api, mut stdin) = (Api::new(coordinator.clone()), stdin.as_bytes());
+        capture(async |console| run(&api, query, &mut stdin, console).await).await
+    }
+
+    const GONE: &str = "destroyed Clusters.omni.sidero.dev(default/c)\n";
+
+    #[tokio::test]
+    async fn the_name_of_a_cluster_must_be_typed() {
+        for stdin in ["", "y\n", "yes\n", "d\n"] {
+            let coordinator = cluster();
+            let refused = delete(&coordinator, &query(false, false), stdin).await.expect_err("not confirmed");
+            assert!(refused.ends_with("not confirmed; nothing was changed"), "{refused}");
+            assert_eq!(coordinator.ids(), ["c"], "{stdin:?}");
+        }
+        let coordinator = cluster();
+        let (out, err) = delete(&coordinator, &query(false, false), "c\n").await.expect("deleted");
+        assert!(out.contains("a backup every 1h0m0s") && out.contains("its backups in the store"), "{out}");
+        assert!(out.contains("registers it again, without a schedule"), "{out}");
+        assert_eq!((err.as_str(), coordinator.ids().len()), (GONE, 0));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_where_somebody_said_yes_or_changes_nothing() {
+        let coordinator = cluster();
+        let (out, err) = delete(&coordinator, &query(false, true), "").await.expect("tried");
+        assert!(out.contains("Goes:") && !out.contains("Type"), "{out}");
+        assert_eq!(err, GONE.replace("destroyed", "destroyed (dry run)"));
+        assert_eq!(coordinator.ids(), ["c"]);
+        delete(&coordinator, &query(true, false), "").await.expect("deleted");
+        assert!(coordinator.ids().is_empty());
+        let error = delete(&coordinator, &query(true, false), "").await;
+        let expected = "failed to delete Clusters.omni.sidero.dev(default/c): resource Clusters.omni.sidero.dev(default/c) doesn't exist";
+        assert_eq!(error, Err(expected.into()));
+    }
+
+    #[tokio::test]
+    async fn a_script_says_yes() {
+        let (api, coordinator) = (Api::new(cluster()), cluster());
+        let no_terminal = capture(async |console| {
+            console.asks = false;
+            run(&api, &query(false, false), &mut "c\n".as_bytes(), console).await
+        });
+        let error = no_terminal.await.expect_err("nobody can be asked");
+        assert!(error.ends_with("standard input is no terminal, so nobody can be asked: say --yes"), "{error}");
+        assert_eq!(coordinator.ids(), ["c"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_refused_before_anybody_is_asked() {
+        let coordinator = cluster().refusing("c", "1 agent of cluster \"c\" is connected");
+        let error = delete(&coordinator, &query(false, false), "c\n").await.expect_err("refused");
+        assert!(error.contains("1 agent of cluster"), "{error}");
+        assert_eq!(coordinator.calls(), ["[delete c]"]);
+        let error = delete(&Coordinator::absent(), &query(true, false), "").await;
+        assert_eq!(error, Err("no coordinator answers on nats://h (absent)".into()));
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_of_an_earlier_build_deletes_all_the_same() {
+        let coordinator = cluster().earlier();
+        delete(&coordinator, &query(true, false), "").await.expect("deleted");
+        assert_eq!(coordinator.calls(), ["[delete c]", "delete c"]);
+        let coordinator = cluster().earlier();
+        delete(&coordinator, &Query { force: true, ..query(true, false) }, "").await.expect("deleted");
+        assert!(coordinator.ids().is_empty());
+        let coordinator = cluster().earlier();
+        assert!(delete(&coordinator, &query(false, true), "").await.is_err(), "it cannot try");
+        assert_eq!(coordinator.ids(), ["c"]);
+    }
+
+    #[tokio::test]
+    async fn other_types_are_deleted_without_a_question() {
+        let coordinator = Coordinator::with([Resource::of("s", &backstay_protocol::spec::MachineSetSpec::default())]);
+        let (definition, ids) = (&types::MACHINE_SETS, vec!["s".to_owned()]);
+        let query = Query { definition, ids, ..query(false, false) };
+        let done = delete(&coordinator, &query, "").await;
+        assert_eq!(done, Ok((String::new(), "destroyed MachineSets.omni.sidero.dev(default/s)\n".into())));
+    }
+}

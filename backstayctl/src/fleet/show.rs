@@ -1,0 +1,131 @@
+//! A restore as people read it: the plan, each step as it is taken, the end.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use backstay_protocol::Timestamp;
+use backstay_protocol::own::{RestoreMachineSpec, RestorePhase, RestoreSpec};
+
+use crate::api::CallError;
+use crate::console::Console;
+use crate::output::table;
+use crate::progress::Progress;
+use crate::units;
+
+/// What will be done.
+pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
+    let foreign =
+        if spec.sourcecluster == cluster { String::new() } else { format!(" of cluster {}", spec.sourcecluster) };
+    let bump = match spec.bump {
+        Some(0) => "none: watchers and informers may stay stale".into(),
+        bump => format!("revisions move on by {}, and all before is marked compacted", bump.unwrap_or_default()),
+    };
+    let of_etcd = match spec.etcdclusterid.as_str() {
+        "" => String::new(),
+        id => format!(" of etcd cluster {id}"),
+    };
+    let mut text = format!(
+        "Restore of cluster {cluster}\n  Backup:    {}{foreign}\n  Taken:     {}, revision {}{of_etcd}\n  etcd:      {}\n  Size:      {} ({} in the store)\n  \
+         Digest:    sha256 {}\n  Proof:     {}\n  Bump:      {bump}\n\nMachines, each prepared before any is touched:\n",
+        spec.snapshot,
+        spec.takenat.map(Timestamp::rfc3339).unwrap_or_default(),
+        spec.revision,
+        etcd(spec),
+        units::bytes(spec.bytes),
+        units::bytes(spec.sealedbytes),
+        spec.sha256,
+        spec.proof,
+    );
+    let heading = ["MACHINE", "MEMBER", "ETCD", "CONTROL", "FOLDER", "SET ASIDE AS"];
+    let row = |m: &RestoreMachineSpec| {
+        let etcd = known(&m.etcdversion).to_owned();
+        vec![m.machine.clone(), m.member.clone(), etcd, m.control.clone(), m.folder.clone(), m.aside.clone()]
+    };
+    text.push_str(&table::plain(&heading, spec.machines.iter().map(row)));
+    text.push_str("\nAll that was written since the backup is gone afterwards, except in the folders set aside.\n");
+    text
+}
+
+/// The etcd that the backup was taken from.
+fn etcd(spec: &RestoreSpec) -> String {
+    let version = known(&spec.etcdversion);
+    match spec.storageversion.as_str() {
+        "" => version.to_owned(),
+        mark => format!("{version}, its database is marked {mark}"),
+    }
+}
+
+fn known(version: &str) -> &str {
+    if version.is_empty() { "not known" } else { version }
+}
+
+/// How it ended well.
+pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
+    let took = match (spec.started, spec.ended) {
+        (Some(started), Some(ended)) => format!(" in {}", units::took(units::since(started, ended))),
+        _ => String::new(),
+    };
+    let members = spec.machines.len();
+    let mut text = format!("* {cluster} is restored{took}: {members} member(s) serve and agree\n");
+    for machine in &spec.machines {
+        // An agent that does not say it yet sets aside what the plan says.
+        let left = if machine.left.is_empty() { std::slice::from_ref(&machine.aside) } else { &machine.left };
+        for folder in left {
+            text.push_str(&format!(
+                "  the old data of {} is at {folder} on machine {}\n",
+                machine.member, machine.machine
+            ));
+        }
+    }
+    text.push_str(&format!(
+        "  etcd has a new cluster id: the next `backstay-agent once --cluster {cluster}` needs --new-cluster-id, once\n"
+    ));
+    if !spec.error.is_empty() {
+        text.push_str(&format!("  {}\n", spec.error));
+    }
+    text
+}
+
+/// One line: the phase and how many machines are how far.
+pub fn line(spec: &RestoreSpec) -> String {
+    let mut steps: BTreeMap<&str, usize> = BTreeMap::new();
+    for machine in &spec.machines {
+        *steps.entry(machine.step.as_str()).or_default() += 1;
+    }
+    let total = spec.machines.len();
+    let steps: Vec<String> = steps.iter().map(|(step, count)| format!("{count} of {total} {step}")).collect();
+    let (done, all) = bytes(spec);
+    let amount = match spec.phase {
+        RestorePhase::Preparing if all > 0 => format!(", {} of {}", units::bytes(done), units::bytes(all)),
+        _ => String::new(),
+    };
+    format!("{}: {}{amount}", spec.phase.text(), steps.join(", "))
+}
+
+fn bytes(spec: &RestoreSpec) -> (u64, u64) {
+    let sum = |f: fn(&RestoreMachineSpec) -> u64| spec.machines.iter().map(f).sum();
+    (sum(|m| m.bytesdone), sum(|m| m.bytestotal))
+}
+
+/// What was said last; goes to stderr.
+#[derive(Debug)]
+pub struct Show(Progress);
+
+impl Show {
+    pub fn new(bar: bool) -> Self {
+        Self(Progress::new(bar))
+    }
+
+    pub fn look(&mut self, spec: &RestoreSpec, console: &mut Console<'_>) -> io::Result<()> {
+        if spec.phase.has_ended() {
+            self.0.clear();
+            return Ok(());
+        }
+        let error = if spec.error.is_empty() { String::new() } else { format!(" ({})", spec.error) };
+        self.0.message(format!("{}{error}", line(spec)), console)
+    }
+
+    pub fn away(&mut self, error: &CallError, console: &mut Console<'_>) -> io::Result<()> {
+        self.0.message(format!("waiting: {error}"), console)
+    }
+}

@@ -1,0 +1,109 @@
+//! `get`: one resource or all of a type, in the form that is asked for.
+
+use backstay_protocol::api::GetRequest;
+use backstay_protocol::selector::Selector;
+use backstay_protocol::types;
+
+use super::api::{Api, Transport};
+use super::console::{Console, Failure};
+use super::output::{self, Format};
+
+/// What to get.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    pub kind: String,
+    /// Empty: all.
+    pub id: String,
+    /// Empty: the type's own.
+    pub namespace: String,
+    /// Empty: all.
+    pub selector: String,
+    pub format: Format,
+}
+
+impl Query {
+    /// What is wrong with it already here, before anybody is asked.
+    pub fn check(&self) -> Result<(), Failure> {
+        types::resolve(&self.kind)?;
+        self.selector.parse::<Selector>()?;
+        match self.id.is_empty() || self.selector.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::IdAndSelector),
+        }
+    }
+
+    /// What is asked of the coordinator.
+    pub fn request(&self) -> GetRequest {
+        GetRequest {
+            id: self.id.clone(),
+            namespace: self.namespace.clone(),
+            selector: self.selector.clone(),
+            ..GetRequest::default()
+        }
+    }
+}
+
+pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
+    query.check()?;
+    let definition = types::resolve(&query.kind)?;
+    let items = api.get(definition, &query.request()).await?;
+    Ok(console.print(&output::render(&query.format, definition, &items)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Coordinator, capture};
+    use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
+    use backstay_protocol::spec::{BackupSpec, OVERALL_STATUS_ID, OverallStatusSpec};
+
+    fn coordinator() -> Coordinator {
+        let backup = |cluster: &str| {
+            let mut resource = Resource::of(format!("{cluster}-7"), &BackupSpec::default());
+            resource.metadata.labels.insert(LABEL_CLUSTER.into(), cluster.into());
+            resource
+        };
+        let status = OverallStatusSpec { configurationname: "s3".into(), ..OverallStatusSpec::default() };
+        Coordinator::with([backup("a"), backup("b"), Resource::of(OVERALL_STATUS_ID, &status)])
+    }
+
+    async fn get(query: Query) -> Result<String, String> {
+        let api = Api::new(coordinator());
+        capture(async |console| run(&api, &query, console).await).await.map(|(out, _)| out)
+    }
+
+    fn query(kind: &str, id: &str, selector: &str, format: &str) -> Query {
+        let (kind, id, selector) = (kind.into(), id.into(), selector.into());
+        Query { kind, id, selector, namespace: String::new(), format: format.parse().expect("a format") }
+    }
+
+    #[tokio::test]
+    async fn lists_selects_and_finds() {
+        let selected = get(query("eb", "", "omni.sidero.dev/cluster=b", "jsonpath={.metadata.id}")).await;
+        assert_eq!(selected, Ok("b-7\n".into()));
+        let all = get(query("EtcdBackups", "", "", "jsonpath={.metadata.id}")).await;
+        assert_eq!(all, Ok("a-7\nb-7\n".into()));
+        let found = get(query("etcdbackup", "a-7", "", "yaml")).await.expect("found");
+        assert!(found.starts_with("metadata:\n  namespace: external\n"), "{found}");
+        let found = get(query("etcdbackupoverallstatus", "", "", "json")).await.expect("found");
+        assert!(found.contains(r#""configurationname": "s3""#), "{found}");
+    }
+
+    #[tokio::test]
+    async fn empty_lists_have_a_heading_in_tables_only() {
+        assert_eq!(get(query("machineset", "", "", "table")).await, Ok("NAMESPACE   TYPE   ID   VERSION\n".into()));
+        assert_eq!(get(query("machineset", "", "", "yaml")).await, Ok(String::new()));
+        assert_eq!(get(query("machineset", "", "", "json")).await, Ok(String::new()));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_asked_is_refused() {
+        let error = get(query("foo", "", "", "table")).await.expect_err("unknown");
+        assert!(error.starts_with(r#"resource "foo" is not registered"#), "{error}");
+        let error = get(query("cluster", "x", "", "table")).await;
+        assert_eq!(error, Err("resource Clusters.omni.sidero.dev(default/x) doesn't exist".into()));
+        let error = get(query("cluster", "x", "a=b", "table")).await;
+        assert_eq!(error, Err("cannot specify both resource ID and selector".into()));
+        assert!(get(query("cluster", "", "a in (", "table")).await.expect_err("selector").contains("selector"));
+    }
+}

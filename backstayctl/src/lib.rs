@@ -1,0 +1,89 @@
+//! `backstayctl`: the command line's grammar, and the way from arguments to an exit code.
+//!
+//! Everything below is one of three: reading ([`reader`], [`files`], [`documents`], [`template`]), asking
+//! ([`api`] over [`bus`]), or printing ([`output`], [`diff`], [`console`]). [`run`] puts them together. [`restore`]
+//! alone works on a store.
+
+#![deny(clippy::disallowed_macros)]
+
+pub mod api;
+pub mod apply;
+pub mod arguments;
+pub mod backup;
+pub mod bus;
+pub mod console;
+pub mod delete;
+pub mod diff;
+pub mod documents;
+pub mod files;
+pub mod fleet;
+pub mod get;
+pub mod listing;
+pub mod manual;
+pub mod output;
+pub mod progress;
+pub mod reader;
+pub mod restore;
+pub mod run;
+pub mod status;
+pub mod template;
+#[cfg(test)]
+pub mod testing;
+pub mod units;
+pub mod verify;
+pub mod watch;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use backstay_daemon::secrecy::no_core_file;
+use backstay_daemon::{SystemClock, terminal};
+use console::{Console, Failure};
+
+/// The whole program: parses the process's arguments, runs, and prints what went wrong.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::read(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => return terminal::ended(&arguments::tips::without_aliases(error)),
+    };
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let bar = err.is_terminal();
+    let asks = io::stdin().is_terminal();
+    let mut console = Console { out: &mut out, err: &mut err, colour, bar, asks, lost: None };
+    if let Err(cause) = no_core_file() {
+        let _ = console.remark(&format!("Error: cannot forbid core files: {cause}"));
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => {
+            let _ = console.remark(&format!("Error: cannot start: {cause}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let answers = arguments.command.answers();
+    let result =
+        runtime.block_on(run::run(arguments, &mut io::stdin(), std::env::vars_os(), &SystemClock, &mut console));
+    ended(result, answers, &mut console)
+}
+
+/// The exit code says whether the work was done; where the output is the work, whether that could be written. A reader
+/// that went away, as `head` does, has what it wanted.
+fn ended(result: Result<(), Failure>, answers: bool, console: &mut Console<'_>) -> ExitCode {
+    let lost = console.lost.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+    let failure = match (result, lost) {
+        (Ok(()), None) => return ExitCode::SUCCESS,
+        (Ok(()), Some(cause)) if answers => Failure::Output(cause),
+        (Ok(()), Some(cause)) => {
+            let _ = console.remark(&format!("Warning: all was done, but the output cannot be written: {cause}"));
+            return ExitCode::SUCCESS;
+        }
+        (Err(failure), _) => failure,
+    };
+    if !matches!(failure, Failure::No) {
+        let _ = console.remark(&format!("Error: {failure}"));
+    }
+    ExitCode::from(failure.exit_code())
+}

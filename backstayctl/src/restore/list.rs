@@ -1,0 +1,121 @@
+//! `list`: clusters and their backups, from the manifests alone.
+
+use backstay_archive::catalog::{self, CatalogError, Progress, Reading, Skipped};
+use backstay_archive::store::ErrorKind;
+use backstay_archive::{Manifest, Store};
+use backstay_protocol::ClusterUuid;
+use serde_json::{Value, json};
+
+use super::RestoreFailure;
+use super::arguments::List;
+use crate::arguments::operate::Form;
+use crate::console::{Console, Failure};
+use crate::output::{json, table, yaml};
+use crate::units;
+
+/// Prints what is in a store.
+pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
+    let store = super::open(&list.store, list.bucket.settings()).await?;
+    let progress = Progress::default();
+    let (manifests, skipped) =
+        super::looking(read(&*store, list.cluster_uuid, &progress), &progress, console).await??;
+    console.print(&render(&manifests, list.output))?;
+    skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
+    if manifests.is_empty() && skipped.count() == 0 {
+        console.remark(&format!("Note: there is no backup in {}", store.url()))?;
+    }
+    Ok(())
+}
+
+/// The manifests, by cluster and then from the newest on; and what could not be read.
+async fn read(
+    store: &dyn Store,
+    wanted: Option<ClusterUuid>,
+    progress: &Progress,
+) -> Result<(Vec<Manifest>, Skipped), RestoreFailure> {
+    let clusters = match wanted {
+        Some(cluster) => vec![cluster],
+        None => catalog::clusters(store).await?,
+    };
+    let (mut reading, mut groups) = (Reading::new(store, progress), Vec::new());
+    for cluster in clusters {
+        let entries = match catalog::list(store, cluster).await {
+            // A policy may keep one folder to itself.
+            Err(error) if error.is(ErrorKind::Denied) && wanted.is_none() => {
+                reading.skipped.note(CatalogError::Object(error));
+                continue;
+            }
+            entries => entries?,
+        };
+        let mut group = Vec::new();
+        reading.each(entries, |_, manifest| group.push(manifest)).await?;
+        groups.push(group);
+    }
+    groups.sort_by(|a, b| name(a).cmp(name(b)));
+    let skipped = reading.end();
+    // Nothing at all could be read: that is no list of what is there.
+    if groups.iter().all(Vec::is_empty)
+        && let Some(error) = skipped.kept_back()
+        && !catalog::is_reading_allowed(store).await?
+    {
+        return Err(error.clone().into());
+    }
+    Ok((groups.into_iter().flatten().collect(), skipped))
+}
+
+fn name(group: &[Manifest]) -> &str {
+    group.first().map_or("", |manifest| manifest.cluster.as_str())
+}
+
+fn render(manifests: &[Manifest], form: Form) -> String {
+    let values = || Value::Array(manifests.iter().map(value).collect());
+    match form {
+        Form::Table => rows(manifests),
+        Form::Yaml => yaml::document(&values()),
+        Form::Json => json::pretty(&values()),
+    }
+}
+
+fn rows(manifests: &[Manifest]) -> String {
+    let heading = [
+        "CLUSTER",
+        "CLUSTER UUID",
+        "SNAPSHOT",
+        "CREATED AT",
+        "REVISION",
+        "SIZE",
+        "STORED",
+        "ENCRYPTED",
+        "ETCD CLUSTER",
+    ];
+    let row = |manifest: &Manifest| {
+        vec![
+            manifest.cluster.to_string(),
+            manifest.cluster_uuid.to_string(),
+            manifest.snapshot.to_string(),
+            manifest.created_at.rfc3339(),
+            manifest.origin.revision.to_string(),
+            units::bytes(manifest.snapshot_bytes),
+            units::bytes(manifest.sealed_bytes),
+            if manifest.seal.encryption == "none" { "no" } else { "yes" }.to_owned(),
+            manifest.origin.etcd_cluster_id.clone(),
+        ]
+    };
+    table::plain(&heading, manifests.iter().map(row))
+}
+
+fn value(manifest: &Manifest) -> Value {
+    json!({
+        "cluster": manifest.cluster,
+        "clusteruuid": manifest.cluster_uuid,
+        "snapshot": manifest.snapshot,
+        "createdat": manifest.created_at,
+        "revision": manifest.origin.revision,
+        "etcdversion": manifest.origin.etcd_version,
+        "etcdclusterid": manifest.origin.etcd_cluster_id,
+        "size": manifest.snapshot_bytes,
+        "stored": manifest.sealed_bytes,
+        "sha256": manifest.snapshot_sha256,
+        "recipients": manifest.seal.recipients,
+    })
+}

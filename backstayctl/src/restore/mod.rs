@@ -1,0 +1,260 @@
+//! `restore --store` and `list --store`: what needs the store alone. Nothing here asks a coordinator.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use backstay_archive::catalog::{self, CatalogError};
+use backstay_archive::latest::Ambiguous;
+use backstay_archive::merge::MergeError;
+use backstay_archive::release::Origin;
+use backstay_archive::restore::{
+    self, Contents, Options, Outcome, Progress, RestoreBackupError, RestoreError, Restored,
+};
+use backstay_archive::seal::SealError;
+use backstay_archive::store::s3::S3Settings;
+use backstay_archive::store::spec;
+use backstay_archive::{Manifest, Store, StoreError};
+use backstay_daemon::stop;
+use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::console::{Console, Failure};
+use super::progress;
+use super::units;
+use arguments::{FromStore, Restore};
+
+pub mod arguments;
+pub mod choice;
+pub mod keys;
+pub mod list;
+pub mod merge;
+pub mod ways;
+
+/// How often is looked how far it is; also the shortest time between two lines.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The same where lines are all that can be shown, of what is over in a moment at most times.
+const LOOK_IN_LINES: Duration = Duration::from_secs(5);
+
+/// Why a store could not be listed or restored from.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFailure {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("{store} holds no cluster's backups: check the bucket and its prefix")]
+    Empty { store: String },
+    #[error("{store} holds the backups of several clusters: name one with --cluster-uuid: {clusters}")]
+    SeveralClusters { store: String, clusters: String },
+    #[error("{store} holds no backup of cluster {cluster}: `backstayctl list --store {store}` shows what is there")]
+    NoBackup { store: String, cluster: ClusterUuid },
+    #[error(
+        "{store} holds no backup {snapshot} of cluster {cluster}: `backstayctl list --store {store}` shows what is there"
+    )]
+    NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName },
+    #[error(transparent)]
+    Ambiguous(Box<Ambiguous>),
+    #[error(
+        "the backup is encrypted to {recipients}: give the recovery key, or the cluster's own, with --identity FILE"
+    )]
+    NoIdentity { recipients: String },
+    #[error("failed to read the identity {path}: {cause}")]
+    ReadIdentity { path: PathBuf, cause: std::io::Error },
+    #[error("failed to use the identity {path}: {cause}")]
+    Identity { path: PathBuf, cause: SealError },
+    #[error("the identity {path} opens neither the backup, which is encrypted to {recipients}, nor {key}: {cause}")]
+    WrongIdentity { path: PathBuf, recipients: String, key: String, cause: String },
+    #[error("failed to restore {snapshot} into {folder}: {cause}; nothing was left there")]
+    Restore { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreBackupError> },
+    #[error("{snapshot} was restored into {folder}, but is not known to be on the disk: {cause}")]
+    NotSynced { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreError> },
+    #[error("{store} holds no backup of a cluster {cluster}: `backstayctl list --store {store}` shows what is there")]
+    NoBackupOfName { store: String, cluster: ClusterName },
+    #[error("failed to merge: {0}")]
+    Merge(MergeError),
+    #[error("interrupted: what was copied stays; the same command goes on")]
+    MergeInterrupted,
+    #[error("standard input is no terminal, so nobody can be asked: say --yes")]
+    MergeUnasked,
+    #[error("not confirmed; nothing was changed")]
+    MergeUnconfirmed,
+    #[error("failed to listen to signals: {0}")]
+    Signals(std::io::Error),
+    #[error("interrupted: nothing was restored")]
+    Interrupted,
+}
+
+/// Opens the store that a URL names, with what the flags and the usual AWS environment say of its bucket.
+async fn open(url: &str, s3: S3Settings) -> Result<Arc<dyn Store>, RestoreFailure> {
+    Ok(spec::parse_url(url, s3).map_err(RestoreFailure::Usage)?.open_to_read().await?)
+}
+
+/// Restores a backup from a store into a data folder.
+///
+/// # Errors
+/// Nothing was restored, and nothing is left in the folder, but with [`RestoreFailure::NotSynced`].
+pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) -> Result<(), Failure> {
+    let Restore { store, snapshot, from_store, bucket, .. } = restore;
+    let (Some(url), Some(snapshot), Some(folder)) = (store, snapshot, from_store.data_dir.clone()) else {
+        return Err(RestoreFailure::Usage("--store, --snapshot and --data-dir go together".into()).into());
+    };
+    let wanted = choice::Wanted::parse(&snapshot).map_err(Failure::Name)?;
+    let options = from_store.options().map_err(RestoreFailure::Usage)?;
+    let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
+    let looked_at = catalog::Progress::default();
+    let prepared = cancel.run_until_cancelled(async {
+        let store = open(&url, bucket.settings()).await?;
+        let (manifest, skipped) = choice::choose(&*store, from_store.cluster_uuid, wanted, now, &looked_at).await?;
+        let identity = keys::opener(&*store, &manifest, from_store.identity.as_deref()).await?;
+        Ok::<_, RestoreFailure>((store, manifest, identity, skipped))
+    });
+    let prepared = looking(prepared, &looked_at, console).await?;
+    let (store, manifest, identity, skipped) = prepared.ok_or(RestoreFailure::Interrupted)??;
+    skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
+    let progress = Arc::<Progress>::default();
+    let restored =
+        restore::restore(&*store, &manifest, identity.as_ref(), &folder, options.clone(), &progress, &cancel);
+    let Outcome { restored, contents } = shown(restored, &manifest, &progress, console)
+        .await?
+        .map_err(|cause| failure(manifest.snapshot, folder, cause))?;
+    console.print(&told(&manifest, &restored, contents.as_ref().ok()))?;
+    if let Err(unknown) = contents {
+        console.remark(&format!("Note: not all of the database was inspected: {unknown}"))?;
+    }
+    notes(&options, &from_store, &restored).iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
+    Ok(())
+}
+
+/// Says too what is in the folder now.
+fn failure(snapshot: SnapshotName, folder: PathBuf, cause: RestoreBackupError) -> RestoreFailure {
+    match cause {
+        RestoreBackupError::Cancelled => RestoreFailure::Interrupted,
+        RestoreBackupError::Restore(RestoreError::NotSynced { folder, cause }) => {
+            RestoreFailure::NotSynced { snapshot, folder, cause }
+        }
+        cause => RestoreFailure::Restore { snapshot, folder, cause: Box::new(cause) },
+    }
+}
+
+/// Waits for the end of what reads manifests, and shows meanwhile how many there are where they are many.
+async fn looking<T>(
+    work: impl Future<Output = T>,
+    so_far: &catalog::Progress,
+    console: &mut Console<'_>,
+) -> Result<T, Failure> {
+    let mut progress = progress::Progress::new(console.bar);
+    let pace = if console.bar { LOOK } else { LOOK_IN_LINES };
+    let mut looks = tokio::time::interval_at(Instant::now() + pace, pace);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            _ = looks.tick() => {
+                let (done, total) = (so_far.done(), so_far.total());
+                if total > 0 {
+                    progress.message(format!("reading the manifests: {done} of {total}"), console)?;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the end, and shows meanwhile how far it is.
+async fn shown(
+    restored: impl Future<Output = Result<Outcome, RestoreBackupError>>,
+    manifest: &Manifest,
+    so_far: &Progress,
+    console: &mut Console<'_>,
+) -> Result<Result<Outcome, RestoreBackupError>, Failure> {
+    let name = format!("restore of {}", manifest.cluster);
+    let mut progress = progress::Progress::new(console.bar);
+    let mut looks = tokio::time::interval(LOOK);
+    tokio::pin!(restored);
+    loop {
+        tokio::select! {
+            restored = &mut restored => return Ok(restored),
+            _ = looks.tick() => {
+                let (done, total) = (so_far.written.load(Ordering::Relaxed), manifest.snapshot_bytes);
+                if done == total {
+                    progress.message(format!("{name}: being synced to the disk"), console)?;
+                } else {
+                    progress.amount(&name, &name, done, total, console)?;
+                }
+            }
+        }
+    }
+}
+
+fn told(manifest: &Manifest, restored: &Restored, contents: Option<&Contents>) -> String {
+    let Manifest { cluster, cluster_uuid, snapshot, created_at, .. } = manifest;
+    let Restored { revision_before, revision_after, cluster_id, member_id, .. } = restored;
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "restored   {}", restored.folder.display());
+    let _ = writeln!(text, "from       {snapshot} of {cluster} (UUID {cluster_uuid}), taken {}", created_at.rfc3339());
+    let keys =
+        contents.and_then(|contents| contents.live_keys).map(|keys| format!(", {keys} keys")).unwrap_or_default();
+    let _ = writeln!(text, "database   {}{keys}", units::bytes(restored.database_bytes));
+    let origin =
+        Origin { etcd: &manifest.origin.etcd_version, mark: restored.storage_version.as_deref().unwrap_or_default() };
+    // Which etcd will be started nobody can know here.
+    let starters = origin.starters();
+    if !starters.is_empty() {
+        let taken = if origin.etcd.is_empty() { String::new() } else { format!("taken from {}; ", origin.etcd) };
+        let _ = writeln!(text, "etcd       {taken}{starters}");
+    }
+    let _ = writeln!(text, "revision   {revision_before}; etcd starts with {revision_after}");
+    let was = &manifest.origin.etcd_cluster_id;
+    let _ = writeln!(text, "cluster    etcd's id {cluster_id:016x} (it was {was}), this member {member_id:016x}");
+    let _ = writeln!(text, "next once  backstay-agent once --cluster {cluster} --new-cluster-id …");
+    text
+}
+
+/// What a person should know before etcd is started.
+fn notes(options: &Options, from_store: &FromStore, restored: &Restored) -> Vec<String> {
+    let mut notes = Vec::new();
+    if options.members.len() > 1 {
+        notes.push(format!(
+            "the new cluster has {} members: restore each of them with the same --initial-cluster and its own --name",
+            options.members.len()
+        ));
+    }
+    if restored.revision_after == restored.revision_before {
+        notes.push("the revision does not jump: whoever watched the old cluster may see it go back".into());
+    }
+    if restored.auth_enabled {
+        notes.push("authentication is on, with the users and passwords of the backup".into());
+    }
+    if restored.alarms > 0 && !from_store.remove_alarms {
+        notes.push(
+            "the backup has alarms: `etcdctl alarm disarm` after the start, or restore with --remove-alarms".into(),
+        );
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_folder_that_is_not_there_is_said_to_hold_nothing() {
+        let file = || RestoreError::File { action: "sync", path: "/a".into(), cause: std::io::Error::other("no disk") };
+        let text = |cause: RestoreError| {
+            let snapshot = SnapshotName::from_unix_seconds(1_701_184_522).expect("in range");
+            failure(snapshot, "/a/data".into(), cause.into()).to_string()
+        };
+        assert!(text(file()).ends_with("failed to sync /a: no disk; nothing was left there"), "{}", text(file()));
+        let shown = text(RestoreError::NotSynced { folder: "/a/data".into(), cause: Box::new(file()) });
+        let said = " was restored into /a/data, but is not known to be on the disk: failed to sync /a: no disk";
+        assert!(shown.ends_with(said), "{shown}");
+    }
+}

@@ -1,0 +1,229 @@
+//! From parsed arguments to the command that they mean. What needs nobody else connects to nobody.
+
+use std::ffi::OsString;
+use std::io::Read;
+
+use backstay_protocol::{Clock, types};
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use super::api::Api;
+use super::apply::{self, Mode};
+use super::arguments::{
+    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, Delete, ModeArgs, Runs, Status,
+    TemplateVerb, Verify,
+};
+use super::bus::{self, Bus};
+use super::console::{Console, Failure};
+use super::fleet;
+use super::get::{self, Query};
+use super::output::yaml;
+use super::template::{self, Template, TemplateError, export, render, state, sync};
+use super::{arguments, backup, delete, documents, files, listing, manual, status, verify, watch};
+
+/// Where the connection's settings come from.
+struct Session {
+    connection: Connection,
+    variables: Vec<(String, String)>,
+}
+
+impl Session {
+    async fn api(self, console: &mut Console<'_>) -> Result<Api<Bus>, Failure> {
+        bus::unknown(&self.variables).iter().try_for_each(|unknown| console.remark(&format!("Warning: {unknown}")))?;
+        let settings = bus::settings(self.variables, self.connection.settings())?;
+        Ok(Api::new(Bus::connect(&settings).await?))
+    }
+}
+
+/// Does what the arguments say. `variables` is the environment; what is not text there is not ours.
+pub async fn run(
+    arguments: Arguments,
+    stdin: &mut dyn Read,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    clock: &dyn Clock,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let session =
+        Session { connection: arguments.connection, variables: variables.into_iter().filter_map(text).collect() };
+    match arguments.command {
+        Command::Get(get) => {
+            let watched = get.watch;
+            let query = query(get);
+            query.check()?;
+            let api = session.api(console).await?;
+            match watched {
+                true => watch::run(&api, &query, console).await,
+                false => get::run(&api, &query, console).await,
+            }
+        }
+        Command::Apply(Apply { files, mode }) => {
+            let documents = documents::load(&files, stdin)?;
+            apply::run(&session.api(console).await?, documents, mode.into(), console).await
+        }
+        Command::Delete(Delete { kind, ids, namespace, yes, dry_run, force }) => {
+            let definition = types::resolve(&kind)?;
+            if force && definition != &types::CLUSTERS {
+                usage(&["delete"], ErrorKind::ArgumentConflict, "--force is for clusters alone");
+            }
+            let query = delete::Query { definition, namespace, ids, yes, dry_run, force };
+            delete::run(&session.api(console).await?, &query, stdin, console).await
+        }
+        Command::Completion { shell } => manual::completion(shell, console),
+        Command::Man { folder } => manual::pages(&folder),
+        Command::Status(Status { clusters, grace, output }) => {
+            let query = status::Query { clusters, grace, form: output };
+            status::run(&session.api(console).await?, &query, clock.now(), console).await
+        }
+        Command::Backup(Backup { cluster, wait, timeout }) => {
+            let wait = wait.then_some(timeout);
+            backup::run(&session.api(console).await?, &cluster, wait, clock, console).await
+        }
+        Command::Verify(Verify { cluster, snapshot, boot, timeout }) => {
+            let query = verify::Query::new(cluster, &snapshot, boot, timeout).map_err(Failure::Name)?;
+            verify::run(&session.api(console).await?, &query, console).await
+        }
+        Command::Agents(Agents { cluster, output }) => {
+            listing::agents(&session.api(console).await?, &cluster, &output, clock.now(), console).await
+        }
+        Command::Runs(Runs { cluster, output }) => {
+            listing::runs(&session.api(console).await?, &cluster, &output, clock.now(), console).await
+        }
+        Command::Restore(restore) => match fleet::Query::of(&restore).map_err(Failure::Name)? {
+            Some(query) => fleet::run(&session.api(console).await?, &query, stdin, console).await,
+            None => super::restore::run(*restore, clock.now(), console).await,
+        },
+        Command::List(list) => super::restore::list::run(list, console).await,
+        Command::Merge(merge) => super::restore::merge::run(*merge, clock.now(), stdin, console).await,
+        Command::Cluster { command: ClusterCommand::Template(template) } => {
+            cluster_template(session, template, stdin, console).await
+        }
+    }
+}
+
+fn query(get: arguments::Get) -> Query {
+    Query { kind: get.kind, id: get.id, namespace: get.namespace, selector: get.selector, format: get.output }
+}
+
+impl From<ModeArgs> for Mode {
+    fn from(args: ModeArgs) -> Self {
+        Self { verbose: args.verbose, dry_run: args.dry_run }
+    }
+}
+
+async fn cluster_template(
+    session: Session,
+    arguments: arguments::Template,
+    stdin: &mut dyn Read,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    if let TemplateVerb::Export { cluster } = &arguments.verb {
+        if arguments.file.is_some() {
+            usage(&TEMPLATE, ErrorKind::ArgumentConflict, "the argument '--file <FILE|->' cannot be used with export");
+        }
+        listing::must_be_name(cluster)?;
+        return export::run(&session.api(console).await?, cluster, console).await;
+    }
+    let Some(path) = arguments.file else {
+        let text = "the following required arguments were not provided:\n  --file <FILE|->";
+        usage(&TEMPLATE, ErrorKind::MissingRequiredArgument, text)
+    };
+    let text = files::read(&path, stdin).map_err(TemplateError::from)?;
+    let template = Template::parse(&text.file, &text.text)?;
+    match arguments.verb {
+        TemplateVerb::Validate | TemplateVerb::Export { .. } => Ok(()),
+        TemplateVerb::Render => Ok(console.print(&yaml::stream(&render::resources(&template)))?),
+        TemplateVerb::Diff => sync::diff(&session.api(console).await?, &template, console).await,
+        TemplateVerb::Sync(mode) => {
+            sync::run(&session.api(console).await?, &text.file, &template, mode.into(), console).await
+        }
+        TemplateVerb::Status => state::run(&session.api(console).await?, &template, console).await,
+        TemplateVerb::Delete(mode) => {
+            template::delete::run(&session.api(console).await?, &template, mode.into(), console).await
+        }
+    }
+}
+
+const TEMPLATE: [&str; 2] = ["cluster", "template"];
+
+/// A usage error like clap's own: prints it and ends the process with code 2.
+fn usage(path: &[&str], kind: ErrorKind, text: &str) -> ! {
+    let mut program = Arguments::command();
+    program.build();
+    let command = path.iter().try_fold(&mut program, |command, name| command.find_subcommand_mut(name));
+    command.unwrap_or(&mut Arguments::command()).error(kind, text).exit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::capture;
+    use backstay_daemon::SystemClock;
+
+    async fn ctl(line: &str, stdin: &str) -> Result<(String, String), String> {
+        let words = std::iter::once("backstayctl").chain(line.split_whitespace());
+        let arguments = Arguments::read(words).expect("a command");
+        let mut stdin = stdin.as_bytes();
+        capture(async |console| run(arguments, &mut stdin, [], &SystemClock, console).await).await
+    }
+
+    const PAGE: &str = include_str!("template/testdata/talos-default.yaml");
+    const RESOURCES: &str = include_str!("template/testdata/talos-default.resources.yaml");
+
+    #[tokio::test]
+    async fn templates_are_checked_and_rendered_without_a_connection() {
+        let nowhere = "--nats nats://127.0.0.1:1";
+        assert_eq!(ctl(&format!("{nowhere} c t validate -f -"), PAGE).await, Ok((String::new(), String::new())));
+        assert_eq!(ctl(&format!("{nowhere} c t -f - render"), PAGE).await, Ok((RESOURCES.into(), String::new())));
+        let error = ctl(&format!("{nowhere} c t -f - diff"), "kind: Cluster\n").await;
+        assert_eq!(
+            error,
+            Err("invalid template -: line 1: invalid cluster name \"\": must have 1 to 63 characters".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_here_is_said_before_anybody_is_asked() {
+        let error = ctl("--nats nats://127.0.0.1:1 apply -f -", "a: [").await.expect_err("not YAML");
+        assert!(error.starts_with("failed to apply -: line "), "{error}");
+        let error = ctl("--nats nats://127.0.0.1:1 get foo", "").await.expect_err("unknown");
+        assert!(error.starts_with(r#"resource "foo" is not registered"#), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_to_be_restored_names_its_backup() {
+        let restored = PAGE.replace(
+            "kind: ControlPlane\n",
+            "kind: ControlPlane\nbootstrapSpec:\n  clusterUUID: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10\n  snapshot: FFFFFFFF9A8AF980.snapshot\n",
+        );
+        let (rendered, _) = ctl("--nats nats://127.0.0.1:1 c t -f - render", &restored).await.expect("a template");
+        let spec = "    bootstrapspec:\n        clusteruuid: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10\n        snapshot: FFFFFFFF9A8AF980.snapshot\n";
+        let plain = |text: &str| text.replace("  ", "");
+        assert!(plain(&rendered).contains(&plain(spec)), "{rendered}");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_one_plain_sentence() {
+        for line in [
+            "get cluster",
+            "get cluster --watch",
+            "delete cluster x --yes",
+            "c t -f - diff",
+            "c t -f - sync",
+            "c t -f - status",
+            "c t -f - delete",
+            "c t export --cluster x",
+            "agents",
+            "runs c",
+            "backup c",
+            "backup c --wait",
+            "restore c --snapshot latest --yes",
+            "verify c --boot",
+            "status",
+        ] {
+            let error = ctl(&format!("--nats nats://me:hunter2@127.0.0.1:1 {line}"), PAGE).await.expect_err("nobody");
+            assert!(error.starts_with("cannot reach NATS on nats://127.0.0.1:1 ("), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `cluster template delete`: what a sync of the template created goes, and the cluster last.
+
+use backstay_protocol::api::GetRequest;
+use backstay_protocol::resource::LABEL_CLUSTER;
+use backstay_protocol::types;
+
+use super::{Template, sync};
+use crate::api::{Api, Transport};
+use crate::apply::Mode;
+use crate::console::{Console, Failure};
+
+/// Destroys machines, machine sets and the cluster, in this order, until one is refused; those before it are gone.
+pub async fn run<T: Transport>(
+    api: &Api<T>,
+    template: &Template,
+    mode: Mode,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let name = template.cluster.name.as_str();
+    let cluster = api.find(&types::CLUSTERS, name).await?;
+    let members = sync::members(api, name).await?;
+    let there: Vec<_> = cluster.into_iter().chain(members).collect();
+    if there.is_empty() {
+        return Err(Failure::NoCluster(name.to_owned()));
+    }
+    // Nothing is wanted any more; the last of what a sync creates is the first to go.
+    sync::take_all(api, name, sync::steps(&there, Vec::new()), mode, console).await?;
+    let request = GetRequest { selector: format!("{LABEL_CLUSTER}={name}"), ..GetRequest::default() };
+    let connected = api.get(&types::AGENTS, &request).await?.len();
+    if connected > 0 {
+        console.remark(&format!(
+            "Note: agents of cluster {name} are connected ({connected}): the next beat registers it again, without a schedule, \
+             unless the coordinator's settings say auto_register_clusters = false"
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! `verify CLUSTER`: has an agent prove a backup at rest, and follows that to its end.
+
+use std::time::Duration;
+
+use backstay_protocol::own::{RunState, VerificationSpec};
+use backstay_protocol::resource::Resource;
+use backstay_protocol::{SnapshotName, Timestamp, duration, types};
+use tokio::time::MissedTickBehavior;
+use uuid::Uuid;
+
+use super::api::{Api, CallError, Transport};
+use super::console::{Console, Failure};
+use super::progress::Progress;
+use super::{listing, units};
+
+/// How often is looked how far it is.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    pub cluster: String,
+    /// Empty: the newest.
+    pub snapshot: String,
+    pub boot: bool,
+    pub timeout: Duration,
+}
+
+impl Query {
+    /// # Errors
+    /// The backup's name is none.
+    pub fn new(
+        cluster: String,
+        snapshot: &str,
+        boot: bool,
+        timeout: Duration,
+    ) -> Result<Self, backstay_protocol::NameError> {
+        let snapshot = match snapshot {
+            "latest" => String::new(),
+            name => name.parse::<SnapshotName>()?.to_string(),
+        };
+        Ok(Self { cluster, snapshot, boot, timeout })
+    }
+}
+
+/// Proves a backup.
+pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
+    let cluster = query.cluster.as_str();
+    listing::must_be_name(cluster)?;
+    let id = Uuid::new_v4().to_string();
+    let spec = VerificationSpec {
+        verify: id.clone(),
+        snapshot: query.snapshot.clone(),
+        boot: query.boot,
+        ..VerificationSpec::default()
+    };
+    let asked = api.apply(&types::VERIFICATIONS, Resource::of(cluster, &spec), false).await;
+    asked.map_err(|cause| match cause {
+        CallError::Refused(reason) => failed(cluster, &reason.to_string()),
+        other => other.into(),
+    })?;
+    match tokio::time::timeout(query.timeout, to_the_end(api, cluster, &id, console)).await {
+        Ok(end) => end,
+        Err(_) => {
+            let waited = duration::format(query.timeout);
+            let text = format!("it has not ended after {waited} and goes on: `backstayctl get verification {cluster}`");
+            Err(failed(cluster, &text))
+        }
+    }
+}
+
+async fn to_the_end<T: Transport>(
+    api: &Api<T>,
+    cluster: &str,
+    id: &str,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let mut show = Progress::new(false);
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let found = match api.find(&types::VERIFICATIONS, cluster).await {
+            Ok(found) => found.and_then(|resource| resource.typed::<VerificationSpec>().ok()),
+            // Whoever leads next goes on with it.
+            Err(error) if error.passes() => None,
+            Err(other) => return Err(other.into()),
+        };
+        let Some(spec) = found else { continue };
+        if spec.verify != id {
+            return Err(failed(cluster, "another proof was begun since; look with `backstayctl get verification`"));
+        }
+        match spec.state {
+            RunState::Ok => return Ok(console.print(&end(cluster, &spec))?),
+            RunState::Failed => return Err(failed(cluster, &format!("{}: {}", spec.snapshot, spec.error))),
+            RunState::Running => show.message(line(&spec), console)?,
+        }
+    }
+}
+
+fn line(spec: &VerificationSpec) -> String {
+    match (spec.bytesdone, spec.bytestotal) {
+        (_, 0) => format!("proof of {} begins", spec.snapshot),
+        (done, total) if done < total => {
+            format!("proof of {}: {} of {}", spec.snapshot, units::bytes(done), units::bytes(total))
+        }
+        _ if spec.boot => format!("proof of {}: read, an etcd is started on it", spec.snapshot),
+        _ => format!("proof of {}: read", spec.snapshot),
+    }
+}
+
+fn end(cluster: &str, spec: &VerificationSpec) -> String {
+    let took = match (spec.started, spec.ended) {
+        (Some(started), Some(ended)) => format!(" in {}", units::took(units::since(started, ended))),
+        _ => String::new(),
+    };
+    let found = spec.found.replace("; ", "\n  ");
+    format!("* {} of {cluster} is proven{took} by machine {}\n  {found}\n", spec.snapshot, spec.machine)
+}
+
+/// `3h ago, booted`; empty where nothing was ever proven.
+pub fn last(spec: &VerificationSpec, now: Timestamp) -> String {
+    spec.lastproven.map(|at| format!("{}, {}", units::ago(at, now), spec.provenhow)).unwrap_or_default()
+}
+
+fn failed(cluster: &str, reason: &str) -> Failure {
+    Failure::Verify { cluster: cluster.to_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Coordinator, capture};
+
+    fn spec(state: RunState) -> VerificationSpec {
+        VerificationSpec {
+            verify: "v".into(),
+            snapshot: "FFFFFFFF9A8AF980.snapshot".into(),
+            state,
+            machine: "m".into(),
+            error: if state == RunState::Failed { "page 7 is no page".into() } else { String::new() },
+            found: "digests are right; its pages hang together".into(),
+            started: Some(Timestamp::from_seconds(100)),
+            ended: Some(Timestamp::from_seconds(103)),
+            lastproven: Some(Timestamp::from_seconds(50)),
+            provenhow: "booted".into(),
+            ..VerificationSpec::default()
+        }
+    }
+
+    async fn end_of(state: RunState) -> Result<(String, String), String> {
+        let api = Api::new(Coordinator::with([Resource::of("one", &spec(state))]));
+        capture(async |console| to_the_end(&api, "one", "v", console).await).await
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_what_was_found_or_why_not() {
+        let (printed, _) = end_of(RunState::Ok).await.expect("proven");
+        assert_eq!(
+            printed,
+            "* FFFFFFFF9A8AF980.snapshot of one is proven in 3.0s by machine m\n  digests are right\n  its pages hang together\n"
+        );
+        let error = end_of(RunState::Failed).await.expect_err("not proven");
+        assert_eq!(error, "failed to prove a backup of \"one\": FFFFFFFF9A8AF980.snapshot: page 7 is no page");
+    }
+
+    #[test]
+    fn the_last_proof_is_said_with_its_way() {
+        assert_eq!(last(&spec(RunState::Failed), Timestamp::from_seconds(110)), "1m ago, booted");
+        assert_eq!(last(&VerificationSpec::default(), Timestamp::from_seconds(110)), "");
+        assert!(Query::new("one".into(), "newest", false, LOOK).is_err());
+    }
+
+    #[test]
+    fn how_far_it_is_stands_in_one_line() {
+        let running = VerificationSpec { bytesdone: 512, bytestotal: 2048, boot: true, ..spec(RunState::Running) };
+        assert!(line(&running).ends_with(": 512 B of 2.0 KiB"));
+        assert!(line(&VerificationSpec { bytesdone: 2048, ..running }).ends_with("an etcd is started on it"));
+    }
+}
