@@ -12,7 +12,7 @@ use backstay_protocol::types::ResolveError;
 use super::api::CallError;
 use super::documents::DocumentError;
 use super::output::jsonpath::FieldMissing;
-use super::restore::RestoreFailure;
+use super::restore::error::RestoreFailure;
 use super::template::TemplateError;
 
 /// A line that is longer is no answer.

@@ -5,7 +5,7 @@ use backstay_archive::latest::{self, LatestError, Scope};
 use backstay_archive::{Manifest, Store};
 use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
 
-use super::RestoreFailure;
+use super::error::RestoreFailure;
 
 /// What `--snapshot` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use backstay_archive::seal::{self, Identity};
 use backstay_archive::{Key, Manifest, Store, merge};
 use zeroize::Zeroizing;
 
-use super::RestoreFailure;
+use super::error::RestoreFailure;
 
 /// No key file is larger.
 const KEY_FILE_MAX: usize = 16 * 1024;

@@ -6,8 +6,8 @@ use backstay_archive::{Manifest, Store};
 use backstay_protocol::ClusterUuid;
 use serde_json::{Value, json};
 
-use super::RestoreFailure;
 use super::arguments::List;
+use super::error::RestoreFailure;
 use crate::arguments::operate::Form;
 use crate::console::{Console, Failure};
 use crate::output::{json, table, yaml};
@@ -15,7 +15,7 @@ use crate::units;
 
 /// Prints what is in a store.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
-    let store = super::open(&list.store, list.bucket.settings()).await?;
+    let store = super::open::open(&list.store, list.bucket.settings()).await?;
     let progress = Progress::default();
     let (manifests, skipped) =
         super::looking(read(&*store, list.cluster_uuid, &progress), &progress, console).await??;

@@ -11,7 +11,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::RestoreFailure;
+use super::error::RestoreFailure;
 use crate::console::{Console, Failure};
 use crate::output::table;
 use crate::units;
@@ -106,7 +106,7 @@ pub async fn run(merge: Merge, now: Timestamp, stdin: &mut dyn Read, console: &m
 type Prepared = (std::sync::Arc<dyn Store>, ClusterUuid, Vec<ClusterUuid>, Plan);
 
 async fn prepare(merge: &Merge, now: Timestamp, progress: &catalog::Progress) -> Result<Prepared, RestoreFailure> {
-    let store = super::open(&merge.store, merge.bucket.settings()).await?;
+    let store = super::open::open(&merge.store, merge.bucket.settings()).await?;
     let none = || RestoreFailure::NoBackupOfName { store: store.url(), cluster: merge.cluster.clone() };
     let into = match merge.into {
         Some(into) => into,

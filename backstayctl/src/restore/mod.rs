@@ -6,19 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backstay_archive::catalog::{self, CatalogError};
-use backstay_archive::latest::Ambiguous;
-use backstay_archive::merge::MergeError;
+use backstay_archive::catalog::{self};
 use backstay_archive::release::Origin;
 use backstay_archive::restore::{
     self, Contents, Options, Outcome, Progress, RestoreBackupError, RestoreError, Restored,
 };
-use backstay_archive::seal::SealError;
-use backstay_archive::store::s3::S3Settings;
-use backstay_archive::store::spec;
-use backstay_archive::{Manifest, Store, StoreError};
+use backstay_archive::{Manifest, Store};
 use backstay_daemon::stop;
-use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
+use backstay_protocol::{SnapshotName, Timestamp};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -26,12 +21,16 @@ use super::console::{Console, Failure};
 use super::progress;
 use super::units;
 use arguments::{FromStore, Restore};
+use error::RestoreFailure;
+use open::open;
 
 pub mod arguments;
 pub mod choice;
+pub mod error;
 pub mod keys;
 pub mod list;
 pub mod merge;
+mod open;
 pub mod ways;
 
 /// How often is looked how far it is; also the shortest time between two lines.
@@ -39,62 +38,6 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// The same where lines are all that can be shown, of what is over in a moment at most times.
 const LOOK_IN_LINES: Duration = Duration::from_secs(5);
-
-/// Why a store could not be listed or restored from.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreFailure {
-    #[error("{0}")]
-    Usage(String),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    #[error("{store} holds no cluster's backups: check the bucket and its prefix")]
-    Empty { store: String },
-    #[error("{store} holds the backups of several clusters: name one with --cluster-uuid: {clusters}")]
-    SeveralClusters { store: String, clusters: String },
-    #[error("{store} holds no backup of cluster {cluster}: `backstayctl list --store {store}` shows what is there")]
-    NoBackup { store: String, cluster: ClusterUuid },
-    #[error(
-        "{store} holds no backup {snapshot} of cluster {cluster}: `backstayctl list --store {store}` shows what is there"
-    )]
-    NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName },
-    #[error(transparent)]
-    Ambiguous(Box<Ambiguous>),
-    #[error(
-        "the backup is encrypted to {recipients}: give the recovery key, or the cluster's own, with --identity FILE"
-    )]
-    NoIdentity { recipients: String },
-    #[error("failed to read the identity {path}: {cause}")]
-    ReadIdentity { path: PathBuf, cause: std::io::Error },
-    #[error("failed to use the identity {path}: {cause}")]
-    Identity { path: PathBuf, cause: SealError },
-    #[error("the identity {path} opens neither the backup, which is encrypted to {recipients}, nor {key}: {cause}")]
-    WrongIdentity { path: PathBuf, recipients: String, key: String, cause: String },
-    #[error("failed to restore {snapshot} into {folder}: {cause}; nothing was left there")]
-    Restore { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreBackupError> },
-    #[error("{snapshot} was restored into {folder}, but is not known to be on the disk: {cause}")]
-    NotSynced { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreError> },
-    #[error("{store} holds no backup of a cluster {cluster}: `backstayctl list --store {store}` shows what is there")]
-    NoBackupOfName { store: String, cluster: ClusterName },
-    #[error("failed to merge: {0}")]
-    Merge(MergeError),
-    #[error("interrupted: what was copied stays; the same command goes on")]
-    MergeInterrupted,
-    #[error("standard input is no terminal, so nobody can be asked: say --yes")]
-    MergeUnasked,
-    #[error("not confirmed; nothing was changed")]
-    MergeUnconfirmed,
-    #[error("failed to listen to signals: {0}")]
-    Signals(std::io::Error),
-    #[error("interrupted: nothing was restored")]
-    Interrupted,
-}
-
-/// Opens the store that a URL names, with what the flags and the usual AWS environment say of its bucket.
-async fn open(url: &str, s3: S3Settings) -> Result<Arc<dyn Store>, RestoreFailure> {
-    Ok(spec::parse_url(url, s3).map_err(RestoreFailure::Usage)?.open_to_read().await?)
-}
 
 /// Restores a backup from a store into a data folder.
 ///

@@ -2,7 +2,7 @@
 
 use backstay_protocol::spec::BackupState;
 
-use super::assess::{Facts, Word};
+use super::facts::{Facts, Word};
 
 /// What the overall status says where nothing was configured yet.
 const NOT_INITIALIZED: &str = "not initialized";

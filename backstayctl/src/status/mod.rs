@@ -2,6 +2,7 @@
 
 mod advice;
 pub mod assess;
+pub mod facts;
 
 use std::collections::HashMap;
 use std::time::Duration;

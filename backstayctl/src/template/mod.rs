@@ -1,6 +1,7 @@
 //! Cluster templates: a file of Cluster, ControlPlane, Workers and Machine documents, and what becomes of it.
 
 pub mod delete;
+mod error;
 pub mod export;
 pub mod model;
 pub mod render;
@@ -9,29 +10,5 @@ pub mod state;
 pub mod sync;
 mod unsaid;
 
-use super::files::FileError;
-use super::reader::Problem;
-
+pub use error::TemplateError;
 pub use model::Template;
-
-/// Why a file is no template.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateError {
-    #[error("invalid template {file}: {reason}")]
-    Invalid { file: String, reason: String },
-    /// A machine can be in one cluster only.
-    #[error("machine {machine} belongs to cluster {owner:?}: take it out there first")]
-    Taken { machine: String, owner: String },
-}
-
-impl TemplateError {
-    fn at(file: &str, problem: &Problem) -> Self {
-        Self::Invalid { file: file.to_owned(), reason: problem.to_string() }
-    }
-}
-
-impl From<FileError> for TemplateError {
-    fn from(error: FileError) -> Self {
-        Self::Invalid { file: error.file, reason: error.reason }
-    }
-}

@@ -9,7 +9,8 @@ use backstay_protocol::{ClusterName, ClusterUuid, MachineId, NameError, Snapshot
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{TemplateError, shapes};
+use super::error::TemplateError;
+use super::shapes;
 use crate::reader::{self, Kind, Node, Problem};
 
 /// Labels and annotations that begin so are the system's own.
