@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use backstay_archive::Manifest;
 use backstay_archive::catalog::{self};
 use backstay_archive::release::Origin;
 use backstay_archive::restore::{
     self, Contents, Options, Outcome, Progress, RestoreBackupError, RestoreError, Restored,
 };
-use backstay_archive::{Manifest, Store};
 use backstay_daemon::stop;
 use backstay_protocol::{SnapshotName, Timestamp};
 use tokio::time::Instant;

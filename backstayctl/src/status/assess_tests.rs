@@ -2,6 +2,7 @@
 
 use super::*;
 use backstay_protocol::own::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState};
+use backstay_protocol::spec::BackupStatusSpec;
 use proptest::prelude::*;
 
 const NOW: Timestamp = Timestamp { seconds: 1_000_000, nanos: 0 };
