@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstay_archive::Manifest;
+use backstay_archive::blocking::blocking;
 use backstay_archive::seal::Identity;
 use backstay_archive::writer::Progress;
 use backstay_protocol::bus::{
@@ -27,9 +28,8 @@ use tracing::{Instrument, error, error_span, info, warn};
 
 use super::job::refuse;
 use super::tally::{Metrics, Tally};
-use super::{Address, Failure, Job, Taking};
-use crate::etcd::Etcd;
-use crate::outbox::{Outbox, Record, sender::blocking};
+use super::{Address, Failure, Job, Member, Taking};
+use crate::outbox::{Outbox, Record};
 use crate::state::StateDir;
 
 /// The attempt that is under way.
@@ -56,7 +56,7 @@ impl Running {
 /// What the desk works with.
 pub struct Parts {
     pub address: Address,
-    pub etcd: Etcd,
+    pub member: Member,
     pub identity: Arc<Identity>,
     pub state: Arc<StateDir>,
     pub outbox: Arc<Outbox>,
@@ -246,8 +246,8 @@ impl Attempts {
         let Running { progress, cancel, .. } = running;
         let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
         let store = cancel.run_until_cancelled(job.store.open()).await.ok_or_else(cancelled)??;
-        let (etcd, clock) = (&self.parts.etcd, &*self.parts.clock);
-        Taking { backup: &job.backup, store: &store, etcd, progress, clock, cancel }.take().await
+        let (member, clock) = (&self.parts.member, &*self.parts.clock);
+        Taking { backup: &job.backup, store: &store, member, progress, clock, cancel }.take().await
     }
 
     /// Says why an attempt was cancelled.

@@ -7,6 +7,8 @@ use backstay_protocol::RestoreId;
 use backstay_protocol::bus::{RestoreGoal, RestoreStep};
 use serde::{Deserialize, Serialize};
 
+pub use super::folders::Seen;
+
 use super::folders::Folders;
 use crate::state::{StateError, read_optional, write_atomic};
 
@@ -86,18 +88,6 @@ pub struct Journal {
     pub digest: String,
     /// etcd's id of the cluster that was prepared.
     pub new_cluster_id: u64,
-}
-
-/// Which of the folders are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Seen {
-    pub live: bool,
-    pub fresh: bool,
-    pub aside: bool,
-    /// The folder that was made to prepare in; `fresh` is in it. While it is there, nothing of it was removed.
-    pub root: bool,
-    /// What is left of it where removing it was interrupted.
-    pub rest: bool,
 }
 
 /// What this process has done itself: a new one begins with neither, and does it again.
