@@ -222,16 +222,17 @@ impl Attempts {
         let result = AssertUnwindSafe(self.work(job, &running)).catch_unwind().await;
         let result = result
             .unwrap_or_else(|_| Err(Failure::new(FailureCode::Internal, "the agent failed: see its log")))
+            .and_then(|manifest| finished(&manifest, &running.progress).map(|finished| (manifest, finished)))
             .map_err(|failure| self.explain(failure));
         let state = match result {
-            Ok(manifest) => {
+            Ok((manifest, finished)) => {
                 info!(
                     revision = manifest.origin.revision,
                     snapshot_bytes = manifest.snapshot_bytes,
                     sealed_bytes = manifest.sealed_bytes,
                     "the backup is proven and stored"
                 );
-                State::Finished(finished(&manifest, &running.progress))
+                State::Finished(finished)
             }
             Err(failure) => {
                 warn!(code = failure.code.as_str_name(), error = failure.text, "the attempt has failed");
@@ -361,12 +362,16 @@ fn record(address: &Address, report: &Report) -> Record {
     Record::new(Subject::Report { cluster, machine }.to_string(), report)
 }
 
-fn finished(manifest: &Manifest, progress: &Progress) -> Finished {
-    Finished {
+fn finished(manifest: &Manifest, progress: &Progress) -> Result<Finished, Failure> {
+    let unreadable = |error| {
+        let text = format!("the backup is stored, and the sha256 in its manifest cannot be read: {error}");
+        Failure::new(FailureCode::Internal, text)
+    };
+    Ok(Finished {
         revision: manifest.origin.revision,
         snapshot_bytes: manifest.snapshot_bytes,
         sealed_bytes: manifest.sealed_bytes,
-        snapshot_sha256: from_hex(&manifest.snapshot_sha256).into(),
+        snapshot_sha256: from_hex(&manifest.snapshot_sha256).map_err(unreadable)?.into(),
         parts_retried: progress.retried(),
-    }
+    })
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use backstay_protocol::RestoreId;
 use backstay_protocol::bus::{RestoreGoal, RestoreStep};
+use backstay_protocol::hex::from_hex;
 use serde::{Deserialize, Serialize};
 
 pub use super::folders::Seen;
@@ -168,10 +169,16 @@ impl Journal {
             cause,
         };
         let journal: Self = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
-        match journal.version {
-            VERSION => Ok(Some(journal)),
-            other => Err(unreadable(format!("version {other} is not known: update the agent"))),
+        if journal.version != VERSION {
+            return Err(unreadable(format!("version {} is not known: update the agent", journal.version)));
         }
+        from_hex(&journal.digest).map_err(|e| unreadable(format!("its digest is damaged: {e}")))?;
+        Ok(Some(journal))
+    }
+
+    /// The sha256 of the prepared database; empty before it is prepared.
+    pub fn digest_bytes(&self) -> Vec<u8> {
+        from_hex(&self.digest).expect("it was written as hexadecimal, and looked at when it was loaded")
     }
 
     /// On disk when this returns.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use backstay_protocol::bus::{EtcdAfter, MemberCheck, RestoreState, clipped};
-use backstay_protocol::hex::from_hex;
 use tokio_util::sync::CancellationToken;
 
 use super::watching::After;
@@ -50,7 +49,7 @@ impl Book {
             restore: journal.restore.to_string(),
             step: journal.step.to_wire().into(),
             error: clipped(&self.error),
-            digest: from_hex(&journal.digest).into(),
+            digest: journal.digest_bytes().into(),
             bytes_done,
             bytes_total,
             aside: if journal.had_data { journal.folders.aside.display().to_string() } else { String::new() },
