@@ -18,17 +18,17 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::attempt::desk::Parts;
-use crate::attempt::{Address, Attempts};
+use crate::attempt::{Address, Attempts, Member};
 use crate::bus::beat::Beats;
 use crate::bus::commands::{self, Desks};
-use crate::etcd::poll::{self, Keepers};
+use crate::etcd::poll;
 use crate::etcd::{Etcd, EtcdError};
 use crate::inside::Inside;
 use crate::machine::{self, UnknownMachine};
 use crate::outbox::Outbox;
 use crate::outbox::sender::{self, JetStream};
 use crate::restore::seat::Seats;
-use crate::restore::{self, Restores};
+use crate::restore::{self, Restores, keeper};
 use crate::settings::Settings;
 use crate::state::{StateDir, StateError};
 use crate::verify::{self, Verifications};
@@ -77,13 +77,13 @@ impl Agent {
         let cluster = settings.cluster.clone().ok_or(AgentError::NoCluster)?;
         let machine = settings.machine.map_or_else(|| machine::identify(Path::new("/")), Ok)?;
         let address = Address { cluster, machine };
-        let etcd = Etcd::new(settings.etcd.clone())?.with_inspection(settings.inspection.clone());
+        let etcd = Etcd::new(settings.etcd.clone())?;
         let state = Arc::new(StateDir::open(&settings.state_dir)?);
         let identity = Arc::new(identity::load_or_create(&state)?);
         let outbox = Arc::new(Outbox::open(state.file("outbox"))?);
         let attempts = Arc::new(Attempts::new(Parts {
             address: address.clone(),
-            etcd: etcd.clone(),
+            member: Member { etcd: etcd.clone(), inspection: settings.inspection.clone() },
             identity: Arc::clone(&identity),
             state: Arc::clone(&state),
             outbox: Arc::clone(&outbox),
@@ -157,6 +157,7 @@ impl Agent {
         // Kept by the client and sent to the server whenever it is connected.
         let requests = client.subscribe(commands).await.map_err(|e| AgentError::Subscribe(e.to_string()))?;
         let (client, attempts) = (client.clone(), Arc::clone(&self.attempts));
+        let (polled, rounds) = watch::channel(poll::Round::default());
         let (seen, member) = watch::channel(None);
         let inside = Inside {
             client: client.clone(),
@@ -181,12 +182,13 @@ impl Agent {
         let verifications = Arc::clone(&self.verifications);
         let desks = Desks { attempts, restores: Arc::clone(&self.restores), verifications };
         let restores = Arc::clone(&self.restores);
-        let keepers = Keepers { seats: Arc::clone(&self.seats), restores: Arc::clone(&restores) };
+        let (seats, unsettled) = (Arc::clone(&self.seats), Arc::clone(&restores));
         let (courier, outbox, hurry) = (JetStream::new(client.clone()), Arc::clone(&self.outbox), stop.clone());
         let (etcd, period) = (self.etcd.clone(), self.settings.beat_interval);
-        let [a, b, c, d, e, f, g] = [(); 7].map(|()| end.clone());
+        let [a, b, c, d, e, f, g, h] = [(); 8].map(|()| end.clone());
         tasks.spawn(async move { sender::send(outbox, &courier, &hurry, &a).await });
-        tasks.spawn(async move { poll::poll(&etcd, period, &seen, &keepers, &b).await });
+        tasks.spawn(async move { poll::poll(&etcd, period, &polled, &b).await });
+        tasks.spawn(async move { keeper::keep(&seats, &unsettled, rounds, &seen, &h).await });
         tasks.spawn(async move { beats.run(&c).await });
         tasks.spawn(async move { http::serve(&http, window, &e).await });
         tasks.spawn(async move { commands::serve(client, requests, desks, &d).await });

@@ -30,10 +30,9 @@ pub mod restore;
 pub mod settings;
 pub mod state;
 pub mod verify;
+mod version;
 pub mod wanted;
 
 pub use agent::Agent;
 pub use settings::Settings;
-
-/// The version of this agent, as manifests and beats carry it.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub use version::VERSION;

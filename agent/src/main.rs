@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use backstay_agent::attempt::Member;
 use backstay_agent::cli::{Cli, Command, OnceArgs, RunArgs};
 use backstay_agent::etcd::Etcd;
 use backstay_agent::once::once;
@@ -78,8 +79,8 @@ async fn one_backup(args: OnceArgs) -> anyhow::Result<()> {
     }
     let signals = TaskTracker::new();
     let stop = stop::on_signal(&signals).context("cannot listen to signals")?;
-    let etcd = Etcd::new(etcd)?.with_inspection(inspection);
-    match once(what, &etcd, &SystemClock, &stop).await {
+    let member = Member { etcd: Etcd::new(etcd)?, inspection };
+    match once(what, &member, &SystemClock, &stop).await {
         Ok(taken) => {
             if let Some(off) = &taken.clock_off {
                 terminal::tell(&format!(

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::attempt::{Backup, Failure, Taking, clock_off};
+use crate::attempt::{Backup, Failure, Member, Taking, clock_off};
 use crate::etcd::{Etcd, source};
 use backstay_archive::store::spec::StoreSpec;
 
@@ -58,10 +58,16 @@ pub struct Taken {
 }
 
 /// Takes one backup. On failure, nothing of it is left in the store that the store lets go.
-pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &CancellationToken) -> Result<Taken, Failure> {
+pub async fn once(
+    once: Once,
+    member: &Member,
+    clock: &dyn Clock,
+    cancel: &CancellationToken,
+) -> Result<Taken, Failure> {
     let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
     let store = cancel.run_until_cancelled(once.store.clone().open_to_write()).await.ok_or_else(cancelled)??;
-    let found = cancel.run_until_cancelled(find(&once, &*store, etcd, clock.now())).await.ok_or_else(cancelled)?;
+    let found =
+        cancel.run_until_cancelled(find(&once, &*store, &member.etcd, clock.now())).await.ok_or_else(cancelled)?;
     let series = found?;
     let clock_off = cancel.run_until_cancelled(clock_off(&*store, clock)).await.flatten();
     let mut name = SnapshotName::from_unix_seconds(clock.now().seconds)
@@ -70,7 +76,7 @@ pub async fn once(once: Once, etcd: &Etcd, clock: &dyn Clock, cancel: &Cancellat
     loop {
         let backup = plan(&once, &series, name);
         let (store, progress) = (&store, &Arc::<Progress>::default());
-        match (Taking { backup: &backup, store, etcd, progress, clock, cancel }).take().await {
+        match (Taking { backup: &backup, store, member, progress, clock, cancel }).take().await {
             Ok(manifest) => {
                 let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
                 return Ok(Taken { manifest, url, first: series.first, clock_off });

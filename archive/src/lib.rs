@@ -10,12 +10,14 @@
 //! - [`latest`]: which backup of a cluster is the latest, where that can be told;
 //! - `merge` (of the same feature): several series become one;
 //! - [`names`]: which UUID a cluster's name stands for;
-//! - [`series`]: the newest backup of a cluster, and whether an etcd is the one that it is of.
+//! - [`series`]: the newest backup of a cluster, and whether an etcd is the one that it is of;
+//! - [`blocking`]: work that blocks, where it delays nobody.
 //!
 //! Nothing here knows etcd or NATS.
 
 #![deny(clippy::disallowed_macros)]
 
+pub mod blocking;
 pub mod catalog;
 pub mod latest;
 pub mod manifest;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
 use crate::manifest::{self, Manifest};
 use crate::reader::{self, ReadError};
 use crate::seal::Identity;
@@ -101,7 +102,7 @@ pub async fn examine(
     if let Some((folder, options)) = into {
         let folder = folder.to_owned();
         // Also where inspection finds no room to say where the database ends.
-        let restorer = blocking(move || Restorer::create(&folder, options)).await??.at_least(manifest.origin.revision);
+        let restorer = blocking(move || Restorer::create(&folder, options)).await?.at_least(manifest.origin.revision);
         let (write_out, to_write) = mpsc::channel(PIECES);
         writing.spawn_blocking(move || write(restorer, Database { pieces: to_write, left: bytes }, &counted));
         outs.push(write_out);
@@ -120,7 +121,7 @@ pub async fn examine(
     }
     agree(manifest, &inspection)?;
     let restored = match restorer {
-        Some(restorer) => Some(blocking(move || restorer.finish()).await??),
+        Some(restorer) => Some(blocking(move || restorer.finish()).await?),
         None => None,
     };
     Ok(Examined { restored, inspection })
@@ -188,10 +189,6 @@ fn inspect(mut database: Database, look: Look, count: Option<&Progress>) -> Resu
         }
     }
     inspector.finish()
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ReadError> {
-    tokio::task::spawn_blocking(work).await.map_err(failed)
 }
 
 fn failed(error: tokio::task::JoinError) -> ReadError {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use age::x25519::Recipient;
+use backstay_archive::blocking::blocking;
 use backstay_archive::seal::{self, SealError};
 use backstay_archive::store::ErrorKind;
 use backstay_archive::store::local::LocalStore;
@@ -82,14 +83,14 @@ pub async fn keep_copy(state_dir: &Path, stored: Option<&StoredS3>) {
     let path = state_dir.join(COPY);
     let bytes = stored.map(serde_json::to_vec).transpose().map_err(std::io::Error::other);
     let kept = match bytes {
-        Ok(Some(bytes)) => tokio::task::spawn_blocking(move || replace_private(&path, &bytes)).await,
-        Ok(None) => Ok(tokio::fs::remove_file(&path).await.or_else(|e| match e.kind() {
+        Ok(Some(bytes)) => blocking(move || replace_private(&path, &bytes)).await,
+        Ok(None) => tokio::fs::remove_file(&path).await.or_else(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Ok(()),
             _ => Err(e),
-        })),
-        Err(error) => Ok(Err(error)),
+        }),
+        Err(error) => Err(error),
     };
-    if let Err(error) = kept.map_err(std::io::Error::other).flatten() {
+    if let Err(error) = kept {
         error!(%error, "the copy of the storage configuration could not be brought up to date");
     }
 }

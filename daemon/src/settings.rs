@@ -14,8 +14,10 @@ use toml::{Table, Value};
 
 mod environment;
 pub mod keys;
+mod overrides;
 
 pub use environment::{PREFIX, Unknown, from_environment, is_of_a_service, unknown, variable, variables};
+pub use overrides::Override;
 
 /// Why settings were not taken.
 #[derive(Debug, thiserror::Error)]
@@ -35,20 +37,6 @@ pub enum SettingsError {
     Show(String),
     #[error("cannot read {what} from {path}: {cause}")]
     Secret { what: &'static str, path: PathBuf, cause: std::io::Error },
-}
-
-/// One setting from the environment or a flag: the path of its key, and its value as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Override {
-    pub path: Vec<String>,
-    pub value: String,
-}
-
-impl Override {
-    /// `key` with dots between levels, e.g. `nats.url`.
-    pub fn new(key: &str, value: impl Into<String>) -> Self {
-        Self { path: key.split('.').map(str::to_owned).collect(), value: value.into() }
-    }
 }
 
 /// Reads `file`, lays `overrides` over it in their order, and takes the result as `T`.

@@ -10,6 +10,7 @@ use etcd_client::{Client, Txn, TxnOp};
 use crate::folder::Folder;
 use crate::port::{Port, free_port};
 use crate::process::{Process, program};
+use crate::releases::Release;
 use crate::supervisor::Supervisor;
 use crate::wait::eventually;
 
@@ -37,6 +38,13 @@ pub struct EtcdOptions {
 impl Default for EtcdOptions {
     fn default() -> Self {
         Self { members: 1, quota_bytes: None, arguments: Vec::new(), program: None }
+    }
+}
+
+impl EtcdOptions {
+    /// So many members of this release.
+    pub fn of(release: &Release, members: usize) -> Self {
+        Self { members, program: Some(release.program("etcd")), ..Self::default() }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::folder::Folder;
-use crate::permissions::Login;
+use crate::login::Login;
 use crate::port::{Port, free_port};
 use crate::process::{Process, program};
 use crate::wait::eventually;

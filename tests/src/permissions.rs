@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
+use crate::login::Login;
 use crate::nats::{NatsOptions, STORE};
 
 const SAMPLE: &str = include_str!("../../deploy/nats/backstay.conf");
@@ -15,25 +16,6 @@ const SAMPLE_STORE: &str = "/var/lib/nats";
 /// Where the sample's agent begins and ends.
 const BEGIN: &str = "# >>> one agent";
 const END: &str = "# <<< one agent";
-
-/// A user of NATS with its password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
-    pub user: String,
-    pub password: String,
-}
-
-impl Login {
-    fn new(user: &str) -> Self {
-        // nats-server reads a variable's value as it would read it in its file: a letter first keeps it a text.
-        Self { user: user.to_owned(), password: format!("p{}", Uuid::new_v4().simple()) }
-    }
-
-    /// The settings of a daemon or of `backstayctl`, as variables.
-    pub fn variables(&self) -> [(String, String); 2] {
-        [("BACKSTAY_NATS__USER".into(), self.user.clone()), ("BACKSTAY_NATS__PASSWORD".into(), self.password.clone())]
-    }
-}
 
 /// The users of one server.
 #[derive(Debug, Clone)]

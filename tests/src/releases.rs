@@ -13,8 +13,6 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::etcd::EtcdOptions;
-
 /// The list as it is written down: suite, etcd, nats-server.
 pub const LIST: &str = include_str!("../releases.txt");
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/releases.sh");
@@ -138,11 +136,6 @@ impl Release {
 
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
-    }
-
-    /// Its etcd.
-    pub fn options(&self, members: usize) -> EtcdOptions {
-        EtcdOptions { members, program: Some(self.program("etcd")), ..EtcdOptions::default() }
     }
 
     /// The program that reads and restores snapshot files: `etcdutl`, which came with 3.5, or `etcdctl`.

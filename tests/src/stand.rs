@@ -14,8 +14,9 @@ use uuid::Uuid;
 use crate::daemon::{Daemon, bare_command, binary};
 use crate::etcd::{Etcd, EtcdOptions};
 use crate::folder::Folder;
+use crate::login::Login;
 use crate::nats::{Nats, NatsOptions};
-use crate::permissions::{Login, Users};
+use crate::permissions::Users;
 use crate::s3::S3;
 use crate::supervisor::Supervisor;
 

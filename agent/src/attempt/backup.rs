@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::etcd::source::SnapshotSource;
 use crate::etcd::{Etcd, EtcdError};
+use crate::proof;
+use crate::proof::settings::InspectionSettings;
 
 /// What to back up, under which name, and for how long to try.
 #[derive(Debug, Clone)]
@@ -24,6 +26,13 @@ pub struct Backup {
     pub stall: Duration,
     /// etcd's own cluster id where one is expected.
     pub etcd_cluster: Option<u64>,
+}
+
+/// The member that is backed up, and how its snapshots are looked into.
+#[derive(Clone)]
+pub struct Member {
+    pub etcd: Etcd,
+    pub inspection: InspectionSettings,
 }
 
 /// Why there is no new backup: a code for programs and a line for people.
@@ -93,7 +102,7 @@ pub async fn clock_off(store: &dyn Store, clock: &dyn Clock) -> Option<String> {
 pub struct Taking<'a> {
     pub backup: &'a Backup,
     pub store: &'a Arc<dyn Store>,
-    pub etcd: &'a Etcd,
+    pub member: &'a Member,
     pub progress: &'a Arc<Progress>,
     pub clock: &'a dyn Clock,
     pub cancel: &'a CancellationToken,
@@ -132,8 +141,9 @@ impl Taking<'_> {
     }
 
     async fn read_and_write(&self, stop: &CancellationToken) -> Result<Manifest, Failure> {
-        let Self { backup, progress, .. } = self;
-        let prepare = SnapshotSource::prepare(self.etcd, backup.etcd_cluster, backup.stall, Arc::clone(progress));
+        let Self { backup, progress, member: Member { etcd, inspection }, .. } = self;
+        let examine = |origin: &_, voters, begun| proof::examination(etcd, inspection, origin, voters, begun);
+        let prepare = SnapshotSource::prepare(etcd, backup.etcd_cluster, backup.stall, Arc::clone(progress), examine);
         let mut source = match stop.run_until_cancelled(prepare).await {
             Some(source) => source?,
             None => return Err(WriteError::Cancelled.into()),

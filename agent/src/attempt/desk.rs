@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backstay_archive::Manifest;
+use backstay_archive::blocking::blocking;
 use backstay_archive::seal::Identity;
 use backstay_archive::writer::Progress;
 use backstay_protocol::bus::{
@@ -27,9 +28,8 @@ use tracing::{Instrument, error, error_span, info, warn};
 
 use super::job::refuse;
 use super::tally::{Metrics, Tally};
-use super::{Address, Failure, Job, Taking};
-use crate::etcd::Etcd;
-use crate::outbox::{Outbox, Record, sender::blocking};
+use super::{Address, Failure, Job, Member, Taking};
+use crate::outbox::{Outbox, Record};
 use crate::state::StateDir;
 
 /// The attempt that is under way.
@@ -56,7 +56,7 @@ impl Running {
 /// What the desk works with.
 pub struct Parts {
     pub address: Address,
-    pub etcd: Etcd,
+    pub member: Member,
     pub identity: Arc<Identity>,
     pub state: Arc<StateDir>,
     pub outbox: Arc<Outbox>,
@@ -222,16 +222,17 @@ impl Attempts {
         let result = AssertUnwindSafe(self.work(job, &running)).catch_unwind().await;
         let result = result
             .unwrap_or_else(|_| Err(Failure::new(FailureCode::Internal, "the agent failed: see its log")))
+            .and_then(|manifest| finished(&manifest, &running.progress).map(|finished| (manifest, finished)))
             .map_err(|failure| self.explain(failure));
         let state = match result {
-            Ok(manifest) => {
+            Ok((manifest, finished)) => {
                 info!(
                     revision = manifest.origin.revision,
                     snapshot_bytes = manifest.snapshot_bytes,
                     sealed_bytes = manifest.sealed_bytes,
                     "the backup is proven and stored"
                 );
-                State::Finished(finished(&manifest, &running.progress))
+                State::Finished(finished)
             }
             Err(failure) => {
                 warn!(code = failure.code.as_str_name(), error = failure.text, "the attempt has failed");
@@ -246,8 +247,8 @@ impl Attempts {
         let Running { progress, cancel, .. } = running;
         let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
         let store = cancel.run_until_cancelled(job.store.open()).await.ok_or_else(cancelled)??;
-        let (etcd, clock) = (&self.parts.etcd, &*self.parts.clock);
-        Taking { backup: &job.backup, store: &store, etcd, progress, clock, cancel }.take().await
+        let (member, clock) = (&self.parts.member, &*self.parts.clock);
+        Taking { backup: &job.backup, store: &store, member, progress, clock, cancel }.take().await
     }
 
     /// Says why an attempt was cancelled.
@@ -361,12 +362,16 @@ fn record(address: &Address, report: &Report) -> Record {
     Record::new(Subject::Report { cluster, machine }.to_string(), report)
 }
 
-fn finished(manifest: &Manifest, progress: &Progress) -> Finished {
-    Finished {
+fn finished(manifest: &Manifest, progress: &Progress) -> Result<Finished, Failure> {
+    let unreadable = |error| {
+        let text = format!("the backup is stored, and the sha256 in its manifest cannot be read: {error}");
+        Failure::new(FailureCode::Internal, text)
+    };
+    Ok(Finished {
         revision: manifest.origin.revision,
         snapshot_bytes: manifest.snapshot_bytes,
         sealed_bytes: manifest.sealed_bytes,
-        snapshot_sha256: from_hex(&manifest.snapshot_sha256).into(),
+        snapshot_sha256: from_hex(&manifest.snapshot_sha256).map_err(unreadable)?.into(),
         parts_retried: progress.retried(),
-    }
+    })
 }

@@ -10,6 +10,6 @@ pub mod desk;
 pub mod job;
 pub mod tally;
 
-pub use backup::{Backup, Failure, Taking, clock_off};
+pub use backup::{Backup, Failure, Member, Taking, clock_off};
 pub use desk::{Attempts, Running};
 pub use job::{Address, Job};

@@ -1,33 +1,24 @@
-//! The settings of `[etcd]` and the connection that they describe.
+//! The settings of `[etcd]`, the endpoints that they describe, and what is probably wrong with one that fails.
 //!
 //! etcd-client's own connect knows no HTTP/2 windows, and those bound the rate over a real network: so the
 //! endpoint is built here.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstay_daemon::settings;
 use backstay_protocol::certificates::{self, Wanted};
-use etcd_client::{Channel, Client, ConnectOptions};
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use tokio::io::BufReader;
-use tokio::net::TcpStream;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri};
-use tower::service_fn;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-use super::{CALL_TIMEOUT, Connection, EtcdError, Login, describe, with_causes};
+use super::error::{EtcdError, with_causes};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a member may send before it is read: the rate is at most this per round trip, and the memory at
 /// most twice this.
 const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-
-/// What is read from the socket at a time, at most.
-const READ_BYTES: usize = 256 * 1024;
 
 /// A connection that is silent for this long is asked whether it is alive. etcd refuses clients that ask
 /// more often than every 5 s.
@@ -157,7 +148,7 @@ impl EtcdSettings {
     }
 
     /// The URL with its scheme: without one it is `https` where a CA is given.
-    fn url(&self, endpoint: &str) -> String {
+    pub(super) fn url(&self, endpoint: &str) -> String {
         match (endpoint.contains("://"), &self.ca) {
             (true, _) => endpoint.to_owned(),
             (false, Some(_)) => format!("https://{endpoint}"),
@@ -165,7 +156,7 @@ impl EtcdSettings {
         }
     }
 
-    fn build(&self, url: &str) -> Result<Endpoint, EtcdError> {
+    pub(super) fn build(&self, url: &str) -> Result<Endpoint, EtcdError> {
         let wrong = |e: tonic::transport::Error| {
             let cause = with_causes(e.to_string(), std::error::Error::source(&e));
             self.wrong(format!("cannot use the endpoint {url}: {cause}"))
@@ -249,63 +240,6 @@ pub(super) fn advice(url: &str, cause: &str, certificate: bool, words: Words) ->
         true => {
             " (etcd does not take this client certificate: the CA in its --trusted-ca-file must have signed it)".into()
         }
-    }
-}
-
-/// Connects to the first endpoint that answers, and logs in where a user is set.
-pub(super) async fn connect(settings: &EtcdSettings, password: Option<&str>) -> Result<Connection, EtcdError> {
-    let mut causes = Vec::new();
-    for endpoint in &settings.endpoints {
-        let url = settings.url(endpoint);
-        let endpoint = settings.build(&url)?;
-        let connecting = endpoint.connect_with_connector(service_fn(dial));
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(channel)) => return log_in(channel, settings, password, url).await,
-            Ok(Err(error)) => {
-                let cause = with_causes(error.to_string(), std::error::Error::source(&error));
-                let advice = advice(&url, &cause, settings.cert.is_some(), settings.words);
-                causes.push(cause + &advice);
-            }
-            Err(_) => causes.push(format!("no connection within {}s", CONNECT_TIMEOUT.as_secs())),
-        }
-    }
-    causes.dedup();
-    Err(EtcdError::Unreachable { endpoints: settings.endpoints.join(", "), cause: causes.join("; ") })
-}
-
-/// Connects by TCP, with a large buffer: HTTP/2 alone would read 8 KiB at a time, a system call for each.
-async fn dial(to: Uri) -> io::Result<TokioIo<BufReader<TcpStream>>> {
-    let host = to.host().ok_or_else(|| io::Error::other("the URL names no host"))?;
-    let default = if to.scheme_str() == Some("https") { 443 } else { 80 };
-    // An IPv6 address stands in brackets in a URL only.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, to.port_u16().unwrap_or(default))).await?;
-    stream.set_nodelay(true)?;
-    Ok(TokioIo::new(BufReader::with_capacity(READ_BYTES, stream)))
-}
-
-async fn log_in(
-    channel: tonic::transport::Channel,
-    settings: &EtcdSettings,
-    password: Option<&str>,
-    endpoint: String,
-) -> Result<Connection, EtcdError> {
-    let mut options = ConnectOptions::new().with_auto_token_refresh(true);
-    if let Some(password) = password {
-        options = options.with_user(settings.user.as_str(), password);
-    }
-    let login = password.map(|password| Login { user: settings.user.clone(), password: password.into() });
-    let client = Client::from_channel(Channel::Tonic(channel.clone()), Some(options));
-    let client = tokio::time::timeout(CALL_TIMEOUT, client).await;
-    let certificate = settings.cert.is_some();
-    let failed = |cause: String| {
-        let cause = format!("{cause}{}", advice(&endpoint, &cause, certificate, settings.words));
-        EtcdError::Call { call: "log in as a user", endpoint: endpoint.clone(), cause }
-    };
-    match client {
-        Ok(Ok(client)) => Ok(Connection { client, channel, login, endpoint, certificate, words: settings.words }),
-        Ok(Err(error)) => Err(failed(describe(&error))),
-        Err(_) => Err(failed(super::too_long(CALL_TIMEOUT))),
     }
 }
 

@@ -1,19 +1,16 @@
 //! Asks the member from time to time what it says of itself, apart from everything else: an etcd that hangs
 //! delays nobody.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_daemon::trouble::Trouble;
-use backstay_protocol::bus::Member;
+use backstay_protocol::bus::{Member, MemberSeat};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{Connection, Etcd, EtcdError};
-use crate::restore::desk::Restores;
-use crate::restore::seat::Seats;
 
 /// How long one round may take, the connection included.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,22 +21,18 @@ const LIST_PAUSE: Duration = Duration::from_secs(30);
 /// The member as it was seen last, or why it was not; `None` before the first round.
 pub type Seen = Option<Result<Member, String>>;
 
-/// Who keeps the member list, and who knows whether it is to be kept.
-pub struct Keepers {
-    pub seats: Arc<Seats>,
-    pub restores: Arc<Restores>,
+/// What a round found; whoever needs it subscribes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Round {
+    pub seen: Seen,
+    /// The member list that this member told last; empty while it has told none.
+    pub members: Vec<MemberSeat>,
 }
 
 /// Asks every `period` until `stop`.
-pub async fn poll(
-    etcd: &Etcd,
-    period: Duration,
-    seen: &watch::Sender<Seen>,
-    keepers: &Keepers,
-    stop: &CancellationToken,
-) {
+pub async fn poll(etcd: &Etcd, period: Duration, rounds: &watch::Sender<Round>, stop: &CancellationToken) {
     let mut connection = None;
-    let mut listed = None;
+    let mut list = List::default();
     let mut trouble = Trouble::default();
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,34 +54,37 @@ pub async fn poll(
             connection = None;
         }
         if let (Ok(member), Some(connection)) = (&now, &mut connection) {
-            list(connection, member, keepers, &mut listed).await;
+            list.refresh(member, connection).await;
         }
-        log_change(&seen.borrow(), &now, &mut trouble);
-        seen.send_replace(Some(now));
+        log_change(&rounds.borrow().seen, &now, &mut trouble);
+        rounds.send_replace(Round { seen: Some(now), members: list.members.clone() });
     }
 }
 
-/// Asks for the member list once in a while, and when the member is another one than before. That of a cluster which
-/// may still be put back is not kept: the next plan would be made for it.
-async fn list(
-    connection: &mut Connection,
-    member: &Member,
-    keepers: &Keepers,
-    listed: &mut Option<(u64, u64, Instant)>,
-) {
-    let fresh = |(cluster, id, at): &(u64, u64, Instant)| {
-        (*cluster, *id) == (member.cluster_id, member.member_id) && at.elapsed() < LIST_PAUSE
-    };
-    if listed.as_ref().is_some_and(fresh) || keepers.restores.unsettled_cluster() == Some(member.cluster_id) {
-        return;
-    }
-    match timeout(ROUND_TIMEOUT, connection.members()).await {
-        Ok(Ok(members)) => {
-            keepers.seats.note(member, &members);
-            *listed = Some((member.cluster_id, member.member_id, Instant::now()));
+/// The member list, and whose it is.
+#[derive(Default)]
+struct List {
+    /// Cluster and member.
+    of: (u64, u64),
+    members: Vec<MemberSeat>,
+    at: Option<Instant>,
+}
+
+impl List {
+    /// Asks for it once in a while, and when the member is another one than before: that one's list says nothing of it.
+    async fn refresh(&mut self, member: &Member, connection: &mut Connection) {
+        let of = (member.cluster_id, member.member_id);
+        if self.of != of {
+            *self = Self { of, ..Self::default() };
         }
-        Ok(Err(error)) => debug!(%error, "the member list is as it was last known"),
-        Err(_) => debug!("the member list is as it was last known"),
+        if self.at.is_some_and(|at| at.elapsed() < LIST_PAUSE) {
+            return;
+        }
+        match timeout(ROUND_TIMEOUT, connection.members()).await {
+            Ok(Ok(members)) => (self.members, self.at) = (members, Some(Instant::now())),
+            Ok(Err(error)) => debug!(%error, "the member list is as it was last known"),
+            Err(_) => debug!("the member list is as it was last known"),
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 use etcd_client::{GetOptions, KeyValue, KvClient};
 use tokio::time::timeout;
 
-use super::{Connection, EtcdError, HASH_TIMEOUT, describe, too_long};
+use super::connection::{Connection, HASH_TIMEOUT};
+use super::error::{EtcdError, describe, too_long};
 
 /// A key whose value makes an answer larger than this is passed over.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;

@@ -17,9 +17,10 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
 use tracing::debug;
 
+use super::Etcd;
+use super::connection::Connection;
+use super::error::{EtcdError, describe};
 use super::stream::Frame;
-use super::{Connection, Etcd, EtcdError, describe};
-use crate::proof;
 
 /// Which etcd is there, and where it stands.
 ///
@@ -59,7 +60,8 @@ pub struct SnapshotSource {
 
 impl SnapshotSource {
     /// Looks at the member and makes the linearizable read. `cluster` is etcd's own cluster id where one is
-    /// expected.
+    /// expected. `examine` makes the look into the snapshot: of what is read where, the members that voted before the stream,
+    /// and word of the stream's first bytes.
     ///
     /// # Errors
     /// The member cannot be reached, is not fit to be backed up, or has no quorum.
@@ -68,6 +70,7 @@ impl SnapshotSource {
         cluster: Option<u64>,
         stall: Duration,
         progress: Arc<Progress>,
+        examine: impl FnOnce(&Origin, Vec<u64>, oneshot::Receiver<()>) -> Option<Examination>,
     ) -> Result<Self, EtcdError> {
         let mut connection = etcd.connect().await?;
         let origin = look(&mut connection, cluster).await?;
@@ -82,7 +85,7 @@ impl SnapshotSource {
         let (begun, first_bytes) = oneshot::channel();
         Ok(Self {
             connection,
-            examination: proof::examination(etcd, &origin, voters, first_bytes),
+            examination: examine(&origin, voters, first_bytes),
             origin,
             stream: None,
             frames: Frames::default(),

@@ -6,12 +6,13 @@ use std::time::Duration;
 use async_nats::connection;
 use async_nats::jetstream::{self, message::PublishMessage};
 use async_trait::async_trait;
+use backstay_archive::blocking::blocking;
 use backstay_daemon::trouble::Trouble;
 use backstay_protocol::bus::{Report, clipped, report::State};
 use bytes::Bytes;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, debug, info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Outbox, Record};
 
@@ -156,15 +157,5 @@ async fn next(
             changed = waiting.changed() => changed.ok()?,
             () = stop.cancelled() => return None,
         }
-    }
-}
-
-/// Runs what touches the disk where it delays nobody.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let span = Span::current();
-    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
-        Ok(value) => value,
-        // Blocking work is never cancelled, so it panicked: that is ours to go on with.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

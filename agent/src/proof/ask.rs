@@ -40,12 +40,14 @@ pub struct Question {
     member: String,
     cluster: String,
     at: i64,
+    patience: Duration,
 }
 
 impl Question {
-    pub fn new(etcd: Arc<Etcd>, origin: &Origin) -> Self {
+    /// A member may take as long as `patience` for its answer.
+    pub fn new(etcd: Arc<Etcd>, patience: Duration, origin: &Origin) -> Self {
         let (member, cluster) = (origin.member_id.clone(), origin.etcd_cluster_id.clone());
-        Self { etcd, member, cluster, at: origin.revision }
+        Self { etcd, member, cluster, at: origin.revision, patience }
     }
 
     /// Asks one member after the other.
@@ -100,7 +102,7 @@ impl Question {
 
     /// How long a member may take.
     pub fn patience(&self) -> Duration {
-        self.etcd.inspection().patience
+        self.patience
     }
 
     /// Connects, and makes sure that it is the member that was meant: a small question first, so that one that does

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use backstay_archive::manifest::{self, Origin, Verdict};
 use backstay_archive::writer::Rejected;
-use backstay_snapshot::inspect::{HashKv, Inspection, Member, Unknown};
+use backstay_snapshot::inspect::{HashKv, InspectError, Inspection, Member, Unknown};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::Looked;
 use super::ask::{Answer, Question};
 
 /// How often a member is asked again that is compacted less far than the snapshot.
@@ -17,6 +16,9 @@ const AGAIN_MAX: usize = 8;
 
 /// Bytes of a reason in the manifest, at most.
 const REASON_MAX: usize = 1024;
+
+/// What a look into the database gave.
+pub type Looked = Result<Inspection, InspectError>;
 
 /// Judges one snapshot.
 pub struct Judge {

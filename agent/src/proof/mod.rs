@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use backstay_archive::manifest::Origin;
 use backstay_archive::writer::{Examination, Observer};
-use backstay_snapshot::inspect::{InspectError, Inspection, Inspector, Options};
+use backstay_snapshot::inspect::{InspectError, Inspector, Options};
 use tokio::sync::oneshot;
 
 use crate::etcd::Etcd;
@@ -19,28 +19,26 @@ pub mod judge;
 pub mod settings;
 
 use ask::Question;
-use judge::Judge;
-
-/// What a look into the database gave.
-type Looked = Result<Inspection, InspectError>;
+use judge::{Judge, Looked};
+use settings::InspectionSettings;
 
 /// A look into the snapshot of the member of `origin`, unless the settings turn it off. `begun` tells that the stream's
 /// first bytes have come: earlier, the other member could still compact what the snapshot then has not. `voters` are the
 /// members that voted before that.
 pub fn examination(
     etcd: &Etcd,
+    settings: &InspectionSettings,
     origin: &Origin,
     voters: Vec<u64>,
     begun: oneshot::Receiver<()>,
 ) -> Option<Examination> {
-    let settings = etcd.inspection().clone();
     if !settings.enabled {
         return None;
     }
     let options = Options { memory: settings.memory_limit, hash_at: settings.ask.then_some(origin.revision) };
     let (out, looked) = oneshot::channel();
     let observer = Look { inspector: Some(Inspector::new(options)), failed: None, out };
-    let question = settings.ask.then(|| Question::new(Arc::new(etcd.clone()), origin));
+    let question = settings.ask.then(|| Question::new(Arc::new(etcd.clone()), settings.patience, origin));
     let judge = Judge { origin: origin.clone(), voters, question };
     Some(Examination { observer: Box::new(observer), verdict: Box::pin(judge.judge(looked, begun)) })
 }

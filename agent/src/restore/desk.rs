@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use backstay_archive::blocking::blocking;
 use backstay_archive::seal::Identity;
 use backstay_daemon::trouble::Shared;
 use backstay_protocol::bus::{
-    EtcdAfter, MemberCheck, RefusalCode, Refused, RestoreCommand, RestoreReply, RestoreState, clipped,
-    restore_reply::Answer,
+    EtcdAfter, RefusalCode, Refused, RestoreCommand, RestoreReply, RestoreState, restore_reply::Answer,
 };
-use backstay_protocol::hex::from_hex;
 use backstay_protocol::{RestoreId, VERSION};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -19,17 +18,18 @@ use tracing::{error, info, warn};
 use super::control::Control;
 use super::folders::Folders;
 use super::journal::{Action, Goal, Hands, Journal, Step};
-use super::prepare::{Order, PrepareError, Prepared, Progress, prepare};
+use super::prepare::{Order, PrepareError, Prepared, prepare};
 use super::settings::RestoreSettings;
 use crate::attempt::job::refuse;
 use crate::attempt::{Address, Attempts};
 use crate::etcd::Etcd;
-use crate::outbox::sender::blocking;
 use crate::state::{StateDir, StateError};
 
+mod book;
 mod watching;
 
-use watching::{After, Started};
+use book::Book;
+use watching::{After, Watcher};
 
 const JOURNAL: &str = "restore";
 const LOG: &str = "restore.log";
@@ -37,8 +37,6 @@ const LOG: &str = "restore.log";
 const CHECK_PAUSE: Duration = Duration::from_millis(500);
 /// Going back is tried again after this long: nobody else can.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
-/// An etcd that does not say what it is within this is taken for one that does not run.
-const ANSWER: Duration = Duration::from_secs(2);
 /// So often is the old etcd started. What must be certain is that its folder is back: where a member waits for a quorum,
 /// starting it may fail for as long as the others are down.
 const START_TRIES: u32 = 3;
@@ -54,35 +52,12 @@ pub struct Parts {
     pub s3_ca: Option<PathBuf>,
 }
 
-struct Book {
-    journal: Option<Journal>,
-    order: Option<Arc<Order>>,
-    /// Why it does not go on.
-    error: String,
-    check: Option<MemberCheck>,
-    hash_revision: i64,
-    progress: Arc<Progress>,
-    hands: Hands,
-    failed_starts: u32,
-    /// Why the old etcd was left stopped, or has ended; told to the end.
-    unstarted: String,
-    /// How it is after going back; unspecified while nobody has looked.
-    after: After,
-    /// The folders that are left; `None` while nobody has looked.
-    left: Option<Vec<String>>,
-    /// Ends what is being prepared, when another goal comes.
-    cancel: CancellationToken,
-}
-
 /// The desk.
 pub struct Restores {
     parts: Parts,
-    control: Option<Control>,
     path: PathBuf,
     book: Mutex<Book>,
-    started: Mutex<Started>,
-    /// How long the old etcd may take to answer again.
-    settle: Duration,
+    watcher: Watcher,
     /// Held from reading the journal to having it on disk: commands and the task both change it.
     writing: tokio::sync::Mutex<()>,
     /// Held while a folder is being prepared.
@@ -109,28 +84,12 @@ impl Restores {
             warn!(restore = %journal.restore, step = ?journal.step, "the agent was restarted during a restore");
         }
         parts.attempts.hold(journal.as_ref().is_some_and(|journal| !journal.has_ended()));
-        let book = Book {
-            journal,
-            order: None,
-            error: String::new(),
-            check: None,
-            hash_revision: 0,
-            progress: Arc::default(),
-            hands: Hands::default(),
-            failed_starts: 0,
-            unstarted: String::new(),
-            after: After::default(),
-            left: None,
-            cancel: CancellationToken::new(),
-        };
         let control = control(&parts.settings, &parts.state);
         Ok(Self {
-            settle: watching::patience(parts.settings.control),
+            watcher: Watcher::new(parts.etcd.clone(), control, parts.settings.control),
             parts,
-            control,
             path,
-            book: Mutex::new(book),
-            started: Mutex::default(),
+            book: Mutex::new(Book::taken_up(journal)),
             writing: tokio::sync::Mutex::default(),
             building: tokio::sync::Mutex::default(),
             changed: Notify::new(),
@@ -140,23 +99,7 @@ impl Restores {
 
     /// How far the latest restore is; `None` where there never was one.
     pub fn state(&self) -> Option<RestoreState> {
-        let book = self.book();
-        let journal = book.journal.as_ref()?;
-        let (bytes_done, bytes_total) = book.progress.bytes();
-        Some(RestoreState {
-            restore: journal.restore.to_string(),
-            step: journal.step.to_wire().into(),
-            error: clipped(&book.error),
-            digest: from_hex(&journal.digest).into(),
-            bytes_done,
-            bytes_total,
-            aside: if journal.had_data { journal.folders.aside.display().to_string() } else { String::new() },
-            check: book.check.clone(),
-            new_cluster_id: journal.new_cluster_id,
-            left: book.left.clone().unwrap_or_default(),
-            etcd: book.after.etcd.into(),
-            etcd_text: book.after.text.clone(),
-        })
+        self.book().state()
     }
 
     /// The cluster that a restore makes here, until it is settled that it stays: it may still be put back.
@@ -205,12 +148,12 @@ impl Restores {
 
     async fn begin(&self, restore: RestoreId, command: RestoreCommand) -> Result<(), Refused> {
         let invalid = |text: String| refuse(RefusalCode::Invalid, text);
-        let Some(data_dir) = self.parts.settings.data_dir.as_ref().filter(|_| self.control.is_some()) else {
+        let Some(data_dir) = self.parts.settings.data_dir.as_ref().filter(|_| self.watcher.control.is_some()) else {
             return Err(invalid("this agent cannot restore: [restore] is not set in its agent.toml".into()));
         };
         let order = self.order(command)?;
         let folders = Folders::of(data_dir, restore, &order.aside_suffix).map_err(|e| invalid(e.to_string()))?;
-        self.is_open(&folders).await.map_err(invalid)?;
+        self.watcher.is_open(&folders).await.map_err(invalid)?;
         if !self.parts.attempts.hold(true) {
             return Err(refuse(RefusalCode::Busy, "a backup is under way on this machine"));
         }
@@ -220,14 +163,7 @@ impl Restores {
             return Err(refused);
         }
         info!(%restore, folder = %folders.live.display(), "a restore begins");
-        let mut book = self.book();
-        book.journal = Some(journal);
-        book.order = Some(Arc::new(order));
-        (book.error, book.check, book.hash_revision) = (String::new(), None, 0);
-        (book.failed_starts, book.unstarted) = (0, String::new());
-        (book.after, book.left) = (After::default(), None);
-        (book.progress, book.hands, book.cancel) = (Arc::default(), Hands::default(), CancellationToken::new());
-        drop(book);
+        *self.book() = Book::begun(journal, order);
         self.changed.notify_one();
         Ok(())
     }
@@ -287,7 +223,7 @@ impl Restores {
         }
         let _nobody_prepares = self.building.lock().await;
         let folders = journal.folders.clone();
-        unblock(move || folders.discard()).await.map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))
+        blocking(move || folders.discard()).await.map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))
     }
 
     /// What is not on disk was not taken.
@@ -327,8 +263,8 @@ impl Restores {
             (journal, book.hands, book.cancel.clone())
         };
         let (folders, watched) = (journal.folders.clone(), journal.clone());
-        let action = watched.next(unblock(move || folders.see()).await, hands);
-        if action != Action::Stop && action != Action::Start && self.is_unsettled(&journal) {
+        let action = watched.next(blocking(move || folders.see()).await, hands);
+        if action != Action::Stop && action != Action::Start && self.book().is_unsettled(&journal) {
             return self.settle(&journal).await;
         }
         let done = match action {
@@ -344,7 +280,9 @@ impl Restores {
                 match self.build(&order, &journal, &cancel, stop).await {
                     Err(PrepareError::Cancelled) => return Pause::None,
                     Err(error) => Err(error.to_string()),
-                    Ok(prepared) => self.fits(&prepared).await.map(|()| Some(prepared)).map_err(|e| e.to_string()),
+                    Ok(prepared) => {
+                        self.watcher.fits(&prepared).await.map(|()| Some(prepared)).map_err(|e| e.to_string())
+                    }
                 }
             }
             other => self.perform(other, &journal).await.map(|()| None),
@@ -374,31 +312,31 @@ impl Restores {
     }
 
     async fn perform(&self, action: Action, journal: &Journal) -> Result<(), String> {
-        let control = || self.control.as_ref().ok_or("[restore] is not set in agent.toml any more");
+        let control = || self.watcher.control.as_ref().ok_or("[restore] is not set in agent.toml any more");
         let folders = journal.folders.clone();
         let text = |e: super::folders::FolderError| e.to_string();
         match action {
             Action::Stop => {
                 if journal.step == Step::Stopping {
-                    self.is_open(&folders).await?;
+                    self.watcher.is_open(&folders).await?;
                 }
                 info!(restore = %journal.restore, "stopping etcd");
                 control()?.stop(&folders.databases()).await.map_err(|e| e.to_string())
             }
             Action::Start => {
                 info!(restore = %journal.restore, "starting etcd");
-                self.start(control()?).await
+                self.watcher.start(control()?).await
             }
-            Action::SetAside => unblock(move || folders.rename(&folders.live, &folders.aside)).await.map_err(text),
-            Action::Place => unblock(move || folders.rename(&folders.fresh, &folders.live)).await.map_err(text),
-            Action::Unplace => unblock(move || folders.rename(&folders.live, &folders.fresh)).await.map_err(text),
+            Action::SetAside => blocking(move || folders.rename(&folders.live, &folders.aside)).await.map_err(text),
+            Action::Place => blocking(move || folders.rename(&folders.fresh, &folders.live)).await.map_err(text),
+            Action::Unplace => blocking(move || folders.rename(&folders.live, &folders.fresh)).await.map_err(text),
             Action::MoveStranger => {
-                unblock(move || folders.rename(&folders.live, &folders.stranger())).await.map_err(text)
+                blocking(move || folders.rename(&folders.live, &folders.stranger())).await.map_err(text)
             }
-            Action::Return => unblock(move || folders.rename(&folders.aside, &folders.live)).await.map_err(text),
+            Action::Return => blocking(move || folders.rename(&folders.aside, &folders.live)).await.map_err(text),
             Action::Discard => {
                 let ran = journal.ran;
-                let kept = unblock(move || {
+                let kept = blocking(move || {
                     let kept = if ran { folders.keep_what_ran()? } else { None };
                     folders.discard().map(|()| kept)
                 });
@@ -451,6 +389,47 @@ impl Restores {
         Pause::None
     }
 
+    /// What etcd says of itself on the new folder.
+    async fn watch(&self, journal: &Journal) -> Pause {
+        let revision = self.book().hash_revision;
+        let seen = match self.watcher.look(&journal.folders, revision).await {
+            Ok(seen) => seen,
+            Err(reason) => return self.fail(journal, Action::Watch, reason),
+        };
+        let mut book = self.book();
+        if book.journal.as_ref() == Some(journal) {
+            book.check = Some(seen);
+        }
+        Pause::For(CHECK_PAUSE)
+    }
+
+    /// Looks at the old etcd, until it answers, has ended, or had its time. Going back does not hang on it: it is told.
+    async fn settle(&self, journal: &Journal) -> Pause {
+        let Some(after) = self.watcher.settle(&journal.folders).await else { return Pause::For(CHECK_PAUSE) };
+        if after.etcd != EtcdAfter::Serves {
+            warn!(restore = %journal.restore, etcd = ?after.etcd, text = after.text, "the old etcd does not serve");
+        }
+        let mut book = self.book();
+        if book.journal.as_ref() == Some(journal) {
+            if after.etcd == EtcdAfter::Down {
+                book.unstarted = format!("the old data is back, and etcd does not run: {}", after.text);
+            }
+            book.after = after;
+        }
+        Pause::None
+    }
+
+    /// Notes which folders are left.
+    async fn note_left(&self, journal: &Journal) {
+        let folders = journal.folders.clone();
+        let left = blocking(move || folders.left()).await;
+        let left = left.unwrap_or_else(|cause| {
+            error!(restore = %journal.restore, %cause, "cannot see what is left beside the data folder");
+            Vec::new()
+        });
+        self.book().left = Some(left.iter().map(|path| path.display().to_string()).collect());
+    }
+
     fn fail(&self, journal: &Journal, action: Action, error: String) -> Pause {
         if let Some(told) = self.told.note(&journal.restore.to_string(), &error) {
             let lasting = told.lasting;
@@ -487,11 +466,6 @@ enum Pause {
     None,
     For(Duration),
     UntilChanged,
-}
-
-/// Folders may be on a mount that hangs.
-async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("moving folders does not panic")
 }
 
 #[cfg(test)]

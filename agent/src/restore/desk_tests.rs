@@ -10,9 +10,10 @@ use backstay_protocol::bus::{EtcdAfter, RestoreStep};
 use uuid::Uuid;
 
 use super::*;
-use crate::attempt::desk;
+use crate::attempt::{Member, desk};
 use crate::etcd::EtcdSettings;
 use crate::outbox::Outbox;
+use crate::proof::settings::InspectionSettings;
 use crate::restore::settings::ControlKind;
 
 /// No test goes on for longer.
@@ -35,7 +36,7 @@ fn desk(folder: &Path, stop: &str, start: &str) -> Restores {
     let identity = Arc::new(Identity::generate());
     let attempts = Arc::new(Attempts::new(desk::Parts {
         address: address.clone(),
-        etcd: etcd.clone(),
+        member: Member { etcd: etcd.clone(), inspection: InspectionSettings::off() },
         identity: Arc::clone(&identity),
         state: Arc::clone(&state),
         outbox: Arc::new(Outbox::open(state.file("outbox")).expect("fresh")),
@@ -51,7 +52,9 @@ fn desk(folder: &Path, stop: &str, start: &str) -> Restores {
     };
     let parts = Parts { address, settings, etcd, identity, state, attempts, s3_ca: None };
     // One look at the old etcd is enough here.
-    Restores { settle: Duration::ZERO, ..Restores::open(parts).expect("readable") }
+    let mut desk = Restores::open(parts).expect("readable");
+    desk.watcher.settle = Duration::ZERO;
+    desk
 }
 
 /// A journal of a restore that is at `step`, on disk.

@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use backstay_protocol::RestoreId;
 use serde::{Deserialize, Serialize};
 
-use super::journal::Seen;
-
 /// Beyond the database: the first WAL segment, the snapshot file, and what etcd writes while it starts.
 const ROOM_BYTES: u64 = 128 * 1024 * 1024;
 
@@ -38,6 +36,18 @@ pub struct Folders {
     pub made: PathBuf,
     /// What is made to prepare in, and removed.
     pub root: PathBuf,
+}
+
+/// Which of the folders are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    pub live: bool,
+    pub fresh: bool,
+    pub aside: bool,
+    /// The folder that was made to prepare in; `fresh` is in it. While it is there, nothing of it was removed.
+    pub root: bool,
+    /// What is left of it where removing it was interrupted.
+    pub rest: bool,
 }
 
 /// What a restore moves: the data folder, or `member` in it where the folder is a mount point and cannot be renamed.

@@ -5,7 +5,10 @@ use std::path::Path;
 
 use backstay_protocol::RestoreId;
 use backstay_protocol::bus::{RestoreGoal, RestoreStep};
+use backstay_protocol::hex::from_hex;
 use serde::{Deserialize, Serialize};
+
+pub use super::folders::Seen;
 
 use super::folders::Folders;
 use crate::state::{StateError, read_optional, write_atomic};
@@ -88,18 +91,6 @@ pub struct Journal {
     pub new_cluster_id: u64,
 }
 
-/// Which of the folders are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Seen {
-    pub live: bool,
-    pub fresh: bool,
-    pub aside: bool,
-    /// The folder that was made to prepare in; `fresh` is in it. While it is there, nothing of it was removed.
-    pub root: bool,
-    /// What is left of it where removing it was interrupted.
-    pub rest: bool,
-}
-
 /// What this process has done itself: a new one begins with neither, and does it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hands {
@@ -178,10 +169,16 @@ impl Journal {
             cause,
         };
         let journal: Self = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
-        match journal.version {
-            VERSION => Ok(Some(journal)),
-            other => Err(unreadable(format!("version {other} is not known: update the agent"))),
+        if journal.version != VERSION {
+            return Err(unreadable(format!("version {} is not known: update the agent", journal.version)));
         }
+        from_hex(&journal.digest).map_err(|e| unreadable(format!("its digest is damaged: {e}")))?;
+        Ok(Some(journal))
+    }
+
+    /// The sha256 of the prepared database; empty before it is prepared.
+    pub fn digest_bytes(&self) -> Vec<u8> {
+        from_hex(&self.digest).expect("it was written as hexadecimal, and looked at when it was loaded")
     }
 
     /// On disk when this returns.

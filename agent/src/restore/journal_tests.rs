@@ -191,6 +191,9 @@ fn the_journal_reads_what_it_wrote_and_refuses_what_it_does_not_know() {
     assert_eq!(Journal::load(&path).expect("readable"), Some(journal.clone()));
     Journal { version: 9, ..journal }.save(&path).expect("writable");
     assert!(Journal::load(&path).is_err_and(|e| e.to_string().contains("version 9")));
+    let damaged = Journal { version: 1, digest: "abc".into(), ..Machine::new(true).journal };
+    damaged.save(&path).expect("writable");
+    assert!(Journal::load(&path).is_err_and(|e| e.to_string().contains("its digest is damaged")));
     std::fs::write(&path, "{").expect("writable");
     assert!(Journal::load(&path).is_err());
 }

@@ -19,7 +19,8 @@
 //! - [`control`]: stopping and starting etcd; [`seen`]: how it is then, and what it said last;
 //! - [`life`]: whether that etcd still lives; [`words`]: its last words; both pure;
 //! - [`prepare`]: from the store to a folder that etcd starts from;
-//! - [`check`]: what etcd says of itself afterwards; [`seat`]: which member this machine has;
+//! - [`check`]: what etcd says of itself afterwards;
+//! - [`seat`]: which member this machine has; [`keeper`]: keeps what etcd says of that;
 //! - [`desk`]: commands in, state out, and the task that acts.
 
 pub mod check;
@@ -27,6 +28,7 @@ pub mod control;
 pub mod desk;
 pub mod folders;
 pub mod journal;
+pub mod keeper;
 pub mod life;
 pub mod prepare;
 pub mod seat;

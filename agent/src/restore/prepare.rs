@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use backstay_archive::blocking::blocking;
 use backstay_archive::restore::{self, NewMember, Options, RestoreBackupError};
 use backstay_archive::seal::Identity;
 use backstay_protocol::bus::{MemberSeat, RestorePlan};
@@ -39,8 +40,6 @@ pub enum PrepareError {
     Version(String),
     #[error("cancelled")]
     Cancelled,
-    #[error("internal error: {0}")]
-    Internal(String),
 }
 
 /// What is to be prepared, checked at the edge.
@@ -142,13 +141,6 @@ pub async fn prepare(
         taken_from: manifest.origin.etcd_version,
         marked: outcome.restored.storage_version.unwrap_or_default(),
     })
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PrepareError> + Send + 'static,
-) -> Result<T, PrepareError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(PrepareError::Internal(format!("a thread failed: {error}"))))
 }
 
 fn make_room(folders: &Folders, bytes: u64) -> Result<(), PrepareError> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use backstay_archive::blocking::blocking;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -68,7 +69,7 @@ impl Control {
     /// Looks at an etcd that does not answer.
     pub async fn look(&self, before: &Before, database: &Path) -> Look {
         let path = database.to_owned();
-        let open = tokio::task::spawn_blocking(move || is_free(&path)).await;
+        let open = blocking(move || is_free(&path)).await;
         let unit = match self.kind() {
             ControlKind::Systemd => self.unit().await,
             ControlKind::StaticPod | ControlKind::Commands => None,
@@ -77,7 +78,7 @@ impl Control {
             Log::Containers(folders) if !folders.is_empty() => Some(started(&folders, before)),
             _ => None,
         };
-        Look { serves: false, open: open.ok().and_then(Result::ok).map(|free| !free), unit, containers }
+        Look { serves: false, open: open.ok().map(|free| !free), unit, containers }
     }
 
     /// What systemd says of the unit.

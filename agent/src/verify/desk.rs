@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::VerifySettings;
 use super::boot::{self, BootError, Ports, Revisions};
 use super::judge::{self, VerifyError};
+use super::settings::VerifySettings;
 use crate::attempt::job::refuse;
 use crate::attempt::{Address, Attempts};
 use crate::restore::folders::free_bytes;

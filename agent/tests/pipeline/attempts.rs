@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use backstay_agent::attempt::desk::Parts;
-use backstay_agent::attempt::{Address, Attempts};
-use backstay_agent::etcd::Etcd;
+use backstay_agent::attempt::{Address, Attempts, Member};
 use backstay_agent::identity;
 use backstay_agent::outbox::Outbox;
 use backstay_agent::state::StateDir;
@@ -48,13 +47,13 @@ struct Desk {
 }
 
 impl Desk {
-    fn open(state: &Path, etcd: Etcd) -> Self {
+    fn open(state: &Path, member: Member) -> Self {
         let state = Arc::new(StateDir::open(state).expect("usable"));
         let identity = Arc::new(identity::load_or_create(&state).expect("usable"));
         let outbox = Arc::new(Outbox::open(state.file("outbox")).expect("usable"));
         let clock = Arc::new(StoppedClock);
         let parts =
-            Parts { address: address(), etcd, identity, state, outbox: Arc::clone(&outbox), clock, s3_ca: None };
+            Parts { address: address(), member, identity, state, outbox: Arc::clone(&outbox), clock, s3_ca: None };
         Self { attempts: Arc::new(Attempts::new(parts)), outbox }
     }
 
@@ -148,7 +147,7 @@ impl Setup {
     }
 
     fn desk(&self) -> Desk {
-        Desk::open(self.state.path(), self.etcd.etcd())
+        Desk::open(self.state.path(), self.etcd.member())
     }
 }
 
@@ -169,7 +168,7 @@ async fn an_attempt_and_once_make_the_same_backup() {
     assert_eq!(s.shelf.open(&by_attempt).await, sent);
 
     let other = Shelf::new();
-    let by_once = back_up(other.once(), &s.etcd.etcd()).await.expect("a backup").manifest;
+    let by_once = back_up(other.once(), &s.etcd.member()).await.expect("a backup").manifest;
     assert_eq!(other.open(&by_once).await, sent);
     assert_eq!((by_attempt.trigger, by_once.trigger), (Trigger::Manual, Trigger::Once));
     assert_eq!(by_attempt.machine, Some(address().machine));
@@ -302,14 +301,14 @@ async fn a_killed_agent_reports_the_attempt_at_its_next_start_once() {
     desk.report().await;
     let left = killed(s.state.path());
     {
-        let next = Desk::open(left.path(), s.etcd.etcd());
+        let next = Desk::open(left.path(), s.etcd.member());
         let report = next.report().await;
         assert_eq!(failure(&report), (FailureCode::Internal, "the agent was restarted during the attempt"));
         assert_eq!((report.attempt.as_str(), report.slot.as_str()), (&*id(1), &*id(2)));
         accepted(next.attempts.start(command(&s.shelf, 1)).await, 1);
         assert_eq!(next.report().await, report, "the attempt is over: it is not begun again");
     }
-    assert!(Desk::open(left.path(), s.etcd.etcd()).nothing_waits(), "once is enough");
+    assert!(Desk::open(left.path(), s.etcd.member()).nothing_waits(), "once is enough");
     desk.attempts.stop();
     desk.attempts.idle().await;
 }

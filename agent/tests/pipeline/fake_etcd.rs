@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use backstay_agent::attempt::Member;
 use backstay_agent::etcd::{Etcd, EtcdSettings};
 use backstay_agent::proof::settings::InspectionSettings;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -153,8 +154,12 @@ impl FakeEtcd {
     }
 
     pub fn etcd(&self) -> Etcd {
+        Etcd::new(self.settings()).expect("the settings fit")
+    }
+
+    pub fn member(&self) -> Member {
         // What it sends is no database.
-        Etcd::new(self.settings()).expect("the settings fit").with_inspection(InspectionSettings::off())
+        Member { etcd: self.etcd(), inspection: InspectionSettings::off() }
     }
 }
 

@@ -4,7 +4,9 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use backstay_agent::attempt::Member;
 use backstay_agent::etcd::{Etcd, EtcdSettings};
+use backstay_agent::proof::settings::InspectionSettings;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -73,9 +75,17 @@ impl RealEtcd {
         etcd(&self.settings)
     }
 
+    fn member(&self) -> Member {
+        member(self.etcd())
+    }
+
     fn url(&self) -> &str {
         &self.settings.endpoints[0]
     }
+}
+
+fn member(etcd: Etcd) -> Member {
+    Member { etcd, inspection: InspectionSettings::default() }
 }
 
 fn etcd(settings: &EtcdSettings) -> Etcd {
@@ -142,7 +152,7 @@ async fn a_real_snapshot_becomes_a_backup() {
     assert!(!member.etcd_version.is_empty() && member.raft_applied_index > 200, "{member:?}");
 
     let shelf = Shelf::new();
-    let taken = back_up(shelf.once(), &etcd.etcd()).await.expect("a backup");
+    let taken = back_up(shelf.once(), &etcd.member()).await.expect("a backup");
     let opened = shelf.open(&taken.manifest).await;
     assert_eq!(opened.len() as u64, taken.manifest.snapshot_bytes);
     assert_eq!(taken.manifest.origin.revision, 201);
@@ -166,7 +176,7 @@ async fn an_alarm_shows_in_the_member() {
     let member = etcd.etcd().connect().await.expect("it answers").member().await.expect("a status");
     assert_eq!(member.alarms, ["NOSPACE"]);
     let shelf = Shelf::new();
-    back_up(shelf.once(), &etcd.etcd()).await.expect("a member without space is worth a backup");
+    back_up(shelf.once(), &etcd.member()).await.expect("a member without space is worth a backup");
 }
 
 #[tokio::test]
@@ -174,7 +184,7 @@ async fn an_etcd_that_asks_for_certificates() {
     let (ours, others) = (Certificates::new(), Certificates::new());
     let etcd = RealEtcd::up(Some(&ours)).await;
     let shelf = Shelf::new();
-    let taken = back_up(shelf.once(), &etcd.etcd()).await.expect("a backup");
+    let taken = back_up(shelf.once(), &etcd.member()).await.expect("a backup");
     assert_eq!(shelf.open(&taken.manifest).await.len() as u64, taken.manifest.snapshot_bytes);
 
     let settings = |change: &dyn Fn(&mut EtcdSettings)| {
@@ -218,7 +228,7 @@ async fn an_etcd_that_asks_who_one_is() {
         ..etcd.settings.clone()
     };
     let shelf = Shelf::new();
-    let taken = back_up(shelf.once(), &self::etcd(&known("root", "hunter2"))).await.expect("a backup");
+    let taken = back_up(shelf.once(), &member(self::etcd(&known("root", "hunter2")))).await.expect("a backup");
     assert!(taken.manifest.origin.revision > 1);
     // The password may come from a file.
     let file = tempfile::NamedTempFile::new().expect("a file");

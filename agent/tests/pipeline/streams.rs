@@ -23,7 +23,7 @@ async fn fails_at(etcd: &FakeEtcd, stall: Duration) -> Failure {
     let shelf = Shelf::new();
     let mut once = shelf.once();
     once.stall = stall;
-    let failure = back_up(once, &etcd.etcd()).await.expect_err("no backup");
+    let failure = back_up(once, &etcd.member()).await.expect_err("no backup");
     assert_eq!(shelf.files(), Vec::<std::path::PathBuf>::new(), "left after: {failure}");
     failure
 }
@@ -34,12 +34,12 @@ async fn a_whole_stream_becomes_a_backup_of_what_was_sent() {
     for size in [sent.len(), FRAME, 7] {
         let etcd = FakeEtcd::start(Script::healthy(&sent, size)).await;
         let shelf = Shelf::new();
-        let taken = back_up(shelf.once(), &etcd.etcd()).await.expect("a backup");
+        let taken = back_up(shelf.once(), &etcd.member()).await.expect("a backup");
         assert!(taken.first);
         assert_eq!(shelf.open(&taken.manifest).await, sent);
         assert_eq!(taken.manifest.origin.revision, REVISION);
         assert_eq!(taken.manifest.origin.member_id, format!("{MEMBER:016x}"));
-        let again = back_up(shelf.once(), &etcd.etcd()).await.expect("a second");
+        let again = back_up(shelf.once(), &etcd.member()).await.expect("a second");
         assert!(!again.first);
         assert_eq!(again.manifest.cluster_uuid, taken.manifest.cluster_uuid, "found by name");
         assert_eq!(again.manifest.snapshot, taken.manifest.snapshot.next().expect("in range"), "one second on");
@@ -50,7 +50,7 @@ async fn a_whole_stream_becomes_a_backup_of_what_was_sent() {
 async fn elections_during_the_first_read_only_delay_it() {
     let etcd = FakeEtcd::start(Script { elections: 3, ..Script::healthy(&database(10), FRAME) }).await;
     let shelf = Shelf::new();
-    back_up(shelf.once(), &etcd.etcd()).await.expect("a backup");
+    back_up(shelf.once(), &etcd.member()).await.expect("a backup");
     assert_eq!(etcd.snapshots(), 1);
 }
 
@@ -165,7 +165,7 @@ async fn the_deadline_holds_for_the_whole_attempt() {
     let shelf = Shelf::new();
     let mut once = shelf.once();
     once.deadline = SHORT;
-    let failure = back_up(once, &etcd.etcd()).await.expect_err("too late");
+    let failure = back_up(once, &etcd.member()).await.expect_err("too late");
     assert_eq!(failure.code, FailureCode::Deadline);
     assert!(failure.text.contains("3000 of 5120 bytes read"), "{failure}");
     assert!(shelf.files().is_empty());
@@ -176,8 +176,8 @@ async fn an_interrupted_backup_leaves_nothing() {
     let whole = Script::healthy(&database(10), FRAME);
     let etcd = FakeEtcd::start(Script { frames: whole.frames[..3].to_vec(), end: End::Silence, ..whole }).await;
     let (shelf, cancel) = (Shelf::new(), CancellationToken::new());
-    let etcd_side = etcd.etcd();
-    let work = backstay_agent::once::once(shelf.once(), &etcd_side, &StoppedClock, &cancel);
+    let member = etcd.member();
+    let work = backstay_agent::once::once(shelf.once(), &member, &StoppedClock, &cancel);
     let interrupt = async {
         while etcd.snapshots() == 0 {
             tokio::task::yield_now().await;
@@ -193,13 +193,13 @@ async fn an_interrupted_backup_leaves_nothing() {
 async fn an_etcd_that_has_not_caught_up_with_the_newest_backup_is_asked_once_more_before_it_is_refused() {
     let whole = Script::healthy(&database(10), FRAME);
     let (etcd, shelf) = (FakeEtcd::start(whole.clone()).await, Shelf::new());
-    back_up(shelf.once(), &etcd.etcd()).await.expect("the first");
+    back_up(shelf.once(), &etcd.member()).await.expect("the first");
     let behind = |reads: usize| Script { behind: reads, ..whole.clone() };
     etcd.say(behind(etcd.reads() + 1));
-    back_up(shelf.once(), &etcd.etcd()).await.expect("the second look finds it where the backup is");
+    back_up(shelf.once(), &etcd.member()).await.expect("the second look finds it where the backup is");
     etcd.say(behind(usize::MAX));
     let (reads, snapshots) = (etcd.reads(), etcd.snapshots());
-    let failure = back_up(shelf.once(), &etcd.etcd()).await.expect_err("it stays behind");
+    let failure = back_up(shelf.once(), &etcd.member()).await.expect_err("it stays behind");
     assert_eq!((failure.code, etcd.reads() - reads, etcd.snapshots() - snapshots), (FailureCode::Source, 2, 0));
     let said = format!("is at revision {REVISION}, this etcd only at {}", REVISION - 1);
     assert!(failure.text.contains(&said) && failure.text.contains("--new-cluster-id"), "{failure}");

@@ -92,9 +92,9 @@ pub fn database(sectors: usize) -> Vec<u8> {
 /// Takes one backup by the very function that `backstay-agent once` calls.
 pub async fn back_up(
     what: Once,
-    etcd: &backstay_agent::etcd::Etcd,
+    member: &backstay_agent::attempt::Member,
 ) -> Result<backstay_agent::once::Taken, backstay_agent::attempt::Failure> {
-    once(what, etcd, &StoppedClock, &tokio_util::sync::CancellationToken::new()).await
+    once(what, member, &StoppedClock, &tokio_util::sync::CancellationToken::new()).await
 }
 
 /// A few values of a strategy, from a fixed seed: for cases that are async and slow.

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{StreamExt, stream};
 
-use super::{CatalogError, Entry, Skipped, listed_manifest};
+use super::error::CatalogError;
+use super::listing::Entry;
+use super::lookup::listed_manifest;
+use super::skipped::Skipped;
 use crate::manifest::Manifest;
 use crate::store::{Store, StoreError};
 

@@ -2,7 +2,8 @@
 
 use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName};
 
-use super::{CatalogError, get_if_there, manifest};
+use super::error::CatalogError;
+use super::lookup::{get_if_there, manifest};
 use crate::manifest::{MANIFEST_MAX, Manifest};
 use crate::store::{ErrorKind, Key, ObjectInfo, Store, StoreError};
 

@@ -1,6 +1,6 @@
 //! What one pass over a store passes over: each is named once, and a thousand of them flood neither log nor terminal.
 
-use super::CatalogError;
+use super::error::CatalogError;
 use crate::store::StoreError;
 
 /// So many are named; of the others only the count is told.

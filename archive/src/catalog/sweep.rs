@@ -3,8 +3,10 @@
 use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName, Timestamp};
 use futures::TryStreamExt;
 
+use super::error::CatalogError;
+use super::listing::{FileName, folder};
 use super::settle::{Settled, settle_counted};
-use super::{CatalogError, FileName, Skipped, folder};
+use super::skipped::Skipped;
 use crate::store::{Key, Store, StoreError, Unfinished};
 
 /// What a sweep did.

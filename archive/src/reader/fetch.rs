@@ -9,7 +9,7 @@ use futures::stream::FuturesOrdered;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 
-use super::ReadError;
+use super::error::{ReadError, mismatch, size};
 use crate::store::{Key, Store, StoreError};
 
 /// Bytes of a range.
@@ -33,7 +33,7 @@ pub(super) async fn fetch(
     if let Some(object) = store.head(key).await?
         && object.size != expected
     {
-        return Err(super::mismatch("the sealed object", super::size(expected), super::size(object.size)));
+        return Err(mismatch("the sealed object", size(expected), size(object.size)));
     }
     let starts = (0..expected).step_by(RANGE_BYTES as usize);
     let mut ranges = starts.map(|start| start..expected.min(start + RANGE_BYTES));

@@ -13,44 +13,19 @@ use tokio::task::JoinSet;
 use crate::manifest::Manifest;
 use crate::seal::Identity;
 use crate::seal::stream::{self, Incoming, Opened, Snapshot};
-use crate::store::{Key, Store, StoreError};
+use crate::store::{Key, Store};
 use backstay_protocol::hex::to_hex;
 
+mod error;
 mod fetch;
 
+pub use error::ReadError;
+
+use error::{mismatch, size};
 use fetch::fetch;
 
 /// Pieces on either side of the opening thread.
 const PIECES: usize = 4;
-
-/// Why a backup could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    #[error("the backup is sealed with {0:?}, which this build does not know: update Backstay")]
-    UnknownSeal(String),
-    #[error("the backup is sealed to {recipients}: an identity is needed")]
-    NoIdentity { recipients: String },
-    #[error("the sealed object does not open: {0}")]
-    Open(String),
-    #[error("{what} has {got}, its manifest says {expected}")]
-    Mismatch { what: &'static str, expected: String, got: String },
-    #[error("failed to write the snapshot: {0}")]
-    Write(#[source] io::Error),
-    /// Who took what was opened wants no more of it, and knows why.
-    #[error("what was opened is not taken any more")]
-    Closed,
-    #[error("internal error: {0}")]
-    Internal(String),
-}
-
-impl ReadError {
-    /// What age says has two lines now and then; an error has one.
-    fn unopened(cause: &impl std::fmt::Display) -> Self {
-        Self::Open(cause.to_string().replace('\n', " "))
-    }
-}
 
 /// Streams the snapshot file of a backup into `out`: the database and its trailer, as `etcdctl snapshot restore`
 /// takes it. Checks digests and lengths, sealed and open.
@@ -183,12 +158,4 @@ fn check(manifest: &Manifest, sealed: ([u8; 32], u64), snapshot: Snapshot) -> Re
         }
     }
     Ok(())
-}
-
-fn size(bytes: u64) -> String {
-    format!("{bytes} bytes")
-}
-
-fn mismatch(what: &'static str, expected: String, got: String) -> ReadError {
-    ReadError::Mismatch { what, expected, got }
 }

@@ -30,6 +30,7 @@ use self::files::{Naming, Place};
 use self::hidden::Hidden;
 use self::upload::LocalUpload;
 use super::{Body, ErrorKind, Key, Listing, ObjectInfo, Store, StoreError, Unfinished, Upload};
+use crate::blocking::blocking;
 
 /// How much of an object is read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -82,18 +83,6 @@ impl LocalStore {
             return Err(StoreError::new(ErrorKind::Invalid, action, place.path().display(), cause));
         }
         Ok(place)
-    }
-}
-
-/// Runs file operations where they hold up nobody else.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let span = tracing::Span::current();
-    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(StoreError::new(ErrorKind::Unavailable, "work in", "the local store", error)),
     }
 }
 

@@ -10,6 +10,7 @@ mod advice;
 mod body;
 mod bucket;
 mod client;
+mod connect;
 mod errors;
 mod listing;
 mod login;
@@ -18,6 +19,7 @@ mod notes;
 mod patience;
 mod probe;
 mod settings;
+mod text;
 mod upload;
 mod ways;
 
@@ -56,7 +58,7 @@ impl S3Store {
 
     /// The same with other limits of time and retries.
     pub async fn with_patience(settings: S3Settings, patience: Patience) -> Result<Self, StoreError> {
-        Ok(Self { bucket: Arc::new(client::connect(settings, patience).await?) })
+        Ok(Self { bucket: Arc::new(connect::connect(settings, patience).await?) })
     }
 
     /// What is asked before a configuration is taken, which is all that a backup does: look up what is not there,

@@ -8,6 +8,7 @@ use url::Url;
 use super::local::LocalStore;
 use super::s3::{S3Settings, S3Store};
 use super::{ErrorKind, Store, StoreError};
+use crate::blocking::blocking;
 
 /// A store that is not open yet.
 #[derive(Debug, Clone)]
@@ -44,10 +45,7 @@ impl StoreSpec {
     pub async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
             // A mount that hangs must not hang the threads that everything else runs on.
-            Self::Local(path) => {
-                let opened = tokio::task::spawn_blocking(move || LocalStore::open(path)).await;
-                Arc::new(opened.expect("opening a folder does not panic")?)
-            }
+            Self::Local(path) => Arc::new(blocking(move || LocalStore::open(path)).await?),
             Self::S3(settings) => Arc::new(S3Store::new(*settings).await?),
         })
     }

@@ -14,8 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::buffers::{Buffer, Pool};
+use super::error::WriteError;
+use super::examine::{Examination, Judgement, Observer};
+use super::plan::{Limits, Plan};
+use super::progress::Progress;
+use super::source::{Proof, Source};
 use super::upload::{Part, Uploader};
-use super::{Examination, Judgement, Limits, Observer, Plan, Progress, Proof, Source, WriteError};
 use crate::manifest::{FORMAT_VERSION, Inspection, Manifest, SealInfo};
 use crate::seal::stream::{self, Incoming, Opened, Sealer, Snapshot};
 use crate::seal::{Identity, Recipient};

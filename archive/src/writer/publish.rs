@@ -9,8 +9,9 @@ use backstay_protocol::AttemptId;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::error::{WriteError, or_cancelled};
 use super::pipeline::Staged;
-use super::{Plan, WriteError, or_cancelled};
+use super::plan::Plan;
 use crate::catalog::{self, Settled};
 use crate::manifest::{MANIFEST_MAX, Manifest};
 use crate::store::{ErrorKind, Key, Store, StoreError, Upload};

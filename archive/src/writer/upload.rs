@@ -8,7 +8,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Progress;
+use super::progress::Progress;
 use crate::store::{StoreError, Upload};
 
 /// A part of the sealed object. Never empty.

@@ -233,7 +233,7 @@ async fn keys_and_regions_of_the_environment_that_no_request_can_carry_are_told(
 #[tokio::test]
 async fn tls_goes_through_the_proxy_of_the_environment() {
     let certificate = Certificate::new();
-    let server = Server::start_with_tls(Habits::default(), &certificate).await;
+    let server = Server::start_with_tls(Habits::default(), certificate.acceptor()).await;
     let proxy = TunnelProxy::start(server.endpoint.trim_start_matches("https://").to_owned()).await;
     let ca = certificate.file();
     let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];

@@ -26,7 +26,6 @@ use tokio_rustls::TlsAcceptor;
 
 use super::faults::{Fate, Op, SharedFaults, Words};
 use super::provider::{Habits, Provider};
-use super::tls::Certificate;
 
 pub const BUCKET: &str = "backups";
 pub const ACCESS_KEY: &str = "AKIATEST";
@@ -73,8 +72,8 @@ impl Server {
     }
 
     /// The same behind TLS, with a certificate for 127.0.0.1.
-    pub async fn start_with_tls(habits: Habits, certificate: &Certificate) -> Self {
-        Self::listen(habits, Some(certificate.acceptor())).await
+    pub async fn start_with_tls(habits: Habits, tls: TlsAcceptor) -> Self {
+        Self::listen(habits, Some(tls)).await
     }
 
     async fn listen(habits: Habits, tls: Option<TlsAcceptor>) -> Self {

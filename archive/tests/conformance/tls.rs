@@ -45,7 +45,7 @@ impl Certificate {
 #[tokio::test]
 async fn a_ca_file_is_trusted_and_nothing_else() {
     let (own, other) = (Certificate::new(), Certificate::new());
-    let server = Server::start_with_tls(Habits::default(), &own).await;
+    let server = Server::start_with_tls(Habits::default(), own.acceptor()).await;
     for (ca, trusted) in [(&own, true), (&other, false)] {
         let file = ca.file();
         let settings = S3Settings { ca_file: Some(file.path().to_owned()), ..server.settings() };

@@ -5,8 +5,10 @@ use std::time::Duration;
 use age::x25519::Recipient;
 use backstay_archive::seal;
 use backstay_protocol::bus::{self, Versioned};
+use backstay_protocol::hex::from_hex;
 use backstay_protocol::subject::{Command, Subject};
 use backstay_protocol::{ClusterName, MachineId};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::term::Term;
@@ -24,6 +26,18 @@ pub fn recipient(term: &Term, cluster: &ClusterName, machine: MachineId) -> Resu
     seal::parse_recipient(&agent.beat.recipient).map_err(|e| e.to_string())
 }
 
+/// A backup's sha256 as commands carry it.
+///
+/// # Errors
+/// In words.
+pub fn digest(sha256: &str) -> Result<Bytes, String> {
+    let digest = from_hex(sha256);
+    let advice = "the backup's manifest is damaged, so no agent is asked for it: choose another backup";
+    digest
+        .map(Bytes::from)
+        .map_err(|error| format!("the backup's sha256 {sha256:?} cannot be read ({error}): {advice}"))
+}
+
 /// Request/reply to one agent; "no responders" is an answer and comes at once.
 pub async fn request<M: Versioned>(
     term: &Term,
@@ -37,5 +51,19 @@ pub async fn request<M: Versioned>(
         Ok(Ok(answer)) => bus::decode(&answer).map_err(|e| e.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("it does not answer within {}s", ANSWER_TIMEOUT.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_that_cannot_be_read_is_never_sent_as_none() {
+        assert_eq!(digest("ab0F"), Ok(Bytes::from_static(&[0xab, 0x0f])));
+        for text in ["abc", "xy", "ab "] {
+            let error = digest(text).expect_err(text);
+            assert!(error.contains(&format!("{text:?}")) && error.contains("manifest is damaged"), "{error}");
+        }
     }
 }

@@ -9,13 +9,12 @@ use std::time::Duration;
 use age::x25519::Identity;
 use backstay_archive::seal;
 use backstay_protocol::bus::{VerifyCommand, VerifyReply, verify_reply::Answer};
-use backstay_protocol::hex::from_hex;
 use backstay_protocol::subject::Command;
 use backstay_protocol::{MachineId, VERSION};
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::agent_call::{recipient, request};
+use super::agent_call::{digest, recipient, request};
 use crate::record::ClusterRecord;
 use crate::reply::Reply;
 use crate::storage::InForce;
@@ -84,7 +83,7 @@ async fn command(
         snapshot: verification.snapshot.to_string(),
         store: Some(in_force.for_agent(&recipient).map_err(|e| e.to_string())?),
         sealed_identity: sealed_identity.into(),
-        snapshot_sha256: from_hex(&verification.sha256).into(),
+        snapshot_sha256: digest(&verification.sha256)?,
         boot: verification.boot,
     })
 }

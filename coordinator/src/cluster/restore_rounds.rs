@@ -8,7 +8,6 @@ use age::x25519::Identity;
 use backstay_protocol::bus::{
     self, MemberSeat, RestoreCommand, RestoreGoal, RestorePlan, RestoreReply, restore_reply::Answer,
 };
-use backstay_protocol::hex::from_hex;
 use backstay_protocol::subject::Command;
 use backstay_protocol::{ClusterName, MachineId, RestoreId, VERSION};
 use futures::future::join_all;
@@ -16,7 +15,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::agent_call::{recipient, request};
+use super::agent_call::{digest, recipient, request};
 use super::proof_rounds::sealed;
 use crate::record::ClusterRecord;
 use crate::reply::Reply;
@@ -235,7 +234,7 @@ fn plan(
         snapshot: source.snapshot.to_string(),
         store: Some(in_force.for_agent(&recipient).map_err(|e| e.to_string())?),
         sealed_identity: sealed_identity.into(),
-        snapshot_sha256: from_hex(&source.sha256).into(),
+        snapshot_sha256: digest(&source.sha256)?,
         snapshot_bytes: source.bytes,
         members: restore.machines.values().map(seat).collect(),
         member_name: machine.member.clone(),

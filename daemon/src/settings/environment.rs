@@ -4,8 +4,10 @@
 use std::fmt;
 
 use backstay_protocol::validate::nearest;
+use serde::de::DeserializeOwned;
 
-use super::{DeserializeOwned, Override, keys};
+use super::keys;
+use super::overrides::Override;
 use crate::logs::{LEVEL_VARIABLE, LogFormat};
 
 /// What every variable of ours begins with.

@@ -3,10 +3,8 @@
 use std::cell::Cell;
 
 use serde::de::value::{Error, MapDeserializer};
-use serde::de::{Error as _, IntoDeserializer, Visitor};
+use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
-
-use super::DeserializeOwned;
 
 /// A key with the tables that it stands in, the outermost first. Tables are keys too.
 pub type Key = Vec<&'static str>;

@@ -4,9 +4,9 @@
 use super::cut::Take;
 use super::entries::{Entries, HashTable};
 use super::fault::{Fault, InspectError};
+use super::inspection::{Contents, Inspection, Options, Unknown};
 use super::pages::Pages;
 use super::walk::{self, FreeList, Halt, Walked};
-use super::{Contents, Inspection, Options, Unknown};
 use crate::bolt::{
     META_BYTES, Meta, NO_FREELIST, PAGE_BYTES_MAX, PAGE_BYTES_MIN, PAGE_HEADER_BYTES, PageHeader, array_at, page,
 };

@@ -4,9 +4,10 @@
 //!
 //! Both meta pages name the new root. If only one did, damage to it would silently bring the old members back.
 
-use super::membership::Membership;
+use super::error::RestoreError;
+use super::membership::{Membership, TERM};
+use super::options::Options;
 use super::pages::{Bucket, Entry, Page, PageError, Pages, Source};
-use super::{Options, RestoreError, TERM};
 use crate::bolt::{
     self, BUCKET_HEADER_BYTES, BranchElement, BucketHeader, ELEMENT_BYTES, LEAF_IS_BUCKET, LeafElement, META_BYTES,
     Meta, NO_FREELIST, PAGE_HEADER_BYTES, PageHeader, array_at,

@@ -6,8 +6,12 @@
 
 use sha1::{Digest, Sha1};
 
-use super::RestoreError;
+use super::error::RestoreError;
 use super::wire::{json_text, json_texts};
+
+/// The raft term that the new cluster begins with. One that is higher than raft's own makes etcd 3.5 stop saving
+/// its index, and apply writes twice after a restart.
+pub(super) const TERM: u64 = 1;
 
 /// A member of the cluster that a restore forms.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,72 +9,30 @@
 //! [`Restorer`] that is dropped leaves nothing behind.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 mod commit;
 mod dense;
+mod error;
 mod membership;
+mod options;
 mod pages;
 mod snap;
 mod stage;
 mod wal;
 mod wire;
 
+pub use error::RestoreError;
 pub use membership::NewMember;
+pub use options::{DEFAULT_BUMP, Options};
 pub use pages::PageError;
 
 use commit::{Changes, Outcome};
 use membership::Membership;
 use pages::Pages;
 use stage::{Stage, sync_folder};
-
-/// The raft term that the new cluster begins with. One that is higher than raft's own makes etcd 3.5 stop saving
-/// its index, and apply writes twice after a restart.
-const TERM: u64 = 1;
-
-/// How far the revision jumps unless told otherwise. Whoever watched the old cluster may have seen revisions that
-/// the backup lacks: past the jump none of them can come again with other contents.
-pub const DEFAULT_BUMP: u64 = 1_000_000_000;
-
-/// What a restore makes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// The member that the folder is for: one of `members`.
-    pub name: String,
-    /// All members of the new cluster. Each of them is restored from the same backup with the same options.
-    pub members: Vec<NewMember>,
-    /// `--initial-cluster-token`: tells this cluster from others with the same URLs.
-    pub token: String,
-    /// By how much the revision jumps; `None` leaves it, and whoever watched the old cluster sees it go back.
-    pub bump: Option<u64>,
-    /// Marks everything up to the jump as compacted, so that a watch from before is told so and begins anew
-    /// instead of waiting in silence. Nothing without `bump`.
-    pub mark_compacted: bool,
-    /// Removes alarms. A NOSPACE alarm otherwise comes back under the id of a member that is gone.
-    pub remove_alarms: bool,
-    /// Turns authentication off and removes its users and roles.
-    pub remove_auth: bool,
-    /// Writes the database anew and densely; takes the space of both until it is done.
-    pub defragment: bool,
-}
-
-impl Options {
-    /// Everything at its default.
-    pub fn new(name: &str, members: Vec<NewMember>) -> Self {
-        Self {
-            name: name.to_owned(),
-            members,
-            token: "etcd-cluster".to_owned(),
-            bump: Some(DEFAULT_BUMP),
-            mark_compacted: true,
-            remove_alarms: false,
-            remove_auth: false,
-            defragment: false,
-        }
-    }
-}
 
 /// What a restore made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,40 +55,6 @@ pub struct Restored {
     pub auth_enabled: bool,
     /// The version that the database is marked with; `None`: none, as before etcd 3.6.
     pub storage_version: Option<String>,
-}
-
-/// Why nothing was restored, but with [`RestoreError::NotSynced`].
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    #[error("{0} is not empty: restore into a new folder, or set this one aside first (mv)")]
-    NotEmpty(PathBuf),
-    #[error("another restore into {0} is under way")]
-    UnderWay(PathBuf),
-    #[error("failed to {action} {path}: {cause}")]
-    File { action: &'static str, path: PathBuf, cause: io::Error },
-    #[error("the member {name:?} is none of the new cluster's: {members}")]
-    NotAMember { name: String, members: String },
-    #[error("the member {name:?} cannot be used: {reason}, got {what:?}")]
-    Member { name: String, what: String, reason: &'static str },
-    #[error("the members {first:?} and {second:?} of the new cluster both have the same name or peer URL")]
-    Twins { first: String, second: String },
-    #[error("the database is damaged: {0}")]
-    Page(#[from] PageError),
-    #[error("the database is not etcd's: it has no bucket {0:?}")]
-    NoBucket(&'static str),
-    #[error("the revision {revision} cannot jump by {bump}: it would pass what etcd can count")]
-    Bump { revision: i64, bump: u64 },
-    #[error("the database ends at revision {is}, before {wanted}, which it must hold")]
-    TooOld { is: i64, wanted: i64 },
-    /// All is there and whole, and etcd may start from it; whether it outlives a loss of power is not known.
-    #[error("restored into {folder}, but not known to be on the disk: {cause}")]
-    NotSynced { folder: PathBuf, cause: Box<RestoreError> },
-}
-
-impl RestoreError {
-    fn file(action: &'static str, path: &Path, cause: io::Error) -> Self {
-        Self::File { action, path: path.to_owned(), cause }
-    }
 }
 
 /// A restore under way. Blocks while it writes: keep it off async threads.

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use super::membership::{Member, Membership};
+use super::membership::{Member, Membership, TERM};
 use super::wal::conf_state;
 use super::wire::{Message, json_text, json_texts};
 
@@ -19,14 +19,14 @@ const NEVER: &str = "\"ExpireTime\":\"0001-01-01T00:00:00Z\"";
 
 /// The file's name: term and index.
 pub(super) fn file(membership: &Membership) -> String {
-    format!("{:016x}-{:016x}.snap", super::TERM, membership.index())
+    format!("{:016x}-{:016x}.snap", TERM, membership.index())
 }
 
 /// The whole file: a CRC-32C and what it is of.
 pub(super) fn encode(membership: &Membership) -> Vec<u8> {
     let metadata = Message::default().bytes(1, &conf_state(membership)).number(2, membership.index());
     let snapshot = Message::default().bytes(1, store(membership).as_bytes());
-    let snapshot = snapshot.bytes(2, &metadata.number(3, super::TERM).done()).done();
+    let snapshot = snapshot.bytes(2, &metadata.number(3, TERM).done()).done();
     Message::default().number(1, crc32c::crc32c(&snapshot).into()).bytes(2, &snapshot).done()
 }
 

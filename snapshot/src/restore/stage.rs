@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::RestoreError;
+use super::error::RestoreError;
 
 /// The end of the hidden folder's name.
 const HIDDEN: &str = "backstay-restore";

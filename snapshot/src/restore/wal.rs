@@ -4,7 +4,7 @@
 //! A record is framed by a little-endian length whose top byte tells the padding to eight bytes. The CRC-32C of
 //! a record is that of all records' data so far.
 
-use super::membership::Membership;
+use super::membership::{Membership, TERM};
 use super::wire::Message;
 
 /// The name of the first file: sequence number and first index, both 0.
@@ -32,13 +32,13 @@ pub(super) fn encode(membership: &Membership) -> Vec<u8> {
     for (member, index) in membership.members.iter().zip(1..) {
         let change = Message::default().number(1, 0).number(2, 0).number(3, member.id);
         let change = change.bytes(4, member.to_json().as_bytes()).done();
-        let entry = Message::default().number(1, CONF_CHANGE).number(2, super::TERM).number(3, index);
+        let entry = Message::default().number(1, CONF_CHANGE).number(2, TERM).number(3, index);
         log.record(ENTRY, Some(entry.bytes(4, &change).done()));
     }
     let lowest = membership.ids().next().expect("a membership has a member");
-    let state = Message::default().number(1, super::TERM).number(2, lowest).number(3, membership.index());
+    let state = Message::default().number(1, TERM).number(2, lowest).number(3, membership.index());
     log.record(STATE, Some(state.done()));
-    let snapshot = Message::default().number(1, membership.index()).number(2, super::TERM);
+    let snapshot = Message::default().number(1, membership.index()).number(2, TERM);
     log.record(SNAPSHOT, Some(snapshot.bytes(3, &conf_state(membership)).done()));
     log.bytes
 }

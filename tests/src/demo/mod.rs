@@ -13,10 +13,7 @@ mod restore;
 mod system;
 mod table;
 
-use system::System;
-
-/// The page's cluster.
-const CLUSTER: &str = "talos-default";
+use system::{System, mib};
 
 /// What was measured on the way.
 struct Proof {
@@ -77,8 +74,4 @@ impl Proof {
             self.restored_at,
         )
     }
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / (1 << 20) as f64
 }

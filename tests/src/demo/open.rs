@@ -8,10 +8,9 @@ use anyhow::{Context, Result, ensure};
 use backstay_tests::process::program;
 use backstay_tests::{Process, eventually, free_port, releases};
 
-use super::CLUSTER;
 use super::console::show;
 use super::contents::{self, Contents};
-use super::system::System;
+use super::system::{CLUSTER, System};
 
 const READY: Duration = Duration::from_secs(60);
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use uuid::Uuid;
 
-use super::CLUSTER;
-use super::system::System;
+use super::system::{CLUSTER, System};
 use super::table::Table;
 
 /// How soon the coordinator must have taken up its work.

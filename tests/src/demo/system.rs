@@ -9,7 +9,6 @@ use backstay_tests::daemon::{bare_command, binary};
 use backstay_tests::{Folder, Process, Stand, loader, releases};
 
 use super::console::{Console, show};
-use super::{CLUSTER, mib};
 
 const S3_ADDRESS: &str = "127.0.0.1:9000";
 const MEMBERS: usize = 3;
@@ -17,6 +16,9 @@ const LOAD_BYTES: u64 = 64 << 20;
 const SEED: u64 = 1;
 const READY: Duration = Duration::from_secs(10);
 const LOG_LINES: usize = 12;
+
+/// The page's cluster.
+pub const CLUSTER: &str = "talos-default";
 
 /// Everything that runs. Parts stop before what they stand on, and the folder goes last.
 pub struct System {
@@ -140,4 +142,8 @@ async fn start_s3(folder: &Folder) -> Result<Process> {
     let mut s3 = Process::spawn("backstay-test-s3", command, &folder.path().join("s3.log"))?;
     s3.wait_for_log("serving bucket", READY).await?;
     Ok(s3)
+}
+
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1 << 20) as f64
 }

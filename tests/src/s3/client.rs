@@ -11,7 +11,8 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_http_client::{Builder, tls};
 
-use super::{OpenUpload, S3Options};
+use super::options::S3Options;
+use super::uploads::OpenUpload;
 
 pub(super) fn client(endpoint: &str, options: &S3Options) -> Client {
     let http = Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https();

@@ -17,6 +17,7 @@ mod hashing;
 mod join;
 mod names;
 mod op;
+mod options;
 mod record;
 mod serve;
 mod server;
@@ -26,7 +27,9 @@ mod wire;
 
 pub use fault::{Fault, Gate, Injected, Matching};
 pub use op::Op;
+pub use options::S3Options;
 pub use record::PartRecord;
+pub use uploads::OpenUpload;
 
 use crate::folder::Folder;
 use fault::Faults;
@@ -37,33 +40,6 @@ use storage::{Quirks, Storage};
 
 /// The variable that points the stand at another endpoint.
 pub const ENDPOINT_VARIABLE: &str = "BACKSTAY_TEST_S3_ENDPOINT";
-
-/// Where an endpoint is and what opens it.
-#[derive(Clone)]
-pub struct S3Options {
-    pub bucket: String,
-    pub region: String,
-    pub access_key_id: String,
-    pub secret_access_key: String,
-}
-
-impl Default for S3Options {
-    fn default() -> Self {
-        Self {
-            bucket: "mybucket".into(),
-            region: "us-east-1".into(),
-            access_key_id: "access".into(),
-            secret_access_key: "secret123".into(),
-        }
-    }
-}
-
-/// An upload that was begun and neither completed nor aborted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenUpload {
-    pub key: String,
-    pub upload_id: String,
-}
 
 /// An endpoint: the stand's own server in this process, or another one that the environment names.
 pub struct S3 {

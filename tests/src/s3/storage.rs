@@ -14,12 +14,11 @@ use s3s::{Body, S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 use tokio::sync::Mutex;
 
-use super::OpenUpload;
 use super::hashing::Hashing;
 use super::join::Join;
 use super::names;
 use super::record::Recorder;
-use super::uploads::Uploads;
+use super::uploads::{OpenUpload, Uploads};
 
 /// The most that a listing gives at once, as AWS.
 pub(super) const PAGE: i32 = 1000;

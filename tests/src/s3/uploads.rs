@@ -9,6 +9,13 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+/// An upload that was begun and neither completed nor aborted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenUpload {
+    pub key: String,
+    pub upload_id: String,
+}
+
 #[derive(Debug)]
 pub(super) struct Uploads {
     folder: PathBuf,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backstay_agent::attempt::Failure;
+use backstay_agent::attempt::{Failure, Member};
 use backstay_agent::etcd::EtcdSettings;
 use backstay_agent::once::{Once, Taken, once};
 use backstay_agent::proof::ask::Question;
@@ -23,9 +23,9 @@ use crate::look::{Snapshot, revision};
 
 const LONG: Duration = Duration::from_secs(120);
 
-fn agents_etcd(member: &EtcdMember, inspection: InspectionSettings) -> backstay_agent::etcd::Etcd {
+fn agents_etcd(member: &EtcdMember) -> backstay_agent::etcd::Etcd {
     let settings = EtcdSettings { endpoints: vec![member.client_url.clone()], ..EtcdSettings::default() };
-    backstay_agent::etcd::Etcd::new(settings).expect("the settings fit").with_inspection(inspection)
+    backstay_agent::etcd::Etcd::new(settings).expect("the settings fit")
 }
 
 async fn back_up_as(member: &EtcdMember, store: &Folder, inspection: InspectionSettings) -> Result<Taken, Failure> {
@@ -39,7 +39,8 @@ async fn back_up_as(member: &EtcdMember, store: &Folder, inspection: InspectionS
         deadline: LONG,
         stall: LONG,
     };
-    once(what, &agents_etcd(member, inspection), &SystemClock, &CancellationToken::new()).await
+    let member = Member { etcd: agents_etcd(member), inspection };
+    once(what, &member, &SystemClock, &CancellationToken::new()).await
 }
 
 pub async fn back_up(member: &EtcdMember, store: &Folder) -> Result<Taken, Failure> {
@@ -166,7 +167,7 @@ async fn a_compacted_revision_is_unknown_and_a_future_one_is_waited_for() -> Res
             revision: at,
             ..Origin::default()
         };
-        Question::new(Arc::new(agents_etcd(member, InspectionSettings::default())), &origin)
+        Question::new(Arc::new(agents_etcd(member)), LONG, &origin)
     };
     let reason = question(now - 1).ask().await.expect_err("compacted");
     ensure!(reason.contains("compacted the revision"), "{reason}");

@@ -45,7 +45,7 @@ fn snap(folder: &Path) -> Result<(String, Vec<u8>)> {
 async fn files_and_contents_are_those_of_etcd_s_own_restore() -> Result<()> {
     let (release, source) = (releases::chosen()?, backup(&lived().await?).await?);
     for members in [1, 3] {
-        let (cluster, folder) = (Etcd::prepare(release.options(members))?, Folder::new("compared")?);
+        let (cluster, folder) = (Etcd::prepare(EtcdOptions::of(release, members))?, Folder::new("compared")?);
         for member in 0..members {
             let (theirs, ours) =
                 (folder.path().join(format!("theirs-{member}")), folder.path().join(format!("ours-{member}")));

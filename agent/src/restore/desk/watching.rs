@@ -1,28 +1,31 @@
 //! The etcd that was started: whether it serves or has ended, on the way there and on the way back.
 
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backstay_protocol::bus::EtcdAfter;
+use backstay_archive::blocking::blocking;
+use backstay_protocol::bus::{EtcdAfter, MemberCheck};
 use backstay_snapshot::release::Origin;
 use tokio::time::Instant;
-use tracing::{error, warn};
 
-use super::{ANSWER, Action, CHECK_PAUSE, Journal, Pause, PrepareError, Prepared, Restores, Step, unblock};
+use crate::etcd::Etcd;
 use crate::restore::check::check;
 use crate::restore::control::{Control, ControlError, is_free};
 use crate::restore::folders::Folders;
 use crate::restore::life::{Life, Look};
+use crate::restore::prepare::{PrepareError, Prepared};
 use crate::restore::seen::Before;
 use crate::restore::settings::ControlKind;
 
+/// An etcd that does not say what it is within this is taken for one that does not run.
+const ANSWER: Duration = Duration::from_secs(2);
 /// So long is waited for the old etcd to answer again. One that waits for a quorum may take as long as the others.
 const SETTLE: Duration = Duration::from_secs(30);
 /// The kubelet takes its time to start a pod.
 const SETTLE_POD: Duration = Duration::from_secs(90);
 
 /// How long the old etcd may take.
-pub(super) fn patience(kind: Option<ControlKind>) -> Duration {
+fn patience(kind: Option<ControlKind>) -> Duration {
     match kind {
         Some(ControlKind::StaticPod) => SETTLE_POD,
         _ => SETTLE,
@@ -31,7 +34,7 @@ pub(super) fn patience(kind: Option<ControlKind>) -> Duration {
 
 /// The etcd that this process started last.
 #[derive(Debug, Default)]
-pub(super) struct Started {
+struct Started {
     before: Before,
     life: Option<Life>,
     since: Option<Instant>,
@@ -45,7 +48,21 @@ pub(super) struct After {
     pub(super) text: String,
 }
 
-impl Restores {
+/// Starts the machine's etcd and looks at it.
+pub(super) struct Watcher {
+    etcd: Etcd,
+    /// `None`: this agent was not told how.
+    pub(super) control: Option<Control>,
+    started: Mutex<Started>,
+    /// How long the old etcd may take to answer again.
+    pub(super) settle: Duration,
+}
+
+impl Watcher {
+    pub(super) fn new(etcd: Etcd, control: Option<Control>, kind: Option<ControlKind>) -> Self {
+        Self { etcd, control, started: Mutex::default(), settle: patience(kind) }
+    }
+
     /// Starts etcd, and begins to look at it.
     pub(super) async fn start(&self, control: &Control) -> Result<(), String> {
         let before = control.before_start().await;
@@ -67,38 +84,29 @@ impl Restores {
     }
 
     /// What etcd says of itself on the new folder.
-    pub(super) async fn watch(&self, journal: &Journal) -> Pause {
-        let revision = self.book().hash_revision;
-        let seen = check(&self.parts.etcd, revision).await;
-        let dead = self.dead(journal, seen.healthy).await;
-        if let Some(reason) = dead {
-            return self.fail(journal, Action::Watch, reason);
+    ///
+    /// # Errors
+    /// Why it is taken for dead, with its last words.
+    pub(super) async fn look(&self, folders: &Folders, hash_revision: i64) -> Result<MemberCheck, String> {
+        let seen = check(&self.etcd, hash_revision).await;
+        match self.dead(folders, seen.healthy).await {
+            Some(reason) => Err(reason),
+            None => Ok(seen),
         }
-        let mut book = self.book();
-        if book.journal.as_ref() == Some(journal) {
-            book.check = Some(seen);
-        }
-        Pause::For(CHECK_PAUSE)
     }
 
-    /// Whether the old etcd is still to be looked at before going back is over.
-    pub(super) fn is_unsettled(&self, journal: &Journal) -> bool {
-        let book = self.book();
-        journal.step == Step::Returning && book.hands.started && book.after.etcd == EtcdAfter::Unspecified
-    }
-
-    /// Looks at the old etcd, until it answers, has ended, or had its time. Going back does not hang on it: it is told.
-    pub(super) async fn settle(&self, journal: &Journal) -> Pause {
+    /// How the old etcd is: it answers, has ended, or had its time; `None` while it has some left.
+    pub(super) async fn settle(&self, folders: &Folders) -> Option<After> {
         let serves = self.answers().await;
-        let dead = self.dead(journal, serves).await;
+        let dead = self.dead(folders, serves).await;
         let (time_is_up, open) = {
             let started = self.started();
             (started.since.is_none_or(|since| since.elapsed() >= self.settle), started.open)
         };
-        let after = match (serves, dead) {
+        Some(match (serves, dead) {
             (true, _) => After { etcd: EtcdAfter::Serves, text: String::new() },
             (false, Some(text)) => After { etcd: EtcdAfter::Down, text },
-            (false, None) if !time_is_up => return Pause::For(CHECK_PAUSE),
+            (false, None) if !time_is_up => return None,
             (false, None) if open => {
                 After { etcd: EtcdAfter::Runs, text: "it has its database open and does not answer yet".into() }
             }
@@ -106,18 +114,7 @@ impl Restores {
                 let text = "it was started, and nobody has its database open";
                 After { etcd: EtcdAfter::Down, text: format!("{text}; {}", self.words().await) }
             }
-        };
-        if after.etcd != EtcdAfter::Serves {
-            warn!(restore = %journal.restore, etcd = ?after.etcd, text = after.text, "the old etcd does not serve");
-        }
-        let mut book = self.book();
-        if book.journal.as_ref() == Some(journal) {
-            if after.etcd == EtcdAfter::Down {
-                book.unstarted = format!("the old data is back, and etcd does not run: {}", after.text);
-            }
-            book.after = after;
-        }
-        Pause::None
+        })
     }
 
     /// Refuses where etcd runs on another folder than the one that would be moved: stopped, it would not come back.
@@ -127,7 +124,7 @@ impl Restores {
         }
         let database = folders.live_database();
         let shown = database.display().to_string();
-        match unblock(move || is_free(&database)).await {
+        match blocking(move || is_free(&database)).await {
             Ok(false) => Ok(()),
             Ok(true) => {
                 Err(format!("etcd runs and does not have {shown} open: data_dir in [restore] is not its data folder"))
@@ -143,7 +140,7 @@ impl Restores {
 
     /// The version of the machine's etcd, where it answers.
     async fn version(&self) -> Option<String> {
-        let ask = async { self.parts.etcd.connect().await?.member().await };
+        let ask = async { self.etcd.connect().await?.member().await };
         let member = tokio::time::timeout(ANSWER, ask).await.ok()?.ok()?;
         Some(member.etcd_version)
     }
@@ -157,12 +154,12 @@ impl Restores {
     }
 
     /// Why the etcd that was started is taken for dead, with its last words.
-    async fn dead(&self, journal: &Journal, serves: bool) -> Option<String> {
+    async fn dead(&self, folders: &Folders, serves: bool) -> Option<String> {
         let control = self.control.as_ref()?;
         let before = self.started().before.clone();
         let look = match serves {
             true => Look { serves, ..Look::default() },
-            false => control.look(&before, &journal.folders.live_database()).await,
+            false => control.look(&before, &folders.live_database()).await,
         };
         let now = Instant::now();
         let why = {
@@ -181,18 +178,7 @@ impl Restores {
         }
     }
 
-    /// Notes which folders are left.
-    pub(super) async fn note_left(&self, journal: &Journal) {
-        let folders = journal.folders.clone();
-        let left = unblock(move || folders.left()).await;
-        let left = left.unwrap_or_else(|cause| {
-            error!(restore = %journal.restore, %cause, "cannot see what is left beside the data folder");
-            Vec::new()
-        });
-        self.book().left = Some(left.iter().map(|path| path.display().to_string()).collect());
-    }
-
-    fn started(&self) -> std::sync::MutexGuard<'_, Started> {
+    fn started(&self) -> MutexGuard<'_, Started> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use backstay_protocol::AttemptId;
 use bytes::Bytes;
 
-use super::blocking;
 use super::files::{self, Place};
 use super::hidden::Hidden;
+use crate::blocking::blocking;
 use crate::store::parts::Parts;
 use crate::store::{ErrorKind, PART_BYTES, StoreError, Upload};
 

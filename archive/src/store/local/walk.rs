@@ -9,9 +9,9 @@ use std::sync::Arc;
 use backstay_protocol::Timestamp;
 use futures::StreamExt;
 
-use super::blocking;
 use super::files::{self, Naming, Place};
 use super::hidden::Hidden;
+use crate::blocking::blocking;
 use crate::store::{ErrorKind, Key, Listing, ObjectInfo, StoreError, Unfinished};
 
 /// What a walk still has to look at, last first.

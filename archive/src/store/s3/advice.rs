@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::config::http::HttpResponse;
 
-use super::errors::one_line;
+use super::text::one_line;
 
 /// Beside a cause of the operating system's, or of TLS.
 pub(super) fn of_cause(cause: &str) -> &'static str {

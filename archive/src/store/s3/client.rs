@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use aws_config::BehaviorVersion;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -26,36 +25,16 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use url::Url;
 
-use super::bucket::Bucket;
 use super::login::{self, Checked};
 use super::patience::Patience;
-use super::settings::{S3Settings, is_aws};
-use super::ways::{Addressing, Ways};
+use super::settings::S3Settings;
+use super::ways::Addressing;
 use crate::store::{ErrorKind, StoreError};
 
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// Names a CA file to every tool that talks to AWS.
 const CA_VARIABLE: &str = "AWS_CA_BUNDLE";
-
-/// Prepares a bucket's client; nothing is asked of S3 yet.
-pub(super) async fn connect(settings: S3Settings, patience: Patience) -> Result<Bucket, StoreError> {
-    settings.check_bucket()?;
-    settings.check_objects()?;
-    let prefix = settings.checked_prefix()?;
-    let shared = load(&settings).await?;
-    let endpoint = match endpoint_of(&settings, &shared) {
-        Some(text) => Some(settings.checked_endpoint(&text)?),
-        None => None,
-    };
-    let region = shared.region().map(AsRef::as_ref).unwrap_or_default();
-    login::check("the region", region).map_err(|cause| settings.invalid(cause))?;
-    let aws = endpoint.as_ref().is_none_or(is_aws);
-    let ways = Ways::new(settings.addressing, settings.checksum, settings.absent_is_denied, aws);
-    let clients = Clients::new(&configure(&shared, endpoint.as_ref(), &patience));
-    let (name, objects) = (settings.bucket, settings.objects);
-    Ok(Bucket { clients, ways: Arc::new(ways), name, prefix, endpoint, patience, objects })
-}
 
 /// One client for each way of addressing; both use the same connections.
 #[derive(Clone)]
@@ -65,7 +44,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    fn new(config: &Builder) -> Self {
+    pub(super) fn new(config: &Builder) -> Self {
         let client = |path| Client::from_conf(config.clone().force_path_style(path).build());
         Self { path: client(true), virtual_hosted: client(false) }
     }
@@ -85,7 +64,7 @@ impl Clients {
 }
 
 /// What settings and environment say together; the settings win.
-async fn load(settings: &S3Settings) -> Result<SdkConfig, StoreError> {
+pub(super) async fn load(settings: &S3Settings) -> Result<SdkConfig, StoreError> {
     if let Some(keys) = &settings.credentials {
         login::check_keys(&keys.access_key_id, &keys.secret_access_key, keys.session_token.as_deref())
             .map_err(|cause| settings.invalid(cause))?;
@@ -113,7 +92,7 @@ async fn load(settings: &S3Settings) -> Result<SdkConfig, StoreError> {
 }
 
 /// The endpoint of the settings, else of the environment: the one for S3 before the one for everything.
-fn endpoint_of(settings: &S3Settings, shared: &SdkConfig) -> Option<String> {
+pub(super) fn endpoint_of(settings: &S3Settings, shared: &SdkConfig) -> Option<String> {
     if !settings.endpoint.is_empty() {
         return Some(settings.endpoint.clone());
     }
@@ -129,7 +108,7 @@ fn endpoint_of(settings: &S3Settings, shared: &SdkConfig) -> Option<String> {
     for_s3.or_else(|| shared.endpoint_url().map(str::to_owned)).filter(given)
 }
 
-fn configure(shared: &SdkConfig, endpoint: Option<&Url>, patience: &Patience) -> Builder {
+pub(super) fn configure(shared: &SdkConfig, endpoint: Option<&Url>, patience: &Patience) -> Builder {
     // The retries of one request are bounded by themselves; a budget that all requests share would make
     // one part fail because others had to be sent again.
     let unlimited = RetryPartition::custom("backstay-s3").token_bucket(TokenBucket::unlimited()).build();

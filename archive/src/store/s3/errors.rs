@@ -9,10 +9,8 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use backstay_protocol::certificates;
 
 use super::advice;
+use super::text::one_line;
 use crate::store::{ErrorKind, StoreError};
-
-/// The longest cause that is passed on, in characters.
-const CAUSE_MAX: usize = 400;
 
 /// Why one request failed, after all its retries.
 #[derive(Debug)]
@@ -180,11 +178,6 @@ fn is_unreachable(error: &dyn Error) -> bool {
         next = error.source();
     }
     false
-}
-
-pub(super) fn one_line(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CAUSE_MAX).collect();
-    text.trim().to_owned()
 }
 
 #[cfg(test)]

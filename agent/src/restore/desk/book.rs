@@ -1,0 +1,68 @@
+//! What the desk knows of the restore that is under way, or was the last.
+
+use std::sync::Arc;
+
+use backstay_protocol::bus::{EtcdAfter, MemberCheck, RestoreState, clipped};
+use tokio_util::sync::CancellationToken;
+
+use super::watching::After;
+use crate::restore::journal::{Hands, Journal, Step};
+use crate::restore::prepare::{Order, Progress};
+
+#[derive(Default)]
+pub(super) struct Book {
+    pub(super) journal: Option<Journal>,
+    pub(super) order: Option<Arc<Order>>,
+    /// Why it does not go on.
+    pub(super) error: String,
+    pub(super) check: Option<MemberCheck>,
+    pub(super) hash_revision: i64,
+    pub(super) progress: Arc<Progress>,
+    pub(super) hands: Hands,
+    pub(super) failed_starts: u32,
+    /// Why the old etcd was left stopped, or has ended; told to the end.
+    pub(super) unstarted: String,
+    /// How it is after going back; unspecified while nobody has looked.
+    pub(super) after: After,
+    /// The folders that are left; `None` while nobody has looked.
+    pub(super) left: Option<Vec<String>>,
+    /// Ends what is being prepared, when another goal comes.
+    pub(super) cancel: CancellationToken,
+}
+
+impl Book {
+    /// What the last process left.
+    pub(super) fn taken_up(journal: Option<Journal>) -> Self {
+        Self { journal, ..Self::default() }
+    }
+
+    /// A restore that has just begun.
+    pub(super) fn begun(journal: Journal, order: Order) -> Self {
+        Self { journal: Some(journal), order: Some(Arc::new(order)), ..Self::default() }
+    }
+
+    /// How far it is; `None` where there never was one.
+    pub(super) fn state(&self) -> Option<RestoreState> {
+        let journal = self.journal.as_ref()?;
+        let (bytes_done, bytes_total) = self.progress.bytes();
+        Some(RestoreState {
+            restore: journal.restore.to_string(),
+            step: journal.step.to_wire().into(),
+            error: clipped(&self.error),
+            digest: journal.digest_bytes().into(),
+            bytes_done,
+            bytes_total,
+            aside: if journal.had_data { journal.folders.aside.display().to_string() } else { String::new() },
+            check: self.check.clone(),
+            new_cluster_id: journal.new_cluster_id,
+            left: self.left.clone().unwrap_or_default(),
+            etcd: self.after.etcd.into(),
+            etcd_text: self.after.text.clone(),
+        })
+    }
+
+    /// Whether the old etcd is still to be looked at before going back is over.
+    pub(super) fn is_unsettled(&self, journal: &Journal) -> bool {
+        journal.step == Step::Returning && self.hands.started && self.after.etcd == EtcdAfter::Unspecified
+    }
+}

@@ -1,0 +1,22 @@
+//! Why a manifest could not be read.
+
+use backstay_protocol::{ClusterUuid, SnapshotName};
+
+use crate::manifest::ManifestError;
+use crate::store::{Key, StoreError};
+
+/// Why a manifest could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// This object's own trouble: archived, refused by a policy, damaged.
+    #[error("{0}")]
+    Object(StoreError),
+    #[error("failed to read {key}: {cause}")]
+    Manifest { key: Key, cause: ManifestError },
+    #[error("the manifest beside {snapshot} of cluster {cluster} is another backup's: it is not usable")]
+    Foreign { cluster: ClusterUuid, snapshot: SnapshotName },
+    #[error("the manifest of {snapshot} of cluster {cluster} is gone: somebody removed it after the store was listed")]
+    Gone { cluster: ClusterUuid, snapshot: SnapshotName },
+}

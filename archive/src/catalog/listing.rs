@@ -1,0 +1,110 @@
+//! Which backups are there, and what the names in a cluster's folder stand for.
+
+use std::collections::HashSet;
+
+use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName, Timestamp};
+use futures::TryStreamExt;
+
+use crate::store::{Key, Store, StoreError};
+
+/// A backup as the listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub cluster: ClusterUuid,
+    pub snapshot: SnapshotName,
+    /// Bytes of the sealed object.
+    pub size: u64,
+    /// When the store wrote it, by its clock.
+    pub modified: Option<Timestamp>,
+}
+
+/// Backups that have both object and manifest, newest first, all pages.
+pub async fn list(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<Entry>, StoreError> {
+    let prefix = folder(cluster);
+    let mut objects = store.list(&prefix);
+    let (mut entries, mut described) = (Vec::new(), HashSet::new());
+    while let Some(object) = objects.try_next().await? {
+        match FileName::parse(&prefix, &object.key) {
+            Some(FileName::Object(snapshot)) => {
+                entries.push(Entry { cluster, snapshot, size: object.size, modified: object.modified });
+            }
+            Some(FileName::Manifest(snapshot)) => {
+                described.insert(snapshot);
+            }
+            Some(FileName::Intent(..)) => {}
+            None => tracing::debug!(key = %object.key, "not a backup's name: skipped"),
+        }
+    }
+    entries.retain(|entry| described.contains(&entry.snapshot));
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.snapshot.unix_seconds()));
+    Ok(entries)
+}
+
+/// The clusters that have a folder here.
+pub async fn clusters(store: &dyn Store) -> Result<Vec<ClusterUuid>, StoreError> {
+    let folders = store.folders().await?;
+    Ok(folders.iter().filter_map(|folder| exactly(folder)).collect())
+}
+
+pub(super) fn folder(cluster: ClusterUuid) -> String {
+    format!("{cluster}/")
+}
+
+/// What a key in a cluster's folder stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FileName {
+    Object(SnapshotName),
+    Manifest(SnapshotName),
+    Intent(SnapshotName, AttemptId),
+}
+
+impl FileName {
+    pub(super) fn parse(folder: &str, key: &Key) -> Option<Self> {
+        let name = key.as_str().strip_prefix(folder)?;
+        let snapshot = |stem: &str| exactly(&format!("{stem}.snapshot"));
+        if let Some(intent) = name.strip_prefix("intents/") {
+            let (stem, attempt) = intent.strip_suffix(".json")?.split_once('.')?;
+            return Some(Self::Intent(snapshot(stem)?, exactly(attempt)?));
+        }
+        match name.strip_suffix(".manifest.json") {
+            Some(stem) => Some(Self::Manifest(snapshot(stem)?)),
+            None => Some(Self::Object(exactly(name)?)),
+        }
+    }
+}
+
+/// Parses a name that must be in the form in which it is printed.
+fn exactly<T: std::str::FromStr + std::fmt::Display>(text: &str) -> Option<T> {
+    text.parse::<T>().ok().filter(|name| name.to_string() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_are_read_as_they_are_built(cluster in 1..u128::MAX, attempt in 1..u128::MAX, seconds in 1..9_999_999_999_i64) {
+            let cluster = ClusterUuid(uuid::Uuid::from_u128(cluster));
+            let attempt = AttemptId(uuid::Uuid::from_u128(attempt));
+            let name = SnapshotName::from_unix_seconds(seconds)?;
+            let parse = |key: Key| FileName::parse(&folder(cluster), &key);
+            prop_assert_eq!(parse(Key::snapshot(cluster, name)), Some(FileName::Object(name)));
+            prop_assert_eq!(parse(Key::manifest(cluster, name)), Some(FileName::Manifest(name)));
+            prop_assert_eq!(parse(Key::intent(cluster, name, attempt)), Some(FileName::Intent(name, attempt)));
+            prop_assert_eq!(parse(Key::cluster_key(cluster)), None);
+        }
+
+        #[test]
+        fn other_names_are_no_backups(text in "[A-F0-9a-z./-]{1,60}") {
+            if let Some(key) = Key::new(&format!("c/{text}")) {
+                match FileName::parse("c/", &key) {
+                    Some(FileName::Object(name)) => prop_assert_eq!(name.to_string(), text),
+                    Some(other) => prop_assert!(text.ends_with(".json"), "{other:?}"),
+                    None => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a backup could not be read.
+
+use std::io;
+
+use crate::store::StoreError;
+
+/// Why a backup could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("the backup is sealed with {0:?}, which this build does not know: update Backstay")]
+    UnknownSeal(String),
+    #[error("the backup is sealed to {recipients}: an identity is needed")]
+    NoIdentity { recipients: String },
+    #[error("the sealed object does not open: {0}")]
+    Open(String),
+    #[error("{what} has {got}, its manifest says {expected}")]
+    Mismatch { what: &'static str, expected: String, got: String },
+    #[error("failed to write the snapshot: {0}")]
+    Write(#[source] io::Error),
+    /// Who took what was opened wants no more of it, and knows why.
+    #[error("what was opened is not taken any more")]
+    Closed,
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl ReadError {
+    /// What age says has two lines now and then; an error has one.
+    pub(super) fn unopened(cause: &impl std::fmt::Display) -> Self {
+        Self::Open(cause.to_string().replace('\n', " "))
+    }
+}
+
+pub(super) fn size(bytes: u64) -> String {
+    format!("{bytes} bytes")
+}
+
+pub(super) fn mismatch(what: &'static str, expected: String, got: String) -> ReadError {
+    ReadError::Mismatch { what, expected, got }
+}
