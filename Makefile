@@ -4,7 +4,7 @@ SETUP := tests/setup.sh
 # Most tests wait for etcd, NATS and S3: there are more of them at a time than cores.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
-.PHONY: help setup tools build fmt lint test test-all demo bench deny deb
+.PHONY: help setup tools build fmt lint test test-all demo bench deny coverage deb
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,17 +32,20 @@ test: setup ## every test, against real etcd, NATS and S3; their core also on ol
 test-all: setup ## every test on every release of etcd and NATS
 	CARGO="$(CARGO)" tests/suite.sh all
 
+# The same build as the tests': what one has compiled the other takes.
 demo: tools ## walk the documentation page, step by step, on real parts (KEEP=1 leaves them running)
-	$(CARGO) build --locked --release --workspace --bins
-	@$(CARGO) run --locked --release -q --bin backstay-demo
+	$(CARGO) build --locked --workspace --bins
+	@"$${CARGO_TARGET_DIR:-target}/debug/backstay-demo"
 
 bench: tools ## compare with etcdctl, for 100 MiB and 1 GiB
 	$(CARGO) build --locked --release --workspace --bins
 	@$(CARGO) run --locked --release -q --bin backstay-bench
 
-deny: tools ## check licences, bans and sources of dependencies; builds cargo-deny first where it is missing
-	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
-	$(CARGO) deny check licenses bans sources
+deny: tools ## check licences, bans, sources and known advisories of dependencies; builds cargo-deny first where it is missing
+	CARGO="$(CARGO)" tests/deny.sh
+
+coverage: setup ## say how many lines of each crate the tests reach (SCOPE=unit: without those that start servers)
+	CARGO="$(CARGO)" tests/coverage.sh $(SCOPE)
 
 deb: tools ## build the Debian packages into target/debian and check them; builds cargo-deb first where it is missing
 	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
