@@ -188,7 +188,7 @@ impl Agent {
         let [a, b, c, d, e, f, g, h] = [(); 8].map(|()| end.clone());
         tasks.spawn(async move { sender::send(outbox, &courier, &hurry, &a).await });
         tasks.spawn(async move { poll::poll(&etcd, period, &polled, &b).await });
-        tasks.spawn(async move { keeper::keep(&seats, &unsettled, rounds, &seen, &h).await });
+        tasks.spawn(async move { keeper::keep(&seats, || unsettled.unsettled_cluster(), rounds, &seen, &h).await });
         tasks.spawn(async move { beats.run(&c).await });
         tasks.spawn(async move { http::serve(&http, window, &e).await });
         tasks.spawn(async move { commands::serve(client, requests, desks, &d).await });

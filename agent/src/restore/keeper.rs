@@ -3,15 +3,14 @@
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::Restores;
 use super::seat::Seats;
 use crate::etcd::poll::{Round, Seen};
 
 /// Keeps what each round found, then passes on what was seen: who hears of a member finds its list in the seats. The list of
-/// a cluster which may still be put back is not kept: the next plan would be made for it.
+/// the `unsettled` cluster, which may still be put back, is not kept: the next plan would be made for it.
 pub async fn keep(
     seats: &Seats,
-    restores: &Restores,
+    unsettled: impl Fn() -> Option<u64>,
     mut rounds: watch::Receiver<Round>,
     seen: &watch::Sender<Seen>,
     stop: &CancellationToken,
@@ -19,10 +18,46 @@ pub async fn keep(
     while let Some(Ok(())) = stop.run_until_cancelled(rounds.changed()).await {
         let round = rounds.borrow_and_update().clone();
         if let Some(Ok(member)) = &round.seen
-            && restores.unsettled_cluster() != Some(member.cluster_id)
+            && unsettled() != Some(member.cluster_id)
         {
             seats.note(member, &round.members);
         }
         seen.send_replace(round.seen);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use backstay_protocol::bus::{Member, MemberSeat};
+
+    use super::*;
+    use crate::restore::settings::RestoreSettings;
+    use crate::state::StateDir;
+
+    #[tokio::test]
+    async fn the_list_is_kept_before_its_member_is_heard_of_but_for_a_cluster_that_may_be_put_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::open(folder.path()).expect("fresh");
+        let seats = Seats::open(&state, &RestoreSettings::default(), None);
+        let (polled, rounds) = watch::channel(Round::default());
+        let (seen, mut heard) = watch::channel(None);
+        let (unsettled, stop) = (AtomicU64::new(0), CancellationToken::new());
+        let keeping = keep(&seats, || Some(unsettled.load(Relaxed)).filter(|id| *id != 0), rounds, &seen, &stop);
+        let playing = async {
+            for (cluster, open, kept) in [(1, 0, 1), (2, 2, 1), (2, 0, 2)] {
+                unsettled.store(open, Relaxed);
+                let member = Member { cluster_id: cluster, ..Member::default() };
+                let members = vec![MemberSeat { id: cluster, ..MemberSeat::default() }];
+                polled.send_replace(Round { seen: Some(Ok(member.clone())), members });
+                heard.changed().await.expect("it is passed on");
+                assert_eq!(*heard.borrow_and_update(), Some(Ok(member)));
+                let told = seats.message();
+                assert_eq!((told.cluster_id, told.members[0].id), (kept, kept), "cluster {cluster}, {open} is open");
+            }
+            stop.cancel();
+        };
+        tokio::join!(keeping, playing);
     }
 }
