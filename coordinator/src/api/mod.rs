@@ -189,7 +189,7 @@ fn unknown_type(plural: &str) -> ApiError {
 }
 
 fn decode<T: api::Request>(content_type: ContentType, body: &[u8]) -> Result<T, ApiError> {
-    content_type.decode_request(body).map_err(|e| invalid(e))
+    content_type.decode_request(body).map_err(invalid)
 }
 
 fn encode<T: Serialize>(content_type: ContentType, result: T) -> Result<Vec<u8>, ApiError> {

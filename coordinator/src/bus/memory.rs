@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use backstay_protocol::subject::Subject;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use tokio_util::task::TaskTracker;
 
 use super::{Bus, CallError};
 
@@ -21,11 +22,12 @@ type Listener = Arc<dyn Fn(Bytes) -> BoxFuture<'static, Option<Bytes>> + Send + 
 pub struct Memory {
     listeners: Mutex<BTreeMap<String, Listener>>,
     connected: AtomicBool,
+    tasks: TaskTracker,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { listeners: Mutex::default(), connected: AtomicBool::new(true) }
+        Self { listeners: Mutex::default(), connected: AtomicBool::new(true), tasks: TaskTracker::new() }
     }
 }
 
@@ -70,7 +72,7 @@ impl Bus for Memory {
         let listener = self.lock().get(&to.to_string()).cloned();
         let answer = listener.ok_or(CallError::Nobody)?(body);
         // Who asked may stop waiting: the one who was asked goes on all the same.
-        match tokio::spawn(answer).await {
+        match self.tasks.spawn(answer).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => std::future::pending().await,
             Err(error) => Err(CallError::Failed(error.to_string())),

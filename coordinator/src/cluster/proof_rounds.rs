@@ -34,7 +34,7 @@ pub struct Round {
 /// One round; `None` where there is nothing to ask.
 pub async fn drive(term: Arc<Term>, in_force: Option<Arc<InForce>>, record: Arc<ClusterRecord>) -> Option<Round> {
     tokio::time::sleep(PAUSE).await;
-    let Some(verification) = record.verification.as_ref() else { return None };
+    let verification = record.verification.as_ref()?;
     let agents = term.fleet.agents(&record.name, Instant::now());
     let Some(machine) = verification.next_machine(agents.keys().copied()) else {
         let heard = Heard::Silent("no agent of the cluster is connected".into());
