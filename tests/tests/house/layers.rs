@@ -32,7 +32,7 @@ fn layer(module: &Module) -> Option<usize> {
         (fits && name.is_empty() == module.is_empty()).then_some(name.len())
     };
     let places = LAYERS.iter().enumerate();
-    let found = places.filter_map(|(at, names)| Some((names.iter().filter_map(|name| begins(name)).max()?, at)));
+    let found = places.filter_map(|(at, names)| Some((names.iter().filter_map(begins).max()?, at)));
     found.max().map(|(_, at)| at)
 }
 
