@@ -5,24 +5,12 @@
 
 use backstay_daemon::terminal::plain;
 use backstay_protocol::bus::{Beat, Member, MemberCheck, MemberSeat, Progress, RestoreState, Seat};
-
-/// A text for people has at most so many bytes.
-const TEXT_MAX: usize = 2048;
-/// A name, an id, a version, a URL.
-const WORD_MAX: usize = 300;
-/// A path.
-const PATH_MAX: usize = 1024;
-/// Members of one etcd cluster: etcd recommends seven at most.
-const MEMBERS_MAX: usize = 32;
-/// Peer URLs of one member.
-const URLS_MAX: usize = 8;
-/// Folders of one restore, alarms.
-const LIST_MAX: usize = 16;
+use backstay_protocol::limits;
 
 /// The beat, with texts and lists cut to what they may be.
 pub fn bounded(mut beat: Beat) -> Beat {
     words([&mut beat.cluster, &mut beat.machine, &mut beat.agent_version, &mut beat.recipient, &mut beat.attempt]);
-    cut(&mut beat.etcd_error, TEXT_MAX);
+    cut(&mut beat.etcd_error, limits::TEXT);
     beat.progress.iter_mut().for_each(progress);
     beat.member.iter_mut().for_each(member);
     beat.seat.iter_mut().for_each(seat);
@@ -37,44 +25,44 @@ pub fn progress(progress: &mut Progress) {
 
 fn member(member: &mut Member) {
     words([&mut member.etcd_version]);
-    member.alarms.truncate(LIST_MAX);
+    member.alarms.truncate(limits::FOLDERS);
     words(&mut member.alarms);
 }
 
 fn seat(seat: &mut Seat) {
     words([&mut seat.control, &mut seat.etcd_version]);
-    cut(&mut seat.error, TEXT_MAX);
-    cut(&mut seat.folder, PATH_MAX);
+    cut(&mut seat.error, limits::TEXT);
+    cut(&mut seat.folder, limits::PATH);
     members(&mut seat.members);
 }
 
 fn members(members: &mut Vec<MemberSeat>) {
-    members.truncate(MEMBERS_MAX);
+    members.truncate(limits::MEMBERS);
     for member in members {
         words([&mut member.name]);
-        member.peer_urls.truncate(URLS_MAX);
+        member.peer_urls.truncate(limits::PEER_URLS);
         words(&mut member.peer_urls);
     }
 }
 
 fn restore(state: &mut RestoreState) {
     words([&mut state.restore]);
-    cut(&mut state.error, TEXT_MAX);
-    cut(&mut state.etcd_text, TEXT_MAX);
-    cut(&mut state.aside, PATH_MAX);
-    state.digest.truncate(WORD_MAX);
-    state.left.truncate(LIST_MAX);
-    state.left.iter_mut().for_each(|folder| cut(folder, PATH_MAX));
+    cut(&mut state.error, limits::TEXT);
+    cut(&mut state.etcd_text, limits::TEXT);
+    cut(&mut state.aside, limits::PATH);
+    state.digest.truncate(limits::WORD);
+    state.left.truncate(limits::FOLDERS);
+    state.left.iter_mut().for_each(|folder| cut(folder, limits::PATH));
     state.check.iter_mut().for_each(check);
 }
 
 fn check(check: &mut MemberCheck) {
-    cut(&mut check.error, TEXT_MAX);
+    cut(&mut check.error, limits::TEXT);
     members(&mut check.members);
 }
 
 fn words<'a>(words: impl IntoIterator<Item = &'a mut String>) {
-    words.into_iter().for_each(|word| cut(word, WORD_MAX));
+    words.into_iter().for_each(|word| cut(word, limits::WORD));
 }
 
 /// At a character; what a terminal would obey, and JSON write out as six characters, goes as well.
@@ -146,7 +134,7 @@ mod tests {
             // Each URL of each member is the most of it, and a replacement character has three bytes.
             assert!(kept.encoded_len() < 700_000, "{} bytes", kept.encoded_len());
             let seat = kept.seat.expect("made");
-            assert!(seat.error.len() <= 3 * TEXT_MAX && seat.members.len() == MEMBERS_MAX);
+            assert!(seat.error.len() <= 3 * limits::TEXT && seat.members.len() == limits::MEMBERS);
             assert!(!kept.etcd_error.contains(|c: char| c.is_control()), "{:?}", kept.etcd_error);
         }
     }

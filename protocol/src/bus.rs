@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use prost::Message;
 
+use crate::limits;
+
 pub use generated::*;
 
 #[allow(clippy::large_enum_variant, reason = "an answer is read and gone: nobody keeps many of them")]
@@ -64,16 +66,9 @@ versioned!(
 /// A coordinator that just began to lead has heard every agent after this time: they beat every 5 s.
 pub const FIRST_BEATS: Duration = Duration::from_secs(11);
 
-/// A text for people in a message has at most so many bytes: a message must fit what NATS lets through.
-pub const TEXT_MAX: usize = 2048;
-
-/// The text, cut at a character where it is longer than [`TEXT_MAX`].
+/// A text for people, as long as a message takes it.
 pub fn clipped(text: &str) -> String {
-    const MARK: &str = "…";
-    match text.len() > TEXT_MAX {
-        true => format!("{}{MARK}", &text[..text.floor_char_boundary(TEXT_MAX - MARK.len())]),
-        false => text.to_owned(),
-    }
+    limits::cut(text, limits::TEXT)
 }
 
 impl Report {
@@ -98,17 +93,6 @@ mod tests {
         let beat = Beat { version: 9, ..Beat::default() };
         let error = decode::<Beat>(&beat.encode_to_vec()).expect_err("version 9 is unknown");
         assert_eq!(error.to_string(), "Beat has version 9, this build knows version 1: update the older side");
-    }
-
-    #[test]
-    fn long_texts_are_cut_at_a_character() {
-        for text in ["", "short", &"x".repeat(TEXT_MAX), &"ü".repeat(TEXT_MAX / 2)] {
-            assert_eq!(clipped(text), text);
-        }
-        for text in ["x".repeat(TEXT_MAX + 1), "ü".repeat(TEXT_MAX), format!("x{}", "€".repeat(TEXT_MAX))] {
-            let cut = clipped(&text);
-            assert!(cut.len() <= TEXT_MAX && cut.len() > TEXT_MAX - 8 && cut.ends_with('…'), "{}", cut.len());
-        }
     }
 
     #[test]

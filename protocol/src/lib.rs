@@ -13,6 +13,7 @@ pub mod duration;
 pub mod fields;
 pub mod hex;
 mod invalid;
+pub mod limits;
 pub mod names;
 pub mod own;
 pub mod resource;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use backstay_protocol::bus::{Failed, FailureCode, Finished, Report, Started, TEXT_MAX, report::State};
+use backstay_protocol::bus::{Failed, FailureCode, Finished, Report, Started, report::State};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -119,7 +119,11 @@ fn a_report_that_nats_would_not_let_through_is_cut_and_holds_up_nobody() {
     let long = failed("x".repeat(100_000));
     let sent = Report::decode(sender::fitting(&long, 64 * 1024)).expect("a report");
     let Some(State::Failed(kept)) = sent.state else { panic!("another state") };
-    assert!(kept.text.len() <= TEXT_MAX && kept.text.starts_with("xxx") && kept.code() == FailureCode::Store);
+    assert!(
+        kept.text.len() <= backstay_protocol::limits::TEXT
+            && kept.text.starts_with("xxx")
+            && kept.code() == FailureCode::Store
+    );
     assert_eq!(sent.attempt, "a");
     for whole in [failed("short".into()), finished("a")] {
         assert_eq!(sender::fitting(&whole, 64 * 1024), whole.payload);

@@ -9,7 +9,7 @@ pub mod shape;
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput, Tag, options};
+use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput, Tag, options};
 
 /// The largest text that is read, in bytes.
 pub const TEXT_MAX: usize = 1024 * 1024;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use backstay_archive::Manifest;
 use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Verdict};
+use backstay_protocol::limits::{self, cut};
 use backstay_protocol::own::{BackupRunSpec, RunState};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{AttemptId, ClusterName, MachineId, SnapshotName, Timestamp};
@@ -13,9 +14,6 @@ use super::slot::{Attempt, Trigger};
 
 /// So many attempts are remembered.
 const RUNS_MAX: usize = 20;
-
-/// A run's error has at most so many characters: the status has the whole of the latest.
-const ERROR_MAX: usize = 300;
 
 /// What is known of a backup that is proven.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +48,7 @@ pub struct Inspected {
 
 impl Inspected {
     fn of(inspection: &Inspection, origin: &Origin) -> Self {
-        let text = |text: &Option<String>| text.iter().flat_map(|text| text.chars()).take(ERROR_MAX).collect();
+        let text = |text: &Option<String>| cut(text.as_deref().unwrap_or_default(), limits::RUN_ERROR);
         Self {
             verdict: inspection.verdict,
             compared_with: text(&inspection.compared_with),
@@ -126,7 +124,7 @@ impl Runs {
     /// The attempt came to nothing.
     pub fn fail(&mut self, id: AttemptId, error: &str, now: Timestamp) {
         if let Some(run) = self.0.iter_mut().find(|run| run.id == id) {
-            let error = error.chars().take(ERROR_MAX).collect();
+            let error = cut(error, limits::RUN_ERROR);
             (run.state, run.error, run.ended) = (RunState::Failed, error, Some(now));
         }
     }

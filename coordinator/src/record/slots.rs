@@ -1,6 +1,7 @@
 //! How a backup comes to be in the record: what is asked for, the slot that opens, its attempts and its end.
 
 use backstay_archive::Manifest;
+use backstay_protocol::bus::clipped;
 use backstay_protocol::spec::{BackupState, BackupStatusSpec, ManualBackupSpec};
 use backstay_protocol::{AttemptId, NameError, SlotId, SnapshotName, Timestamp};
 
@@ -12,9 +13,6 @@ use crate::schedule::is_ahead;
 
 /// Manual backups that wait for their turn; a further one is refused.
 pub const PENDING_MAX: usize = 16;
-
-/// An error in the status has at most about this many bytes.
-pub(super) const ERROR_MAX: usize = 2048;
 
 /// A manual backup's time cannot come back after this many seconds: `apply` accepts one minute.
 const HANDLED_SECONDS: u64 = 600;
@@ -130,12 +128,12 @@ impl ClusterRecord {
         let Some(slot) = &mut self.slot else { return false };
         let Some(attempt) = slot.attempt.take_if(|a| a.id == id) else { return false };
         slot.tried.push(attempt.machine);
-        let error = capped(error);
+        let error = clipped(error);
         // Each member's reason, once: the last alone may be the least of them.
         slot.error = match slot.error.as_str() {
             "" => error.clone(),
             before if before.contains(&error) => before.to_owned(),
-            before => capped(&format!("{before}; {error}")),
+            before => clipped(&format!("{before}; {error}")),
         };
         self.runs.fail(id, &error, now);
         self.set_status(now, |status| status.error = error);
@@ -166,7 +164,7 @@ impl ClusterRecord {
             }
             SlotEnd::Failed { error } => {
                 if let Some(attempt) = &slot.attempt {
-                    self.runs.fail(attempt.id, &capped(&error), now);
+                    self.runs.fail(attempt.id, &clipped(&error), now);
                 }
                 if slot.trigger == Trigger::Interval {
                     self.failures = self.failures.saturating_add(1);
@@ -174,20 +172,12 @@ impl ClusterRecord {
                 }
                 self.set_status(now, |status| {
                     status.status = BackupState::Error;
-                    status.error = capped(&error);
+                    status.error = clipped(&error);
                     status.lastbackupattempt = Some(now);
                 });
             }
         }
         true
-    }
-}
-
-/// An error text that fits the status, cut at a character.
-fn capped(error: &str) -> String {
-    match error.char_indices().find(|(at, _)| *at >= ERROR_MAX) {
-        Some((at, _)) => format!("{}…", &error[..at]),
-        None => error.to_owned(),
     }
 }
 

@@ -6,10 +6,10 @@ use backstay_protocol::{AttemptId, ClusterUuid, MachineId, SlotId, Timestamp};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::slots::ERROR_MAX;
 use super::stored::Stored;
 use super::*;
 use crate::restore::Restore;
+use backstay_protocol::limits;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
@@ -181,7 +181,7 @@ fn an_error_of_any_length_fits() {
     let mut r = record();
     r.open_slot(Trigger::Interval, slot(1), at(4_000)).expect("a name");
     r.end_slot(slot(1), SlotEnd::Failed { error: "ä".repeat(1_000_000) }, at(4_005));
-    assert!(r.status.as_ref().is_some_and(|s| s.spec.error.len() < 2 * ERROR_MAX));
+    assert!(r.status.as_ref().is_some_and(|s| s.spec.error.len() <= limits::TEXT));
 }
 
 #[derive(Debug, Clone)]

@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstay_protocol::bus::{EtcdAfter, RestoreGoal, RestoreState, RestoreStep};
+use backstay_protocol::limits::{self, cut};
 use backstay_protocol::own::{RestoreMachineSpec, RestorePhase, RestoreSpec};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};
-
-/// An error has at most so many characters.
-const ERROR_MAX: usize = 1000;
-/// So many folders of one machine are told.
-const LEFT_MAX: usize = 16;
 
 /// Every agent has told its member's new cluster id so long after the end.
 const BEATS_FOLLOW: Duration = Duration::from_secs(60);
@@ -205,7 +201,7 @@ pub(super) fn ended(state: &RestoreState) -> bool {
 
 /// The folders that a machine tells, within bounds.
 pub(super) fn left(state: &RestoreState) -> Vec<String> {
-    state.left.iter().take(LEFT_MAX).map(|folder| capped(folder)).collect()
+    state.left.iter().take(limits::FOLDERS).map(|folder| cut(folder, limits::PATH)).collect()
 }
 
 /// How etcd is after going back, as people read it.
@@ -242,5 +238,5 @@ pub(crate) fn since(then: Timestamp, now: Timestamp) -> Duration {
 
 /// An error as records keep it.
 pub(crate) fn capped(error: &str) -> String {
-    error.chars().take(ERROR_MAX).collect()
+    cut(error, limits::ERROR)
 }
