@@ -5,20 +5,18 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::folder::Folder;
 use crate::permissions::Login;
-use crate::port::{Port, free_port};
+use crate::port::{Port, free_port, on_free_ports};
 use crate::process::{Process, program};
 use crate::wait::eventually;
 
 const READY: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(2);
-/// How many ports are tried before a start fails.
-const STARTS: usize = 5;
 
 /// In a configuration: where JetStream keeps what it keeps.
 pub const STORE: &str = "{store}";
@@ -50,17 +48,17 @@ impl Nats {
 
     /// Starts a server with a configuration and waits until it greets those who connect.
     pub async fn start_with(options: NatsOptions) -> Result<Self> {
-        let mut last = None;
-        for _ in 0..STARTS {
-            let (port, folder) = (free_port()?, Folder::new("nats")?);
-            let mut nats = Self { process: None, port, folder, options: options.clone() };
-            match nats.run().await {
-                Ok(()) => return Ok(nats),
-                Err(error) if nats.log().contains("address already in use") => last = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last.expect("at least one start was tried"))
+        on_free_ports(|| async {
+            let mut nats = Self::prepare(options.clone())?;
+            nats.run().await?;
+            Ok(nats)
+        })
+        .await
+    }
+
+    /// A server that [`Nats::restart`] starts, on the port that it has already.
+    pub fn prepare(options: NatsOptions) -> Result<Self> {
+        Ok(Self { process: None, port: free_port()?, folder: Folder::new("nats")?, options })
     }
 
     /// `nats://127.0.0.1:PORT`.
@@ -153,12 +151,14 @@ impl Nats {
             let url = url.clone();
             async move {
                 if let Some(status) = ended {
-                    bail!("it ended with {status}");
+                    return Ok(Err(anyhow!("it ended with {status}")));
                 }
-                if open { answers(url).await } else { greets(address).await }
+                if open { answers(url).await.map(Ok) } else { greets(address).await.map(Ok) }
             }
         })
         .await
+        // The inner error is final: there is nothing to wait for any more.
+        .and_then(|early_end| early_end)
         .with_context(|| format!("nats-server does not serve; its log:\n{}", self.log()))
     }
 }
