@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use futures::future::try_join_all;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -15,7 +16,7 @@ use crate::port::{Port, free_port, on_free_ports};
 use crate::process::{Process, program};
 use crate::wait::eventually;
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// In a configuration: where JetStream keeps what it keeps.
@@ -36,6 +37,8 @@ pub struct NatsOptions {
 pub struct Nats {
     process: Option<Process>,
     port: Port,
+    /// Where the others of its cluster connect to.
+    _route: Option<Port>,
     folder: Folder,
     options: NatsOptions,
 }
@@ -58,7 +61,32 @@ impl Nats {
 
     /// A server that [`Nats::restart`] starts, on the port that it has already.
     pub fn prepare(options: NatsOptions) -> Result<Self> {
-        Ok(Self { process: None, port: free_port()?, folder: Folder::new("nats")?, options })
+        Ok(Self { process: None, port: free_port()?, _route: None, folder: Folder::new("nats")?, options })
+    }
+
+    /// Starts so many servers that are one cluster, and waits until JetStream answers.
+    pub async fn cluster(servers: usize) -> Result<Vec<Self>> {
+        on_free_ports(|| async {
+            let routes = (0..servers).map(|_| free_port()).collect::<Result<Vec<Port>>>()?;
+            let urls: Vec<String> = routes.iter().map(|route| format!("nats-route://{}", route.address())).collect();
+            let mut cluster = Vec::new();
+            for (number, route) in (1..).zip(routes) {
+                let configuration = format!(
+                    "server_name: n{number}\njetstream {{ store_dir: \"{STORE}\" }}\ncluster {{\n  name: stand\n  \
+                     listen: \"{}\"\n  routes: {urls:?}\n}}\n",
+                    route.address()
+                );
+                let options = NatsOptions { configuration: Some(configuration), ..NatsOptions::default() };
+                cluster.push(Self { _route: Some(route), ..Self::prepare(options)? });
+            }
+            try_join_all(cluster.iter_mut().map(Self::restart)).await?;
+            // Not before they have chosen who leads.
+            for server in &cluster {
+                eventually(READY, || answers(server.url())).await.context("JetStream does not answer in the cluster")?;
+            }
+            Ok(cluster)
+        })
+        .await
     }
 
     /// `nats://127.0.0.1:PORT`.

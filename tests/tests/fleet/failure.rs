@@ -9,8 +9,8 @@ use super::ground::{CLUSTER, Ground, restorable};
 /// The clocks of a restore, so that what does not come is missed soon.
 fn impatient(members: usize) -> backstay_tests::StandBuilder {
     restorable(members)
-        .coordinator_variable("BACKSTAY_RESTORE__SWITCH_TIMEOUT", "15s")
-        .coordinator_variable("BACKSTAY_RESTORE__SILENCE", "5s")
+        .coordinator_variable("BACKSTAY_RESTORE__SWITCH_TIMEOUT", "45s")
+        .coordinator_variable("BACKSTAY_RESTORE__SILENCE", "20s")
 }
 
 #[tokio::test]
