@@ -155,6 +155,15 @@ async fn the_last_part_waits_for_the_proof() {
     assert_empty(&store);
 }
 
+/// What a stream of so many bytes that ends early, or fails, says.
+fn assert_cut(written: Result<Manifest, WriteError>, end: End, whole: usize, at: usize) {
+    match (end, written) {
+        (End::Cut, Err(WriteError::Total { expected, got })) => assert_eq!((expected, got), (whole as u64, at as u64)),
+        (End::Fails, Err(WriteError::Source(SourceError(text)))) => assert!(text.contains("went away")),
+        (_, other) => panic!("{end:?} at {at}: {other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_stream_cut_at_any_block_never_completes() {
     let data = noise(6, 2 * MIB + 4567);
@@ -163,13 +172,7 @@ async fn a_stream_cut_at_any_block_never_completes() {
         let store = MemoryStore::new();
         for end in [End::Cut, End::Fails] {
             let written = run(&store, &plan, &mut Database::ending(&data, 32 * KIB, at, end)).await;
-            match (end, written) {
-                (End::Cut, Err(WriteError::Total { expected, got })) => {
-                    assert_eq!((expected, got), (data.len() as u64, at as u64));
-                }
-                (End::Fails, Err(WriteError::Source(SourceError(text)))) => assert!(text.contains("went away")),
-                (_, other) => panic!("{end:?} at {at}: {other:?}"),
-            }
+            assert_cut(written, end, data.len(), at);
             assert_empty(&store);
         }
     }
@@ -183,7 +186,7 @@ async fn a_stream_cut_between_parts_never_completes() {
             let store = MemoryStore::new();
             let plan = plan(1, 1, vec![]);
             let written = run(&store, &plan, &mut Database::ending(&data, MIB, at, end)).await;
-            assert!(matches!(written, Err(WriteError::Total { .. } | WriteError::Source(_))), "{written:?}");
+            assert_cut(written, end, data.len(), at);
             assert_empty(&store);
         }
     }
@@ -202,7 +205,7 @@ proptest! {
             let end = if fails { End::Fails } else { End::Cut };
             let (plan, _) = sealed_plan();
             let written = run(&store, &plan, &mut Database::ending(&data, frame, at.index(len), end)).await;
-            assert!(matches!(written, Err(WriteError::Total { .. } | WriteError::Source(_))), "{written:?}");
+            assert_cut(written, end, len, at.index(len));
             assert_empty(&store);
         });
     }
