@@ -20,7 +20,7 @@ use crate::s3::S3;
 use crate::supervisor::Supervisor;
 
 const READY: Duration = Duration::from_secs(60);
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_secs(300);
 
 /// What a finished command left.
 #[derive(Debug, Clone)]
