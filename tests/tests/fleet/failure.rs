@@ -5,6 +5,7 @@ use backstay_tests::{Sabotage, eventually};
 
 use super::LONG;
 use super::ground::{CLUSTER, Ground, restorable};
+use super::rig::once_heard;
 
 const SWITCH_TIMEOUT: &str = "BACKSTAY_RESTORE__SWITCH_TIMEOUT";
 
@@ -61,7 +62,7 @@ async fn put_back(builder: backstay_tests::StandBuilder, sabotage: Sabotage, rea
     // All is as before: it takes backups, and can be restored, with time enough for a good start.
     ground.coordinators[0].daemon.set_variable(SWITCH_TIMEOUT, "10m").start_and_wait(LONG).await?;
     ground.must_back_up(CLUSTER).await?;
-    ground.restore(&[]).await?.ok()?;
+    once_heard(LONG, || ground.restore(&[])).await?.ok()?;
     ground.is_restored().await
 }
 
