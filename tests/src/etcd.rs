@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use etcd_client::{Client, Txn, TxnOp};
 
 use crate::folder::Folder;
-use crate::port::{Port, free_port};
+use crate::port::{Port, free_port, on_free_ports};
 use crate::process::{Process, program};
 use crate::releases::Release;
 use crate::supervisor::Supervisor;
@@ -16,9 +16,9 @@ use crate::wait::eventually;
 
 /// With 8 GiB on a busy machine it takes more than a minute.
 const READY: Duration = Duration::from_secs(180);
+/// What every release logs when it listens for clients.
+const SERVES: &str = "ready to serve client requests";
 const ANSWER: Duration = Duration::from_secs(2);
-/// How often a start is tried with other ports.
-const STARTS: usize = 5;
 /// etcd takes at most 128 operations in a transaction, and 1.5 MiB.
 const BATCH: usize = 100;
 
@@ -78,16 +78,12 @@ impl Etcd {
     }
 
     pub async fn start_with(options: EtcdOptions) -> Result<Self> {
-        let mut last = None;
-        for _ in 0..STARTS {
+        on_free_ports(|| async {
             let mut etcd = Self::prepare(options.clone())?;
-            match etcd.run().await {
-                Ok(()) => return Ok(etcd),
-                Err(error) if etcd.members.iter().any(EtcdMember::met_a_taken_port) => last = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last.expect("at least one start was tried"))
+            etcd.run().await?;
+            Ok(etcd)
+        })
+        .await
     }
 
     /// A cluster that [`Etcd::run`] starts: its data folders, which are not there yet, can be filled before.
@@ -289,10 +285,6 @@ impl EtcdMember {
         self.process.as_mut().with_context(|| format!("etcd member {} was killed", self.name))
     }
 
-    fn met_a_taken_port(&self) -> bool {
-        self.process.as_ref().is_some_and(|p| p.log().contains("address already in use"))
-    }
-
     /// Gives the member to a supervisor, which starts it and ends it from now on.
     pub fn supervise(&mut self, folder: &Path, label: &str) -> Result<Supervisor> {
         let process = self.process.take().with_context(|| format!("etcd member {} does not run", self.name))?;
@@ -320,15 +312,52 @@ impl EtcdMember {
             let url = &url;
             async move {
                 if let Some(status) = ended {
-                    bail!("it ended with {status}");
+                    return Ok(Err(anyhow!("it ended with {status}")));
                 }
                 let read = async { anyhow::Ok(connect(url).await?.get("health", None).await?) };
-                tokio::time::timeout(ANSWER, read).await.context("no answer")?
+                tokio::time::timeout(ANSWER, read).await.context("no answer")?.map(Ok)
             }
         });
-        let result = result.await;
+        // The inner error is final: there is nothing to wait for any more.
+        let result = result.await.and_then(|early_end| early_end);
         let tail = || self.process.as_ref().map(Process::tail).unwrap_or_default();
         result.map(drop).with_context(|| format!("etcd member {} does not serve; its log ends:\n{}", self.name, tail()))
+    }
+}
+
+/// One etcd as somebody starts it by hand, on a folder that may have data already.
+#[derive(Debug)]
+pub struct LoneEtcd {
+    pub client_url: String,
+    /// Its command line but for the program.
+    pub arguments: Vec<String>,
+    process: Process,
+    _ports: [Port; 2],
+}
+
+impl LoneEtcd {
+    /// Starts it in `folder`, where its data is in `data_dir`, with further arguments, and waits until it says that it
+    /// serves; `scheme` is that of its client URL.
+    pub async fn start(folder: &Path, data_dir: &str, scheme: &str, more: &[&str]) -> Result<Self> {
+        on_free_ports(|| async {
+            let ports = [free_port()?, free_port()?];
+            let (url, peers) = (format!("{scheme}://{}", ports[0].address()), format!("http://{}", ports[1].address()));
+            let arguments = ["--data-dir", data_dir, "--listen-client-urls", &url, "--advertise-client-urls", &url];
+            let arguments = [&arguments[..], &["--listen-peer-urls", &peers], more].concat();
+            let mut command = Command::new(program("etcd")?);
+            command.args(&arguments).current_dir(folder);
+            let log = folder.join(format!("etcd-{}.log", ports[0].number()));
+            let mut process = Process::spawn("the etcd of a folder", command, &log)?;
+            process.wait_for_log(SERVES, READY).await?;
+            let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+            Ok(Self { client_url: url, arguments, process, _ports: ports })
+        })
+        .await
+    }
+
+    /// The last lines of its log.
+    pub fn tail(&self) -> String {
+        self.process.tail()
     }
 }
 

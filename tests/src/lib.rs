@@ -36,12 +36,12 @@ mod wait;
 
 pub use clock::FakeClock;
 pub use daemon::Daemon;
-pub use etcd::{Etcd, EtcdMember, EtcdOptions};
+pub use etcd::{Etcd, EtcdMember, EtcdOptions, LoneEtcd};
 pub use folder::Folder;
 pub use login::Login;
 pub use nats::{Nats, NatsOptions};
 pub use permissions::Users;
-pub use port::{Port, free_port};
+pub use port::{Port, free_port, on_free_ports};
 pub use process::Process;
 pub use proxy::{Proxy, Wire};
 pub use s3::{Fault, Op, S3, S3Options};

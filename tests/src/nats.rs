@@ -5,20 +5,19 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use futures::future::try_join_all;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::folder::Folder;
 use crate::login::Login;
-use crate::port::{Port, free_port};
+use crate::port::{Port, free_port, on_free_ports};
 use crate::process::{Process, program};
 use crate::wait::eventually;
 
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(2);
-/// How many ports are tried before a start fails.
-const STARTS: usize = 5;
 
 /// In a configuration: where JetStream keeps what it keeps.
 pub const STORE: &str = "{store}";
@@ -38,6 +37,8 @@ pub struct NatsOptions {
 pub struct Nats {
     process: Option<Process>,
     port: Port,
+    /// Where the others of its cluster connect to.
+    _route: Option<Port>,
     folder: Folder,
     options: NatsOptions,
 }
@@ -50,17 +51,42 @@ impl Nats {
 
     /// Starts a server with a configuration and waits until it greets those who connect.
     pub async fn start_with(options: NatsOptions) -> Result<Self> {
-        let mut last = None;
-        for _ in 0..STARTS {
-            let (port, folder) = (free_port()?, Folder::new("nats")?);
-            let mut nats = Self { process: None, port, folder, options: options.clone() };
-            match nats.run().await {
-                Ok(()) => return Ok(nats),
-                Err(error) if nats.log().contains("address already in use") => last = Some(error),
-                Err(error) => return Err(error),
+        on_free_ports(|| async {
+            let mut nats = Self::prepare(options.clone())?;
+            nats.run().await?;
+            Ok(nats)
+        })
+        .await
+    }
+
+    /// A server that [`Nats::restart`] starts, on the port that it has already.
+    pub fn prepare(options: NatsOptions) -> Result<Self> {
+        Ok(Self { process: None, port: free_port()?, _route: None, folder: Folder::new("nats")?, options })
+    }
+
+    /// Starts so many servers that are one cluster, and waits until JetStream answers.
+    pub async fn cluster(servers: usize) -> Result<Vec<Self>> {
+        on_free_ports(|| async {
+            let routes = (0..servers).map(|_| free_port()).collect::<Result<Vec<Port>>>()?;
+            let urls: Vec<String> = routes.iter().map(|route| format!("nats-route://{}", route.address())).collect();
+            let mut cluster = Vec::new();
+            for (number, route) in (1..).zip(routes) {
+                let configuration = format!(
+                    "server_name: n{number}\njetstream {{ store_dir: \"{STORE}\" }}\ncluster {{\n  name: stand\n  \
+                     listen: \"{}\"\n  routes: {urls:?}\n}}\n",
+                    route.address()
+                );
+                let options = NatsOptions { configuration: Some(configuration), ..NatsOptions::default() };
+                cluster.push(Self { _route: Some(route), ..Self::prepare(options)? });
             }
-        }
-        Err(last.expect("at least one start was tried"))
+            try_join_all(cluster.iter_mut().map(Self::restart)).await?;
+            // Not before they have chosen who leads.
+            for server in &cluster {
+                eventually(READY, || answers(server.url())).await.context("JetStream does not answer in the cluster")?;
+            }
+            Ok(cluster)
+        })
+        .await
     }
 
     /// `nats://127.0.0.1:PORT`.
@@ -153,12 +179,14 @@ impl Nats {
             let url = url.clone();
             async move {
                 if let Some(status) = ended {
-                    bail!("it ended with {status}");
+                    return Ok(Err(anyhow!("it ended with {status}")));
                 }
-                if open { answers(url).await } else { greets(address).await }
+                if open { answers(url).await.map(Ok) } else { greets(address).await.map(Ok) }
             }
         })
         .await
+        // The inner error is final: there is nothing to wait for any more.
+        .and_then(|early_end| early_end)
         .with_context(|| format!("nats-server does not serve; its log:\n{}", self.log()))
     }
 }

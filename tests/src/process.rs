@@ -117,12 +117,14 @@ impl Process {
             let ended = self.ended();
             let log = self.log();
             let found = log.get(mark..).unwrap_or_default().lines().find(|line| line.contains(text));
-            std::future::ready(found.map(str::to_owned).with_context(|| {
+            let found = found.map(str::to_owned).with_context(|| {
                 let state = ended.map_or("runs".to_owned(), |status| format!("ended with {status}"));
                 format!("{} {state} and never printed {text:?}; its log ends:\n{}", self.name, self.tail())
-            }))
+            });
+            // Whoever has ended prints no more.
+            std::future::ready(if ended.is_some() { Ok(found) } else { found.map(Ok) })
         })
-        .await
+        .await?
     }
 
     /// The last lines of its log.

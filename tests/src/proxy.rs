@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::port::{Port, free_port};
+use crate::port::{Port, listen};
 
 const BUFFER: usize = 64 * 1024;
 
@@ -50,9 +50,9 @@ struct Shared {
 impl Proxy {
     /// Listens on a port of its own; `target` need not be there yet.
     pub async fn start(target: SocketAddr) -> Result<Self> {
-        let port = free_port()?;
-        let listener = TcpListener::bind(port.address()).await;
-        let listener = listener.with_context(|| format!("failed to listen on {}", port.address()))?;
+        let (port, listener) = listen()?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let shared = Shared {
             target,
             wire: Arc::new(watch::Sender::new(Wire::Open)),

@@ -20,8 +20,8 @@ use crate::permissions::Users;
 use crate::s3::S3;
 use crate::supervisor::Supervisor;
 
-const READY: Duration = Duration::from_secs(30);
-const COMMAND: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_secs(60);
+const COMMAND: Duration = Duration::from_secs(300);
 
 /// What a finished command left.
 #[derive(Debug, Clone)]
@@ -72,6 +72,8 @@ pub struct Stand {
     pub clusters: Vec<Cluster>,
     pub s3: S3,
     pub nats: Nats,
+    /// The other servers of its cluster, where the stand was built with [`StandBuilder::nats_servers`].
+    pub nats_peers: Vec<Nats>,
     /// Who may log in, if the stand was built with [`StandBuilder::with_permissions`].
     pub users: Option<Users>,
     /// What `backstay-coordinator init` said.
@@ -90,6 +92,7 @@ pub struct StandBuilder {
     idle: bool,
     permissions: bool,
     nats: Option<NatsOptions>,
+    nats_servers: usize,
     restorable: bool,
     init: Vec<String>,
     coordinator: Vec<(String, String)>,
@@ -132,6 +135,16 @@ impl StandBuilder {
     /// How NATS is set up; everybody must be able to log in without a name.
     pub fn nats(self, nats: NatsOptions) -> Self {
         Self { nats: Some(nats), ..self }
+    }
+
+    /// So many nats-servers that are one cluster, open to everybody.
+    pub fn nats_servers(self, servers: usize) -> Self {
+        Self { nats_servers: servers, ..self }
+    }
+
+    /// Beats and leases that let a test see soon who has gone, and leave a busy machine the time to show that it has not.
+    pub fn brisk(self) -> Self {
+        self.agent_variable("BACKSTAY_BEAT_INTERVAL", "2s").coordinator_variable("BACKSTAY_LEASE__TTL", "8s")
     }
 
     /// Agents can stop and start their members.
@@ -179,12 +192,11 @@ impl StandBuilder {
         let named = self.clusters.iter().zip(&machines);
         let named = named.flat_map(|((name, _), machines)| machines.iter().map(|m| (name.clone(), *m)));
         let users = self.permissions.then(|| Users::new(named));
-        let options = users.as_ref().map(Users::options).transpose()?.or_else(|| self.nats.clone()).unwrap_or_default();
-        let (nats, etcds) = tokio::try_join!(Nats::start_with(options), try_join_all(etcds))?;
+        let ((nats, nats_peers), etcds) = tokio::try_join!(self.start_nats(users.as_ref()), try_join_all(etcds))?;
         let s3 = self.s3.as_deref().map_or_else(S3::start, |endpoint| Ok(S3::at(endpoint)))?;
-        let init = init(&self, &folder, &nats).await?;
+        let init = init(&self, &folder, &urls(&nats, &nats_peers)).await?;
         let (coordinators, clusters) = (Vec::new(), Vec::new());
-        let mut stand = Stand { coordinators, clusters, s3, nats, users, init, builder: self, folder };
+        let mut stand = Stand { coordinators, clusters, s3, nats, nats_peers, users, init, builder: self, folder };
         for number in 1..=1 + stand.builder.standbys {
             let coordinator = stand.prepare_coordinator(number)?;
             stand.coordinators.push(coordinator);
@@ -207,10 +219,28 @@ impl StandBuilder {
     }
 }
 
+impl StandBuilder {
+    /// The first server, and the others of its cluster.
+    async fn start_nats(&self, users: Option<&Users>) -> Result<(Nats, Vec<Nats>)> {
+        if self.nats_servers > 1 {
+            let mut servers = Nats::cluster(self.nats_servers).await?;
+            return Ok((servers.remove(0), servers));
+        }
+        let options = users.map(Users::options).transpose()?.or_else(|| self.nats.clone()).unwrap_or_default();
+        Ok((Nats::start_with(options).await?, Vec::new()))
+    }
+}
+
+/// All servers, as settings name them.
+fn urls(nats: &Nats, peers: &[Nats]) -> String {
+    let urls: Vec<String> = std::iter::once(nats).chain(peers).map(Nats::url).collect();
+    urls.join(",")
+}
+
 /// `backstay-coordinator init` into the first coordinator's folder.
-async fn init(builder: &StandBuilder, folder: &Folder, nats: &Nats) -> Result<Output> {
+async fn init(builder: &StandBuilder, folder: &Folder, nats: &str) -> Result<Output> {
     let dir = coordinator_folder(folder.path(), 1).display().to_string();
-    let mut arguments = vec!["init".to_owned(), "--dir".into(), dir, "--nats".into(), nats.url()];
+    let mut arguments = vec!["init".to_owned(), "--dir".into(), dir, "--nats".into(), nats.to_owned()];
     if builder.local {
         arguments.extend(["--local".into(), folder.sub("backups")?.display().to_string()]);
     }
@@ -265,7 +295,7 @@ impl Stand {
 
     /// `backstayctl` as a user of NATS.
     pub async fn ctl_as(&self, login: Option<&Login>, arguments: &[&str]) -> Result<Output> {
-        let url = self.nats.url();
+        let url = urls(&self.nats, &self.nats_peers);
         let arguments: Vec<&str> = ["--nats", &url].into_iter().chain(arguments.iter().copied()).collect();
         let variables = login.map(Login::variables);
         run_with("backstayctl", &arguments, variables.as_ref().map_or(&[], |v| v.as_slice())).await
@@ -309,6 +339,11 @@ impl Stand {
             "metadata:\n  namespace: ephemeral\n  type: EtcdManualBackups.omni.sidero.dev\n  id: {cluster}\n\
              spec:\n  backupat:\n    seconds: {seconds}\n    nanos: 0\n"
         )
+    }
+
+    /// One server of NATS by its place, from 0.
+    pub fn nats_server(&mut self, index: usize) -> &mut Nats {
+        if index == 0 { &mut self.nats } else { &mut self.nats_peers[index - 1] }
     }
 
     pub fn cluster(&self, name: &str) -> &Cluster {
@@ -370,7 +405,7 @@ impl Stand {
         let label = format!("agent-{label}");
         let state_dir = self.folder.sub(&format!("{label}-state"))?;
         let config = self.folder.path().join(format!("{label}.toml"));
-        let nats = self.nats.url();
+        let nats = urls(&self.nats, &self.nats_peers);
         let state = state_dir.display();
         let text = format!(
             "cluster = \"{cluster}\"\nmachine = \"{machine}\"\nstate_dir = \"{state}\"\n\n\

@@ -1,10 +1,9 @@
 //! The whole agent in this process, on a real nats-server that comes and goes.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_nats::{Client, Subscriber, jetstream};
 use backstay_agent::proof::settings::InspectionSettings;
 use backstay_agent::{Agent, Settings};
@@ -14,6 +13,7 @@ use backstay_protocol::bus::{
     Beat, CancelBackup, CancelReply, FailureCode, RefusalCode, Report, StartBackup, StartReply, decode, report::State,
 };
 use backstay_protocol::subject;
+use backstay_tests::{Nats, NatsOptions, eventually};
 use futures::StreamExt;
 use prost::Message;
 use tempfile::TempDir;
@@ -27,53 +27,24 @@ use crate::support::{LONG, Shelf, StoppedClock, database};
 
 const STREAM: &str = "REPORTS";
 
-struct Nats {
-    process: Option<Child>,
-    port: u16,
-    data: TempDir,
+/// A server that is not there yet, and has its port.
+fn absent() -> Nats {
+    Nats::prepare(NatsOptions::default()).expect("a port is free")
 }
 
-impl Nats {
-    /// A server that is not there yet.
-    fn absent() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        Self { process: None, port, data: tempfile::tempdir().expect("a folder") }
-    }
-
-    fn settings(&self) -> NatsSettings {
-        NatsSettings { url: format!("nats://127.0.0.1:{}", self.port), ..NatsSettings::default() }
-    }
-
-    fn start(&mut self) {
-        let process = Command::new("nats-server")
-            .args(["--addr", "127.0.0.1", "--port", &self.port.to_string(), "--jetstream", "--store_dir"])
-            .arg(self.data.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nats-server is installed");
-        self.process = Some(process);
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-
-    async fn client(&self) -> Client {
-        let client = connect(&self.settings(), "test", Patience::Daemon).await.expect("the settings fit");
-        client.flush().await.expect("it comes up");
-        client
-    }
+/// A server that answers.
+async fn serving() -> Nats {
+    Nats::start().await.expect("nats-server is installed")
 }
 
-impl Drop for Nats {
-    fn drop(&mut self) {
-        self.kill();
-    }
+fn settings(nats: &Nats) -> NatsSettings {
+    NatsSettings { url: nats.url(), ..NatsSettings::default() }
+}
+
+async fn client(nats: &Nats) -> Client {
+    let client = connect(&settings(nats), "test", Patience::Daemon).await.expect("the settings fit");
+    client.flush().await.expect("it comes up");
+    client
 }
 
 struct Running {
@@ -90,7 +61,7 @@ impl Running {
             machine: Some(address().machine),
             state_dir: state.path().join("state"),
             beat_interval: Duration::from_millis(200),
-            nats: nats.settings(),
+            nats: settings(nats),
             etcd: etcd.settings(),
             inspection: InspectionSettings::off(),
             http: HttpSettings { listen: None },
@@ -120,7 +91,7 @@ struct Coordinator {
 
 impl Coordinator {
     async fn start(nats: &Nats) -> Self {
-        let client = nats.client().await;
+        let client = client(nats).await;
         let beats = client.subscribe(subject::all_beats()).await.expect("subscribed");
         let jetstream = jetstream::new(client.clone());
         let config = jetstream::stream::Config {
@@ -158,8 +129,7 @@ impl Coordinator {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_answers_beats_and_reports() {
-    let mut nats = Nats::absent();
-    nats.start();
+    let nats = serving().await;
     let (shelf, etcd) = (Shelf::new(), FakeEtcd::start(Script::healthy(&database(20), 1000)).await);
     let mut coordinator = Coordinator::start(&nats).await;
     let agent = Running::start(&nats, &etcd);
@@ -191,10 +161,10 @@ async fn an_agent_answers_beats_and_reports() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_may_be_absent_at_the_start_and_go_during_an_attempt() {
-    let mut nats = Nats::absent();
+    let mut nats = absent();
     let (shelf, etcd) = (Shelf::new(), FakeEtcd::start(silent(&database(20))).await);
     let agent = Running::start(&nats, &etcd);
-    nats.start();
+    nats.restart().await.expect("it starts");
     let mut coordinator = Coordinator::start(&nats).await;
     coordinator.beat().await;
     let mut command = command(&shelf, 1);
@@ -202,13 +172,12 @@ async fn nats_may_be_absent_at_the_start_and_go_during_an_attempt() {
     accepted(coordinator.start_backup(command).await, 1);
     assert!(matches!(coordinator.report().await.state, Some(State::Started(_))));
     drop(coordinator);
-    nats.kill();
+    nats.stop();
     // The attempt ends while nobody listens: its journal goes when the report is on disk.
     let journal = agent.state.path().join("state/attempt");
-    while journal.exists() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    nats.start();
+    let gone = || std::future::ready((!journal.exists()).then_some(()).context("the attempt has not ended"));
+    eventually(LONG, gone).await.expect("its deadline ends it");
+    nats.restart().await.expect("it starts");
     let mut coordinator = Coordinator::start(&nats).await;
     let mut report = coordinator.report().await;
     while matches!(report.state, Some(State::Started(_))) {
@@ -221,8 +190,7 @@ async fn nats_may_be_absent_at_the_start_and_go_during_an_attempt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_in_the_middle_aborts_and_reports() {
-    let mut nats = Nats::absent();
-    nats.start();
+    let nats = serving().await;
     let (shelf, etcd) = (Shelf::new(), FakeEtcd::start(silent(&database(20))).await);
     let mut coordinator = Coordinator::start(&nats).await;
     let agent = Running::start(&nats, &etcd);
@@ -240,8 +208,7 @@ async fn stopping_in_the_middle_aborts_and_reports() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_attempt_frees_the_agent() {
-    let mut nats = Nats::absent();
-    nats.start();
+    let nats = serving().await;
     let (shelf, etcd) = (Shelf::new(), FakeEtcd::start(silent(&database(20))).await);
     let mut coordinator = Coordinator::start(&nats).await;
     let agent = Running::start(&nats, &etcd);

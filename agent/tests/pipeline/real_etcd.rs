@@ -1,74 +1,44 @@
 //! The same with the real thing: etcd as it is installed on this machine.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use backstay_agent::attempt::Member;
 use backstay_agent::etcd::{Etcd, EtcdSettings};
 use backstay_agent::proof::settings::InspectionSettings;
+use backstay_tests::{LoneEtcd, eventually};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::support::{Shelf, back_up};
+use crate::support::{LONG, Shelf, back_up};
 
 struct RealEtcd {
-    process: Child,
     settings: EtcdSettings,
+    _etcd: LoneEtcd,
     _data: TempDir,
 }
 
 impl RealEtcd {
-    /// Starts a member of its own, however often a port is taken.
+    /// Starts a member of its own and waits until it answers. With certificates it takes only clients that have one of
+    /// that CA.
     async fn up(certificates: Option<&Certificates>) -> Self {
-        for _ in 0..3 {
-            if let Some(etcd) = Self::start(certificates).await {
-                return etcd;
-            }
-        }
-        panic!("etcd does not come up");
-    }
-
-    /// Starts a member of its own; `None` where it could not come up, perhaps because a port was taken. With
-    /// certificates it takes only clients that have one of that CA.
-    async fn start(certificates: Option<&Certificates>) -> Option<Self> {
-        let free = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
-        let scheme = if certificates.is_some() { "https" } else { "http" };
-        let (url, peer) = (format!("{scheme}://{}", free()), format!("http://{}", free()));
         let data = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new("etcd");
+        let mut arguments = vec!["--unsafe-no-fsync".to_owned()];
         if let Some(certificates) = certificates {
-            command.arg("--client-cert-auth");
+            arguments.push("--client-cert-auth".into());
             for (flag, name) in
                 [("--cert-file", "server.crt"), ("--key-file", "server.key"), ("--trusted-ca-file", "ca.crt")]
             {
-                command.arg(flag).arg(certificates.path(name));
+                arguments.extend([flag.into(), certificates.path(name).display().to_string()]);
             }
         }
-        let process = command
-            .arg("--data-dir")
-            .arg(data.path())
-            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("etcd is installed");
-        let settings = EtcdSettings { endpoints: vec![url], ..EtcdSettings::default() };
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let started = LoneEtcd::start(data.path(), "data", scheme, &arguments).await.expect("etcd is installed");
+        let settings = EtcdSettings { endpoints: vec![started.client_url.clone()], ..EtcdSettings::default() };
         let settings = certificates.map_or(settings.clone(), |of| of.given(settings));
-        let mut etcd = Self { process, settings, _data: data };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while Instant::now() < deadline && etcd.process.try_wait().is_ok_and(|end| end.is_none()) {
-            if let Ok(mut connection) = etcd.etcd().connect().await
-                && connection.revision().await.is_ok()
-            {
-                return Some(etcd);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        None
+        let up = Self { settings, _etcd: started, _data: data };
+        let answers = || async { up.etcd().connect().await?.revision().await };
+        eventually(LONG, || async { Ok(answers().await?) }).await.expect("it serves");
+        up
     }
 
     fn etcd(&self) -> Etcd {
@@ -130,13 +100,6 @@ impl Certificates {
     fn given(&self, settings: EtcdSettings) -> EtcdSettings {
         let [ca, cert, key] = ["ca.crt", "client.crt", "client.key"].map(|name| Some(self.path(name)));
         EtcdSettings { ca, cert, key, ..settings }
-    }
-}
-
-impl Drop for RealEtcd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -52,6 +52,9 @@ pub enum Fate {
     Later(u8),
 }
 
+/// How many turns others get while parts are held.
+const LINGER: u8 = 40;
+
 type Hook = Box<dyn FnMut(&Call) -> Fate + Send>;
 
 #[derive(Clone)]
@@ -78,6 +81,8 @@ struct State {
     /// The largest number of parts that were being sent at once.
     sending: usize,
     most_sending: usize,
+    /// No part takes effect before so many are being sent.
+    held_until: usize,
     bytes_of_part_tries: HashMap<(u64, u32), Bytes>,
 }
 
@@ -123,6 +128,11 @@ impl MemoryStore {
         lock(&self.state).most_sending
     }
 
+    /// Holds every part until so many are being sent at once, and lets others have some turns then.
+    pub fn hold_parts_until(&self, count: usize) {
+        lock(&self.state).held_until = count;
+    }
+
     /// Puts an object as it is, past all rules.
     pub fn plant(&self, key: &str, body: impl Into<Bytes>) {
         let mut state = lock(&self.state);
@@ -141,6 +151,17 @@ impl MemoryStore {
         let mut body = object.body.to_vec();
         change(&mut body);
         object.body = body.into();
+    }
+
+    /// Waits where [`hold_parts_until`](Self::hold_parts_until) says so.
+    async fn held(&self) {
+        let until = lock(&self.state).held_until;
+        if until > 0 {
+            while self.most_sending() < until {
+                tokio::task::yield_now().await;
+            }
+            wait(LINGER).await;
+        }
     }
 
     async fn gate<T>(
@@ -384,6 +405,7 @@ impl Drop for Sending<'_> {
 impl Upload for MemoryUpload {
     async fn part(&self, number: u32, body: Bytes) -> Result<(), StoreError> {
         let _sending = Sending::new(&self.store);
+        self.store.held().await;
         let failed = |kind| error(kind, Op::Part, self.key.as_str());
         let put = |state: &mut State| {
             let body = Bytes::copy_from_slice(&body);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use backstay_tests::daemon::{bare_command, binary};
 use backstay_tests::process::program;
-use backstay_tests::{Folder, Process, S3, free_port};
+use backstay_tests::{Folder, Process, S3};
 use tempfile::TempDir;
 
 use super::measure::{Measured, in_own_session, measure};
@@ -79,13 +79,12 @@ impl Bench {
         let (agent, folder) = (binary("backstay-agent")?, Folder::new("bench")?);
         let memory = tempfile::Builder::new().prefix("backstay-bench-").tempdir_in(MEMORY_FOLDER);
         let memory = memory.with_context(|| format!("failed to make a folder in {MEMORY_FOLDER}"))?;
-        let address = free_port()?.address().to_string();
         let mut command = bare_command(&binary("backstay-test-s3")?);
-        command.args(["--listen", &address, "--dir"]).arg(folder.sub("s3")?);
+        command.args(["--listen", "127.0.0.1:0", "--dir"]).arg(folder.sub("s3")?);
         let command = in_own_session(&command)?;
         let mut server = Process::spawn("backstay-test-s3", command, &folder.path().join("s3.log"))?;
-        server.wait_for_log("serving bucket", READY).await?;
-        let s3 = S3::at(&format!("http://{address}"));
+        let line = server.wait_for_log("serving bucket", READY).await?;
+        let s3 = S3::at(line.rsplit(' ').next().context("the line ends with the endpoint")?);
         Ok(Self { recipient: recipient(folder.path())?, agent, s3, server, memory, folder })
     }
 

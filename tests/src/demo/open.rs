@@ -1,12 +1,10 @@
 //! The way back without Backstay: Debian's age, zstd and etcd's own tool open the newest backup, an etcd starts on it,
 //! and its contents are compared with the live cluster's.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::process::program;
-use backstay_tests::{Process, eventually, free_port, releases};
+use backstay_tests::{LoneEtcd, eventually, releases};
 
 use super::console::show;
 use super::contents::{self, Contents};
@@ -54,21 +52,16 @@ pub async fn newest_backup(system: &System) -> Result<Opened> {
 /// Starts an etcd on the restored folder, reads it and the live cluster at the same revision.
 async fn compare(system: &System) -> Result<(Contents, i64)> {
     let (console, live) = (&system.console, system.live());
-    let ports = [free_port()?, free_port()?];
-    let [url, peer_url] = [&ports[0], &ports[1]].map(|port| format!("http://{}", port.address()));
-    let arguments = ["--data-dir", "restored", "--listen-client-urls", &url, "--advertise-client-urls", &url];
-    let arguments = [&arguments[..], &["--listen-peer-urls", &peer_url]].concat();
-    show(&format!("etcd {} &", arguments.join(" ")));
-    let mut command = Command::new(program("etcd")?);
-    command.args(arguments).current_dir(console.folder());
-    let process = Process::spawn("the restored etcd", command, &console.folder().join("restored.log"))?;
-    let revision = eventually(READY, || contents::revision(&url)).await;
-    let revision = revision.with_context(|| format!("the restored etcd does not serve:\n{}", process.tail()))?;
+    let etcd = LoneEtcd::start(console.folder(), "restored", "http", &[]).await?;
+    let url = &etcd.client_url;
+    show(&format!("etcd {} &", etcd.arguments.join(" ")));
+    let revision = eventually(READY, || contents::revision(url)).await;
+    let revision = revision.with_context(|| format!("the restored etcd does not serve:\n{}", etcd.tail()))?;
     for endpoint in [live, url.as_str()] {
         let keys = format!("etcdctl --endpoints {endpoint} get / --prefix --keys-only --rev {revision}");
         console.run(&format!("{keys} | grep -c ^/")).await?;
     }
-    let (restored, source) = tokio::try_join!(contents::at(&url, revision), contents::at(live, revision))?;
+    let (restored, source) = tokio::try_join!(contents::at(url, revision), contents::at(live, revision))?;
     let now = contents::revision(live).await?;
     console.say(&format!("Everything at revision {revision}, read page by page (the live cluster is at {now}):"));
     for (what, contents) in [("restored", &restored), ("live", &source)] {

@@ -1,11 +1,9 @@
 //! The way back with Backstay: from the bucket and the recovery key, with one command, to an etcd that serves.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::process::program;
-use backstay_tests::{Process, eventually, free_port};
+use backstay_tests::{LoneEtcd, eventually};
 
 use super::console::show;
 use super::contents::{self, Contents};
@@ -37,17 +35,13 @@ pub async fn newest_backup(system: &System, opened: &Opened) -> Result<i64> {
 /// Starts an etcd on the restored folder and reads it.
 async fn serve(system: &System) -> Result<(Contents, i64)> {
     let console = &system.console;
-    let (client, peer) = (free_port()?, free_port()?);
-    let url = format!("http://{}", client.address());
-    let mut command = Command::new(program("etcd")?);
-    command.args(["--data-dir", FOLDER, "--listen-client-urls", &url, "--advertise-client-urls", &url]);
-    command.args(["--listen-peer-urls", &format!("http://{}", peer.address())]).current_dir(console.folder());
+    let etcd = LoneEtcd::start(console.folder(), FOLDER, "http", &[]).await?;
+    let url = &etcd.client_url;
     show(&format!("etcd --data-dir {FOLDER} --listen-client-urls {url} … &"));
-    let etcd = Process::spawn("the restored etcd", command, &console.folder().join("restored-etcd.log"))?;
-    let revision = eventually(READY, || contents::revision(&url)).await;
+    let revision = eventually(READY, || contents::revision(url)).await;
     let revision =
         revision.with_context(|| format!("the restored etcd does not serve; its log ends:\n{}", etcd.tail()))?;
     console.run(&format!("etcdctl --endpoints {url} endpoint status -w table")).await?;
     console.run(&format!("etcdctl --endpoints {url} get /registry/ --prefix --keys-only --limit 3")).await?;
-    Ok((contents::at(&url, revision).await?, revision))
+    Ok((contents::at(url, revision).await?, revision))
 }

@@ -5,14 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tokio::sync::watch;
 
 use super::serve::{App, serve};
-use crate::port::{Port, free_port};
-
-/// How many ports are tried before a start fails.
-const STARTS: usize = 5;
+use crate::port::{Port, listen};
 
 pub(super) struct Server {
     port: Port,
@@ -26,15 +23,10 @@ struct Running {
 
 impl Server {
     pub fn start(app: App) -> Result<Self> {
-        let mut last = anyhow!("no start was tried");
-        for _ in 0..STARTS {
-            let mut server = Self { port: free_port()?, running: None };
-            match server.run(app.clone()) {
-                Ok(()) => return Ok(server),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        let (port, listener) = listen()?;
+        let mut server = Self { port, running: None };
+        server.serve(app, listener)?;
+        Ok(server)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -45,6 +37,11 @@ impl Server {
     pub fn run(&mut self, app: App) -> Result<()> {
         let address = self.address();
         let listener = TcpListener::bind(address).with_context(|| format!("failed to listen on {address}"))?;
+        self.serve(app, listener)
+    }
+
+    fn serve(&mut self, app: App, listener: TcpListener) -> Result<()> {
+        let address = self.address();
         let (stop, stopped) = watch::channel(None);
         let thread = std::thread::Builder::new().name(format!("s3 {address}"));
         let thread = thread.spawn(move || {

@@ -153,6 +153,24 @@ impl Hand {
         }
     }
 
+    /// Starts an attempt that has ended; the report that its agent sends anew. It is heard on its subject: the stream
+    /// drops what it has already.
+    pub async fn report_again(&self, command: &StartBackup) -> Result<Report> {
+        let mut reports = self.client.subscribe(subject::all_reports()).await?;
+        self.client.flush().await?;
+        ensure!(self.start(command).await?.is_ok(), "refused");
+        let find = async {
+            while let Some(message) = reports.next().await {
+                let report: Report = bus::decode(&message.payload)?;
+                if report.attempt == command.attempt {
+                    return Ok(report);
+                }
+            }
+            bail!("the subscription ended")
+        };
+        tokio::time::timeout(LONG, find).await.context("no report came again")?
+    }
+
     async fn report(&self, number: u64) -> Result<Report> {
         let stream = jetstream::new(self.client.clone()).get_stream(REPORTS).await?;
         let message = stream.get_raw_message(number).await?;

@@ -1,4 +1,4 @@
-//! A stand with short beats and a short lease, and what people do with it: ask for backups, look at the status.
+//! A stand with brisk beats and leases, and what people do with it: ask for backups, look at the status.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -27,15 +27,16 @@ pub const LEADING: &str = "leading epoch=";
 /// `status.status` of a backup that is under way.
 const RUNNING: u64 = 3;
 
-/// How a command ends, given again while it is refused for want of an agent: one that was just started may not have been
-/// heard yet.
+/// How a command ends, given again while it is refused for want of an agent or of a coordinator: one that was just started
+/// may not have been heard yet, or not lead yet.
 pub async fn once_heard<F>(deadline: Duration, give: impl Fn() -> F) -> Result<Output>
 where
     F: Future<Output = Result<Output>>,
 {
     eventually(deadline, || async {
         let output = give().await?;
-        ensure!(!output.stderr.contains("is connected"), "{output:?}");
+        let early = ["is connected", "no coordinator answers"].iter().any(|want| output.stderr.contains(want));
+        ensure!(!early, "{output:?}");
         Ok(output)
     })
     .await
@@ -114,8 +115,7 @@ pub struct Round {
 /// A builder with settings that make failures show soon.
 pub fn builder() -> StandBuilder {
     Stand::builder()
-        .agent_variable("BACKSTAY_BEAT_INTERVAL", "500ms")
-        .coordinator_variable("BACKSTAY_LEASE__TTL", "2s")
+        .brisk()
         .coordinator_variable("BACKSTAY_BACKUP__MIN_INTERVAL", "1s")
         .coordinator_variable("BACKSTAY_BACKUP__JITTER", "0s")
         .coordinator_variable("BACKSTAY_BACKUP__RETRY_PAUSE", "1s")

@@ -73,13 +73,17 @@ async fn the_same_attempt_twice_is_one() -> Result<()> {
     gate.reached(LONG).await?;
     ensure!(hand.start(&command).await?.is_ok(), "refused");
     gate.open();
-    ensure!(is_finished(&hand.final_reports(&[&command]).await?[0]), "it failed");
+    let report = hand.final_reports(&[&command]).await?.remove(0);
+    ensure!(is_finished(&report), "it failed: {report:?}");
     rig.holds("a", 1).await?;
     // Once more afterwards, and after a restart: the same report, no second backup.
+    let again = hand.report_again(&command).await?;
+    ensure!(again == report, "{again:?} is not {report:?}");
     rig.agent("a", 0).daemon.kill9();
     rig.agent("a", 0).daemon.start_and_wait(LONG).await?;
     hand.beat(&command.machine).await?;
-    ensure!(hand.start(&command).await?.is_ok(), "refused");
+    let again = hand.report_again(&command).await?;
+    ensure!(again == report, "after a restart {again:?} is not {report:?}");
     rig.proven("a", 1).await?;
     Ok(())
 }

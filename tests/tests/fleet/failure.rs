@@ -5,17 +5,23 @@ use backstay_tests::{Sabotage, eventually};
 
 use super::LONG;
 use super::ground::{CLUSTER, Ground, restorable};
+use super::rig::once_heard;
 
-/// The clocks of a restore, so that what does not come is missed soon.
+const SWITCH_TIMEOUT: &str = "BACKSTAY_RESTORE__SWITCH_TIMEOUT";
+
+/// With the clocks that people have: what fails, or ends at once, is missed long before they run out.
+fn patient(members: usize) -> backstay_tests::StandBuilder {
+    restorable(members).coordinator_variable(SWITCH_TIMEOUT, "10m")
+}
+
+/// With a clock that runs out before an agent itself misses an etcd that was not started.
 fn impatient(members: usize) -> backstay_tests::StandBuilder {
-    restorable(members)
-        .coordinator_variable("BACKSTAY_RESTORE__SWITCH_TIMEOUT", "15s")
-        .coordinator_variable("BACKSTAY_RESTORE__SILENCE", "5s")
+    restorable(members).coordinator_variable(SWITCH_TIMEOUT, "15s")
 }
 
 #[tokio::test]
 async fn a_machine_that_cannot_prepare_changes_nothing_on_any() -> Result<()> {
-    let ground = Ground::start(impatient(3)).await?;
+    let ground = Ground::start(patient(3)).await?;
     // One machine's etcd looks as if it kept its log elsewhere.
     let member = &ground.cluster(CLUSTER).etcd.members[1];
     let wal = member.data_dir.join("member/wal");
@@ -37,15 +43,15 @@ async fn a_machine_that_cannot_prepare_changes_nothing_on_any() -> Result<()> {
 async fn a_data_folder_that_is_not_etcds_is_refused_while_etcd_runs() -> Result<()> {
     let typo = tempfile::tempdir()?;
     let data_dir = typo.path().join("ectd").display().to_string();
-    let ground = Ground::start(impatient(1).agent_variable("BACKSTAY_RESTORE__DATA_DIR", &data_dir)).await?;
+    let ground = Ground::start(patient(1).agent_variable("BACKSTAY_RESTORE__DATA_DIR", &data_dir)).await?;
     let output = ground.restore(&[]).await?;
     ensure!(output.stderr.contains("data_dir in [restore] is not its data folder"), "{output:?}");
     ensure!(ground.cluster(CLUSTER).supervisors[0].asked().is_empty(), "etcd was stopped or started");
     ground.is_as_before().await
 }
 
-async fn put_back(sabotage: Sabotage, reason: &str) -> Result<()> {
-    let mut ground = Ground::start(impatient(3)).await?;
+async fn put_back(builder: backstay_tests::StandBuilder, sabotage: Sabotage, reason: &str) -> Result<()> {
+    let mut ground = Ground::start(builder).await?;
     ground.cluster(CLUSTER).supervisors[2].sabotage(sabotage);
     let output = ground.restore(&[]).await?;
     ensure!(output.stderr.contains(reason), "{output:?}");
@@ -53,20 +59,16 @@ async fn put_back(sabotage: Sabotage, reason: &str) -> Result<()> {
     ground.is_as_before().await?;
     ground.is_clean()?;
     ground.folders("before-restore", false)?;
-    // All is as before: it takes backups, and can be restored.
+    // All is as before: it takes backups, and can be restored, with time enough for a good start.
+    ground.coordinators[0].daemon.set_variable(SWITCH_TIMEOUT, "10m").start_and_wait(LONG).await?;
     ground.must_back_up(CLUSTER).await?;
-    ground.restore(&[]).await?.ok()?;
+    once_heard(LONG, || ground.restore(&[])).await?.ok()?;
     ground.is_restored().await
 }
 
 #[tokio::test]
 async fn an_etcd_that_does_not_start_puts_all_machines_back() -> Result<()> {
-    put_back(Sabotage::FailsToStart, "it was told to fail to start").await
-}
-
-/// With the clocks that people have: what ends at once is missed long before they run out.
-fn patient(members: usize) -> backstay_tests::StandBuilder {
-    restorable(members).coordinator_variable("BACKSTAY_RESTORE__SWITCH_TIMEOUT", "10m")
+    put_back(patient(3), Sabotage::FailsToStart, "it was told to fail to start").await
 }
 
 #[tokio::test]
@@ -181,12 +183,12 @@ async fn a_backup_that_an_etcd_does_not_start_on_is_refused_before_anything_is_s
 
 #[tokio::test]
 async fn an_etcd_that_only_seems_to_start_puts_all_machines_back() -> Result<()> {
-    put_back(Sabotage::StartsNothing, "did not come up in time").await
+    put_back(impatient(3), Sabotage::StartsNothing, "did not come up in time").await
 }
 
 #[tokio::test]
 async fn an_etcd_that_cannot_be_stopped_puts_all_machines_back() -> Result<()> {
-    put_back(Sabotage::FailsToStop, "it was told to fail to stop").await
+    put_back(patient(3), Sabotage::FailsToStop, "it was told to fail to stop").await
 }
 
 #[tokio::test]

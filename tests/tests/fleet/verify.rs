@@ -49,7 +49,7 @@ async fn a_damaged_backup_is_not_proven_and_the_last_good_proof_is_kept() -> Res
 
 #[tokio::test]
 async fn an_agent_that_dies_begins_again() -> Result<()> {
-    let mut ground = Ground::start(restorable(1).agent_variable("BACKSTAY_BEAT_INTERVAL", "200ms")).await?;
+    let mut ground = Ground::start(restorable(1)).await?;
     let id = uuid::Uuid::new_v4();
     let yaml = format!(
         "metadata:\n  namespace: default\n  type: Verifications.backstay.dev\n  id: {CLUSTER}\nspec:\n  verify: {id}\n  \

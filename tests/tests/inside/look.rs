@@ -12,7 +12,7 @@ use backstay_tests::{Stand, StandBuilder, eventually};
 use serde_json::Value;
 
 /// Long enough for anything on a busy machine; no test waits it out.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(90);
 
 pub const CLUSTER: &str = "talos-default";
 
@@ -20,9 +20,8 @@ pub const CLUSTER: &str = "talos-default";
 pub fn stand() -> StandBuilder {
     Stand::builder()
         .cluster(CLUSTER, 1)
-        .agent_variable("BACKSTAY_BEAT_INTERVAL", "500ms")
+        .brisk()
         .agent_variable("BACKSTAY_HTTP__LISTEN", "127.0.0.1:0")
-        .coordinator_variable("BACKSTAY_LEASE__TTL", "3s")
         .coordinator_variable("BACKSTAY_BACKUP__JITTER", "0s")
         .coordinator_variable("BACKSTAY_HTTP__LISTEN", "127.0.0.1:0")
 }
@@ -47,6 +46,14 @@ pub async fn status(stand: &Stand) -> Result<Value> {
     Ok(resource["spec"].clone())
 }
 
+/// The time of the cluster's last attempt; null where there was none.
+async fn last_attempt(stand: &Stand) -> Result<Value> {
+    let text = stand.ctl(&["get", "etcdbackupstatus", "-o", "json"]).await?.ok()?;
+    let statuses = serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<Vec<Value>, _>>()?;
+    let ours = statuses.iter().find(|status| status["metadata"]["id"] == CLUSTER);
+    Ok(ours.map_or(Value::Null, |status| status["spec"]["lastbackupattempt"].clone()))
+}
+
 /// The second that was asked for last: each backup needs one of its own.
 static ASKED: AtomicI64 = AtomicI64::new(0);
 
@@ -55,10 +62,13 @@ pub async fn back_up(stand: &Stand, wanted: u64) -> Result<Value> {
     let now = SystemClock.now().seconds;
     let last = ASKED.fetch_update(Relaxed, Relaxed, |last| Some(now.max(last + 1))).expect("always some");
     let yaml = Stand::manual_backup(CLUSTER, now.max(last + 1));
+    // Told apart from one that ended before.
+    let before = eventually(SOON, || last_attempt(stand)).await?;
     // An agent that was just started may not have been heard yet.
     eventually(SOON, || async { stand.apply(&yaml).await?.ok() }).await?;
     eventually(SOON, || async {
         let status = status(stand).await?;
+        ensure!(status["lastbackupattempt"] != before, "no attempt has ended since: {status}");
         ensure!(status["status"] == wanted, "the status is {status}");
         Ok(status)
     })

@@ -12,7 +12,7 @@ use backstay_tests::daemon::binary;
 use backstay_tests::process::Process;
 use backstay_tests::{Folder, Stand, eventually};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
 

@@ -1,10 +1,7 @@
 //! Certificates and keys that cannot be used: each is named as what it is, by each program and for each server.
 
-use std::process::Command;
-
 use anyhow::{Result, ensure};
-use backstay_tests::process::program;
-use backstay_tests::{Process, eventually, free_port};
+use backstay_tests::{LoneEtcd, eventually};
 
 use crate::terminal::Terminal;
 use crate::world::{CLUSTER, SOON, stand};
@@ -57,15 +54,9 @@ async fn a_server_s_certificate_that_cannot_be_used_is_the_reason() -> Result<()
     let terminal = Terminal::new(&stand)?;
     make(&terminal).await?;
     terminal.silent("mkdir store").await?;
-    let (client, peer) = (free_port()?, free_port()?);
-    let (url, peers) = (format!("https://{}", client.address()), format!("http://{}", peer.address()));
-    let folder = terminal.folder();
-    let mut etcd = Command::new(program("etcd")?);
-    etcd.current_dir(folder).arg("--data-dir").arg(folder.join("etcd"));
-    etcd.args(["--cert-file", "leaf.crt", "--key-file", "leaf.key", "--listen-client-urls", &url]);
-    etcd.args(["--advertise-client-urls", &url, "--listen-peer-urls", &peers]);
-    etcd.args(["--initial-advertise-peer-urls", &peers, "--initial-cluster", &format!("default={peers}")]);
-    let _etcd = Process::spawn("etcd", etcd, &folder.join("etcd.log"))?;
+    let certificate = ["--cert-file", "leaf.crt", "--key-file", "leaf.key"];
+    let etcd = LoneEtcd::start(terminal.folder(), "etcd", "https", &certificate).await?;
+    let url = &etcd.client_url;
     let once = format!("backstay-agent once --cluster c --store file://$PWD/store --etcd {url} --etcd-ca p256.crt");
     eventually(SOON, || async {
         let error = terminal.run(&once).await?.stderr;

@@ -1,10 +1,7 @@
 //! Every backup that is listed opens with age, zstd and etcd's own tool alone, and is what its manifest says.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
-use backstay_tests::process::program;
-use backstay_tests::{Process, Stand, eventually, free_port, loader};
+use backstay_tests::{LoneEtcd, Stand, eventually, loader};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -72,12 +69,8 @@ async fn opens(stand: &Stand, terminal: &Terminal, backup: &Listed, manifest: &V
 
 /// Starts etcd on the newest backup's data: how many keys Kubernetes would see, and how many came later.
 async fn restored(terminal: &Terminal) -> Result<(u64, u64)> {
-    let ports = [free_port()?, free_port()?];
-    let [url, peer_url] = [&ports[0], &ports[1]].map(|port| format!("http://{}", port.address()));
-    let mut command = Command::new(program("etcd")?);
-    command.args(["--data-dir", "restored", "--listen-client-urls", &url, "--advertise-client-urls", &url]);
-    command.args(["--listen-peer-urls", &peer_url]).current_dir(terminal.folder());
-    let _etcd = Process::spawn("the restored etcd", command, &terminal.folder().join("restored.log"))?;
+    let etcd = LoneEtcd::start(terminal.folder(), "restored", "http", &[]).await?;
+    let url = &etcd.client_url;
     let count = async |prefix: &str| -> Result<u64> {
         let get = format!("etcdctl --endpoints {url} get {prefix} --prefix --keys-only -w fields");
         let answer = terminal.prints(&get).await?;

@@ -10,7 +10,7 @@ use crate::terminal::Terminal;
 use crate::world::{CLUSTER, configured, listed, now, resources, stand, start};
 
 /// Longer than a command may take to find out that nobody is there, on a machine that is busy.
-const ABSENT: Duration = Duration::from_secs(30);
+const ABSENT: Duration = Duration::from_secs(60);
 
 /// What comes before the reason in the error of an `apply`.
 fn prefix(file: &str, kind: &str, address: &str) -> String {

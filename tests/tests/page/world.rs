@@ -8,7 +8,7 @@ use backstay_tests::{Process, Stand, StandBuilder, eventually};
 use serde_json::Value;
 
 /// Long enough for anything on a busy machine; no test waits it out.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(90);
 
 /// The page's cluster.
 pub const CLUSTER: &str = "talos-default";
@@ -16,8 +16,7 @@ pub const CLUSTER: &str = "talos-default";
 /// A stand whose agents are noticed soon, and whose leases end soon.
 pub fn stand() -> StandBuilder {
     Stand::builder()
-        .agent_variable("BACKSTAY_BEAT_INTERVAL", "500ms")
-        .coordinator_variable("BACKSTAY_LEASE__TTL", "3s")
+        .brisk()
         .coordinator_variable("BACKSTAY_BACKUP__JITTER", "0s")
         .coordinator_variable("BACKSTAY_BACKUP__MIN_INTERVAL", "1s")
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 pub const COMMANDS: [&str; 4] = ["start", "cancel", "restore", "verify"];
 
 /// Long enough for anything on a busy machine; no test waits it out.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// Refusals that wait to be looked at.
 const WAITING: usize = 64;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use backstay_tests::Stand;
 use tokio::time::timeout;
 
-use crate::world::{CLUSTER, back_up, leads, now, stand, start, succeeds};
+use crate::world::{CLUSTER, SOON, back_up, leads, now, stand, start, succeeds};
 
 /// A refusal comes at once; an answer that never comes would be waited for 20 s.
 const AT_ONCE: Duration = Duration::from_secs(15);
@@ -21,7 +21,7 @@ async fn a_backup_is_taken_and_nobody_was_refused_anything() -> Result<()> {
     succeeds(&stand, CLUSTER).await?;
 
     // A restart finds everything: streams, records, the consumer of reports.
-    stand.coordinators[0].daemon.sigterm_and_wait(AT_ONCE).await?;
+    stand.coordinators[0].daemon.sigterm_and_wait(SOON).await?;
     stand.coordinators[0].daemon.start()?;
     leads(&stand).await?;
     ensure!(back_up(&stand, CLUSTER).await?.len() == 2);

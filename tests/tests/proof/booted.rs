@@ -21,7 +21,7 @@ const PASSWORD: &str = "hunter2";
 /// A cluster of one, whose etcd takes values of up to 20 MB.
 async fn start() -> Result<Stand> {
     let etcd = EtcdOptions { arguments: vec!["--max-request-bytes=20000000".into()], ..EtcdOptions::default() };
-    let builder = Stand::builder().agent_variable("BACKSTAY_BEAT_INTERVAL", "500ms");
+    let builder = Stand::builder().brisk();
     let stand = builder.cluster(CLUSTER, 1).local().etcd(etcd).start().await?;
     stand.cluster(CLUSTER).etcd.put_many("small/", 150, 200).await?;
     Ok(stand)

@@ -42,7 +42,7 @@ async fn verdict(stand: &Stand, wanted: &str) -> Result<Value> {
 #[tokio::test]
 async fn runs_say_the_verdict_and_the_status_names_members_that_disagree() -> Result<()> {
     let mut stand =
-        Stand::builder().agent_variable("BACKSTAY_BEAT_INTERVAL", "500ms").cluster(CLUSTER, 2).start().await?;
+        Stand::builder().brisk().cluster(CLUSTER, 2).start().await?;
     eventually(SOON, || async { specs(&stand, &["cluster", CLUSTER]).await }).await?;
     stand.configure_s3().await?;
     stand.cluster(CLUSTER).etcd.put_many("a/", 300, 100).await?;

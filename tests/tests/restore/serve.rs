@@ -10,7 +10,7 @@ use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client, CompactionOption
 
 use super::source::{Backup, backup, backup_by, keys, leases, lived, options, restore, restored};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The jump, without anything marked as compacted: so every revision of the backup can still be asked for.
 fn jumping(options: Options) -> Options {

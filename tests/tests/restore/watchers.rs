@@ -9,7 +9,7 @@ use etcd_client::WatchOptions;
 
 use super::source::{backup, lived, restored};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 /// How long is listened for what must not come.
 const SILENCE: Duration = Duration::from_secs(2);
 

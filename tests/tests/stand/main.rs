@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Long enough for anything on a busy machine; no test waits it out.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Whether a process of that id runs (or waits to be reaped).
 fn runs(id: u32) -> bool {
