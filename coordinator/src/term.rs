@@ -120,8 +120,9 @@ impl Term {
         let cancel = self.cancel.clone();
         self.spawn_to_the_end(async move {
             tokio::select! {
-                () = task => {}
+                biased;
                 () = cancel.cancelled() => {}
+                () = task => {}
             }
         });
     }

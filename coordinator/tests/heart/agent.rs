@@ -67,6 +67,7 @@ struct Book {
     gone: bool,
     obstacle: Option<Obstacle>,
     proving: Option<Proving>,
+    takes: Option<Duration>,
     proofs: u32,
     machine: Machine,
 }
@@ -124,6 +125,11 @@ impl Agent {
 
     pub fn always(&self, way: Way) {
         lock(&self.book).always = Some(way);
+    }
+
+    /// So long each half of its work takes.
+    pub fn takes(&self, half: Duration) {
+        lock(&self.book).takes = Some(half);
     }
 
     pub fn meets(&self, obstacle: Option<Obstacle>) {
@@ -307,7 +313,10 @@ impl Agent {
     /// What becomes of an attempt; `None`: nobody will ever say.
     async fn take(&self, command: &StartBackup, way: Way) -> Result<Option<report::State>, StoreError> {
         let world = self.world();
-        let a_while = || tokio::time::sleep(Duration::from_millis(500 + world.random(3_000)));
+        let a_while = || {
+            let takes = lock(&self.book).takes;
+            tokio::time::sleep(takes.unwrap_or_else(|| Duration::from_millis(500 + world.random(3_000))))
+        };
         match way {
             Way::Fails(code) => {
                 a_while().await;

@@ -67,7 +67,7 @@ async fn a_renewal_whose_answer_is_lost_is_no_reason_to_give_up() {
     process.door.on_call(move |call| {
         let renewal = call.op == Op::Update && call.key == "lease";
         nth += u32::from(renewal);
-        if renewal && nth % 2 == 1 { Fate::Lost(Duration::from_secs(2)) } else { Fate::Pass }
+        if renewal && nth % 3 == 1 { Fate::Lost(Duration::from_secs(2)) } else { Fate::Pass }
     });
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!((process.terms().len(), process.leads().is_some()), (1, true));

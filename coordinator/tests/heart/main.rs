@@ -5,6 +5,7 @@ use backstay_archive as archive;
 
 mod agent;
 mod door;
+mod entries;
 mod failover;
 mod lease;
 mod machine;
@@ -12,7 +13,10 @@ mod machine;
 #[path = "../../../archive/tests/support/memory.rs"]
 mod memory;
 mod people;
+mod proofs;
 mod records;
+mod requests;
+mod restores;
 mod settings;
 mod slots;
 mod trouble;

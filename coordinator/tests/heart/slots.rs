@@ -173,6 +173,7 @@ async fn a_backup_that_is_complete_and_has_no_manifest_gets_it() {
 async fn an_answer_that_is_lost_makes_no_second_backup() {
     let (world, _, agents) = ready(2).await;
     agents[1].next(Way::Unheard);
+    agents[1].takes(Duration::from_secs(30));
     world.back_up(ONE).await;
     world.has_one_backup(ONE).await;
     assert_eq!(agents[1].cancelled().len(), 1);
@@ -248,6 +249,7 @@ async fn a_name_that_is_taken_under_the_attempt_is_no_fault_of_the_member_s() {
 async fn a_cancel_goes_to_the_attempt_s_own_machine_and_stops_nothing_elsewhere() {
     let (world, _, agents) = ready(3).await;
     agents[1].next(Way::Unheard);
+    agents[1].takes(Duration::from_secs(30));
     world.back_up(ONE).await;
     world.has_one_backup(ONE).await;
     let cancelled: Vec<usize> = agents.iter().map(|agent| agent.cancelled().len()).collect();

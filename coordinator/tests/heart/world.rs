@@ -425,3 +425,11 @@ pub fn alone(case: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.expect("a runtime").block_on(case);
 }
+
+/// Entries in memory keep to what entries mean.
+#[tokio::test(start_paused = true)]
+async fn entries_in_memory_mean_what_entries_mean() {
+    let world = World::begin(Setup::default());
+    super::entries::suite(&world.kept.entries).await;
+    world.at_peace();
+}
