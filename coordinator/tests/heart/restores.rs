@@ -15,9 +15,14 @@ use super::machine::Obstacle;
 use super::people::ONE;
 use super::world::{Process, Setup, World, alone};
 
+/// So long each part of a restore may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
 /// A world whose cluster of three has a backup.
 async fn backed_up() -> (Arc<World>, Arc<Process>, Vec<Arc<Agent>>) {
-    let (world, process, agents) = World::ready(Setup::default(), 3).await;
+    let mut setup = Setup::default();
+    (setup.settings.restore.prepare_timeout, setup.settings.restore.switch_timeout) = (LIMIT, LIMIT);
+    let (world, process, agents) = World::ready(setup, 3).await;
     world.back_up(ONE).await;
     world.has_one_backup(ONE).await;
     (world, process, agents)
@@ -55,7 +60,7 @@ async fn ended(world: &World) -> (RestorePhase, String) {
         let restore = record.restore.as_ref()?;
         restore.has_ended().then(|| (restore.phase, restore.error.clone()))
     };
-    world.within(Duration::from_secs(4 * 3600), "the restore ends", ended).await
+    world.within(10 * LIMIT, "the restore ends", ended).await
 }
 
 /// Every machine is at that step, and none was ever told both ends.
@@ -208,7 +213,9 @@ fn a_kv_that_fails_at_any_call_of_a_restore_changes_nothing() {
     };
     for n in 0..calls {
         for fate in [Fate::Fail(second), Fate::Lost(second), Fate::Slow(4 * second)] {
-            alone(async { drop(troubled(n, fate).await) });
+            alone(async {
+                troubled(n, fate).await;
+            });
         }
     }
 }

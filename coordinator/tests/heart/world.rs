@@ -2,7 +2,6 @@
 //! Its randomness and its faults come from outside, so that a run can be had again.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once};
@@ -187,7 +186,6 @@ pub struct World {
     there: Arc<AtomicBool>,
     random: Mutex<Box<dyn FnMut(u64) -> u64 + Send>>,
     processes: Mutex<Vec<Arc<Process>>>,
-    agents: Mutex<BTreeMap<(ClusterName, u64), Arc<Agent>>>,
     reports: AtomicUsize,
     /// How often somebody began to lead while somebody else did.
     overlaps: AtomicUsize,
@@ -225,7 +223,6 @@ impl World {
             there: Arc::new(AtomicBool::new(true)),
             random: Mutex::new(random),
             processes: Mutex::default(),
-            agents: Mutex::default(),
             reports: AtomicUsize::new(0),
             overlaps: AtomicUsize::new(0),
         })
@@ -311,15 +308,10 @@ impl World {
         let agent = |number| {
             let machine = MachineId(Uuid::from_u128(0xa9e0_0000 + u128::from(number)));
             let agent = Agent::new(self, name.clone(), machine, number, members);
-            lock(&self.agents).insert((name.clone(), number), agent.clone());
             agent.begin();
             agent
         };
         (1..=members).map(agent).collect()
-    }
-
-    pub fn agents(&self) -> Vec<Arc<Agent>> {
-        lock(&self.agents).values().cloned().collect()
     }
 
     pub fn processes(&self) -> Vec<Arc<Process>> {
