@@ -56,12 +56,7 @@ pub async fn answer(
 }
 
 /// Answers one request. `subject` names verb and type; the body and the answer are encoded as `content_type` says.
-async fn handle(
-    term: &Arc<Term>,
-    content_type: ContentType,
-    subject: &str,
-    body: &[u8],
-) -> Result<Vec<u8>, ApiError> {
+async fn handle(term: &Arc<Term>, content_type: ContentType, subject: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let Ok(Subject::Api { verb, plural }) = subject.parse() else {
         return Err(ApiError::invalid(format!("{subject:?} is not a subject of the API")));
     };

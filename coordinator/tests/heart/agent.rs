@@ -10,9 +10,9 @@ use backstay_archive::manifest::{Manifest, Trigger};
 use backstay_archive::store::ErrorKind;
 use backstay_archive::{Key, Store, StoreError};
 use backstay_protocol::bus::{
-    self, Accepted, Beat, CancelBackup, CancelReply, Failed, FailureCode, Finished, Member, MemberSeat, RefusalCode, Refused,
-    Report, RestoreCommand, RestoreReply, Seat, StartBackup, StartReply, VerifyCommand, VerifyReply, report, restore_reply,
-    start_reply, verify_reply,
+    self, Accepted, Beat, CancelBackup, CancelReply, Failed, FailureCode, Finished, Member, MemberSeat, RefusalCode,
+    Refused, Report, RestoreCommand, RestoreReply, Seat, StartBackup, StartReply, VerifyCommand, VerifyReply, report,
+    restore_reply, start_reply, verify_reply,
 };
 use backstay_protocol::subject::{Command, Subject};
 use backstay_protocol::{AttemptId, Clock, ClusterName, MachineId, VERSION};

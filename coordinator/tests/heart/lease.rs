@@ -29,9 +29,8 @@ fn contest(seed: u64, ttl: Duration, trouble: u64) -> usize {
         let mut setup = Setup { encrypted: false, ..Setup::default() };
         setup.settings.lease.ttl = ttl;
         let world = World::begin(setup);
-        let processes: Vec<_> = (0..3)
-            .map(|who| world.start_with(Some(Box::new(unreliable(seed * 3 + who, trouble)))))
-            .collect();
+        let processes: Vec<_> =
+            (0..3).map(|who| world.start_with(Some(Box::new(unreliable(seed * 3 + who, trouble))))).collect();
         tokio::time::sleep(Duration::from_secs(300)).await;
         assert_eq!(world.overlaps(), 0, "seed {seed}: two led");
         processes.iter().for_each(|process| process.door.no_faults());
@@ -56,8 +55,8 @@ fn never_do_two_lead_whatever_answers_are_late() {
 
 #[test]
 fn a_lease_that_is_shorter_than_answers_may_take_holds_all_the_same() {
-    let terms: usize = (0..40).map(|seed| contest(seed + 1_000, Duration::from_secs(2), 20)).sum();
-    assert!(terms > 200, "{terms} terms: hardly anything was tried");
+    let terms: usize = (0..20).map(|seed| contest(seed + 1_000, Duration::from_secs(2), 20)).sum();
+    assert!(terms > 100, "{terms} terms: hardly anything was tried");
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,6 +88,30 @@ async fn a_look_at_the_lease_that_is_not_answered_ends_with_the_lease() {
         _ => Fate::Pass,
     });
     let second = world.start();
+    world.until("the second leads", || second.leads()).await;
+    assert!(term.cancel.is_cancelled());
+    world.at_peace();
+}
+
+/// A lease without a living holder is one that did not change for its whole length since it was *seen*: not since somebody began to
+/// look, as it may have been renewed while the answer was on its way.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_renewed_while_somebody_looked_is_no_dead_one_s() {
+    let mut setup = Setup::default();
+    setup.settings.lease.ttl = Duration::from_secs(3);
+    let world = World::begin(setup);
+    let first = world.start();
+    let term = world.until("it leads", || first.leads()).await;
+    let mut once = true;
+    let second = world.start_with(Some(Box::new(move |_| {
+        if std::mem::take(&mut once) { Fate::Slow(Duration::from_secs(4)) } else { Fate::Pass }
+    })));
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    // From here on no renewal arrives: the lease lasts to its end, and no longer.
+    first.door.on_call(|call| match (call.op, call.key.as_str()) {
+        (Op::Update, "lease") => Fate::Slow(Duration::from_secs(30)),
+        _ => Fate::Pass,
+    });
     world.until("the second leads", || second.leads()).await;
     assert!(term.cancel.is_cancelled());
     world.at_peace();

@@ -1,11 +1,11 @@
 //! One machine's part of a restore or of a proof, as an agent would play it: it goes a step towards its goal each time that it is
 //! asked, and never from an end to the other.
 
-use backstay_protocol::bus::{
-    EtcdAfter, MemberCheck, MemberSeat, RestoreCommand, RestoreGoal, RestoreState, RestoreStep, Verified, VerifyCommand,
-    VerifyState,
-};
 use backstay_protocol::RestoreId;
+use backstay_protocol::bus::{
+    EtcdAfter, MemberCheck, MemberSeat, RestoreCommand, RestoreGoal, RestoreState, RestoreStep, Verified,
+    VerifyCommand, VerifyState,
+};
 
 /// Where a machine will not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,9 +53,11 @@ impl World {
     }
 
     pub async fn apply_once<S: Spec>(&self, id: &str, spec: &S) -> Result<ApplyResponse, ApiError> {
-        let mut resource = Resource::of(id, spec);
-        resource.metadata.owner.clear();
-        self.ask(Verb::Apply, S::definition(), &ApplyRequest { resource, dry_run: false }).await
+        self.ask(Verb::Apply, S::definition(), &ApplyRequest { resource: Resource::of(id, spec), dry_run: false }).await
+    }
+
+    pub async fn dry_run<S: Spec>(&self, id: &str, spec: &S) -> Result<ApplyResponse, ApiError> {
+        self.ask(Verb::Apply, S::definition(), &ApplyRequest { resource: Resource::of(id, spec), dry_run: true }).await
     }
 
     /// As the command line does: asked again where nobody can say whether it was done.
@@ -140,7 +142,9 @@ impl World {
         assert_eq!(manifests[0].cluster_uuid, kept.uuid);
         let status = &kept.status.as_ref().expect("it has one").spec;
         assert_eq!((status.status, status.error.as_str()), (BackupState::Ok, ""), "{kept:#?}");
-        assert!(kept.slot.is_none() && kept.pending.is_empty() && kept.runs.latest_first().all(|run| run.ended.is_some()));
+        assert!(
+            kept.slot.is_none() && kept.pending.is_empty() && kept.runs.latest_first().all(|run| run.ended.is_some())
+        );
         self.until("nothing is left in the store", || self.is_tidy().then_some(())).await;
         let overall = async || self.overall().await.lastbackupstatus;
         for _ in 0..100 {

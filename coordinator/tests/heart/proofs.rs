@@ -58,7 +58,10 @@ async fn who_refuses_is_not_asked_again() {
 async fn where_everybody_refuses_it_says_why_and_nothing_of_the_backup() {
     let (world, _, _) = asked([Proving::Refuses("no room".into()), Proving::Refuses("no room".into())]).await;
     let proof = ended(&world).await;
-    assert_eq!((proof.state, proof.error.as_str(), proof.found.as_str()), (RunState::Failed, "no room", PROOF_NOT_TRIED));
+    assert_eq!(
+        (proof.state, proof.error.as_str(), proof.found.as_str()),
+        (RunState::Failed, "no room", PROOF_NOT_TRIED)
+    );
 }
 
 #[tokio::test(start_paused = true)]

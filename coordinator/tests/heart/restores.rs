@@ -74,7 +74,8 @@ fn all_at(agents: &[Arc<Agent>], step: RestoreStep) {
 async fn a_cluster_is_restored_and_backups_go_on() {
     let (world, _, agents) = backed_up().await;
     begin(&world, &agents).await;
-    let error = world.apply(ONE, &RestoreSpec { restore: String::new(), ..request() }).await.expect_err("one at a time");
+    let error =
+        world.apply(ONE, &RestoreSpec { restore: String::new(), ..request() }).await.expect_err("one at a time");
     assert!(error.text.contains("is under way"), "{error}");
     begin(&world, &agents).await;
     assert_eq!(ended(&world).await, (RestorePhase::Restored, String::new()));

@@ -128,8 +128,9 @@ async fn a_folder_that_comes_later_is_taken_into_use() {
 
 #[tokio::test(start_paused = true)]
 async fn what_dead_attempts_left_is_removed_once_no_attempt_can_be_so_old() {
-    let (world, _, _) = World::ready(Setup::default(), 1).await;
+    let (world, _, agents) = World::ready(Setup::default(), 1).await;
     let record = world.back_up(ONE).await;
+    agents[0].vanish();
     let names = [1_700_000_000, 1_700_000_100].map(|s| SnapshotName::from_unix_seconds(s).expect("in range"));
     let attempt = AttemptId(Uuid::from_u128(5));
     let intent = Key::intent(record.uuid, names[0], attempt);

@@ -71,13 +71,13 @@ async fn a_schedule_makes_one_backup_for_each_interval() {
     let configuration = BackupConfiguration { interval: Some(interval.into()), enabled: Some(true) };
     let spec = ClusterSpec { backupconfiguration: Some(configuration), ..ClusterSpec::default() };
     world.apply(ONE, &spec).await.expect("a schedule");
-    tokio::time::sleep(6 * interval + interval / 2).await;
+    tokio::time::sleep(3 * interval + interval / 2).await;
     world.settled(ONE).await;
     let mut taken: Vec<i64> = world.manifests().iter().map(|manifest| manifest.snapshot.unix_seconds()).collect();
     taken.sort_unstable();
     let gaps: Vec<i64> = taken.windows(2).map(|pair| pair[1] - pair[0]).collect();
     // One at once, then one in each interval: none is late, and a tenth at most is taken off for the cluster's own place.
-    assert!(taken.len() >= 7, "{taken:?}");
+    assert!(taken.len() >= 4, "{taken:?}");
     assert!(gaps.iter().all(|gap| (3240..=3660).contains(gap)), "{gaps:?}");
     assert_eq!(world.counted(ONE, "succeeded"), taken.len() as u64);
     world.at_peace();
@@ -348,7 +348,8 @@ async fn a_backup_that_somebody_else_has_taken_counts_for_the_schedule() {
     // `once` made one half an hour later.
     tokio::time::sleep(Duration::from_secs(1800)).await;
     let mut manifest = world.manifests().pop().expect("one");
-    manifest.snapshot = backstay_protocol::SnapshotName::from_unix_seconds(world.clock.now().seconds).expect("in range");
+    manifest.snapshot =
+        backstay_protocol::SnapshotName::from_unix_seconds(world.clock.now().seconds).expect("in range");
     manifest.trigger = backstay_archive::manifest::Trigger::Once;
     manifest.attempt = AttemptId(Uuid::from_u128(77));
     manifest.created_at = world.clock.now();
@@ -359,8 +360,7 @@ async fn a_backup_that_somebody_else_has_taken_counts_for_the_schedule() {
     upload.complete(1).await.expect("complete");
     let key = Key::manifest(record.uuid, manifest.snapshot);
     world.store.put_new(&key, manifest.to_json().into()).await.expect("its manifest");
-    let configuration =
-        BackupConfiguration { interval: Some(Duration::from_secs(2400).into()), enabled: Some(true) };
+    let configuration = BackupConfiguration { interval: Some(Duration::from_secs(2400).into()), enabled: Some(true) };
     let spec = ClusterSpec { backupconfiguration: Some(configuration), ..ClusterSpec::default() };
     world.apply(ONE, &spec).await.expect("a schedule");
     tokio::time::sleep(Duration::from_secs(1000)).await;

@@ -90,6 +90,8 @@ impl Clock for Pace {
 /// What a world is begun with.
 pub struct Setup {
     pub settings: Settings,
+    /// Backups go to S3, which nobody has configured yet.
+    pub s3: bool,
     pub encrypted: bool,
     /// A number below the one that is given.
     pub random: Box<dyn FnMut(u64) -> u64 + Send>,
@@ -97,7 +99,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { settings: Settings::default(), encrypted: true, random: Box::new(seeded(1)) }
+        Self { settings: Settings::default(), s3: false, encrypted: true, random: Box::new(seeded(1)) }
     }
 }
 
@@ -182,7 +184,7 @@ pub struct World {
     pub config: Arc<Config>,
     /// Every agent's: what is sealed to it is never opened here.
     pub recipient: String,
-    keys: Arc<Keys>,
+    pub keys: Arc<Keys>,
     there: Arc<AtomicBool>,
     random: Mutex<Box<dyn FnMut(u64) -> u64 + Send>>,
     processes: Mutex<Vec<Arc<Process>>>,
@@ -201,9 +203,11 @@ impl World {
     /// A world with nobody in it.
     pub fn begin(setup: Setup) -> Arc<Self> {
         count_panics();
-        let Setup { mut settings, encrypted, random } = setup;
-        settings.storage.backend = Some(Backend::Local);
-        settings.storage.path = Some(PathBuf::from("/backups"));
+        let Setup { mut settings, s3, encrypted, random } = setup;
+        if !s3 {
+            settings.storage.backend = Some(Backend::Local);
+            settings.storage.path = Some(PathBuf::from("/backups"));
+        }
         match encrypted {
             true => settings.encryption.recovery_recipients = vec![Identity::generate().to_public().to_string()],
             false => settings.encryption.mode = Some(EncryptionMode::Off),
