@@ -18,6 +18,7 @@ use crate::inside::Inside;
 use crate::keys::Keys;
 use crate::kv::{self, KvError};
 use crate::leader::Candidate;
+use crate::storage::Folders;
 use crate::term::Term;
 use crate::{api, listen};
 
@@ -43,6 +44,7 @@ impl Coordinator {
             clock: self.clock.clone(),
             attempts: self.inside.attempts(),
             bus: Arc::new(Nats(self.client.clone())),
+            opener: Arc::new(Folders),
             holder: Uuid::new_v4(),
         };
         let mut trouble = Trouble::default();

@@ -18,7 +18,7 @@ use crate::keys::Keys;
 use crate::kv::{Kv, KvError};
 use crate::lease::{self, Lease};
 use crate::overall::Overall;
-use crate::storage::{self, S3_ENTRY, StoredS3};
+use crate::storage::{self, Opener, S3_ENTRY, StoredS3};
 use crate::term::{Begin, Term};
 use crate::{clockwatch, registry, upkeep};
 
@@ -37,6 +37,7 @@ pub struct Candidate {
     pub clock: Arc<dyn Clock>,
     pub attempts: Arc<Attempts>,
     pub bus: Arc<dyn Bus>,
+    pub opener: Arc<dyn Opener>,
     /// Under which it holds the lease.
     pub holder: Uuid,
 }
@@ -67,8 +68,10 @@ impl Candidate {
                 serve(&term).await?;
                 Ok(term)
             };
-            match led.await {
-                Ok(term) => {
+            // What was not begun when the lease is lost does not begin.
+            match cancel.run_until_cancelled(led).await {
+                None => Ok(()),
+                Some(Ok(term)) => {
                     cancel.cancelled().await;
                     term.tasks.close();
                     if tokio::time::timeout(DRAIN, term.tasks.wait()).await.is_err() {
@@ -77,7 +80,7 @@ impl Candidate {
                     info!("not leading any more");
                     Ok(())
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     cancel.cancel();
                     Err(error)
                 }
@@ -110,6 +113,7 @@ impl Candidate {
         let term = Term::begin(Begin {
             config: self.config.clone(),
             bus: self.bus.clone(),
+            opener: self.opener.clone(),
             keys: self.keys.clone(),
             clock: self.clock.clone(),
             attempts: self.attempts.clone(),

@@ -105,10 +105,11 @@ pub async fn acquire(
         let found = kv.get::<Lease>(KEY).await?;
         let since = match (&found, unchanged) {
             (Some(f), Some((revision, since))) if f.revision == revision => since,
-            _ => asked,
+            // It may have been renewed while the answer was on its way.
+            _ => Instant::now(),
         };
         unchanged = found.as_ref().map(|f| (f.revision, since));
-        let stale = found.is_some() && asked.duration_since(since) > ttl;
+        let stale = found.is_some() && asked.saturating_duration_since(since) > ttl;
         let mut seen = found.as_ref().map(|f| f.value.clone());
         if let Some(lease) = seen.as_mut().filter(|_| stale) {
             lease.expires_ms = 0;
@@ -183,8 +184,9 @@ impl Held {
         if !matches!(error, KvError::Conflict { .. }) {
             return false;
         }
-        match kv.get::<Lease>(KEY).await {
-            Ok(Some(found)) if found.value.holder == self.lease.holder && found.value.epoch == self.lease.epoch => {
+        // Whoever does not answer must not keep the lease beyond its end.
+        match tokio::time::timeout_at(self.ends, kv.get::<Lease>(KEY)).await {
+            Ok(Ok(Some(found))) if found.value.holder == self.lease.holder && found.value.epoch == self.lease.epoch => {
                 self.revision = found.revision;
                 true
             }

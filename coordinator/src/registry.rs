@@ -27,18 +27,24 @@ pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
     for key in term.kv.keys("cluster.").await? {
         match term.kv.get::<ClusterRecord>(&key).await {
             Ok(Some(found)) if found.value.format == FORMAT => look_after(term, found),
-            Ok(Some(found)) => {
-                error!(%key, format = found.value.format, "a newer coordinator wrote this record: update this one")
-            }
+            Ok(Some(found)) => left_alone(&newer(key, found.value.format)),
             Ok(None) => {}
             // One cluster's broken record is no other cluster's trouble.
-            Err(error @ KvError::Malformed { .. }) => {
-                error!(%error, "the cluster is left alone until its record can be read")
-            }
+            Err(error @ KvError::Malformed { .. }) => left_alone(&error),
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+fn left_alone(error: &KvError) {
+    error!(%error, "the cluster is left alone until its record can be read");
+}
+
+/// Whatever it means, it is not for this coordinator to change.
+fn newer(key: String, format: u32) -> KvError {
+    let cause = format!("a newer coordinator wrote it (format {format}, this one knows {FORMAT}): update this one");
+    KvError::Malformed { key, cause }
 }
 
 /// Starts the task of a cluster whose record is kept.
@@ -91,7 +97,8 @@ async fn register_alone(
     let key = record::entry(name);
     let found = match term.kv.create(&key, &record).await {
         Ok(revision) => Revised { revision, value: record },
-        Err(KvError::Conflict { .. }) => match term.kv.get(&key).await? {
+        Err(KvError::Conflict { .. }) => match term.kv.get::<ClusterRecord>(&key).await? {
+            Some(found) if found.value.format != FORMAT => return Err(newer(key, found.value.format)),
             Some(found) => found,
             None => return Err(KvError::Conflict { key }),
         },

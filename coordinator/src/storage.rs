@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use age::x25519::Recipient;
+use async_trait::async_trait;
 use backstay_archive::blocking::blocking;
 use backstay_archive::seal::{self, SealError};
 use backstay_archive::store::ErrorKind;
@@ -105,6 +106,25 @@ pub async fn read_copy(state_dir: &Path) -> Option<StoredS3> {
             warn!(path = %path.display(), %error, "the copy of the storage configuration cannot be read");
             None
         }
+    }
+}
+
+/// How the local store is opened: a folder in a coordinator, memory in a test of one process.
+#[async_trait]
+pub trait Opener: Send + Sync + std::fmt::Debug {
+    /// # Errors
+    /// It is not there, or backups can never go to it.
+    async fn local(&self, path: &Path) -> Result<InForce, StoreError>;
+}
+
+/// Folders of this machine.
+#[derive(Debug)]
+pub struct Folders;
+
+#[async_trait]
+impl Opener for Folders {
+    async fn local(&self, path: &Path) -> Result<InForce, StoreError> {
+        InForce::local(path.to_owned()).await
     }
 }
 

@@ -25,7 +25,7 @@ use crate::kv::Kv;
 use crate::lease::Lease;
 use crate::overall::Overall;
 use crate::schedule::Policy;
-use crate::storage::StorageSwitch;
+use crate::storage::{Opener, StorageSwitch};
 
 /// One term.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub struct Term {
     pub config: Arc<Config>,
     /// The way to the agents.
     pub bus: Arc<dyn Bus>,
+    pub opener: Arc<dyn Opener>,
     pub keys: Arc<Keys>,
     pub clock: Arc<dyn Clock>,
     pub attempts: Arc<Attempts>,
@@ -66,6 +67,7 @@ pub struct Term {
 pub struct Begin {
     pub config: Arc<Config>,
     pub bus: Arc<dyn Bus>,
+    pub opener: Arc<dyn Opener>,
     pub keys: Arc<Keys>,
     pub clock: Arc<dyn Clock>,
     pub attempts: Arc<Attempts>,
@@ -78,11 +80,12 @@ pub struct Begin {
 impl Term {
     /// Nothing is known yet, and nothing runs.
     pub fn begin(begin: Begin) -> Arc<Self> {
-        let Begin { config, bus, keys, clock, attempts, kv, lease, overall, cancel } = begin;
+        let Begin { config, bus, opener, keys, clock, attempts, kv, lease, overall, cancel } = begin;
         let parallel = config.settings.backup.parallel;
         Arc::new(Self {
             config,
             bus,
+            opener,
             keys,
             attempts,
             kv,
@@ -117,8 +120,9 @@ impl Term {
         let cancel = self.cancel.clone();
         self.spawn_to_the_end(async move {
             tokio::select! {
-                () = task => {}
+                biased;
                 () = cancel.cancelled() => {}
+                () = task => {}
             }
         });
     }

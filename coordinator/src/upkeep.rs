@@ -60,7 +60,7 @@ pub async fn mend_storage(term: Arc<Term>) {
         if term.storage.now().in_force.is_some() {
             continue;
         }
-        match InForce::local(path.clone()).await.map_err(|e| e.to_string()) {
+        match term.opener.local(&path).await.map_err(|e| e.to_string()) {
             Ok(in_force) => {
                 term.storage.set(in_force);
                 info!(path = %path.display(), lasted = trouble.over(), "the local store is there");
@@ -80,7 +80,7 @@ pub async fn mend_storage(term: Arc<Term>) {
 /// coordinator has a copy of the configuration was lost: the copy goes back.
 pub async fn open_storage(term: &Term, kv_existed: bool) -> Result<(), KvError> {
     match &term.config.storage {
-        Storage::Local(path) => match InForce::local(path.clone()).await {
+        Storage::Local(path) => match term.opener.local(path).await {
             Ok(in_force) => term.storage.set(in_force),
             Err(error) => term.storage.clear(StorageState::Broken(error.to_string())),
         },

@@ -82,7 +82,9 @@ impl Nats {
             try_join_all(cluster.iter_mut().map(Self::restart)).await?;
             // Not before they have chosen who leads.
             for server in &cluster {
-                eventually(READY, || answers(server.url())).await.context("JetStream does not answer in the cluster")?;
+                eventually(READY, || answers(server.url()))
+                    .await
+                    .context("JetStream does not answer in the cluster")?;
             }
             Ok(cluster)
         })

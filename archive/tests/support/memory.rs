@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use backstay_protocol::{AttemptId, Timestamp};
+use backstay_protocol::{AttemptId, Clock, Timestamp};
 use bytes::Bytes;
 use futures::StreamExt;
 
@@ -77,6 +77,7 @@ struct State {
     uploads: BTreeMap<u64, Parts>,
     uploads_begun: u64,
     clock: i64,
+    time: Option<Arc<dyn Clock>>,
     calls: Vec<Call>,
     /// The largest number of parts that were being sent at once.
     sending: usize,
@@ -101,6 +102,16 @@ impl fmt::Debug for MemoryStore {
 impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same objects through a door of its own: a hook there decides its calls alone.
+    pub fn door(&self) -> Self {
+        Self { state: self.state.clone(), hook: Arc::default() }
+    }
+
+    /// From here on objects bear the time of this clock; until then they are counted.
+    pub fn keep_time(&self, clock: Arc<dyn Clock>) {
+        lock(&self.state).time = Some(clock);
     }
 
     /// Decides every call from here on.
@@ -211,6 +222,9 @@ async fn wait(turns: u8) {
 
 impl State {
     fn tick(&mut self) -> i64 {
+        if let Some(clock) = &self.time {
+            return clock.now().seconds;
+        }
         self.clock += 1;
         self.clock
     }

@@ -13,6 +13,7 @@ mod shared;
 mod verifications;
 mod views;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use backstay_protocol::api::{
@@ -26,7 +27,9 @@ use backstay_protocol::spec::{MachineSetNodeSpec, MachineSetSpec};
 use backstay_protocol::subject::{Subject, Verb};
 use backstay_protocol::types::{self, Kind, TypeDefinition};
 use backstay_protocol::{fields, validate};
+use futures::FutureExt;
 use serde::Serialize;
+use tracing::error;
 
 use crate::term::Term;
 use shared::{in_namespace, invalid, read_only};
@@ -34,13 +37,26 @@ use shared::{in_namespace, invalid, read_only};
 /// A resource has at most so many bytes as JSON: an answer holds two, and an entry of the KV one.
 const RESOURCE_MAX: usize = 64 * 1024;
 
-/// Answers one request. `subject` names verb and type; the body and the answer are encoded as `content_type` says.
-pub async fn handle(
+/// Answers one request. Its panic is its own: it is answered too, and whoever asks next is served.
+pub async fn answer(
     term: &Arc<Term>,
     content_type: ContentType,
     subject: &str,
     body: &[u8],
 ) -> Result<Vec<u8>, ApiError> {
+    match AssertUnwindSafe(handle(term, content_type, subject, body)).catch_unwind().await {
+        Ok(handled) => handled,
+        Err(_) => {
+            error!(subject, "a request made the coordinator panic");
+            let text =
+                "the request made the coordinator panic; its log says where. Whether anything was done is not known";
+            Err(ApiError::new(ErrorCode::Internal, text))
+        }
+    }
+}
+
+/// Answers one request. `subject` names verb and type; the body and the answer are encoded as `content_type` says.
+async fn handle(term: &Arc<Term>, content_type: ContentType, subject: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let Ok(Subject::Api { verb, plural }) = subject.parse() else {
         return Err(ApiError::invalid(format!("{subject:?} is not a subject of the API")));
     };

@@ -1,6 +1,5 @@
 //! The API as a NATS service: its endpoints are the verbs, and each request is answered by itself.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_nats::service::endpoint::Endpoint;
@@ -9,10 +8,9 @@ use async_nats::{Client, HeaderMap, Message, Subscriber};
 use backstay_protocol::api::{Answer, ApiError, ErrorCode};
 use backstay_protocol::codec::{CONTENT_TYPE, CodecError, ContentType};
 use backstay_protocol::subject::{self, Verb};
-use futures::{FutureExt, StreamExt};
-use tracing::{debug, error, warn};
+use futures::StreamExt;
+use tracing::{debug, warn};
 
-use super::handle;
 use super::shared::invalid;
 use crate::kv::KvError;
 use crate::term::Term;
@@ -65,7 +63,7 @@ async fn serve(term: Arc<Term>, endpoint: Endpoint) {
 async fn answer(term: &Arc<Term>, request: Request) {
     let (content_type, reply) = match content_type(&request.message) {
         Ok(content_type) => {
-            let handled = guarded(term, content_type, &request.message.subject, &request.message.payload);
+            let handled = super::answer(term, content_type, &request.message.subject, &request.message.payload);
             let handled = term.cancel.run_until_cancelled(handled).await;
             (content_type, handled.unwrap_or_else(|| Err(interrupted())))
         }
@@ -75,19 +73,6 @@ async fn answer(term: &Arc<Term>, request: Request) {
     let (headers, body) = fitting(content_type, reply, &request.message.subject, term.bus.max_payload());
     if let Err(error) = request.respond_with_headers(Ok(body.into()), headers).await {
         warn!(subject = %request.message.subject, %error, "an answer could not be sent");
-    }
-}
-
-/// One request's panic is its own: it is answered, and the verb goes on.
-async fn guarded(term: &Arc<Term>, content_type: ContentType, subject: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
-    match AssertUnwindSafe(handle(term, content_type, subject, body)).catch_unwind().await {
-        Ok(handled) => handled,
-        Err(_) => {
-            error!(subject, "a request made the coordinator panic");
-            let text =
-                "the request made the coordinator panic; its log says where. Whether anything was done is not known";
-            Err(ApiError::new(ErrorCode::Internal, text))
-        }
     }
 }
 

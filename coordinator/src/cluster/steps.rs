@@ -19,6 +19,8 @@ use super::agent_call::{recipient, request};
 use super::proof_rounds;
 use super::restore_rounds::Driven;
 use crate::fleet::Agent;
+use crate::keys::KeyError;
+use crate::kv::KvError;
 use crate::member;
 use crate::record::stored::Stored;
 use crate::record::{Attempt, ClusterRecord, Slot, Trigger};
@@ -34,6 +36,9 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(16);
 /// How long a reported backup is looked for in the store.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often the cluster's key is asked for where the KV does not answer, and the pause between.
+const KEY_TRIES: u32 = 4;
+const KEY_PAUSE: Duration = Duration::from_millis(500);
 const WATCH_TICK: Duration = Duration::from_millis(500);
 
 /// A permit to work on a slot, where the settings limit how many there are.
@@ -167,8 +172,23 @@ async fn try_look(term: &Term, in_force: &InForce, record: &ClusterRecord, slot:
     if slot.attempt.is_none() {
         sweep(store, record, slot.snapshot).await.map_err(|e| e.to_string())?;
     }
-    let recipients = term.keys.recipients(&term.kv, store, record.uuid).await.map_err(|e| e.to_string())?;
+    let recipients = recipients(term, store, record.uuid).await.map_err(|e| e.to_string())?;
     Ok(Looked::Free(recipients))
+}
+
+/// Whom a backup is sealed to. One answer of the KV that is lost fails no backup, as it does not where the record is kept.
+async fn recipients(term: &Term, store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<Recipient>, KeyError> {
+    let mut tries = 1;
+    loop {
+        match term.keys.recipients(&term.kv, store, cluster).await {
+            Err(KeyError::Kv(error @ KvError::Failed { .. })) if tries < KEY_TRIES => {
+                debug!(%cluster, %error, "the cluster's key is asked for again");
+                tries += 1;
+                tokio::time::sleep(KEY_PAUSE).await;
+            }
+            recipients => return recipients,
+        }
+    }
 }
 
 /// An automatic backup is decided from the store: somebody else may have made one meanwhile.

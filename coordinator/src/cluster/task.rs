@@ -109,11 +109,13 @@ impl ClusterTask {
     pub async fn run(mut self) {
         let cancel = self.term.cancel.clone();
         tokio::select! {
+            biased;
+            // Nothing is begun any more once the lease is lost.
+            () = cancel.cancelled() => {}
             Err(stopped) = self.work() => match stopped {
                 Stopped::NotLeading => cancel.cancel(),
                 Stopped::Forgotten => info!(cluster = %self.record.name, "deleted"),
             },
-            () = cancel.cancelled() => {}
         }
     }
 

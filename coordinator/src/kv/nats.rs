@@ -34,10 +34,15 @@ pub fn context(client: &Client) -> Context {
 
 /// Opens the bucket and the stream of reports, making what is not there.
 pub async fn open(context: &Context, settings: &JetStreamSettings) -> Result<Kv, KvError> {
+    entries(context, settings).await.map(Kv::new)
+}
+
+/// The same, as the entries by themselves.
+pub async fn entries(context: &Context, settings: &JetStreamSettings) -> Result<Arc<dyn Entries>, KvError> {
     streams::open(context, streams::bucket(settings)).await?;
     streams::open(context, streams::reports(settings)).await?;
     let store = context.get_key_value(BUCKET).await.map_err(|e| failed("cannot open the bucket", BUCKET, e))?;
-    Ok(Kv::new(Arc::new(Bucket(store))))
+    Ok(Arc::new(Bucket(store)))
 }
 
 #[async_trait]

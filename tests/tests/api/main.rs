@@ -4,6 +4,7 @@
 //! The programs must be built first (`cargo build --workspace --bins`); `make test` does.
 
 mod document;
+mod entries;
 mod errors;
 mod jetstream;
 mod payload;

@@ -41,8 +41,7 @@ async fn verdict(stand: &Stand, wanted: &str) -> Result<Value> {
 
 #[tokio::test]
 async fn runs_say_the_verdict_and_the_status_names_members_that_disagree() -> Result<()> {
-    let mut stand =
-        Stand::builder().brisk().cluster(CLUSTER, 2).start().await?;
+    let mut stand = Stand::builder().brisk().cluster(CLUSTER, 2).start().await?;
     eventually(SOON, || async { specs(&stand, &["cluster", CLUSTER]).await }).await?;
     stand.configure_s3().await?;
     stand.cluster(CLUSTER).etcd.put_many("a/", 300, 100).await?;

@@ -1,0 +1,111 @@
+//! Records that cannot be read, and tasks that panic: their trouble is their own, or it is the whole term's and is begun anew.
+
+use std::time::Duration;
+
+use backstay_coordinator::kv::Entries;
+use backstay_coordinator::record::{ClusterRecord, FORMAT};
+use backstay_protocol::spec::{ClusterSpec, Spec};
+use backstay_protocol::{ClusterUuid, Timestamp};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::door::{Call, Fate, Op};
+use super::people::ONE;
+use super::world::{BEGIN, Setup, World};
+
+/// A record as a newer coordinator may write it.
+fn newer(name: &str) -> Bytes {
+    let uuid = ClusterUuid(Uuid::from_u128(7));
+    let record = ClusterRecord::new(name.parse().expect("a name"), uuid, ClusterSpec::default(), BEGIN);
+    let mut record = serde_json::to_value(ClusterRecord { format: FORMAT + 1, ..record }).expect("plain data");
+    record["pending"] = serde_json::json!([BEGIN.seconds]);
+    record["something new"] = serde_json::json!({ "a": 1 });
+    serde_json::to_vec(&record).expect("plain data").into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_a_newer_format_and_a_broken_one_are_left_alone_and_others_go_on() {
+    let world = World::begin(Setup::default());
+    let strange = [("cluster.newer", newer("newer")), ("cluster.broken", Bytes::from_static(b"{\"format\":"))];
+    for (key, value) in &strange {
+        world.kept.entries.create(key, value.clone()).await.expect("it is not there");
+    }
+    let process = world.start();
+    let agents = world.cluster(ONE, 2);
+    // Their agents beat, too: a beat must not make this coordinator take up what it cannot read.
+    let others = [world.cluster("newer", 1), world.cluster("broken", 1)].concat();
+    world.heard(&agents).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    world.back_up(ONE).await;
+    world.has_one_backup(ONE).await;
+    for (key, value) in &strange {
+        let kept = world.kept.entries.get(key).await.expect("it answers").expect("it is there");
+        assert_eq!(kept.value, *value, "{key} was changed");
+    }
+    assert!(others.iter().all(|agent| agent.asked().is_empty()));
+    let shown = world.get(ClusterSpec::definition()).await;
+    assert_eq!(shown.iter().map(|cluster| cluster.metadata.id.as_str()).collect::<Vec<_>>(), [ONE]);
+    // People hear why, and change nothing either.
+    for name in ["newer", "broken"] {
+        let error = world.apply_once(name, &ClusterSpec::default()).await.expect_err("it cannot be read");
+        assert!(error.text.contains(&format!("cluster.{name}")), "{error}");
+    }
+    assert_eq!(process.terms().len(), 1);
+    world.at_peace();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overall_status_that_cannot_be_read_keeps_nobody_waiting_for_ever() {
+    let world = World::begin(Setup::default());
+    world.kept.entries.create("overall", Bytes::from_static(b"no JSON")).await.expect("it is not there");
+    let process = world.start();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // It cannot lead; whoever removes the entry lets it.
+    assert!(process.leads().is_none());
+    world.kept.entries.delete("overall").await.expect("it answers");
+    world.leader().await;
+    assert_eq!(world.overall().await.configurationname, "local");
+    world.at_peace();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_s_task_that_panics_gives_up_the_lease_and_the_next_term_goes_on() {
+    let (world, process, agents) = World::ready(Setup::default(), 2).await;
+    let before = process.leads().expect("it leads").epoch;
+    let mut once = true;
+    process.door.on_call(move |call: &Call| {
+        let hit = once && call.op == Op::Update && call.key == "cluster.one";
+        once &= !hit;
+        if hit { Fate::Panic } else { Fate::Pass }
+    });
+    let at = world.manual(ONE).await;
+    world.heard(&agents).await;
+    let record = world.settled(ONE).await;
+    assert!(record.handled.contains(&at));
+    world.has_one_backup(ONE).await;
+    assert_eq!(world.panics(), 1);
+    let terms = process.terms();
+    assert_eq!(terms.len(), 2);
+    assert!(terms[1].epoch > before && terms[0].cancel.is_cancelled());
+    assert_eq!(world.overlaps(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_part_of_a_term_that_panics_ends_it() {
+    let (world, process, agents) = World::ready(Setup::default(), 1).await;
+    for end in 1..=3 {
+        let term = world.until("it leads", || process.leads()).await;
+        match end % 2 {
+            0 => term.spawn(async { panic!("a test's fault") }),
+            _ => term.spawn_to_the_end(async { panic!("a test's fault") }),
+        }
+        world.until("the next term", || (process.terms().len() == end + 1).then_some(())).await;
+        assert!(term.cancel.is_cancelled());
+        assert_eq!(world.panics(), end);
+    }
+    world.heard(&agents).await;
+    world.back_up(ONE).await;
+    world.has_one_backup(ONE).await;
+    assert_eq!(world.overlaps(), 0);
+    assert!(world.overall().await.lastbackupstatus.is_some_and(|s| s.lastbackuptime > Some(Timestamp::default())));
+}

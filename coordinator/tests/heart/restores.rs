@@ -1,0 +1,233 @@
+//! Restores: every machine comes to the end that was decided, whoever dies on the way, and never to both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay_protocol::RestoreId;
+use backstay_protocol::api::ErrorCode;
+use backstay_protocol::bus::RestoreStep;
+use backstay_protocol::own::{RestorePhase, RestoreSpec};
+use uuid::Uuid;
+
+use super::agent::Agent;
+use super::door::{Call, Fate};
+use super::machine::Obstacle;
+use super::people::ONE;
+use super::world::{Process, Setup, World, alone};
+
+/// So long each part of a restore may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A world whose cluster of three has a backup.
+async fn backed_up() -> (Arc<World>, Arc<Process>, Vec<Arc<Agent>>) {
+    let mut setup = Setup::default();
+    (setup.settings.restore.prepare_timeout, setup.settings.restore.switch_timeout) = (LIMIT, LIMIT);
+    let (world, process, agents) = World::ready(setup, 3).await;
+    world.back_up(ONE).await;
+    world.has_one_backup(ONE).await;
+    (world, process, agents)
+}
+
+fn request() -> RestoreSpec {
+    RestoreSpec {
+        restore: RestoreId(Uuid::from_u128(0xbeef)).to_string(),
+        snapshot: "latest".into(),
+        ..RestoreSpec::default()
+    }
+}
+
+/// Asks for the restore until somebody has taken it.
+async fn begin(world: &World, agents: &[Arc<Agent>]) {
+    loop {
+        match world.apply_once(ONE, &request()).await {
+            Ok(_) => return,
+            // Whoever just began to lead may not have heard every agent yet.
+            Err(error) => {
+                let waits = error.code == ErrorCode::Unavailable || error.text.contains("no agent");
+                assert!(waits, "{error}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                world.heard(agents).await;
+            }
+        }
+    }
+}
+
+/// Waits for the end; what the record says of it then.
+async fn ended(world: &World) -> (RestorePhase, String) {
+    let name = ONE.parse().expect("a name");
+    let ended = || {
+        let record = world.leaders().pop()?.1.directory.get(&name)?.record.borrow().clone();
+        let restore = record.restore.as_ref()?;
+        restore.has_ended().then(|| (restore.phase, restore.error.clone()))
+    };
+    world.within(10 * LIMIT, "the restore ends", ended).await
+}
+
+/// Every machine is at that step, and none was ever told both ends.
+fn all_at(agents: &[Arc<Agent>], step: RestoreStep) {
+    for agent in agents {
+        assert_eq!(agent.restored(), (Some(step), false), "machine {}", agent.number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_is_restored_and_backups_go_on() {
+    let (world, _, agents) = backed_up().await;
+    begin(&world, &agents).await;
+    let error =
+        world.apply(ONE, &RestoreSpec { restore: String::new(), ..request() }).await.expect_err("one at a time");
+    assert!(error.text.contains("is under way"), "{error}");
+    begin(&world, &agents).await;
+    assert_eq!(ended(&world).await, (RestorePhase::Restored, String::new()));
+    all_at(&agents, RestoreStep::Kept);
+    let shown = world.get(<RestoreSpec as backstay_protocol::spec::Spec>::definition()).await;
+    let spec: RestoreSpec = shown[0].typed().expect("its own words");
+    assert_eq!((spec.phase, spec.machines.len()), (RestorePhase::Restored, 3));
+    assert!(spec.machines.iter().all(|machine| machine.step == "kept"));
+    // Two minutes later every beat says the new cluster's id.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    world.back_up(ONE).await;
+    assert_eq!((world.manifests().len(), world.counted(ONE, "succeeded")), (2, 2));
+    world.at_peace();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_waits_for_the_backup_that_is_under_way() {
+    let (world, _, agents) = backed_up().await;
+    agents.iter().for_each(|agent| agent.takes(Duration::from_secs(20)));
+    world.manual(ONE).await;
+    world.until("one works", || agents.iter().any(|agent| agent.is_at_work()).then_some(())).await;
+    begin(&world, &agents).await;
+    let record = world.record(ONE).await;
+    assert!(record.slot.is_some());
+    assert_eq!(record.restore.map(|restore| restore.phase), Some(RestorePhase::Waiting));
+    assert_eq!(ended(&world).await.0, RestorePhase::Restored);
+    assert_eq!((world.manifests().len(), world.counted(ONE, "succeeded")), (2, 2));
+    all_at(&agents, RestoreStep::Kept);
+    world.at_peace();
+}
+
+/// One machine meets something; everything is put back.
+async fn put_back(obstacle: Obstacle, why: &str) {
+    let (world, _, agents) = backed_up().await;
+    agents[2].meets(Some(obstacle));
+    begin(&world, &agents).await;
+    let (phase, error) = ended(&world).await;
+    assert_eq!(phase, RestorePhase::Failed, "{obstacle:?}");
+    assert!(error.contains(why), "{obstacle:?}: {error}");
+    all_at(&agents, RestoreStep::Returned);
+    agents[2].meets(None);
+    world.back_up(ONE).await;
+    assert_eq!((world.manifests().len(), world.counted(ONE, "succeeded")), (2, 2));
+    world.at_peace();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_prepare_has_everything_put_back() {
+    put_back(Obstacle::At(RestoreStep::Ready), "no way to RESTORE_STEP_READY").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_switch_has_everything_put_back() {
+    put_back(Obstacle::At(RestoreStep::Starting), "no way to RESTORE_STEP_STARTING").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_gets_ready_has_everything_put_back_in_time() {
+    put_back(Obstacle::Hangs(RestoreStep::Ready), "not ready in time").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_comes_up_has_everything_put_back_in_time() {
+    put_back(Obstacle::Hangs(RestoreStep::Switched), "did not come up in time").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_that_disagree_have_everything_put_back() {
+    put_back(Obstacle::Hash, "members disagree").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_falls_silent_is_told_the_end_when_it_comes_again() {
+    let (world, _, agents) = backed_up().await;
+    begin(&world, &agents).await;
+    world.until("it is ready", || (agents[2].restored().0 >= Some(RestoreStep::Ready)).then_some(())).await;
+    agents[2].vanish();
+    let (phase, error) = ended(&world).await;
+    assert_eq!(phase, RestorePhase::Failed);
+    assert!(error.contains(&agents[2].machine.to_string()), "{error}");
+    all_at(&agents[..2], RestoreStep::Returned);
+    agents[2].begin();
+    let back = || (agents[2].restored().0 == Some(RestoreStep::Returned)).then_some(());
+    world.until("it is told", back).await;
+    all_at(&agents, RestoreStep::Returned);
+    world.at_peace();
+}
+
+/// A restore during which the process that leads has this fate at its `n`th call from the request on, and another takes over.
+fn killed(n: Option<usize>, fate: Fate, obstacle: Option<Obstacle>) -> usize {
+    let mut calls = 0;
+    alone(async {
+        let (world, process, agents) = backed_up().await;
+        agents[2].meets(obstacle);
+        world.start();
+        let before = process.door.calls().len();
+        process.door.on_call(move |call: &Call| if Some(call.nth - before) == n { fate } else { Fate::Pass });
+        begin(&world, &agents).await;
+        let (phase, error) = ended(&world).await;
+        if let Some(n) = n {
+            world.until(&format!("call {n} comes"), || process.is_dead().then_some(())).await;
+        }
+        let about = format!("call {n:?}, {fate:?}, {obstacle:?}: {error}");
+        match obstacle {
+            None => assert_eq!(phase, RestorePhase::Restored, "{about}"),
+            Some(_) => assert_eq!(phase, RestorePhase::Failed, "{about}"),
+        }
+        let step = if obstacle.is_some() { RestoreStep::Returned } else { RestoreStep::Kept };
+        all_at(&agents, step);
+        world.at_peace();
+        calls = process.door.calls().len() - before;
+    });
+    calls
+}
+
+#[test]
+fn a_leader_that_dies_at_any_call_of_a_restore_leaves_it_to_its_successor() {
+    for obstacle in [None, Some(Obstacle::At(RestoreStep::Starting))] {
+        let calls = killed(None, Fate::Pass, obstacle);
+        assert!(calls > 8, "{calls} calls");
+        for n in 0..calls {
+            for fate in [Fate::Die, Fate::DieAfter] {
+                killed(Some(n), fate, obstacle);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kv_that_fails_at_any_call_of_a_restore_changes_nothing() {
+    let second = Duration::from_secs(1);
+    let calls = {
+        let mut calls = 0;
+        alone(async { calls = troubled(usize::MAX, Fate::Pass).await });
+        calls
+    };
+    for n in 0..calls {
+        for fate in [Fate::Fail(second), Fate::Lost(second), Fate::Slow(4 * second)] {
+            alone(async {
+                troubled(n, fate).await;
+            });
+        }
+    }
+}
+
+async fn troubled(n: usize, fate: Fate) -> usize {
+    let (world, process, agents) = backed_up().await;
+    let before = process.door.calls().len();
+    process.door.on_call(move |call: &Call| if call.nth - before == n { fate } else { Fate::Pass });
+    begin(&world, &agents).await;
+    assert_eq!(ended(&world).await, (RestorePhase::Restored, String::new()), "call {n}, {fate:?}");
+    all_at(&agents, RestoreStep::Kept);
+    world.at_peace();
+    process.door.calls().len() - before
+}
