@@ -12,7 +12,8 @@ choice=${BACKSTAY_TEST_ETCD:-}
 said=$(mktemp)
 [ -t 2 ] && export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-always}"
 
-releases() { $cargo run --locked -q -p backstay-tests --bin backstay-test-releases -- "$@"; }
+# Always the whole workspace: another choice of packages chooses other features, and compiles half of the dependencies anew.
+releases() { "${CARGO_TARGET_DIR:-target}/debug/backstay-test-releases" "$@"; }
 
 ended() {
   local line
@@ -47,9 +48,9 @@ everything() { run "$1" --workspace && passed+=("everything, on $1"); }
 # What meets etcd and NATS themselves: the page with `once`, restores, proofs, and who takes over from whom.
 core() {
   local well=1
-  run "$1" -p backstay-tests --test page --test restore --test proof || well=0
-  run "$1" -p backstay-tests --test breaker -- members:: standby:: takeover:: || well=0
-  run "$1" -p backstay-tests --test fleet -- command:: verify:: || well=0
+  run "$1" --workspace --test page --test restore --test proof || well=0
+  run "$1" --workspace --test breaker -- members:: standby:: takeover:: || well=0
+  run "$1" --workspace --test fleet -- command:: verify:: || well=0
   [ $well = 0 ] || passed+=("the core, on $1")
 }
 

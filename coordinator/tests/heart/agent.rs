@@ -269,7 +269,7 @@ impl Agent {
         let mut book = lock(&self.book);
         see(&mut book, command.epoch)?;
         if let Some(report) = book.ended.iter().find(|report| report.attempt == command.attempt) {
-            self.world().report(self, report.clone());
+            self.world().report(self.cluster.clone(), self.machine, report.clone());
             return Ok(());
         }
         match &book.running {
@@ -307,7 +307,7 @@ impl Agent {
             book.running = None;
             book.ended.push(report.clone());
         }
-        world.report(&self, report);
+        world.report(self.cluster.clone(), self.machine, report);
     }
 
     /// What becomes of an attempt; `None`: nobody will ever say.

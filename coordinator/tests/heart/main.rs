@@ -19,5 +19,6 @@ mod requests;
 mod restores;
 mod settings;
 mod slots;
+mod stage;
 mod trouble;
 mod world;

@@ -293,7 +293,7 @@ async fn a_report_for_another_machine_s_attempt_changes_nothing() {
         snapshot: command.snapshot.clone(),
         state: Some(finished),
     };
-    world.report(&agents[0], forged);
+    world.report(agents[0].cluster.clone(), agents[0].machine, forged);
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!((world.manifests().len(), world.counted(ONE, "succeeded")), (0, 0), "it is under way still");
     world.settled(ONE).await;

@@ -29,10 +29,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::agent::Agent;
 use super::door::{Door, Hook, Kept, Line, lock};
 use super::memory::{Fate as StoreFate, MemoryStore};
-use super::people::ONE;
 
 /// When a world begins.
 pub const BEGIN: Timestamp = Timestamp { seconds: 1_800_000_000, nanos: 0 };
@@ -232,26 +230,6 @@ impl World {
         })
     }
 
-    /// A world with one process that leads, and one cluster of so many members, all of whose agents were heard.
-    pub async fn ready(setup: Setup, members: u64) -> (Arc<Self>, Arc<Process>, Vec<Arc<Agent>>) {
-        let world = Self::begin(setup);
-        let process = world.start();
-        let agents = world.cluster(ONE, members);
-        world.heard(&agents).await;
-        (world, process, agents)
-    }
-
-    /// Waits until whoever leads has heard these agents.
-    pub async fn heard(&self, agents: &[Arc<Agent>]) {
-        let all = || {
-            let (_, term) = self.leaders().pop()?;
-            let heard = |agent: &Arc<Agent>| term.fleet.last(&agent.cluster, agent.machine).is_some();
-            let known = |agent: &Arc<Agent>| term.directory.contains(&agent.cluster);
-            agents.iter().all(|agent| heard(agent) && known(agent)).then_some(())
-        };
-        self.until("every agent is heard", all).await;
-    }
-
     /// Nothing panicked, and never did two lead at the same time.
     pub fn at_peace(&self) {
         assert_eq!((self.panics(), self.overlaps()), (0, 0), "panics, and how often two led");
@@ -306,18 +284,6 @@ impl World {
         process
     }
 
-    /// The members' agents of a cluster, from 1.
-    pub fn cluster(self: &Arc<Self>, name: &str, members: u64) -> Vec<Arc<Agent>> {
-        let name: ClusterName = name.parse().expect("a name");
-        let agent = |number| {
-            let machine = MachineId(Uuid::from_u128(0xa9e0_0000 + u128::from(number)));
-            let agent = Agent::new(self, name.clone(), machine, number, members);
-            agent.begin();
-            agent
-        };
-        (1..=members).map(agent).collect()
-    }
-
     pub fn processes(&self) -> Vec<Arc<Process>> {
         lock(&self.processes).clone()
     }
@@ -359,8 +325,8 @@ impl World {
     }
 
     /// A report comes again until it is taken, each time to another one of those who lead.
-    pub fn report(self: &Arc<Self>, from: &Agent, report: Report) {
-        let subject = Subject::Report { cluster: from.cluster.clone(), machine: from.machine }.to_string();
+    pub fn report(self: &Arc<Self>, cluster: ClusterName, machine: MachineId, report: Report) {
+        let subject = Subject::Report { cluster, machine }.to_string();
         let world = self.clone();
         tokio::spawn(async move {
             loop {
