@@ -61,7 +61,7 @@ fn the_packages_name_them_too() {
         "Tested with etcd {etcd} and nats-server {nats}; databases of etcd {} are read and restored",
         of_the_corpus()
     );
-    for package in ["agent", "coordinator"] {
+    for package in ["agent", "coordinator", "backstayctl"] {
         let text = fs::read_to_string(root().join(package).join("Cargo.toml")).expect("its manifest");
         let manifest: toml::Table = text.parse().expect("TOML");
         let description = &manifest["package"]["metadata"]["deb"]["extended-description"];
