@@ -9,8 +9,8 @@ use super::LONG;
 use super::hand::{Hand, is_finished};
 use super::rig::{Rig, builder};
 
-/// Random text that makes two parts and a bit.
-const VALUES: usize = 500;
+/// Random text that makes three parts and a bit.
+const VALUES: usize = 800;
 const VALUE_BYTES: usize = 64 * 1024;
 /// Of an attempt; even on a busy machine its first part is out by then.
 const DEADLINE: &str = "30s";

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::Stand;
+use backstay_tests::{Stand, eventually};
 
 use crate::terminal::{Terminal, snapshot_tool};
-use crate::world::{CLUSTER, back_up, leads, manifest, object, stand};
+use crate::world::{CLUSTER, SOON, back_up, leads, manifest, object, resources, stand};
 
 /// The configuration without its section on encryption, which is its last.
 fn without_encryption(stand: &Stand) -> Result<String> {
@@ -46,6 +46,12 @@ async fn without_encryption_backups_are_plain_zstd() -> Result<()> {
     stand.start_daemons().await?;
     leads(&stand).await?;
     stand.configure_s3().await?;
+    // Its agent's first beat makes the cluster known.
+    eventually(SOON, || async {
+        ensure!(!resources(&stand, &["agents"]).await?.is_empty(), "no agent is heard yet");
+        Ok(())
+    })
+    .await?;
     let backup = back_up(&stand, CLUSTER).await?.remove(0);
     let manifest = manifest(&stand, &backup).await?;
     assert_eq!(manifest["seal"]["encryption"], "none");
