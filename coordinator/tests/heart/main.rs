@@ -1,6 +1,8 @@
 //! The coordinator's heart in one process: its tasks, its API and its lease over entries, a bus and a store in memory, with agents
 //! that are played, on a time that passes only while nobody works.
 
+#![allow(clippy::disallowed_methods, reason = "what plays in a world ends with the runtime of its test")]
+
 use backstay_archive as archive;
 
 mod agent;
