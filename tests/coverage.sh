@@ -1,7 +1,7 @@
 #!/bin/bash
 # Says how many lines of each crate the tests reach. "unit" as the first word leaves out the tests' crate, which starts
 # servers. A program that is killed leaves no record: what it ran counts as not reached. `make coverage` calls it.
-set -eu
+set -eu -o pipefail
 cd "$(dirname "$0")/.."
 . tests/tools.sh
 cargo=${CARGO:-cargo}
@@ -13,7 +13,7 @@ scope=(--workspace)
 [ "${1:-}" = unit ] && scope+=(--exclude backstay-tests)
 failed=0
 $cargo llvm-cov --locked --no-report --no-fail-fast "${scope[@]}" || failed=$?
-$cargo llvm-cov report --summary-only 2>/dev/null | awk '
+$cargo llvm-cov report --summary-only | awk '
   # The columns of a file: its path; regions, functions and lines, each with their number and the missed ones.
   NF >= 10 && $1 ~ /\.rs$/ {
     split($1, path, "/"); crate = path[1]

@@ -7,6 +7,7 @@
 //! - [`reader`]: the way back;
 //! - `restore` (a feature): the way back into a data folder of etcd's;
 //! - [`catalog`]: what a store holds, and what unfinished attempts left in it;
+//! - [`keys`]: those that were copied into a series;
 //! - [`latest`]: which backup of a cluster is the latest, where that can be told;
 //! - `merge` (of the same feature): several series become one;
 //! - [`names`]: which UUID a cluster's name stands for;
@@ -19,6 +20,7 @@
 
 pub mod blocking;
 pub mod catalog;
+pub mod keys;
 pub mod latest;
 pub mod manifest;
 #[cfg(feature = "restore")]

@@ -15,6 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{self, Entry, Progress, Reading, Settled, Skipped};
+use crate::keys::{KEY_MAX, key_files};
 use crate::manifest::Manifest;
 use crate::store::{ErrorKind, Key, PART_BYTES, Store, StoreError, Upload};
 use crate::writer::publish::{self, Landed};
@@ -287,9 +288,6 @@ fn copied_key(into: ClusterUuid, source: &str) -> Key {
     Key::new(&format!("{into}/keys/{source}.age")).expect("UUIDs are segments of a key")
 }
 
-/// No key file is larger than this many bytes.
-const KEY_MAX: usize = 16 * 1024;
-
 /// Copies the keys of a source, without which its backups could not be opened any more, and says which could not be.
 pub async fn copy_keys(
     store: &dyn Store,
@@ -321,36 +319,4 @@ pub async fn copy_keys(
         }
     }
     Ok(problems)
-}
-
-/// The sealed keys of the series that were copied into this one, by the name of each. One that cannot be read is skipped
-/// with a warning: another may be the one that is needed.
-pub async fn copied_keys(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<(String, Bytes)>, StoreError> {
-    let mut keys = Vec::new();
-    for (name, _, read) in key_files(store, cluster).await? {
-        match read {
-            Ok(key) => keys.push((name, key)),
-            Err(error) if error.is_one_object_s() => tracing::warn!(%error, "skipped a key that was copied here"),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(keys)
-}
-
-/// The files of the keys that were copied into a series, the name of each, and what came of reading it.
-async fn key_files(
-    store: &dyn Store,
-    cluster: ClusterUuid,
-) -> Result<Vec<(String, Key, Result<Bytes, StoreError>)>, StoreError> {
-    let folder = format!("{cluster}/keys/");
-    let listed: Vec<_> = store.list(&folder).try_collect().await?;
-    let mut files = Vec::new();
-    for object in listed {
-        let name = object.key.as_str().strip_prefix(&folder).and_then(|name| name.strip_suffix(".age"));
-        if let Some(name) = name.map(str::to_owned) {
-            let read = store.get(&object.key, KEY_MAX).await;
-            files.push((name, object.key, read));
-        }
-    }
-    Ok(files)
 }

@@ -4,6 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
+use backstay_archive::keys;
 use backstay_archive::merge::{self, MergeError};
 use backstay_archive::store::{ErrorKind, Key, PART_BYTES};
 use backstay_archive::writer::{Limits, Plan, Progress, write};
@@ -153,23 +154,23 @@ async fn the_keys_go_along_and_none_is_lost_unsaid() {
         assert!(problems.is_empty(), "{problems:?}");
     }
     let key_of_2 = (uuid(2).to_string(), "sealed key of 2".into());
-    assert_eq!(merge::copied_keys(&store, uuid(1)).await.expect("no faults"), std::slice::from_ref(&key_of_2));
+    assert_eq!(keys::copied_keys(&store, uuid(1)).await.expect("no faults"), std::slice::from_ref(&key_of_2));
     // Merged once more, its keys go along.
     backup(&store, 3, "prod", 3_000, 5).await;
     assert!(merge::copy_keys(&store, uuid(1), uuid(3)).await.expect("no faults").is_empty());
-    assert_eq!(merge::copied_keys(&store, uuid(3)).await.expect("no faults").len(), 1);
+    assert_eq!(keys::copied_keys(&store, uuid(3)).await.expect("no faults").len(), 1);
 
     store.plant(Key::cluster_key(uuid(2)).as_str(), "another key of 2");
     let problems = merge::copy_keys(&store, uuid(2), uuid(1)).await.expect("no faults");
     assert!(matches!(problems[..], [MergeError::OtherKey { .. }]), "{problems:?}");
     assert_eq!(
-        merge::copied_keys(&store, uuid(1)).await.expect("no faults"),
+        keys::copied_keys(&store, uuid(1)).await.expect("no faults"),
         std::slice::from_ref(&key_of_2),
         "nothing is overwritten"
     );
     // One that cannot be read hides no other.
     store.plant(&format!("{}/keys/damaged.age", uuid(1)), vec![0; 100_000]);
-    assert_eq!(merge::copied_keys(&store, uuid(1)).await.expect("no faults"), [key_of_2]);
+    assert_eq!(keys::copied_keys(&store, uuid(1)).await.expect("no faults"), [key_of_2]);
     let problems = merge::copy_keys(&store, uuid(1), uuid(3)).await.expect("no faults");
     assert!(matches!(problems[..], [MergeError::UnreadKey { .. }]), "{problems:?}");
 }

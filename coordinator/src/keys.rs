@@ -10,7 +10,7 @@ use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
 use backstay_archive::seal::{self, SealError};
 use backstay_archive::store::ErrorKind;
-use backstay_archive::{Key, Store, StoreError, catalog, merge};
+use backstay_archive::{Key, Store, StoreError, catalog, keys};
 use backstay_protocol::{ClusterUuid, SnapshotName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -163,7 +163,7 @@ impl Keys {
         if own.as_ref().is_ok_and(opens) {
             return own;
         }
-        for (name, sealed) in merge::copied_keys(store, cluster).await? {
+        for (name, sealed) in keys::copied_keys(store, cluster).await? {
             // One that is sealed to another coordinator is not for this one.
             let Ok(plain) = seal::open_bytes(&self.identity, &sealed) else { continue };
             match self.parse(&plain) {

@@ -63,28 +63,30 @@ impl Candidate {
         let cancel = stop.child_token();
         let lease = held.lease.clone();
         let lead = async {
+            let mut begun = None;
             let led = async {
-                let term = self.start(kv.clone(), &lease, cancel.clone()).await?;
-                serve(&term).await?;
-                Ok(term)
+                let (term, kv_existed) = self.begin(kv.clone(), &lease, cancel.clone()).await?;
+                let term = begun.insert(term);
+                start(term, kv_existed).await?;
+                serve(term).await
             };
             // What was not begun when the lease is lost does not begin.
-            match cancel.run_until_cancelled(led).await {
-                None => Ok(()),
-                Some(Ok(term)) => {
-                    cancel.cancelled().await;
-                    term.tasks.close();
-                    if tokio::time::timeout(DRAIN, term.tasks.wait()).await.is_err() {
-                        warn!("some tasks did not end in time");
-                    }
-                    info!("not leading any more");
-                    Ok(())
-                }
-                Some(Err(error)) => {
-                    cancel.cancel();
-                    Err(error)
+            let result = cancel.run_until_cancelled(led).await;
+            let leads = matches!(result, Some(Ok(())));
+            match &result {
+                Some(Err(_)) => cancel.cancel(),
+                _ => cancel.cancelled().await,
+            }
+            if let Some(term) = begun {
+                term.tasks.close();
+                if tokio::time::timeout(DRAIN, term.tasks.wait()).await.is_err() {
+                    warn!("some tasks did not end in time");
                 }
             }
+            if leads {
+                info!("not leading any more");
+            }
+            result.unwrap_or(Ok(()))
         };
         let keep = async {
             held.keep(kv, ttl, &*self.clock, &cancel).await;
@@ -108,7 +110,8 @@ impl Candidate {
         }
     }
 
-    async fn start(&self, kv: Kv, lease: &Lease, cancel: CancellationToken) -> Result<Arc<Term>, KvError> {
+    /// A term in which nothing runs yet, and whether the KV held anything before.
+    async fn begin(&self, kv: Kv, lease: &Lease, cancel: CancellationToken) -> Result<(Arc<Term>, bool), KvError> {
         let (overall, existed) = Overall::load(kv.clone()).await?;
         let term = Term::begin(Begin {
             config: self.config.clone(),
@@ -122,14 +125,19 @@ impl Candidate {
             overall,
             cancel,
         });
-        upkeep::open_storage(&term, existed).await?;
-        registry::start(&term).await?;
-        upkeep::refresh_overall(&term).await?;
-        term.spawn(clockwatch::watch(term.clone()));
-        term.spawn(upkeep::keep_overall(term.clone()));
-        term.spawn(registry::rebuild_always(term.clone()));
-        term.spawn(upkeep::mend_storage(term.clone()));
-        term.spawn(upkeep::sweep_always(term.clone()));
-        Ok(term)
+        Ok((term, existed))
     }
+}
+
+/// Starts what runs in a term.
+async fn start(term: &Arc<Term>, kv_existed: bool) -> Result<(), KvError> {
+    upkeep::open_storage(term, kv_existed).await?;
+    registry::start(term).await?;
+    upkeep::refresh_overall(term).await?;
+    term.spawn(clockwatch::watch(term.clone()));
+    term.spawn(upkeep::keep_overall(term.clone()));
+    term.spawn(registry::rebuild_always(term.clone()));
+    term.spawn(upkeep::mend_storage(term.clone()));
+    term.spawn(upkeep::sweep_always(term.clone()));
+    Ok(())
 }

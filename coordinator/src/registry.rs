@@ -176,9 +176,10 @@ async fn rebuild(term: &Arc<Term>, in_force: &InForce, troubles: &mut Troubles) 
         if let Err(error) = register_again(term, &name, uuid).await {
             if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
                 let lasting = told.lasting;
-                warn!(cluster = %name, %error, lasting, "the cluster could not be registered again; trying again");
+                warn!(cluster = %name, %error, lasting, "the cluster could not be registered again");
             }
-            complete = false;
+            // A record that is left alone for this term is no reason to list the store again and again.
+            complete &= matches!(error, KvError::Malformed { .. });
         }
     }
     complete

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use backstay_archive::seal::{self, Identity};
-use backstay_archive::{Key, Manifest, Store, merge};
+use backstay_archive::{Key, Manifest, Store, keys};
 use zeroize::Zeroizing;
 
 use super::error::RestoreFailure;
@@ -46,7 +46,7 @@ pub async fn opener(
         Err(error) => error,
     };
     // A backup that was copied here from another series is sealed to that one's key, which was copied too.
-    let copied = merge::copied_keys(store, manifest.cluster_uuid).await?;
+    let copied = keys::copied_keys(store, manifest.cluster_uuid).await?;
     let copied = copied.iter().filter_map(|(_, sealed)| unsealed(&given, sealed).ok());
     copied.into_iter().find(|key| opens(key, manifest)).map(Some).ok_or_else(|| wrong(why))
 }

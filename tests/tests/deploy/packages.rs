@@ -73,6 +73,11 @@ fn the_packages_hold_what_they_should() {
             let script = folder.path().join("DEBIAN").join(script);
             run("sh", &["-n", script.to_str().expect("text")]);
         }
+        if !is_daemon {
+            let replaces = run("dpkg-deb", &["--field", deb, "Replaces"]).stdout;
+            // Its files were in that package before: dpkg must let them be taken over.
+            assert_eq!(String::from_utf8_lossy(&replaces).trim(), "backstay-coordinator");
+        }
         // Nothing below /etc: an installation changes nobody's settings, and holds no key.
         assert!(!folder.path().join("etc").exists(), "{name} brings settings of its own");
     }

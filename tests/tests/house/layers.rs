@@ -93,3 +93,70 @@ fn what_is_pure_awaits_nothing() -> Result<()> {
     assert!(pure >= PURE.len(), "{pure} files");
     Ok(())
 }
+
+/// The modules of `archive` that are there with a feature alone.
+fn behind_a_feature() -> Result<Vec<String>> {
+    let root = syn::parse_file(&std::fs::read_to_string(workspace().join("archive/src/lib.rs"))?)?;
+    let has_feature = |item: &&syn::ItemMod| {
+        let cfg = |attribute: &syn::Attribute| match &attribute.meta {
+            syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string().starts_with("feature"),
+            _ => false,
+        };
+        item.attrs.iter().any(cfg)
+    };
+    let modules = root.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(item) => Some(item),
+        _ => None,
+    });
+    Ok(modules.filter(has_feature).map(|item| item.ident.to_string()).collect())
+}
+
+/// The names of `archive` that a file takes from its root.
+#[derive(Default)]
+struct FromArchive(Vec<String>);
+
+impl FromArchive {
+    fn first(&mut self, tree: &syn::UseTree) {
+        match tree {
+            syn::UseTree::Path(path) => self.0.push(path.ident.to_string()),
+            syn::UseTree::Name(name) => self.0.push(name.ident.to_string()),
+            syn::UseTree::Rename(name) => self.0.push(name.ident.to_string()),
+            syn::UseTree::Glob(_) => {}
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.first(tree)),
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for FromArchive {
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        if let syn::UseTree::Path(path) = &item.tree
+            && path.ident == "backstay_archive"
+        {
+            self.first(&path.tree);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let mut names = path.segments.iter().map(|segment| segment.ident.to_string());
+        if names.next().is_some_and(|name| name == "backstay_archive") {
+            self.0.extend(names.next());
+        }
+        visit::visit_path(self, path);
+    }
+}
+
+/// A build of the whole workspace turns every feature on for everybody: it would not notice.
+#[test]
+fn the_coordinator_reads_no_whole_backup() -> Result<()> {
+    let behind = behind_a_feature()?;
+    assert!(behind.contains(&"restore".to_owned()), "{behind:?}");
+    let manifest = std::fs::read_to_string(workspace().join("coordinator/Cargo.toml"))?;
+    assert!(manifest.lines().any(|line| line == "backstay-archive.workspace = true"), "it turns a feature on");
+    for file in coordinator()?.files().values() {
+        let mut taken = FromArchive::default();
+        taken.visit_file(&syn::parse_file(&std::fs::read_to_string(file)?)?);
+        let wrong: Vec<_> = taken.0.iter().filter(|name| behind.contains(name)).collect();
+        assert!(wrong.is_empty(), "{} takes {wrong:?} of archive, which it has with a feature alone", file.display());
+    }
+    Ok(())
+}
