@@ -15,7 +15,7 @@ mod settle;
 mod skipped;
 mod sweep;
 
-use backstay_protocol::time::latest_true;
+use backstay_protocol::time::is_ahead;
 use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
 use uuid::Uuid;
 
@@ -106,8 +106,7 @@ pub struct Rank {
 
 impl Rank {
     pub fn of(snapshot: SnapshotName, now: Timestamp) -> Self {
-        let seconds = snapshot.unix_seconds();
-        Self { can_be_true: seconds <= latest_true(now).seconds, seconds }
+        Self { can_be_true: !is_ahead(snapshot.time(), now), seconds: snapshot.unix_seconds() }
     }
 }
 

@@ -33,10 +33,6 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    fn named_for(&self) -> Timestamp {
-        Timestamp::from_seconds(self.snapshot.unix_seconds())
-    }
-
     /// Whether this one says that `old` does not count any more: it is the one that it takes the place of, or was made
     /// before that by the same etcd.
     fn takes_place_of(&self, old: &Self) -> bool {
@@ -140,7 +136,7 @@ fn counted(candidates: &[Candidate]) -> Vec<&Candidate> {
 }
 
 fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
-    time::is_ahead(candidate.named_for(), now)
+    time::is_ahead(candidate.snapshot.time(), now)
 }
 
 /// The newest by name, the newest whose name can be true, and the furthest of each etcd cluster; then whatever is
@@ -251,7 +247,7 @@ impl fmt::Display for Contradiction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ahead { newest, now } => {
-                let named = Timestamp::from_seconds(newest.unix_seconds());
+                let named = newest.time();
                 let ahead = Duration::from_secs(named.seconds.abs_diff(now.seconds));
                 let (named, now, ahead) = (named.rfc3339(), now.rfc3339(), duration::format(ahead));
                 write!(
@@ -276,7 +272,7 @@ impl fmt::Display for Candidate {
         let id: String = self.etcd_cluster_id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
         let stored = self.modified.map_or_else(|| "at an unknown time".into(), Timestamp::rfc3339);
         let Self { snapshot, revision, .. } = self;
-        let named = self.named_for().rfc3339();
+        let named = self.snapshot.time().rfc3339();
         write!(f, "--snapshot {snapshot}   {named}   revision {revision}   etcd cluster {id}   stored {stored}")
     }
 }

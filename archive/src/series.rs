@@ -36,7 +36,7 @@ pub async fn newest(store: &dyn Store, entries: Vec<Entry>, now: Timestamp) -> R
 }
 
 fn is_ahead(name: SnapshotName, now: Timestamp) -> bool {
-    time::is_ahead(Timestamp::from_seconds(name.unix_seconds()), now)
+    time::is_ahead(name.time(), now)
 }
 
 /// The one with the highest revision of those that no other takes the place of.

@@ -106,7 +106,7 @@ fn runs_table(items: &[Resource], now: Timestamp) -> String {
             run.trigger.clone(),
             state(run.state).to_owned(),
             run.started.map(Timestamp::rfc3339).unwrap_or_default(),
-            run.started.map(|at| units::took(units::since(at, run.ended.unwrap_or(now)))).unwrap_or_default(),
+            run.started.map(|at| units::took(run.ended.unwrap_or(now).since(at))).unwrap_or_default(),
             amount(&run),
             verdict(&run).to_owned(),
             run.error,

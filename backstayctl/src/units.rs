@@ -35,14 +35,9 @@ pub fn took(length: Duration) -> String {
     if length < Duration::from_millis(9_950) { format!("{:.1}s", length.as_secs_f64()) } else { span(length) }
 }
 
-/// How long ago `then` was; what lies in the future, as clocks differ, is now.
-pub fn since(then: Timestamp, now: Timestamp) -> Duration {
-    Duration::from_millis(u64::try_from(now.as_millis().saturating_sub(then.as_millis())).unwrap_or(0))
-}
-
 /// `5s ago`.
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
-    format!("{} ago", span(since(then, now)))
+    format!("{} ago", span(now.since(then)))
 }
 
 #[cfg(test)]

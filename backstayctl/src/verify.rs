@@ -111,7 +111,7 @@ fn line(spec: &VerificationSpec) -> String {
 
 fn end(cluster: &str, spec: &VerificationSpec) -> String {
     let took = match (spec.started, spec.ended) {
-        (Some(started), Some(ended)) => format!(" in {}", units::took(units::since(started, ended))),
+        (Some(started), Some(ended)) => format!(" in {}", units::took(ended.since(started))),
         _ => String::new(),
     };
     let found = spec.found.replace("; ", "\n  ");

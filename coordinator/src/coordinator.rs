@@ -19,7 +19,7 @@ use crate::keys::Keys;
 use crate::kv::{self, KvError};
 use crate::leader::Candidate;
 use crate::storage::Folders;
-use crate::term::Term;
+use crate::term::{Parts, Term};
 use crate::{api, listen};
 
 /// After anything between the coordinator and JetStream failed.
@@ -38,15 +38,15 @@ pub struct Coordinator {
 impl Coordinator {
     /// Leads whenever the lease allows, until `stop`.
     pub async fn run(&self, stop: &CancellationToken) {
-        let candidate = Candidate {
+        let parts = Parts {
             config: self.config.clone(),
             keys: self.keys.clone(),
             clock: self.clock.clone(),
             attempts: self.inside.attempts(),
             bus: Arc::new(Nats(self.client.clone())),
             opener: Arc::new(Folders),
-            holder: Uuid::new_v4(),
         };
+        let candidate = Candidate { parts, holder: Uuid::new_v4() };
         let mut trouble = Trouble::default();
         while !stop.is_cancelled() {
             if let Err(error) = self.lead_once(&candidate, &mut trouble, stop).await

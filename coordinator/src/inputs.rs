@@ -33,7 +33,7 @@ pub enum Taken {
 }
 
 /// A beat, whose subject is `from`.
-pub async fn on_beat(term: &Arc<Term>, from: &str, payload: &[u8]) {
+pub fn on_beat(term: &Arc<Term>, from: &str, payload: &[u8]) {
     let (cluster, machine) = match from.parse() {
         Ok(Subject::Beat { cluster, machine }) => (cluster, machine),
         _ => return,

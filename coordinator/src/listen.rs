@@ -34,7 +34,7 @@ pub async fn start(term: &Arc<Term>, client: &Client, context: &Context) -> Resu
     let listener = term.clone();
     term.spawn(async move {
         while let Some(message) = beats.next().await {
-            on_beat(&listener, &message.subject, &message.payload).await;
+            on_beat(&listener, &message.subject, &message.payload);
         }
     });
     let mut progress = client.subscribe(subject::all_progress()).await.map_err(|e| failed(e.to_string()))?;

@@ -25,30 +25,34 @@ const REBUILD_PAUSE: Duration = Duration::from_secs(10);
 /// Starts a task for each cluster whose record is kept.
 pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
     for key in term.kv.keys("cluster.").await? {
-        match term.kv.get::<ClusterRecord>(&key).await {
-            Ok(Some(found)) if found.value.format == FORMAT => look_after(term, found),
-            Ok(Some(found)) => left_alone(&newer(key, found.value.format)),
+        match read(term, &key).await {
+            Ok(Some(found)) => look_after(term, found),
             Ok(None) => {}
             // One cluster's broken record is no other cluster's trouble.
-            Err(error @ KvError::Malformed { .. }) => left_alone(&error),
+            Err(error @ KvError::Malformed { .. }) => {
+                error!(%error, "the cluster is left alone until its record can be read")
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-fn left_alone(error: &KvError) {
-    error!(%error, "the cluster is left alone until its record can be read");
-}
-
-/// Whatever it means, it is not for this coordinator to change.
-fn newer(key: String, format: u32) -> KvError {
-    let cause = format!("a newer coordinator wrote it (format {format}, this one knows {FORMAT}): update this one");
-    KvError::Malformed { key, cause }
+/// A cluster's record. One of a newer format cannot be read, whatever it seems to say: it is not for this coordinator to
+/// change.
+async fn read(term: &Term, key: &str) -> Result<Option<Revised<ClusterRecord>>, KvError> {
+    match term.kv.get::<ClusterRecord>(key).await? {
+        Some(Revised { value: ClusterRecord { format, .. }, .. }) if format != FORMAT => {
+            let cause =
+                format!("a newer coordinator wrote it (format {format}, this one knows {FORMAT}): update this one");
+            Err(KvError::Malformed { key: key.into(), cause })
+        }
+        found => Ok(found),
+    }
 }
 
 /// Starts the task of a cluster whose record is kept.
-pub fn look_after(term: &Arc<Term>, found: Revised<ClusterRecord>) {
+fn look_after(term: &Arc<Term>, found: Revised<ClusterRecord>) {
     let name = found.value.name.clone();
     let (task, handle) = cluster::task(term.clone(), found);
     term.attempts.know(&name);
@@ -97,8 +101,7 @@ async fn register_alone(
     let key = record::entry(name);
     let found = match term.kv.create(&key, &record).await {
         Ok(revision) => Revised { revision, value: record },
-        Err(KvError::Conflict { .. }) => match term.kv.get::<ClusterRecord>(&key).await? {
-            Some(found) if found.value.format != FORMAT => return Err(newer(key, found.value.format)),
+        Err(KvError::Conflict { .. }) => match read(term, &key).await? {
             Some(found) => found,
             None => return Err(KvError::Conflict { key }),
         },

@@ -62,25 +62,21 @@ pub struct Term {
     pub since_at: Timestamp,
 }
 
-/// What a term is begun with.
-#[derive(Debug)]
-pub struct Begin {
+/// What a process brings into each of its terms.
+#[derive(Debug, Clone)]
+pub struct Parts {
     pub config: Arc<Config>,
     pub bus: Arc<dyn Bus>,
     pub opener: Arc<dyn Opener>,
     pub keys: Arc<Keys>,
     pub clock: Arc<dyn Clock>,
     pub attempts: Arc<Attempts>,
-    pub kv: Kv,
-    pub lease: Lease,
-    pub overall: Overall,
-    pub cancel: CancellationToken,
 }
 
 impl Term {
     /// Nothing is known yet, and nothing runs.
-    pub fn begin(begin: Begin) -> Arc<Self> {
-        let Begin { config, bus, opener, keys, clock, attempts, kv, lease, overall, cancel } = begin;
+    pub fn begin(parts: Parts, kv: Kv, lease: &Lease, overall: Overall, cancel: CancellationToken) -> Arc<Self> {
+        let Parts { config, bus, opener, keys, clock, attempts } = parts;
         let parallel = config.settings.backup.parallel;
         Arc::new(Self {
             config,

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::time::Timestamp;
+
 /// Why a text is not the name that it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what} {given:?}: {reason}")]
@@ -142,6 +144,11 @@ impl SnapshotName {
 
     pub fn unix_seconds(self) -> i64 {
         self.seconds
+    }
+
+    /// The time that the backup stands for.
+    pub fn time(self) -> Timestamp {
+        Timestamp::from_seconds(self.unix_seconds())
     }
 
     /// The name that is one second later: where a name is taken, the next is tried.

@@ -57,7 +57,7 @@ fn details(run: &BackupRunSpec) -> String {
         parts.push(format!("{read}, {stored} stored, revision {}", run.revision));
     }
     if let (Some(started), Some(ended)) = (run.started, run.ended) {
-        parts.push(format!("took {}", units::took(units::since(started, ended))));
+        parts.push(format!("took {}", units::took(ended.since(started))));
     }
     format!(": {}", parts.join(", "))
 }

@@ -62,7 +62,7 @@ fn known(version: &str) -> &str {
 /// How it ended well.
 pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
     let took = match (spec.started, spec.ended) {
-        (Some(started), Some(ended)) => format!(" in {}", units::took(units::since(started, ended))),
+        (Some(started), Some(ended)) => format!(" in {}", units::took(ended.since(started))),
         _ => String::new(),
     };
     let members = spec.machines.len();

@@ -46,7 +46,7 @@ pub fn all(facts: Vec<Facts>, given_grace: Option<Duration>, now: Timestamp) -> 
 /// One cluster. Where several words hold, the worst is taken.
 pub fn assess(facts: Facts, given_grace: Option<Duration>, now: Timestamp) -> Health {
     // Nobody knows how old a backup from the future is.
-    let age = facts.status.lastbackuptime.filter(|at| ahead(*at, now).is_none()).map(|at| units::since(at, now));
+    let age = facts.status.lastbackuptime.filter(|at| ahead(*at, now).is_none()).map(|at| now.since(at));
     let (word, reason) = judge(&facts, age, given_grace, now);
     let next = advice::next(word, &facts);
     let Facts { cluster, schedule, status, agents, verification, .. } = facts;

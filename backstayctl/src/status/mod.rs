@@ -83,7 +83,7 @@ async fn coordinator<T: Transport>(api: &Api<T>) -> Result<Option<CoordinatorSta
 /// Whether it may not have heard every agent yet.
 fn has_just_begun(coordinator: &CoordinatorStatusSpec) -> bool {
     let times = coordinator.started.zip(coordinator.now).filter(|(started, now)| started <= now);
-    times.is_some_and(|(started, now)| units::since(started, now) < FIRST_BEATS)
+    times.is_some_and(|(started, now)| now.since(started) < FIRST_BEATS)
 }
 
 /// Which clocks are wrong: the coordinator's, this machine's, those of agents. By them the times above were told.

@@ -5,7 +5,7 @@ use backstay_protocol::api::{ApiError, ErrorCode};
 use backstay_protocol::resource::{LABEL_CLUSTER, LABEL_CLUSTER_UUID, Resource};
 use backstay_protocol::selector::Selector;
 use backstay_protocol::spec::BackupSpec;
-use backstay_protocol::{ClusterName, SnapshotName, Timestamp};
+use backstay_protocol::{ClusterName, SnapshotName};
 
 use crate::record::ClusterRecord;
 use crate::term::Term;
@@ -36,7 +36,7 @@ pub async fn list(term: &Term, id: &str, selector: &Selector) -> Result<Vec<Reso
 }
 
 fn backup(record: &ClusterRecord, snapshot: SnapshotName, size: u64) -> Resource {
-    let created = Timestamp::from_seconds(snapshot.unix_seconds());
+    let created = snapshot.time();
     let spec = BackupSpec { createdat: Some(created), snapshot: snapshot.to_string(), size };
     let mut resource = Resource::of(BackupSpec::id(&record.name, snapshot), &spec).in_cluster(record.name.as_str());
     resource.metadata.created = Some(created.rfc3339());

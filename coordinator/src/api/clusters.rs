@@ -10,7 +10,7 @@ use backstay_protocol::spec::ClusterSpec;
 use backstay_protocol::{ClusterName, types, validate};
 use tokio::time::Instant;
 
-use super::shared::{answer, in_namespace, invalid, known_cluster, missing, tell, typed, unavailable, under_way};
+use super::shared::{answer, in_namespace, invalid, known_cluster, missing, tell, typed, unavailable};
 use crate::directory::Message;
 use crate::record::{ClusterRecord, Meta};
 use crate::registry;
@@ -85,7 +85,7 @@ pub async fn delete(term: &Term, request: &DeleteRequest) -> Result<DeleteRespon
         return Err(still_connected(&name, connected));
     }
     if handle.record.borrow().restoring().is_some() {
-        return Err(under_way(&handle.record.borrow()));
+        return Err(ApiError::invalid(handle.record.borrow().under_way()));
     }
     if !request.dry_run {
         tell(&handle, |reply| Message::Forget { reply }).await?;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::damaged;
-use super::shared::{answer, existing, invalid, manifest, same_backup, tell, typed};
+use super::shared::{answer, existing, invalid, manifest, same, tell, typed};
 use crate::directory::{Handle, Message};
 use crate::latest::Which;
 use crate::record::ClusterRecord;
@@ -41,13 +41,8 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
     let record = handle.record.borrow().clone();
     let before = record.restore.as_ref().map(|restore| resource(term, &record, restore));
     if let Some(restore) = record.restore.as_ref().filter(|restore| restore.id.to_string() == spec.restore) {
-        same_backup("restore", &spec.restore, &spec.snapshot, restore.source.snapshot)?;
-        if spec.clusteruuid.parse::<ClusterUuid>().is_ok_and(|uuid| uuid != restore.source.uuid) {
-            let (id, is_of, asked) = (&spec.restore, restore.source.uuid, &spec.clusteruuid);
-            return Err(invalid(format!(
-                "restore {id} is of a backup of cluster {is_of}: to ask for one of {asked}, leave the field \"restore\" out"
-            )));
-        }
+        same("restore", &spec.restore, "", &spec.snapshot, restore.source.snapshot)?;
+        same("restore", &spec.restore, "cluster ", &spec.clusteruuid, restore.source.uuid)?;
         return Ok(answer(before.clone(), before.unwrap_or_default(), Vec::new()));
     }
     spec.started = planned_at(&spec, record.restore.as_ref().map(|latest| latest.started));

@@ -1,5 +1,7 @@
 //! What every kind of resource needs: reading what was asked, finding its cluster, telling the cluster's task, and answering.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use backstay_archive::Manifest;
@@ -8,7 +10,7 @@ use backstay_protocol::bus::FIRST_BEATS;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::Spec;
 use backstay_protocol::types::TypeDefinition;
-use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName};
+use backstay_protocol::{ClusterName, ClusterUuid};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -28,7 +30,7 @@ pub fn typed<S: Spec>(resource: &Resource) -> Result<S, ApiError> {
 }
 
 /// A request that cannot be meant so.
-pub fn invalid(error: impl std::fmt::Display) -> ApiError {
+pub fn invalid(error: impl Display) -> ApiError {
     ApiError::invalid(error.to_string())
 }
 
@@ -114,17 +116,19 @@ pub async fn manifest(term: &Term, uuid: ClusterUuid, which: Which) -> Result<Ma
     })
 }
 
-/// The same request again, whose answer was lost. One that names another backup is none: its file was changed.
-pub fn same_backup(field: &str, id: &str, asked: &str, is_of: SnapshotName) -> Result<(), ApiError> {
-    match asked.parse::<SnapshotName>() {
+/// The same request again, whose answer was lost. One that names another backup is none: its file was changed. `of` stands
+/// before what is named.
+pub fn same<T: FromStr + PartialEq + Display>(
+    field: &str,
+    id: &str,
+    of: &str,
+    asked: &str,
+    is_of: T,
+) -> Result<(), ApiError> {
+    match asked.parse::<T>() {
         Ok(asked) if asked != is_of => Err(ApiError::invalid(format!(
-            "{field} {id} is of {is_of}: to ask for one of {asked}, leave the field {field:?} out"
+            "{field} {id} is of {of}{is_of}: to ask for one of {of}{asked}, leave the field {field:?} out"
         ))),
         _ => Ok(()),
     }
-}
-
-/// Why nothing else may be done to a cluster while a restore of it is under way.
-pub fn under_way(record: &ClusterRecord) -> ApiError {
-    ApiError::invalid(record.under_way())
 }

@@ -9,7 +9,7 @@ use backstay_protocol::{ClusterName, VerifyId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::shared::{answer, existing, invalid, manifest, same_backup, tell, typed};
+use super::shared::{answer, existing, invalid, manifest, same, tell, typed};
 use crate::directory::Message;
 use crate::latest::Which;
 use crate::record::ClusterRecord;
@@ -30,7 +30,7 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
     let record = handle.record.borrow().clone();
     let before = record.verification.as_ref().map(|proof| proof.resource(&record.name));
     if let Some(proof) = record.verification.as_ref().filter(|proof| proof.id.to_string() == spec.verify) {
-        same_backup("verify", &spec.verify, &spec.snapshot, proof.snapshot)?;
+        same("verify", &spec.verify, "", &spec.snapshot, proof.snapshot)?;
         return Ok(answer(before.clone(), before.unwrap_or_default(), Vec::new()));
     }
     let verification = plan_proof(term, &record, &spec).await?;

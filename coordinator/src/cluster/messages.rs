@@ -82,15 +82,17 @@ impl ClusterTask {
         reply: Reply,
     ) -> Result<(), Stopped> {
         let answer = match next {
-            Ok(next) if !room::has_room(&next, self.room()) => Err(ApiError::invalid(format!(
-                "it does not fit: what is kept of cluster {:?} may have {} bytes with it; shorten its labels and annotations",
-                next.name.as_str(),
-                self.room()
-            ))),
-            Ok(next) => {
-                self.save(next).await?;
-                Ok(self.record.clone())
-            }
+            Ok(mut next) => match room::fit(&mut next, self.room()) {
+                true => {
+                    self.save(next).await?;
+                    Ok(self.record.clone())
+                }
+                false => Err(ApiError::invalid(format!(
+                    "it does not fit: what is kept of cluster {:?} may have {} bytes with it; shorten its labels and annotations",
+                    next.name.as_str(),
+                    self.room()
+                ))),
+            },
             Err(error) => Err(error),
         };
         // A caller that went away has its answer in the record.

@@ -148,7 +148,7 @@ impl ClusterRecord {
                 self.runs.done(proven, slot.attempt.map(|a| a.id), now);
                 self.failures = 0;
                 self.last_failure = None;
-                let taken = Timestamp::from_seconds(slot.snapshot.unix_seconds());
+                let taken = slot.snapshot.time();
                 // A time from the future gives way to the true one.
                 let before = self.last_backup.filter(|last| !is_ahead(*last, now));
                 self.last_backup = before.max(Some(taken.min(now)));

@@ -19,7 +19,7 @@ pub struct Stored {
 impl From<&Manifest> for Stored {
     fn from(manifest: &Manifest) -> Self {
         Self {
-            at: Timestamp::from_seconds(manifest.snapshot.unix_seconds()),
+            at: manifest.snapshot.time(),
             once: manifest.trigger == Trigger::Once,
             etcd_cluster_id: u64::from_str_radix(&manifest.origin.etcd_cluster_id, 16).ok(),
             revision: manifest.origin.revision,

@@ -133,7 +133,7 @@ impl Restore {
 
     /// Whether agents may tell another etcd cluster id than before: until the beats after its end have come, too.
     pub fn changes_cluster_id(&self, now: Timestamp) -> bool {
-        self.ended.is_none_or(|ended| since(ended, now) < BEATS_FOLLOW)
+        self.ended.is_none_or(|ended| now.since(ended) < BEATS_FOLLOW)
     }
 
     /// etcd's id of the cluster that was restored.
@@ -229,11 +229,6 @@ pub fn word(step: RestoreStep) -> &'static str {
         RestoreStep::Returned => "returned",
         RestoreStep::Kept => "kept",
     }
-}
-
-/// How long ago; nothing where `then` is later.
-pub(crate) fn since(then: Timestamp, now: Timestamp) -> Duration {
-    Duration::from_millis(u64::try_from(now.as_millis().saturating_sub(then.as_millis())).unwrap_or(0))
 }
 
 /// An error as records keep it.

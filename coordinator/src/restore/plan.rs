@@ -121,7 +121,7 @@ pub fn plan(
 /// The ending of the old folders' names: the time, or that of the plan by which somebody agreed to it.
 fn aside_suffix(planned: Option<Timestamp>, now: Timestamp) -> Result<String, String> {
     let time = planned.unwrap_or(now);
-    let (since, ahead) = (super::model::since(time, now), super::model::since(now, time));
+    let (since, ahead) = (now.since(time), time.since(now));
     if since > PLAN_MAX || ahead > PLAN_AHEAD {
         return Err(format!(
             "the plan is of {}, as `started` says, and now it is {}: ask for a new one, or leave `started` out",

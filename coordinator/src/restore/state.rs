@@ -8,7 +8,7 @@ use backstay_protocol::own::RestorePhase;
 use backstay_protocol::{MachineId, Timestamp};
 
 use super::compare::{self, Compared};
-use super::model::{Heard, Limits, Machine, Restore, Round, capped, ended, left, since, word};
+use super::model::{Heard, Limits, Machine, Restore, Round, capped, ended, left, word};
 
 impl Restore {
     /// The cluster's backup that was under way has ended.
@@ -91,7 +91,7 @@ impl Restore {
                 false => self.put_back("the machines prepared different databases".into(), now),
             };
         }
-        if since(self.phase_since, now) > limits.prepare {
+        if now.since(self.phase_since) > limits.prepare {
             let late = self.not_at(RestoreStep::Ready);
             self.put_back(format!("not ready in time: {late}"), now);
         }
@@ -113,7 +113,7 @@ impl Restore {
             self.put_back(error, now);
             return 0;
         }
-        if since(self.phase_since, now) > limits.switch {
+        if now.since(self.phase_since) > limits.switch {
             self.put_back(format!("the restored cluster did not come up in time: {reason}"), now);
             return 0;
         }
@@ -152,7 +152,7 @@ impl Restore {
         if late().next().is_none() {
             self.enter(end, now);
             self.ended = Some(now);
-        } else if since(self.phase_since, now) > limits.switch {
+        } else if now.since(self.phase_since) > limits.switch {
             let Some(stuck) = late().map(|(id, m)| stuck(id, m, round.get(id))).collect::<Option<Vec<_>>>() else {
                 return;
             };

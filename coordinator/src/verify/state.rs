@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::failed::{FailedProof, FailedProofs};
 use crate::reply::Reply;
 use crate::restore::Limits;
-use crate::restore::model::{capped, since};
+use crate::restore::model::capped;
 
 /// Between two times that the record is told how many bytes were read.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(3);
@@ -142,7 +142,7 @@ impl Verification {
     /// Whether the record should have this rather than `before`: bytes alone are kept once in a while.
     pub fn is_news(&self, before: &Self) -> bool {
         let told = |v: &Self| (v.ended, v.machine, v.refused.len(), v.begun_again, v.error.clone());
-        told(self) != told(before) || since(before.updated, self.updated) >= PROGRESS_PAUSE
+        told(self) != told(before) || self.updated.since(before.updated) >= PROGRESS_PAUSE
     }
 
     /// Folds what a round brought.
@@ -175,13 +175,13 @@ impl Verification {
             Heard::Silent(text) => {
                 // Where everybody refused, that is why.
                 let why = if self.error.is_empty() { text } else { &self.error };
-                if since(self.heard, now) > limits.silence {
+                if now.since(self.heard) > limits.silence {
                     let why = why.clone();
                     self.fail(&why, false, now);
                 }
             }
         }
-        if !self.has_ended() && since(self.started, now) > limits.prepare {
+        if !self.has_ended() && now.since(self.started) > limits.prepare {
             self.fail("not ended in time", false, now);
         }
         if matches!(heard, Heard::State(_) | Heard::Refused(_)) || self.ended == Some(now) {

@@ -20,7 +20,7 @@ use backstay_coordinator::kv::memory::Memory;
 use backstay_coordinator::kv::{Kv, KvError};
 use backstay_coordinator::leader::Candidate;
 use backstay_coordinator::storage::{InForce, Opener};
-use backstay_coordinator::term::Term;
+use backstay_coordinator::term::{Parts, Term};
 use backstay_protocol::bus::Report;
 use backstay_protocol::subject::Subject;
 use backstay_protocol::{Clock, ClusterName, MachineId, Timestamp};
@@ -271,15 +271,15 @@ impl World {
         let store = self.store.door();
         let (dead, world) = (process.dead.clone(), self.clone());
         store.on_call(move |_| if dead.is_cancelled() { StoreFate::Hang } else { StoreFate::Pass });
-        let candidate = Candidate {
+        let parts = Parts {
             config: self.config.clone(),
             keys: self.keys.clone(),
             clock: process.clock.clone(),
             attempts: process.attempts.clone(),
             bus: Arc::new(Line { bus: self.bus.clone(), dead: process.dead.clone() }),
             opener: Arc::new(Shelf { store, there: self.there.clone() }),
-            holder: Uuid::from_u128(process.who as u128 + 1),
         };
+        let candidate = Candidate { parts, holder: Uuid::from_u128(process.who as u128 + 1) };
         tokio::spawn(run(world, process.clone(), candidate));
         process
     }
@@ -320,7 +320,7 @@ impl World {
     /// A beat reaches everybody who leads.
     pub async fn beat(&self, subject: &str, payload: &[u8]) {
         for (_, term) in self.leaders() {
-            inputs::on_beat(&term, subject, payload).await;
+            inputs::on_beat(&term, subject, payload);
         }
     }
 
