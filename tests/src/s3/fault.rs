@@ -125,6 +125,12 @@ impl When {
     }
 }
 
+impl Fault {
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Hold(gate) if *gate.0.open.borrow())
+    }
+}
+
 /// A fault that was injected.
 #[derive(Debug, Clone)]
 pub struct Injected(Arc<Rule>);
@@ -161,12 +167,13 @@ impl Faults {
         self.rules().clear();
     }
 
-    /// The fault for this request. Every rule that covers it counts it; of those that are due the first wins.
+    /// The fault for this request. Every rule that covers it counts it; of those that are due the first wins. A gate
+    /// that is open holds nobody, so it leaves the request to later rules.
     pub fn pick(&self, call: &Call) -> Option<Fault> {
         let mut picked = None;
         for rule in self.rules().iter().filter(|rule| rule.matching.covers(call)) {
             let count = rule.seen.fetch_add(1, Ordering::SeqCst) + 1;
-            if picked.is_none() && rule.matching.when.is_met(count) {
+            if picked.is_none() && rule.matching.when.is_met(count) && !rule.fault.is_over() {
                 rule.fired.fetch_add(1, Ordering::SeqCst);
                 picked = Some(rule.fault.clone());
             }
@@ -225,6 +232,22 @@ mod tests {
 
     fn call(op: Op, part: u32) -> Call {
         Call { op, key: "a/b".into(), part: Some(part) }
+    }
+
+    #[test]
+    fn an_open_gate_leaves_the_request_to_the_next_rule() {
+        let (faults, first, second) = (Faults::default(), Gate::default(), Gate::default());
+        faults.inject(Op::GetObject.always(), Fault::Hold(first.clone()));
+        faults.inject(Op::GetObject.always(), Fault::Hold(second.clone()));
+        let stands_at = |gate: &Gate| {
+            let picked = faults.pick(&call(Op::GetObject, 1));
+            matches!(picked, Some(Fault::Hold(held)) if Arc::ptr_eq(&held.0, &gate.0))
+        };
+        assert!(stands_at(&first));
+        first.open();
+        assert!(stands_at(&second));
+        second.open();
+        assert!(faults.pick(&call(Op::GetObject, 1)).is_none());
     }
 
     fn fired(matching: Matching, calls: &[Call]) -> Vec<usize> {
