@@ -19,9 +19,9 @@ $cargo llvm-cov report --summary-only | awk '
     split($1, path, "/"); crate = path[1]
     lines[crate] += $8; missed[crate] += $9; all += $8; all_missed += $9
   }
-  function row(name, of, without) { printf "%-12s %7d lines, %5.1f %% reached\n", name, of, of ? 100 * (of - without) / of : 0 }
+  function row(name, of, without) { return sprintf("%-12s %7d lines, %5.1f %% reached", name, of, of ? 100 * (of - without) / of : 0) }
   END {
-    for (crate in lines) row(crate, lines[crate], missed[crate]) | "sort"
-    close("sort"); row("all", all, all_missed)
+    for (crate in lines) print row(crate, lines[crate], missed[crate]) | "sort"
+    close("sort"); print row("all", all, all_missed)
   }'
 [ $failed = 0 ] || { echo "some tests failed: see above" >&2; exit $failed; }
