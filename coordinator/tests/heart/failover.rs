@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_coordinator::kv::{Kv, KvError};
+use backstay_coordinator::term::Term;
+
 use super::agent::Agent;
 use super::door::{Call, Fate, Hook, Op};
 use super::people::ONE;
@@ -173,6 +176,56 @@ async fn a_leader_that_stops_hands_over_at_once() {
     let asked: Vec<String> = agents.iter().flat_map(|agent| agent.asked()).map(|command| command.attempt).collect();
     assert!(asked.len() == 2 && asked[0] == asked[1], "it was asked for once more: {asked:?}");
     world.at_peace();
+}
+
+/// What cuts a term off before it has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Stops,
+    CannotServe,
+    LosesTheLease,
+}
+
+/// A term that is cut off while people and agents are about to reach it, with something of it under way that goes on to its end.
+fn cut_while_it_begins(cut: Cut) {
+    alone(async {
+        let world = World::begin(Setup::default());
+        let (process, candidate) = world.candidate(None);
+        process.door.on_call(move |call: &Call| match (cut, call.op, call.key.as_str()) {
+            (Cut::LosesTheLease, Op::Update, "lease") => Fate::Fail(Duration::ZERO),
+            _ => Fate::Pass,
+        });
+        let serve = async |term: &Arc<Term>| {
+            let busy = term.clone();
+            term.spawn_to_the_end(async move {
+                busy.cancel.cancelled().await;
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                busy.kv.create("last-word", &()).await.expect("it is not there");
+            });
+            match cut {
+                Cut::CannotServe => return Err(KvError::Conflict { key: "a test's fault".into() }),
+                Cut::Stops => process.stop(),
+                Cut::LosesTheLease => {}
+            }
+            std::future::pending().await
+        };
+        let led = candidate.lead(&Kv::new(process.door.clone()), &process.stop, serve).await;
+        assert_eq!(led.is_err(), cut == Cut::CannotServe, "{cut:?}: {led:?}");
+        let changes = world.kept.changes();
+        let last = |key: &str| changes.iter().rposition(|change| change.who == process.who && change.key == key);
+        let (word, lease) = (last("last-word"), last("lease"));
+        assert!(word.is_some(), "{cut:?}: it ended before what it had begun\n{changes:#?}");
+        // A lease that was lost is nobody's to give up.
+        assert!(cut == Cut::LosesTheLease || word < lease, "{cut:?}: it gave the lease up before that\n{changes:#?}");
+        world.at_peace();
+    });
+}
+
+#[test]
+fn a_term_that_is_cut_off_while_it_begins_ends_what_it_began_before_it_gives_the_lease_up() {
+    for cut in [Cut::Stops, Cut::CannotServe, Cut::LosesTheLease] {
+        cut_while_it_begins(cut);
+    }
 }
 
 #[tokio::test(start_paused = true)]

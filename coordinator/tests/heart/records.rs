@@ -54,6 +54,43 @@ async fn a_record_of_a_newer_format_and_a_broken_one_are_left_alone_and_others_g
     world.at_peace();
 }
 
+/// A record that nobody can read stays so for the term: the store, which knows its cluster, is not listed again for it.
+#[tokio::test(start_paused = true)]
+async fn the_store_is_not_listed_again_and_again_for_a_record_that_is_left_alone() {
+    let (world, process, agents) = World::ready(Setup::default(), 1).await;
+    world.back_up(ONE).await;
+    agents[0].vanish();
+    process.stop();
+    for value in [newer(ONE), Bytes::from_static(b"{\"format\":")] {
+        let key = format!("cluster.{ONE}");
+        let kept = world.kept.entries.get(&key).await.expect("it answers").expect("it is there");
+        world.kept.entries.update(&key, value.clone(), kept.revision).await.expect("nobody else writes");
+        let (before, next) = (listings(&world), world.start());
+        world.until("it is listed once", || (listings(&world) > before).then_some(())).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(listings(&world) - before, 1, "once in a term");
+        assert!(world.get(ClusterSpec::definition()).await.is_empty());
+        next.stop();
+    }
+    // A KV that fails for a while is another matter.
+    world.kept.entries.delete(&format!("cluster.{ONE}")).await.expect("it answers");
+    let (before, mut left) = (listings(&world), 3);
+    world.start_with(Some(Box::new(move |call| {
+        let hit = left > 0 && call.key == format!("forgotten.{ONE}");
+        left -= i32::from(hit);
+        if hit { Fate::Fail(Duration::ZERO) } else { Fate::Pass }
+    })));
+    let known = || world.leaders().pop()?.1.directory.get(&agents[0].cluster);
+    world.until("it is registered again", known).await;
+    assert_eq!(listings(&world) - before, 4);
+    world.at_peace();
+}
+
+/// How often anybody asked which clusters the store has.
+fn listings(world: &World) -> usize {
+    world.store.calls().iter().filter(|call| call.op == super::memory::Op::List && call.key.is_empty()).count()
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_overall_status_that_cannot_be_read_keeps_nobody_waiting_for_ever() {
     let world = World::begin(Setup::default());

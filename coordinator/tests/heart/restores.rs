@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_protocol::RestoreId;
-use backstay_protocol::api::ErrorCode;
+use backstay_protocol::api::{Action, ErrorCode};
 use backstay_protocol::bus::RestoreStep;
 use backstay_protocol::own::{RestorePhase, RestoreSpec};
+use backstay_protocol::{RestoreId, SnapshotName};
 use uuid::Uuid;
 
 use super::agent::Agent;
@@ -88,6 +88,32 @@ async fn a_cluster_is_restored_and_backups_go_on() {
     tokio::time::sleep(Duration::from_secs(120)).await;
     world.back_up(ONE).await;
     assert_eq!((world.manifests().len(), world.counted(ONE, "succeeded")), (2, 2));
+    world.at_peace();
+}
+
+/// A file of an earlier restore that was changed, and its id left in, asks for something else than it says.
+#[tokio::test(start_paused = true)]
+async fn the_id_of_a_restore_with_another_cluster_or_another_backup_is_refused() {
+    let (world, _, agents) = backed_up().await;
+    begin(&world, &agents).await;
+    let uuid = world.record(ONE).await.uuid.to_string();
+    let other = Uuid::from_u128(0xdead).to_string();
+    let snapshot = SnapshotName::from_unix_seconds(1_700_000_000).expect("in range").to_string();
+    for ended_already in [false, true] {
+        let of_other = RestoreSpec { clusteruuid: other.clone(), ..request() };
+        let error = world.apply(ONE, &of_other).await.expect_err("another cluster's");
+        assert_eq!(error.code, ErrorCode::InvalidArgument);
+        assert!([&request().restore, &uuid, &other].iter().all(|id| error.text.contains(*id)), "{error}");
+        let error =
+            world.apply(ONE, &RestoreSpec { snapshot: snapshot.clone(), ..request() }).await.expect_err("another one");
+        assert!(error.text.contains(&snapshot), "{error}");
+        // Its own cluster said in words is the same request.
+        let same = RestoreSpec { clusteruuid: uuid.clone(), ..request() };
+        assert_eq!(world.apply(ONE, &same).await.expect("the same request").action, Action::Unchanged);
+        if !ended_already {
+            assert_eq!(ended(&world).await, (RestorePhase::Restored, String::new()));
+        }
+    }
     world.at_peace();
 }
 

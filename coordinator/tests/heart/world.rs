@@ -138,7 +138,7 @@ pub struct Process {
     pub clock: Arc<Pace>,
     pub attempts: Arc<Attempts>,
     terms: Mutex<Vec<Arc<Term>>>,
-    stop: CancellationToken,
+    pub stop: CancellationToken,
     dead: CancellationToken,
 }
 
@@ -252,6 +252,13 @@ impl World {
 
     /// The same, with its faults from the first call on.
     pub fn start_with(self: &Arc<Self>, hook: Option<Hook>) -> Arc<Process> {
+        let (process, candidate) = self.candidate(hook);
+        tokio::spawn(run(self.clone(), process.clone(), candidate));
+        process
+    }
+
+    /// A process in which nothing runs yet, and what leads in it.
+    pub fn candidate(self: &Arc<Self>, hook: Option<Hook>) -> (Arc<Process>, Candidate) {
         let dead = CancellationToken::new();
         let process = {
             let mut processes = lock(&self.processes);
@@ -269,7 +276,7 @@ impl World {
             process
         };
         let store = self.store.door();
-        let (dead, world) = (process.dead.clone(), self.clone());
+        let dead = process.dead.clone();
         store.on_call(move |_| if dead.is_cancelled() { StoreFate::Hang } else { StoreFate::Pass });
         let parts = Parts {
             config: self.config.clone(),
@@ -279,9 +286,8 @@ impl World {
             bus: Arc::new(Line { bus: self.bus.clone(), dead: process.dead.clone() }),
             opener: Arc::new(Shelf { store, there: self.there.clone() }),
         };
-        let candidate = Candidate { parts, holder: Uuid::from_u128(process.who as u128 + 1) };
-        tokio::spawn(run(world, process.clone(), candidate));
-        process
+        let holder = Uuid::from_u128(process.who as u128 + 1);
+        (process, Candidate { parts, holder })
     }
 
     pub fn processes(&self) -> Vec<Arc<Process>> {

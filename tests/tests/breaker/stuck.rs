@@ -19,12 +19,19 @@ async fn goes_on(rig: &mut Rig, cluster: &str) -> Result<()> {
     rig.set_interval(cluster, 1).await?;
     eventually(LONG, || async {
         let count = rig.count(cluster).await?;
-        ensure!(count >= before + 2, "{count} backups of {cluster}");
+        ensure!(count >= before + 2, "{cluster} waits for another cluster: it has {count} backups and had {before}");
         Ok(())
     })
     .await?;
     rig.must_back_up(cluster).await?;
     rig.set_interval(cluster, 3600).await
+}
+
+/// A backup that is stuck has not ended.
+async fn still_running(rig: &Rig, cluster: &str) -> Result<()> {
+    let status = rig.status(cluster).await?;
+    ensure!(status.is_running(), "the backup of {cluster} ended while it was stuck: {status:?}");
+    Ok(())
 }
 
 /// Two clusters; the etcd of `a` is behind a wire.
@@ -50,7 +57,7 @@ async fn a_stuck_upload_delays_no_other_cluster() -> Result<()> {
     let round = rig.begin("a").await?;
     gate.reached(LONG).await?;
     goes_on(&mut rig, "b").await?;
-    ensure!(rig.status("a").await?.is_running(), "{:?}", rig.status("a").await?);
+    still_running(&rig, "a").await?;
     gate.open();
     ensure!(rig.end(&round).await?.is_ok(), "it failed");
     rig.proven("a", 1).await?;
@@ -74,10 +81,10 @@ async fn a_stuck_snapshot_delays_no_other_cluster() -> Result<()> {
     // Nothing ends, nothing is refused: the connection just brings no byte any more.
     rig.cluster_mut("a").etcd.members[0].pause()?;
     goes_on(&mut rig, "b").await?;
-    ensure!(rig.status("a").await?.is_running(), "{:?}", rig.status("a").await?);
+    still_running(&rig, "a").await?;
     rig.cluster_mut("a").etcd.members[0].resume()?;
     let status = rig.end(&round).await?;
-    ensure!(status.is_ok(), "{status:?}");
+    ensure!(status.is_ok(), "the snapshot did not go on when its etcd did: {status:?}");
     rig.proven("a", 1).await?;
     rig.proven("b", rig.count("b").await?).await?;
     Ok(())

@@ -77,6 +77,19 @@ async fn failed_attempt(stand: &Stand, coordinator: &str, agent: &str, last: f64
     Ok(())
 }
 
+/// A backup that is asked for right after another, and ends as that did, is waited for and counted.
+#[tokio::test]
+async fn two_backups_within_a_second_are_two() -> Result<()> {
+    let stand = stand().start().await?;
+    let (coordinator, _) = addresses(&stand).await?;
+    eventually(SOON, || stand.configure_s3()).await?;
+    let (first, second) = (back_up(&stand, 1).await?, back_up(&stand, 1).await?);
+    ensure!(first["lastbackupattempt"] != second["lastbackupattempt"], "the second one was not waited for: {second}");
+    let seen = scrape(&coordinator).await?;
+    assert_eq!((seen[&ended("succeeded")], seen[&ended("failed")]), (2.0, 0.0));
+    Ok(())
+}
+
 #[tokio::test]
 async fn readiness_tells_the_truth_when_nats_and_etcd_go_away() -> Result<()> {
     let mut stand = stand().start().await?;
