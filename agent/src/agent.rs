@@ -17,17 +17,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::attempt::desk::Parts;
+use crate::attempt::service::Parts;
 use crate::attempt::{Address, Attempts, Member};
 use crate::bus::beat::Beats;
 use crate::bus::commands::{self, Desks};
 use crate::etcd::poll;
 use crate::etcd::{Etcd, EtcdError};
-use crate::inside::Inside;
 use crate::machine::{self, UnknownMachine};
+use crate::metrics::Inside;
 use crate::outbox::Outbox;
 use crate::outbox::sender::{self, JetStream};
-use crate::restore::seat::Seats;
+use crate::restore::member_identity::Seats;
 use crate::restore::{self, Restores, keeper};
 use crate::settings::Settings;
 use crate::state::{StateDir, StateError};
@@ -90,7 +90,7 @@ impl Agent {
             clock: Arc::clone(&clock),
             s3_ca: settings.s3.ca.clone(),
         }));
-        let verifications = Arc::new(Verifications::new(verify::desk::Parts {
+        let verifications = Arc::new(Verifications::new(verify::service::Parts {
             address: address.clone(),
             settings: settings.verify.clone(),
             scratch: settings
@@ -102,9 +102,9 @@ impl Agent {
             attempts: Arc::clone(&attempts),
             s3_ca: settings.s3.ca.clone(),
         }));
-        let control = restore::desk::control(&settings.restore, &state);
+        let control = restore::service::control(&settings.restore, &state);
         let seats = Arc::new(Seats::open(&state, &settings.restore, control));
-        let restores = Arc::new(Restores::open(restore::desk::Parts {
+        let restores = Arc::new(Restores::open(restore::service::Parts {
             address: address.clone(),
             settings: settings.restore.clone(),
             etcd: etcd.clone(),

@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use crate::bus::nats::Nats;
 use crate::config::Config;
-use crate::inside::Inside;
 use crate::keys::Keys;
 use crate::kv::{self, KvError};
 use crate::leader::Candidate;
+use crate::metrics::Inside;
 use crate::storage::Folders;
 use crate::term::{Parts, Term};
 use crate::{api, listen};

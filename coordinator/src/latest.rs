@@ -6,7 +6,7 @@ use std::time::Duration;
 use backstay_archive::catalog::Progress;
 use backstay_archive::latest::{self, LatestError, Scope};
 use backstay_archive::{Manifest, catalog};
-use backstay_protocol::own::RunState;
+use backstay_protocol::backstay_types::RunState;
 use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
 
 use crate::record::ClusterRecord;

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use crate::attempt::{Address, Attempts};
 use crate::etcd::poll::Seen;
 use crate::restore::Restores;
-use crate::restore::seat::Seats;
+use crate::restore::member_identity::Seats;
 
 /// How often progress is told while an attempt runs, and how soon a new connection is noticed.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);

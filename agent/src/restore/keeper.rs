@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::seat::Seats;
+use super::member_identity::Seats;
 use crate::etcd::poll::{Round, Seen};
 
 /// Keeps what each round found, then passes on what was seen: who hears of a member finds its list in the seats. The list of

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::folders::{FolderError, Folders};
-use crate::wanted::{FindError, Named, Wanted};
+use crate::stored_backup::{FindError, Named, Wanted};
 
 /// What is read back at a time.
 const READ_BYTES: usize = 256 * 1024;

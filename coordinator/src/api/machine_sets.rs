@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse};
-use backstay_protocol::own::RestoreSpec;
+use backstay_protocol::backstay_types::RestoreSpec;
 use backstay_protocol::spec::{BootstrapSpec, MachineSetNodeSpec, MachineSetSpec};
 use backstay_protocol::types::{self, TypeDefinition};
 use backstay_protocol::{ClusterName, MachineId};

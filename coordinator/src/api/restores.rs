@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse};
+use backstay_protocol::backstay_types::RestoreSpec;
 use backstay_protocol::bus::RestoreState;
-use backstay_protocol::own::RestoreSpec;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId};
 use tokio::time::Instant;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse};
-use backstay_protocol::own::VerificationSpec;
+use backstay_protocol::backstay_types::VerificationSpec;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, VerifyId};
 use tokio::time::Instant;

@@ -1,18 +1,20 @@
 //! Backstay's own types: agents as their beats show them, attempts as the records keep them, and the coordinator.
 
 use backstay_daemon::host;
+use backstay_protocol::backstay_types::{
+    AgentSpec, BackupRunSpec, COORDINATOR_STATUS_ID, CoordinatorStatusSpec, RunState,
+};
 use backstay_protocol::bus::{FIRST_BEATS, Member, RestoreState};
-use backstay_protocol::own::{AgentSpec, BackupRunSpec, COORDINATOR_STATUS_ID, CoordinatorStatusSpec, RunState};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 
+use crate::agent_coverage;
 use crate::fleet::Agent;
 use crate::record::ClusterRecord;
 use crate::record::runs::{self, Run};
 use crate::restore::model::word;
 use crate::restore::unsettled::{self, Behind};
-use crate::seats;
 use crate::term::Term;
 
 /// The coordinator that leads: this one.
@@ -43,7 +45,7 @@ pub fn agents(term: &Term) -> Vec<Resource> {
         // Who was not heard yet may be connected all the same.
         let absent = match now < term.since + FIRST_BEATS {
             true => Vec::new(),
-            false => seats::absent(of_cluster.iter().map(|(_, machine, agent)| (*machine, &agent.beat))),
+            false => agent_coverage::absent(of_cluster.iter().map(|(_, machine, agent)| (*machine, &agent.beat))),
         };
         for (cluster, machine, agent) in of_cluster {
             let record = term.directory.get(cluster).map(|handle| handle.record.borrow().clone());
@@ -82,7 +84,7 @@ fn agent_resource(
         error: lost.unwrap_or_else(|| beat.etcd_error.clone()),
         clock: agent.clock.clone().unwrap_or_default(),
         lastseen: Some(agent.seen_at),
-        member: seat.map(seats::own_name).unwrap_or_default(),
+        member: seat.map(agent_coverage::own_name).unwrap_or_default(),
         absent,
     };
     Resource::of(machine.to_string(), &spec).in_cluster(cluster.as_str())

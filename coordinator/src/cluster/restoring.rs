@@ -3,7 +3,7 @@
 
 use backstay_archive::Manifest;
 use backstay_protocol::api::ApiError;
-use backstay_protocol::own::RestorePhase;
+use backstay_protocol::backstay_types::RestorePhase;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 

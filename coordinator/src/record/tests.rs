@@ -1,6 +1,6 @@
 //! Transitions of the whole record.
 
-use backstay_protocol::own::RestorePhase;
+use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::spec::{BackupState, ClusterSpec};
 use backstay_protocol::{AttemptId, ClusterUuid, MachineId, SlotId, Timestamp};
 use proptest::prelude::*;

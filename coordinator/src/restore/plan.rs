@@ -7,8 +7,8 @@ use std::time::Duration;
 use backstay_archive::Manifest;
 use backstay_archive::manifest::{NO_OTHER_MEMBER, Verdict};
 use backstay_archive::release::{Fit, Origin};
+use backstay_protocol::backstay_types::{RESTORE_BUMP, RestorePhase, RestoreSpec};
 use backstay_protocol::bus::{MemberSeat, Seat};
-use backstay_protocol::own::{RESTORE_BUMP, RestorePhase, RestoreSpec};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Timestamp};
 
 use super::model::{Machine, Restore, Source};

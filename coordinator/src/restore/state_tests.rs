@@ -2,8 +2,8 @@
 
 use super::super::model::Source;
 use super::*;
+use backstay_protocol::backstay_types::RestoreSpec;
 use backstay_protocol::bus::{MemberCheck, MemberSeat, RestoreGoal, RestoreState};
-use backstay_protocol::own::RestoreSpec;
 use backstay_protocol::{ClusterUuid, RestoreId, SnapshotName};
 use uuid::Uuid;
 

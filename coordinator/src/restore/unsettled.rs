@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::bus::{RestoreGoal, RestoreState, RestoreStep};
-use backstay_protocol::own::RestorePhase;
 use backstay_protocol::{MachineId, RestoreId};
 use serde::{Deserialize, Serialize};
 

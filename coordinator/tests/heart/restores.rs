@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use backstay_protocol::RestoreId;
 use backstay_protocol::api::ErrorCode;
+use backstay_protocol::backstay_types::{RestorePhase, RestoreSpec};
 use backstay_protocol::bus::RestoreStep;
-use backstay_protocol::own::{RestorePhase, RestoreSpec};
 use uuid::Uuid;
 
 use super::agent::Agent;

@@ -6,7 +6,7 @@ use backstay_protocol::{Clock, SnapshotName};
 use backstay_tests::Op;
 
 use super::LONG;
-use super::hand::{Hand, is_finished};
+use super::raw_commands::{RawCommands, is_finished};
 use super::rig::{Rig, builder};
 
 /// Random text that makes three parts and a bit.
@@ -25,7 +25,7 @@ async fn an_upload_limit_spaces_the_parts_and_changes_nothing_else() -> Result<(
     rig.cluster("a").etcd.put_many("k", VALUES, VALUE_BYTES).await?;
 
     // By hand and without a limit: so many parts there are.
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let mut command = hand.command(&rig, "a", 0).await?;
     // The coordinator's own commands must not be older, and have another name.
     command.epoch = 1;

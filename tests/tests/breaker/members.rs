@@ -7,7 +7,7 @@ use backstay_protocol::{Clock, SnapshotName};
 use backstay_tests::{Op, Stand, eventually};
 
 use super::LONG;
-use super::hand::Hand;
+use super::raw_commands::RawCommands;
 use super::rig::{Rig, builder};
 
 /// How often a backup is asked for until an agent that was killed counts as gone.
@@ -106,7 +106,7 @@ async fn a_member_that_is_cut_off_from_the_store_is_passed_over_and_a_broken_sto
 #[tokio::test]
 async fn a_busy_agent_refuses_and_the_others_do_it() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 3)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let order = rig.order("a").await?;
     // The best member works for somebody else.
     let mut other = hand.command(&rig, "a", order[0]).await?;
@@ -142,7 +142,7 @@ async fn a_busy_agent_refuses_and_the_others_do_it() -> Result<()> {
 #[tokio::test]
 async fn an_agent_that_falls_silent_loses_the_attempt_for_good() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 3)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let order = rig.order("a").await?;
     let first = rig.machine("a", order[0]);
     let (gate, parts) = (rig.s3.hold(Op::UploadPart.first(2)), rig.s3.count(Op::UploadPart));
@@ -160,7 +160,10 @@ async fn an_agent_that_falls_silent_loses_the_attempt_for_good() -> Result<()> {
     let status = rig.end(&round).await?;
     ensure!(status.is_ok(), "{status:?}");
     // The first one's attempt ends too, and makes no second backup.
-    ensure!(!super::hand::is_finished(&hand.final_report(|r| r.machine == first).await?), "two backups for one slot");
+    ensure!(
+        !super::raw_commands::is_finished(&hand.final_report(|r| r.machine == first).await?),
+        "two backups for one slot"
+    );
     rig.taken_by(&rig.proven("a", 1).await?, "a", order[1])?;
 
     // It is as good as the others again.

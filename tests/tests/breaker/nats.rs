@@ -9,7 +9,7 @@ use backstay_protocol::ClusterUuid;
 use backstay_tests::{Op, eventually};
 
 use super::LONG;
-use super::hand::{Hand, failure, is_finished};
+use super::raw_commands::{RawCommands, failure, is_finished};
 use super::rig::{Rig, builder};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ impl Rig {
 #[tokio::test]
 async fn the_report_of_a_backup_that_ended_without_nats_arrives_afterwards() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let uuid = rig.uuid("a").await?;
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;
@@ -75,7 +75,7 @@ async fn the_report_of_a_backup_that_ended_without_nats_arrives_afterwards() -> 
 #[tokio::test]
 async fn the_outbox_survives_a_restart_of_the_agent_without_nats() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let uuid = rig.uuid("a").await?;
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;
@@ -189,7 +189,7 @@ async fn a_wiped_nats_loses_no_backup() -> Result<()> {
 impl Rig {
     /// An agent of the cluster is connected: a manual backup that changes nothing is not refused for want of one.
     async fn agents_beat(&self, cluster: &str) -> Result<()> {
-        let hand = Hand::new(self).await?;
+        let hand = RawCommands::new(self).await?;
         let machine = self.cluster(cluster).agents[0].machine.to_string();
         hand.beat(&machine).await.map(drop)
     }

@@ -5,13 +5,13 @@ use backstay_daemon::SystemClock;
 use backstay_protocol::{Clock, SnapshotName};
 
 use super::LONG;
-use super::hand::{Hand, is_finished};
+use super::raw_commands::{RawCommands, is_finished};
 use super::rig::{Rig, builder};
 
 #[tokio::test]
 async fn a_restart_takes_no_extra_backup() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     // Old backups, far beyond the interval: none of them must be taken for the latest.
     let now = SystemClock.now().seconds;
     for hours in [72, 5, 2] {

@@ -9,11 +9,11 @@ use backstay_tests::Op;
 use uuid::Uuid;
 
 use super::LONG;
-use super::hand::{Hand, NEWEST, accepted, failure, is_finished};
+use super::raw_commands::{NEWEST, RawCommands, accepted, failure, is_finished};
 use super::rig::{Rig, builder};
 
 /// Commands for two agents of `a`, for one name.
-async fn two(rig: &Rig, hand: &Hand) -> Result<(StartBackup, StartBackup)> {
+async fn two(rig: &Rig, hand: &RawCommands) -> Result<(StartBackup, StartBackup)> {
     let first = hand.command(rig, "a", 0).await?;
     let mut second = hand.command(rig, "a", 1).await?;
     second.snapshot.clone_from(&first.snapshot);
@@ -21,7 +21,7 @@ async fn two(rig: &Rig, hand: &Hand) -> Result<(StartBackup, StartBackup)> {
 }
 
 /// Starts both and holds them until both ask for completion; what the one that loses says.
-async fn race(rig: &Rig, hand: &mut Hand, first: &StartBackup, second: &StartBackup) -> Result<FailureCode> {
+async fn race(rig: &Rig, hand: &mut RawCommands, first: &StartBackup, second: &StartBackup) -> Result<FailureCode> {
     let before = rig.s3.count(Op::CompleteMultipartUpload);
     let gate = rig.s3.hold(Op::CompleteMultipartUpload.always());
     for command in [first, second] {
@@ -40,7 +40,7 @@ async fn race(rig: &Rig, hand: &mut Hand, first: &StartBackup, second: &StartBac
 #[tokio::test]
 async fn two_agents_for_one_name_make_one_backup() -> Result<()> {
     let rig = Rig::start(builder().cluster("a", 3)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let (first, mut second) = two(&rig, &hand).await?;
     second.slot.clone_from(&first.slot);
     ensure!(race(&rig, &mut hand, &first, &second).await? == FailureCode::SlotDone, "not SLOT_DONE");
@@ -66,7 +66,7 @@ async fn two_agents_for_one_name_make_one_backup() -> Result<()> {
 #[tokio::test]
 async fn the_same_attempt_twice_is_one() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let command = hand.command(&rig, "a", 0).await?;
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     ensure!(hand.start(&command).await?.is_ok() && hand.start(&command).await?.is_ok(), "refused");
@@ -92,7 +92,7 @@ async fn the_same_attempt_twice_is_one() -> Result<()> {
 async fn a_name_that_is_taken_moves_on() -> Result<()> {
     const TAKEN: i64 = 6;
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let now = SystemClock.now().seconds;
     // The coordinator names its backup after the time, so one of these stands in its way.
     for ahead in 1..=TAKEN {
@@ -119,7 +119,7 @@ async fn wrong_commands_are_refused_by_name() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
     // The agent has seen the coordinator's epoch.
     rig.must_back_up("a").await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let good = StartBackup { epoch: rig.epoch(0)?, ..hand.command(&rig, "a", 0).await? };
     let with = |change: &dyn Fn(&mut StartBackup)| {
         let mut command = good.clone();

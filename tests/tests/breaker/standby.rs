@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use backstay_tests::{Op, eventually};
 
 use super::LONG;
-use super::hand::Hand;
+use super::raw_commands::RawCommands;
 use super::rig::{LEADING, Rig, builder};
 
 impl Rig {
@@ -94,7 +94,7 @@ async fn the_epoch_of_a_successor_is_newer() -> Result<()> {
     let new = rig.epoch(1 - first)?;
     ensure!(new > old, "{new} is not newer than {old}");
     // What the old one would say now is refused: it can neither start nor cancel anything.
-    let hand = Hand::new(&rig).await?;
+    let hand = RawCommands::new(&rig).await?;
     let mut stale = hand.command(&rig, "a", 0).await?;
     stale.epoch = old;
     let refused = hand.start(&stale).await?.err().context("an old epoch was accepted")?;

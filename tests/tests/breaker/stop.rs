@@ -7,7 +7,7 @@ use backstay_protocol::bus::{FailureCode, RefusalCode, StartBackup};
 use backstay_tests::{Op, eventually};
 
 use super::LONG;
-use super::hand::{Hand, failure};
+use super::raw_commands::{RawCommands, failure};
 use super::rig::{Rig, builder};
 
 /// The agent promises ten seconds; the rest is for a busy machine, and less than it waits for a store that hangs.
@@ -16,7 +16,7 @@ const STOPPED: Duration = Duration::from_secs(25);
 #[tokio::test]
 async fn a_stopped_agent_aborts_reports_and_the_next_member_takes_over() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 3)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut hand = RawCommands::new(&rig).await?;
     let order = rig.order("a").await?;
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;
@@ -39,7 +39,7 @@ async fn a_stopped_agent_aborts_reports_and_the_next_member_takes_over() -> Resu
 #[tokio::test]
 async fn a_stopping_agent_refuses_and_ends_in_time_though_the_store_hangs() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let hand = Hand::new(&rig).await?;
+    let hand = RawCommands::new(&rig).await?;
     let another = StartBackup { epoch: rig.epoch(0)?, ..hand.command(&rig, "a", 0).await? };
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;

@@ -41,7 +41,7 @@ const RETURN_PAUSE: Duration = Duration::from_secs(2);
 /// starting it may fail for as long as the others are down.
 const START_TRIES: u32 = 3;
 
-/// What the desk works with.
+/// What the service works with.
 pub struct Parts {
     pub address: Address,
     pub settings: RestoreSettings,
@@ -52,7 +52,7 @@ pub struct Parts {
     pub s3_ca: Option<PathBuf>,
 }
 
-/// The desk.
+/// The service.
 pub struct Restores {
     parts: Parts,
     path: PathBuf,
@@ -469,5 +469,5 @@ enum Pause {
 }
 
 #[cfg(test)]
-#[path = "desk_tests.rs"]
+#[path = "service_tests.rs"]
 mod tests;

@@ -63,13 +63,13 @@ impl Collector for Inside {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut scrape = Scrape::from(encoder);
         let bytes = || Some(Unit::Bytes);
-        let tally = self.attempts.tally();
+        let totals = self.attempts.totals();
         let read = "Bytes of database read from etcd, by attempts that failed, too";
-        scrape.counter(("backstay_agent_snapshot", read, bytes()), tally.read)?;
+        scrape.counter(("backstay_agent_snapshot", read, bytes()), totals.read)?;
         let sealed = "Sealed bytes that a store took, of attempts that failed, too";
-        scrape.counter(("backstay_agent_sealed", sealed, bytes()), tally.stored)?;
+        scrape.counter(("backstay_agent_sealed", sealed, bytes()), totals.stored)?;
         let retried = "Parts that had to be sent to a store again";
-        scrape.counter(("backstay_agent_parts_retried", retried, None), tally.retried)?;
+        scrape.counter(("backstay_agent_parts_retried", retried, None), totals.retried)?;
         let waiting = "Reports on this machine's disk that the coordinator's stream does not have yet";
         let reports = *self.outbox.waiting().borrow();
         scrape.gauge(("backstay_agent_outbox_records", waiting, None), reports as f64)?;

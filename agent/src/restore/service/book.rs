@@ -1,4 +1,4 @@
-//! What the desk knows of the restore that is under way, or was the last.
+//! What the service knows of the restore that is under way, or was the last.
 
 use std::sync::Arc;
 

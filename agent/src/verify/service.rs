@@ -17,17 +17,17 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::boot::{self, BootError, Ports, Revisions};
-use super::judge::{self, VerifyError};
 use super::settings::VerifySettings;
+use super::verdict::{self, VerifyError};
 use crate::attempt::job::refuse;
 use crate::attempt::{Address, Attempts};
 use crate::restore::folders::free_bytes;
-use crate::wanted::{Named, Wanted};
+use crate::stored_backup::{Named, Wanted};
 
 /// Beyond the database: etcd's log, and what it writes while it starts.
 const ROOM_BYTES: u64 = 256 * 1024 * 1024;
 
-/// What the desk works with.
+/// What the service works with.
 pub struct Parts {
     pub address: Address,
     pub settings: VerifySettings,
@@ -65,7 +65,7 @@ impl From<VerifyError> for Failed {
     }
 }
 
-/// The desk.
+/// The service.
 pub struct Verifications {
     parts: Parts,
     work: Mutex<Option<Work>>,
@@ -162,7 +162,7 @@ impl Verifications {
         };
         let identity = order.backup.identity.as_ref();
         let examined = restore::examine(&*store, &manifest, identity, into, look, &progress, &self.stop).await?;
-        let mut verified = judge::found(&examined);
+        let mut verified = verdict::found(&examined);
         if let Some(ports) = &ports {
             self.boot(&examined, &data, ports, manifest.origin.revision, &mut verified).await?;
         }
@@ -182,9 +182,9 @@ impl Verifications {
         let at = Revisions { hash, keys };
         let patience = self.parts.settings.start_timeout;
         match boot::serve(&program, &self.parts.scratch, data, ports, patience, at).await {
-            Ok(served) => judge::compare(examined, &served, hash, verified),
+            Ok(served) => verdict::compare(examined, &served, hash, verified),
             Err(ended @ BootError::Ended { .. }) => {
-                Err(judge::ended(ended, examined, boot::version(&program).await.as_deref()))
+                Err(verdict::ended(ended, examined, boot::version(&program).await.as_deref()))
             }
             Err(error) => Err(error.into()),
         }

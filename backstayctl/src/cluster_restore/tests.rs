@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Coordinator, capture};
-use backstay_protocol::own::RestoreMachineSpec;
+use backstay_protocol::backstay_types::RestoreMachineSpec;
 use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp};
 
 const UUID: &str = "7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10";

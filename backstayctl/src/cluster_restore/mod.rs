@@ -9,7 +9,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use backstay_protocol::api::ApiError;
-use backstay_protocol::own::{RestorePhase, RestoreSpec};
+use backstay_protocol::backstay_types::{RestorePhase, RestoreSpec};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::ClusterUuidSpec;
 use backstay_protocol::{NameError, duration, types};

@@ -27,7 +27,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument, error, error_span, info, warn};
 
 use super::job::refuse;
-use super::tally::{Metrics, Tally};
+use super::totals::{Metrics, Totals};
 use super::{Address, Failure, Job, Member, Taking};
 use crate::outbox::{Outbox, Record};
 use crate::state::StateDir;
@@ -53,7 +53,7 @@ impl Running {
     }
 }
 
-/// What the desk works with.
+/// What the service works with.
 pub struct Parts {
     pub address: Address,
     pub member: Member,
@@ -73,10 +73,10 @@ struct Book {
     /// Final reports of the last attempts, oldest first.
     ended: Vec<Report>,
     /// Of all attempts but the one under way.
-    tally: Tally,
+    totals: Totals,
 }
 
-/// The desk.
+/// The service.
 pub struct Attempts {
     parts: Parts,
     book: Mutex<Book>,
@@ -98,7 +98,7 @@ impl Attempts {
         let mut ended = parts.state.ended();
         recover(&parts, &mut ended);
         let epoch = parts.state.epoch();
-        let book = Book { running: None, stopping: false, held: false, epoch, ended, tally: Tally::default() };
+        let book = Book { running: None, stopping: false, held: false, epoch, ended, totals: Totals::default() };
         Self { parts, book: Mutex::new(book), metrics: Metrics::default(), tasks: TaskTracker::new() }
     }
 
@@ -108,9 +108,9 @@ impl Attempts {
     }
 
     /// What all attempts have read and stored since the start, the one under way included. Never shrinks.
-    pub fn tally(&self) -> Tally {
+    pub fn totals(&self) -> Totals {
         let book = self.book();
-        book.running.as_ref().map_or(book.tally, |running| book.tally.with(&running.progress))
+        book.running.as_ref().map_or(book.totals, |running| book.totals.with(&running.progress))
     }
 
     /// How attempts ended since the start.
@@ -288,7 +288,7 @@ impl Attempts {
         let mut book = self.book();
         book.ended = ended;
         if let Some(running) = book.running.take() {
-            book.tally = book.tally.with(&running.progress);
+            book.totals = book.totals.with(&running.progress);
         }
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use backstay_agent::restore::folders::Folders;
 use backstay_agent::restore::journal::{Action, Goal, Hands, Journal, Seen};
 use backstay_coordinator::restore::model::{Heard, Limits, Machine, Restore, Round, Source};
+use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::bus::{MemberCheck, MemberSeat, RestoreGoal, RestoreState, RestoreStep};
-use backstay_protocol::own::RestorePhase;
 use backstay_protocol::{ClusterUuid, MachineId, RestoreId, SnapshotName, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -81,7 +81,7 @@ impl Host {
         }
     }
 
-    /// What the desk does with a command.
+    /// What the service does with a command.
     fn hear(&mut self, goal: RestoreGoal) -> Option<Heard> {
         let goal = Goal::from_wire(goal)?;
         match (&mut self.journal, goal) {
@@ -130,7 +130,7 @@ impl Host {
         }
     }
 
-    /// One action of the desk's task; `noted` is false where the agent dies before the journal has it.
+    /// One action of the service's task; `noted` is false where the agent dies before the journal has it.
     fn act(&mut self, noted: bool) {
         let Some(journal) = &self.journal else { return };
         if !self.error.is_empty() && journal.goal != Goal::PutBack {
