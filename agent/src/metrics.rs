@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_nats::Client;
 use async_nats::connection::State;
-use backstay_daemon::http::{Readiness, Window};
+use backstay_daemon::http::{MetricsEndpoint, Readiness};
 use backstay_daemon::metrics::{Scrape, Unit};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -13,31 +13,31 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::attempt::Attempts;
-use crate::etcd::poll::Seen;
+use crate::etcd::poll::PolledMember;
 use crate::outbox::Outbox;
 
 /// The parts that are looked at.
 #[derive(Clone)]
-pub struct Inside {
+pub struct AgentMetrics {
     pub client: Client,
     pub attempts: Arc<Attempts>,
     pub outbox: Arc<Outbox>,
-    pub member: watch::Receiver<Seen>,
+    pub member: watch::Receiver<PolledMember>,
 }
 
-impl fmt::Debug for Inside {
+impl fmt::Debug for AgentMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inside").finish_non_exhaustive()
+        f.debug_struct("AgentMetrics").finish_non_exhaustive()
     }
 }
 
-impl Inside {
+impl AgentMetrics {
     /// All of it, for [`backstay_daemon::http::serve`].
-    pub fn window(self) -> Window {
+    pub fn endpoint(self) -> MetricsEndpoint {
         let mut registry = Registry::default();
         self.attempts.metrics().register(&mut registry);
         registry.register_collector(Box::new(self.clone()));
-        Window::new(registry, move || self.readiness())
+        MetricsEndpoint::new(registry, move || self.readiness())
     }
 
     fn bus(&self) -> bool {
@@ -59,7 +59,7 @@ impl Inside {
     }
 }
 
-impl Collector for Inside {
+impl Collector for AgentMetrics {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut scrape = Scrape::from(encoder);
         let bytes = || Some(Unit::Bytes);

@@ -10,6 +10,6 @@ pub mod job;
 pub mod service;
 pub mod totals;
 
-pub use backup::{Backup, Failure, Member, Taking, clock_off};
+pub use backup::{Backup, BackupFailure, Member, Taking, clock_off};
 pub use job::{Address, Job};
 pub use service::{Attempts, Running};

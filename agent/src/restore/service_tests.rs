@@ -34,7 +34,7 @@ fn service(folder: &Path, stop: &str, start: &str) -> Restores {
     let settings = EtcdSettings { endpoints: vec!["http://127.0.0.1:1".into()], ..EtcdSettings::default() };
     let etcd = Etcd::new(settings).expect("usable");
     let identity = Arc::new(Identity::generate());
-    let attempts = Arc::new(Attempts::new(service::Parts {
+    let attempts = Arc::new(Attempts::new(service::AttemptDependencies {
         address: address.clone(),
         member: Member { etcd: etcd.clone(), inspection: InspectionSettings::off() },
         identity: Arc::clone(&identity),
@@ -50,15 +50,15 @@ fn service(folder: &Path, stop: &str, start: &str) -> Restores {
         start: words(start),
         ..RestoreSettings::default()
     };
-    let parts = Parts { address, settings, etcd, identity, state, attempts, s3_ca: None };
+    let deps = RestoreDependencies { address, settings, etcd, identity, state, attempts, s3_ca: None };
     // One look at the old etcd is enough here.
-    let mut service = Restores::open(parts).expect("readable");
+    let mut service = Restores::open(deps).expect("readable");
     service.watcher.settle = Duration::ZERO;
     service
 }
 
 /// A journal of a restore that is at `step`, on disk.
-fn journal(folder: &Path, goal: Goal, step: Step) -> Journal {
+fn journal(folder: &Path, goal: Goal, step: JournalStep) -> Journal {
     let folders = Folders::of(&folder.join("etcd"), id(), ".old").expect("there");
     let mut journal = Journal::new(id(), folders, true);
     (journal.goal, journal.step, journal.touched) = (goal, step, goal != Goal::Prepare);
@@ -80,7 +80,7 @@ async fn act_to_the_end(service: &Restores) -> RestoreState {
 #[tokio::test]
 async fn an_old_etcd_that_does_not_start_does_not_keep_its_machine_from_being_put_back() {
     let folder = tempfile::tempdir().expect("a folder");
-    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    let journal = journal(folder.path(), Goal::PutBack, JournalStep::Returning);
     fs::create_dir_all(journal.folders.aside.join("member/snap")).expect("writable");
     fs::create_dir_all(&journal.folders.fresh).expect("writable");
     let service = service(folder.path(), "true", "ls /no-quorum-yet");
@@ -98,7 +98,7 @@ async fn an_old_etcd_that_does_not_start_does_not_keep_its_machine_from_being_pu
 #[tokio::test]
 async fn an_old_etcd_that_only_seems_to_start_is_said_to_be_down_with_its_last_words() {
     let folder = tempfile::tempdir().expect("a folder");
-    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    let journal = journal(folder.path(), Goal::PutBack, JournalStep::Returning);
     fs::create_dir_all(journal.folders.aside.join("member/snap")).expect("writable");
     fs::create_dir_all(&journal.folders.fresh).expect("writable");
     let start = folder.path().join("start");
@@ -113,7 +113,7 @@ async fn an_old_etcd_that_only_seems_to_start_is_said_to_be_down_with_its_last_w
 #[tokio::test]
 async fn an_old_etcd_that_has_its_database_open_runs_though_it_does_not_answer() {
     let folder = tempfile::tempdir().expect("a folder");
-    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    let journal = journal(folder.path(), Goal::PutBack, JournalStep::Returning);
     let database = journal.folders.aside.join("member/snap/db");
     fs::create_dir_all(database.parent().expect("below")).expect("writable");
     let holder = fs::File::create(&database).expect("writable");
@@ -133,7 +133,7 @@ async fn an_old_etcd_that_has_its_database_open_runs_though_it_does_not_answer()
 #[tokio::test]
 async fn an_etcd_that_fails_to_start_on_the_new_folder_is_quoted() {
     let folder = tempfile::tempdir().expect("a folder");
-    let journal = journal(folder.path(), Goal::Switch, Step::Starting);
+    let journal = journal(folder.path(), Goal::Switch, JournalStep::Starting);
     fs::create_dir_all(&journal.folders.live).expect("writable");
     let start = folder.path().join("start");
     fs::write(&start, "echo 'flag provided but not defined: -bogus' >&2\nexit 2\n").expect("writable");
@@ -146,7 +146,7 @@ async fn an_etcd_that_fails_to_start_on_the_new_folder_is_quoted() {
 #[tokio::test]
 async fn what_was_never_touched_is_said_to_be_so() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut journal = journal(folder.path(), Goal::Prepare, Step::Ready);
+    let mut journal = journal(folder.path(), Goal::Prepare, JournalStep::Ready);
     fs::create_dir_all(&journal.folders.live).expect("writable");
     fs::create_dir_all(&journal.folders.fresh).expect("writable");
     assert_eq!(journal.take(Goal::PutBack), Ok(true));
@@ -158,7 +158,7 @@ async fn what_was_never_touched_is_said_to_be_so() {
 #[tokio::test]
 async fn a_journal_that_cannot_be_written_stops_no_preparing_and_what_fills_the_disk_makes_way() {
     let folder = tempfile::tempdir().expect("a folder");
-    let journal = journal(folder.path(), Goal::Prepare, Step::Ready);
+    let journal = journal(folder.path(), Goal::Prepare, JournalStep::Ready);
     fs::create_dir_all(&journal.folders.fresh).expect("writable");
     let service = service(folder.path(), "true", "true");
     // A folder in the journal's place is a disk that takes nothing, for whoever renames over it.
@@ -181,7 +181,8 @@ async fn a_journal_that_cannot_be_written_stops_no_preparing_and_what_fills_the_
 async fn what_etcd_has_run_on_is_kept_and_what_it_has_not_is_removed() {
     for ran in [true, false] {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut journal = journal(folder.path(), Goal::Switch, if ran { Step::Switched } else { Step::Moving });
+        let mut journal =
+            journal(folder.path(), Goal::Switch, if ran { JournalStep::Switched } else { JournalStep::Moving });
         assert_eq!(journal.take(Goal::PutBack), Ok(true));
         journal.save(&folder.path().join("state").join(JOURNAL)).expect("writable");
         fs::create_dir_all(&journal.folders.aside).expect("writable");
@@ -207,7 +208,7 @@ async fn what_etcd_has_run_on_is_kept_and_what_it_has_not_is_removed() {
 #[tokio::test]
 async fn a_name_that_is_taken_does_not_stop_putting_back() {
     let folder = tempfile::tempdir().expect("a folder");
-    let journal = journal(folder.path(), Goal::PutBack, Step::Returning);
+    let journal = journal(folder.path(), Goal::PutBack, JournalStep::Returning);
     let taken = folder.path().join("etcd.old.unexpected");
     for folder in [&journal.folders.aside, &journal.folders.live, &journal.folders.fresh, &taken] {
         fs::create_dir_all(folder).expect("writable");
@@ -219,7 +220,7 @@ async fn a_name_that_is_taken_does_not_stop_putting_back() {
 
 #[test]
 fn the_new_cluster_is_unsettled_until_it_stays_or_is_gone() {
-    use Step::*;
+    use JournalStep::*;
     let after = [(Moving, true), (Switched, true), (Returning, true), (Returned, false), (Kept, false)];
     for (step, unsettled) in after {
         let folder = tempfile::tempdir().expect("a folder");

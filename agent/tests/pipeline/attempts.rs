@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use backstay_agent::attempt::service::Parts;
+use backstay_agent::attempt::service::AttemptDependencies;
 use backstay_agent::attempt::{Address, Attempts, Member};
 use backstay_agent::identity;
 use backstay_agent::outbox::Outbox;
@@ -52,8 +52,15 @@ impl Service {
         let identity = Arc::new(identity::load_or_create(&state).expect("usable"));
         let outbox = Arc::new(Outbox::open(state.file("outbox")).expect("usable"));
         let clock = Arc::new(StoppedClock);
-        let parts =
-            Parts { address: address(), member, identity, state, outbox: Arc::clone(&outbox), clock, s3_ca: None };
+        let parts = AttemptDependencies {
+            address: address(),
+            member,
+            identity,
+            state,
+            outbox: Arc::clone(&outbox),
+            clock,
+            s3_ca: None,
+        };
         Self { attempts: Arc::new(Attempts::new(parts)), outbox }
     }
 
@@ -230,8 +237,8 @@ async fn an_older_epoch_is_refused_also_after_a_restart() {
     }
     let service = s.service();
     assert_eq!(refused(service.attempts.start(older(2)).await), RefusalCode::StaleEpoch);
-    let stranger = StartBackup { epoch: 99, machine: id(77), ..command(&s.shelf, 2) };
-    assert_eq!(refused(service.attempts.start(stranger).await), RefusalCode::WrongAddress);
+    let foreign = StartBackup { epoch: 99, machine: id(77), ..command(&s.shelf, 2) };
+    assert_eq!(refused(service.attempts.start(foreign).await), RefusalCode::WrongAddress);
     let broken = StartBackup { store: None, ..command(&s.shelf, 2) };
     assert_eq!(refused(service.attempts.start(broken).await), RefusalCode::Invalid, "and epoch 99 was not for us");
 }

@@ -14,12 +14,12 @@ use crate::fleet::Agent;
 use crate::record::ClusterRecord;
 use crate::record::runs::{self, Run};
 use crate::restore::model::word;
-use crate::restore::unsettled::{self, Behind};
+use crate::restore::unsettled::{self, Laggard};
 use crate::term::Term;
 
 /// The coordinator that leads: this one.
 pub fn coordinator(term: &Term) -> Resource {
-    let in_force = term.storage.now().in_force;
+    let active_store = term.storage.now().active_store;
     let (host, offsets) = (host::name(), term.clocks.offsets());
     let spec = CoordinatorStatusSpec {
         natsoffsetms: offsets.nats,
@@ -31,7 +31,7 @@ pub fn coordinator(term: &Term) -> Resource {
         version: env!("CARGO_PKG_VERSION").into(),
         started: Some(term.since_at),
         now: Some(term.clock.now()),
-        storage: in_force.map(|in_force| in_force.facts()).unwrap_or_default(),
+        storage: active_store.map(|active_store| active_store.facts()).unwrap_or_default(),
     };
     Resource::of(COORDINATOR_STATUS_ID, &spec)
 }
@@ -60,7 +60,7 @@ pub fn agents(term: &Term) -> Vec<Resource> {
 fn lost(record: &ClusterRecord, machine: MachineId, state: &RestoreState) -> Option<String> {
     let behind = unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state);
     let text = || format!("it is {} in restore {}, whose end nobody knows", word(state.step()), state.restore);
-    (behind == Behind::Unknown).then(text)
+    (behind == Laggard::Unknown).then(text)
 }
 
 fn agent_resource(

@@ -22,11 +22,11 @@ async fn publish(rig: &Rig, machine: &str, report: &Report) -> Result<()> {
 #[tokio::test]
 async fn a_report_from_another_machine_changes_nothing() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 3)).await?;
-    let mut hand = RawCommands::new(&rig).await?;
+    let mut raw = RawCommands::new(&rig).await?;
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;
     gate.reached(LONG).await?;
-    let started = hand.started().await?;
+    let started = raw.started().await?;
     let machines = rig.cluster("a").agents.iter().map(|agent| agent.machine.to_string());
     let others: Vec<String> = machines.filter(|machine| *machine != started.machine).collect();
 

@@ -28,7 +28,7 @@ pub const NEWEST: u64 = u64::MAX / 2;
 /// The stream of reports.
 const REPORTS: &str = "BACKSTAY_REPORTS";
 
-/// A hand on the bus.
+/// Sends raw commands, and hears the reports.
 pub struct RawCommands {
     client: Client,
     /// The number of the next report in its stream: what came while nobody was connected is not overlooked.
