@@ -50,7 +50,7 @@ core() {
   local well=1
   run "$1" --workspace --test page --test restore --test proof || well=0
   run "$1" --workspace --test breaker -- members:: standby:: takeover:: || well=0
-  run "$1" --workspace --test fleet -- command:: verify:: || well=0
+  run "$1" --workspace --test cluster_restore -- command:: verify:: || well=0
   [ $well = 0 ] || passed+=("the core, on $1")
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::connection::State;
 use backstay_archive::seal::Identity;
-use backstay_daemon::nats::{self, NatsError, Patience, Role};
+use backstay_daemon::nats::{self, ClientIdentity, NatsError, Patience};
 use backstay_daemon::trouble::Shared;
 use backstay_daemon::{http, systemd};
 use backstay_protocol::{Clock, subject};
@@ -17,17 +17,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::attempt::desk::Parts;
+use crate::attempt::service::AttemptDependencies;
 use crate::attempt::{Address, Attempts, Member};
 use crate::bus::beat::Beats;
 use crate::bus::commands::{self, Desks};
 use crate::etcd::poll;
 use crate::etcd::{Etcd, EtcdError};
-use crate::inside::Inside;
 use crate::machine::{self, UnknownMachine};
+use crate::metrics::AgentMetrics;
 use crate::outbox::Outbox;
 use crate::outbox::sender::{self, JetStream};
-use crate::restore::seat::Seats;
+use crate::restore::member_identity::MemberIdentityStore;
 use crate::restore::{self, Restores, keeper};
 use crate::settings::Settings;
 use crate::state::{StateDir, StateError};
@@ -65,7 +65,7 @@ pub struct Agent {
     outbox: Arc<Outbox>,
     attempts: Arc<Attempts>,
     etcd: Etcd,
-    seats: Arc<Seats>,
+    member_identity: Arc<MemberIdentityStore>,
     restores: Arc<Restores>,
     verifications: Arc<Verifications>,
     clock: Arc<dyn Clock>,
@@ -81,7 +81,7 @@ impl Agent {
         let state = Arc::new(StateDir::open(&settings.state_dir)?);
         let identity = Arc::new(identity::load_or_create(&state)?);
         let outbox = Arc::new(Outbox::open(state.file("outbox"))?);
-        let attempts = Arc::new(Attempts::new(Parts {
+        let attempts = Arc::new(Attempts::new(AttemptDependencies {
             address: address.clone(),
             member: Member { etcd: etcd.clone(), inspection: settings.inspection.clone() },
             identity: Arc::clone(&identity),
@@ -90,7 +90,7 @@ impl Agent {
             clock: Arc::clone(&clock),
             s3_ca: settings.s3.ca.clone(),
         }));
-        let verifications = Arc::new(Verifications::new(verify::desk::Parts {
+        let verifications = Arc::new(Verifications::new(verify::service::VerifyDependencies {
             address: address.clone(),
             settings: settings.verify.clone(),
             scratch: settings
@@ -102,9 +102,9 @@ impl Agent {
             attempts: Arc::clone(&attempts),
             s3_ca: settings.s3.ca.clone(),
         }));
-        let control = restore::desk::control(&settings.restore, &state);
-        let seats = Arc::new(Seats::open(&state, &settings.restore, control));
-        let restores = Arc::new(Restores::open(restore::desk::Parts {
+        let control = restore::service::control(&settings.restore, &state);
+        let member_identity = Arc::new(MemberIdentityStore::open(&state, &settings.restore, control));
+        let restores = Arc::new(Restores::open(restore::service::RestoreDependencies {
             address: address.clone(),
             settings: settings.restore.clone(),
             etcd: etcd.clone(),
@@ -113,7 +113,18 @@ impl Agent {
             attempts: Arc::clone(&attempts),
             s3_ca: settings.s3.ca.clone(),
         })?);
-        Ok(Self { address, settings, identity, outbox, attempts, etcd, seats, restores, verifications, clock })
+        Ok(Self {
+            address,
+            settings,
+            identity,
+            outbox,
+            attempts,
+            etcd,
+            member_identity,
+            restores,
+            verifications,
+            clock,
+        })
     }
 
     /// Where commands to this agent go.
@@ -125,7 +136,7 @@ impl Agent {
     /// the store answers.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
         let inbox = subject::agent_inbox(&self.address.cluster, self.address.machine);
-        let role = Role::from(self.name().as_str()).inbox(inbox);
+        let role = ClientIdentity::from(self.name().as_str()).inbox(inbox);
         let client = nats::connect(&self.settings.nats, role, Patience::Daemon).await?;
         let end = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -159,13 +170,13 @@ impl Agent {
         let (client, attempts) = (client.clone(), Arc::clone(&self.attempts));
         let (polled, rounds) = watch::channel(poll::Round::default());
         let (seen, member) = watch::channel(None);
-        let inside = Inside {
+        let metrics = AgentMetrics {
             client: client.clone(),
             attempts: Arc::clone(&attempts),
             outbox: Arc::clone(&self.outbox),
             member: member.clone(),
         };
-        let (window, http) = (inside.window(), self.settings.http.clone());
+        let (endpoint, http) = (metrics.endpoint(), self.settings.http.clone());
         let beats = Beats {
             client: client.clone(),
             address: self.address.clone(),
@@ -175,22 +186,24 @@ impl Agent {
             clock: Arc::clone(&self.clock),
             attempts: Arc::clone(&attempts),
             member,
-            seats: Arc::clone(&self.seats),
+            member_identity: Arc::clone(&self.member_identity),
             restores: Arc::clone(&self.restores),
             told: Shared::default(),
         };
         let verifications = Arc::clone(&self.verifications);
         let desks = Desks { attempts, restores: Arc::clone(&self.restores), verifications };
         let restores = Arc::clone(&self.restores);
-        let (seats, unsettled) = (Arc::clone(&self.seats), Arc::clone(&restores));
+        let (member_identity, unsettled) = (Arc::clone(&self.member_identity), Arc::clone(&restores));
         let (courier, outbox, hurry) = (JetStream::new(client.clone()), Arc::clone(&self.outbox), stop.clone());
         let (etcd, period) = (self.etcd.clone(), self.settings.beat_interval);
         let [a, b, c, d, e, f, g, h] = [(); 8].map(|()| end.clone());
         tasks.spawn(async move { sender::send(outbox, &courier, &hurry, &a).await });
         tasks.spawn(async move { poll::poll(&etcd, period, &polled, &b).await });
-        tasks.spawn(async move { keeper::keep(&seats, || unsettled.unsettled_cluster(), rounds, &seen, &h).await });
+        tasks.spawn(async move {
+            keeper::keep(&member_identity, || unsettled.unsettled_cluster(), rounds, &seen, &h).await
+        });
         tasks.spawn(async move { beats.run(&c).await });
-        tasks.spawn(async move { http::serve(&http, window, &e).await });
+        tasks.spawn(async move { http::serve(&http, endpoint, &e).await });
         tasks.spawn(async move { commands::serve(client, requests, desks, &d).await });
         tasks.spawn(async move { systemd::watchdog(&f).await });
         tasks.spawn(async move { restores.run(&g).await });

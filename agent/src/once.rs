@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::attempt::{Backup, Failure, Member, Taking, clock_off};
+use crate::attempt::{Backup, BackupFailure, Member, Taking, clock_off};
 use crate::etcd::{Etcd, source};
 use backstay_archive::store::spec::StoreSpec;
 
@@ -63,15 +63,15 @@ pub async fn once(
     member: &Member,
     clock: &dyn Clock,
     cancel: &CancellationToken,
-) -> Result<Taken, Failure> {
-    let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
+) -> Result<Taken, BackupFailure> {
+    let cancelled = || BackupFailure::new(FailureCode::Cancelled, "cancelled");
     let store = cancel.run_until_cancelled(once.store.clone().open_to_write()).await.ok_or_else(cancelled)??;
     let found =
         cancel.run_until_cancelled(find(&once, &*store, &member.etcd, clock.now())).await.ok_or_else(cancelled)?;
     let series = found?;
     let clock_off = cancel.run_until_cancelled(clock_off(&*store, clock)).await.flatten();
     let mut name = SnapshotName::from_unix_seconds(clock.now().seconds)
-        .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))?;
+        .map_err(|e| BackupFailure::new(FailureCode::Internal, e.to_string()))?;
     let mut tries = 1;
     loop {
         let backup = plan(&once, &series, name);
@@ -83,7 +83,7 @@ pub async fn once(
             }
             Err(failure) if failure.code == FailureCode::NameTaken && tries < NAME_TRIES => {
                 debug!(%name, "the name is taken: the next second is tried");
-                name = name.next().map_err(|e| Failure::new(FailureCode::NameTaken, e.to_string()))?;
+                name = name.next().map_err(|e| BackupFailure::new(FailureCode::NameTaken, e.to_string()))?;
                 tries += 1;
             }
             Err(failure) => {
@@ -112,7 +112,7 @@ struct Series {
 
 /// The series of the UUID that was given, else of the name. An etcd that cannot be the one that the series is of is refused,
 /// unless that was said.
-async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Result<Series, Failure> {
+async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Result<Series, BackupFailure> {
     let mut origin = source::origin(etcd).await?;
     let claim = match once.cluster_uuid {
         Some(uuid) => Claim { uuid, is_new: false, etcd_cluster_id: None, listed: None },
@@ -153,12 +153,12 @@ async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Re
     Ok(Series { uuid: claim.uuid, first: claim.is_new, etcd, replaces })
 }
 
-fn refusal(text: &str) -> Failure {
+fn refusal(text: &str) -> BackupFailure {
     let text = format!(
         "{text}. If this etcd was restored or made anew, say --new-cluster-id this once; if it is another cluster, give it \
          a --cluster of its own"
     );
-    Failure::new(FailureCode::Source, text)
+    BackupFailure::new(FailureCode::Source, text)
 }
 
 fn told(once: &Once, url: &str, newest: &Manifest, difference: Difference, is: &Origin) -> String {
@@ -201,7 +201,7 @@ fn patience(cancel: &CancellationToken) -> Duration {
 
 /// The writer has cleaned up already; this is for what it could not reach at that moment. Where the backup turns
 /// out to be there after all (its completion succeeded and the answer was lost), it is a success.
-async fn sweep(store: &dyn Store, plan: &Plan, failure: &Failure, patience: Duration) -> Option<Manifest> {
+async fn sweep(store: &dyn Store, plan: &Plan, failure: &BackupFailure, patience: Duration) -> Option<Manifest> {
     // Only where the store was touched: another machine may be at work under the same second's name.
     let touched = [FailureCode::Store, FailureCode::Cancelled, FailureCode::Deadline, FailureCode::Corruption];
     if !touched.contains(&failure.code) {

@@ -20,7 +20,7 @@ use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
 use uuid::Uuid;
 
 pub use self::error::CatalogError;
-pub use self::listing::{Entry, clusters, list};
+pub use self::listing::{ListedBackup, clusters, list};
 pub use self::lookup::{get_if_there, listed_manifest, manifest, own_manifest};
 pub use self::reading::{Progress, Reading};
 pub use self::settle::{Settled, settle};
@@ -36,7 +36,7 @@ const NAME_TRIES: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
     pub cluster: ClusterUuid,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<ListedBackup>,
 }
 
 /// Finds the backups of a cluster by name, from the newest manifest of each folder. Where several clusters
@@ -123,7 +123,7 @@ pub async fn newest_true(
 /// The same of backups that were listed already.
 pub async fn newest_true_among(
     store: &dyn Store,
-    entries: &[Entry],
+    entries: &[ListedBackup],
     now: Timestamp,
 ) -> Result<Option<Manifest>, StoreError> {
     let mut skipped = Skipped::default();
@@ -139,7 +139,7 @@ pub async fn newest(store: &dyn Store, cluster: ClusterUuid) -> Result<Option<Ma
 }
 
 /// The same of backups that were listed already.
-pub async fn newest_among(store: &dyn Store, entries: &[Entry]) -> Result<Option<Manifest>, StoreError> {
+pub async fn newest_among(store: &dyn Store, entries: &[ListedBackup]) -> Result<Option<Manifest>, StoreError> {
     let mut skipped = Skipped::default();
     let newest = look_for_newest(store, entries, &mut skipped).await?;
     skipped.end();
@@ -151,7 +151,7 @@ async fn list_or_skip(
     store: &dyn Store,
     cluster: ClusterUuid,
     skipped: &mut Skipped,
-) -> Result<Result<Vec<Entry>, StoreError>, StoreError> {
+) -> Result<Result<Vec<ListedBackup>, StoreError>, StoreError> {
     match list(store, cluster).await {
         Err(error) if error.is(ErrorKind::Denied) => {
             skipped.note(CatalogError::Object(error.clone()));
@@ -181,7 +181,7 @@ impl Newest {
 /// Of entries from the newest on: those from the future come last.
 async fn look_for_newest_true(
     store: &dyn Store,
-    entries: &[Entry],
+    entries: &[ListedBackup],
     now: Timestamp,
     skipped: &mut Skipped,
 ) -> Result<Newest, StoreError> {
@@ -197,7 +197,11 @@ async fn look_for_newest_true(
     }
 }
 
-async fn look_for_newest(store: &dyn Store, entries: &[Entry], skipped: &mut Skipped) -> Result<Newest, StoreError> {
+async fn look_for_newest(
+    store: &dyn Store,
+    entries: &[ListedBackup],
+    skipped: &mut Skipped,
+) -> Result<Newest, StoreError> {
     let mut unreadable = None;
     for entry in entries.iter().take(NAME_TRIES) {
         match listed_manifest(store, entry.cluster, entry.snapshot).await {

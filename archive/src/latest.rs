@@ -12,7 +12,7 @@ use std::time::Duration;
 use backstay_protocol::time;
 use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp, duration};
 
-use crate::catalog::{self, CatalogError, Entry, Progress, Reading, Skipped};
+use crate::catalog::{self, CatalogError, ListedBackup, Progress, Reading, Skipped};
 use crate::manifest::{Manifest, Replaced};
 use crate::store::{Store, StoreError};
 
@@ -217,7 +217,7 @@ pub async fn find(
     Ok(Latest { manifest: Some(manifest), skipped: reading.end() })
 }
 
-fn candidate(entry: &Entry, manifest: &Manifest) -> Candidate {
+fn candidate(entry: &ListedBackup, manifest: &Manifest) -> Candidate {
     Candidate {
         snapshot: entry.snapshot,
         etcd_cluster_id: manifest.origin.etcd_cluster_id.clone(),

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::catalog::{self, Entry, Progress, Reading, Settled, Skipped};
+use crate::catalog::{self, ListedBackup, Progress, Reading, Settled, Skipped};
 use crate::keys::{KEY_MAX, key_files};
 use crate::manifest::Manifest;
 use crate::store::{ErrorKind, Key, PART_BYTES, Store, StoreError, Upload};
@@ -118,7 +118,7 @@ pub async fn plan(
 }
 
 /// The backups of a series that must be this cluster's, the oldest first.
-async fn listed(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> Result<Vec<Entry>, MergeError> {
+async fn listed(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> Result<Vec<ListedBackup>, MergeError> {
     let mut entries = catalog::list(store, uuid).await?;
     match catalog::newest_among(store, &entries).await? {
         Some(newest) if newest.cluster == *name => {}

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::catalog::{self, Entry, Series};
+use crate::catalog::{self, ListedBackup, Series};
 use crate::store::{ErrorKind, Key, Store, StoreError};
 
 /// The folder of these objects. It is no UUID, so whoever looks for clusters passes it over.
@@ -43,7 +43,7 @@ pub struct Claim {
     /// etcd's cluster id for which the name was taken, where there is no backup yet that says more.
     pub etcd_cluster_id: Option<String>,
     /// The backups that it has, where they were listed on the way.
-    pub listed: Option<Vec<Entry>>,
+    pub listed: Option<Vec<ListedBackup>>,
 }
 
 /// The object of a name.
@@ -104,7 +104,7 @@ struct Said {
 struct Known {
     uuid: ClusterUuid,
     has_backups: bool,
-    listed: Option<Vec<Entry>>,
+    listed: Option<Vec<ListedBackup>>,
 }
 
 async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Said, StoreError> {
@@ -138,7 +138,7 @@ struct Looked {
     /// Whether the newest backup is of a cluster with that name; `None` where there is none to tell.
     is_of: Option<bool>,
     /// `None` where the store does not let its folder be listed.
-    listed: Option<Vec<Entry>>,
+    listed: Option<Vec<ListedBackup>>,
 }
 
 async fn look_at(

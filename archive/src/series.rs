@@ -7,7 +7,7 @@
 
 use backstay_protocol::{SnapshotName, Timestamp, time};
 
-use crate::catalog::{Entry, Progress, Reading};
+use crate::catalog::{ListedBackup, Progress, Reading};
 use crate::manifest::{Manifest, Replaced};
 use crate::store::{Store, StoreError};
 
@@ -25,7 +25,11 @@ pub struct Newest {
 }
 
 /// The newest of a cluster's backups that counts, as they were listed; `None` where none can be read.
-pub async fn newest(store: &dyn Store, entries: Vec<Entry>, now: Timestamp) -> Result<Option<Newest>, StoreError> {
+pub async fn newest(
+    store: &dyn Store,
+    entries: Vec<ListedBackup>,
+    now: Timestamp,
+) -> Result<Option<Newest>, StoreError> {
     let (future, past): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_ahead(entry.snapshot, now));
     let looked_at = future.into_iter().take(LOOKED_AT).chain(past.into_iter().take(LOOKED_AT)).collect();
     let (progress, mut manifests) = (Progress::default(), Vec::new());

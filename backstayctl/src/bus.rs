@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::client::{Request, RequestErrorKind};
 use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, Message};
-use backstay_daemon::nats::{self, NatsError, NatsSettings, Patience, Role};
+use backstay_daemon::nats::{self, ClientIdentity, NatsError, NatsSettings, Patience};
 use backstay_daemon::settings::{self, Override, SettingsError, Unknown, variable};
 use backstay_protocol::api::{ApiError, ErrorCode};
 use backstay_protocol::codec::{CONTENT_TYPE, ContentType};
@@ -96,7 +96,7 @@ impl Bus {
         let url = settings.shown_url();
         let absent = |cause: &str| CallError::NoNats { url: url.clone(), cause: cause.to_owned() };
         let begun = Instant::now();
-        let (role, refusals) = Role::from(NAME).refusals();
+        let (role, refusals) = ClientIdentity::from(NAME).refusals();
         match tokio::time::timeout(CONNECT, nats::connect(settings, role, Patience::Command)).await {
             Err(_) => Err(absent(&format!("no connection within {} s", CONNECT.as_secs()))),
             Ok(Err(NatsError::Connect { cause, .. })) if cause.contains("authorization violation") => {

@@ -3,8 +3,8 @@
 use std::io::Read;
 
 use backstay_protocol::api::DeleteRequest;
+use backstay_protocol::backstay_types::AgentSpec;
 use backstay_protocol::duration;
-use backstay_protocol::own::AgentSpec;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{ClusterSpec, ClusterUuidSpec};
 use backstay_protocol::types::{self, TypeDefinition};

@@ -2,7 +2,7 @@
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::api::GetRequest;
-use backstay_protocol::own::{AgentSpec, BackupRunSpec, RunState};
+use backstay_protocol::backstay_types::{AgentSpec, BackupRunSpec, RunState};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::Spec;
 use backstay_protocol::types;

@@ -14,8 +14,8 @@ use super::arguments::{
     TemplateVerb, Verify,
 };
 use super::bus::{self, Bus};
+use super::cluster_restore;
 use super::console::{Console, Failure};
-use super::fleet;
 use super::get::{self, Query};
 use super::output::yaml;
 use super::template::{self, Template, TemplateError, export, render, state, sync};
@@ -89,8 +89,8 @@ pub async fn run(
         Command::Runs(Runs { cluster, output }) => {
             listing::runs(&session.api(console).await?, &cluster, &output, clock.now(), console).await
         }
-        Command::Restore(restore) => match fleet::Query::of(&restore).map_err(Failure::Name)? {
-            Some(query) => fleet::run(&session.api(console).await?, &query, stdin, console).await,
+        Command::Restore(restore) => match cluster_restore::Query::of(&restore).map_err(Failure::Name)? {
+            Some(query) => cluster_restore::run(&session.api(console).await?, &query, stdin, console).await,
             None => super::restore::run(*restore, clock.now(), console).await,
         },
         Command::List(list) => super::restore::list::run(list, console).await,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstay_protocol::own::{RunState, VerificationSpec};
+use backstay_protocol::backstay_types::{RunState, VerificationSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{SnapshotName, Timestamp, duration, types};
 use tokio::time::MissedTickBehavior;

@@ -4,7 +4,7 @@
 //! NATS, so no agent's beat may be what makes an answer too large for everybody.
 
 use backstay_daemon::terminal::plain;
-use backstay_protocol::bus::{Beat, Member, MemberCheck, MemberSeat, Progress, RestoreState, Seat};
+use backstay_protocol::bus::{Beat, ListedMember, Member, MemberCheck, MemberIdentity, Progress, RestoreState};
 use backstay_protocol::limits;
 
 /// The beat, with texts and lists cut to what they may be.
@@ -29,14 +29,14 @@ fn member(member: &mut Member) {
     words(&mut member.alarms);
 }
 
-fn seat(seat: &mut Seat) {
+fn seat(seat: &mut MemberIdentity) {
     words([&mut seat.control, &mut seat.etcd_version]);
     cut(&mut seat.error, limits::TEXT);
     cut(&mut seat.folder, limits::PATH);
     members(&mut seat.members);
 }
 
-fn members(members: &mut Vec<MemberSeat>) {
+fn members(members: &mut Vec<ListedMember>) {
     members.truncate(limits::MEMBERS);
     for member in members {
         words([&mut member.name]);
@@ -87,7 +87,7 @@ mod tests {
     /// All that an agent can say, `text` and `many` wherever something may stand.
     fn beat(text: &str, many: usize) -> Beat {
         let list = || vec![text.to_owned(); many];
-        let seat = || MemberSeat { id: 1, name: text.into(), peer_urls: list(), learner: false };
+        let seat = || ListedMember { id: 1, name: text.into(), peer_urls: list(), learner: false };
         let check = MemberCheck { error: text.into(), members: vec![seat(); many], ..MemberCheck::default() };
         Beat {
             cluster: text.into(),
@@ -98,13 +98,13 @@ mod tests {
             etcd_error: text.into(),
             progress: Some(Progress { attempt: text.into(), ..Progress::default() }),
             member: Some(Member { etcd_version: text.into(), alarms: list(), ..Member::default() }),
-            seat: Some(Seat {
+            seat: Some(MemberIdentity {
                 control: text.into(),
                 error: text.into(),
                 folder: text.into(),
                 members: vec![seat(); many],
                 etcd_version: text.into(),
-                ..Seat::default()
+                ..MemberIdentity::default()
             }),
             restore: Some(RestoreState {
                 restore: text.into(),

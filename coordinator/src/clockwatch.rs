@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use crate::clocks::Offsets;
 use crate::lease;
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 use crate::term::Term;
 
 /// Between two looks at NATS's clock.
@@ -43,9 +43,9 @@ pub async fn watch(term: Arc<Term>) {
             looked = None;
         }
         if store_is_due(looked.map(|at| at.elapsed()), moved, offsets) {
-            let in_force = storage.borrow_and_update().in_force.clone();
-            let store = match &in_force {
-                Some(in_force) => against_store(&term, in_force).await,
+            let active_store = storage.borrow_and_update().active_store.clone();
+            let store = match &active_store {
+                Some(active_store) => against_store(&term, active_store).await,
                 None => None,
             };
             term.clocks.change(|offsets| offsets.store = store);
@@ -81,9 +81,9 @@ async fn against_nats(term: &Term) -> Option<i64> {
 }
 
 /// The answer's time lies somewhere between question and answer, and has whole seconds at S3.
-async fn against_store(term: &Term, in_force: &InForce) -> Option<i64> {
+async fn against_store(term: &Term, active_store: &ActiveStore) -> Option<i64> {
     let before = term.clock.now().as_millis();
-    match tokio::time::timeout(ANSWER, in_force.store.time()).await {
+    match tokio::time::timeout(ANSWER, active_store.store.time()).await {
         Ok(Ok(time)) => {
             let after = term.clock.now().as_millis();
             Some(before.midpoint(after).saturating_sub(time?.as_millis()))

@@ -14,12 +14,12 @@ use uuid::Uuid;
 
 use crate::bus::nats::Nats;
 use crate::config::Config;
-use crate::inside::Inside;
 use crate::keys::Keys;
 use crate::kv::{self, KvError};
 use crate::leader::Candidate;
+use crate::metrics::CoordinatorMetrics;
 use crate::storage::Folders;
-use crate::term::{Parts, Term};
+use crate::term::{Term, TermDependencies};
 use crate::{api, listen};
 
 /// After anything between the coordinator and JetStream failed.
@@ -32,21 +32,21 @@ pub struct Coordinator {
     pub client: Client,
     pub keys: Arc<Keys>,
     pub clock: Arc<dyn Clock>,
-    pub inside: Arc<Inside>,
+    pub metrics: Arc<CoordinatorMetrics>,
 }
 
 impl Coordinator {
     /// Leads whenever the lease allows, until `stop`.
     pub async fn run(&self, stop: &CancellationToken) {
-        let parts = Parts {
+        let deps = TermDependencies {
             config: self.config.clone(),
             keys: self.keys.clone(),
             clock: self.clock.clone(),
-            attempts: self.inside.attempts(),
+            attempts: self.metrics.attempts(),
             bus: Arc::new(Nats(self.client.clone())),
             opener: Arc::new(Folders),
         };
-        let candidate = Candidate { parts, holder: Uuid::new_v4() };
+        let candidate = Candidate { deps, holder: Uuid::new_v4() };
         let mut trouble = Trouble::default();
         while !stop.is_cancelled() {
             if let Err(error) = self.lead_once(&candidate, &mut trouble, stop).await
@@ -76,7 +76,7 @@ impl Coordinator {
         let serve = async |term: &Arc<Term>| {
             self.serve(term, &context).await?;
             info!(epoch = term.epoch, lasted = trouble.over(), "leading");
-            self.inside.leads(term);
+            self.metrics.leads(term);
             Ok(())
         };
         candidate.lead(&kv, stop, serve).await

@@ -6,11 +6,11 @@ use std::time::Duration;
 use backstay_archive::catalog::Progress;
 use backstay_archive::latest::{self, LatestError, Scope};
 use backstay_archive::{Manifest, catalog};
-use backstay_protocol::own::RunState;
+use backstay_protocol::backstay_types::RunState;
 use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
 
 use crate::record::ClusterRecord;
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 use crate::term::Term;
 
 /// How long the store may take to give one manifest, and all that the latest is found among.
@@ -19,7 +19,7 @@ const ALL_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Which backup is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum SnapshotSelector {
     Named(SnapshotName),
     /// The latest one, or the latest that stands for this time or an earlier one.
     Latest {
@@ -27,21 +27,21 @@ pub enum Which {
     },
 }
 
-impl Which {
+impl SnapshotSelector {
     /// A snapshot's name, or `latest`. A name that goes with a time says two things.
-    pub fn parse(text: &str, until: Option<Timestamp>) -> Result<Self, WhichError> {
+    pub fn parse(text: &str, until: Option<Timestamp>) -> Result<Self, SelectorError> {
         match (text, until) {
             ("latest", until) => Ok(Self::Latest { until }),
             ("", Some(_)) => Ok(Self::Latest { until }),
             (name, None) => Ok(Self::Named(name.parse()?)),
-            (name, Some(_)) => Err(WhichError::NameAndTime(name.parse()?)),
+            (name, Some(_)) => Err(SelectorError::NameAndTime(name.parse()?)),
         }
     }
 }
 
 /// Why a request does not say which backup is meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WhichError {
+pub enum SelectorError {
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(
@@ -62,22 +62,27 @@ pub enum NotFound {
 }
 
 /// The manifest of the backup that is meant.
-pub async fn find(term: &Term, in_force: &InForce, cluster: ClusterUuid, which: Which) -> Result<Manifest, NotFound> {
-    match which {
-        Which::Named(name) => {
-            let found = catalog::own_manifest(&*in_force.store, cluster, name);
+pub async fn find(
+    term: &Term,
+    active_store: &ActiveStore,
+    cluster: ClusterUuid,
+    selector: SnapshotSelector,
+) -> Result<Manifest, NotFound> {
+    match selector {
+        SnapshotSelector::Named(name) => {
+            let found = catalog::own_manifest(&*active_store.store, cluster, name);
             let seconds = ONE_TIMEOUT.as_secs();
             let silent = |_| NotFound::Unknown(format!("the store does not answer within {seconds} s"));
             let found = tokio::time::timeout(ONE_TIMEOUT, found).await.map_err(silent)?;
             let found = found.map_err(|error| NotFound::Unknown(error.to_string()))?;
             found.ok_or_else(|| NotFound::None(format!("cluster {cluster} has no {name} in the store")))
         }
-        Which::Latest { until } => {
+        SnapshotSelector::Latest { until } => {
             let record = term.directory.records().into_iter().find(|record| record.uuid == cluster);
             let own = record.as_deref().map(own).unwrap_or_default();
             let scope = Scope { until, own };
             let progress = Progress::default();
-            let found = latest::find(&*in_force.store, cluster, &scope, term.clock.now(), &progress);
+            let found = latest::find(&*active_store.store, cluster, &scope, term.clock.now(), &progress);
             let late = |_| NotFound::Unknown(not_in_time(progress.done(), progress.total()));
             let found = tokio::time::timeout(ALL_TIMEOUT, found).await.map_err(late)?;
             let found = found.map_err(|error| match error {
@@ -156,13 +161,13 @@ mod tests {
     fn a_name_and_a_time_say_which_one_is_meant() {
         let until = Some(Timestamp::from_seconds(5));
         let name = SnapshotName::from_unix_seconds(7).expect("in range");
-        assert_eq!(Which::parse("latest", None), Ok(Which::Latest { until: None }));
-        assert_eq!(Which::parse("latest", until), Ok(Which::Latest { until }));
-        assert_eq!(Which::parse("", until), Ok(Which::Latest { until }));
-        assert_eq!(Which::parse(&name.to_string(), None), Ok(Which::Named(name)));
-        assert!(Which::parse("", None).is_err() && Which::parse("newest", None).is_err());
-        assert!(matches!(Which::parse("newest", until), Err(WhichError::Name(_))));
-        let both = Which::parse(&name.to_string(), until).expect_err("two things");
+        assert_eq!(SnapshotSelector::parse("latest", None), Ok(SnapshotSelector::Latest { until: None }));
+        assert_eq!(SnapshotSelector::parse("latest", until), Ok(SnapshotSelector::Latest { until }));
+        assert_eq!(SnapshotSelector::parse("", until), Ok(SnapshotSelector::Latest { until }));
+        assert_eq!(SnapshotSelector::parse(&name.to_string(), None), Ok(SnapshotSelector::Named(name)));
+        assert!(SnapshotSelector::parse("", None).is_err() && SnapshotSelector::parse("newest", None).is_err());
+        assert!(matches!(SnapshotSelector::parse("newest", until), Err(SelectorError::Name(_))));
+        let both = SnapshotSelector::parse(&name.to_string(), until).expect_err("two things");
         assert!(both.to_string().contains(&name.to_string()) && both.to_string().contains("leave one"), "{both}");
     }
 }

@@ -14,7 +14,7 @@ use crate::kv::{Kv, KvError};
 use crate::lease::{self, Lease};
 use crate::overall::Overall;
 use crate::storage::{self, S3_ENTRY, StoredS3};
-use crate::term::{Parts, Term};
+use crate::term::{Term, TermDependencies};
 use crate::{clockwatch, registry, upkeep};
 
 /// How long giving the lease up may take.
@@ -27,7 +27,7 @@ const COPY_PAUSE: Duration = Duration::from_secs(30);
 /// Somebody who may lead.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    pub parts: Parts,
+    pub deps: TermDependencies,
     /// Under which it holds the lease.
     pub holder: Uuid,
 }
@@ -44,9 +44,9 @@ impl Candidate {
         stop: &CancellationToken,
         serve: impl AsyncFnOnce(&Arc<Term>) -> Result<(), KvError>,
     ) -> Result<(), KvError> {
-        let ttl = self.parts.config.settings.lease.ttl;
+        let ttl = self.deps.config.settings.lease.ttl;
         let acquired = tokio::select! {
-            acquired = lease::acquire(kv, self.holder, ttl, &*self.parts.clock, stop) => acquired?,
+            acquired = lease::acquire(kv, self.holder, ttl, &*self.deps.clock, stop) => acquired?,
             never = self.copy_while_standing_by(kv) => match never {},
         };
         let Some(mut held) = acquired else { return Ok(()) };
@@ -79,7 +79,7 @@ impl Candidate {
             result.unwrap_or(Ok(()))
         };
         let keep = async {
-            held.keep(kv, ttl, &*self.parts.clock, &cancel).await;
+            held.keep(kv, ttl, &*self.deps.clock, &cancel).await;
             cancel.cancel();
         };
         let (result, ()) = tokio::join!(lead, keep);
@@ -92,7 +92,7 @@ impl Candidate {
         loop {
             tokio::time::sleep(COPY_PAUSE).await;
             match kv.get::<StoredS3>(S3_ENTRY).await {
-                Ok(Some(found)) => storage::keep_copy(&self.parts.config.settings.state_dir, Some(&found.value)).await,
+                Ok(Some(found)) => storage::keep_copy(&self.deps.config.settings.state_dir, Some(&found.value)).await,
                 // A KV that was lost looks like one without a configuration: the copy stays.
                 Ok(None) => {}
                 Err(error) => debug!(%error, "the storage configuration could not be copied"),
@@ -103,7 +103,7 @@ impl Candidate {
     /// A term in which nothing runs yet, and whether the KV held anything before.
     async fn begin(&self, kv: Kv, lease: &Lease, cancel: CancellationToken) -> Result<(Arc<Term>, bool), KvError> {
         let (overall, existed) = Overall::load(kv.clone()).await?;
-        Ok((Term::begin(self.parts.clone(), kv, lease, overall, cancel), existed))
+        Ok((Term::begin(self.deps.clone(), kv, lease, overall, cancel), existed))
     }
 }
 

@@ -4,6 +4,7 @@
 
 #![deny(clippy::disallowed_macros)]
 
+pub mod agent_coverage;
 pub mod api;
 pub mod attempts;
 pub mod beats;
@@ -18,7 +19,6 @@ pub mod fleet;
 mod forgotten;
 pub mod init;
 pub mod inputs;
-pub mod inside;
 pub mod keys;
 pub mod kv;
 pub mod latest;
@@ -26,13 +26,13 @@ pub mod leader;
 pub mod lease;
 pub mod listen;
 pub mod member;
+pub mod metrics;
 pub mod overall;
 pub mod record;
 pub mod registry;
 pub mod reply;
 pub mod restore;
 pub mod schedule;
-pub mod seats;
 pub mod status;
 pub mod storage;
 pub mod term;

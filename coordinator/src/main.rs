@@ -10,9 +10,9 @@ use anyhow::Context;
 use backstay_coordinator::config::{self, Settings};
 use backstay_coordinator::coordinator::Coordinator;
 use backstay_coordinator::init;
-use backstay_coordinator::inside::Inside;
 use backstay_coordinator::keys::{self, Keys};
-use backstay_daemon::nats::{self, DEFAULT_URL, Patience, Role};
+use backstay_coordinator::metrics::CoordinatorMetrics;
+use backstay_daemon::nats::{self, ClientIdentity, DEFAULT_URL, Patience};
 use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::settings::{self, Override};
 use backstay_daemon::{SystemClock, http, logs, stop, systemd, terminal};
@@ -108,18 +108,18 @@ async fn serve(file: PathBuf, nats_url: Option<String>, print_config: bool) -> a
     let identity = keys::load_identity(config.settings.identity_file())?;
     let tasks = TaskTracker::new();
     let stop = stop::on_signal(&tasks).context("cannot listen to signals")?;
-    let role = Role::from("backstay-coordinator").inbox(COORDINATOR_INBOX);
+    let role = ClientIdentity::from("backstay-coordinator").inbox(COORDINATOR_INBOX);
     let client = nats::connect(&config.settings.nats, role, Patience::Daemon).await?;
     info!(nats = config.settings.nats.shown_url(), storage = config.storage.name(), "starting");
-    let inside = Inside::new(client.clone());
-    let (window, listen, end) = (inside.window(), config.settings.http.clone(), stop.clone());
-    tasks.spawn(async move { http::serve(&listen, window, &end).await });
+    let metrics = CoordinatorMetrics::new(client.clone());
+    let (endpoint, listen, end) = (metrics.endpoint(), config.settings.http.clone(), stop.clone());
+    tasks.spawn(async move { http::serve(&listen, endpoint, &end).await });
     let coordinator = Coordinator {
         keys: Arc::new(Keys::new(identity, config.recovery.clone())),
         config: Arc::new(config),
         client,
         clock: Arc::new(SystemClock),
-        inside,
+        metrics,
     };
     systemd::ready();
     let alive = stop.clone();

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::kv::{KvError, Revised};
 use crate::record::{self, ClusterRecord, FORMAT};
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 use crate::term::Term;
 use crate::{cluster, forgotten};
 
@@ -119,8 +119,8 @@ pub async fn rebuild_always(term: Arc<Term>) {
     let mut troubles = Troubles::default();
     loop {
         let view = storage.borrow_and_update().clone();
-        let complete = match view.in_force {
-            Some(in_force) => rebuild(&term, &in_force, &mut troubles).await,
+        let complete = match view.active_store {
+            Some(active_store) => rebuild(&term, &active_store, &mut troubles).await,
             None => true,
         };
         tokio::select! {
@@ -131,9 +131,9 @@ pub async fn rebuild_always(term: Arc<Term>) {
 }
 
 /// Whether everything could be read.
-async fn rebuild(term: &Arc<Term>, in_force: &InForce, troubles: &mut Troubles) -> bool {
+async fn rebuild(term: &Arc<Term>, active_store: &ActiveStore, troubles: &mut Troubles) -> bool {
     let known: Vec<ClusterUuid> = term.directory.records().iter().map(|r| r.uuid).collect();
-    let folders = match catalog::clusters(&*in_force.store).await {
+    let folders = match catalog::clusters(&*active_store.store).await {
         Ok(folders) => folders,
         Err(error) => {
             if let Some(told) = troubles.note("", &error.to_string()) {
@@ -147,7 +147,7 @@ async fn rebuild(term: &Arc<Term>, in_force: &InForce, troubles: &mut Troubles) 
     let mut newest: BTreeMap<ClusterName, (Rank, ClusterUuid)> = BTreeMap::new();
     let (mut complete, now) = (true, term.clock.now());
     for uuid in folders.into_iter().filter(|uuid| !known.contains(uuid)) {
-        match catalog::newest_true(&*in_force.store, uuid, now).await {
+        match catalog::newest_true(&*active_store.store, uuid, now).await {
             Ok(Some(manifest)) => {
                 let found = (Rank::of(manifest.snapshot, now), uuid);
                 let entry = newest.entry(manifest.cluster).or_insert(found);
@@ -165,7 +165,7 @@ async fn rebuild(term: &Arc<Term>, in_force: &InForce, troubles: &mut Troubles) 
     }
     for (name, (_, newest)) in newest {
         // The same answer as everybody else's who asks the store for the name.
-        let uuid = match names::find(&*in_force.store, &name, now).await {
+        let uuid = match names::find(&*active_store.store, &name, now).await {
             Ok(found) => found.unwrap_or(newest),
             Err(error) => {
                 if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {

@@ -1,4 +1,4 @@
-//! Where backups go: the store in force, how it came to be so, and how an agent is told of it.
+//! Where backups go: the active store, how it came to be so, and how an agent is told of it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,7 +114,7 @@ pub async fn read_copy(state_dir: &Path) -> Option<StoredS3> {
 pub trait Opener: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// It is not there, or backups can never go to it.
-    async fn local(&self, path: &Path) -> Result<InForce, StoreError>;
+    async fn local(&self, path: &Path) -> Result<ActiveStore, StoreError>;
 }
 
 /// Folders of this machine.
@@ -123,14 +123,14 @@ pub struct Folders;
 
 #[async_trait]
 impl Opener for Folders {
-    async fn local(&self, path: &Path) -> Result<InForce, StoreError> {
-        InForce::local(path.to_owned()).await
+    async fn local(&self, path: &Path) -> Result<ActiveStore, StoreError> {
+        ActiveStore::local(path.to_owned()).await
     }
 }
 
 /// A store that backups can go to.
 #[derive(Debug)]
-pub struct InForce {
+pub struct ActiveStore {
     pub store: Arc<dyn Store>,
     address: Address,
 }
@@ -141,19 +141,19 @@ enum Address {
     S3 { spec: S3ConfigSpec, settings: Box<StorageSettings>, bucket: S3Store },
 }
 
-impl InForce {
+impl ActiveStore {
     /// The folder, open and tried. What it can never do is an error; what it cannot do just now (it is full, a mount
     /// hangs) is for the backups to find out.
     pub async fn local(path: PathBuf) -> Result<Self, StoreError> {
         let spec = StoreSpec::Local(path.clone());
-        let in_force = Self { store: spec.open().await?, address: Address::Local(path.clone()) };
+        let active_store = Self { store: spec.open().await?, address: Address::Local(path.clone()) };
         match tokio::time::timeout(LOCAL_PROBE, LocalStore::open(path)?.probe()).await {
-            Ok(Ok(notes)) => notes.iter().for_each(|note| warn!(store = in_force.store.url(), "{note}")),
+            Ok(Ok(notes)) => notes.iter().for_each(|note| warn!(store = active_store.store.url(), "{note}")),
             Ok(Err(error)) if error.is(ErrorKind::Invalid) => return Err(error),
             Ok(Err(error)) => warn!(%error, "the folder of the backups could not be tried"),
-            Err(_) => warn!(store = in_force.store.url(), "the folder of the backups does not answer"),
+            Err(_) => warn!(store = active_store.store.url(), "the folder of the backups does not answer"),
         }
-        Ok(in_force)
+        Ok(active_store)
     }
 
     /// A store that is open already, for a coordinator in one process; agents are told that it is at `path`.
@@ -279,7 +279,7 @@ fn sealed_credentials(spec: &S3ConfigSpec, agent: &Recipient) -> Result<Vec<u8>,
 #[derive(Debug, Clone)]
 pub struct View {
     pub state: StorageState,
-    pub in_force: Option<Arc<InForce>>,
+    pub active_store: Option<Arc<ActiveStore>>,
 }
 
 /// The storage now, and a way to hear of changes.
@@ -290,19 +290,19 @@ pub struct StorageSwitch {
 
 impl Default for StorageSwitch {
     fn default() -> Self {
-        let view = View { state: StorageState::NotInitialized, in_force: None };
+        let view = View { state: StorageState::NotInitialized, active_store: None };
         Self { sender: watch::Sender::new(view) }
     }
 }
 
 impl StorageSwitch {
-    pub fn set(&self, in_force: InForce) {
-        info!("backups go to {}", in_force.facts().join(", "));
-        self.sender.send_replace(View { state: StorageState::Ready, in_force: Some(Arc::new(in_force)) });
+    pub fn set(&self, active_store: ActiveStore) {
+        info!("backups go to {}", active_store.facts().join(", "));
+        self.sender.send_replace(View { state: StorageState::Ready, active_store: Some(Arc::new(active_store)) });
     }
 
     pub fn clear(&self, state: StorageState) {
-        self.sender.send_replace(View { state, in_force: None });
+        self.sender.send_replace(View { state, active_store: None });
     }
 
     pub fn now(&self) -> View {

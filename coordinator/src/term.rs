@@ -64,7 +64,7 @@ pub struct Term {
 
 /// What a process brings into each of its terms.
 #[derive(Debug, Clone)]
-pub struct Parts {
+pub struct TermDependencies {
     pub config: Arc<Config>,
     pub bus: Arc<dyn Bus>,
     pub opener: Arc<dyn Opener>,
@@ -75,8 +75,14 @@ pub struct Parts {
 
 impl Term {
     /// Nothing is known yet, and nothing runs.
-    pub fn begin(parts: Parts, kv: Kv, lease: &Lease, overall: Overall, cancel: CancellationToken) -> Arc<Self> {
-        let Parts { config, bus, opener, keys, clock, attempts } = parts;
+    pub fn begin(
+        deps: TermDependencies,
+        kv: Kv,
+        lease: &Lease,
+        overall: Overall,
+        cancel: CancellationToken,
+    ) -> Arc<Self> {
+        let TermDependencies { config, bus, opener, keys, clock, attempts } = deps;
         let parallel = config.settings.backup.parallel;
         Arc::new(Self {
             config,

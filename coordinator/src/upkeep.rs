@@ -12,7 +12,7 @@ use crate::config::Storage;
 use crate::kv::KvError;
 use crate::record::ClusterRecord;
 use crate::status::{self, StorageState};
-use crate::storage::{self, InForce, S3_ENTRY, StoredS3};
+use crate::storage::{self, ActiveStore, S3_ENTRY, StoredS3};
 use crate::term::Term;
 
 /// After the KV did not take the overall status.
@@ -57,12 +57,12 @@ pub async fn mend_storage(term: Arc<Term>) {
     let mut trouble = Trouble::default();
     loop {
         tokio::time::sleep(MEND_PAUSE).await;
-        if term.storage.now().in_force.is_some() {
+        if term.storage.now().active_store.is_some() {
             continue;
         }
         match term.opener.local(&path).await.map_err(|e| e.to_string()) {
-            Ok(in_force) => {
-                term.storage.set(in_force);
+            Ok(active_store) => {
+                term.storage.set(active_store);
                 info!(path = %path.display(), lasted = trouble.over(), "the local store is there");
             }
             Err(error) => {
@@ -81,7 +81,7 @@ pub async fn mend_storage(term: Arc<Term>) {
 pub async fn open_storage(term: &Term, kv_existed: bool) -> Result<(), KvError> {
     match &term.config.storage {
         Storage::Local(path) => match term.opener.local(path).await {
-            Ok(in_force) => term.storage.set(in_force),
+            Ok(active_store) => term.storage.set(active_store),
             Err(error) => term.storage.clear(StorageState::Broken(error.to_string())),
         },
         Storage::S3 => {
@@ -101,13 +101,13 @@ pub async fn open_storage(term: &Term, kv_existed: bool) -> Result<(), KvError> 
 async fn bring_into_force(term: &Term, stored: &StoredS3) {
     let opened = match stored.open(&term.keys) {
         Ok(spec) => {
-            let opened = InForce::s3(spec, &term.config.settings.storage, stored.found).await;
+            let opened = ActiveStore::s3(spec, &term.config.settings.storage, stored.found).await;
             opened.map_err(|e| e.to_string())
         }
         Err(error) => Err(format!("the stored configuration cannot be opened: {error}")),
     };
     match opened {
-        Ok(in_force) => term.storage.set(in_force),
+        Ok(active_store) => term.storage.set(active_store),
         Err(error) => term.storage.clear(StorageState::Broken(error)),
     }
 }
@@ -132,22 +132,22 @@ pub async fn keep_copy(term: &Term, stored: Option<&StoredS3>) {
 /// which no slot remembers.
 pub async fn sweep_always(term: Arc<Term>) {
     loop {
-        if let Some(in_force) = term.storage.now().in_force {
+        if let Some(active_store) = term.storage.now().active_store {
             for record in term.directory.records() {
-                sweep(&term, &in_force, &record).await;
+                sweep(&term, &active_store, &record).await;
             }
         }
         tokio::time::sleep(SWEEP_PAUSE).await;
     }
 }
 
-async fn sweep(term: &Term, in_force: &InForce, record: &ClusterRecord) {
+async fn sweep(term: &Term, active_store: &ActiveStore, record: &ClusterRecord) {
     // Older than any attempt can be that still runs.
     let age = term.config.settings.backup.deadline.max(ATTEMPT_AGE_MAX) + SWEEP_PAUSE;
     // The store says when each was begun: a wrong clock here must not make what is under way look old.
     let now = term.clocks.by_store(term.clock.now());
     let older = now.as_millis().saturating_sub(age.as_millis() as i64);
-    match catalog::sweep(&*in_force.store, record.uuid, Timestamp::from_millis(older)).await {
+    match catalog::sweep(&*active_store.store, record.uuid, Timestamp::from_millis(older)).await {
         Ok(swept) => debug!(cluster = %record.name, ?swept, "swept"),
         Err(error) => warn!(cluster = %record.name, %error, "what dead attempts left could not be removed"),
     }

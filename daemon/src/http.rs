@@ -1,7 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics` over plain HTTP, for probes and for Prometheus. Nothing can be changed
 //! here, and no secret is ever shown.
 //!
-//! It is a window, not a part of the work: where its port is taken, the daemon warns and does without.
+//! It is an endpoint to look at, not a part of the work: where its port is taken, the daemon warns and does without.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -86,18 +86,18 @@ pub struct Readiness {
 type Probe = Box<dyn Fn() -> Readiness + Send + Sync>;
 
 /// What a daemon lets be seen of it.
-pub struct Window {
+pub struct MetricsEndpoint {
     metrics: Registry,
     readiness: Probe,
 }
 
-impl fmt::Debug for Window {
+impl fmt::Debug for MetricsEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Window").field("metrics", &self.metrics).finish_non_exhaustive()
+        f.debug_struct("MetricsEndpoint").field("metrics", &self.metrics).finish_non_exhaustive()
     }
 }
 
-impl Window {
+impl MetricsEndpoint {
     /// `readiness` is asked anew for each request and must not wait for anything.
     pub fn new(metrics: Registry, readiness: impl Fn() -> Readiness + Send + Sync + 'static) -> Self {
         Self { metrics, readiness: Box::new(readiness) }
@@ -128,8 +128,8 @@ impl Window {
     }
 }
 
-/// Opens the window where the settings say, until `stop`. A port that cannot be had is a warning.
-pub async fn serve(settings: &HttpSettings, window: Window, stop: &CancellationToken) {
+/// Opens the endpoint where the settings say, until `stop`. A port that cannot be had is a warning.
+pub async fn serve(settings: &HttpSettings, endpoint: MetricsEndpoint, stop: &CancellationToken) {
     let Some(wanted) = settings.listen else { return };
     let bound = TcpListener::bind(wanted).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = match bound {
@@ -143,7 +143,7 @@ pub async fn serve(settings: &HttpSettings, window: Window, stop: &CancellationT
         warn!(%address, "health and metrics can be read by everybody who reaches this address");
     }
     info!(%address, "serving /healthz, /readyz and /metrics");
-    accept(&listener, &Arc::new(window).router(), stop).await;
+    accept(&listener, &Arc::new(endpoint).router(), stop).await;
 }
 
 async fn accept(listener: &TcpListener, router: &Router, stop: &CancellationToken) {
@@ -196,11 +196,11 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let ready = Arc::new(AtomicBool::new(false));
         let now = Arc::clone(&ready);
-        let window = Window::new(Registry::default(), move || {
+        let endpoint = MetricsEndpoint::new(Registry::default(), move || {
             let ready = now.load(Relaxed);
             Readiness { ready, text: if ready { "all is there" } else { "NATS is away" }.into() }
         });
-        let (stop, router) = (CancellationToken::new(), Arc::new(window).router());
+        let (stop, router) = (CancellationToken::new(), Arc::new(endpoint).router());
         let ask = async {
             let before = get(address, "/readyz").await;
             assert!(before.starts_with("HTTP/1.1 503") && before.ends_with("not ready: NATS is away\n"), "{before}");
@@ -228,9 +228,9 @@ mod tests {
     async fn a_taken_port_is_no_reason_to_stop() {
         let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let settings = HttpSettings { listen: Some(taken.local_addr().expect("bound")) };
-        let window = Window::new(Registry::default(), || Readiness { ready: true, text: String::new() });
+        let endpoint = MetricsEndpoint::new(Registry::default(), || Readiness { ready: true, text: String::new() });
         // Returns instead of waiting for a `stop` that never comes.
-        serve(&settings, window, &CancellationToken::new()).await;
+        serve(&settings, endpoint, &CancellationToken::new()).await;
     }
 
     #[test]

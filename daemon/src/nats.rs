@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, ClientError, ConnectOptions, Event, ServerAddr, ServerError};
-use backstay_protocol::certificates::{self, Wanted};
+use backstay_protocol::certificates::{self, PemKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
@@ -178,19 +178,19 @@ const REFUSALS: usize = 16;
 
 /// Who connects: the name that the server shows, and what is its own.
 #[derive(Debug, Clone)]
-pub struct Role {
+pub struct ClientIdentity {
     name: String,
     inbox: Option<String>,
     refusals: Option<broadcast::Sender<String>>,
 }
 
-impl From<&str> for Role {
+impl From<&str> for ClientIdentity {
     fn from(name: &str) -> Self {
         Self { name: name.to_owned(), inbox: None, refusals: None }
     }
 }
 
-impl Role {
+impl ClientIdentity {
     /// Answers come to subjects below `prefix`: a server can be told that nobody else may listen there.
     pub fn inbox(self, prefix: impl Into<String>) -> Self {
         Self { inbox: Some(prefix.into()), ..self }
@@ -204,7 +204,11 @@ impl Role {
 }
 
 /// Connects as `role`.
-pub async fn connect(settings: &NatsSettings, role: impl Into<Role>, patience: Patience) -> Result<Client, NatsError> {
+pub async fn connect(
+    settings: &NatsSettings,
+    role: impl Into<ClientIdentity>,
+    patience: Patience,
+) -> Result<Client, NatsError> {
     let role = role.into();
     settings.check(|_| String::new())?;
     let mut options = ConnectOptions::new()
@@ -269,22 +273,22 @@ fn seed(path: &Path) -> Result<String, NatsError> {
 /// The client reads the files only when it connects, and then says of a missing one that TLS failed.
 fn tls(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
     if let Some(ca) = &settings.ca {
-        pem("CA", ca, Wanted::Certificates)?;
+        pem("CA", ca, PemKind::Certificates)?;
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
     if let (Some(cert), Some(key)) = (&settings.cert, &settings.key) {
-        pem("client certificate", cert, Wanted::Certificates)?;
-        pem("key of the client certificate", key, Wanted::PrivateKey)?;
+        pem("client certificate", cert, PemKind::Certificates)?;
+        pem("key of the client certificate", key, PemKind::PrivateKey)?;
         options = options.add_client_certificate(cert.clone(), key.clone());
     }
     Ok(options)
 }
 
 /// Looks whether a file can be read and holds what it should.
-fn pem(what: &'static str, path: &Path, wanted: Wanted) -> Result<(), NatsError> {
+fn pem(what: &'static str, path: &Path, kind: PemKind) -> Result<(), NatsError> {
     let failed = |cause: String| NatsError::File { what, path: path.to_owned(), cause };
     let text = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
-    certificates::unusable(&text, wanted).map_or(Ok(()), |cause| Err(failed(cause)))
+    certificates::unusable(&text, kind).map_or(Ok(()), |cause| Err(failed(cause)))
 }
 
 /// What a daemon logs of its connection. The client tries again every second or two: that is told with growing pauses.

@@ -37,14 +37,14 @@ struct State {
 
 /// It is to be said now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Notice {
     /// For how long it has lasted, such as `3m0s`; `None` where it has just begun.
     pub lasting: Option<String>,
 }
 
 impl Trouble {
     /// It went wrong (again), for this reason. `None` where the log has said so already.
-    pub fn note(&mut self, cause: &str) -> Option<Told> {
+    pub fn note(&mut self, cause: &str) -> Option<Notice> {
         let now = Instant::now();
         let long_over = |state: &State| state.ended.is_some_and(|at| now.duration_since(at) >= PAUSE_MIN);
         match &mut self.0 {
@@ -52,7 +52,7 @@ impl Trouble {
             state => {
                 let (causes, pause) = (vec![cause.to_owned()], PAUSE_MIN);
                 *state = Some(State { since: now, causes, pause, due: now + pause, open: true, ended: None });
-                Some(Told { lasting: None })
+                Some(Notice { lasting: None })
             }
         }
     }
@@ -71,7 +71,7 @@ impl Trouble {
 }
 
 impl State {
-    fn again(&mut self, cause: &str, now: Instant) -> Option<Told> {
+    fn again(&mut self, cause: &str, now: Instant) -> Option<Notice> {
         self.ended = None;
         if now >= self.due {
             self.pause = (self.pause * 2).min(PAUSE_MAX);
@@ -82,7 +82,7 @@ impl State {
             return None;
         }
         self.open = true;
-        Some(Told { lasting: Some(self.lasted(now)) })
+        Some(Notice { lasting: Some(self.lasted(now)) })
     }
 
     fn lasted(&self, now: Instant) -> String {
@@ -96,7 +96,7 @@ pub struct Troubles(HashMap<String, Trouble>);
 
 impl Troubles {
     /// As [`Trouble::note`].
-    pub fn note(&mut self, name: &str, cause: &str) -> Option<Told> {
+    pub fn note(&mut self, name: &str, cause: &str) -> Option<Notice> {
         if self.0.len() >= NAMES_MAX && !self.0.contains_key(name) {
             self.0.retain(|_, trouble| !trouble.is_over());
             if self.0.len() >= NAMES_MAX {
@@ -118,7 +118,7 @@ pub struct Shared(Mutex<Troubles>);
 
 impl Shared {
     /// As [`Trouble::note`].
-    pub fn note(&self, name: &str, cause: &str) -> Option<Told> {
+    pub fn note(&self, name: &str, cause: &str) -> Option<Notice> {
         self.lock().note(name, cause)
     }
 
@@ -139,8 +139,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn lasting(text: &str) -> Option<Told> {
-        Some(Told { lasting: Some(text.into()) })
+    fn lasting(text: &str) -> Option<Notice> {
+        Some(Notice { lasting: Some(text.into()) })
     }
 
     /// The seconds at which something is said while it goes wrong every second.
@@ -167,7 +167,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_cause_is_told_at_once_but_not_a_new_one_each_time() {
         let mut trouble = Trouble::default();
-        assert_eq!(trouble.note("refused"), Some(Told { lasting: None }));
+        assert_eq!(trouble.note("refused"), Some(Notice { lasting: None }));
         advance(5 * SECOND).await;
         assert_eq!((trouble.note("refused"), trouble.note("full")), (None, lasting("5s")));
         assert_eq!((trouble.note("refused"), trouble.note("full")), (None, None), "both are known");
@@ -188,7 +188,7 @@ mod tests {
         assert!((18..=22).contains(&lines), "{lines} lines in ten minutes");
         // After a quiet time it is a new one.
         advance(PAUSE_MIN).await;
-        assert_eq!(trouble.note("away"), Some(Told { lasting: None }));
+        assert_eq!(trouble.note("away"), Some(Notice { lasting: None }));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@
 
 /// What a file is to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum PemKind {
     Certificates,
     PrivateKey,
 }
@@ -15,12 +15,12 @@ pub enum Wanted {
 const USABLE: &str = "RSA, the curves P-256 and P-384, and Ed25519 can be used here";
 
 /// Why a file cannot be used, in words; `None` where nothing speaks against it.
-pub fn unusable(file: &[u8], wanted: Wanted) -> Option<String> {
+pub fn unusable(file: &[u8], kind: PemKind) -> Option<String> {
     let text = String::from_utf8_lossy(file);
     let blocks = blocks(&text);
-    match wanted {
-        Wanted::Certificates => certificates(file, &blocks),
-        Wanted::PrivateKey => private_key(file, &blocks),
+    match kind {
+        PemKind::Certificates => certificates(file, &blocks),
+        PemKind::PrivateKey => private_key(file, &blocks),
     }
 }
 
@@ -243,8 +243,8 @@ mod tests {
     fn what_can_be_used_is_not_spoken_against() {
         for kind in ["-algorithm RSA", "-algorithm ED25519", &format!("{EC}P-256"), &format!("{EC}P-384")] {
             let (certificate, key) = pair(kind);
-            assert_eq!(unusable(&certificate, Wanted::Certificates), None, "{kind}");
-            assert_eq!(unusable(&key, Wanted::PrivateKey), None, "{kind}");
+            assert_eq!(unusable(&certificate, PemKind::Certificates), None, "{kind}");
+            assert_eq!(unusable(&key, PemKind::PrivateKey), None, "{kind}");
         }
     }
 
@@ -258,12 +258,12 @@ mod tests {
             ("-algorithm RSA-PSS".into(), "of the kind RSASSA-PSS"),
         ] {
             let (certificate, key) = pair(&kind);
-            let text = unusable(&certificate, Wanted::Certificates).expect("unusable");
+            let text = unusable(&certificate, PemKind::Certificates).expect("unusable");
             assert_eq!(text, format!("its certificate has a key {says}: {USABLE}"));
-            assert_eq!(unusable(&key, Wanted::PrivateKey), Some(format!("the private key is {says}: {USABLE}")));
+            assert_eq!(unusable(&key, PemKind::PrivateKey), Some(format!("the private key is {says}: {USABLE}")));
             // One of several that can be used is enough.
             let both = [certificate, pair("-algorithm ED25519").0].concat();
-            assert_eq!(unusable(&both, Wanted::Certificates), None);
+            assert_eq!(unusable(&both, PemKind::Certificates), None);
         }
     }
 
@@ -276,55 +276,57 @@ mod tests {
             let old = openssl(&format!("ec -in {}", file.display()));
             assert!(String::from_utf8_lossy(&old).contains("BEGIN EC PRIVATE KEY"));
             let expected = says.map(|says| format!("the private key is {says}: {USABLE}"));
-            assert_eq!(unusable(&old, Wanted::PrivateKey), expected);
+            assert_eq!(unusable(&old, PemKind::PrivateKey), expected);
             let der = openssl(&format!("pkey -in {} -outform der", file.display()));
-            assert!(unusable(&der, Wanted::PrivateKey).is_some_and(|text| text.starts_with("it is in DER")));
+            assert!(unusable(&der, PemKind::PrivateKey).is_some_and(|text| text.starts_with("it is in DER")));
         }
         for form in ["-aes256 -passout pass:hunter2", "-traditional -aes256 -passout pass:hunter2"] {
             std::fs::write(&file, openssl("genpkey -algorithm RSA")).expect("writable");
             let sealed = openssl(&format!("pkey -in {} {form}", file.display()));
-            let text = unusable(&sealed, Wanted::PrivateKey).expect("sealed");
+            let text = unusable(&sealed, PemKind::PrivateKey).expect("sealed");
             assert!(text.starts_with("the private key is encrypted"), "{form}: {text}");
         }
     }
 
     #[test]
     fn what_is_no_certificate_or_key_is_said() {
-        for (file, wanted, says) in [
-            ("", Wanted::Certificates, "no certificate in PEM is in it"),
-            ("hello", Wanted::PrivateKey, "no private key in PEM is in it"),
-            ("-----BEGIN CERTIFICATE-----\nx", Wanted::Certificates, "no certificate in PEM is in it"),
+        for (file, kind, says) in [
+            ("", PemKind::Certificates, "no certificate in PEM is in it"),
+            ("hello", PemKind::PrivateKey, "no private key in PEM is in it"),
+            ("-----BEGIN CERTIFICATE-----\nx", PemKind::Certificates, "no certificate in PEM is in it"),
             (
                 "-----BEGIN TRUSTED CERTIFICATE-----\nAA==\n-----END TRUSTED CERTIFICATE-----",
-                Wanted::Certificates,
+                PemKind::Certificates,
                 "OpenSSL's own form",
             ),
             (
                 "-----BEGIN OPENSSH PRIVATE KEY-----\nAA==\n-----END OPENSSH PRIVATE KEY-----",
-                Wanted::PrivateKey,
+                PemKind::PrivateKey,
                 "OpenSSH's form",
             ),
             (
                 "-----BEGIN DSA PRIVATE KEY-----\nAA==\n-----END DSA PRIVATE KEY-----",
-                Wanted::PrivateKey,
+                PemKind::PrivateKey,
                 "unknown kind (dsa private key)",
             ),
         ] {
-            let text = unusable(file.as_bytes(), wanted).expect("unusable");
+            let text = unusable(file.as_bytes(), kind).expect("unusable");
             assert!(text.contains(says), "{text}");
         }
         let (certificate, key) = pair("-algorithm ED25519");
-        assert!(unusable(&certificate, Wanted::PrivateKey).is_some() && unusable(&key, Wanted::Certificates).is_some());
+        assert!(
+            unusable(&certificate, PemKind::PrivateKey).is_some() && unusable(&key, PemKind::Certificates).is_some()
+        );
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_judged(bytes in prop::collection::vec(any::<u8>(), 0..80), label in "CERTIFICATE|PRIVATE KEY|EC PRIVATE KEY") {
-            let _ = (unusable(&bytes, Wanted::Certificates), unusable(&bytes, Wanted::PrivateKey));
+            let _ = (unusable(&bytes, PemKind::Certificates), unusable(&bytes, PemKind::PrivateKey));
             let _ = (public_key(&bytes), algorithm(&bytes), curve(&bytes));
             let text = String::from_utf8_lossy(&bytes);
             let pem = format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n");
-            let _ = (unusable(pem.as_bytes(), Wanted::Certificates), unusable(pem.as_bytes(), Wanted::PrivateKey));
+            let _ = (unusable(pem.as_bytes(), PemKind::Certificates), unusable(pem.as_bytes(), PemKind::PrivateKey));
         }
     }
 }

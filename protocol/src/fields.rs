@@ -2,18 +2,18 @@
 
 use serde_json::Value;
 
-use crate::own;
+use crate::backstay_types;
 use crate::spec::{self, Spec};
 use crate::types::{Kind, TypeDefinition};
 
 /// The spec of `definition` with every field present.
 pub fn every_field(definition: &TypeDefinition) -> Value {
     match definition.kind {
-        Kind::Agents => own::AgentSpec::every_field(),
-        Kind::BackupRuns => own::BackupRunSpec::every_field(),
+        Kind::Agents => backstay_types::AgentSpec::every_field(),
+        Kind::BackupRuns => backstay_types::BackupRunSpec::every_field(),
         Kind::ClusterUuids => spec::ClusterUuidSpec::every_field(),
         Kind::Clusters => spec::ClusterSpec::every_field(),
-        Kind::CoordinatorStatuses => own::CoordinatorStatusSpec::every_field(),
+        Kind::CoordinatorStatuses => backstay_types::CoordinatorStatusSpec::every_field(),
         Kind::EtcdBackupOverallStatuses => spec::OverallStatusSpec::every_field(),
         Kind::EtcdBackupS3Configs => spec::S3ConfigSpec::every_field(),
         Kind::EtcdBackupStatuses => spec::BackupStatusSpec::every_field(),
@@ -21,8 +21,8 @@ pub fn every_field(definition: &TypeDefinition) -> Value {
         Kind::EtcdManualBackups => spec::ManualBackupSpec::every_field(),
         Kind::MachineSetNodes => spec::MachineSetNodeSpec::every_field(),
         Kind::MachineSets => spec::MachineSetSpec::every_field(),
-        Kind::Restores => own::RestoreSpec::every_field(),
-        Kind::Verifications => own::VerificationSpec::every_field(),
+        Kind::Restores => backstay_types::RestoreSpec::every_field(),
+        Kind::Verifications => backstay_types::VerificationSpec::every_field(),
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn what_is_told_may_have_fields_that_are_not_known_here() {
-        use crate::own::*;
+        use crate::backstay_types::*;
         use crate::spec::*;
         let mut read = [
             is_lenient::<AgentSpec>(),

@@ -6,6 +6,7 @@
 #![deny(clippy::disallowed_macros)]
 
 pub mod api;
+pub mod backstay_types;
 pub mod bus;
 pub mod certificates;
 pub mod codec;
@@ -15,7 +16,6 @@ pub mod hex;
 mod invalid;
 pub mod limits;
 pub mod names;
-pub mod own;
 pub mod resource;
 pub mod selector;
 pub mod spec;

@@ -26,17 +26,17 @@ pub type Version = (u32, u32, u32);
 
 /// A line of `tests/releases.txt`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted<'a> {
+pub struct ListedRelease<'a> {
     pub suite: &'a str,
     pub etcd: &'a str,
     pub nats: &'a str,
 }
 
 /// What the list says, whatever was found.
-pub fn wanted() -> impl Iterator<Item = Wanted<'static>> {
+pub fn listed() -> impl Iterator<Item = ListedRelease<'static>> {
     let lines = LIST.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-        [suite, etcd, nats] => Some(Wanted { suite, etcd, nats }),
+        [suite, etcd, nats] => Some(ListedRelease { suite, etcd, nats }),
         _ => None,
     })
 }

@@ -38,12 +38,12 @@ pub struct Member {
 /// Why there is no new backup: a code for programs and a line for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
-pub struct Failure {
+pub struct BackupFailure {
     pub code: FailureCode,
     pub text: String,
 }
 
-impl Failure {
+impl BackupFailure {
     pub fn new(code: FailureCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
@@ -57,19 +57,19 @@ impl Failure {
     }
 }
 
-impl From<EtcdError> for Failure {
+impl From<EtcdError> for BackupFailure {
     fn from(error: EtcdError) -> Self {
         Self::new(FailureCode::Source, error.to_string())
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for BackupFailure {
     fn from(error: StoreError) -> Self {
         Self::new(FailureCode::Store, error.to_string())
     }
 }
 
-impl From<WriteError> for Failure {
+impl From<WriteError> for BackupFailure {
     fn from(error: WriteError) -> Self {
         let code = match &error {
             WriteError::Source(_) | WriteError::Total { .. } => FailureCode::Source,
@@ -111,7 +111,7 @@ pub struct Taking<'a> {
 impl Taking<'_> {
     /// Takes it. Whatever goes wrong, nothing is visible that is not proven, and the upload is aborted
     /// before this returns.
-    pub async fn take(&self) -> Result<Manifest, Failure> {
+    pub async fn take(&self) -> Result<Manifest, BackupFailure> {
         match self.in_time().await {
             // A store refuses whoever's clock is far off, and does not always say why.
             Err(failure) if failure.code == FailureCode::Store && !self.cancel.is_cancelled() => {
@@ -122,7 +122,7 @@ impl Taking<'_> {
         }
     }
 
-    async fn in_time(&self) -> Result<Manifest, Failure> {
+    async fn in_time(&self) -> Result<Manifest, BackupFailure> {
         let stop = self.cancel.child_token();
         let work = self.read_and_write(&stop);
         tokio::pin!(work);
@@ -134,13 +134,16 @@ impl Taking<'_> {
         work.await.map_err(|failure| match failure.code {
             FailureCode::Cancelled if !self.cancel.is_cancelled() => {
                 let (seconds, so_far) = (self.backup.deadline.as_secs_f32(), so_far(self.progress));
-                Failure::new(FailureCode::Deadline, format!("the backup was not done within {seconds}s: {so_far}"))
+                BackupFailure::new(
+                    FailureCode::Deadline,
+                    format!("the backup was not done within {seconds}s: {so_far}"),
+                )
             }
             _ => failure,
         })
     }
 
-    async fn read_and_write(&self, stop: &CancellationToken) -> Result<Manifest, Failure> {
+    async fn read_and_write(&self, stop: &CancellationToken) -> Result<Manifest, BackupFailure> {
         let Self { backup, progress, member: Member { etcd, inspection }, .. } = self;
         let examine = |origin: &_, voters, begun| proof::examination(etcd, inspection, origin, voters, begun);
         let prepare = SnapshotSource::prepare(etcd, backup.etcd_cluster, backup.stall, Arc::clone(progress), examine);
@@ -182,7 +185,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = LocalStore::open(folder.path()).expect("it is there");
         let refused = async |ahead: i64| {
-            let failure = Failure::new(FailureCode::Store, "HTTP 403 Forbidden");
+            let failure = BackupFailure::new(FailureCode::Store, "HTTP 403 Forbidden");
             failure.beside_a_clock(clock_off(&store, &Ahead(ahead)).await).text
         };
         for fine in [0, 30_000, -30_000] {

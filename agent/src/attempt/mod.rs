@@ -2,14 +2,14 @@
 //!
 //! - [`job`]: what a command asks for, checked once;
 //! - [`backup`]: the pipeline itself, the same for an attempt and for `once`;
-//! - [`desk`]: who accepts, cancels and reports attempts;
-//! - [`tally`]: what they have come to, for metrics.
+//! - [`service`]: who accepts, cancels and reports attempts;
+//! - [`totals`]: what they have come to, for metrics.
 
 pub mod backup;
-pub mod desk;
 pub mod job;
-pub mod tally;
+pub mod service;
+pub mod totals;
 
-pub use backup::{Backup, Failure, Member, Taking, clock_off};
-pub use desk::{Attempts, Running};
+pub use backup::{Backup, BackupFailure, Member, Taking, clock_off};
 pub use job::{Address, Job};
+pub use service::{Attempts, Running};

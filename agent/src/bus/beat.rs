@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::attempt::{Address, Attempts};
-use crate::etcd::poll::Seen;
+use crate::etcd::poll::PolledMember;
 use crate::restore::Restores;
-use crate::restore::seat::Seats;
+use crate::restore::member_identity::MemberIdentityStore;
 
 /// How often progress is told while an attempt runs, and how soon a new connection is noticed.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,8 +38,8 @@ pub struct Beats {
     pub interval: Duration,
     pub clock: Arc<dyn Clock>,
     pub attempts: Arc<Attempts>,
-    pub member: watch::Receiver<Seen>,
-    pub seats: Arc<Seats>,
+    pub member: watch::Receiver<PolledMember>,
+    pub member_identity: Arc<MemberIdentityStore>,
     pub restores: Arc<Restores>,
     /// What the log was told of messages that cannot be sent.
     pub told: Shared,
@@ -100,7 +100,7 @@ impl Beats {
             member,
             etcd_error,
             beat_interval_ms: u32::try_from(self.interval.as_millis()).unwrap_or(u32::MAX),
-            seat: Some(self.seats.message()),
+            seat: Some(self.member_identity.message()),
             restore: self.restores.state(),
             sent_at_ms: self.clock.now().as_millis(),
         }
@@ -129,7 +129,7 @@ impl Beats {
 }
 
 /// What the coordinator chooses members by: when this changes, it should know at once.
-fn state_of(seen: &Seen) -> Option<Result<Member, ()>> {
+fn state_of(seen: &PolledMember) -> Option<Result<Member, ()>> {
     let member = seen.as_ref()?.as_ref().map_err(|_| ());
     Some(member.map(|m| Member { db_size: 0, revision: 0, raft_index: 0, raft_applied_index: 0, ..m.clone() }))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstay_protocol::bus::{Member, MemberSeat};
+use backstay_protocol::bus::{ListedMember, Member};
 use etcd_client::{AuthClient, Client, GetOptions, StatusResponse};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, timeout};
@@ -120,9 +120,9 @@ impl Connection {
     }
 
     /// The member list. From etcd 3.5 on this needs a quorum.
-    pub async fn members(&mut self) -> Result<Vec<MemberSeat>, EtcdError> {
+    pub async fn members(&mut self) -> Result<Vec<ListedMember>, EtcdError> {
         match timeout(CALL_TIMEOUT, self.client.member_list()).await {
-            Ok(Ok(answer)) => Ok(seats(answer.members())),
+            Ok(Ok(answer)) => Ok(listed_members(answer.members())),
             Ok(Err(error)) => Err(self.failed("ask for the member list", describe(&error))),
             Err(_) => Err(self.failed("ask for the member list", too_long(CALL_TIMEOUT))),
         }
@@ -208,15 +208,15 @@ impl HashKv {
     }
 }
 
-/// The seats of a member list.
-fn seats(members: &[etcd_client::Member]) -> Vec<MemberSeat> {
-    let seat = |member: &etcd_client::Member| MemberSeat {
+/// The members of etcd's answer, as messages carry them.
+fn listed_members(members: &[etcd_client::Member]) -> Vec<ListedMember> {
+    let listed = |member: &etcd_client::Member| ListedMember {
         id: member.id(),
         name: member.name().to_owned(),
         peer_urls: member.peer_urls().to_vec(),
         learner: member.is_learner(),
     };
-    members.iter().map(seat).collect()
+    members.iter().map(listed).collect()
 }
 
 impl Login {

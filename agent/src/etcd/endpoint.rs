@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstay_daemon::settings;
-use backstay_protocol::certificates::{self, Wanted};
+use backstay_protocol::certificates::{self, PemKind};
 use serde::{Deserialize, Serialize};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
@@ -178,11 +178,11 @@ impl EtcdSettings {
     fn tls(&self) -> Result<ClientTlsConfig, EtcdError> {
         let mut tls = ClientTlsConfig::new();
         if let Some(ca) = &self.ca {
-            tls = tls.ca_certificate(Certificate::from_pem(read("CA", ca, Wanted::Certificates)?));
+            tls = tls.ca_certificate(Certificate::from_pem(read("CA", ca, PemKind::Certificates)?));
         }
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            let cert = read("certificate", cert, Wanted::Certificates)?;
-            tls = tls.identity(Identity::from_pem(cert, read("key", key, Wanted::PrivateKey)?));
+            let cert = read("certificate", cert, PemKind::Certificates)?;
+            tls = tls.identity(Identity::from_pem(cert, read("key", key, PemKind::PrivateKey)?));
         }
         Ok(tls)
     }
@@ -195,10 +195,10 @@ fn is_usable(url: &str) -> bool {
 }
 
 /// A PEM file that can be used.
-fn read(what: &'static str, path: &Path, wanted: Wanted) -> Result<Vec<u8>, EtcdError> {
+fn read(what: &'static str, path: &Path, kind: PemKind) -> Result<Vec<u8>, EtcdError> {
     let failed = |cause| EtcdError::File { what, path: path.display().to_string(), cause };
     let text = std::fs::read(path).map_err(|cause| failed(cause.to_string()))?;
-    match certificates::unusable(&text, wanted) {
+    match certificates::unusable(&text, kind) {
         None => Ok(text),
         Some(cause) => Err(failed(cause)),
     }

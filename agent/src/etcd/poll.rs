@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use backstay_daemon::trouble::Trouble;
-use backstay_protocol::bus::{Member, MemberSeat};
+use backstay_protocol::bus::{ListedMember, Member};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,14 +19,14 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(3);
 const LIST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The member as it was seen last, or why it was not; `None` before the first round.
-pub type Seen = Option<Result<Member, String>>;
+pub type PolledMember = Option<Result<Member, String>>;
 
 /// What a round found; whoever needs it subscribes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Round {
-    pub seen: Seen,
+    pub seen: PolledMember,
     /// The member list that this member told last; empty while it has told none.
-    pub members: Vec<MemberSeat>,
+    pub members: Vec<ListedMember>,
 }
 
 /// Asks every `period` until `stop`.
@@ -66,7 +66,7 @@ pub async fn poll(etcd: &Etcd, period: Duration, rounds: &watch::Sender<Round>, 
 struct List {
     /// Cluster and member.
     of: (u64, u64),
-    members: Vec<MemberSeat>,
+    members: Vec<ListedMember>,
     at: Option<Instant>,
 }
 
@@ -96,7 +96,7 @@ async fn ask(etcd: &Etcd, connection: &mut Option<Connection>) -> Result<Member,
     connection.member().await
 }
 
-fn log_change(before: &Seen, now: &Result<Member, String>, trouble: &mut Trouble) {
+fn log_change(before: &PolledMember, now: &Result<Member, String>, trouble: &mut Trouble) {
     match now {
         Ok(member) => {
             let lasted = trouble.over();

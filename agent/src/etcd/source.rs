@@ -76,7 +76,7 @@ impl SnapshotSource {
         let origin = look(&mut connection, cluster).await?;
         // Before the stream: who votes now is no learner in what comes later.
         let voters = match connection.members().await {
-            Ok(seats) => seats.iter().filter(|seat| !seat.learner).map(|seat| seat.id).collect(),
+            Ok(members) => members.iter().filter(|member| !member.learner).map(|member| member.id).collect(),
             Err(error) => {
                 debug!(%error, "the database's members are not compared with the cluster's");
                 Vec::new()

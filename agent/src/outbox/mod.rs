@@ -70,7 +70,7 @@ impl Record {
 }
 
 /// What waits in memory of a record: the rest is on disk.
-struct Entry {
+struct WaitingReport {
     message_id: String,
     passing: bool,
     /// The record itself where the disk refused it.
@@ -78,7 +78,7 @@ struct Entry {
 }
 
 struct Queue {
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, WaitingReport>,
     next: u64,
 }
 
@@ -108,7 +108,7 @@ impl Outbox {
             match read(&path) {
                 Ok(record) => {
                     let Record { message_id, passing, .. } = record;
-                    queue.entries.insert(number, Entry { message_id, passing, unsaved: None });
+                    queue.entries.insert(number, WaitingReport { message_id, passing, unsaved: None });
                 }
                 Err(Unread::Damaged(cause)) => set_aside(&path, &cause),
                 Err(Unread::Failed(error)) => return Err(failed("read", &path)(error)),
@@ -135,7 +135,7 @@ impl Outbox {
         let written = write_atomic(&self.path(number), &record.to_bytes());
         let Record { message_id, passing, .. } = record.clone();
         let unsaved = written.is_err().then_some(record);
-        queue.entries.insert(number, Entry { message_id, passing, unsaved });
+        queue.entries.insert(number, WaitingReport { message_id, passing, unsaved });
         self.waiting.send_replace(queue.entries.len());
         written
     }

@@ -86,7 +86,7 @@ fn a_full_outbox_drops_the_oldest_started_first() {
         let mut queue = outbox.lock();
         for n in 1..=RECORDS_MAX as u64 {
             let message_id = format!("{n}.x");
-            queue.entries.insert(n, Entry { message_id, passing: n == 3 || n == 9, unsaved: None });
+            queue.entries.insert(n, WaitingReport { message_id, passing: n == 3 || n == 9, unsaved: None });
         }
         queue.next = RECORDS_MAX as u64 + 1;
     }

@@ -3,7 +3,7 @@
 //!
 //! - `settings`: the table `inspection` of agent.toml;
 //! - `ask`: another voting member's HashKV, while the stream runs;
-//! - `judge`: what the look into the database and the answer come to.
+//! - `verdict`: what the look into the database and the answer come to.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use tokio::sync::oneshot;
 use crate::etcd::Etcd;
 
 pub mod ask;
-pub mod judge;
 pub mod settings;
+pub mod verdict;
 
 use ask::Question;
-use judge::{Judge, Looked};
 use settings::InspectionSettings;
+use verdict::{Looked, SnapshotCheck};
 
 /// A look into the snapshot of the member of `origin`, unless the settings turn it off. `begun` tells that the stream's
 /// first bytes have come: earlier, the other member could still compact what the snapshot then has not. `voters` are the
@@ -39,8 +39,8 @@ pub fn examination(
     let (out, looked) = oneshot::channel();
     let observer = Look { inspector: Some(Inspector::new(options)), failed: None, out };
     let question = settings.ask.then(|| Question::new(Arc::new(etcd.clone()), settings.patience, origin));
-    let judge = Judge { origin: origin.clone(), voters, question };
-    Some(Examination { observer: Box::new(observer), verdict: Box::pin(judge.judge(looked, begun)) })
+    let check = SnapshotCheck { origin: origin.clone(), voters, question };
+    Some(Examination { observer: Box::new(observer), verdict: Box::pin(check.verdict(looked, begun)) })
 }
 
 /// Looks, on the verifying thread.

@@ -40,7 +40,7 @@ pub struct Folders {
 
 /// Which of the folders are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Seen {
+pub struct ExistingFolders {
     pub live: bool,
     pub fresh: bool,
     pub aside: bool,
@@ -127,9 +127,9 @@ impl Folders {
         self.made.join("member/snap/db")
     }
 
-    pub fn see(&self) -> Seen {
+    pub fn see(&self) -> ExistingFolders {
         let there = |path: &Path| fs::symlink_metadata(path).is_ok();
-        Seen {
+        ExistingFolders {
             live: there(&self.live),
             fresh: there(&self.fresh),
             aside: there(&self.aside),
@@ -196,7 +196,7 @@ impl Folders {
     }
 
     /// Where a folder goes that stands at live and that nobody put there.
-    pub fn stranger(&self) -> PathBuf {
+    pub fn unexpected(&self) -> PathBuf {
         unused(&self.aside, ".unexpected")
     }
 
@@ -299,7 +299,7 @@ mod tests {
         fs::create_dir_all(data.join("member/snap")).expect("writable");
         fs::write(data.join("member/snap/db"), "old").expect("writable");
         let all = folders(&data);
-        assert_eq!(all.see(), Seen { live: true, ..Seen::default() });
+        assert_eq!(all.see(), ExistingFolders { live: true, ..ExistingFolders::default() });
         assert!(all.check(1).is_err_and(|e| e.contains("--wal-dir")));
         fs::create_dir_all(data.join("member/wal")).expect("writable");
         all.check(1).expect("room for a byte");
@@ -321,9 +321,9 @@ mod tests {
         for other in ["etcd.older", "etcd.old-too", "another.old"] {
             fs::create_dir(folder.path().join(other)).expect("writable");
         }
-        let mut ours = vec![all.aside.clone(), all.stranger()];
+        let mut ours = vec![all.aside.clone(), all.unexpected()];
         fs::create_dir_all(&all.fresh).expect("writable");
-        fs::create_dir(all.stranger()).expect("writable");
+        fs::create_dir(all.unexpected()).expect("writable");
         ours.push(all.keep_what_ran().expect("ours").expect("it is there"));
         fs::create_dir(&all.aside).expect("writable");
         ours.push(all.root.clone());
@@ -355,6 +355,6 @@ mod tests {
         assert_eq!(fs::metadata(&all.fresh).expect("there").mode() & 0o777, 0o750);
         all.discard().expect("ours");
         all.discard().expect("twice is fine");
-        assert_eq!(all.see(), Seen { live: true, ..Seen::default() });
+        assert_eq!(all.see(), ExistingFolders { live: true, ..ExistingFolders::default() });
     }
 }

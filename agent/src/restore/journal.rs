@@ -8,13 +8,13 @@ use backstay_protocol::bus::{RestoreGoal, RestoreStep};
 use backstay_protocol::hex::from_hex;
 use serde::{Deserialize, Serialize};
 
-pub use super::folders::Seen;
+pub use super::folders::ExistingFolders;
 
 use super::folders::Folders;
 use crate::state::{StateError, read_optional, write_atomic};
 
 const VERSION: u32 = 1;
-const STRANGER: &str = "something stands in the place of the data folder that nobody put there";
+const UNEXPECTED: &str = "something stands in the place of the data folder that nobody put there";
 
 /// Where the restore is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl Goal {
 /// How far it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Step {
+pub enum JournalStep {
     Preparing,
     Ready,
     Stopping,
@@ -53,7 +53,7 @@ pub enum Step {
     Kept,
 }
 
-impl Step {
+impl JournalStep {
     pub fn to_wire(self) -> RestoreStep {
         match self {
             Self::Preparing => RestoreStep::Preparing,
@@ -75,7 +75,7 @@ pub struct Journal {
     pub version: u32,
     pub restore: RestoreId,
     pub goal: Goal,
-    pub step: Step,
+    pub step: JournalStep,
     pub folders: Folders,
     /// Whether there was a data folder at all: a machine that lost its disk has none to set aside.
     pub had_data: bool,
@@ -121,7 +121,7 @@ pub enum Action {
     /// Remove what was prepared.
     Discard,
     /// Only the journal moves on.
-    Note(Step),
+    Note(JournalStep),
     /// Nothing, until another goal comes.
     Rest,
     /// The folders are as no step of ours leaves them.
@@ -147,7 +147,7 @@ impl Journal {
             version: VERSION,
             restore,
             goal: Goal::Prepare,
-            step: Step::Preparing,
+            step: JournalStep::Preparing,
             folders,
             had_data,
             touched: false,
@@ -190,7 +190,7 @@ impl Journal {
 
     /// Nothing is to be done for it any more.
     pub fn has_ended(&self) -> bool {
-        matches!(self.step, Step::Returned | Step::Kept)
+        matches!(self.step, JournalStep::Returned | JournalStep::Kept)
     }
 
     /// Takes a goal; an earlier one than it has changes nothing. True where it is new.
@@ -198,53 +198,53 @@ impl Journal {
         let step = match (self.goal, goal) {
             (before, now) if before == now => return Ok(false),
             (_, Goal::Prepare) => return Ok(false),
-            (Goal::Prepare, Goal::Switch) if self.step == Step::Ready => Step::Stopping,
+            (Goal::Prepare, Goal::Switch) if self.step == JournalStep::Ready => JournalStep::Stopping,
             (Goal::Prepare, Goal::Switch) => return Err(GoalError::NotReady),
             (Goal::Prepare, Goal::Keep) => return Err(GoalError::NotSwitched),
-            (Goal::Switch, Goal::Keep) if self.step == Step::Switched => Step::Kept,
+            (Goal::Switch, Goal::Keep) if self.step == JournalStep::Switched => JournalStep::Kept,
             (Goal::Switch, Goal::Keep) => return Err(GoalError::NotSwitched),
-            (Goal::Prepare | Goal::Switch, Goal::PutBack) => Step::Returning,
+            (Goal::Prepare | Goal::Switch, Goal::PutBack) => JournalStep::Returning,
             (Goal::Keep, Goal::Switch) => return Ok(false),
             (Goal::Keep, _) => return Err(GoalError::Kept),
             (Goal::PutBack, _) => return Err(GoalError::PutBack),
             (Goal::Switch, Goal::Switch) => return Ok(false),
         };
         self.touched |= goal == Goal::Switch;
-        self.ran |= goal == Goal::PutBack && matches!(self.step, Step::Starting | Step::Switched);
+        self.ran |= goal == Goal::PutBack && matches!(self.step, JournalStep::Starting | JournalStep::Switched);
         (self.goal, self.step) = (goal, step);
         Ok(true)
     }
 
     /// What is to be done next, from what is there.
-    pub fn next(&self, seen: Seen, hands: Hands) -> Action {
+    pub fn next(&self, seen: ExistingFolders, hands: Hands) -> Action {
         match self.step {
-            Step::Preparing => Action::Build,
-            Step::Ready | Step::Returned => Action::Rest,
+            JournalStep::Preparing => Action::Build,
+            JournalStep::Ready | JournalStep::Returned => Action::Rest,
             // Before etcd is stopped: nobody would start it again.
-            Step::Stopping if seen.live && !self.had_data => Action::Confused(STRANGER),
-            Step::Stopping => Action::Stop,
-            Step::Moving => self.next_move(seen, hands),
-            Step::Starting => Action::Start,
-            Step::Switched => Action::Watch,
-            Step::Returning => self.next_return(seen, hands),
-            Step::Kept if seen.root || seen.rest => Action::Discard,
-            Step::Kept => Action::Rest,
+            JournalStep::Stopping if seen.live && !self.had_data => Action::Confused(UNEXPECTED),
+            JournalStep::Stopping => Action::Stop,
+            JournalStep::Moving => self.next_move(seen, hands),
+            JournalStep::Starting => Action::Start,
+            JournalStep::Switched => Action::Watch,
+            JournalStep::Returning => self.next_return(seen, hands),
+            JournalStep::Kept if seen.root || seen.rest => Action::Discard,
+            JournalStep::Kept => Action::Rest,
         }
     }
 
-    fn next_move(&self, seen: Seen, hands: Hands) -> Action {
+    fn next_move(&self, seen: ExistingFolders, hands: Hands) -> Action {
         match (seen.live, seen.fresh, seen.aside) {
             // Moved already; etcd may run on it, where a process died between starting it and noting that.
-            (true, false, aside) if aside == self.had_data => Action::Note(Step::Starting),
+            (true, false, aside) if aside == self.had_data => Action::Note(JournalStep::Starting),
             _ if !hands.stopped => Action::Stop,
             (true, true, false) if self.had_data => Action::SetAside,
             (false, true, aside) if aside == self.had_data => Action::Place,
-            (true, true, _) => Action::Confused(STRANGER),
+            (true, true, _) => Action::Confused(UNEXPECTED),
             _ => Action::Confused("the prepared folder or the old one is gone"),
         }
     }
 
-    fn next_return(&self, seen: Seen, hands: Hands) -> Action {
+    fn next_return(&self, seen: ExistingFolders, hands: Hands) -> Action {
         let aside = seen.aside && self.had_data;
         // What was prepared and is no more where it was prepared. Where its folder is gone, too, it was removed.
         let placed = seen.live && seen.root && !seen.fresh && (aside || !self.had_data);
@@ -261,19 +261,19 @@ impl Journal {
         }
     }
 
-    fn clear_up(&self, seen: Seen) -> Action {
+    fn clear_up(&self, seen: ExistingFolders) -> Action {
         match seen.root || seen.rest {
             true => Action::Discard,
-            false => Action::Note(Step::Returned),
+            false => Action::Note(JournalStep::Returned),
         }
     }
 
     /// The step after an action that was done, where the journal has to say it.
-    pub fn after(&self, action: Action) -> Option<Step> {
+    pub fn after(&self, action: Action) -> Option<JournalStep> {
         match (action, self.step) {
-            (Action::Build, Step::Preparing) => Some(Step::Ready),
-            (Action::Stop, Step::Stopping) => Some(Step::Moving),
-            (Action::Start, Step::Starting) => Some(Step::Switched),
+            (Action::Build, JournalStep::Preparing) => Some(JournalStep::Ready),
+            (Action::Stop, JournalStep::Stopping) => Some(JournalStep::Moving),
+            (Action::Start, JournalStep::Starting) => Some(JournalStep::Switched),
             (Action::Note(step), _) => Some(step),
             _ => None,
         }

@@ -41,9 +41,15 @@ impl Machine {
         }
     }
 
-    fn seen(&self) -> Seen {
+    fn seen(&self) -> ExistingFolders {
         let fresh = self.fresh.is_some();
-        Seen { live: self.live.is_some(), fresh, aside: self.aside.is_some(), root: self.root, rest: self.rest }
+        ExistingFolders {
+            live: self.live.is_some(),
+            fresh,
+            aside: self.aside.is_some(),
+            root: self.root,
+            rest: self.rest,
+        }
     }
 
     /// One action; `noted` is false where the process dies before the journal says that it was done.
@@ -118,7 +124,7 @@ proptest! {
         let old = had_data.then_some(Data::Old);
         prop_assert!(machine.journal.has_ended(), "{:?}", machine);
         match machine.journal.step {
-            Step::Kept => prop_assert_eq!((machine.live, machine.aside, machine.runs), (Some(Data::New), old, true)),
+            JournalStep::Kept => prop_assert_eq!((machine.live, machine.aside, machine.runs), (Some(Data::New), old, true)),
             _ => prop_assert_eq!((machine.live, machine.aside, machine.runs), (old, None, had_data)),
         }
         prop_assert_eq!((machine.fresh, machine.root, machine.rest), (None, false, false));
@@ -129,9 +135,9 @@ proptest! {
         (live, fresh, aside, root) in any::<(bool, bool, bool, bool)>(), had_data in any::<bool>(), touched in any::<bool>(),
         stopped in any::<bool>(), step in 0_usize..9,
     ) {
-        let steps = [Step::Preparing, Step::Ready, Step::Stopping, Step::Moving, Step::Starting, Step::Switched, Step::Returning, Step::Returned, Step::Kept];
+        let steps = [JournalStep::Preparing, JournalStep::Ready, JournalStep::Stopping, JournalStep::Moving, JournalStep::Starting, JournalStep::Switched, JournalStep::Returning, JournalStep::Returned, JournalStep::Kept];
         let journal = Journal { step: steps[step], touched, ..Machine::new(had_data).journal };
-        let seen = Seen { live, fresh, aside, root: root || fresh, rest: false };
+        let seen = ExistingFolders { live, fresh, aside, root: root || fresh, rest: false };
         let action = journal.next(seen, Hands { stopped, started: false });
         // What is moved is there, and nothing is in its way.
         match action {
@@ -142,8 +148,8 @@ proptest! {
             Action::MoveStranger => prop_assert!(live && aside),
             _ => {}
         }
-        if !touched && journal.step == Step::Returning {
-            prop_assert!(matches!(action, Action::Discard | Action::Note(Step::Returned)), "{:?} before the switch", action);
+        if !touched && journal.step == JournalStep::Returning {
+            prop_assert!(matches!(action, Action::Discard | Action::Note(JournalStep::Returned)), "{:?} before the switch", action);
         }
     }
 }
@@ -177,7 +183,7 @@ fn what_appears_where_there_was_no_data_is_left_alone_with_the_etcd_that_runs_on
     for noted in [false, true, true] {
         machine.act(noted);
     }
-    assert_eq!(machine.journal.step, Step::Returned);
+    assert_eq!(machine.journal.step, JournalStep::Returned);
     assert_eq!((machine.live, machine.runs, machine.fresh), (Some(Data::Old), true, None));
 }
 

@@ -3,16 +3,16 @@
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::seat::Seats;
-use crate::etcd::poll::{Round, Seen};
+use super::member_identity::MemberIdentityStore;
+use crate::etcd::poll::{PolledMember, Round};
 
-/// Keeps what each round found, then passes on what was seen: who hears of a member finds its list in the seats. The list of
+/// Keeps what each round found, then passes on what was seen: who hears of a member finds its list in the store. The list of
 /// the `unsettled` cluster, which may still be put back, is not kept: the next plan would be made for it.
 pub async fn keep(
-    seats: &Seats,
+    member_identity: &MemberIdentityStore,
     unsettled: impl Fn() -> Option<u64>,
     mut rounds: watch::Receiver<Round>,
-    seen: &watch::Sender<Seen>,
+    seen: &watch::Sender<PolledMember>,
     stop: &CancellationToken,
 ) {
     while let Some(Ok(())) = stop.run_until_cancelled(rounds.changed()).await {
@@ -20,7 +20,7 @@ pub async fn keep(
         if let Some(Ok(member)) = &round.seen
             && unsettled() != Some(member.cluster_id)
         {
-            seats.note(member, &round.members);
+            member_identity.note(member, &round.members);
         }
         seen.send_replace(round.seen);
     }
@@ -30,7 +30,7 @@ pub async fn keep(
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    use backstay_protocol::bus::{Member, MemberSeat};
+    use backstay_protocol::bus::{ListedMember, Member};
 
     use super::*;
     use crate::restore::settings::RestoreSettings;
@@ -40,20 +40,21 @@ mod tests {
     async fn the_list_is_kept_before_its_member_is_heard_of_but_for_a_cluster_that_may_be_put_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::open(folder.path()).expect("fresh");
-        let seats = Seats::open(&state, &RestoreSettings::default(), None);
+        let member_identity = MemberIdentityStore::open(&state, &RestoreSettings::default(), None);
         let (polled, rounds) = watch::channel(Round::default());
         let (seen, mut heard) = watch::channel(None);
         let (unsettled, stop) = (AtomicU64::new(0), CancellationToken::new());
-        let keeping = keep(&seats, || Some(unsettled.load(Relaxed)).filter(|id| *id != 0), rounds, &seen, &stop);
+        let keeping =
+            keep(&member_identity, || Some(unsettled.load(Relaxed)).filter(|id| *id != 0), rounds, &seen, &stop);
         let playing = async {
             for (cluster, open, kept) in [(1, 0, 1), (2, 2, 1), (2, 0, 2)] {
                 unsettled.store(open, Relaxed);
                 let member = Member { cluster_id: cluster, ..Member::default() };
-                let members = vec![MemberSeat { id: cluster, ..MemberSeat::default() }];
+                let members = vec![ListedMember { id: cluster, ..ListedMember::default() }];
                 polled.send_replace(Round { seen: Some(Ok(member.clone())), members });
                 heard.changed().await.expect("it is passed on");
                 assert_eq!(*heard.borrow_and_update(), Some(Ok(member)));
-                let told = seats.message();
+                let told = member_identity.message();
                 assert_eq!((told.cluster_id, told.members[0].id), (kept, kept), "cluster {cluster}, {open} is open");
             }
             stop.cancel();

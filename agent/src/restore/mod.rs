@@ -16,25 +16,25 @@
 //!
 //! - [`journal`]: what is on disk, and the next action: a pure function of journal and folders;
 //! - [`folders`]: where the three folders are, and moving them;
-//! - [`control`]: stopping and starting etcd; [`seen`]: how it is then, and what it said last;
+//! - [`control`]: stopping and starting etcd; [`observation`]: how it is then, and what it said last;
 //! - [`life`]: whether that etcd still lives; [`words`]: its last words; both pure;
 //! - [`prepare`]: from the store to a folder that etcd starts from;
 //! - [`check`]: what etcd says of itself afterwards;
-//! - [`seat`]: which member this machine has; [`keeper`]: keeps what etcd says of that;
-//! - [`desk`]: commands in, state out, and the task that acts.
+//! - [`member_identity`]: which member this machine has; [`keeper`]: keeps what etcd says of that;
+//! - [`service`]: commands in, state out, and the task that acts.
 
 pub mod check;
 pub mod control;
-pub mod desk;
 pub mod folders;
 pub mod journal;
 pub mod keeper;
 pub mod life;
+pub mod member_identity;
+pub mod observation;
 pub mod prepare;
-pub mod seat;
-pub mod seen;
+pub mod service;
 pub mod settings;
 pub mod words;
 
-pub use desk::Restores;
+pub use service::Restores;
 pub use settings::RestoreSettings;

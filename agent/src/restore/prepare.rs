@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use backstay_archive::blocking::blocking;
 use backstay_archive::restore::{self, NewMember, Options, RestoreBackupError};
 use backstay_archive::seal::Identity;
-use backstay_protocol::bus::{MemberSeat, RestorePlan};
+use backstay_protocol::bus::{ListedMember, RestorePlan};
 use backstay_protocol::hex::to_hex;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::folders::{FolderError, Folders};
-use crate::wanted::{FindError, Named, Wanted};
+use crate::stored_backup::{FindError, Named, StoredBackup};
 
 /// What is read back at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -45,7 +45,7 @@ pub enum PrepareError {
 /// What is to be prepared, checked at the edge.
 #[derive(Debug)]
 pub struct Order {
-    pub backup: Wanted,
+    pub backup: StoredBackup,
     pub options: Options,
     pub aside_suffix: String,
     pub bytes: u64,
@@ -73,7 +73,7 @@ impl Order {
         options.bump = (plan.bump > 0).then_some(plan.bump);
         options.mark_compacted = plan.bump > 0;
         Ok(Self {
-            backup: Wanted::parse(named, own, s3_ca)?,
+            backup: StoredBackup::parse(named, own, s3_ca)?,
             options,
             aside_suffix: plan.aside_suffix,
             bytes: plan.snapshot_bytes,
@@ -81,8 +81,8 @@ impl Order {
     }
 }
 
-fn member(seat: &MemberSeat) -> NewMember {
-    NewMember { name: seat.name.clone(), peer_urls: seat.peer_urls.clone() }
+fn member(listed: &ListedMember) -> NewMember {
+    NewMember { name: listed.name.clone(), peer_urls: listed.peer_urls.clone() }
 }
 
 /// How far it is; shared with whoever tells.

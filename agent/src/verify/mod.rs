@@ -4,13 +4,13 @@
 //! Nothing is kept over a restart: the coordinator asks again and again, and an agent that does not know what it is asked
 //! for begins.
 //!
-//! - [`boot`]: an etcd on the scratch folder; - [`judge`]: what was seen and what it served, compared; - [`desk`]: commands
+//! - [`boot`]: an etcd on the scratch folder; - [`verdict`]: what was seen and what it served, compared; - [`service`]: commands
 //!   in, state out.
 
 pub mod boot;
-pub mod desk;
-pub mod judge;
+pub mod service;
 pub mod settings;
+pub mod verdict;
 
-pub use desk::Verifications;
+pub use service::Verifications;
 pub use settings::VerifySettings;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use backstay_agent::attempt::desk::Parts;
+use backstay_agent::attempt::service::AttemptDependencies;
 use backstay_agent::attempt::{Address, Attempts, Member};
 use backstay_agent::identity;
 use backstay_agent::outbox::Outbox;
@@ -41,19 +41,26 @@ pub fn address() -> Address {
 }
 
 /// An agent without its bus.
-struct Desk {
+struct Service {
     attempts: Arc<Attempts>,
     outbox: Arc<Outbox>,
 }
 
-impl Desk {
+impl Service {
     fn open(state: &Path, member: Member) -> Self {
         let state = Arc::new(StateDir::open(state).expect("usable"));
         let identity = Arc::new(identity::load_or_create(&state).expect("usable"));
         let outbox = Arc::new(Outbox::open(state.file("outbox")).expect("usable"));
         let clock = Arc::new(StoppedClock);
-        let parts =
-            Parts { address: address(), member, identity, state, outbox: Arc::clone(&outbox), clock, s3_ca: None };
+        let parts = AttemptDependencies {
+            address: address(),
+            member,
+            identity,
+            state,
+            outbox: Arc::clone(&outbox),
+            clock,
+            s3_ca: None,
+        };
         Self { attempts: Arc::new(Attempts::new(parts)), outbox }
     }
 
@@ -146,8 +153,8 @@ impl Setup {
         Self { shelf: Shelf::new(), state, etcd: FakeEtcd::start(script).await }
     }
 
-    fn desk(&self) -> Desk {
-        Desk::open(self.state.path(), self.etcd.member())
+    fn service(&self) -> Service {
+        Service::open(self.state.path(), self.etcd.member())
     }
 }
 
@@ -155,11 +162,11 @@ impl Setup {
 async fn an_attempt_and_once_make_the_same_backup() {
     let sent = database(20);
     let s = Setup::new(Script::healthy(&sent, 1000)).await;
-    let desk = s.desk();
-    accepted(desk.attempts.start(command(&s.shelf, 1)).await, 1);
-    let started = desk.report().await;
+    let service = s.service();
+    accepted(service.attempts.start(command(&s.shelf, 1)).await, 1);
+    let started = service.report().await;
     assert!(matches!(started.state, Some(State::Started(_))));
-    let report = desk.report().await;
+    let report = service.report().await;
     let Some(State::Finished(finished)) = &report.state else { panic!("finished, not {report:?}") };
     assert_eq!((finished.revision, finished.snapshot_bytes), (REVISION, sent.len() as u64));
     assert_eq!((report.slot.as_str(), report.machine.as_str(), report.at_ms), (&*id(2), &*id(4), 1_800_000_000_000));
@@ -191,29 +198,29 @@ async fn an_attempt_and_once_make_the_same_backup() {
 #[tokio::test]
 async fn one_attempt_at_a_time_and_repetitions_are_harmless() {
     let s = Setup::new(silent(&database(20))).await;
-    let desk = s.desk();
-    accepted(desk.attempts.start(command(&s.shelf, 1)).await, 1);
-    accepted(desk.attempts.start(command(&s.shelf, 1)).await, 1);
-    assert_eq!(refused(desk.attempts.start(command(&s.shelf, 9)).await), RefusalCode::Busy);
-    assert!(matches!(desk.report().await.state, Some(State::Started(_))));
-    assert!(!desk.attempts.cancel(CancelBackup { version: 1, epoch: 5, attempt: id(9) }).await.cancelled);
-    assert!(desk.attempts.cancel(CancelBackup { version: 1, epoch: 5, attempt: id(1) }).await.cancelled);
-    let report = desk.report().await;
+    let service = s.service();
+    accepted(service.attempts.start(command(&s.shelf, 1)).await, 1);
+    accepted(service.attempts.start(command(&s.shelf, 1)).await, 1);
+    assert_eq!(refused(service.attempts.start(command(&s.shelf, 9)).await), RefusalCode::Busy);
+    assert!(matches!(service.report().await.state, Some(State::Started(_))));
+    assert!(!service.attempts.cancel(CancelBackup { version: 1, epoch: 5, attempt: id(9) }).await.cancelled);
+    assert!(service.attempts.cancel(CancelBackup { version: 1, epoch: 5, attempt: id(1) }).await.cancelled);
+    let report = service.report().await;
     assert_eq!(failure(&report), (FailureCode::Cancelled, "cancelled by the coordinator"));
-    desk.done().await;
+    service.done().await;
     assert!(s.shelf.files().is_empty());
 
-    accepted(desk.attempts.start(command(&s.shelf, 1)).await, 1);
-    assert_eq!(desk.report().await, report, "an attempt that has ended says again how");
-    assert!(desk.nothing_waits());
+    accepted(service.attempts.start(command(&s.shelf, 1)).await, 1);
+    assert_eq!(service.report().await, report, "an attempt that has ended says again how");
+    assert!(service.nothing_waits());
     s.etcd.say(Script::healthy(&database(20), 1000));
-    accepted(desk.attempts.start(command(&s.shelf, 9)).await, 9);
-    assert!(matches!(desk.report().await.state, Some(State::Started(_))));
-    assert!(matches!(desk.report().await.state, Some(State::Finished(_))));
-    desk.done().await;
-    accepted(desk.attempts.start(command(&s.shelf, 10)).await, 10);
-    desk.report().await;
-    assert_eq!(failure(&desk.report().await).0, FailureCode::SlotDone, "another attempt for the slot");
+    accepted(service.attempts.start(command(&s.shelf, 9)).await, 9);
+    assert!(matches!(service.report().await.state, Some(State::Started(_))));
+    assert!(matches!(service.report().await.state, Some(State::Finished(_))));
+    service.done().await;
+    accepted(service.attempts.start(command(&s.shelf, 10)).await, 10);
+    service.report().await;
+    assert_eq!(failure(&service.report().await).0, FailureCode::SlotDone, "another attempt for the slot");
 }
 
 #[tokio::test]
@@ -221,31 +228,31 @@ async fn an_older_epoch_is_refused_also_after_a_restart() {
     let s = Setup::new(silent(&database(20))).await;
     let older = |attempt| StartBackup { epoch: 4, ..command(&s.shelf, attempt) };
     {
-        let desk = s.desk();
-        accepted(desk.attempts.start(command(&s.shelf, 1)).await, 1);
-        assert_eq!(refused(desk.attempts.start(older(1)).await), RefusalCode::StaleEpoch);
-        assert!(!desk.attempts.cancel(CancelBackup { version: 1, epoch: 4, attempt: id(1) }).await.cancelled);
-        desk.attempts.stop();
-        desk.attempts.idle().await;
+        let service = s.service();
+        accepted(service.attempts.start(command(&s.shelf, 1)).await, 1);
+        assert_eq!(refused(service.attempts.start(older(1)).await), RefusalCode::StaleEpoch);
+        assert!(!service.attempts.cancel(CancelBackup { version: 1, epoch: 4, attempt: id(1) }).await.cancelled);
+        service.attempts.stop();
+        service.attempts.idle().await;
     }
-    let desk = s.desk();
-    assert_eq!(refused(desk.attempts.start(older(2)).await), RefusalCode::StaleEpoch);
-    let stranger = StartBackup { epoch: 99, machine: id(77), ..command(&s.shelf, 2) };
-    assert_eq!(refused(desk.attempts.start(stranger).await), RefusalCode::WrongAddress);
+    let service = s.service();
+    assert_eq!(refused(service.attempts.start(older(2)).await), RefusalCode::StaleEpoch);
+    let foreign = StartBackup { epoch: 99, machine: id(77), ..command(&s.shelf, 2) };
+    assert_eq!(refused(service.attempts.start(foreign).await), RefusalCode::WrongAddress);
     let broken = StartBackup { store: None, ..command(&s.shelf, 2) };
-    assert_eq!(refused(desk.attempts.start(broken).await), RefusalCode::Invalid, "and epoch 99 was not for us");
+    assert_eq!(refused(service.attempts.start(broken).await), RefusalCode::Invalid, "and epoch 99 was not for us");
 }
 
 #[tokio::test]
 async fn stopping_cancels_reports_and_refuses() {
     let s = Setup::new(silent(&database(20))).await;
-    let desk = s.desk();
-    accepted(desk.attempts.start(command(&s.shelf, 1)).await, 1);
-    desk.report().await;
-    desk.attempts.stop();
-    assert_eq!(refused(desk.attempts.start(command(&s.shelf, 2)).await), RefusalCode::Stopping);
-    desk.attempts.idle().await;
-    let report = desk.report().await;
+    let service = s.service();
+    accepted(service.attempts.start(command(&s.shelf, 1)).await, 1);
+    service.report().await;
+    service.attempts.stop();
+    assert_eq!(refused(service.attempts.start(command(&s.shelf, 2)).await), RefusalCode::Stopping);
+    service.attempts.idle().await;
+    let report = service.report().await;
     assert_eq!(failure(&report), (FailureCode::Cancelled, "the agent was stopped during the attempt"));
     assert!(s.shelf.files().is_empty());
 }
@@ -253,28 +260,28 @@ async fn stopping_cancels_reports_and_refuses() {
 #[tokio::test]
 async fn failures_carry_their_code() {
     let s = Setup::new(Script { quorum: false, ..Script::healthy(&database(20), 1000) }).await;
-    let desk = s.desk();
+    let service = s.service();
     let gone = bus::Store { kind: Some(Kind::Local(bus::LocalStore { path: "/nonexistent/x".into() })) };
     for (attempt, change, expected) in [(1, None, FailureCode::Source), (2, Some(gone), FailureCode::Store)] {
         let mut command = command(&s.shelf, attempt);
         command.store = change.or(command.store);
-        accepted(desk.attempts.start(command).await, attempt);
-        desk.report().await;
-        let report = desk.report().await;
+        accepted(service.attempts.start(command).await, attempt);
+        service.report().await;
+        let report = service.report().await;
         assert_eq!(failure(&report).0, expected, "{report:?}");
-        desk.done().await;
+        service.done().await;
     }
     let mut late = command(&s.shelf, 3);
     late.limits = Some(bus::Limits { deadline_ms: 200, ..bus::Limits::default() });
     s.etcd.say(silent(&database(20)));
-    accepted(desk.attempts.start(late).await, 3);
-    desk.report().await;
-    assert_eq!(failure(&desk.report().await).0, FailureCode::Deadline);
-    desk.done().await;
+    accepted(service.attempts.start(late).await, 3);
+    service.report().await;
+    assert_eq!(failure(&service.report().await).0, FailureCode::Deadline);
+    service.done().await;
     let elsewhere = StartBackup { etcd_cluster_id: 7, ..command(&s.shelf, 4) };
-    accepted(desk.attempts.start(elsewhere).await, 4);
-    desk.report().await;
-    let report = desk.report().await;
+    accepted(service.attempts.start(elsewhere).await, 4);
+    service.report().await;
+    let report = service.report().await;
     assert!(failure(&report).1.contains("belongs to cluster"), "{report:?}");
 }
 
@@ -296,37 +303,37 @@ fn killed(state: &Path) -> TempDir {
 #[tokio::test]
 async fn a_killed_agent_reports_the_attempt_at_its_next_start_once() {
     let s = Setup::new(silent(&database(20))).await;
-    let desk = s.desk();
-    accepted(desk.attempts.start(command(&s.shelf, 1)).await, 1);
-    desk.report().await;
+    let service = s.service();
+    accepted(service.attempts.start(command(&s.shelf, 1)).await, 1);
+    service.report().await;
     let left = killed(s.state.path());
     {
-        let next = Desk::open(left.path(), s.etcd.member());
+        let next = Service::open(left.path(), s.etcd.member());
         let report = next.report().await;
         assert_eq!(failure(&report), (FailureCode::Internal, "the agent was restarted during the attempt"));
         assert_eq!((report.attempt.as_str(), report.slot.as_str()), (&*id(1), &*id(2)));
         accepted(next.attempts.start(command(&s.shelf, 1)).await, 1);
         assert_eq!(next.report().await, report, "the attempt is over: it is not begun again");
     }
-    assert!(Desk::open(left.path(), s.etcd.member()).nothing_waits(), "once is enough");
-    desk.attempts.stop();
-    desk.attempts.idle().await;
+    assert!(Service::open(left.path(), s.etcd.member()).nothing_waits(), "once is enough");
+    service.attempts.stop();
+    service.attempts.idle().await;
 }
 
 #[tokio::test]
 async fn killed_between_the_final_report_and_the_journal_it_stays_one_report() {
     let s = Setup::new(Script::healthy(&database(20), 1000)).await;
-    let desk = s.desk();
-    accepted(desk.attempts.start(command(&s.shelf, 1)).await, 1);
-    desk.report().await;
-    let finished = desk.report().await;
-    desk.done().await;
-    drop(desk);
+    let service = s.service();
+    accepted(service.attempts.start(command(&s.shelf, 1)).await, 1);
+    service.report().await;
+    let finished = service.report().await;
+    service.done().await;
+    drop(service);
     // Both ways in which the last steps can be cut short: the journal is still there.
     let state = StateDir::open(s.state.path()).expect("free");
     state.begin(&Report { state: None, at_ms: 0, ..finished.clone() }).expect("writable");
     drop(state);
-    let next = s.desk();
+    let next = s.service();
     assert_eq!(next.report().await, finished, "not a failure");
     assert!(next.nothing_waits());
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstay_agent::attempt::Failure;
+use backstay_agent::attempt::BackupFailure;
 use backstay_protocol::bus::FailureCode;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -14,12 +14,12 @@ use crate::support::{SHORT, Shelf, StoppedClock, back_up, database, samples};
 const FRAME: usize = 1000;
 
 /// A backup that must fail and leave nothing.
-async fn fails(script: Script, stall: Duration) -> Failure {
+async fn fails(script: Script, stall: Duration) -> BackupFailure {
     let etcd = FakeEtcd::start(script).await;
     fails_at(&etcd, stall).await
 }
 
-async fn fails_at(etcd: &FakeEtcd, stall: Duration) -> Failure {
+async fn fails_at(etcd: &FakeEtcd, stall: Duration) -> BackupFailure {
     let shelf = Shelf::new();
     let mut once = shelf.once();
     once.stall = stall;

@@ -93,7 +93,7 @@ pub fn database(sectors: usize) -> Vec<u8> {
 pub async fn back_up(
     what: Once,
     member: &backstay_agent::attempt::Member,
-) -> Result<backstay_agent::once::Taken, backstay_agent::attempt::Failure> {
+) -> Result<backstay_agent::once::Taken, backstay_agent::attempt::BackupFailure> {
     once(what, member, &StoppedClock, &tokio_util::sync::CancellationToken::new()).await
 }
 

@@ -9,7 +9,7 @@ use crate::store::{Key, Store, StoreError};
 
 /// A backup as the listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ListedBackup {
     pub cluster: ClusterUuid,
     pub snapshot: SnapshotName,
     /// Bytes of the sealed object.
@@ -19,14 +19,14 @@ pub struct Entry {
 }
 
 /// Backups that have both object and manifest, newest first, all pages.
-pub async fn list(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<Entry>, StoreError> {
+pub async fn list(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<ListedBackup>, StoreError> {
     let prefix = folder(cluster);
     let mut objects = store.list(&prefix);
     let (mut entries, mut described) = (Vec::new(), HashSet::new());
     while let Some(object) = objects.try_next().await? {
         match FileName::parse(&prefix, &object.key) {
             Some(FileName::Object(snapshot)) => {
-                entries.push(Entry { cluster, snapshot, size: object.size, modified: object.modified });
+                entries.push(ListedBackup { cluster, snapshot, size: object.size, modified: object.modified });
             }
             Some(FileName::Manifest(snapshot)) => {
                 described.insert(snapshot);

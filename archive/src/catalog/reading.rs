@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::{StreamExt, stream};
 
 use super::error::CatalogError;
-use super::listing::Entry;
+use super::listing::ListedBackup;
 use super::lookup::listed_manifest;
 use super::skipped::Skipped;
 use crate::manifest::Manifest;
@@ -51,7 +51,11 @@ impl<'a> Reading<'a> {
     ///
     /// # Errors
     /// The whole store's: no answer, or no login.
-    pub async fn each(&mut self, entries: Vec<Entry>, mut take: impl FnMut(Entry, Manifest)) -> Result<(), StoreError> {
+    pub async fn each(
+        &mut self,
+        entries: Vec<ListedBackup>,
+        mut take: impl FnMut(ListedBackup, Manifest),
+    ) -> Result<(), StoreError> {
         self.progress.total.fetch_add(entries.len(), Ordering::Relaxed);
         let store = self.store;
         let read = entries.into_iter().map(async |entry| {

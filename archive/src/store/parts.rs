@@ -8,11 +8,11 @@ use super::{ErrorKind, PART_BYTES, PARTS_MAX, StoreError};
 
 /// Acknowledged parts by number: their length, and what the store said of them.
 #[derive(Debug)]
-pub(super) struct Parts<T> {
+pub(super) struct AcknowledgedParts<T> {
     acknowledged: Mutex<BTreeMap<u32, (u64, T)>>,
 }
 
-impl<T: Clone> Parts<T> {
+impl<T: Clone> AcknowledgedParts<T> {
     pub(super) fn new() -> Self {
         Self { acknowledged: Mutex::new(BTreeMap::new()) }
     }
@@ -68,8 +68,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn ledger(parts: &[(u32, usize)]) -> Parts<u32> {
-        let ledger = Parts::new();
+    fn ledger(parts: &[(u32, usize)]) -> AcknowledgedParts<u32> {
+        let ledger = AcknowledgedParts::new();
         for (number, bytes) in parts {
             ledger.acknowledge(*number, *bytes, *number);
         }
@@ -86,7 +86,7 @@ mod tests {
             (1, 0, false),
             (1, PART_BYTES + 1, false),
         ] {
-            assert_eq!(Parts::<()>::admit(number, bytes, "x").is_ok(), good, "{number} {bytes}");
+            assert_eq!(AcknowledgedParts::<()>::admit(number, bytes, "x").is_ok(), good, "{number} {bytes}");
         }
     }
 

@@ -33,7 +33,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use self::bucket::Bucket;
-use self::errors::Failure;
+use self::errors::RequestFailure;
 use self::upload::S3Upload;
 use super::{Body, ErrorKind, Key, Listing, ObjectInfo, Store, StoreError, Unfinished, Upload};
 
@@ -148,7 +148,7 @@ impl Store for S3Store {
 
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
         let full = self.writable("create", key)?;
-        let error = |failure: Failure| failure.at("create", self.bucket.target(&full));
+        let error = |failure: RequestFailure| failure.at("create", self.bucket.target(&full));
         let mut last = None;
         for _ in 0..=CONFLICT_TRIES {
             // Looked at before, because some providers ignore the condition of the request, and after,

@@ -17,12 +17,12 @@ pub trait Observer: Send {
 }
 
 /// The verdict, once there is one. Polled while the stream runs; dropped where the attempt ends early.
-pub type Judgement = Pin<Box<dyn Future<Output = Result<Inspection, Rejected>> + Send>>;
+pub type VerdictFuture = Pin<Box<dyn Future<Output = Result<Inspection, Rejected>> + Send>>;
 
 /// An observer, and what becomes of what it sees.
 pub struct Examination {
     pub observer: Box<dyn Observer>,
-    pub verdict: Judgement,
+    pub verdict: VerdictFuture,
 }
 
 /// Why a snapshot is not worth keeping, though all of its bytes arrived.

@@ -33,7 +33,7 @@ mod source;
 mod upload;
 
 pub use error::WriteError;
-pub use examine::{Examination, Judgement, Observer, Rejected};
+pub use examine::{Examination, Observer, Rejected, VerdictFuture};
 pub use plan::{Limits, Plan};
 pub use progress::Progress;
 pub use source::{Proof, Source, SourceError};

@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 
 use super::buffers::{Buffer, Pool};
 use super::error::WriteError;
-use super::examine::{Examination, Judgement, Observer};
+use super::examine::{Examination, Observer, VerdictFuture};
 use super::plan::{Limits, Plan};
 use super::progress::Progress;
 use super::source::{Proof, Source};
-use super::upload::{Part, Uploader};
+use super::upload::{SealedPart, Uploader};
 use crate::manifest::{FORMAT_VERSION, Inspection, Manifest, SealInfo};
 use crate::seal::stream::{self, Incoming, Opened, Sealer, Snapshot};
 use crate::seal::{Identity, Recipient};
@@ -160,7 +160,7 @@ async fn stream<T: Tap>(
 }
 
 /// Waits for the verdict where there is to be one. Never an error itself: the digest comes first.
-async fn examine(verdict: Option<Judgement>) -> Result<Result<Option<Inspection>, WriteError>, Stop> {
+async fn examine(verdict: Option<VerdictFuture>) -> Result<Result<Option<Inspection>, WriteError>, Stop> {
     match verdict {
         Some(verdict) => Ok(verdict.await.map(Some).map_err(WriteError::from)),
         None => Ok(Ok(None)),
@@ -278,7 +278,7 @@ struct Cutter<T> {
     filling: Option<Buffer>,
     /// Parts so far.
     cut: u32,
-    uploader: mpsc::Sender<Part>,
+    uploader: mpsc::Sender<SealedPart>,
     verifier: mpsc::Sender<Bytes>,
     tap: T,
 }
@@ -290,7 +290,7 @@ impl<T: Tap> Cutter<T> {
         let body = buffer.freeze();
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         self.verifier.blocking_send(body.clone()).map_err(|_| gone())?;
-        self.uploader.blocking_send(Part { number: self.cut, body, last }).map_err(|_| gone())
+        self.uploader.blocking_send(SealedPart { number: self.cut, body, last }).map_err(|_| gone())
     }
 
     fn finish(mut self) -> io::Result<()> {

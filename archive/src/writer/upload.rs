@@ -12,7 +12,7 @@ use super::progress::Progress;
 use crate::store::{StoreError, Upload};
 
 /// A part of the sealed object. Never empty.
-pub struct Part {
+pub struct SealedPart {
     /// From 1.
     pub number: u32,
     pub body: Bytes,
@@ -34,7 +34,10 @@ impl<'a> Uploader<'a> {
     }
 
     /// Sends every part but the last, which it returns; `None` where the parts ended without one.
-    pub async fn send_all_but_last(&mut self, parts: &mut mpsc::Receiver<Part>) -> Result<Option<Part>, StoreError> {
+    pub async fn send_all_but_last(
+        &mut self,
+        parts: &mut mpsc::Receiver<SealedPart>,
+    ) -> Result<Option<SealedPart>, StoreError> {
         let mut sending = FuturesUnordered::new();
         let last = loop {
             let next = tokio::select! {
@@ -54,13 +57,13 @@ impl<'a> Uploader<'a> {
     }
 
     /// Sends the part that was held back. It has had its turn: the pace was kept when it was taken.
-    pub async fn send_last(&self, part: Part) -> Result<(), StoreError> {
+    pub async fn send_last(&self, part: SealedPart) -> Result<(), StoreError> {
         send(self.upload, self.progress, part).await
     }
 }
 
 /// The wait comes before the part is taken, so that a cancelled wait loses none.
-async fn next_part(pace: &mut Option<Pace>, parts: &mut mpsc::Receiver<Part>) -> Option<Part> {
+async fn next_part(pace: &mut Option<Pace>, parts: &mut mpsc::Receiver<SealedPart>) -> Option<SealedPart> {
     if let Some(pace) = pace {
         pace.wait().await;
     }
@@ -71,7 +74,7 @@ async fn next_part(pace: &mut Option<Pace>, parts: &mut mpsc::Receiver<Part>) ->
     Some(part)
 }
 
-async fn send(upload: &dyn Upload, progress: &Progress, part: Part) -> Result<(), StoreError> {
+async fn send(upload: &dyn Upload, progress: &Progress, part: SealedPart) -> Result<(), StoreError> {
     let bytes = part.body.len() as u64;
     let result = upload.part(part.number, part.body).await;
     progress.retried.fetch_max(upload.retries(), Relaxed);
@@ -139,7 +142,7 @@ mod tests {
         let (watch, progress, begin) = (Watch::default(), Progress::default(), Instant::now());
         let (send, mut parts) = mpsc::channel(8);
         for number in 1..=6 {
-            let part = Part { number, body: Bytes::from_static(&[0; 100]), last: number == 6 };
+            let part = SealedPart { number, body: Bytes::from_static(&[0; 100]), last: number == 6 };
             send.try_send(part).expect("there is room");
         }
         let mut uploader = Uploader::new(&watch, &progress, in_flight, rate);

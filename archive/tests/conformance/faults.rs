@@ -57,30 +57,30 @@ pub struct Words {
     pub body: &'static str,
 }
 
-type Judge = Box<dyn Fn(&Call) -> Fate + Send + Sync>;
+type FaultPolicy = Box<dyn Fn(&Call) -> Fate + Send + Sync>;
 
-/// The judge of all requests, and what they carried.
+/// The policy for all requests, and what they carried.
 #[derive(Default)]
 pub struct Faults {
-    judge: Mutex<Option<Judge>>,
+    policy: Mutex<Option<FaultPolicy>>,
     counts: Mutex<BTreeMap<Op, usize>>,
     /// The digest of every body that arrived whole, by the query of the request: part and upload.
     parts: Mutex<BTreeMap<String, Vec<[u8; 32]>>>,
 }
 
 impl Faults {
-    /// From now on each request is judged by `judge`; the counts begin anew.
-    pub fn judge(&self, judge: impl Fn(&Call) -> Fate + Send + Sync + 'static) {
+    /// From now on `policy` decides on each request; the counts begin anew.
+    pub fn set_policy(&self, policy: impl Fn(&Call) -> Fate + Send + Sync + 'static) {
         self.counts.lock().expect("unpoisoned").clear();
-        *self.judge.lock().expect("unpoisoned") = Some(Box::new(judge));
+        *self.policy.lock().expect("unpoisoned") = Some(Box::new(policy));
     }
 
     /// From now on everything passes; the counts begin anew.
     pub fn clear(&self) {
-        self.judge(|_| Fate::Pass);
+        self.set_policy(|_| Fate::Pass);
     }
 
-    /// The requests of this kind since the judge was set.
+    /// The requests of this kind since the policy was set.
     pub fn count(&self, op: Op) -> usize {
         self.counts.lock().expect("unpoisoned").get(&op).copied().unwrap_or(0)
     }
@@ -96,7 +96,7 @@ impl Faults {
         let nth = counts.entry(op).or_default();
         let call = Call { op, nth: *nth, all };
         *nth += 1;
-        self.judge.lock().expect("unpoisoned").as_ref().map_or(Fate::Pass, |judge| judge(&call))
+        self.policy.lock().expect("unpoisoned").as_ref().map_or(Fate::Pass, |policy| policy(&call))
     }
 
     pub(crate) fn remember(&self, part: &str, body: &[u8]) {

@@ -181,7 +181,7 @@ async fn a_probe_notes_what_a_provider_cannot() {
 async fn a_probe_that_fails_in_the_middle_cleans_up() {
     for op in [Op::Begin, Op::Part, Op::Complete, Op::Head, Op::Put] {
         let server = Server::start(Habits::default()).await;
-        server.faults.judge(move |call| if call.op == op { Fate::Refuse(403) } else { Fate::Pass });
+        server.faults.set_policy(move |call| if call.op == op { Fate::Refuse(403) } else { Fate::Pass });
         let error = server.store().await.probe().await.expect_err("refused");
         assert!(error.is(ErrorKind::Denied), "{op:?}: {error:?}");
         server.faults.clear();
@@ -237,7 +237,7 @@ async fn a_bucket_that_is_not_there_is_said_by_every_listing() {
 async fn an_answer_s_code_and_message_are_the_cause() {
     let server = Server::start(Habits::default()).await;
     let store = server.store().await;
-    server.faults.judge(|_| Fate::Refuse(403));
+    server.faults.set_policy(|_| Fate::Refuse(403));
     let text = store.list("").try_collect::<Vec<_>>().await.expect_err("refused").to_string();
     assert_eq!(text, "failed to list objects in bucket \"backups\": AccessDenied: as the test wants");
     let text = store.begin(&key("c/x"), attempt(1)).await.expect_err("refused").to_string();

@@ -56,9 +56,9 @@ async fn is_whole(store: &S3Store) -> bool {
 }
 
 /// The backup succeeds under these faults, whole and by its owner, with nothing left over.
-async fn survives(judge: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Server, u32) {
+async fn survives(policy: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Server, u32) {
     let (server, store) = start().await;
-    server.faults.judge(judge);
+    server.faults.set_policy(policy);
     let retries = backup(&store).await.expect("the faults are survived");
     server.faults.clear();
     assert!(is_whole(&store).await);
@@ -115,7 +115,7 @@ async fn a_part_that_did_not_arrive_whole_is_sent_again_as_it_was() {
     }
     // It is not tried for ever, and nothing stays.
     let (server, store) = start().await;
-    server.faults.judge(say(usize::MAX));
+    server.faults.set_policy(say(usize::MAX));
     let error = small_backup(&store).await.expect_err("it never arrives");
     assert!(error.is(ErrorKind::Unavailable) && error.to_string().contains("BadDigest"), "{error:?}");
     assert!(server.faults.count(Op::Part) >= 3, "{}", server.faults.count(Op::Part));
@@ -157,7 +157,7 @@ async fn the_answer_to_complete_comes_too_late() {
         patience.attempts = 2;
     };
     let store = server.store_with(server.settings(), impatient).await;
-    server.faults.judge(|call| if call.op == Op::Complete { Fate::Hang } else { Fate::Pass });
+    server.faults.set_policy(|call| if call.op == Op::Complete { Fate::Hang } else { Fate::Pass });
     let error = backup(&store).await.expect_err("nobody completed it");
     assert!(error.is(ErrorKind::Unavailable), "{error:?}");
     server.faults.clear();
@@ -168,7 +168,7 @@ async fn the_answer_to_complete_comes_too_late() {
 #[tokio::test]
 async fn the_answer_to_put_is_lost() {
     let (server, store) = start().await;
-    server.faults.judge(|call| match call.op {
+    server.faults.set_policy(|call| match call.op {
         Op::Put if call.nth == 0 => Fate::LoseAnswer,
         _ => Fate::Pass,
     });
@@ -176,19 +176,19 @@ async fn the_answer_to_put_is_lost() {
     assert!(server.faults.count(Op::Put) >= 2, "the retry met the object");
     let error = store.put_new(&key("c/x"), Bytes::from_static(b"other")).await.expect_err("taken");
     assert!(error.is(ErrorKind::AlreadyExists), "{error:?}");
-    server.faults.judge(|call| if call.op == Op::Put { Fate::LoseAnswer } else { Fate::Pass });
+    server.faults.set_policy(|call| if call.op == Op::Put { Fate::LoseAnswer } else { Fate::Pass });
     store.put_new(&key("c/y"), Bytes::from_static(b"small")).await.expect("it was created");
 }
 
 #[tokio::test]
 async fn two_writers_that_meet_are_tried_again() {
     let (server, store) = start().await;
-    server.faults.judge(|call| match call.op {
+    server.faults.set_policy(|call| match call.op {
         Op::Put if call.nth == 0 => Fate::Refuse(409),
         _ => Fate::Pass,
     });
     store.put_new(&key("c/x"), Bytes::from_static(b"small")).await.expect("the second try");
-    server.faults.judge(|call| if call.op == Op::Put { Fate::Refuse(409) } else { Fate::Pass });
+    server.faults.set_policy(|call| if call.op == Op::Put { Fate::Refuse(409) } else { Fate::Pass });
     let error = store.put_new(&key("c/y"), Bytes::from_static(b"small")).await.expect_err("always refused");
     assert!(error.is(ErrorKind::Unavailable), "{error:?}");
 }
@@ -212,7 +212,7 @@ async fn no_failure_is_taken_for_success() {
     let store = server.store().await;
     for op in [Op::Begin, Op::Part, Op::Complete, Op::Head] {
         for (fate, kind) in fates {
-            server.faults.judge(move |call| if call.op == op { fate } else { Fate::Pass });
+            server.faults.set_policy(move |call| if call.op == op { fate } else { Fate::Pass });
             let done = small_backup(&impatient).await;
             if (op, fate) == (Op::Head, Fate::Refuse(403)) {
                 // The listing says what HEAD may not: it is a backup, and a true success.
@@ -247,7 +247,7 @@ async fn small_backup(store: &S3Store) -> Result<(), StoreError> {
 #[tokio::test]
 async fn the_answer_to_begin_is_lost_and_a_sweep_finds_what_it_left() {
     let (server, store) = start().await;
-    server.faults.judge(|call| match call.op {
+    server.faults.set_policy(|call| match call.op {
         Op::Begin if call.nth == 0 => Fate::LoseAnswer,
         _ => Fate::Pass,
     });
@@ -264,7 +264,7 @@ async fn an_abort_survives_what_an_upload_does() {
         let (server, store) = start().await;
         let upload = store.begin(&key("c/x"), attempt(1)).await.expect("begun");
         upload.part(1, bytes(1, 100)).await.expect("uploaded");
-        server.faults.judge(move |call| if call.op == Op::Abort && call.nth == 0 { fate } else { Fate::Pass });
+        server.faults.set_policy(move |call| if call.op == Op::Abort && call.nth == 0 { fate } else { Fate::Pass });
         upload.abort().await.expect("aborted");
         assert_eq!(store.unfinished("").await.expect("listed"), [], "{fate:?}");
     }
@@ -274,14 +274,14 @@ async fn an_abort_survives_what_an_upload_does() {
 async fn a_download_goes_on_where_it_broke_off() {
     let (server, store) = start().await;
     backup(&store).await.expect("completed");
-    server.faults.judge(|call| match call.op {
+    server.faults.set_policy(|call| match call.op {
         Op::Get if call.nth < 4 => Fate::CutAnswer(3_000_000 * (call.nth + 1) / 2),
         _ => Fate::Pass,
     });
     assert!(is_whole(&store).await);
     assert_eq!(server.faults.count(Op::Get), 5);
     // For good: an error, not a shorter object.
-    server.faults.judge(|call| if call.nth == 0 { Fate::CutAnswer(1000) } else { Fate::Reset });
+    server.faults.set_policy(|call| if call.nth == 0 { Fate::CutAnswer(1000) } else { Fate::Reset });
     let found = store.read(&key("c/x")).await.expect("the answer begins");
     let error = found.try_collect::<Vec<_>>().await.expect_err("it never goes on");
     assert!(error.is(ErrorKind::Unavailable), "{error:?}");
@@ -292,7 +292,7 @@ async fn an_abort_while_parts_are_on_their_way_leaves_nothing() {
     let (server, store) = start().await;
     let upload = store.begin(&key("c/x"), attempt(1)).await.expect("begun");
     upload.part(1, bytes(1, PART_BYTES)).await.expect("uploaded");
-    server.faults.judge(|call| if call.op == Op::Part { Fate::Hang } else { Fate::Pass });
+    server.faults.set_policy(|call| if call.op == Op::Part { Fate::Hang } else { Fate::Pass });
     let arrived = tokio::time::timeout(Duration::from_millis(200), upload.part(2, bytes(2, 100))).await;
     assert!(arrived.is_err(), "given up on its way");
     upload.abort().await.expect("aborted");

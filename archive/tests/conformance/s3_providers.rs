@@ -114,12 +114,12 @@ async fn a_length_that_is_not_said_is_not_zero() {
     server.seed("c/one-byte");
     assert_eq!(store.head(&key("c/one-byte")).await.expect("looked up").expect("there").size, 1);
     // A part of it is not handed out: the listing knows.
-    server.faults.judge(|call| if call.op == Op::Get { Fate::Refuse(403) } else { Fate::Pass });
+    server.faults.set_policy(|call| if call.op == Op::Get { Fate::Refuse(403) } else { Fate::Pass });
     assert_eq!(store.head(&key("c/one-byte")).await.expect("looked up").expect("there").size, 1);
-    server.faults.judge(|call| if call.op == Op::Get { Fate::Refuse(400) } else { Fate::Pass });
+    server.faults.set_policy(|call| if call.op == Op::Get { Fate::Refuse(400) } else { Fate::Pass });
     assert_eq!(store.head(&key("c/one-byte")).await.expect("looked up").expect("there").size, 1);
     let both = |call: &super::faults::Call| matches!(call.op, Op::Get | Op::List);
-    server.faults.judge(move |call| if both(call) { Fate::Refuse(403) } else { Fate::Pass });
+    server.faults.set_policy(move |call| if both(call) { Fate::Refuse(403) } else { Fate::Pass });
     store.head(&key("c/one-byte")).await.expect_err("nobody says how long it is");
 }
 
@@ -201,7 +201,7 @@ async fn a_probe_does_what_a_backup_does() {
         assert!(server.faults.count(op) >= count, "{op:?}: {}", server.faults.count(op));
     }
     for op in [Op::Get, Op::List, Op::ListUploads] {
-        server.faults.judge(move |call| match call.op == op && (op != Op::List || call.nth > 0) {
+        server.faults.set_policy(move |call| match call.op == op && (op != Op::List || call.nth > 0) {
             true => Fate::Refuse(403),
             false => Fate::Pass,
         });
@@ -238,7 +238,7 @@ async fn answers_that_are_not_s3_s_or_name_another_place_say_what_to_do() {
     ];
     let server = Server::start(Habits::default()).await;
     for (words, parts) in cases {
-        server.faults.judge(move |_| Fate::Say(words));
+        server.faults.set_policy(move |_| Fate::Say(words));
         let store = server.store().await;
         for error in [store.probe().await.map(drop), store.greet().await] {
             let error = error.expect_err("it is not there");
@@ -249,7 +249,7 @@ async fn answers_that_are_not_s3_s_or_name_another_place_say_what_to_do() {
     }
     // A gateway that is ill may be well again.
     const GATEWAY: Words = Words { status: 502, headers: &[], body: "<html><h1>502 Bad Gateway</h1></html>" };
-    server.faults.judge(|call| if call.all < 3 { Fate::Say(&GATEWAY) } else { Fate::Pass });
+    server.faults.set_policy(|call| if call.all < 3 { Fate::Say(&GATEWAY) } else { Fate::Pass });
     backup(&server.store().await, "c/x").await.expect("it was asked again");
 }
 
@@ -277,7 +277,7 @@ async fn a_first_contact_tells_what_is_for_good_and_waits_for_the_rest() {
     }
     let store = server.store().await;
     for fate in [Fate::Refuse(503), Fate::Refuse(500), Fate::Reset, Fate::Refuse(403)] {
-        server.faults.judge(move |_| fate);
+        server.faults.set_policy(move |_| fate);
         store.greet().await.unwrap_or_else(|error| panic!("{fate:?} may pass: {error}"));
     }
 }

@@ -54,12 +54,12 @@ pub struct Signed {
     pub session_token: Option<String>,
 }
 
-pub type Seen = Arc<Mutex<Vec<Signed>>>;
+pub type SignedRequests = Arc<Mutex<Vec<Signed>>>;
 
 pub struct Server {
     pub faults: SharedFaults,
     /// Who signed each request, in their order.
-    pub seen: Seen,
+    pub seen: SignedRequests,
     pub endpoint: String,
     folder: tempfile::TempDir,
     /// Ends every connection when the server is dropped.
@@ -81,7 +81,7 @@ impl Server {
         std::fs::create_dir(folder.path().join(BUCKET)).expect("the bucket is a folder");
         let files = FileSystem::new(folder.path()).expect("the folder is there");
         let mut service = S3ServiceBuilder::new(Provider::new(files, habits));
-        let seen = Seen::default();
+        let seen = SignedRequests::default();
         service.set_auth(Keys);
         if habits.wants_virtual {
             service.set_host(SingleDomain::new(DOMAIN).expect("a domain"));
@@ -158,7 +158,7 @@ struct Service {
     s3: S3Service,
     habits: Habits,
     faults: SharedFaults,
-    seen: Seen,
+    seen: SignedRequests,
 }
 
 async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Service) {

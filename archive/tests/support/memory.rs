@@ -64,7 +64,7 @@ struct Object {
     modified: i64,
 }
 
-struct Parts {
+struct StartedUpload {
     key: Key,
     owner: AttemptId,
     begun: i64,
@@ -74,7 +74,7 @@ struct Parts {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Object>,
-    uploads: BTreeMap<u64, Parts>,
+    uploads: BTreeMap<u64, StartedUpload>,
     uploads_begun: u64,
     clock: i64,
     time: Option<Arc<dyn Clock>>,
@@ -359,7 +359,7 @@ impl Store for MemoryStore {
         let begin = |state: &mut State| {
             state.uploads_begun += 1;
             let (id, begun) = (state.uploads_begun, state.tick());
-            state.uploads.insert(id, Parts { key: key.clone(), owner, begun, parts: BTreeMap::new() });
+            state.uploads.insert(id, StartedUpload { key: key.clone(), owner, begun, parts: BTreeMap::new() });
             Ok(id)
         };
         let id = self.gate(Op::Begin, key.as_str(), begin).await?;
@@ -369,7 +369,7 @@ impl Store for MemoryStore {
     async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>, StoreError> {
         let found = |state: &mut State| {
             let uploads = state.uploads.iter().filter(|(_, upload)| upload.key.as_str().starts_with(prefix));
-            let unfinished = |(id, upload): (&u64, &Parts)| Unfinished {
+            let unfinished = |(id, upload): (&u64, &StartedUpload)| Unfinished {
                 key: upload.key.clone(),
                 upload: id.to_string(),
                 begun: Some(Timestamp::from_seconds(upload.begun)),

@@ -4,7 +4,7 @@
 //! Only a backup that could not even be begun has none, and leaves its mark in the status alone.
 
 use backstay_protocol::Timestamp;
-use backstay_protocol::own::{BackupRunSpec, RunState};
+use backstay_protocol::backstay_types::{BackupRunSpec, RunState};
 use backstay_protocol::spec::{BackupState, BackupStatusSpec};
 
 /// What a look shows.

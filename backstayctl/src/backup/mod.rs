@@ -5,7 +5,7 @@ pub mod show;
 
 use std::time::Duration;
 
-use backstay_protocol::own::BackupRunSpec;
+use backstay_protocol::backstay_types::BackupRunSpec;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BackupStatusSpec, ManualBackupSpec};
 use backstay_protocol::{Clock, Timestamp, duration, types};

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use backstay_protocol::own::BackupRunSpec;
+use backstay_protocol::backstay_types::BackupRunSpec;
 
 use super::follow::Seen;
 use crate::api::CallError;

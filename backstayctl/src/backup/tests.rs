@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Coordinator, capture};
-use backstay_protocol::own::RunState;
+use backstay_protocol::backstay_types::RunState;
 use backstay_protocol::spec::{BackupState, ClusterSpec};
 
 const NOW: i64 = 1_702_166_400;

@@ -8,7 +8,7 @@ use backstay_protocol::ClusterUuid;
 use clap::{ArgAction, Args};
 
 use crate::arguments::operate::Form;
-use crate::fleet::arguments::OfCluster;
+use crate::cluster_restore::arguments::OfCluster;
 
 /// Of both ways, for the manual.
 pub const RESTORE_HELP: &str = "\

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use backstay_protocol::own::VerificationSpec;
+use backstay_protocol::backstay_types::VerificationSpec;
 use backstay_protocol::spec::BackupState;
 use backstay_protocol::time::clock_is_off;
 use backstay_protocol::{Timestamp, duration};

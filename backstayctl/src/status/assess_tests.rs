@@ -1,7 +1,7 @@
 //! Every combination has exactly one word; worse facts never give a better one.
 
 use super::*;
-use backstay_protocol::own::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState};
+use backstay_protocol::backstay_types::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState};
 use backstay_protocol::spec::BackupStatusSpec;
 use proptest::prelude::*;
 

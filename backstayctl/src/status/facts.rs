@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstay_protocol::own::VerificationSpec;
+use backstay_protocol::backstay_types::VerificationSpec;
 use backstay_protocol::spec::BackupStatusSpec;
 
 /// The word, worst first.

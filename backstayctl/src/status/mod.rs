@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::api::GetRequest;
+use backstay_protocol::backstay_types::{AgentSpec, CoordinatorStatusSpec, RestoreSpec, VerificationSpec};
 use backstay_protocol::bus::FIRST_BEATS;
-use backstay_protocol::own::{AgentSpec, CoordinatorStatusSpec, RestoreSpec, VerificationSpec};
 use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec, OverallStatusSpec, Spec};
 use backstay_protocol::time::clock_is_off;
 use serde_json::{Value, json};
 
 use super::api::{Api, CallError, Transport};
 use super::arguments::operate::Form;
+use super::cluster_restore::show;
 use super::console::{Console, Failure};
-use super::fleet::show;
 use super::listing;
 use super::output::{json, table, yaml};
 use super::{units, verify};

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Coordinator, capture};
-use backstay_protocol::own::{RestoreMachineSpec, RestorePhase};
+use backstay_protocol::backstay_types::{RestoreMachineSpec, RestorePhase};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BackupConfiguration, BackupState, OVERALL_STATUS_ID};
 

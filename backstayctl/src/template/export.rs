@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use backstay_protocol::backstay_types::AgentSpec;
 use backstay_protocol::duration;
-use backstay_protocol::own::AgentSpec;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{ClusterSpec, Features, MachineSetSpec};
 use backstay_protocol::types;

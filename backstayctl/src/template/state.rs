@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use backstay_protocol::own::{RestorePhase, RestoreSpec};
+use backstay_protocol::backstay_types::{RestorePhase, RestoreSpec};
 use backstay_protocol::types;
 
 use super::model::CONTROL_PLANES;
 use super::sync::{self, Change};
 use super::{Template, render};
 use crate::api::{Api, Transport};
+use crate::cluster_restore::show;
 use crate::console::{Console, Failure};
-use crate::fleet::show;
 use crate::output::table;
 
 const IN_SYNC: &str = "in sync";

@@ -26,11 +26,11 @@ pub async fn list(term: &Term, id: &str, selector: &Selector) -> Result<Vec<Reso
     };
     let record = handle.record.borrow().clone();
     let view = term.storage.now();
-    let Some(in_force) = view.in_force else {
+    let Some(active_store) = view.active_store else {
         let text = format!("backup storage is not configured: {}", view.state.error());
         return Err(ApiError::new(ErrorCode::Unavailable, text));
     };
-    let listed = catalog::list(&*in_force.store, record.uuid).await;
+    let listed = catalog::list(&*active_store.store, record.uuid).await;
     let entries = listed.map_err(|e| ApiError::new(ErrorCode::Unavailable, e.to_string()))?;
     Ok(entries.iter().map(|entry| backup(&record, entry.snapshot, entry.size)).collect())
 }

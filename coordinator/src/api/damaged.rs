@@ -8,7 +8,7 @@ use backstay_protocol::{ClusterName, SnapshotName};
 use crate::record::ClusterRecord;
 use crate::restore::Restore;
 use crate::restore::model::Source;
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 use crate::term::Term;
 use crate::verify::{FailedProof, Verification};
 
@@ -21,8 +21,8 @@ pub async fn warn(term: &Term, cluster: &ClusterName, planned: &mut Restore) -> 
     let record = term.directory.records().into_iter().find(|record| record.uuid == source.uuid)?;
     let proof = record.verification.as_ref()?;
     let failed = proof.damage(source.snapshot)?;
-    let before = match term.storage.now().in_force {
-        Some(in_force) => before(&in_force, &record, proof, source.snapshot).await,
+    let before = match term.storage.now().active_store {
+        Some(active_store) => before(&active_store, &record, proof, source.snapshot).await,
         None => None,
     };
     planned.source.proof = proof_text(&failed, &source.proof);
@@ -52,12 +52,13 @@ fn text(failed: &FailedProof, command: &str, before: Option<SnapshotName>) -> St
 
 /// The newest backup that is older than `snapshot` and not known to be damaged itself.
 async fn before(
-    in_force: &InForce,
+    active_store: &ActiveStore,
     record: &ClusterRecord,
     proof: &Verification,
     snapshot: SnapshotName,
 ) -> Option<SnapshotName> {
-    let listed = tokio::time::timeout(STORE_TIMEOUT, catalog::list(&*in_force.store, record.uuid)).await.ok()?.ok()?;
+    let listed =
+        tokio::time::timeout(STORE_TIMEOUT, catalog::list(&*active_store.store, record.uuid)).await.ok()?.ok()?;
     let older =
         listed.into_iter().map(|entry| entry.snapshot).filter(|name| name.unix_seconds() < snapshot.unix_seconds());
     older.filter(|name| proof.damage(*name).is_none()).max_by_key(|name| name.unix_seconds())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse};
-use backstay_protocol::own::RestoreSpec;
+use backstay_protocol::backstay_types::RestoreSpec;
 use backstay_protocol::spec::{BootstrapSpec, MachineSetNodeSpec, MachineSetSpec};
 use backstay_protocol::types::{self, TypeDefinition};
 use backstay_protocol::{ClusterName, MachineId};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::shared::{existing, invalid, missing, tell, typed, unavailable};
 use super::{kept, restores};
 use crate::directory::Message;
-use crate::latest::Which;
+use crate::latest::SnapshotSelector;
 use crate::record::Kept;
 use crate::restore::Restore;
 use crate::term::Term;
@@ -97,7 +97,7 @@ async fn restore_from(
         return Err(invalid("bootstrapspec needs clusteruuid and snapshot"));
     }
     // A template that is applied again must mean the same backup: it names one.
-    let named = Which::Named(bootstrap.snapshot.parse().map_err(invalid)?);
+    let named = SnapshotSelector::Named(bootstrap.snapshot.parse().map_err(invalid)?);
     let (planned, notes) = restores::prepare(term, &record, &spec, named).await?;
     let planned = Restore { by_template: true, ..planned };
     let serves = term.fleet.agents(name, Instant::now()).values().any(|agent| agent.beat.member.is_some());

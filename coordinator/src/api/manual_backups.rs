@@ -8,7 +8,7 @@ use backstay_protocol::spec::ManualBackupSpec;
 use backstay_protocol::{ClusterName, types, validate};
 use tokio::time::Instant;
 
-use super::shared::{answer, existing, in_force, in_namespace, invalid, missing, tell, typed};
+use super::shared::{active_store, answer, existing, in_namespace, invalid, missing, tell, typed};
 use crate::directory::Message;
 use crate::record::ClusterRecord;
 use crate::term::Term;
@@ -33,7 +33,7 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
         return Ok(answer(before, resource, Vec::new()));
     }
     let at = validate::manual_backup(&spec, term.clock.now()).map_err(invalid)?;
-    in_force(term)?;
+    active_store(term)?;
     if term.fleet.agents(&name, Instant::now()).is_empty() {
         return Err(ApiError::invalid(format!("no agent of cluster {:?} is connected", name.as_str())));
     }

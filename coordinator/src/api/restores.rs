@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse};
+use backstay_protocol::backstay_types::RestoreSpec;
 use backstay_protocol::bus::RestoreState;
-use backstay_protocol::own::RestoreSpec;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId};
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::damaged;
 use super::shared::{answer, existing, invalid, manifest, same, tell, typed};
 use crate::directory::{Handle, Message};
-use crate::latest::Which;
+use crate::latest::SnapshotSelector;
 use crate::record::ClusterRecord;
 use crate::restore::Restore;
 use crate::restore::plan::{Present, Target, plan, planned_at, version_notes};
@@ -46,7 +46,7 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
         return Ok(answer(before.clone(), before.unwrap_or_default(), Vec::new()));
     }
     spec.started = planned_at(&spec, record.restore.as_ref().map(|latest| latest.started));
-    let which = Which::parse(&spec.snapshot, spec.before).map_err(invalid)?;
+    let which = SnapshotSelector::parse(&spec.snapshot, spec.before).map_err(invalid)?;
     let (planned, notes) = prepare(term, &record, &spec, which).await?;
     if request.dry_run {
         return Ok(answer(before, resource(term, &record, &planned), notes));
@@ -66,7 +66,7 @@ pub async fn prepare(
     term: &Term,
     record: &ClusterRecord,
     spec: &RestoreSpec,
-    which: Which,
+    selector: SnapshotSelector,
 ) -> Result<(Restore, Vec<String>), ApiError> {
     if let Some(restore) = record.restoring() {
         return Err(ApiError::invalid(format!("restore {} is under way", restore.id)));
@@ -79,23 +79,25 @@ pub async fn prepare(
         "" => record.uuid,
         text => text.parse::<ClusterUuid>().map_err(|_| invalid(format!("invalid cluster UUID {text:?}")))?,
     };
-    let manifest = manifest(term, uuid, which).await?;
+    let manifest = manifest(term, uuid, selector).await?;
     let now = Instant::now();
     let present = |machine, agent: crate::fleet::Agent| {
-        let seat = agent.beat.seat.unwrap_or_default();
+        let identity = agent.beat.seat.unwrap_or_default();
         let version = agent.beat.member.as_ref().map(|member| member.etcd_version.clone());
         Present {
             unfinished: unfinished(record, machine, agent.beat.restore.as_ref()),
             answers: version.is_some(),
-            etcd_version: version.filter(|version| !version.is_empty()).unwrap_or_else(|| seat.etcd_version.clone()),
-            seat,
+            etcd_version: version
+                .filter(|version| !version.is_empty())
+                .unwrap_or_else(|| identity.etcd_version.clone()),
+            identity,
         }
     };
     let agents = term.fleet.agents(&record.name, now).into_iter().map(|(id, agent)| (id, present(id, agent))).collect();
     let (cluster, etcd_cluster_id) = (record.name.clone(), record.etcd_cluster_id);
     let mut target = Target { cluster, uuid: record.uuid, etcd_cluster_id, agents };
-    let strangers = target.part_strangers().map_err(invalid)?;
-    let mut notes: Vec<String> = strangers.iter().map(ToString::to_string).collect();
+    let unrelated = target.part_unrelated().map_err(invalid)?;
+    let mut notes: Vec<String> = unrelated.iter().map(ToString::to_string).collect();
     match plan(&target, spec, id, &manifest, term.clock.now()) {
         Ok(mut planned) => {
             notes.extend(damaged::warn(term, &record.name, &mut planned).await);

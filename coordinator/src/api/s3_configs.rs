@@ -17,7 +17,7 @@ use super::shared::{answer, invalid, missing, typed, unavailable};
 use crate::config::Storage;
 use crate::record::Kept;
 use crate::status::{self, StorageState};
-use crate::storage::{InForce, S3_ENTRY, StoredS3};
+use crate::storage::{ActiveStore, S3_ENTRY, StoredS3};
 use crate::term::Term;
 use crate::upkeep;
 
@@ -63,7 +63,7 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
         return Ok(answer(before, shown.resource(S3_CONFIG_ID), vec![note]));
     }
     let prepared = prepare_s3(term, &spec).await;
-    let (in_force, notes) = match prepared {
+    let (active_store, notes) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             let counted = term.overall.update(&*term.clock, status::count_attempt).await;
@@ -71,7 +71,7 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
             return Err(error);
         }
     };
-    let sealed = StoredS3::seal(full, in_force.in_use(), &term.keys);
+    let sealed = StoredS3::seal(full, active_store.in_use(), &term.keys);
     let sealed = sealed.map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))?;
     let written = match &found {
         Some(found) => term.kv.update(S3_ENTRY, &sealed, found.revision).await,
@@ -79,9 +79,9 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
     };
     written.map_err(|e| unavailable(&e))?;
     upkeep::keep_copy(term, Some(&sealed)).await;
-    let now = term.storage.now().in_force;
-    if now.is_none_or(|now| now.in_use() != in_force.in_use()) || stored.as_ref() != Some(&spec) {
-        term.storage.set(in_force);
+    let now = term.storage.now().active_store;
+    if now.is_none_or(|now| now.in_use() != active_store.in_use()) || stored.as_ref() != Some(&spec) {
+        term.storage.set(active_store);
     }
     let name = term.config.storage.name();
     let counted = term
@@ -92,14 +92,14 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
 }
 
 /// Checks the configuration by itself, then against S3: list, create, complete, delete.
-async fn prepare_s3(term: &Term, spec: &S3ConfigSpec) -> Result<(InForce, Vec<String>), ApiError> {
+async fn prepare_s3(term: &Term, spec: &S3ConfigSpec) -> Result<(ActiveStore, Vec<String>), ApiError> {
     validate::s3_config(spec).map_err(invalid)?;
     let (tried, settings) = (spec.clone(), term.config.settings.storage.clone());
     // A task of its own: where nobody waits for it any more, it still removes what it put there.
     let probe = term.tasks.spawn(async move {
-        let in_force = InForce::s3(tried, &settings, None).await?;
-        let notes = in_force.probe().await?;
-        Ok::<_, StoreError>((in_force, notes))
+        let active_store = ActiveStore::s3(tried, &settings, None).await?;
+        let notes = active_store.probe().await?;
+        Ok::<_, StoreError>((active_store, notes))
     });
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
         Ok(Ok(probed)) => probed.map_err(|error| invalid(with_endpoint(&error, spec))),

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use crate::directory::{Handle, Message, Reply};
 use crate::kv::KvError;
-use crate::latest::{self, NotFound, Which};
+use crate::latest::{self, NotFound, SnapshotSelector};
 use crate::record::ClusterRecord;
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 use crate::term::Term;
 
 /// The spec of a resource.
@@ -70,10 +70,10 @@ pub fn answer(before: Option<Resource>, resource: Resource, notes: Vec<String>) 
 ///
 /// # Errors
 /// There is none, and why.
-pub fn in_force(term: &Term) -> Result<Arc<InForce>, ApiError> {
+pub fn active_store(term: &Term) -> Result<Arc<ActiveStore>, ApiError> {
     let view = term.storage.now();
     let none = || ApiError::invalid(format!("backup storage is not configured: {}", view.state.error()));
-    view.in_force.clone().ok_or_else(none)
+    view.active_store.clone().ok_or_else(none)
 }
 
 /// The cluster's task and a connected agent; a coordinator that just began to lead waits for the first beats.
@@ -108,8 +108,8 @@ pub async fn tell(handle: &Handle, message: impl FnOnce(Reply) -> Message) -> Re
 }
 
 /// The manifest of the backup that is meant.
-pub async fn manifest(term: &Term, uuid: ClusterUuid, which: Which) -> Result<Manifest, ApiError> {
-    let found = latest::find(term, &*in_force(term)?, uuid, which).await;
+pub async fn manifest(term: &Term, uuid: ClusterUuid, selector: SnapshotSelector) -> Result<Manifest, ApiError> {
+    let found = latest::find(term, &*active_store(term)?, uuid, selector).await;
     found.map_err(|error| match &error {
         NotFound::None(_) => invalid(error),
         NotFound::Unknown(_) => ApiError::new(ErrorCode::Unavailable, error.to_string()),

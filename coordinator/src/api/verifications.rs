@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse};
-use backstay_protocol::own::VerificationSpec;
+use backstay_protocol::backstay_types::VerificationSpec;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, VerifyId};
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::shared::{answer, existing, invalid, manifest, same, tell, typed};
 use crate::directory::Message;
-use crate::latest::Which;
+use crate::latest::SnapshotSelector;
 use crate::record::ClusterRecord;
 use crate::term::Term;
 use crate::verify::Verification;
@@ -47,7 +47,7 @@ async fn plan_proof(term: &Term, record: &ClusterRecord, spec: &VerificationSpec
         return Err(invalid(format!("no agent of cluster {:?} is connected", record.name.as_str())));
     }
     let newest = if spec.snapshot.is_empty() { "latest" } else { &spec.snapshot };
-    let manifest = manifest(term, record.uuid, Which::parse(newest, None).map_err(invalid)?).await?;
+    let manifest = manifest(term, record.uuid, SnapshotSelector::parse(newest, None).map_err(invalid)?).await?;
     let id = match spec.verify.as_str() {
         "" => VerifyId(Uuid::new_v4()),
         text => text.parse().map_err(invalid)?,

@@ -1,23 +1,25 @@
 //! Backstay's own types: agents as their beats show them, attempts as the records keep them, and the coordinator.
 
 use backstay_daemon::host;
+use backstay_protocol::backstay_types::{
+    AgentSpec, BackupRunSpec, COORDINATOR_STATUS_ID, CoordinatorStatusSpec, RunState,
+};
 use backstay_protocol::bus::{FIRST_BEATS, Member, RestoreState};
-use backstay_protocol::own::{AgentSpec, BackupRunSpec, COORDINATOR_STATUS_ID, CoordinatorStatusSpec, RunState};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 
+use crate::agent_coverage;
 use crate::fleet::Agent;
 use crate::record::ClusterRecord;
 use crate::record::runs::{self, Run};
 use crate::restore::model::word;
-use crate::restore::unsettled::{self, Behind};
-use crate::seats;
+use crate::restore::unsettled::{self, Laggard};
 use crate::term::Term;
 
 /// The coordinator that leads: this one.
 pub fn coordinator(term: &Term) -> Resource {
-    let in_force = term.storage.now().in_force;
+    let active_store = term.storage.now().active_store;
     let (host, offsets) = (host::name(), term.clocks.offsets());
     let spec = CoordinatorStatusSpec {
         natsoffsetms: offsets.nats,
@@ -29,7 +31,7 @@ pub fn coordinator(term: &Term) -> Resource {
         version: env!("CARGO_PKG_VERSION").into(),
         started: Some(term.since_at),
         now: Some(term.clock.now()),
-        storage: in_force.map(|in_force| in_force.facts()).unwrap_or_default(),
+        storage: active_store.map(|active_store| active_store.facts()).unwrap_or_default(),
     };
     Resource::of(COORDINATOR_STATUS_ID, &spec)
 }
@@ -43,7 +45,7 @@ pub fn agents(term: &Term) -> Vec<Resource> {
         // Who was not heard yet may be connected all the same.
         let absent = match now < term.since + FIRST_BEATS {
             true => Vec::new(),
-            false => seats::absent(of_cluster.iter().map(|(_, machine, agent)| (*machine, &agent.beat))),
+            false => agent_coverage::absent(of_cluster.iter().map(|(_, machine, agent)| (*machine, &agent.beat))),
         };
         for (cluster, machine, agent) in of_cluster {
             let record = term.directory.get(cluster).map(|handle| handle.record.borrow().clone());
@@ -58,7 +60,7 @@ pub fn agents(term: &Term) -> Vec<Resource> {
 fn lost(record: &ClusterRecord, machine: MachineId, state: &RestoreState) -> Option<String> {
     let behind = unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state);
     let text = || format!("it is {} in restore {}, whose end nobody knows", word(state.step()), state.restore);
-    (behind == Behind::Unknown).then(text)
+    (behind == Laggard::Unknown).then(text)
 }
 
 fn agent_resource(
@@ -82,7 +84,7 @@ fn agent_resource(
         error: lost.unwrap_or_else(|| beat.etcd_error.clone()),
         clock: agent.clock.clone().unwrap_or_default(),
         lastseen: Some(agent.seen_at),
-        member: seat.map(seats::own_name).unwrap_or_default(),
+        member: seat.map(agent_coverage::own_name).unwrap_or_default(),
         absent,
     };
     Resource::of(machine.to_string(), &spec).in_cluster(cluster.as_str())

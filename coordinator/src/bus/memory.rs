@@ -19,25 +19,25 @@ const MAX_PAYLOAD: usize = 1024 * 1024;
 type Listener = Arc<dyn Fn(Bytes) -> BoxFuture<'static, Option<Bytes>> + Send + Sync>;
 
 /// A bus that one process shares.
-pub struct Memory {
+pub struct MemoryBus {
     listeners: Mutex<BTreeMap<String, Listener>>,
     connected: AtomicBool,
     tasks: TaskTracker,
 }
 
-impl Default for Memory {
+impl Default for MemoryBus {
     fn default() -> Self {
         Self { listeners: Mutex::default(), connected: AtomicBool::new(true), tasks: TaskTracker::new() }
     }
 }
 
-impl std::fmt::Debug for Memory {
+impl std::fmt::Debug for MemoryBus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Memory")
+        f.write_str("MemoryBus")
     }
 }
 
-impl Memory {
+impl MemoryBus {
     /// From here on `listener` answers what is asked there.
     pub fn listen<F>(&self, at: &Subject, listener: impl Fn(Bytes) -> F + Send + Sync + 'static)
     where
@@ -64,7 +64,7 @@ impl Memory {
 }
 
 #[async_trait]
-impl Bus for Memory {
+impl Bus for MemoryBus {
     async fn request(&self, to: &Subject, body: Bytes) -> Result<Bytes, CallError> {
         if !self.is_connected() {
             return Err(CallError::Disconnected);

@@ -14,7 +14,7 @@ use crate::attempts::Ended;
 use crate::directory::{Message, Reply};
 use crate::forgotten;
 use crate::record::{ClusterRecord, Slot, room};
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 
 impl ClusterTask {
     pub(super) async fn on_message(&mut self, message: Message) -> Result<(), Stopped> {
@@ -108,15 +108,15 @@ impl ClusterTask {
             return Ok(());
         };
         // Without a store nothing can be folded: the report comes again.
-        let Some(in_force) = self.store.clone() else { return Ok(()) };
+        let Some(active_store) = self.store.clone() else { return Ok(()) };
         let completed = Timestamp::from_millis(report.at_ms);
         match &report.state {
-            Some(report::State::Finished(_)) => self.begin_confirm(in_force, slot, completed, done),
+            Some(report::State::Finished(_)) => self.begin_confirm(active_store, slot, completed, done),
             Some(report::State::Failed(failed)) if failed.code() == FailureCode::SlotDone => {
-                self.begin_confirm(in_force, slot, completed, done);
+                self.begin_confirm(active_store, slot, completed, done);
             }
             Some(report::State::Failed(failed)) if current => {
-                self.on_attempt_failed(&slot, Ended::Failed(failed.code()), &failed.text, in_force).await?;
+                self.on_attempt_failed(&slot, Ended::Failed(failed.code()), &failed.text, active_store).await?;
                 let _ = done.send(());
             }
             _ => {
@@ -142,11 +142,17 @@ impl ClusterTask {
         Some((slot, current))
     }
 
-    fn begin_confirm(&mut self, in_force: Arc<InForce>, slot: Slot, completed: Timestamp, done: oneshot::Sender<()>) {
+    fn begin_confirm(
+        &mut self,
+        active_store: Arc<ActiveStore>,
+        slot: Slot,
+        completed: Timestamp,
+        done: oneshot::Sender<()>,
+    ) {
         // The same report again does not begin the same check anew.
         if self.confirming.replace(done).is_some() && self.step.is_some() {
             return;
         }
-        self.step = Some(Box::pin(steps::confirm(in_force, self.record.clone(), slot, completed)));
+        self.step = Some(Box::pin(steps::confirm(active_store, self.record.clone(), slot, completed)));
     }
 }

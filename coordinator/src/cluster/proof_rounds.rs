@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::agent_call::{digest, recipient, request};
 use crate::record::ClusterRecord;
 use crate::reply::Reply;
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 use crate::term::Term;
 use crate::verify::{Heard, Verification};
 
@@ -32,7 +32,11 @@ pub struct Round {
 }
 
 /// One round; `None` where there is nothing to ask.
-pub async fn drive(term: Arc<Term>, in_force: Option<Arc<InForce>>, record: Arc<ClusterRecord>) -> Option<Round> {
+pub async fn drive(
+    term: Arc<Term>,
+    active_store: Option<Arc<ActiveStore>>,
+    record: Arc<ClusterRecord>,
+) -> Option<Round> {
     tokio::time::sleep(PAUSE).await;
     let verification = record.verification.as_ref()?;
     let agents = term.fleet.agents(&record.name, Instant::now());
@@ -40,7 +44,7 @@ pub async fn drive(term: Arc<Term>, in_force: Option<Arc<InForce>>, record: Arc<
         let heard = Heard::Silent("no agent of the cluster is connected".into());
         return Some(Round { machine: None, heard });
     };
-    let heard = match command(&term, in_force.as_deref(), &record, verification, machine).await {
+    let heard = match command(&term, active_store.as_deref(), &record, verification, machine).await {
         Ok(command) => ask(&term, &record, machine, command).await,
         Err(error) => Heard::Silent(error),
     };
@@ -58,17 +62,17 @@ async fn ask(term: &Term, record: &ClusterRecord, machine: MachineId, command: V
 
 async fn command(
     term: &Term,
-    in_force: Option<&InForce>,
+    active_store: Option<&ActiveStore>,
     record: &ClusterRecord,
     verification: &Verification,
     machine: MachineId,
 ) -> Result<VerifyCommand, String> {
-    let in_force = in_force.ok_or("backup storage is not configured")?;
+    let active_store = active_store.ok_or("backup storage is not configured")?;
     let recipient = recipient(term, &record.name, machine)?;
     let sealed_identity = match verification.encrypted {
         false => Vec::new(),
         true => {
-            let (store, snapshot) = (&*in_force.store, verification.snapshot);
+            let (store, snapshot) = (&*active_store.store, verification.snapshot);
             let identity = term.keys.identity_of(&term.kv, store, record.uuid, snapshot).await;
             sealed(&identity.map_err(|e| e.to_string())?, &recipient)?
         }
@@ -81,7 +85,7 @@ async fn command(
         machine: machine.to_string(),
         cluster_uuid: record.uuid.to_string(),
         snapshot: verification.snapshot.to_string(),
-        store: Some(in_force.for_agent(&recipient).map_err(|e| e.to_string())?),
+        store: Some(active_store.for_agent(&recipient).map_err(|e| e.to_string())?),
         sealed_identity: sealed_identity.into(),
         snapshot_sha256: digest(&verification.sha256)?,
         boot: verification.boot,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use age::x25519::Identity;
 use backstay_protocol::bus::{
-    self, MemberSeat, RestoreCommand, RestoreGoal, RestorePlan, RestoreReply, restore_reply::Answer,
+    self, ListedMember, RestoreCommand, RestoreGoal, RestorePlan, RestoreReply, restore_reply::Answer,
 };
 use backstay_protocol::subject::Command;
 use backstay_protocol::{ClusterName, MachineId, RestoreId, VERSION};
@@ -21,7 +21,7 @@ use crate::record::ClusterRecord;
 use crate::reply::Reply;
 use crate::restore::compare;
 use crate::restore::model::{Heard, Machine, Restore, Round};
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 use crate::term::Term;
 
 /// Between two rounds.
@@ -32,7 +32,7 @@ const SAME_REVISION: Duration = Duration::from_secs(120);
 
 /// What a coordinator keeps of a restore only in memory: a successor finds it out again.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct RoundState {
     /// When each machine was last heard, or first asked.
     heard: BTreeMap<MachineId, Instant>,
     /// The key of the backup's cluster, once it was read. The inner `None`: it is not encrypted.
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-impl Memory {
+impl RoundState {
     /// Which revision members are asked for: the same until all have answered for it or had time to.
     pub fn compare(&mut self, restore: &Restore, round: &Round, wish: i64, now: Instant) {
         let had_time = |asked: Instant| now.duration_since(asked) >= SAME_REVISION;
@@ -65,9 +65,9 @@ impl Memory {
 
 /// What a round answered.
 #[derive(Debug)]
-pub struct Driven {
+pub struct RoundResult {
     pub round: Round,
-    pub memory: Memory,
+    pub state: RoundState,
     /// An agent has seen this epoch, which is newer than ours.
     pub newer_epoch: Option<u64>,
 }
@@ -75,18 +75,18 @@ pub struct Driven {
 /// One round: every machine is told, every answer heard.
 pub async fn drive(
     term: Arc<Term>,
-    in_force: Option<Arc<InForce>>,
+    active_store: Option<Arc<ActiveStore>>,
     record: Arc<ClusterRecord>,
-    mut memory: Memory,
-) -> Driven {
+    mut state: RoundState,
+) -> RoundResult {
     tokio::time::sleep(PAUSE).await;
-    let mut driven = Driven { round: Round::new(), memory: Memory::default(), newer_epoch: None };
-    let Some(restore) = record.restore.as_ref() else { return driven };
-    let key = key(&term, in_force.as_deref(), restore, &mut memory).await;
+    let mut result = RoundResult { round: Round::new(), state: RoundState::default(), newer_epoch: None };
+    let Some(restore) = record.restore.as_ref() else { return result };
+    let key = key(&term, active_store.as_deref(), restore, &mut state).await;
     let tell = restore.machines.iter().map(async |(id, machine)| {
         let answer = match &key {
             Ok(key) => {
-                tell(&term, in_force.as_deref(), &record.name, restore, (id, machine), key, memory.compare_at).await
+                tell(&term, active_store.as_deref(), &record.name, restore, (id, machine), key, state.compare_at).await
             }
             Err(error) => Reply::Silent(error.clone()),
         };
@@ -95,7 +95,7 @@ pub async fn drive(
     let answers = join_all(tell).await;
     for (id, answer) in answers {
         let now = Instant::now();
-        let heard = memory.heard.entry(id).or_insert(now);
+        let heard = state.heard.entry(id).or_insert(now);
         let silent = now.duration_since(*heard);
         let heard = match answer {
             Reply::State(state) => {
@@ -105,14 +105,14 @@ pub async fn drive(
             Reply::Refused(text) => Heard::Refused(text),
             Reply::Silent(text) => Heard::Silent(silent, text),
             Reply::Stale(epoch) => {
-                driven.newer_epoch = driven.newer_epoch.max(Some(epoch));
+                result.newer_epoch = result.newer_epoch.max(Some(epoch));
                 Heard::Silent(silent, "it has seen a newer coordinator".into())
             }
         };
-        driven.round.insert(id, heard);
+        result.round.insert(id, heard);
     }
-    driven.memory = memory;
-    driven
+    result.state = state;
+    result
 }
 
 /// Tells one machine that is behind the end of a restore, in the background.
@@ -131,17 +131,17 @@ pub async fn settle(term: Arc<Term>, cluster: ClusterName, machine: MachineId, r
 /// The key of the backup's cluster, while it is needed.
 async fn key(
     term: &Term,
-    in_force: Option<&InForce>,
+    active_store: Option<&ActiveStore>,
     restore: &Restore,
-    memory: &mut Memory,
+    state: &mut RoundState,
 ) -> Result<Option<Arc<Key>>, String> {
     if restore.goal() != Some(RestoreGoal::Prepare) {
         return Ok(None);
     }
-    if let Some(key) = &memory.key {
+    if let Some(key) = &state.key {
         return Ok(key.clone());
     }
-    let store = &*in_force.ok_or("backup storage is not configured")?.store;
+    let store = &*active_store.ok_or("backup storage is not configured")?.store;
     let key = match restore.source.encrypted {
         false => None,
         true => {
@@ -150,13 +150,13 @@ async fn key(
             Some(Arc::new(Key(identity.map_err(|e| e.to_string())?)))
         }
     };
-    memory.key = Some(key.clone());
+    state.key = Some(key.clone());
     Ok(key)
 }
 
 async fn tell(
     term: &Term,
-    in_force: Option<&InForce>,
+    active_store: Option<&ActiveStore>,
     cluster: &ClusterName,
     restore: &Restore,
     (id, machine): (&MachineId, &Machine),
@@ -165,7 +165,7 @@ async fn tell(
 ) -> Reply<bus::RestoreState> {
     let Some(goal) = restore.goal() else { return Reply::Silent("the restore has not begun".into()) };
     let plan = match goal {
-        RestoreGoal::Prepare => match plan(term, in_force, cluster, restore, (id, machine), key) {
+        RestoreGoal::Prepare => match plan(term, active_store, cluster, restore, (id, machine), key) {
             Ok(plan) => Some(plan),
             Err(error) => return Reply::Silent(error),
         },
@@ -211,28 +211,28 @@ async fn send(
 
 fn plan(
     term: &Term,
-    in_force: Option<&InForce>,
+    active_store: Option<&ActiveStore>,
     cluster: &ClusterName,
     restore: &Restore,
     (id, machine): (&MachineId, &Machine),
     key: &Option<Arc<Key>>,
 ) -> Result<RestorePlan, String> {
-    let in_force = in_force.ok_or("backup storage is not configured")?;
+    let active_store = active_store.ok_or("backup storage is not configured")?;
     let recipient = recipient(term, cluster, *id)?;
     let sealed_identity = match key {
         None => Vec::new(),
         Some(key) => sealed(&key.0, &recipient)?,
     };
-    let seat = |machine: &Machine| MemberSeat {
+    let seat = |machine: &Machine| ListedMember {
         name: machine.member.clone(),
         peer_urls: machine.peer_urls.clone(),
-        ..MemberSeat::default()
+        ..ListedMember::default()
     };
     let source = &restore.source;
     Ok(RestorePlan {
         cluster_uuid: source.uuid.to_string(),
         snapshot: source.snapshot.to_string(),
-        store: Some(in_force.for_agent(&recipient).map_err(|e| e.to_string())?),
+        store: Some(active_store.for_agent(&recipient).map_err(|e| e.to_string())?),
         sealed_identity: sealed_identity.into(),
         snapshot_sha256: digest(&source.sha256)?,
         snapshot_bytes: source.bytes,
@@ -267,10 +267,10 @@ mod tests {
     fn members_are_asked_for_one_revision_until_all_have_answered_or_had_time() {
         let (restore, start) = (restore(), Instant::now());
         let later = |seconds| start + Duration::from_secs(seconds);
-        let mut memory = Memory::default();
+        let mut state = RoundState::default();
         let mut ask = |round: &Round, wish, seconds| {
-            memory.compare(&restore, round, wish, later(seconds));
-            memory.compare_at
+            state.compare(&restore, round, wish, later(seconds));
+            state.compare_at
         };
         let hashing = round(|check| check.hash_revision = 0);
         assert_eq!(ask(&hashing, 100, 0), 100);
@@ -286,11 +286,11 @@ mod tests {
     #[test]
     fn an_error_is_an_answer() {
         let (restore, now) = (restore(), Instant::now());
-        let mut memory = Memory::default();
+        let mut state = RoundState::default();
         let failed = round(|check| (check.hash_revision, check.error) = (0, "no".into()));
         for wish in [100, 120] {
-            memory.compare(&restore, &failed, wish, now);
+            state.compare(&restore, &failed, wish, now);
         }
-        assert_eq!(memory.compare_at, 120);
+        assert_eq!(state.compare_at, 120);
     }
 }

@@ -3,12 +3,12 @@
 
 use backstay_archive::Manifest;
 use backstay_protocol::api::ApiError;
-use backstay_protocol::own::RestorePhase;
+use backstay_protocol::backstay_types::RestorePhase;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::proof_rounds;
-use super::restore_rounds::{self, Driven, Memory};
+use super::restore_rounds::{self, RoundResult, RoundState};
 use super::steps::StepEnd;
 use super::task::{ClusterTask, Stopped};
 use crate::directory::Reply;
@@ -17,7 +17,7 @@ use crate::lease;
 use crate::record::{self, ClusterRecord};
 use crate::restore::Restore;
 use crate::restore::model::word;
-use crate::restore::unsettled::{self, Behind, Unsettled};
+use crate::restore::unsettled::{self, Laggard, Unsettled};
 use crate::storage::View;
 use crate::verify::{Heard, Verification};
 
@@ -80,28 +80,28 @@ impl ClusterTask {
             && restore.phase == RestorePhase::Waiting
         {
             restore.begin(self.term.clock.now());
-            self.memory = Memory::default();
+            self.round_state = RoundState::default();
             info!(cluster = %next.name, restore = %restore.id, snapshot = %restore.source.snapshot, "the restore begins");
             self.save(next).await?;
         }
-        let memory = std::mem::take(&mut self.memory);
-        let in_force = view.in_force.clone();
-        let round = restore_rounds::drive(self.term.clone(), in_force, self.record.clone(), memory);
-        self.step = Some(Box::pin(async { StepEnd::Driven(Box::new(round.await)) }));
+        let state = std::mem::take(&mut self.round_state);
+        let active_store = view.active_store.clone();
+        let round = restore_rounds::drive(self.term.clone(), active_store, self.record.clone(), state);
+        self.step = Some(Box::pin(async { StepEnd::RestoreRound(Box::new(round.await)) }));
         Ok(None)
     }
 
-    pub(super) async fn on_driven(&mut self, driven: Driven) -> Result<(), Stopped> {
-        self.memory = driven.memory;
-        if let Some(epoch) = driven.newer_epoch {
+    pub(super) async fn on_restore_round(&mut self, result: RoundResult) -> Result<(), Stopped> {
+        self.round_state = result.state;
+        if let Some(epoch) = result.newer_epoch {
             return Err(self.outdated(epoch).await);
         }
         let mut next = (*self.record).clone();
         let Some(restore) = &mut next.restore else { return Ok(()) };
         let before = restore.clone();
         let limits = self.term.config.settings.restore.limits();
-        let compare_at = restore.fold(&driven.round, limits, self.term.clock.now());
-        self.memory.compare(restore, &driven.round, compare_at, Instant::now());
+        let compare_at = restore.fold(&result.round, limits, self.term.clock.now());
+        self.round_state.compare(restore, &result.round, compare_at, Instant::now());
         for (id, machine) in &restore.machines {
             if before.machines.get(id).is_some_and(|b| b.step != machine.step) {
                 info!(cluster = %next.name, machine = %id, step = word(machine.step()), "the restore goes on");
@@ -151,12 +151,12 @@ impl ClusterTask {
         for (machine, agent) in self.term.fleet.agents(&record.name, Instant::now()) {
             let Some(state) = &agent.beat.restore else { continue };
             match unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state) {
-                Behind::No => {}
-                Behind::Tell(id, goal) => {
+                Laggard::No => {}
+                Laggard::Tell(id, goal) => {
                     self.term.spawn(restore_rounds::settle(self.term.clone(), record.name.clone(), machine, id, goal));
                 }
-                Behind::Unknown if !self.lost.insert(machine) => {}
-                Behind::Unknown => {
+                Laggard::Unknown if !self.lost.insert(machine) => {}
+                Laggard::Unknown => {
                     warn!(cluster = %record.name, %machine, restore = state.restore, step = word(state.step()), "nobody knows the end of this machine's restore");
                 }
             }

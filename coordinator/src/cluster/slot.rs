@@ -14,7 +14,7 @@ use super::steps::{self, Looked, StepEnd};
 use super::task::{ClusterTask, Stopped};
 use crate::attempts::Ended;
 use crate::record::{Attempt, Slot, SlotEnd};
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 
 /// So many further rounds are made among members that did not answer.
 const ROUNDS_MAX: u32 = 3;
@@ -25,7 +25,7 @@ impl ClusterTask {
         &mut self,
         slot: Slot,
         looked: Looked,
-        in_force: Arc<InForce>,
+        active_store: Arc<ActiveStore>,
     ) -> Result<(), Stopped> {
         let mut next = (*self.record).clone();
         match looked {
@@ -51,7 +51,7 @@ impl ClusterTask {
                 Ok(()) => self.save(next).await,
                 Err(error) => self.end_slot(slot.id, SlotEnd::Failed { error: error.to_string() }).await,
             },
-            Looked::Free(recipients) => self.begin_attempt(slot, recipients, in_force).await,
+            Looked::Free(recipients) => self.begin_attempt(slot, recipients, active_store).await,
         }
     }
 
@@ -61,13 +61,13 @@ impl ClusterTask {
         &mut self,
         slot: Slot,
         recipients: Vec<Recipient>,
-        in_force: Arc<InForce>,
+        active_store: Arc<ActiveStore>,
     ) -> Result<(), Stopped> {
         let attempt = match slot.attempt.clone() {
             Some(attempt) => attempt,
             None => {
                 let Some(machine) = self.choose(&slot) else {
-                    return self.nobody_left(slot, in_force).await;
+                    return self.nobody_left(slot, active_store).await;
                 };
                 let attempt = Attempt { id: AttemptId(Uuid::new_v4()), machine, started: self.term.clock.now() };
                 let mut next = (*self.record).clone();
@@ -79,7 +79,8 @@ impl ClusterTask {
         };
         info!(cluster = %self.record.name, attempt = %attempt.id, machine = %attempt.machine, snapshot = %slot.snapshot, "asking for a backup");
         self.asked = Some(attempt.id);
-        self.step = Some(Box::pin(steps::ask(self.term.clone(), in_force, self.record.clone(), attempt, recipients)));
+        self.step =
+            Some(Box::pin(steps::ask(self.term.clone(), active_store, self.record.clone(), attempt, recipients)));
         Ok(())
     }
 
@@ -89,11 +90,11 @@ impl ClusterTask {
 
     /// Everybody was asked. Who did not answer is asked again a few times: after NATS was away, agents that still
     /// count as connected need a moment to hear commands again.
-    async fn nobody_left(&mut self, slot: Slot, in_force: Arc<InForce>) -> Result<(), Stopped> {
+    async fn nobody_left(&mut self, slot: Slot, active_store: Arc<ActiveStore>) -> Result<(), Stopped> {
         let silent = std::mem::take(&mut self.silent);
         if silent.is_empty() || self.rounds >= ROUNDS_MAX {
             let error = self.nobody(&slot);
-            return self.give_up(slot, error, in_force).await;
+            return self.give_up(slot, error, active_store).await;
         }
         self.rounds += 1;
         let mut next = (*self.record).clone();
@@ -125,7 +126,7 @@ impl ClusterTask {
         slot: &Slot,
         ended: Ended,
         error: &str,
-        in_force: Arc<InForce>,
+        active_store: Arc<ActiveStore>,
     ) -> Result<(), Stopped> {
         let Some(attempt) = slot.attempt.clone() else { return Ok(()) };
         (self.step, self.confirming) = (None, None);
@@ -153,17 +154,17 @@ impl ClusterTask {
         self.save(next).await?;
         // One member may be cut off from the store. Where a second one is, too, the schedule tries again after a pause.
         if store_failed && slot.store_failed {
-            return self.give_up(slot.clone(), error, in_force).await;
+            return self.give_up(slot.clone(), error, active_store).await;
         }
         Ok(())
     }
 
     /// No further attempt is made: what the earlier ones left is removed before the slot ends.
-    async fn give_up(&mut self, slot: Slot, error: String, in_force: Arc<InForce>) -> Result<(), Stopped> {
+    async fn give_up(&mut self, slot: Slot, error: String, active_store: Arc<ActiveStore>) -> Result<(), Stopped> {
         if slot.tried.is_empty() && slot.attempt.is_none() {
             return self.end_slot(slot.id, SlotEnd::Failed { error }).await;
         }
-        self.step = Some(Box::pin(steps::conclude(in_force, self.record.clone(), slot, error)));
+        self.step = Some(Box::pin(steps::conclude(active_store, self.record.clone(), slot, error)));
         Ok(())
     }
 
@@ -184,8 +185,8 @@ impl ClusterTask {
             self.term.attempts.count(&self.record.name, Ended::Succeeded);
         }
         // In the background: the status does not wait for it, and a later sweep does what it cannot.
-        if let (Some(slot), Some(in_force)) = (done, self.store.take()) {
-            let tidy = steps::tidy(in_force, self.record.clone(), slot.snapshot);
+        if let (Some(slot), Some(active_store)) = (done, self.store.take()) {
+            let tidy = steps::tidy(active_store, self.record.clone(), slot.snapshot);
             self.term.spawn(tidy.in_current_span());
         }
         Ok(())

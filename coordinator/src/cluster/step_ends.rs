@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::steps::{Asked, StepEnd, Synced};
+use super::steps::{AgentReply, StepEnd, Synced};
 use super::task::{ClusterTask, Stopped};
 use crate::attempts::Ended;
 use crate::record::SlotEnd;
@@ -19,34 +19,34 @@ impl ClusterTask {
         self.step = None;
         let end = match end {
             StepEnd::Synced(synced) => return self.on_synced(synced).await,
-            StepEnd::Driven(driven) => return self.on_driven(*driven).await,
+            StepEnd::RestoreRound(result) => return self.on_restore_round(*result).await,
             StepEnd::Verified(round) => return self.on_verified(round).await,
             other => other,
         };
-        let (Some(slot), Some(in_force)) = (self.record.slot.clone(), self.store.clone()) else { return Ok(()) };
+        let (Some(slot), Some(active_store)) = (self.record.slot.clone(), self.store.clone()) else { return Ok(()) };
         match end {
             StepEnd::Synced(_)
-            | StepEnd::Driven(_)
+            | StepEnd::RestoreRound(_)
             | StepEnd::Verified(..)
             | StepEnd::Rested
-            | StepEnd::Asked(Asked::Accepted) => Ok(()),
+            | StepEnd::AgentReplied(AgentReply::Accepted) => Ok(()),
             StepEnd::Looked(looked, permit) => {
                 self.permit = permit;
-                self.on_looked(slot, looked, in_force).await
+                self.on_looked(slot, looked, active_store).await
             }
             // The attempt stands in the record: whoever leads next, above that epoch, asks for it again.
-            StepEnd::Asked(Asked::Stale(epoch)) => Err(self.outdated(epoch).await),
-            StepEnd::Asked(Asked::Refused(error)) => {
-                self.on_attempt_failed(&slot, Ended::Refused, &error, in_force).await
+            StepEnd::AgentReplied(AgentReply::Stale(epoch)) => Err(self.outdated(epoch).await),
+            StepEnd::AgentReplied(AgentReply::Refused(error)) => {
+                self.on_attempt_failed(&slot, Ended::Refused, &error, active_store).await
             }
-            StepEnd::Asked(Asked::NoAnswer(error)) => {
+            StepEnd::AgentReplied(AgentReply::NoAnswer(error)) => {
                 self.silent.extend(slot.attempt.as_ref().map(|a| a.machine));
                 self.cancel_attempt(&slot);
-                self.on_attempt_failed(&slot, Ended::Unanswered, &error, in_force).await
+                self.on_attempt_failed(&slot, Ended::Unanswered, &error, active_store).await
             }
             StepEnd::Lost(error) => {
                 self.cancel_attempt(&slot);
-                self.on_attempt_failed(&slot, Ended::Lost, &error, in_force).await
+                self.on_attempt_failed(&slot, Ended::Lost, &error, active_store).await
             }
             StepEnd::Concluded { done, error } => {
                 let end = match done {

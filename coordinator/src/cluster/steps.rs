@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use super::agent_call::{recipient, request};
 use super::proof_rounds;
-use super::restore_rounds::Driven;
+use super::restore_rounds::RoundResult;
 use crate::fleet::Agent;
 use crate::keys::KeyError;
 use crate::kv::KvError;
@@ -25,7 +25,7 @@ use crate::member;
 use crate::record::stored::Stored;
 use crate::record::{Attempt, ClusterRecord, Slot, Trigger};
 use crate::schedule::is_ahead;
-use crate::storage::InForce;
+use crate::storage::ActiveStore;
 use crate::term::Term;
 
 /// How long a slot waits for an agent where none is connected: all of them reconnect after NATS was away.
@@ -51,7 +51,7 @@ pub enum StepEnd {
     Looked(Looked, Permit),
     /// The pause before another round is over.
     Rested,
-    Asked(Asked),
+    AgentReplied(AgentReply),
     /// The attempt under way will not report any more.
     Lost(String),
     Confirmed {
@@ -66,7 +66,7 @@ pub enum StepEnd {
     /// An agent was asked how far a proof is.
     Verified(proof_rounds::Round),
     /// All machines of a restore were told once.
-    Driven(Box<Driven>),
+    RestoreRound(Box<RoundResult>),
 }
 
 /// What the store says of a cluster.
@@ -96,7 +96,7 @@ pub enum Looked {
 
 /// What the agent said.
 #[derive(Debug)]
-pub enum Asked {
+pub enum AgentReply {
     Accepted,
     Refused(String),
     /// The agent has seen this epoch, which is newer than ours.
@@ -106,8 +106,8 @@ pub enum Asked {
 }
 
 /// Asks the store for the cluster's UUID (where ours is not final) and for its newest backup.
-pub async fn sync(in_force: Arc<InForce>, record: Arc<ClusterRecord>, now: Timestamp) -> StepEnd {
-    let store = &*in_force.store;
+pub async fn sync(active_store: Arc<ActiveStore>, record: Arc<ClusterRecord>, now: Timestamp) -> StepEnd {
+    let store = &*active_store.store;
     let found = match record.uuid_final {
         true => None,
         false => match names::find(store, &record.name, now).await {
@@ -128,7 +128,7 @@ async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Resu
 /// permits are limited it first waits for one.
 pub async fn look(
     term: Arc<Term>,
-    in_force: Arc<InForce>,
+    active_store: Arc<ActiveStore>,
     record: Arc<ClusterRecord>,
     slot: Slot,
     mut permit: Permit,
@@ -137,7 +137,7 @@ pub async fn look(
         // The semaphore is never closed.
         permit = permits.clone().acquire_owned().await.ok();
     }
-    let looked = match try_look(&term, &in_force, &record, &slot).await {
+    let looked = match try_look(&term, &active_store, &record, &slot).await {
         Ok(looked) => looked,
         Err(error) => Looked::Failed(error),
     };
@@ -148,8 +148,13 @@ pub async fn look(
     StepEnd::Looked(looked, permit)
 }
 
-async fn try_look(term: &Term, in_force: &InForce, record: &ClusterRecord, slot: &Slot) -> Result<Looked, String> {
-    let store = &*in_force.store;
+async fn try_look(
+    term: &Term,
+    active_store: &ActiveStore,
+    record: &ClusterRecord,
+    slot: &Slot,
+) -> Result<Looked, String> {
+    let store = &*active_store.store;
     if !record.uuid_final {
         let etcd = term.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now());
         let etcd = etcd.map(|id| format!("{id:016x}"));
@@ -232,30 +237,30 @@ pub fn choices(term: &Term, record: &ClusterRecord) -> (Vec<MachineId>, Vec<(Mac
 /// Sends the command and waits for the agent's answer.
 pub async fn ask(
     term: Arc<Term>,
-    in_force: Arc<InForce>,
+    active_store: Arc<ActiveStore>,
     record: Arc<ClusterRecord>,
     attempt: Attempt,
     recipients: Vec<Recipient>,
 ) -> StepEnd {
-    let command = match command(&term, &in_force, &record, &attempt, &recipients) {
+    let command = match command(&term, &active_store, &record, &attempt, &recipients) {
         Ok(command) => command.encode_to_vec(),
-        Err(error) => return StepEnd::Asked(Asked::NoAnswer(error)),
+        Err(error) => return StepEnd::AgentReplied(AgentReply::NoAnswer(error)),
     };
     let answer = request::<bus::StartReply>(&term, &record.name, attempt.machine, Command::Start, command).await;
-    StepEnd::Asked(match answer.map(|reply| reply.answer) {
-        Ok(Some(start_reply::Answer::Accepted(_))) => Asked::Accepted,
+    StepEnd::AgentReplied(match answer.map(|reply| reply.answer) {
+        Ok(Some(start_reply::Answer::Accepted(_))) => AgentReply::Accepted,
         Ok(Some(start_reply::Answer::Refused(refused))) if refused.newest_epoch > term.epoch => {
-            Asked::Stale(refused.newest_epoch)
+            AgentReply::Stale(refused.newest_epoch)
         }
-        Ok(Some(start_reply::Answer::Refused(refused))) => Asked::Refused(format!("refused: {}", refused.text)),
-        Ok(None) => Asked::Refused("its answer says neither yes nor no".into()),
-        Err(error) => Asked::NoAnswer(error),
+        Ok(Some(start_reply::Answer::Refused(refused))) => AgentReply::Refused(format!("refused: {}", refused.text)),
+        Ok(None) => AgentReply::Refused("its answer says neither yes nor no".into()),
+        Err(error) => AgentReply::NoAnswer(error),
     })
 }
 
 fn command(
     term: &Term,
-    in_force: &InForce,
+    active_store: &ActiveStore,
     record: &ClusterRecord,
     attempt: &Attempt,
     recipients: &[Recipient],
@@ -278,7 +283,7 @@ fn command(
             Trigger::Interval => bus::Trigger::Interval,
         }
         .into(),
-        store: Some(in_force.for_agent(&recipient).map_err(|e| e.to_string())?),
+        store: Some(active_store.for_agent(&recipient).map_err(|e| e.to_string())?),
         recipients: recipients.iter().map(ToString::to_string).collect(),
         limits: Some(bus::Limits {
             deadline_ms: millis(backup.deadline),
@@ -333,8 +338,13 @@ pub async fn watch(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) -> S
 
 /// Looks whether a reported backup is really in the store. Where the store does not answer, the report
 /// stands: the agent proved the backup before it reported.
-pub async fn confirm(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: Slot, completed: Timestamp) -> StepEnd {
-    let settled = catalog::settle(&*in_force.store, record.uuid, slot.snapshot);
+pub async fn confirm(
+    active_store: Arc<ActiveStore>,
+    record: Arc<ClusterRecord>,
+    slot: Slot,
+    completed: Timestamp,
+) -> StepEnd {
+    let settled = catalog::settle(&*active_store.store, record.uuid, slot.snapshot);
     let unanswered = |error: &dyn std::fmt::Display| {
         warn!(cluster = %record.name, %error, "the report could not be checked against the store");
         Ok(None)
@@ -342,7 +352,7 @@ pub async fn confirm(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: S
     let visible = match tokio::time::timeout(CONFIRM_TIMEOUT, settled).await {
         Ok(Ok(Settled::Done(manifest))) if manifest.slot == slot.id => Ok(Some(manifest)),
         Ok(Ok(Settled::Unreadable(error))) => unanswered(&error),
-        Ok(Ok(_)) => Err(in_force.not_visible(&slot.snapshot.to_string())),
+        Ok(Ok(_)) => Err(active_store.not_visible(&slot.snapshot.to_string())),
         Ok(Err(error)) => unanswered(&error),
         Err(_) => unanswered(&"it did not answer in time"),
     };
@@ -351,8 +361,13 @@ pub async fn confirm(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: S
 
 /// Removes what the slot's attempts left, then looks whether one of them completed all the same: after the
 /// sweep none can any more.
-pub async fn conclude(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: Slot, error: String) -> StepEnd {
-    let store = &*in_force.store;
+pub async fn conclude(
+    active_store: Arc<ActiveStore>,
+    record: Arc<ClusterRecord>,
+    slot: Slot,
+    error: String,
+) -> StepEnd {
+    let store = &*active_store.store;
     let concluded = async {
         sweep(store, &record, slot.snapshot).await?;
         catalog::settle(store, record.uuid, slot.snapshot).await
@@ -370,8 +385,8 @@ pub async fn conclude(in_force: Arc<InForce>, record: Arc<ClusterRecord>, slot: 
 
 /// Removes what is left under the name of a backup that is there: the intent of an attempt that died after it was
 /// complete, the upload of another attempt, or one whose beginning was repeated because an answer was lost.
-pub async fn tidy(in_force: Arc<InForce>, record: Arc<ClusterRecord>, snapshot: SnapshotName) {
-    if let Err(error) = sweep(&*in_force.store, &record, snapshot).await {
+pub async fn tidy(active_store: Arc<ActiveStore>, record: Arc<ClusterRecord>, snapshot: SnapshotName) {
+    if let Err(error) = sweep(&*active_store.store, &record, snapshot).await {
         not_swept(&record, &error);
     }
 }

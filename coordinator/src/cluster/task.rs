@@ -15,14 +15,14 @@ use uuid::Uuid;
 
 use super::proof_rounds;
 use super::rest::Rest;
-use super::restore_rounds::Memory;
+use super::restore_rounds::RoundState;
 use super::steps::{self, Permit, StepEnd};
 use crate::directory::{Handle, Message};
 use crate::kv::{KvError, Revised, entry_room};
 use crate::record::{self, room};
 use crate::record::{ClusterRecord, SlotEnd, Trigger};
 use crate::schedule::{self, Decision};
-use crate::storage::{InForce, View};
+use crate::storage::{ActiveStore, View};
 use crate::term::Term;
 
 /// Messages that wait for a cluster's task.
@@ -41,7 +41,7 @@ pub(super) enum Stopped {
     Forgotten,
 }
 
-pub(super) type Step = Pin<Box<dyn Future<Output = StepEnd> + Send>>;
+pub(super) type StepFuture = Pin<Box<dyn Future<Output = StepEnd> + Send>>;
 
 /// The task.
 pub struct ClusterTask {
@@ -50,16 +50,16 @@ pub struct ClusterTask {
     pub(super) revision: u64,
     pub(super) inbox: mpsc::Receiver<Message>,
     pub(super) published: watch::Sender<Arc<ClusterRecord>>,
-    pub(super) step: Option<Step>,
+    pub(super) step: Option<StepFuture>,
     /// Reports whose reply waits for the running confirmation.
     pub(super) confirming: Option<oneshot::Sender<()>>,
-    /// The store in force was asked for its newest backup; when to ask again where it did not answer.
+    /// The active store was asked for its newest backup; when to ask again where it did not answer.
     pub(super) synced: bool,
     pub(super) sync_at: Instant,
     /// One of the fleet's permits, where the settings limit them; held while a slot is worked on.
     pub(super) permit: Permit,
     /// The store of the open slot: a configuration that changes meanwhile is for the next one.
-    pub(super) store: Option<Arc<InForce>>,
+    pub(super) store: Option<Arc<ActiveStore>>,
     /// The attempt that this coordinator asked for; one that it found is asked for once more.
     pub(super) asked: Option<AttemptId>,
     /// How long ago backups really were.
@@ -68,7 +68,7 @@ pub struct ClusterTask {
     pub(super) silent: Vec<MachineId>,
     pub(super) rounds: u32,
     /// What is known of the restore under way beyond the record.
-    pub(super) memory: Memory,
+    pub(super) round_state: RoundState,
     /// Machines whose restore nobody knows: each is told of once in the log.
     pub(super) lost: BTreeSet<MachineId>,
     /// The store does not say which backup is its newest.
@@ -97,7 +97,7 @@ pub fn task(term: Arc<Term>, kept: Revised<ClusterRecord>) -> (ClusterTask, Hand
         rest: Rest::default(),
         silent: Vec::new(),
         rounds: 0,
-        memory: Memory::default(),
+        round_state: RoundState::default(),
         lost: BTreeSet::new(),
         trouble: Trouble::default(),
     };
@@ -161,9 +161,9 @@ impl ClusterTask {
         if self.record.slot.is_none() {
             self.store = None;
         } else if self.store.is_none() {
-            self.store.clone_from(&view.in_force);
+            self.store.clone_from(&view.active_store);
         }
-        let Some(in_force) = self.store.clone().or_else(|| view.in_force.clone()) else {
+        let Some(active_store) = self.store.clone().or_else(|| view.active_store.clone()) else {
             if let Some(slot) = self.record.slot.clone() {
                 let error = format!("backup storage is not configured: {}", view.state.error());
                 self.end_slot(slot.id, SlotEnd::Failed { error }).await?;
@@ -176,13 +176,13 @@ impl ClusterTask {
                 Some(attempt) if self.asked == Some(attempt.id) => {
                     Box::pin(steps::watch(term, record.name.clone(), attempt))
                 }
-                _ => Box::pin(steps::look(term, in_force, record, slot, self.permit.take())),
+                _ => Box::pin(steps::look(term, active_store, record, slot, self.permit.take())),
             });
             return Ok(None);
         }
         self.permit = None;
         if !self.synced && self.sync_at <= Instant::now() {
-            self.step = Some(Box::pin(steps::sync(in_force, self.record.clone(), self.term.clock.now())));
+            self.step = Some(Box::pin(steps::sync(active_store, self.record.clone(), self.term.clock.now())));
             return Ok(None);
         }
         let now = self.term.clock.now();
@@ -197,7 +197,7 @@ impl ClusterTask {
             decision => {
                 // What is due goes before.
                 if self.record.verification.as_ref().is_some_and(|proof| !proof.has_ended()) {
-                    let round = proof_rounds::drive(self.term.clone(), view.in_force.clone(), self.record.clone());
+                    let round = proof_rounds::drive(self.term.clone(), view.active_store.clone(), self.record.clone());
                     self.step = Some(Box::pin(async { round.await.map_or(StepEnd::Rested, StepEnd::Verified) }));
                     return Ok(None);
                 }
@@ -278,7 +278,7 @@ fn not_kept(trouble: &mut Trouble, next: &ClusterRecord, error: &KvError) {
     }
 }
 
-async fn poll_step(step: &mut Option<Step>) -> StepEnd {
+async fn poll_step(step: &mut Option<StepFuture>) -> StepEnd {
     match step {
         Some(step) => step.await,
         None => std::future::pending().await,

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use backstay_protocol::Clock;
 use bytes::Bytes;
 
-use super::{Entries, Entry, KvError};
+use super::{Entries, KvEntry, KvError};
 
 /// Entries that one process shares.
 #[derive(Debug)]
-pub struct Memory {
+pub struct MemoryEntries {
     clock: Arc<dyn Clock>,
     kept: Mutex<Kept>,
 }
@@ -19,10 +19,10 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct Kept {
     last: u64,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, KvEntry>,
 }
 
-impl Memory {
+impl MemoryEntries {
     /// None yet; `clock` says when each was taken.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, kept: Mutex::default() }
@@ -37,7 +37,7 @@ impl Memory {
         }
         kept.last += 1;
         let revision = kept.last;
-        kept.entries.insert(key.into(), Entry { revision, value, taken });
+        kept.entries.insert(key.into(), KvEntry { revision, value, taken });
         Ok(revision)
     }
 
@@ -48,8 +48,8 @@ impl Memory {
 }
 
 #[async_trait]
-impl Entries for Memory {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, KvError> {
+impl Entries for MemoryEntries {
+    async fn get(&self, key: &str) -> Result<Option<KvEntry>, KvError> {
         Ok(self.lock().entries.get(key).cloned())
     }
 

@@ -33,7 +33,7 @@ pub struct Revised<T> {
 
 /// An entry as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct KvEntry {
     pub revision: u64,
     pub value: Bytes,
     /// When it was taken, by the clock of whoever keeps it.
@@ -44,7 +44,7 @@ pub struct Entry {
 #[async_trait]
 pub trait Entries: Send + Sync + std::fmt::Debug {
     /// `None` where there is none, or it was deleted.
-    async fn get(&self, key: &str) -> Result<Option<Entry>, KvError>;
+    async fn get(&self, key: &str) -> Result<Option<KvEntry>, KvError>;
     /// [`KvError::Conflict`] where it is there. The answer is its revision.
     async fn create(&self, key: &str, value: Bytes) -> Result<u64, KvError>;
     /// [`KvError::Conflict`] where it does not have `revision` any more. The answer is its new revision.
@@ -104,7 +104,7 @@ impl Kv {
     }
 }
 
-fn read<T: DeserializeOwned>(key: &str, entry: &Entry) -> Result<T, KvError> {
+fn read<T: DeserializeOwned>(key: &str, entry: &KvEntry) -> Result<T, KvError> {
     serde_json::from_slice(&entry.value).map_err(|e| KvError::Malformed { key: key.into(), cause: e.to_string() })
 }
 

@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 
 use super::error::{KvError, failed};
 use super::streams;
-use super::{Entries, Entry, Kv};
+use super::{Entries, Kv, KvEntry};
 use crate::config::JetStreamSettings;
 
 pub use super::streams::{BUCKET, REPORTS};
@@ -47,11 +47,11 @@ pub async fn entries(context: &Context, settings: &JetStreamSettings) -> Result<
 
 #[async_trait]
 impl Entries for Bucket {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, KvError> {
+    async fn get(&self, key: &str) -> Result<Option<KvEntry>, KvError> {
         let entry = self.0.entry(key).await.map_err(|e| failed("cannot read", key, e))?;
         let Some(entry) = entry.filter(|e| e.operation == Operation::Put) else { return Ok(None) };
         let taken = Timestamp { seconds: entry.created.unix_timestamp(), nanos: entry.created.nanosecond() as i32 };
-        Ok(Some(Entry { revision: entry.revision, value: entry.value, taken }))
+        Ok(Some(KvEntry { revision: entry.revision, value: entry.value, taken }))
     }
 
     async fn create(&self, key: &str, value: Bytes) -> Result<u64, KvError> {

@@ -31,7 +31,7 @@ const BYTES_MIN: u64 = 4 * 1024 * 1024;
 
 /// A stream as it is to be.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct StreamSpec {
     config: Config,
     /// What somebody set, in bytes.
     set: Option<u64>,
@@ -42,7 +42,7 @@ pub struct Wanted {
 /// The stream of the KV bucket.
 ///
 /// Not `create_key_value`: it wants an account answer that nats-server 2.9 does not give.
-pub fn bucket(settings: &JetStreamSettings) -> Wanted {
+pub fn bucket(settings: &JetStreamSettings) -> StreamSpec {
     let config = Config {
         name: format!("KV_{BUCKET}"),
         subjects: vec![format!("$KV.{BUCKET}.>")],
@@ -57,11 +57,11 @@ pub fn bucket(settings: &JetStreamSettings) -> Wanted {
         allow_direct: false,
         ..Config::default()
     };
-    Wanted { config, set: settings.kv_max_bytes, key: "kv_max_bytes" }
+    StreamSpec { config, set: settings.kv_max_bytes, key: "kv_max_bytes" }
 }
 
 /// The stream of reports.
-pub fn reports(settings: &JetStreamSettings) -> Wanted {
+pub fn reports(settings: &JetStreamSettings) -> StreamSpec {
     let config = Config {
         name: REPORTS.into(),
         subjects: vec![subject::all_reports()],
@@ -72,24 +72,24 @@ pub fn reports(settings: &JetStreamSettings) -> Wanted {
         discard: DiscardPolicy::Old,
         ..Config::default()
     };
-    Wanted { config, set: settings.reports_max_bytes, key: "reports_max_bytes" }
+    StreamSpec { config, set: settings.reports_max_bytes, key: "reports_max_bytes" }
 }
 
 /// Opens the stream. One that is there keeps its configuration; only a size that somebody set is carried over.
 ///
 /// A size is always given: some accounts demand one. Where nobody set it, it is what the account has room for.
-pub async fn open(context: &Context, wanted: Wanted) -> Result<(), KvError> {
-    let mut bytes = wanted.set.unwrap_or(BYTES);
+pub async fn open(context: &Context, spec: StreamSpec) -> Result<(), KvError> {
+    let mut bytes = spec.set.unwrap_or(BYTES);
     loop {
-        let config = Config { max_bytes: signed(bytes), ..wanted.config.clone() };
+        let config = Config { max_bytes: signed(bytes), ..spec.config.clone() };
         match context.get_or_create_stream(config).await {
             Ok(stream) => {
-                resize(context, &stream, &wanted).await;
+                resize(context, &stream, &spec).await;
                 return Ok(());
             }
-            Err(error) if wanted.set.is_none() && is_too_much(&error) && bytes / 2 >= BYTES_MIN => bytes /= 2,
+            Err(error) if spec.set.is_none() && is_too_much(&error) && bytes / 2 >= BYTES_MIN => bytes /= 2,
             Err(error) => {
-                let (stream, cause) = (wanted.config.name.clone(), in_words(&error, bytes, wanted.key));
+                let (stream, cause) = (spec.config.name.clone(), in_words(&error, bytes, spec.key));
                 return Err(KvError::Stream { stream, cause });
             }
         }
@@ -101,14 +101,14 @@ fn signed(bytes: u64) -> i64 {
 }
 
 /// A stream that cannot be changed works as it is.
-async fn resize(context: &Context, stream: &Stream, wanted: &Wanted) {
+async fn resize(context: &Context, stream: &Stream, spec: &StreamSpec) {
     let config = &stream.cached_info().config;
-    let Some(bytes) = wanted.set.map(signed).filter(|bytes| *bytes != config.max_bytes) else { return };
-    let (stream, key) = (&config.name, wanted.key);
+    let Some(bytes) = spec.set.map(signed).filter(|bytes| *bytes != config.max_bytes) else { return };
+    let (stream, key) = (&config.name, spec.key);
     match context.update_stream(Config { max_bytes: bytes, ..config.clone() }).await {
         Ok(_) => info!(stream, key, bytes, "the stream has another size now, as it is set"),
         Err(error) => {
-            let bytes = wanted.set.unwrap_or(BYTES);
+            let bytes = spec.set.unwrap_or(BYTES);
             let cause = in_words(&error, bytes, key);
             warn!(stream, cause, "the stream stays as large as it is");
         }

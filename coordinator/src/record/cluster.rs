@@ -3,7 +3,7 @@
 //! Everything that decides on a cluster's backups stands in this one record, so each step is one
 //! compare-and-set: a coordinator that dies between two steps leaves a state that its successor goes on from.
 
-use backstay_protocol::own::RestorePhase;
+use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::resource::{LABEL_CLUSTER_UUID, Resource};
 use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec, ClusterUuidSpec, ManualBackupSpec};
 use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};

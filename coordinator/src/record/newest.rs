@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backstay_protocol::own::RunState;
+use backstay_protocol::backstay_types::RunState;
 use backstay_protocol::spec::BackupState;
 use backstay_protocol::{ClusterUuid, Timestamp};
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use backstay_archive::Manifest;
 use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Verdict};
+use backstay_protocol::backstay_types::{BackupRunSpec, RunState};
 use backstay_protocol::limits::{self, cut};
-use backstay_protocol::own::{BackupRunSpec, RunState};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{AttemptId, ClusterName, MachineId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! Transitions of the whole record.
 
-use backstay_protocol::own::RestorePhase;
+use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::spec::{BackupState, ClusterSpec};
 use backstay_protocol::{AttemptId, ClusterUuid, MachineId, SlotId, Timestamp};
 use proptest::prelude::*;
@@ -185,7 +185,7 @@ fn an_error_of_any_length_fits() {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum Operation {
     Accept(i64),
     OpenManual,
     Begin(u8),
@@ -194,14 +194,14 @@ enum Step {
     Failed(u8),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<Operation>> {
     let step = prop_oneof![
-        (990_i64..1_010).prop_map(Step::Accept),
-        Just(Step::OpenManual),
-        (0_u8..4).prop_map(Step::Begin),
-        (0_u8..4).prop_map(Step::AttemptFailed),
-        (0_u8..6).prop_map(Step::Done),
-        (0_u8..6).prop_map(Step::Failed),
+        (990_i64..1_010).prop_map(Operation::Accept),
+        Just(Operation::OpenManual),
+        (0_u8..4).prop_map(Operation::Begin),
+        (0_u8..4).prop_map(Operation::AttemptFailed),
+        (0_u8..6).prop_map(Operation::Done),
+        (0_u8..6).prop_map(Operation::Failed),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -217,22 +217,22 @@ proptest! {
         for step in steps {
             let now = at(1_000);
             match step {
-                Step::Accept(seconds) => if r.accept_manual(seconds, now) == Ok(true) { accepted.push(seconds) },
-                Step::OpenManual if r.slot.is_none() => if let Some(seconds) = r.pending.first().copied() {
+                Operation::Accept(seconds) => if r.accept_manual(seconds, now) == Ok(true) { accepted.push(seconds) },
+                Operation::OpenManual if r.slot.is_none() => if let Some(seconds) = r.pending.first().copied() {
                     next += 1;
                     r.open_slot(Trigger::Manual { seconds }, slot(next.into()), now)?;
                     begun.push(seconds);
                 },
-                Step::OpenManual => {}
-                Step::Begin(n) => r.begin_attempt(Attempt { id: attempt(u128::from(n) + 1), machine: MachineId(Uuid::from_u128(5)), started: now }),
-                Step::AttemptFailed(n) => { r.attempt_failed(attempt(u128::from(n) + 1), "x", now); }
-                Step::Done(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Done { completed: now, proven: None }, now) {
+                Operation::OpenManual => {}
+                Operation::Begin(n) => r.begin_attempt(Attempt { id: attempt(u128::from(n) + 1), machine: MachineId(Uuid::from_u128(5)), started: now }),
+                Operation::AttemptFailed(n) => { r.attempt_failed(attempt(u128::from(n) + 1), "x", now); }
+                Operation::Done(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Done { completed: now, proven: None }, now) {
                     ended.push(n);
                     let status = r.status.as_ref().expect("it ended").spec.clone();
                     prop_assert_eq!((status.status, status.error.as_str()), (BackupState::Ok, ""));
                     prop_assert!(status.lastbackuptime.is_some() && status.lastbackupattempt.is_some());
                 },
-                Step::Failed(n) => {
+                Operation::Failed(n) => {
                     let last = r.status.as_ref().and_then(|s| s.spec.lastbackuptime);
                     if r.end_slot(slot(u128::from(n)), SlotEnd::Failed { error: "e".into() }, now) {
                         ended.push(n);

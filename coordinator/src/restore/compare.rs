@@ -1,7 +1,7 @@
 //! Whether the members of the restored cluster agree with each other and with the plan. Pure.
 
 use backstay_protocol::MachineId;
-use backstay_protocol::bus::{MemberCheck, MemberSeat, RestoreStep};
+use backstay_protocol::bus::{ListedMember, MemberCheck, RestoreStep};
 
 use super::model::{Heard, Machine, Restore, Round};
 
@@ -57,7 +57,7 @@ fn checked<'r>(
     Ok(check)
 }
 
-fn same_members(restore: &Restore, listed: &[MemberSeat]) -> bool {
+fn same_members(restore: &Restore, listed: &[ListedMember]) -> bool {
     let sorted = |urls: &[String]| {
         let mut urls = urls.to_vec();
         urls.sort();

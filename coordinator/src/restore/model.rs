@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use backstay_protocol::backstay_types::{RestoreMachineSpec, RestorePhase, RestoreSpec};
 use backstay_protocol::bus::{EtcdAfter, RestoreGoal, RestoreState, RestoreStep};
 use backstay_protocol::limits::{self, cut};
-use backstay_protocol::own::{RestoreMachineSpec, RestorePhase, RestoreSpec};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};

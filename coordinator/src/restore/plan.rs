@@ -7,8 +7,8 @@ use std::time::Duration;
 use backstay_archive::Manifest;
 use backstay_archive::manifest::{NO_OTHER_MEMBER, Verdict};
 use backstay_archive::release::{Fit, Origin};
-use backstay_protocol::bus::{MemberSeat, Seat};
-use backstay_protocol::own::{RESTORE_BUMP, RestorePhase, RestoreSpec};
+use backstay_protocol::backstay_types::{RESTORE_BUMP, RestorePhase, RestoreSpec};
+use backstay_protocol::bus::{ListedMember, MemberIdentity};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Timestamp};
 
 use super::model::{Machine, Restore, Source};
@@ -23,7 +23,7 @@ const PLAN_AHEAD: Duration = Duration::from_secs(5 * 60);
 /// An agent that is connected.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Present {
-    pub seat: Seat,
+    pub identity: MemberIdentity,
     /// Whether its etcd answers now: its member list counts more than one that was only kept.
     pub answers: bool,
     /// The version of its etcd, or the last that was known; empty: never known.
@@ -45,7 +45,7 @@ pub struct Target {
 /// An agent under the cluster's name whose etcd is of another cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("machine {machine} is not used: its etcd is of cluster {theirs:016x}, not of {ours:016x}")]
-pub struct Stranger {
+pub struct UnrelatedMember {
     machine: MachineId,
     theirs: u64,
     ours: u64,
@@ -56,10 +56,10 @@ impl Target {
     ///
     /// # Errors
     /// Nobody can say which of them is meant.
-    pub fn part_strangers(&mut self) -> Result<Vec<Stranger>, String> {
+    pub fn part_unrelated(&mut self) -> Result<Vec<UnrelatedMember>, String> {
         let mut votes: BTreeMap<u64, Vec<MachineId>> = BTreeMap::new();
-        for (machine, agent) in self.agents.iter().filter(|(_, agent)| agent.seat.cluster_id != 0) {
-            votes.entry(agent.seat.cluster_id).or_default().push(*machine);
+        for (machine, agent) in self.agents.iter().filter(|(_, agent)| agent.identity.cluster_id != 0) {
+            votes.entry(agent.identity.cluster_id).or_default().push(*machine);
         }
         let most = votes.values().map(Vec::len).max().unwrap_or_default();
         let mut favourites = votes.iter().filter(|(_, machines)| machines.len() == most).map(|(id, _)| *id);
@@ -76,13 +76,15 @@ impl Target {
                 ));
             }
         };
-        let strangers: Vec<Stranger> = votes
+        let unrelated: Vec<UnrelatedMember> = votes
             .into_iter()
             .filter(|(theirs, _)| *theirs != ours)
-            .flat_map(|(theirs, machines)| machines.into_iter().map(move |machine| Stranger { machine, theirs, ours }))
+            .flat_map(|(theirs, machines)| {
+                machines.into_iter().map(move |machine| UnrelatedMember { machine, theirs, ours })
+            })
             .collect();
-        strangers.iter().for_each(|stranger| drop(self.agents.remove(&stranger.machine)));
-        Ok(strangers)
+        unrelated.iter().for_each(|unrelated| drop(self.agents.remove(&unrelated.machine)));
+        Ok(unrelated)
     }
 }
 
@@ -222,10 +224,10 @@ fn proof(manifest: &Manifest) -> String {
 }
 
 /// etcd's members: from agents whose etcd answers, else as they were last known.
-fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<MemberSeat>, String> {
+fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<ListedMember>, String> {
     let known = |answers: bool| -> BTreeSet<Vec<(u64, String, Vec<String>)>> {
-        let seats = agents.values().filter(|a| (!answers || a.answers) && !a.seat.members.is_empty());
-        seats.map(|agent| key(&agent.seat.members)).collect()
+        let identities = agents.values().filter(|a| (!answers || a.answers) && !a.identity.members.is_empty());
+        identities.map(|agent| key(&agent.identity.members)).collect()
     };
     let now = known(true);
     let lists = if now.is_empty() { known(false) } else { now };
@@ -234,8 +236,8 @@ fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<MemberSeat>, Str
         1 => lists.into_iter().next().unwrap_or_default(),
         _ => return Err(different_lists(agents, &lists)),
     };
-    let of = agents.values().find(|agent| key(&agent.seat.members) == list);
-    let members = of.map(|agent| agent.seat.members.clone()).unwrap_or_default();
+    let of = agents.values().find(|agent| key(&agent.identity.members) == list);
+    let members = of.map(|agent| agent.identity.members.clone()).unwrap_or_default();
     for member in &members {
         if member.name.is_empty() {
             let id = member.id;
@@ -251,7 +253,7 @@ fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<MemberSeat>, Str
 /// Says whose list is which: one that only a dead etcd left comes to agree with the others only by a person's hand.
 fn different_lists(agents: &BTreeMap<MachineId, Present>, lists: &BTreeSet<Vec<(u64, String, Vec<String>)>>) -> String {
     let text = |list: &Vec<(u64, String, Vec<String>)>| {
-        let whose = agents.iter().filter(|(_, agent)| key(&agent.seat.members) == *list);
+        let whose = agents.iter().filter(|(_, agent)| key(&agent.identity.members) == *list);
         let whose: Vec<String> = whose.map(|(id, _)| id.to_string()).collect();
         let names: Vec<String> = list.iter().map(|(id, name, _)| format!("{name} {id:016x}")).collect();
         format!("{} has [{}]", whose.join(" and "), names.join(", "))
@@ -263,17 +265,21 @@ fn different_lists(agents: &BTreeMap<MachineId, Present>, lists: &BTreeSet<Vec<(
     )
 }
 
-fn key(members: &[MemberSeat]) -> Vec<(u64, String, Vec<String>)> {
+fn key(members: &[ListedMember]) -> Vec<(u64, String, Vec<String>)> {
     let mut key: Vec<_> = members.iter().map(|m| (m.id, m.name.clone(), m.peer_urls.clone())).collect();
     key.sort();
     key
 }
 
 /// One machine for each member.
-fn machines(target: &Target, members: &[MemberSeat], source: &Source) -> Result<BTreeMap<MachineId, Machine>, String> {
+fn machines(
+    target: &Target,
+    members: &[ListedMember],
+    source: &Source,
+) -> Result<BTreeMap<MachineId, Machine>, String> {
     let (mut machines, mut problems) = (BTreeMap::new(), Vec::new());
     for member in members {
-        let mut seated = target.agents.iter().filter(|(_, agent)| agent.seat.member_id == member.id);
+        let mut seated = target.agents.iter().filter(|(_, agent)| agent.identity.member_id == member.id);
         match (seated.next(), seated.next()) {
             (None, _) => problems.push(format!("no agent of member {} is connected", member.name)),
             (Some((one, _)), Some((two, _))) => {
@@ -290,13 +296,13 @@ fn machines(target: &Target, members: &[MemberSeat], source: &Source) -> Result<
     if problems.is_empty() { Ok(machines) } else { Err(problems.join("; ")) }
 }
 
-fn machine(member: &MemberSeat, agent: &Present, source: &Source) -> Result<Machine, String> {
-    let seat = &agent.seat;
+fn machine(member: &ListedMember, agent: &Present, source: &Source) -> Result<Machine, String> {
+    let identity = &agent.identity;
     if !agent.unfinished.is_empty() {
         return Err(format!("it still ends restore {}", agent.unfinished));
     }
-    if seat.control.is_empty() || !seat.error.is_empty() {
-        let error = if seat.error.is_empty() { "this agent cannot restore" } else { seat.error.as_str() };
+    if identity.control.is_empty() || !identity.error.is_empty() {
+        let error = if identity.error.is_empty() { "this agent cannot restore" } else { identity.error.as_str() };
         return Err(error.to_owned());
     }
     // What was only known of an etcd that is dead may be another one by now: it is told, and nothing is stopped there.
@@ -305,14 +311,14 @@ fn machine(member: &MemberSeat, agent: &Present, source: &Source) -> Result<Mach
         return Err(refusal);
     }
     let wanted = source.bytes.saturating_add(ROOM_BYTES);
-    if seat.free_bytes < wanted {
-        return Err(format!("{wanted} bytes are needed beside {}, {} are free", seat.folder, seat.free_bytes));
+    if identity.free_bytes < wanted {
+        return Err(format!("{wanted} bytes are needed beside {}, {} are free", identity.folder, identity.free_bytes));
     }
     Ok(Machine {
         member: member.name.clone(),
         peer_urls: member.peer_urls.clone(),
-        control: seat.control.clone(),
-        folder: seat.folder.clone(),
+        control: identity.control.clone(),
+        folder: identity.folder.clone(),
         etcd_version: agent.etcd_version.clone(),
         ..Machine::default()
     })

@@ -30,28 +30,28 @@ fn manifest(cluster: &str, uuid: u128) -> Manifest {
     }
 }
 
-fn member(n: u64) -> MemberSeat {
-    MemberSeat { id: n, name: format!("m{n}"), peer_urls: vec![format!("http://h{n}:2380")], learner: false }
+fn member(n: u64) -> ListedMember {
+    ListedMember { id: n, name: format!("m{n}"), peer_urls: vec![format!("http://h{n}:2380")], learner: false }
 }
 
-fn present(n: u64, members: &[MemberSeat]) -> (MachineId, Present) {
-    let seat = Seat {
+fn present(n: u64, members: &[ListedMember]) -> (MachineId, Present) {
+    let identity = MemberIdentity {
         control: "systemd".into(),
         folder: "/var/lib/etcd".into(),
         free_bytes: 1 << 40,
         member_id: n,
         cluster_id: 5,
         members: members.to_vec(),
-        ..Seat::default()
+        ..MemberIdentity::default()
     };
     (
         MachineId(Uuid::from_u128(u128::from(n) + 100)),
-        Present { seat, answers: true, etcd_version: "3.6.14".into(), ..Present::default() },
+        Present { identity, answers: true, etcd_version: "3.6.14".into(), ..Present::default() },
     )
 }
 
 fn target(count: u64) -> Target {
-    let members: Vec<MemberSeat> = (1..=count).map(member).collect();
+    let members: Vec<ListedMember> = (1..=count).map(member).collect();
     let agents = (1..=count).map(|n| present(n, &members)).collect();
     let uuid = ClusterUuid(Uuid::from_u128(1));
     Target { cluster: "one".parse().expect("a name"), uuid, etcd_cluster_id: None, agents }
@@ -84,32 +84,32 @@ fn every_member_has_its_machine() {
 #[test]
 fn what_speaks_against_it_is_said() {
     for (part, text) in [
-        ("no agent of member m2 is connected", changed(|t| t.agents.retain(|_, a| a.seat.member_id != 2))),
+        ("no agent of member m2 is connected", changed(|t| t.agents.retain(|_, a| a.identity.member_id != 2))),
         (
             "[restore]",
-            changed(|t| (of(t, 0).seat.control, of(t, 0).seat.error) = (String::new(), "set [restore]".into())),
+            changed(|t| (of(t, 0).identity.control, of(t, 0).identity.error) = (String::new(), "set [restore]".into())),
         ),
-        ("cannot restore", changed(|t| of(t, 0).seat.control.clear())),
+        ("cannot restore", changed(|t| of(t, 0).identity.control.clear())),
         ("(m1): it still ends restore 7", changed(|t| of(t, 0).unfinished = "7".into())),
-        ("are free", changed(|t| of(t, 2).seat.free_bytes = 10)),
+        ("are free", changed(|t| of(t, 2).identity.free_bytes = 10)),
         (
             "both say",
             changed(|t| {
                 let mut twin = present(9, &[]);
-                twin.1.seat.member_id = 1;
+                twin.1.identity.member_id = 1;
                 t.agents.insert(twin.0, twin.1);
             }),
         ),
-        ("different lists", changed(|t| of(t, 1).seat.members[0].name = "x".into())),
-        ("knows the members", changed(|t| t.agents.values_mut().for_each(|a| a.seat.members.clear()))),
-        ("is a learner", changed(|t| t.agents.values_mut().for_each(|a| a.seat.members[2].learner = true))),
-        ("never started", changed(|t| t.agents.values_mut().for_each(|a| a.seat.members[2].name.clear()))),
+        ("different lists", changed(|t| of(t, 1).identity.members[0].name = "x".into())),
+        ("knows the members", changed(|t| t.agents.values_mut().for_each(|a| a.identity.members.clear()))),
+        ("is a learner", changed(|t| t.agents.values_mut().for_each(|a| a.identity.members[2].learner = true))),
+        ("never started", changed(|t| t.agents.values_mut().for_each(|a| a.identity.members[2].name.clear()))),
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let both = changed(|t| {
-        of(t, 0).seat.free_bytes = 1;
-        of(t, 2).seat.control.clear();
+        of(t, 0).identity.free_bytes = 1;
+        of(t, 2).identity.control.clear();
     });
     assert!(both.contains("(m1)") && both.contains("(m3)"), "{both}");
 }
@@ -118,7 +118,7 @@ fn what_speaks_against_it_is_said() {
 fn a_list_that_a_dead_etcd_left_counts_only_where_no_other_is_known() {
     let mut target = target(3);
     of(&mut target, 0).answers = false;
-    of(&mut target, 0).seat.members = vec![member(1), member(7)];
+    of(&mut target, 0).identity.members = vec![member(1), member(7)];
     assert!(ask(&target, &RestoreSpec::default(), &manifest("one", 1)).is_ok(), "the others know better");
     for n in 0..3 {
         of(&mut target, n).answers = false;
@@ -211,30 +211,30 @@ fn what_is_told_of_an_earlier_restore_is_no_plan() {
 }
 
 /// Agents of one name, each with the cluster id of its etcd; whoever is not used, and whether a plan can be made.
-fn strangers(known: Option<u64>, ids: &[u64]) -> Result<usize, String> {
+fn unrelated(known: Option<u64>, ids: &[u64]) -> Result<usize, String> {
     let mut target = target(ids.len() as u64);
     target.etcd_cluster_id = known;
-    target.agents.values_mut().zip(ids).for_each(|(agent, id)| agent.seat.cluster_id = *id);
-    target.part_strangers().map(|strangers| strangers.len())
+    target.agents.values_mut().zip(ids).for_each(|(agent, id)| agent.identity.cluster_id = *id);
+    target.part_unrelated().map(|unrelated| unrelated.len())
 }
 
 #[test]
 fn an_agent_of_another_etcd_cluster_is_not_part_of_the_plan() {
-    assert_eq!(strangers(Some(5), &[5, 5, 5]), Ok(0));
-    assert_eq!(strangers(Some(5), &[5, 6, 6]), Ok(2), "the known one is meant while anybody has it");
-    assert_eq!(strangers(Some(9), &[5, 5, 6]), Ok(1));
-    assert_eq!(strangers(None, &[0, 0, 0]), Ok(0));
-    assert!(strangers(None, &[5, 6]).is_err_and(|text| text.contains("different clusters")));
+    assert_eq!(unrelated(Some(5), &[5, 5, 5]), Ok(0));
+    assert_eq!(unrelated(Some(5), &[5, 6, 6]), Ok(2), "the known one is meant while anybody has it");
+    assert_eq!(unrelated(Some(9), &[5, 5, 6]), Ok(1));
+    assert_eq!(unrelated(None, &[0, 0, 0]), Ok(0));
+    assert!(unrelated(None, &[5, 6]).is_err_and(|text| text.contains("different clusters")));
     let mut target = target(3);
     target.etcd_cluster_id = Some(5);
     target.agents.values_mut().for_each(|agent| agent.answers = false);
     let mut lost = present(9, &[member(9)]);
-    lost.1.seat.cluster_id = 6;
+    lost.1.identity.cluster_id = 6;
     target.agents.insert(lost.0, lost.1);
-    let parted = target.part_strangers().expect("one is known");
+    let parted = target.part_unrelated().expect("one is known");
     assert!(parted[0].to_string().contains("of cluster 0000000000000006, not of 0000000000000005"), "{parted:?}");
     let restore = ask(&target, &RestoreSpec::default(), &manifest("one", 1)).expect("a plan");
-    assert_eq!(restore.machines.len(), 3, "whoever answers is not preferred where it is a stranger");
+    assert_eq!(restore.machines.len(), 3, "whoever answers is not preferred where it is an unrelated member");
 }
 
 proptest! {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::bus::{EtcdAfter, RestoreStep};
 use backstay_protocol::hex::to_hex;
-use backstay_protocol::own::RestorePhase;
 use backstay_protocol::{MachineId, Timestamp};
 
 use super::compare::{self, Compared};

@@ -2,8 +2,8 @@
 
 use super::super::model::Source;
 use super::*;
-use backstay_protocol::bus::{MemberCheck, MemberSeat, RestoreGoal, RestoreState};
-use backstay_protocol::own::RestoreSpec;
+use backstay_protocol::backstay_types::RestoreSpec;
+use backstay_protocol::bus::{ListedMember, MemberCheck, RestoreGoal, RestoreState};
 use backstay_protocol::{ClusterUuid, RestoreId, SnapshotName};
 use uuid::Uuid;
 
@@ -61,10 +61,10 @@ pub(crate) fn restore() -> Restore {
 }
 
 pub(crate) fn says(step: RestoreStep, change: impl FnOnce(&mut RestoreState)) -> Heard {
-    let members = [1, 2].map(|n| MemberSeat {
+    let members = [1, 2].map(|n| ListedMember {
         name: format!("m{n}"),
         peer_urls: vec![format!("http://h{n}")],
-        ..MemberSeat::default()
+        ..ListedMember::default()
     });
     let check = MemberCheck {
         healthy: true,

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::bus::{RestoreGoal, RestoreState, RestoreStep};
-use backstay_protocol::own::RestorePhase;
 use backstay_protocol::{MachineId, RestoreId};
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub type Unsettled = BTreeMap<MachineId, End>;
 
 /// What there is to do about a machine that says how far its restore is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Behind {
+pub enum Laggard {
     /// It is where it should be, or the restore is under way.
     No,
     Tell(RestoreId, RestoreGoal),
@@ -60,24 +60,24 @@ pub fn note(unsettled: &mut Unsettled, ended: &Restore) {
 }
 
 /// What a machine is to be told that is not at the end of its restore.
-pub fn behind(latest: Option<&Restore>, unsettled: &Unsettled, machine: MachineId, state: &RestoreState) -> Behind {
-    let Ok(id) = state.restore.parse::<RestoreId>() else { return Behind::No };
+pub fn behind(latest: Option<&Restore>, unsettled: &Unsettled, machine: MachineId, state: &RestoreState) -> Laggard {
+    let Ok(id) = state.restore.parse::<RestoreId>() else { return Laggard::No };
     if has_ended(state) {
-        return Behind::No;
+        return Laggard::No;
     }
     if let Some(latest) = latest.filter(|latest| latest.id == id) {
         return match latest.goal().filter(|_| latest.has_ended()) {
-            Some(goal) => Behind::Tell(id, goal),
-            None => Behind::No,
+            Some(goal) => Laggard::Tell(id, goal),
+            None => Laggard::No,
         };
     }
     match (unsettled.get(&machine), state.step()) {
-        (Some(end), _) if end.restore == id => Behind::Tell(id, end.goal()),
+        (Some(end), _) if end.restore == id => Laggard::Tell(id, end.goal()),
         // Its etcd has not been touched: nothing but the room that it takes can be lost.
         (_, RestoreStep::Unspecified | RestoreStep::Preparing | RestoreStep::Ready) => {
-            Behind::Tell(id, RestoreGoal::PutBack)
+            Laggard::Tell(id, RestoreGoal::PutBack)
         }
-        _ => Behind::Unknown,
+        _ => Laggard::Unknown,
     }
 }
 
@@ -109,13 +109,13 @@ mod tests {
                 behind(latest, unsettled, id(n), &says(first.id, step))
             };
             let mut unsettled = Unsettled::new();
-            assert_eq!(behind_at(Some(&first), &unsettled, 2, RestoreStep::Switched), Behind::Tell(first.id, goal));
+            assert_eq!(behind_at(Some(&first), &unsettled, 2, RestoreStep::Switched), Laggard::Tell(first.id, goal));
             note(&mut unsettled, &first);
             let next = Restore { id: RestoreId(Uuid::from_u128(77)), ..restore() };
             for latest in [Some(&next), None] {
-                assert_eq!(behind_at(latest, &unsettled, 2, RestoreStep::Switched), Behind::Tell(first.id, goal));
-                assert_eq!(behind_at(latest, &unsettled, 2, end), Behind::No);
-                assert_eq!(behind_at(latest, &unsettled, 1, RestoreStep::Moving), Behind::Unknown, "it had ended");
+                assert_eq!(behind_at(latest, &unsettled, 2, RestoreStep::Switched), Laggard::Tell(first.id, goal));
+                assert_eq!(behind_at(latest, &unsettled, 2, end), Laggard::No);
+                assert_eq!(behind_at(latest, &unsettled, 1, RestoreStep::Moving), Laggard::Unknown, "it had ended");
             }
             note(&mut unsettled, &Restore { id: next.id, ..ended(phase, [end, end]) });
             assert!(unsettled.is_empty(), "{unsettled:?}");
@@ -127,10 +127,10 @@ mod tests {
         let unknown = RestoreId(Uuid::from_u128(77));
         let at = |step| behind(None, &Unsettled::new(), id(1), &says(unknown, step));
         for step in [RestoreStep::Preparing, RestoreStep::Ready] {
-            assert_eq!(at(step), Behind::Tell(unknown, RestoreGoal::PutBack));
+            assert_eq!(at(step), Laggard::Tell(unknown, RestoreGoal::PutBack));
         }
         for step in [RestoreStep::Stopping, RestoreStep::Starting, RestoreStep::Switched, RestoreStep::Returning] {
-            assert_eq!(at(step), Behind::Unknown, "{step:?}");
+            assert_eq!(at(step), Laggard::Unknown, "{step:?}");
         }
     }
 
@@ -138,6 +138,6 @@ mod tests {
     fn a_restore_under_way_is_not_told_its_end() {
         let restore = restore();
         let state = says(restore.id, RestoreStep::Ready);
-        assert_eq!(behind(Some(&restore), &Unsettled::new(), id(1), &state), Behind::No);
+        assert_eq!(behind(Some(&restore), &Unsettled::new(), id(1), &state), Laggard::No);
     }
 }

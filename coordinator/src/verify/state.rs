@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use backstay_protocol::backstay_types::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState, VerificationSpec};
 use backstay_protocol::bus::{Verified, VerifyFailure, VerifyState};
-use backstay_protocol::own::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState, VerificationSpec};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::{ClusterName, MachineId, SnapshotName, Timestamp, VerifyId};
 use serde::{Deserialize, Serialize};

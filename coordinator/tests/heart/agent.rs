@@ -10,9 +10,9 @@ use backstay_archive::manifest::{Manifest, Trigger};
 use backstay_archive::store::ErrorKind;
 use backstay_archive::{Key, Store, StoreError};
 use backstay_protocol::bus::{
-    self, Accepted, Beat, CancelBackup, CancelReply, Failed, FailureCode, Finished, Member, MemberSeat, RefusalCode,
-    Refused, Report, RestoreCommand, RestoreReply, Seat, StartBackup, StartReply, VerifyCommand, VerifyReply, report,
-    restore_reply, start_reply, verify_reply,
+    self, Accepted, Beat, CancelBackup, CancelReply, Failed, FailureCode, Finished, ListedMember, Member,
+    MemberIdentity, RefusalCode, Refused, Report, RestoreCommand, RestoreReply, StartBackup, StartReply, VerifyCommand,
+    VerifyReply, report, restore_reply, start_reply, verify_reply,
 };
 use backstay_protocol::subject::{Command, Subject};
 use backstay_protocol::{AttemptId, Clock, ClusterName, MachineId, VERSION};
@@ -200,20 +200,20 @@ impl Agent {
             raft_applied_index: 100,
             ..Member::default()
         };
-        let seat = |n: u64| MemberSeat {
+        let seat = |n: u64| ListedMember {
             id: n,
             name: format!("m{n}"),
             peer_urls: vec![format!("https://m{n}:2380")],
-            ..MemberSeat::default()
+            ..ListedMember::default()
         };
-        let seat = Seat {
+        let seat = MemberIdentity {
             control: "systemd".into(),
             folder: "/var/lib/etcd".into(),
             free_bytes: 1 << 40,
             member_id: self.number,
             cluster_id,
             members: (1..=self.of).map(seat).collect(),
-            ..Seat::default()
+            ..MemberIdentity::default()
         };
         Beat {
             version: VERSION,

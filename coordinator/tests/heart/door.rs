@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backstay_coordinator::bus::{Bus, CallError};
-use backstay_coordinator::kv::memory::Memory;
-use backstay_coordinator::kv::{Entries, Entry, KvError};
+use backstay_coordinator::kv::memory::MemoryEntries;
+use backstay_coordinator::kv::{Entries, KvEntry, KvError};
 use backstay_protocol::subject::Subject;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -64,12 +64,12 @@ pub struct Change {
 /// The entries, with a log of every change.
 #[derive(Debug)]
 pub struct Kept {
-    pub entries: Memory,
+    pub entries: MemoryEntries,
     changes: Mutex<Vec<Change>>,
 }
 
 impl Kept {
-    pub fn new(entries: Memory) -> Self {
+    pub fn new(entries: MemoryEntries) -> Self {
         Self { entries, changes: Mutex::default() }
     }
 
@@ -79,7 +79,7 @@ impl Kept {
 
     async fn ask(&self, who: usize, key: &str, ask: Ask) -> Result<Answer, KvError> {
         let revision = match ask {
-            Ask::Get => return Ok(Answer::Entry(self.entries.get(key).await?)),
+            Ask::Get => return Ok(Answer::KvEntry(self.entries.get(key).await?)),
             Ask::Keys => return Ok(Answer::Keys(self.entries.keys(key).await?)),
             Ask::Create(value) => self.entries.create(key, value).await?,
             Ask::Update(value, revision) => self.entries.update(key, value, revision).await?,
@@ -111,7 +111,7 @@ impl Ask {
 }
 
 enum Answer {
-    Entry(Option<Entry>),
+    KvEntry(Option<KvEntry>),
     Revision(u64),
     Keys(Vec<String>),
 }
@@ -120,7 +120,7 @@ impl Answer {
     fn revision(self) -> u64 {
         match self {
             Self::Revision(revision) => revision,
-            Self::Entry(_) | Self::Keys(_) => unreachable!("a change answers with a revision"),
+            Self::KvEntry(_) | Self::Keys(_) => unreachable!("a change answers with a revision"),
         }
     }
 }
@@ -215,9 +215,9 @@ impl Door {
 
 #[async_trait]
 impl Entries for Door {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, KvError> {
+    async fn get(&self, key: &str) -> Result<Option<KvEntry>, KvError> {
         match self.pass(key, Ask::Get).await? {
-            Answer::Entry(entry) => Ok(entry),
+            Answer::KvEntry(entry) => Ok(entry),
             Answer::Revision(_) | Answer::Keys(_) => unreachable!("a get answers with an entry"),
         }
     }
@@ -237,7 +237,7 @@ impl Entries for Door {
     async fn keys(&self, prefix: &str) -> Result<Vec<String>, KvError> {
         match self.pass(prefix, Ask::Keys).await? {
             Answer::Keys(keys) => Ok(keys),
-            Answer::Entry(_) | Answer::Revision(_) => unreachable!("a listing answers with keys"),
+            Answer::KvEntry(_) | Answer::Revision(_) => unreachable!("a listing answers with keys"),
         }
     }
 }
@@ -252,7 +252,7 @@ async fn alive(dead: &CancellationToken) {
 /// The bus, as long as the process lives.
 #[derive(Debug)]
 pub struct Line {
-    pub bus: Arc<backstay_coordinator::bus::memory::Memory>,
+    pub bus: Arc<backstay_coordinator::bus::memory::MemoryBus>,
     pub dead: CancellationToken,
 }
 

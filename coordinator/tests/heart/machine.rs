@@ -3,7 +3,7 @@
 
 use backstay_protocol::RestoreId;
 use backstay_protocol::bus::{
-    EtcdAfter, MemberCheck, MemberSeat, RestoreCommand, RestoreGoal, RestoreState, RestoreStep, Verified,
+    EtcdAfter, ListedMember, MemberCheck, RestoreCommand, RestoreGoal, RestoreState, RestoreStep, Verified,
     VerifyCommand, VerifyState,
 };
 
@@ -35,7 +35,7 @@ pub struct Machine {
     pub restore: Option<RestoreState>,
     /// Both ends were told of one restore.
     pub torn: bool,
-    members: Vec<MemberSeat>,
+    members: Vec<ListedMember>,
     goal: RestoreGoal,
     asked: u32,
     verify: String,
@@ -135,7 +135,7 @@ fn settle(state: &mut RestoreState, id: &str) {
     }
 }
 
-fn check(members: &[MemberSeat], state: &RestoreState, (at, hash): (i64, u32), ours: u64) -> MemberCheck {
+fn check(members: &[ListedMember], state: &RestoreState, (at, hash): (i64, u32), ours: u64) -> MemberCheck {
     MemberCheck {
         healthy: true,
         revision: 100,

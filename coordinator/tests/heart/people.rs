@@ -8,8 +8,8 @@ use backstay_coordinator::record::{self, ClusterRecord};
 use backstay_protocol::api::{
     Answer, ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, ErrorCode, GetRequest, GetResponse,
 };
+use backstay_protocol::backstay_types::RunState;
 use backstay_protocol::codec::ContentType;
-use backstay_protocol::own::RunState;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BackupState, ManualBackupSpec, OverallStatusSpec, Spec};
 use backstay_protocol::subject::{Subject, Verb};

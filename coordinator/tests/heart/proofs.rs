@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_protocol::VerifyId;
-use backstay_protocol::own::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState, VerificationSpec};
+use backstay_protocol::backstay_types::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState, VerificationSpec};
 use backstay_protocol::spec::Spec;
 use uuid::Uuid;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_protocol::api::{Action, ErrorCode};
+use backstay_protocol::backstay_types::{RestorePhase, RestoreSpec};
 use backstay_protocol::bus::RestoreStep;
-use backstay_protocol::own::{RestorePhase, RestoreSpec};
 use backstay_protocol::{RestoreId, SnapshotName};
 use uuid::Uuid;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use backstay_archive::{Key, Store};
 use backstay_coordinator::record::PENDING_MAX;
+use backstay_protocol::backstay_types::RunState;
 use backstay_protocol::bus::{self, FailureCode, Finished, Report, report};
-use backstay_protocol::own::RunState;
 use backstay_protocol::spec::{BackupConfiguration, BackupState, ClusterSpec, ManualBackupSpec};
 use backstay_protocol::subject::Command;
 use backstay_protocol::{AttemptId, Clock, ClusterName, Timestamp, VERSION};

@@ -12,15 +12,15 @@ use backstay_archive::StoreError;
 use backstay_archive::seal::Identity;
 use backstay_archive::store::ErrorKind;
 use backstay_coordinator::attempts::Attempts;
-use backstay_coordinator::bus::memory::Memory as Bus;
+use backstay_coordinator::bus::memory::MemoryBus as Bus;
 use backstay_coordinator::config::{self, Backend, Config, EncryptionMode, Settings};
 use backstay_coordinator::inputs::{self, Taken};
 use backstay_coordinator::keys::Keys;
-use backstay_coordinator::kv::memory::Memory;
+use backstay_coordinator::kv::memory::MemoryEntries;
 use backstay_coordinator::kv::{Kv, KvError};
 use backstay_coordinator::leader::Candidate;
-use backstay_coordinator::storage::{InForce, Opener};
-use backstay_coordinator::term::{Parts, Term};
+use backstay_coordinator::storage::{ActiveStore, Opener};
+use backstay_coordinator::term::{Term, TermDependencies};
 use backstay_protocol::bus::Report;
 use backstay_protocol::subject::Subject;
 use backstay_protocol::{Clock, ClusterName, MachineId, Timestamp};
@@ -121,9 +121,9 @@ struct Shelf {
 
 #[async_trait]
 impl Opener for Shelf {
-    async fn local(&self, path: &Path) -> Result<InForce, StoreError> {
+    async fn local(&self, path: &Path) -> Result<ActiveStore, StoreError> {
         if self.there.load(Ordering::SeqCst) {
-            return Ok(InForce::of(Arc::new(self.store.clone()), path.to_owned()));
+            return Ok(ActiveStore::of(Arc::new(self.store.clone()), path.to_owned()));
         }
         let (action, target) = ("open".to_owned(), path.display().to_string());
         Err(StoreError { kind: ErrorKind::Invalid, action, target, cause: "no such folder".into() })
@@ -215,7 +215,7 @@ impl World {
         let store = MemoryStore::new();
         store.keep_time(clock.clone());
         Arc::new(Self {
-            kept: Arc::new(Kept::new(Memory::new(clock.clone()))),
+            kept: Arc::new(Kept::new(MemoryEntries::new(clock.clone()))),
             clock,
             bus: Arc::default(),
             store,
@@ -278,7 +278,7 @@ impl World {
         let store = self.store.door();
         let dead = process.dead.clone();
         store.on_call(move |_| if dead.is_cancelled() { StoreFate::Hang } else { StoreFate::Pass });
-        let parts = Parts {
+        let deps = TermDependencies {
             config: self.config.clone(),
             keys: self.keys.clone(),
             clock: process.clock.clone(),
@@ -287,7 +287,7 @@ impl World {
             opener: Arc::new(Shelf { store, there: self.there.clone() }),
         };
         let holder = Uuid::from_u128(process.who as u128 + 1);
-        (process, Candidate { parts, holder })
+        (process, Candidate { deps, holder })
     }
 
     pub fn processes(&self) -> Vec<Arc<Process>> {

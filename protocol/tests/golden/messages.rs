@@ -56,13 +56,13 @@ pub fn beat_with_time() -> Beat {
     Beat { sent_at_ms: 1_702_166_405_678, ..beat() }
 }
 
-fn members() -> Vec<MemberSeat> {
+fn members() -> Vec<ListedMember> {
     let peer_urls = vec!["https://10.0.0.1:2380".into(), "https://10.0.0.2:2380".into()];
-    vec![MemberSeat { id: 0x8e9e_05c5_2164_694d, name: "m1".into(), peer_urls, learner: true }]
+    vec![ListedMember { id: 0x8e9e_05c5_2164_694d, name: "m1".into(), peer_urls, learner: true }]
 }
 
-fn seat() -> Seat {
-    Seat {
+fn seat() -> MemberIdentity {
+    MemberIdentity {
         control: "static-pod".into(),
         error: "the manifest is not there".into(),
         folder: "/var/lib/etcd".into(),
@@ -70,7 +70,7 @@ fn seat() -> Seat {
         member_id: 0x8e9e_05c5_2164_694d,
         cluster_id: 0xcdf8_1819_4e3a_8c32,
         members: members(),
-        ..Seat::default()
+        ..MemberIdentity::default()
     }
 }
 
@@ -108,7 +108,7 @@ pub fn beat_put_back() -> Beat {
         etcd_text: "etcd.service is failed (exit-code)".into(),
         ..restore_state()
     };
-    Beat { seat: Some(Seat { etcd_version: "3.6.14".into(), ..seat() }), restore: Some(state), ..beat() }
+    Beat { seat: Some(MemberIdentity { etcd_version: "3.6.14".into(), ..seat() }), restore: Some(state), ..beat() }
 }
 
 pub fn beat_restoring() -> Beat {

@@ -22,7 +22,7 @@ const NEWEST: u32 = 1 << 30;
 
 /// A row, small.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct EntryRow {
     main: u64,
     /// Of the user's key.
     key: u64,
@@ -31,7 +31,7 @@ struct Entry {
     bytes: u32,
 }
 
-impl Entry {
+impl EntryRow {
     fn bytes(&self) -> u64 {
         u64::from(self.bytes & BYTES_MAX as u32)
     }
@@ -51,7 +51,7 @@ pub struct Slice {
 /// All entries that were seen, in the order of pages.
 #[derive(Debug, Default)]
 pub struct Entries {
-    rows: Vec<Entry>,
+    rows: Vec<EntryRow>,
     hasher: RandomState,
 }
 
@@ -72,7 +72,7 @@ impl Entries {
             return false;
         }
         let flag = if row.revision.tombstone { TOMBSTONE } else { 0 };
-        self.rows.push(Entry {
+        self.rows.push(EntryRow {
             main: row.revision.main,
             key: self.hasher.hash_one(row.key),
             crc: row.sum.crc,
@@ -138,7 +138,7 @@ impl Newest {
     }
 
     /// The slot of a key's hash: its own, or the free one where it goes.
-    fn slot(&self, rows: &[Entry], key: u64) -> usize {
+    fn slot(&self, rows: &[EntryRow], key: u64) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = key as usize & mask;
         while self.slots[slot] != Self::FREE && rows[self.slots[slot] as usize].key != key {
@@ -151,7 +151,7 @@ impl Newest {
 /// What it takes to say HashKV for any compact revision.
 #[derive(Debug)]
 pub struct HashTable {
-    rows: Vec<Entry>,
+    rows: Vec<EntryRow>,
     leaves: Vec<Slice>,
     at: u64,
     /// User keys whose newest entry is no tombstone. No user's key is empty.
@@ -177,7 +177,7 @@ impl HashKv {
 }
 
 impl HashTable {
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
+    fn entries(&self) -> impl Iterator<Item = &EntryRow> {
         let leaf = |leaf: &Slice| &self.rows[leaf.from as usize..(leaf.from + leaf.count) as usize];
         self.leaves.iter().flat_map(leaf).filter(|entry| entry.main <= self.at)
     }
@@ -185,13 +185,13 @@ impl HashTable {
     /// HashKV at the revision that was given at the start, as a member says it whose compact revision is `compact`
     /// (-1: never compacted).
     pub fn hash(&self, compact: i64, combiner: &Combiner) -> HashKv {
-        let kept = |entry: &Entry| entry.bytes & (NEWEST | TOMBSTONE) == NEWEST;
+        let kept = |entry: &EntryRow| entry.bytes & (NEWEST | TOMBSTONE) == NEWEST;
         // Where a compaction would keep nothing, etcd passes over nothing.
         let any = self.entries().any(kept);
-        let compacted = |entry: &Entry| i64::try_from(entry.main).is_ok_and(|main| main <= compact);
-        let odd = |entry: &Entry| entry.tombstone() && i64::try_from(entry.main).is_ok_and(|main| main == compact);
-        let over = |skip: &dyn Fn(&Entry) -> bool| {
-            let sum = |crc, entry: &Entry| combiner.append(crc, entry.crc, entry.bytes());
+        let compacted = |entry: &EntryRow| i64::try_from(entry.main).is_ok_and(|main| main <= compact);
+        let odd = |entry: &EntryRow| entry.tombstone() && i64::try_from(entry.main).is_ok_and(|main| main == compact);
+        let over = |skip: &dyn Fn(&EntryRow) -> bool| {
+            let sum = |crc, entry: &EntryRow| combiner.append(crc, entry.crc, entry.bytes());
             self.entries().filter(|entry| !skip(entry)).fold(crc32c(b"key"), sum)
         };
         if any {
@@ -202,7 +202,7 @@ impl HashTable {
     }
 }
 
-const _: () = assert!(size_of::<Entry>() as u64 == ENTRY_BYTES);
+const _: () = assert!(size_of::<EntryRow>() as u64 == ENTRY_BYTES);
 
 /// The sum of nothing but a name, as `snapshot status` begins a bucket.
 pub fn name(bucket: &[u8]) -> Sum {

@@ -58,38 +58,38 @@ pub fn needs(meta: &Meta, leaves: usize) -> u64 {
 
 /// Walks the whole tree. `free` are the pages of the free list, where the file has one.
 pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &Combiner) -> Result<Walked, Halt> {
-    let mut seen = Seen::new(meta);
-    seen.take(0, 2, 0)?;
+    let mut reached = ReachedPages::new(meta);
+    reached.take(0, 2, 0)?;
     if let Some(list) = free {
-        seen.take(meta.freelist, u64::from(list.overflow) + 1, 0)?;
+        reached.take(meta.freelist, u64::from(list.overflow) + 1, 0)?;
     }
     let mut buckets = Vec::new();
-    Tree { pages, seen: &mut seen, combiner }.buckets(meta.root.root, &mut buckets)?;
+    Tree { pages, reached: &mut reached, combiner }.buckets(meta.root.root, &mut buckets)?;
     // A list of buckets that is not whole would let some be missed.
-    seen.all_read()?;
+    reached.all_read()?;
     let mut walked = Walked::default();
     for bucket in &buckets {
         walked.sum.add(combiner, entries::name(&bucket.name));
         Bucket { name: &bucket.name, at: bucket.at, walked: &mut walked, last: None }.read(
             &bucket.value,
             pages,
-            &mut seen,
+            &mut reached,
             combiner,
         )?;
     }
     for known in KNOWN {
         if is_lost(known, &buckets) {
             let fault = Fault::Bucket { bucket: known.to_owned(), fault: BucketFault::Missing };
-            return Err(seen.error(meta.root.root, 0, fault).into());
+            return Err(reached.error(meta.root.root, 0, fault).into());
         }
     }
     for page in free.map(|list| list.pages.as_slice()).unwrap_or_default() {
-        if seen.is(*page) {
-            return Err(seen.error(*page, 0, Fault::FreeInUse).into());
+        if reached.is(*page) {
+            return Err(reached.error(*page, 0, Fault::FreeInUse).into());
         }
     }
-    seen.all_read()?;
-    walked.pages = seen.pages;
+    reached.all_read()?;
+    walked.pages = reached.pages;
     Ok(walked)
 }
 
@@ -109,7 +109,7 @@ pub struct FreeList {
 }
 
 /// Which pages were reached.
-struct Seen {
+struct ReachedPages {
     bits: Vec<u64>,
     end: u64,
     page_bytes: u64,
@@ -118,7 +118,7 @@ struct Seen {
     unread: Option<u64>,
 }
 
-impl Seen {
+impl ReachedPages {
     fn new(meta: &Meta) -> Self {
         // Inspection looks at the pages that came, so `end` is no more than they were.
         let words = meta.end.div_ceil(64) as usize;
@@ -162,7 +162,7 @@ impl Seen {
 /// One tree of pages on its way to its leaves.
 struct Tree<'a> {
     pages: &'a Pages,
-    seen: &'a mut Seen,
+    reached: &'a mut ReachedPages,
     combiner: &'a Combiner,
 }
 
@@ -186,24 +186,24 @@ impl Tree<'_> {
     ) -> Result<(), Halt> {
         let Pointer { parent, key } = from;
         if depth == DEPTH_MAX {
-            return Err(self.seen.error(page, 0, Fault::Deep(DEPTH_MAX)).into());
+            return Err(self.reached.error(page, 0, Fault::Deep(DEPTH_MAX)).into());
         }
-        if page >= self.seen.end {
-            return Err(self.seen.error(page, 0, Fault::Beyond { parent, end: self.seen.end }).into());
+        if page >= self.reached.end {
+            return Err(self.reached.error(page, 0, Fault::Beyond { parent, end: self.reached.end }).into());
         }
         let pages = self.pages;
         let Some(record) = pages.get(page) else {
-            return Err(self.seen.error(page, 0, Fault::NoHead { parent }).into());
+            return Err(self.reached.error(page, 0, Fault::NoHead { parent }).into());
         };
-        self.seen.take(page, u64::from(record.overflow) + 1, parent)?;
+        self.reached.take(page, u64::from(record.overflow) + 1, parent)?;
         let own = match record.kind {
-            Kind::Bad(Found { at, fault }) => return Err(self.seen.error(page, at, fault.into()).into()),
+            Kind::Bad(Found { at, fault }) => return Err(self.reached.error(page, at, fault.into()).into()),
             // Whatever is wrong elsewhere is still found.
             Kind::Unread => {
-                self.seen.unread.get_or_insert(page);
+                self.reached.unread.get_or_insert(page);
                 return Ok(());
             }
-            Kind::Empty => return Err(self.seen.error(page, 0, Fault::Empty).into()),
+            Kind::Empty => return Err(self.reached.error(page, 0, Fault::Empty).into()),
             Kind::Branch { first_key, .. } => first_key,
             Kind::Revisions { first, .. } => {
                 let (bytes, length) = Revision::from(first).to_bytes();
@@ -212,7 +212,7 @@ impl Tree<'_> {
             Kind::Plain { keys } | Kind::Buckets { keys } => crc32c(&pages.ends[keys as usize].0),
         };
         if key.is_some_and(|key| key != own) {
-            return Err(self.seen.error(page, 0, Fault::FirstKey { parent }).into());
+            return Err(self.reached.error(page, 0, Fault::FirstKey { parent }).into());
         }
         let Kind::Branch { children, .. } = record.kind else { return leaf(self, record) };
         for child in pages.children_of(children, record.count) {
@@ -227,11 +227,11 @@ impl Tree<'_> {
         self.follow(root, Pointer { parent: 0, key: None }, 0, &mut |tree, record| {
             let page = u64::from(record.page);
             let Kind::Buckets { keys } = record.kind else {
-                return Err(tree.seen.error(page, 0, Fault::NoBuckets).into());
+                return Err(tree.reached.error(page, 0, Fault::NoBuckets).into());
             };
             let (first, end) = &tree.pages.ends[keys as usize];
             if last.as_ref().is_some_and(|last| last >= first) {
-                return Err(tree.seen.error(page, 0, Fault::Order).into());
+                return Err(tree.reached.error(page, 0, Fault::Order).into());
             }
             last = Some(end.clone());
             let Some(bytes) = tree.pages.kept(record.page) else {
@@ -286,32 +286,44 @@ impl Last {
 }
 
 impl Bucket<'_> {
-    fn read(&mut self, value: &[u8], pages: &mut Pages, seen: &mut Seen, combiner: &Combiner) -> Result<(), Halt> {
+    fn read(
+        &mut self,
+        value: &[u8],
+        pages: &mut Pages,
+        reached: &mut ReachedPages,
+        combiner: &Combiner,
+    ) -> Result<(), Halt> {
         let Some(header) = bucket_header(value) else {
-            return Err(self.fault(seen, BucketFault::Inline).into());
+            return Err(self.fault(reached, BucketFault::Inline).into());
         };
         if header.root == 0 {
-            return self.inline(&value[BUCKET_HEADER_BYTES..], pages, seen, combiner);
+            return self.inline(&value[BUCKET_HEADER_BYTES..], pages, reached, combiner);
         }
         let from = Pointer { parent: u64::from(self.at.0), key: None };
-        Tree { pages, seen, combiner }.follow(header.root, from, 0, &mut |tree, record| {
+        Tree { pages, reached, combiner }.follow(header.root, from, 0, &mut |tree, record| {
             if let Some(found) = tree.pages.value_faults.get(&record.page).filter(|_| self.name == b"key") {
-                return Err(tree.seen.error(u64::from(record.page), found.at, found.fault.into()).into());
+                return Err(tree.reached.error(u64::from(record.page), found.at, found.fault.into()).into());
             }
             let leaf = Leaf { page: record.page, at: 0, kind: record.kind, count: record.count, sum: record.sum() };
-            self.leaf(leaf, tree.pages, tree.pages.kept(record.page), tree.seen, tree.combiner)
+            self.leaf(leaf, tree.pages, tree.pages.kept(record.page), tree.reached, tree.combiner)
         })
     }
 
-    fn inline(&mut self, page: &[u8], pages: &mut Pages, seen: &Seen, combiner: &Combiner) -> Result<(), Halt> {
+    fn inline(
+        &mut self,
+        page: &[u8],
+        pages: &mut Pages,
+        reached: &ReachedPages,
+        combiner: &Combiner,
+    ) -> Result<(), Halt> {
         let Some(inline) = pages.inline(page, combiner) else {
-            return Err(self.fault(seen, BucketFault::Inline).into());
+            return Err(self.fault(reached, BucketFault::Inline).into());
         };
         if let Some(found) = inline.value_fault.filter(|_| self.name == b"key") {
-            return Err(seen.error(u64::from(self.at.0), self.at.1, found.fault.into()).into());
+            return Err(reached.error(u64::from(self.at.0), self.at.1, found.fault.into()).into());
         }
         let leaf = Leaf { page: self.at.0, at: self.at.1, kind: inline.kind, count: inline.count, sum: inline.sum };
-        self.leaf(leaf, pages, Some(page), seen, combiner)
+        self.leaf(leaf, pages, Some(page), reached, combiner)
     }
 
     fn leaf(
@@ -319,7 +331,7 @@ impl Bucket<'_> {
         leaf: Leaf,
         pages: &Pages,
         bytes: Option<&[u8]>,
-        seen: &Seen,
+        reached: &ReachedPages,
         combiner: &Combiner,
     ) -> Result<(), Halt> {
         let (first, last) = match leaf.kind {
@@ -328,46 +340,46 @@ impl Bucket<'_> {
                 let (first, last) = &pages.ends[keys as usize];
                 (Last::Bytes(first.clone()), Last::Bytes(last.clone()))
             }
-            Kind::Buckets { .. } => return Err(self.fault(seen, BucketFault::Nested).into()),
+            Kind::Buckets { .. } => return Err(self.fault(reached, BucketFault::Nested).into()),
             // Only an inline bucket can be: pages that are empty ended the walk.
             _ => return Ok(()),
         };
         if self.last.as_ref().is_some_and(|before| !before.below(&first)) {
-            return Err(seen.error(u64::from(leaf.page), leaf.at, Fault::Order).into());
+            return Err(reached.error(u64::from(leaf.page), leaf.at, Fault::Order).into());
         }
         self.walked.sum.add(combiner, leaf.sum);
         if self.name == b"key" {
             let (Last::Revision(revision), Some(slice)) = (&last, leaf.kind.slice(leaf.count)) else {
-                return Err(self.fault_at(seen, leaf.page, leaf.at, BucketFault::NoRevision).into());
+                return Err(self.fault_at(reached, leaf.page, leaf.at, BucketFault::NoRevision).into());
             };
             self.walked.last = Some(*revision);
             self.walked.leaves.push(slice);
         } else if let Some(bytes) = bytes {
-            self.about(bytes, leaf.page, seen)?;
+            self.about(bytes, leaf.page, reached)?;
         }
         self.last = Some(last);
         Ok(())
     }
 
     /// Reads what etcd keeps about itself, from a leaf as it stands in the file.
-    fn about(&mut self, page: &[u8], number: u32, seen: &Seen) -> Result<(), Halt> {
+    fn about(&mut self, page: &[u8], number: u32, reached: &ReachedPages) -> Result<(), Halt> {
         let Some(header) = page.first_chunk::<PAGE_HEADER_BYTES>().map(PageHeader::parse) else { return Ok(()) };
         for item in Items::new(page, header.count).flatten() {
             if let Err(fault) = self.walked.about.entry(self.name, item.key, item.value) {
-                return Err(self.fault_at(seen, number, 0, fault).into());
+                return Err(self.fault_at(reached, number, 0, fault).into());
             }
         }
         Ok(())
     }
 
-    fn fault(&self, seen: &Seen, fault: BucketFault) -> InspectError {
-        self.fault_at(seen, self.at.0, self.at.1, fault)
+    fn fault(&self, reached: &ReachedPages, fault: BucketFault) -> InspectError {
+        self.fault_at(reached, self.at.0, self.at.1, fault)
     }
 
-    fn fault_at(&self, seen: &Seen, page: u32, at: u32, fault: BucketFault) -> InspectError {
+    fn fault_at(&self, reached: &ReachedPages, page: u32, at: u32, fault: BucketFault) -> InspectError {
         // What damage made of a length can be long.
         let bucket = String::from_utf8_lossy(&self.name[..self.name.len().min(NAME_SHOWN)]).into_owned();
-        seen.error(u64::from(page), at, Fault::Bucket { bucket, fault })
+        reached.error(u64::from(page), at, Fault::Bucket { bucket, fault })
     }
 }
 

@@ -7,7 +7,7 @@
 use super::error::RestoreError;
 use super::membership::{Membership, TERM};
 use super::options::Options;
-use super::pages::{Bucket, Entry, Page, PageError, Pages, Source};
+use super::pages::{Bucket, LeafEntry, Page, PageError, Pages, Source};
 use crate::bolt::{
     self, BUCKET_HEADER_BYTES, BranchElement, BucketHeader, ELEMENT_BYTES, LEAF_IS_BUCKET, LeafElement, META_BYTES,
     Meta, NO_FREELIST, PAGE_HEADER_BYTES, PageHeader, array_at,
@@ -77,7 +77,7 @@ pub(super) fn make<S: Source + ?Sized>(pages: &Pages<'_, S>, changes: &Changes<'
 struct Draft<'a, S: Source + ?Sized> {
     pages: &'a Pages<'a, S>,
     /// The bucket of buckets.
-    root: Vec<Entry>,
+    root: Vec<LeafEntry>,
     tail: Tail,
 }
 
@@ -124,12 +124,12 @@ impl<S: Source + ?Sized> Draft<'_, S> {
     }
 
     /// All of a bucket that is small; what this commit wrote is not read back.
-    fn small(&self, name: &str) -> Result<Option<Vec<Entry>>, PageError> {
+    fn small(&self, name: &str) -> Result<Option<Vec<LeafEntry>>, PageError> {
         self.bucket(name)?.map(|bucket| collect(self.pages, &bucket)).transpose()
     }
 
     /// The revision that etcd would go on from: a compaction may have removed the last keys.
-    fn latest(&self, meta: &[Entry]) -> Result<i64, RestoreError> {
+    fn latest(&self, meta: &[LeafEntry]) -> Result<i64, RestoreError> {
         let bucket = self.bucket("key")?.ok_or(RestoreError::NoBucket("key"))?;
         let edge = self.pages.right_edge(&bucket)?;
         let leaf = edge.last().expect("it ends in a leaf");
@@ -153,7 +153,7 @@ impl<S: Source + ?Sized> Draft<'_, S> {
         let mut edge = self.pages.right_edge(&bucket)?;
         let leaf = edge.pop().expect("it ends in a leaf");
         let mut entries = leaf.entries()?;
-        entries.push(Entry { flags: 0, key: revision_key(to).to_vec(), value: Vec::new() });
+        entries.push(LeafEntry { flags: 0, key: revision_key(to).to_vec(), value: Vec::new() });
         let mut child = self.tail.leaf(&entries)?;
         while let Some(parent) = edge.pop() {
             child = self.tail.branch_with_last(&parent, child)?;
@@ -163,7 +163,7 @@ impl<S: Source + ?Sized> Draft<'_, S> {
     }
 
     /// Writes a bucket anew: as one leaf, or inline where it is empty.
-    fn store(&mut self, name: &str, entries: &[Entry]) -> Result<(), RestoreError> {
+    fn store(&mut self, name: &str, entries: &[LeafEntry]) -> Result<(), RestoreError> {
         if entries.is_empty() {
             let empty = PageHeader { flags: bolt::page::LEAF, ..PageHeader::default() };
             let value = [BucketHeader::default().to_bytes(), empty.to_bytes()].concat();
@@ -205,7 +205,7 @@ impl Tail {
         Self { page_bytes: meta.page_bytes as usize, next: meta.end, bytes: Vec::new() }
     }
 
-    fn leaf(&mut self, entries: &[Entry]) -> Result<u64, PageError> {
+    fn leaf(&mut self, entries: &[LeafEntry]) -> Result<u64, PageError> {
         let page = leaf_page(self.next, self.page_bytes, entries)?;
         Ok(self.push(page))
     }
@@ -230,7 +230,7 @@ impl Tail {
 }
 
 /// A leaf page with all its overflow: one that is larger than a page is legal.
-pub(super) fn leaf_page(id: u64, page_bytes: usize, entries: &[Entry]) -> Result<Vec<u8>, PageError> {
+pub(super) fn leaf_page(id: u64, page_bytes: usize, entries: &[LeafEntry]) -> Result<Vec<u8>, PageError> {
     let mut at = PAGE_HEADER_BYTES + entries.len() * ELEMENT_BYTES;
     let mut elements = Vec::with_capacity(entries.len() * ELEMENT_BYTES);
     for (index, entry) in entries.iter().enumerate() {
@@ -289,9 +289,9 @@ pub(super) fn meta_page(id: u64, meta: &Meta) -> Vec<u8> {
 }
 
 /// All of a bucket, which must be small.
-pub(super) fn collect<S: Source + ?Sized>(pages: &Pages<'_, S>, bucket: &Bucket) -> Result<Vec<Entry>, PageError> {
+pub(super) fn collect<S: Source + ?Sized>(pages: &Pages<'_, S>, bucket: &Bucket) -> Result<Vec<LeafEntry>, PageError> {
     let (mut entries, mut bytes) = (Vec::new(), 0);
-    pages.walk(bucket, &mut |entry: Entry| {
+    pages.walk(bucket, &mut |entry: LeafEntry| {
         bytes += entry.key.len() + entry.value.len() + ELEMENT_BYTES;
         if bytes > SMALL_MAX {
             let page = if let Bucket::Tree(root) = bucket { *root } else { 0 };
@@ -304,10 +304,10 @@ pub(super) fn collect<S: Source + ?Sized>(pages: &Pages<'_, S>, bucket: &Bucket)
 }
 
 /// Puts a value in its place in the order of keys.
-fn put(entries: &mut Vec<Entry>, key: &str, value: Vec<u8>) {
+fn put(entries: &mut Vec<LeafEntry>, key: &str, value: Vec<u8>) {
     match entries.binary_search_by(|entry| entry.key.as_slice().cmp(key.as_bytes())) {
         Ok(at) => entries[at].value = value,
-        Err(at) => entries.insert(at, Entry { flags: 0, key: key.as_bytes().to_vec(), value }),
+        Err(at) => entries.insert(at, LeafEntry { flags: 0, key: key.as_bytes().to_vec(), value }),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 
 use super::commit::{branch_page, collect, leaf_page, meta_page};
-use super::pages::{Bucket, Entry, PageError, Pages, Source};
+use super::pages::{Bucket, LeafEntry, PageError, Pages, Source};
 use crate::bolt::{BUCKET_HEADER_BYTES, BucketHeader, ELEMENT_BYTES, Meta, NO_FREELIST, PAGE_HEADER_BYTES, array_at};
 
 /// Pages are collected up to this many bytes before they are written.
@@ -81,7 +81,7 @@ impl Writer<'_> {
 /// A tree that grows at its right edge: the page under construction of each level.
 #[derive(Default)]
 struct Tree {
-    leaf: Vec<Entry>,
+    leaf: Vec<LeafEntry>,
     leaf_bytes: usize,
     /// From the lowest up.
     branches: Vec<Branch>,
@@ -94,7 +94,7 @@ struct Branch {
 }
 
 impl Tree {
-    fn push(&mut self, writer: &mut Writer<'_>, entry: Entry) -> Result<(), Error> {
+    fn push(&mut self, writer: &mut Writer<'_>, entry: LeafEntry) -> Result<(), Error> {
         let bytes = ELEMENT_BYTES + entry.key.len() + entry.value.len();
         if !self.leaf.is_empty() && PAGE_HEADER_BYTES + self.leaf_bytes + bytes > writer.size {
             self.end_leaf(writer)?;

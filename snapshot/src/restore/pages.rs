@@ -57,7 +57,7 @@ impl Source for [u8] {
 
 /// One element of a leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct LeafEntry {
     /// [`bolt::LEAF_IS_BUCKET`] or 0.
     pub(super) flags: u32,
     pub(super) key: Vec<u8>,
@@ -155,7 +155,7 @@ impl<'a, S: Source + ?Sized> Pages<'a, S> {
     pub(super) fn walk<E: From<PageError>>(
         &self,
         bucket: &Bucket,
-        take: &mut dyn FnMut(Entry) -> Result<(), E>,
+        take: &mut dyn FnMut(LeafEntry) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut seen = 0;
         let mut path = vec![(self.root_page(bucket)?, 0)];
@@ -214,15 +214,15 @@ impl Page {
         self.header.count.into()
     }
 
-    pub(super) fn leaf(&self, element: usize) -> Result<Entry, PageError> {
+    pub(super) fn leaf(&self, element: usize) -> Result<LeafEntry, PageError> {
         let leaf = LeafElement::parse(self.element(element)?);
         let key = self.slice(element, leaf.position, 0, leaf.key_bytes)?;
         let value = self.slice(element, leaf.position, leaf.key_bytes, leaf.value_bytes)?;
-        Ok(Entry { flags: leaf.flags, key: key.to_vec(), value: value.to_vec() })
+        Ok(LeafEntry { flags: leaf.flags, key: key.to_vec(), value: value.to_vec() })
     }
 
     /// All elements of a leaf.
-    pub(super) fn entries(&self) -> Result<Vec<Entry>, PageError> {
+    pub(super) fn entries(&self) -> Result<Vec<LeafEntry>, PageError> {
         (0..self.count()).map(|element| self.leaf(element)).collect()
     }
 
@@ -273,7 +273,7 @@ pub(super) enum Bucket {
 
 impl Bucket {
     /// Of an entry in the root, which holds nothing but buckets.
-    pub(super) fn of(entry: &Entry) -> Result<Self, PageError> {
+    pub(super) fn of(entry: &LeafEntry) -> Result<Self, PageError> {
         let header = array_at(&entry.value, 0).filter(|_| entry.flags == bolt::LEAF_IS_BUCKET);
         let header = header.ok_or(PageError::Page { page: 0, what: "the root holds what is no bucket" })?;
         let header = BucketHeader::parse(header);

@@ -211,7 +211,7 @@ fn grown(entries: usize) -> Vec<u8> {
     let (mut next, mut bytes, mut children) = (pages.meta.end, SMALL.to_vec(), Vec::new());
     let revisions: Vec<i64> = (9..9 + entries as i64).collect();
     for revisions in revisions.chunks(7) {
-        let entry = |revision: &i64| pages::Entry {
+        let entry = |revision: &i64| pages::LeafEntry {
             flags: 0,
             key: [&revision.to_be_bytes()[..], b"_\0\0\0\0\0\0\0\0"].concat(),
             value: vec![*revision as u8; (*revision as usize * 37) % 900],

@@ -45,11 +45,11 @@ pub const ENDPOINT_VARIABLE: &str = "BACKSTAY_TEST_S3_ENDPOINT";
 pub struct S3 {
     endpoint: String,
     options: S3Options,
-    own: Option<Own>,
+    own: Option<OwnServer>,
 }
 
 /// What only the stand's own server has.
-struct Own {
+struct OwnServer {
     server: Server,
     app: App,
     quirks: Arc<Quirks>,
@@ -83,7 +83,7 @@ impl S3 {
         let (app, quirks) = app(folder.path(), &options, Recorder::default())?;
         let server = Server::start(app.clone())?;
         let endpoint = format!("http://{}", server.address());
-        Ok(Self { endpoint, options, own: Some(Own { server, app, quirks, folder }) })
+        Ok(Self { endpoint, options, own: Some(OwnServer { server, app, quirks, folder }) })
     }
 
     /// Whether faults can be injected; where not, prints why the test of that name is skipped.
@@ -256,11 +256,11 @@ impl S3 {
         self.own().folder.path()
     }
 
-    fn own(&self) -> &Own {
+    fn own(&self) -> &OwnServer {
         self.own.as_ref().expect("the test asked can_fail first: only the stand's own server does this")
     }
 
-    fn own_mut(&mut self) -> &mut Own {
+    fn own_mut(&mut self) -> &mut OwnServer {
         self.own.as_mut().expect("the test asked can_fail first: only the stand's own server does this")
     }
 }

@@ -19,11 +19,11 @@ pub struct OpenUpload {
 #[derive(Debug)]
 pub(super) struct Uploads {
     folder: PathBuf,
-    memory: Mutex<Memory>,
+    memory: Mutex<UploadHistory>,
 }
 
 #[derive(Debug, Default)]
-struct Memory {
+struct UploadHistory {
     /// The ETags that were given out, by upload and part.
     e_tags: HashMap<(String, i32), String>,
     /// What became of completed uploads: bucket, key, ETag.
@@ -98,7 +98,7 @@ impl Uploads {
         self.folder.join(format!("{safe}.json"))
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, UploadHistory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

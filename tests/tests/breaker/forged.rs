@@ -8,7 +8,7 @@ use backstay_tests::Op;
 use prost::Message;
 
 use super::LONG;
-use super::hand::Hand;
+use super::raw_commands::RawCommands;
 use super::rig::{Rig, builder};
 
 /// Publishes a report on the subject of a machine.
@@ -22,11 +22,11 @@ async fn publish(rig: &Rig, machine: &str, report: &Report) -> Result<()> {
 #[tokio::test]
 async fn a_report_from_another_machine_changes_nothing() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 3)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut raw = RawCommands::new(&rig).await?;
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;
     gate.reached(LONG).await?;
-    let started = hand.started().await?;
+    let started = raw.started().await?;
     let machines = rig.cluster("a").agents.iter().map(|agent| agent.machine.to_string());
     let others: Vec<String> = machines.filter(|machine| *machine != started.machine).collect();
 

@@ -9,7 +9,7 @@ use backstay_tests::{Op, eventually};
 use rand::Rng;
 
 use super::LONG;
-use super::hand::Hand;
+use super::raw_commands::RawCommands;
 use super::rig::{Rig, Round, builder};
 
 /// A moment of a backup: the request to S3 that is about to happen.
@@ -114,7 +114,7 @@ async fn a_killed_coordinator_goes_on_where_it_was() -> Result<()> {
 #[tokio::test]
 async fn a_killed_agent_leaves_a_backup_or_an_error() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut raw = RawCommands::new(&rig).await?;
     let mut backups = 0;
     for moment in Moment::ALL.into_iter().filter(|m| *m != Moment::Looking) {
         let (round, _never_opened) = rig.until(moment).await?;
@@ -123,7 +123,7 @@ async fn a_killed_agent_leaves_a_backup_or_an_error() -> Result<()> {
         agent.start_and_wait(LONG).await?;
         rig.s3.clear_faults();
         // Whatever became of the attempt, its journal makes a report.
-        hand.final_report(|_| true).await.with_context(|| format!("{moment:?}"))?;
+        raw.final_report(|_| true).await.with_context(|| format!("{moment:?}"))?;
         let after = rig.one_or_none(&round, backups, moment).await?;
         ensure!(!moment.is_complete() || after == backups + 1, "{moment:?}: a complete object was not made a backup");
         backups = after;

@@ -6,7 +6,7 @@ use backstay_protocol::{Clock, SnapshotName};
 use backstay_tests::Op;
 
 use super::LONG;
-use super::hand::{Hand, is_finished};
+use super::raw_commands::{RawCommands, is_finished};
 use super::rig::{Rig, builder};
 
 /// Random text that makes three parts and a bit.
@@ -25,14 +25,14 @@ async fn an_upload_limit_spaces_the_parts_and_changes_nothing_else() -> Result<(
     rig.cluster("a").etcd.put_many("k", VALUES, VALUE_BYTES).await?;
 
     // By hand and without a limit: so many parts there are.
-    let mut hand = Hand::new(&rig).await?;
-    let mut command = hand.command(&rig, "a", 0).await?;
+    let mut raw = RawCommands::new(&rig).await?;
+    let mut command = raw.command(&rig, "a", 0).await?;
     // The coordinator's own commands must not be older, and have another name.
     command.epoch = 1;
     command.snapshot = SnapshotName::from_unix_seconds(SystemClock.now().seconds - 3600)?.to_string();
     let before = rig.s3.count(Op::UploadPart);
-    ensure!(hand.start(&command).await?.is_ok(), "refused");
-    ensure!(is_finished(&hand.final_reports(&[&command]).await?[0]), "it failed");
+    ensure!(raw.start(&command).await?.is_ok(), "refused");
+    ensure!(is_finished(&raw.final_reports(&[&command]).await?[0]), "it failed");
     let parts = rig.s3.count(Op::UploadPart) - before;
     ensure!(parts >= 3, "{parts} parts do not show a limit");
 

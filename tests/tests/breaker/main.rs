@@ -7,12 +7,12 @@
 mod bucket;
 mod faults;
 mod forged;
-mod hand;
 mod kill;
 mod limit;
 mod members;
 mod nats;
 mod queue;
+mod raw_commands;
 mod replicas;
 mod restart;
 mod rig;

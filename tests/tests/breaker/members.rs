@@ -7,7 +7,7 @@ use backstay_protocol::{Clock, SnapshotName};
 use backstay_tests::{Op, Stand, eventually};
 
 use super::LONG;
-use super::hand::Hand;
+use super::raw_commands::RawCommands;
 use super::rig::{Rig, builder};
 
 /// How often a backup is asked for until an agent that was killed counts as gone.
@@ -106,15 +106,15 @@ async fn a_member_that_is_cut_off_from_the_store_is_passed_over_and_a_broken_sto
 #[tokio::test]
 async fn a_busy_agent_refuses_and_the_others_do_it() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 3)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut raw = RawCommands::new(&rig).await?;
     let order = rig.order("a").await?;
     // The best member works for somebody else.
-    let mut other = hand.command(&rig, "a", order[0]).await?;
+    let mut other = raw.command(&rig, "a", order[0]).await?;
     other.epoch = 1;
     // Named after another time than the coordinator's.
     other.snapshot = SnapshotName::from_unix_seconds(SystemClock.now().seconds - 3600)?.to_string();
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
-    ensure!(hand.start(&other).await?.is_ok(), "refused");
+    ensure!(raw.start(&other).await?.is_ok(), "refused");
     gate.reached(LONG).await?;
     rig.must_back_up("a").await?;
     ensure!(rig.listed("a").await?.len() == 1, "{:?}", rig.listed("a").await?);
@@ -134,7 +134,7 @@ async fn a_busy_agent_refuses_and_the_others_do_it() -> Result<()> {
     ensure!(!status.last_backup.is_null(), "the last good backup was forgotten: {status:?}");
 
     gate.open();
-    hand.final_report(|r| r.attempt == other.attempt).await?;
+    raw.final_report(|r| r.attempt == other.attempt).await?;
     rig.taken_by(&rig.proven("a", 2).await?, "a", order[1])?;
     Ok(())
 }
@@ -142,7 +142,7 @@ async fn a_busy_agent_refuses_and_the_others_do_it() -> Result<()> {
 #[tokio::test]
 async fn an_agent_that_falls_silent_loses_the_attempt_for_good() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 3)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut raw = RawCommands::new(&rig).await?;
     let order = rig.order("a").await?;
     let first = rig.machine("a", order[0]);
     let (gate, parts) = (rig.s3.hold(Op::UploadPart.first(2)), rig.s3.count(Op::UploadPart));
@@ -160,13 +160,16 @@ async fn an_agent_that_falls_silent_loses_the_attempt_for_good() -> Result<()> {
     let status = rig.end(&round).await?;
     ensure!(status.is_ok(), "{status:?}");
     // The first one's attempt ends too, and makes no second backup.
-    ensure!(!super::hand::is_finished(&hand.final_report(|r| r.machine == first).await?), "two backups for one slot");
+    ensure!(
+        !super::raw_commands::is_finished(&raw.final_report(|r| r.machine == first).await?),
+        "two backups for one slot"
+    );
     rig.taken_by(&rig.proven("a", 1).await?, "a", order[1])?;
 
     // It is as good as the others again.
-    let mut fresh = hand.beat(&first).await?;
+    let mut fresh = raw.beat(&first).await?;
     while !fresh.attempt.is_empty() {
-        fresh = hand.beat(&first).await?;
+        fresh = raw.beat(&first).await?;
     }
     rig.must_back_up("a").await?;
     rig.taken_by(&rig.proven("a", 2).await?, "a", order[0])?;

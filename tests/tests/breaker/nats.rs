@@ -9,7 +9,7 @@ use backstay_protocol::ClusterUuid;
 use backstay_tests::{Op, eventually};
 
 use super::LONG;
-use super::hand::{Hand, failure, is_finished};
+use super::raw_commands::{RawCommands, failure, is_finished};
 use super::rig::{Rig, builder};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ impl Rig {
 #[tokio::test]
 async fn the_report_of_a_backup_that_ended_without_nats_arrives_afterwards() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut raw = RawCommands::new(&rig).await?;
     let uuid = rig.uuid("a").await?;
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;
@@ -60,7 +60,7 @@ async fn the_report_of_a_backup_that_ended_without_nats_arrives_afterwards() -> 
     // What is tested is that the time passes: the pauses between tries grow meanwhile.
     tokio::time::sleep(A_MINUTE).await;
     rig.nats.restart().await?;
-    ensure!(is_finished(&hand.final_report(|_| true).await?), "the report says that the attempt failed");
+    ensure!(is_finished(&raw.final_report(|_| true).await?), "the report says that the attempt failed");
     let status = rig.end(&round).await?;
     ensure!(status.is_ok(), "{status:?}");
     eventually(LONG, || async {
@@ -75,7 +75,7 @@ async fn the_report_of_a_backup_that_ended_without_nats_arrives_afterwards() -> 
 #[tokio::test]
 async fn the_outbox_survives_a_restart_of_the_agent_without_nats() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut raw = RawCommands::new(&rig).await?;
     let uuid = rig.uuid("a").await?;
     let gate = rig.s3.hold(Op::UploadPart.nth(1));
     let round = rig.begin("a").await?;
@@ -94,7 +94,7 @@ async fn the_outbox_survives_a_restart_of_the_agent_without_nats() -> Result<()>
     rig.agent("a", 0).daemon.kill9();
     rig.agent("a", 0).daemon.start_and_wait(LONG).await?;
     rig.nats.restart().await?;
-    hand.final_report(|_| true).await?;
+    raw.final_report(|_| true).await?;
     let status = rig.end(&round).await?;
     ensure!(status.is_ok(), "{status:?}");
     rig.proven("a", 1).await?;
@@ -108,7 +108,7 @@ async fn the_outbox_survives_a_restart_of_the_agent_without_nats() -> Result<()>
     rig.s3.clear_faults();
     rig.agent("a", 0).daemon.start_and_wait(LONG).await?;
     rig.nats.restart().await?;
-    let report = hand.final_report(|_| true).await?;
+    let report = raw.final_report(|_| true).await?;
     ensure!(failure(&report)?.text.contains("restarted during the attempt"), "{report:?}");
     let status = rig.end(&round).await?;
     ensure!(status.is_error() && status.error.contains("restarted"), "{status:?}");
@@ -189,9 +189,9 @@ async fn a_wiped_nats_loses_no_backup() -> Result<()> {
 impl Rig {
     /// An agent of the cluster is connected: a manual backup that changes nothing is not refused for want of one.
     async fn agents_beat(&self, cluster: &str) -> Result<()> {
-        let hand = Hand::new(self).await?;
+        let raw = RawCommands::new(self).await?;
         let machine = self.cluster(cluster).agents[0].machine.to_string();
-        hand.beat(&machine).await.map(drop)
+        raw.beat(&machine).await.map(drop)
     }
 
     /// The key in the bucket, which the coordinator's identity opens, opens every backup of the cluster.

@@ -5,22 +5,22 @@ use backstay_daemon::SystemClock;
 use backstay_protocol::{Clock, SnapshotName};
 
 use super::LONG;
-use super::hand::{Hand, is_finished};
+use super::raw_commands::{RawCommands, is_finished};
 use super::rig::{Rig, builder};
 
 #[tokio::test]
 async fn a_restart_takes_no_extra_backup() -> Result<()> {
     let mut rig = Rig::start(builder().cluster("a", 1)).await?;
-    let mut hand = Hand::new(&rig).await?;
+    let mut raw = RawCommands::new(&rig).await?;
     // Old backups, far beyond the interval: none of them must be taken for the latest.
     let now = SystemClock.now().seconds;
     for hours in [72, 5, 2] {
-        let mut command = hand.command(&rig, "a", 0).await?;
+        let mut command = raw.command(&rig, "a", 0).await?;
         command.snapshot = SnapshotName::from_unix_seconds(now - hours * 3600)?.to_string();
         // The coordinator's own commands must not be older.
         command.epoch = 1;
-        ensure!(hand.start(&command).await?.is_ok(), "refused");
-        ensure!(is_finished(&hand.final_report(|r| r.attempt == command.attempt).await?), "it failed");
+        ensure!(raw.start(&command).await?.is_ok(), "refused");
+        ensure!(is_finished(&raw.final_report(|r| r.attempt == command.attempt).await?), "it failed");
     }
     rig.holds("a", 3).await?;
     // Due at once: for an interval of an hour the newest is too old.

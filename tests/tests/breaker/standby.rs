@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use backstay_tests::{Op, eventually};
 
 use super::LONG;
-use super::hand::Hand;
+use super::raw_commands::RawCommands;
 use super::rig::{LEADING, Rig, builder};
 
 impl Rig {
@@ -94,14 +94,14 @@ async fn the_epoch_of_a_successor_is_newer() -> Result<()> {
     let new = rig.epoch(1 - first)?;
     ensure!(new > old, "{new} is not newer than {old}");
     // What the old one would say now is refused: it can neither start nor cancel anything.
-    let hand = Hand::new(&rig).await?;
-    let mut stale = hand.command(&rig, "a", 0).await?;
+    let raw = RawCommands::new(&rig).await?;
+    let mut stale = raw.command(&rig, "a", 0).await?;
     stale.epoch = old;
-    let refused = hand.start(&stale).await?.err().context("an old epoch was accepted")?;
+    let refused = raw.start(&stale).await?.err().context("an old epoch was accepted")?;
     ensure!(refused.code() == backstay_protocol::bus::RefusalCode::StaleEpoch, "{refused:?}");
-    stale.attempt = hand.beat(&stale.machine).await?.attempt;
+    stale.attempt = raw.beat(&stale.machine).await?.attempt;
     ensure!(!stale.attempt.is_empty(), "nothing is under way");
-    ensure!(!hand.cancel(&stale, old).await?, "an old epoch cancelled the attempt");
+    ensure!(!raw.cancel(&stale, old).await?, "an old epoch cancelled the attempt");
     gate.open();
     ensure!(rig.end(&round).await?.is_ok(), "it failed");
     rig.proven("a", 2).await?;

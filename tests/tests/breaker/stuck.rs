@@ -123,8 +123,8 @@ async fn a_snapshot_that_brings_no_byte_is_noticed_by_the_deadline_on_bytes() ->
 
 /// The agent sees its etcd again.
 async fn wire_is_back(rig: &Rig) -> Result<()> {
-    let hand = super::hand::Hand::new(rig).await?;
-    let beat = hand.beat(&rig.cluster("a").agents[0].machine.to_string()).await?;
+    let raw = super::raw_commands::RawCommands::new(rig).await?;
+    let beat = raw.beat(&rig.cluster("a").agents[0].machine.to_string()).await?;
     ensure!(beat.member.is_some(), "{}", beat.etcd_error);
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use backstay_tests::releases::{Wanted, wanted};
+use backstay_tests::releases::{self, ListedRelease};
 use serde_json::Value;
 
 use crate::root;
@@ -41,8 +41,9 @@ fn the_readme_names_the_releases_that_the_tests_run_on() {
     let (section, _) = section.split_once("\n## ").expect("another section");
     let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains('.'));
     let rows: Vec<Vec<&str>> = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
-    let said: Vec<Wanted> = rows.iter().map(|row| Wanted { etcd: row[0], nats: row[1], suite: row[2] }).collect();
-    assert_eq!(said, wanted().collect::<Vec<_>>());
+    let said: Vec<ListedRelease> =
+        rows.iter().map(|row| ListedRelease { etcd: row[0], nats: row[1], suite: row[2] }).collect();
+    assert_eq!(said, releases::listed().collect::<Vec<_>>());
     // The first is the one that everything runs on.
     let scope: Vec<bool> = rows.iter().map(|row| row[3].starts_with("every test")).collect();
     assert!(
@@ -55,8 +56,8 @@ fn the_readme_names_the_releases_that_the_tests_run_on() {
 
 #[test]
 fn the_packages_name_them_too() {
-    let etcd = listed(wanted().map(|release| release.etcd.to_owned()));
-    let nats = listed(wanted().map(|release| release.nats.to_owned()));
+    let etcd = listed(releases::listed().map(|release| release.etcd.to_owned()));
+    let nats = listed(releases::listed().map(|release| release.nats.to_owned()));
     let says = format!(
         "Tested with etcd {etcd} and nats-server {nats}; databases of etcd {} are read and restored",
         of_the_corpus()

@@ -13,14 +13,24 @@ const LAYERS: [&[&str]; 8] = [
     &["term"],
     &["clockwatch", "cluster", "latest"],
     &["registry", "upkeep"],
-    &["api", "inputs", "inside"],
+    &["api", "inputs", "metrics"],
     &["leader"],
     &["api::service", "coordinator", "init", "listen", ""],
 ];
 
 /// Decisions, and what they are taken upon: functions of what is given.
 const PURE: &[&str] = &[
-    "attempts", "beats", "clocks", "config", "member", "record", "reply", "restore", "schedule", "seats", "status",
+    "agent_coverage",
+    "attempts",
+    "beats",
+    "clocks",
+    "config",
+    "member",
+    "record",
+    "reply",
+    "restore",
+    "schedule",
+    "status",
     "verify",
 ];
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backstay_agent::attempt::{Failure, Member};
+use backstay_agent::attempt::{BackupFailure, Member};
 use backstay_agent::etcd::EtcdSettings;
 use backstay_agent::once::{Once, Taken, once};
 use backstay_agent::proof::ask::Question;
@@ -28,7 +28,11 @@ fn agents_etcd(member: &EtcdMember) -> backstay_agent::etcd::Etcd {
     backstay_agent::etcd::Etcd::new(settings).expect("the settings fit")
 }
 
-async fn back_up_as(member: &EtcdMember, store: &Folder, inspection: InspectionSettings) -> Result<Taken, Failure> {
+async fn back_up_as(
+    member: &EtcdMember,
+    store: &Folder,
+    inspection: InspectionSettings,
+) -> Result<Taken, BackupFailure> {
     let what = Once {
         cluster: "prod".parse().expect("a name"),
         cluster_uuid: None,
@@ -43,7 +47,7 @@ async fn back_up_as(member: &EtcdMember, store: &Folder, inspection: InspectionS
     once(what, &member, &SystemClock, &CancellationToken::new()).await
 }
 
-pub async fn back_up(member: &EtcdMember, store: &Folder) -> Result<Taken, Failure> {
+pub async fn back_up(member: &EtcdMember, store: &Folder) -> Result<Taken, BackupFailure> {
     back_up_as(member, store, InspectionSettings::default()).await
 }
 

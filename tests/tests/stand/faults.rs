@@ -14,21 +14,21 @@ use super::{SOON, bytes};
 
 /// What became of a request, as its client saw it.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+enum RequestOutcome {
     Done,
     Refused(u16, String),
     /// The connection failed, or the answer broke off.
     Broken,
 }
 
-fn seen<T, E: ProvideErrorMetadata + std::fmt::Debug>(result: Result<T, SdkError<E>>) -> Seen {
+fn outcome<T, E: ProvideErrorMetadata + std::fmt::Debug>(result: Result<T, SdkError<E>>) -> RequestOutcome {
     match result {
-        Ok(_) => Seen::Done,
+        Ok(_) => RequestOutcome::Done,
         Err(SdkError::ServiceError(error)) => {
             let code = error.err().code().unwrap_or_default().to_owned();
-            Seen::Refused(error.raw().status().as_u16(), code)
+            RequestOutcome::Refused(error.raw().status().as_u16(), code)
         }
-        Err(SdkError::DispatchFailure(_) | SdkError::ResponseError(_)) => Seen::Broken,
+        Err(SdkError::DispatchFailure(_) | SdkError::ResponseError(_)) => RequestOutcome::Broken,
         Err(other) => panic!("the client itself failed: {other:?}"),
     }
 }
@@ -47,13 +47,13 @@ impl Case {
         Ok(Self { s3, client, upload: begun.upload_id.context("an upload has an id")? })
     }
 
-    async fn part(&self, number: i32) -> Seen {
+    async fn part(&self, number: i32) -> RequestOutcome {
         let request = self.client.upload_part().bucket("mybucket").key("m").upload_id(&self.upload);
-        seen(request.part_number(number).body(bytes(300_000, number as u8).into()).send().await)
+        outcome(request.part_number(number).body(bytes(300_000, number as u8).into()).send().await)
     }
 
-    async fn put(&self, key: &str) -> Seen {
-        seen(self.client.put_object().bucket("mybucket").key(key).body(bytes(100_000, 7).into()).send().await)
+    async fn put(&self, key: &str) -> RequestOutcome {
+        outcome(self.client.put_object().bucket("mybucket").key(key).body(bytes(100_000, 7).into()).send().await)
     }
 
     async fn has(&self, key: &str) -> Result<bool> {
@@ -66,10 +66,10 @@ async fn a_status_refuses_and_nothing_is_done() -> Result<()> {
     let case = Case::new().await?;
     for (status, code) in [(500, "InternalError"), (503, "SlowDown"), (403, "AccessDenied")] {
         let injected = case.s3.inject(Op::PutObject.nth(2), Fault::Status(status));
-        assert_eq!(case.put("first").await, Seen::Done);
-        assert_eq!(case.put("second").await, Seen::Refused(status, code.into()));
+        assert_eq!(case.put("first").await, RequestOutcome::Done);
+        assert_eq!(case.put("second").await, RequestOutcome::Refused(status, code.into()));
         assert!(!case.has("second").await?);
-        assert_eq!(case.put("third").await, Seen::Done);
+        assert_eq!(case.put("third").await, RequestOutcome::Done);
         assert_eq!(injected.fired(), 1);
         case.s3.clear_faults();
     }
@@ -82,7 +82,7 @@ async fn every_third_part_is_refused_and_recorded_all_the_same() -> Result<()> {
     case.s3.inject(Op::UploadPart.every(3), Fault::Status(503));
     let mut refused = Vec::new();
     for number in 1..=6 {
-        while case.part(number).await != Seen::Done {
+        while case.part(number).await != RequestOutcome::Done {
             refused.push(number);
         }
     }
@@ -113,8 +113,8 @@ async fn a_reset_before_or_in_the_body_breaks_the_connection_and_nothing_is_done
     for fault in [Fault::Reset, Fault::ResetInBody(50_000), Fault::ResetInBody(0)] {
         case.s3.inject(Op::UploadPart.nth(1), fault.clone());
         case.s3.inject(Op::PutObject.nth(1), fault.clone());
-        assert_eq!(case.part(1).await, Seen::Broken, "{fault:?}");
-        assert_eq!(case.put("k").await, Seen::Broken, "{fault:?}");
+        assert_eq!(case.part(1).await, RequestOutcome::Broken, "{fault:?}");
+        assert_eq!(case.put("k").await, RequestOutcome::Broken, "{fault:?}");
         case.s3.clear_faults();
     }
     assert!(!case.has("k").await?);
@@ -122,7 +122,7 @@ async fn a_reset_before_or_in_the_body_breaks_the_connection_and_nothing_is_done
     assert!(listed.parts().is_empty());
     let parts = case.s3.parts();
     assert!(parts.iter().any(|part| !part.whole && part.bytes > 0 && part.bytes <= 50_000), "{parts:?}");
-    assert_eq!(case.part(1).await, Seen::Done);
+    assert_eq!(case.part(1).await, RequestOutcome::Done);
     Ok(())
 }
 
@@ -130,9 +130,9 @@ async fn a_reset_before_or_in_the_body_breaks_the_connection_and_nothing_is_done
 async fn a_lost_answer_is_work_that_was_done() -> Result<()> {
     let case = Case::new().await?;
     case.s3.inject(Op::PutObject.nth(1), Fault::LoseAnswer);
-    assert_eq!(case.put("k").await, Seen::Broken);
+    assert_eq!(case.put("k").await, RequestOutcome::Broken);
     assert!(case.has("k").await?);
-    assert_eq!(case.put("k").await, Seen::Done);
+    assert_eq!(case.put("k").await, RequestOutcome::Done);
     Ok(())
 }
 
@@ -163,7 +163,7 @@ async fn silence_before_or_after_the_work() -> Result<()> {
 #[tokio::test]
 async fn an_answer_can_break_off() -> Result<()> {
     let case = Case::new().await?;
-    assert_eq!(case.put("k").await, Seen::Done);
+    assert_eq!(case.put("k").await, RequestOutcome::Done);
     case.s3.inject(Op::GetObject.nth(1), Fault::CutAnswer(50_000));
     let get = || case.client.get_object().bucket("mybucket").key("k").send();
     let cut = match get().await {
@@ -178,10 +178,10 @@ async fn an_answer_can_break_off() -> Result<()> {
 #[tokio::test]
 async fn an_error_can_come_in_a_200() -> Result<()> {
     let case = Case::new().await?;
-    assert_eq!(case.part(1).await, Seen::Done);
+    assert_eq!(case.part(1).await, RequestOutcome::Done);
     case.s3.inject(Op::CompleteMultipartUpload.nth(1), Fault::ErrorIn200);
     let request = case.client.complete_multipart_upload().bucket("mybucket").key("m").upload_id(&case.upload);
-    assert_eq!(seen(request.send().await), Seen::Refused(200, "InternalError".into()));
+    assert_eq!(outcome(request.send().await), RequestOutcome::Refused(200, "InternalError".into()));
     assert!(!case.has("m").await? && case.s3.unfinished().await?.len() == 1);
     Ok(())
 }
@@ -192,7 +192,7 @@ async fn a_slow_wire_takes_its_time() -> Result<()> {
     case.s3.inject(Op::PutObject.always(), Fault::Slow(100_000));
     // 100,000 bytes take a second at the least: a fraction of it must not be enough.
     assert!(timeout(Duration::from_millis(300), case.put("k")).await.is_err());
-    assert_eq!(timeout(SOON, case.put("k")).await?, Seen::Done);
+    assert_eq!(timeout(SOON, case.put("k")).await?, RequestOutcome::Done);
     Ok(())
 }
 
@@ -204,7 +204,7 @@ async fn a_gate_holds_requests_until_it_is_opened() -> Result<()> {
     tasks
         .spawn(async move { client.put_object().bucket("mybucket").key("held").body(bytes(9, 1).into()).send().await });
     gate.reached(SOON).await?;
-    assert_eq!(case.put("free").await, Seen::Done);
+    assert_eq!(case.put("free").await, RequestOutcome::Done);
     assert!(!case.has("held").await?);
     assert_eq!(case.s3.most_in_flight(Op::PutObject), 2);
     gate.open();
@@ -218,8 +218,11 @@ async fn anything_can_fail_and_arrivals_can_be_awaited() -> Result<()> {
     let case = Case::new().await?;
     case.s3.inject(Matching::every(2), Fault::Status(500));
     let outcomes = [case.put("a").await, case.put("b").await, case.part(1).await, case.part(2).await];
-    let refused = Seen::Refused(500, "InternalError".into());
-    assert_eq!(outcomes, [Seen::Done, Seen::Refused(500, "InternalError".into()), Seen::Done, refused]);
+    let refused = RequestOutcome::Refused(500, "InternalError".into());
+    assert_eq!(
+        outcomes,
+        [RequestOutcome::Done, RequestOutcome::Refused(500, "InternalError".into()), RequestOutcome::Done, refused]
+    );
     case.s3.reached(Op::UploadPart, 2, SOON).await?;
     assert!(case.s3.reached(Op::UploadPart, 3, Duration::from_millis(20)).await.is_err());
     Ok(())

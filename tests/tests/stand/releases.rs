@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use backstay_tests::process::program;
-use backstay_tests::releases::{Row, all, chosen, parse, path, shown, table, wanted};
+use backstay_tests::releases::{Row, all, chosen, listed, parse, path, shown, table};
 use backstay_tests::{Etcd, Folder, Nats};
 use sha2::{Digest, Sha256};
 
@@ -33,7 +33,7 @@ async fn what_starts_is_of_the_chosen_release() -> Result<()> {
 fn every_release_of_the_list_is_there_or_said_not_to_be() -> Result<()> {
     let rows = table()?;
     let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).filter(|name| *name != "named").collect();
-    assert_eq!(names, wanted().map(|release| release.suite).collect::<Vec<_>>());
+    assert_eq!(names, listed().map(|release| release.suite).collect::<Vec<_>>());
     for row in rows {
         ensure!(row.found.is_some() == row.reason.is_empty(), "{row:?}");
         assert_eq!(all()?.iter().any(|release| release.name == row.name), row.found.is_some(), "{row:?}");

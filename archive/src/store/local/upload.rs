@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::files::{self, Place};
 use super::hidden::Hidden;
 use crate::blocking::blocking;
-use crate::store::parts::Parts;
+use crate::store::parts::AcknowledgedParts;
 use crate::store::{ErrorKind, PART_BYTES, StoreError, Upload};
 
 /// How an upload ended, if it did.
@@ -39,7 +39,7 @@ struct Inner {
     /// The inode of `file`, which will be the object's.
     inode: u64,
     owner: AttemptId,
-    parts: Parts<()>,
+    parts: AcknowledgedParts<()>,
     /// Written through the whole of a completion or an abort, and read through the writing of a part, all
     /// inside blocking threads: a caller that gives up waiting still meets the end of what it began, and
     /// no part is written into an object that is complete.
@@ -53,7 +53,7 @@ impl LocalUpload {
         let file = files::create(&partial)?;
         let inode = file.metadata()?.ino();
         let state = RwLock::new(State::Open);
-        let inner = Inner { place, partial, file, inode, owner, parts: Parts::new(), state };
+        let inner = Inner { place, partial, file, inode, owner, parts: AcknowledgedParts::new(), state };
         Ok(Self { inner: Arc::new(inner) })
     }
 }
@@ -61,7 +61,7 @@ impl LocalUpload {
 #[async_trait]
 impl Upload for LocalUpload {
     async fn part(&self, number: u32, body: Bytes) -> Result<(), StoreError> {
-        Parts::<()>::admit(number, body.len(), self.inner.place.path().display())?;
+        AcknowledgedParts::<()>::admit(number, body.len(), self.inner.place.path().display())?;
         let inner = self.inner.clone();
         blocking(move || {
             let offset = u64::from(number - 1) * PART_BYTES as u64;

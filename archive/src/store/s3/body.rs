@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 
 use super::bucket::Bucket;
-use super::errors::Failure;
+use super::errors::RequestFailure;
 use crate::store::{Body, ErrorKind, StoreError};
 
 /// How often in a row a download may break off without having brought a byte.
@@ -66,7 +66,7 @@ impl Reading {
         let request = self.bucket.client().get_object().bucket(&self.bucket.name).key(&self.full);
         let header = range.as_ref().map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         let answer = request.set_range(header).send().await;
-        let answer = answer.map_err(|error| Failure::of(&error).at("read", self.target()))?;
+        let answer = answer.map_err(|error| RequestFailure::of(&error).at("read", self.target()))?;
         let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
         match range {
             None => self.end = length,
@@ -88,7 +88,7 @@ impl Reading {
         let until = self.end.map(|end| (end - 1).to_string()).unwrap_or_default();
         let request = request.range(format!("bytes={}-{until}", self.offset)).set_if_match(self.tag.clone());
         let answer = request.send().await.map_err(|error| {
-            let failure = Failure::of(&error);
+            let failure = RequestFailure::of(&error);
             let changed = failure.kind == ErrorKind::AlreadyExists;
             let failure = if changed { failure.taken_as(ErrorKind::Invalid) } else { failure };
             failure.at("go on reading", self.target())

@@ -25,7 +25,7 @@ use md5::{Digest, Md5};
 use url::Url;
 
 use super::client::Clients;
-use super::errors::Failure;
+use super::errors::RequestFailure;
 use super::listing;
 use super::patience::Patience;
 use super::settings::ObjectSettings;
@@ -115,25 +115,31 @@ impl Bucket {
 
     /// Creates a small object unless its name is taken. A provider that refuses the condition gets the
     /// request without it: the caller has looked.
-    pub(super) async fn put_new(&self, full: &str, body: Bytes) -> Result<(), Failure> {
+    pub(super) async fn put_new(&self, full: &str, body: Bytes) -> Result<(), RequestFailure> {
         match self.put(full, body.clone(), true).await {
             Err(failure) if failure.is_not_implemented() => self.put(full, body, false).await,
             result => result,
         }
     }
 
-    pub(super) async fn put(&self, full: &str, body: Bytes, create_only: bool) -> Result<(), Failure> {
+    pub(super) async fn put(&self, full: &str, body: Bytes, create_only: bool) -> Result<(), RequestFailure> {
         self.with_checksum(|checksum| self.put_with(checksum, full, body.clone(), create_only)).await
     }
 
-    async fn put_with(&self, checksum: Checksum, full: &str, body: Bytes, create_only: bool) -> Result<(), Failure> {
+    async fn put_with(
+        &self,
+        checksum: Checksum,
+        full: &str,
+        body: Bytes,
+        create_only: bool,
+    ) -> Result<(), RequestFailure> {
         let limits = self.sending(checksum, body.len());
         let request = self.client().put_object().bucket(&self.name).key(full);
         let request = request.set_if_none_match(create_only.then(|| "*".to_owned()));
         let request = request.set_content_md5(content_md5(checksum, &body)).body(ByteStream::from(body));
         let request = request.set_checksum_algorithm(algorithm(checksum));
         let request = request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.kms_key());
-        request.customize().config_override(limits).send().await.map(drop).map_err(|error| Failure::of(&error))
+        request.customize().config_override(limits).send().await.map(drop).map_err(|error| RequestFailure::of(&error))
     }
 
     /// The limits of a request with a body; the SDK adds a checksum only where it is told that it may.
@@ -147,9 +153,9 @@ impl Bucket {
 
     /// Sends a body with the checksum that is in use; where the provider demands one and nobody said which, with
     /// the next one, which is in use from then on. What did not arrive whole is sent again as it was.
-    async fn with_checksum<T, F>(&self, send: impl Fn(Checksum) -> F) -> Result<T, Failure>
+    async fn with_checksum<T, F>(&self, send: impl Fn(Checksum) -> F) -> Result<T, RequestFailure>
     where
-        F: Future<Output = Result<T, Failure>>,
+        F: Future<Output = Result<T, RequestFailure>>,
     {
         let mut garbled = 0;
         loop {
@@ -167,9 +173,9 @@ impl Bucket {
         }
     }
 
-    pub(super) async fn delete(&self, full: &str) -> Result<(), Failure> {
+    pub(super) async fn delete(&self, full: &str) -> Result<(), RequestFailure> {
         let answer = self.client().delete_object().bucket(&self.name).key(full).send().await;
-        match answer.map_err(|error| Failure::of(&error)) {
+        match answer.map_err(|error| RequestFailure::of(&error)) {
             Err(failure) if failure.is_code("NoSuchKey") => Ok(()),
             result => result.map(drop),
         }
@@ -177,7 +183,7 @@ impl Bucket {
 
     /// Whether listing is possible at all. Where the provider does not take the bucket's name in the path, and nobody
     /// said where to put it, the other way is tried, and used from then on where it works.
-    pub(super) async fn try_list(&self) -> Result<(), Failure> {
+    pub(super) async fn try_list(&self) -> Result<(), RequestFailure> {
         let Err(failure) = self.list_one(self.client()).await else { return Ok(()) };
         let is_host = self.endpoint.as_ref().is_some_and(|url| matches!(url.host(), Some(url::Host::Domain(_))));
         if failure.may_be_addressing()
@@ -193,10 +199,10 @@ impl Bucket {
     }
 
     /// One page of at most one object.
-    async fn list_one(&self, client: &Client) -> Result<(), Failure> {
+    async fn list_one(&self, client: &Client) -> Result<(), RequestFailure> {
         let request = client.list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
         let answer = request.encoding_type(EncodingType::Url).send().await;
-        answer.map(drop).map_err(|error| Failure::of(&error))
+        answer.map(drop).map_err(|error| RequestFailure::of(&error))
     }
 
     /// The time of an answer, whatever the answer is: S3 refuses requests from a clock that is far off.
@@ -206,7 +212,7 @@ impl Bucket {
         let answer = request.encoding_type(EncodingType::Url).customize().interceptor(seen.clone()).send().await;
         let date = *seen.0.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
-            Err(error) if date.is_none() => Err(Failure::of(&error).at("list objects in", self.whole())),
+            Err(error) if date.is_none() => Err(RequestFailure::of(&error).at("list objects in", self.whole())),
             _ => Ok(date),
         }
     }
@@ -216,7 +222,7 @@ impl Bucket {
         let mut pages = request.encoding_type(EncodingType::Url).into_paginator().send();
         let mut folders = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| Failure::of(&error).at("list objects in", self.whole()))?;
+            let page = page.map_err(|error| RequestFailure::of(&error).at("list objects in", self.whole()))?;
             let names = page.common_prefixes().iter().filter_map(|found| found.prefix());
             let encoding = page.encoding_type();
             // The delimiter is left as it is by some and encoded by others.
@@ -231,14 +237,14 @@ impl Bucket {
     /// Begins an upload. Where the answer was lost and the request repeated, the first one stays
     /// until a sweep.
     pub(super) async fn create_upload(&self, full: &str, owner: AttemptId) -> Result<Begun, StoreError> {
-        let error = |failure: Failure| failure.at("begin an upload of", self.target(full));
+        let error = |failure: RequestFailure| failure.at("begin an upload of", self.target(full));
         let request = self.client().create_multipart_upload().bucket(&self.name).key(full);
         let request = request.metadata(OWNER, owner.to_string()).content_type("application/octet-stream");
         let request = request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.kms_key());
         let request = request.set_storage_class(given(&self.objects.storage_class).map(StorageClass::from));
         let checksum = self.ways.in_use().checksum;
         let answer = request.set_checksum_algorithm(algorithm(checksum)).send().await;
-        let answer = answer.map_err(|failure| error(Failure::of(&failure)))?;
+        let answer = answer.map_err(|failure| error(RequestFailure::of(&failure)))?;
         let id = answer.upload_id.filter(|id| !id.is_empty()).ok_or_else(|| {
             StoreError::new(ErrorKind::Invalid, "begin an upload of", self.target(full), "S3 gave it no id")
         })?;
@@ -252,7 +258,7 @@ impl Bucket {
         number: u32,
         body: Bytes,
         sent: Arc<AtomicU32>,
-    ) -> Result<CompletedPart, Failure> {
+    ) -> Result<CompletedPart, RequestFailure> {
         self.with_checksum(|checksum| self.upload_part_with(checksum, at, number, body.clone(), sent.clone())).await
     }
 
@@ -263,7 +269,7 @@ impl Bucket {
         number: u32,
         body: Bytes,
         sent: Arc<AtomicU32>,
-    ) -> Result<CompletedPart, Failure> {
+    ) -> Result<CompletedPart, RequestFailure> {
         let limits = self.sending(checksum, body.len());
         let request = self.client().upload_part().bucket(&self.name).key(full).upload_id(upload);
         let request = request.set_content_md5(content_md5(checksum, &body));
@@ -271,7 +277,7 @@ impl Bucket {
         let request = request.part_number(number as i32).set_checksum_algorithm(algorithm(checksum));
         let request = request.body(ByteStream::from(body)).customize();
         let answer = request.config_override(limits).interceptor(CountAttempts(sent)).send().await;
-        let answer = answer.map_err(|error| Failure::of(&error))?;
+        let answer = answer.map_err(|error| RequestFailure::of(&error))?;
         Ok(CompletedPart::builder()
             .part_number(number as i32)
             .set_e_tag(answer.e_tag)
@@ -286,16 +292,16 @@ impl Bucket {
         (full, upload): (&str, &str),
         parts: Vec<CompletedPart>,
         insist: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestFailure> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = self.client().complete_multipart_upload().bucket(&self.name).key(full).upload_id(upload);
         let request = request.multipart_upload(parts);
         let limits = || aws_sdk_s3::config::Builder::new().timeout_config(self.patience.joining());
         let answer = request.clone().if_none_match("*").customize().config_override(limits()).send().await;
-        match answer.map_err(|error| Failure::of(&error)) {
+        match answer.map_err(|error| RequestFailure::of(&error)) {
             Err(failure) if failure.is_not_implemented() && !insist => {
                 let answer = request.customize().config_override(limits()).send().await;
-                answer.map(drop).map_err(|error| Failure::of(&error))
+                answer.map(drop).map_err(|error| RequestFailure::of(&error))
             }
             result => result.map(drop),
         }
@@ -306,7 +312,7 @@ impl Bucket {
     pub(super) async fn abort_upload(&self, full: &str, upload: &str) -> Result<(), StoreError> {
         for _ in 0..ABORT_TRIES {
             let request = self.client().abort_multipart_upload().bucket(&self.name).key(full).upload_id(upload);
-            match request.send().await.map_err(|error| Failure::of(&error)) {
+            match request.send().await.map_err(|error| RequestFailure::of(&error)) {
                 Ok(_) => {}
                 Err(failure) if failure.is_code("NoSuchUpload") => return Ok(()),
                 Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(()),
@@ -323,14 +329,15 @@ impl Bucket {
     }
 
     /// Every unfinished upload at keys that begin with `prefix`, all pages.
-    pub(super) async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>, Failure> {
+    pub(super) async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>, RequestFailure> {
         let mut found = Vec::new();
         let mut after: (Option<String>, Option<String>) = (None, None);
         loop {
             let request = self.client().list_multipart_uploads().bucket(&self.name);
             let request = request.prefix(format!("{}{prefix}", self.prefix));
             let request = request.set_key_marker(after.0.clone()).set_upload_id_marker(after.1.clone());
-            let page = request.encoding_type(EncodingType::Url).send().await.map_err(|error| Failure::of(&error))?;
+            let page =
+                request.encoding_type(EncodingType::Url).send().await.map_err(|error| RequestFailure::of(&error))?;
             found.extend(page.uploads().iter().filter_map(|upload| {
                 Some(Unfinished {
                     key: self.listed_key(upload.key()?, page.encoding_type())?,
@@ -398,7 +405,7 @@ pub(super) fn list(bucket: &Arc<Bucket>, prefix: &str) -> Listing {
                 return Ok(Some((found, (bucket, pages, page))));
             }
             let Some(next) = pages.next().await else { return Ok(None) };
-            let next = next.map_err(|error| Failure::of(&error).at("list objects in", bucket.whole()))?;
+            let next = next.map_err(|error| RequestFailure::of(&error).at("list objects in", bucket.whole()))?;
             for object in next.contents() {
                 let Some(key) = object.key().and_then(|name| bucket.listed_key(name, next.encoding_type())) else {
                     continue;

@@ -19,7 +19,7 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_types::service_config::ServiceConfigKey;
-use backstay_protocol::certificates::{self, Wanted};
+use backstay_protocol::certificates::{self, PemKind};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -158,7 +158,7 @@ fn ca_of_environment(value: Option<OsString>) -> Option<PathBuf> {
 fn authorities(settings: &S3Settings, path: &Path) -> Result<Vec<u8>, StoreError> {
     let wrong = |cause: String| StoreError::new(ErrorKind::Invalid, "use CA file", path.display(), cause);
     let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    if let Some(cause) = certificates::unusable(&pem, Wanted::Certificates) {
+    if let Some(cause) = certificates::unusable(&pem, PemKind::Certificates) {
         return Err(wrong(cause));
     }
     let mut roots = RootCertStore::empty();

@@ -14,7 +14,7 @@ use crate::store::{ErrorKind, StoreError};
 
 /// Why one request failed, after all its retries.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct RequestFailure {
     pub(super) kind: ErrorKind,
     /// The HTTP status, where there was an answer.
     status: Option<u16>,
@@ -25,7 +25,7 @@ pub(super) struct Failure {
     unreachable: bool,
 }
 
-impl Failure {
+impl RequestFailure {
     pub(super) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    fn failure(status: u16, code: &str, message: &str, body: &'static str) -> Failure {
+    fn failure(status: u16, code: &str, message: &str, body: &'static str) -> RequestFailure {
         let mut answer = HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body));
         answer.headers_mut().insert("content-type", "text/html");
         let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -199,7 +199,7 @@ mod tests {
         if let Some(message) = said(message) {
             about = about.message(message);
         }
-        Failure::of(&SdkError::service_error(HeadObjectError::generic(about.build()), answer))
+        RequestFailure::of(&SdkError::service_error(HeadObjectError::generic(about.build()), answer))
     }
 
     #[test]

@@ -7,7 +7,7 @@ use aws_sdk_s3::types::EncodingType;
 use backstay_protocol::AttemptId;
 
 use super::bucket::{Bucket, OWNER, length, timestamp};
-use super::errors::Failure;
+use super::errors::RequestFailure;
 use super::listing;
 use crate::store::{ErrorKind, Key, ObjectInfo, StoreError};
 
@@ -30,9 +30,13 @@ impl Bucket {
     }
 
     /// HEAD alone; asks otherwise only for the length, where HEAD does not say it.
-    pub(super) async fn ask_head(&self, key: &Key, full: &str) -> Result<Result<Option<Head>, Failure>, StoreError> {
+    pub(super) async fn ask_head(
+        &self,
+        key: &Key,
+        full: &str,
+    ) -> Result<Result<Option<Head>, RequestFailure>, StoreError> {
         let answer = self.client().head_object().bucket(&self.name).key(full).send().await;
-        let found = match answer.map_err(|error| Failure::of(&error)) {
+        let found = match answer.map_err(|error| RequestFailure::of(&error)) {
             Ok(found) => found,
             Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(Ok(None)),
             Err(failure) => return Ok(Err(failure)),
@@ -59,7 +63,7 @@ impl Bucket {
     /// How long an object is, by its first byte or by the listing; `None` where it is not there.
     pub(super) async fn size_of(&self, full: &str) -> Result<Option<u64>, StoreError> {
         let request = self.client().get_object().bucket(&self.name).key(full).range("bytes=0-0");
-        match request.send().await.map_err(|error| Failure::of(&error)) {
+        match request.send().await.map_err(|error| RequestFailure::of(&error)) {
             Ok(part) => {
                 if let Some(total) = part.content_range().and_then(total) {
                     return Ok(Some(total));
@@ -83,7 +87,12 @@ impl Bucket {
 
     /// "Forbidden" is what some say of what is not there, and what a policy says of one object. The listing knows
     /// which; where that is forbidden as well, what the probe found out of this provider counts.
-    async fn look_behind(&self, failure: Failure, key: &Key, full: &str) -> Result<Option<ObjectInfo>, StoreError> {
+    async fn look_behind(
+        &self,
+        failure: RequestFailure,
+        key: &Key,
+        full: &str,
+    ) -> Result<Option<ObjectInfo>, StoreError> {
         match self.listed(full).await {
             Ok(None) => Ok(None),
             Ok(Some((Some(size), modified))) => Ok(Some(ObjectInfo { key: key.clone(), size, modified, owner: None })),
@@ -94,9 +103,12 @@ impl Bucket {
     }
 
     /// Size and time of an object as the listing shows it.
-    async fn listed(&self, full: &str) -> Result<Option<(Option<u64>, Option<backstay_protocol::Timestamp>)>, Failure> {
+    async fn listed(
+        &self,
+        full: &str,
+    ) -> Result<Option<(Option<u64>, Option<backstay_protocol::Timestamp>)>, RequestFailure> {
         let request = self.client().list_objects_v2().bucket(&self.name).prefix(full).max_keys(1);
-        let page = request.encoding_type(EncodingType::Url).send().await.map_err(|error| Failure::of(&error))?;
+        let page = request.encoding_type(EncodingType::Url).send().await.map_err(|error| RequestFailure::of(&error))?;
         let Some(first) = page.contents().first() else { return Ok(None) };
         let name = first.key().unwrap_or_default();
         let is_it = name == full || listing::decode(name, page.encoding_type()).is_some_and(|name| name == full);

@@ -11,7 +11,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::bucket::{self, Bucket};
-use super::errors::Failure;
+use super::errors::RequestFailure;
 use super::ways::Checksum;
 use super::{body, notes};
 use crate::store::{ErrorKind, Key, PART_BYTES, StoreError, Unfinished};
@@ -119,8 +119,9 @@ impl Probe {
         let mut parts = Vec::new();
         for (number, body) in (1..).zip(bodies) {
             let part = self.bucket.upload_part((&self.full, &upload), number, body.clone(), Arc::default()).await;
-            let failed =
-                |failure: Failure| failure.at(&format!("upload part {number} of"), self.bucket.target(&self.full));
+            let failed = |failure: RequestFailure| {
+                failure.at(&format!("upload part {number} of"), self.bucket.target(&self.full))
+            };
             parts.push(part.map_err(failed)?);
         }
         Ok((upload, parts))
@@ -186,7 +187,7 @@ impl Probe {
         self.is_refused(second)
     }
 
-    fn is_refused(&self, second: Result<(), Failure>) -> Result<bool, StoreError> {
+    fn is_refused(&self, second: Result<(), RequestFailure>) -> Result<bool, StoreError> {
         match second {
             Ok(()) => Ok(false),
             Err(failure) if failure.kind == ErrorKind::AlreadyExists => Ok(true),

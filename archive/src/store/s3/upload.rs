@@ -11,9 +11,9 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::bucket::{Begun, Bucket};
-use super::errors::Failure;
+use super::errors::RequestFailure;
 use super::ways::Checksum;
-use crate::store::parts::Parts;
+use crate::store::parts::AcknowledgedParts;
 use crate::store::{ErrorKind, Key, StoreError, Upload};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) struct S3Upload {
     full: String,
     owner: AttemptId,
     begun: Mutex<Begun>,
-    parts: Parts<CompletedPart>,
+    parts: AcknowledgedParts<CompletedPart>,
     resent: AtomicU32,
     state: Mutex<State>,
 }
@@ -52,14 +52,14 @@ impl fmt::Debug for S3Upload {
 
 impl S3Upload {
     pub(super) fn new(bucket: Arc<Bucket>, key: Key, full: String, begun: Begun, owner: AttemptId) -> Self {
-        let (parts, resent, state) = (Parts::new(), AtomicU32::new(0), Mutex::new(State::Open));
+        let (parts, resent, state) = (AcknowledgedParts::new(), AtomicU32::new(0), Mutex::new(State::Open));
         Self { bucket, key, full, owner, begun: Mutex::new(begun), parts, resent, state }
     }
 
     /// The upload that is to be used instead of `was`: where that was begun without a word of the checksum that this
     /// provider turned out to demand with each part, another is begun. `None`: it is the right one, and a part has failed
     /// for a reason of its own.
-    async fn begun_anew(&self, was: &Begun, failure: &Failure) -> Result<Option<Begun>, StoreError> {
+    async fn begun_anew(&self, was: &Begun, failure: &RequestFailure) -> Result<Option<Begun>, StoreError> {
         let mut begun = self.begun.lock().await;
         if begun.id != was.id {
             return Ok(Some(begun.clone()));
@@ -77,7 +77,7 @@ impl S3Upload {
     }
 
     /// Sends a part to one upload, and counts how often it had to be sent again.
-    async fn send(&self, begun: &Begun, number: u32, body: Bytes) -> Result<CompletedPart, Failure> {
+    async fn send(&self, begun: &Begun, number: u32, body: Bytes) -> Result<CompletedPart, RequestFailure> {
         let sent = Arc::new(AtomicU32::new(0));
         // Counted also where the caller gives up waiting.
         let _counter = CountResent { sent: sent.clone(), resent: &self.resent };
@@ -196,7 +196,7 @@ impl S3Upload {
 #[async_trait]
 impl Upload for S3Upload {
     async fn part(&self, number: u32, body: Bytes) -> Result<(), StoreError> {
-        Parts::<()>::admit(number, body.len(), self.target())?;
+        AcknowledgedParts::<()>::admit(number, body.len(), self.target())?;
         let mut begun = self.begun.lock().await.clone();
         loop {
             match self.send(&begun, number, body.clone()).await {

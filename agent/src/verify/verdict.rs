@@ -12,7 +12,7 @@ use backstay_snapshot::inspect::Unknown;
 use backstay_snapshot::release::Release;
 
 use super::boot::{BootError, Served};
-use crate::wanted::FindError;
+use crate::stored_backup::FindError;
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Coordinator, capture};
-use backstay_protocol::own::RestoreMachineSpec;
+use backstay_protocol::backstay_types::RestoreMachineSpec;
 use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp};
 
 const UUID: &str = "7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10";
@@ -19,7 +19,7 @@ fn fleet() -> Coordinator {
     Coordinator::with([uuid("one"), uuid("other")])
 }
 
-fn query(which: Which) -> Query {
+fn query(which: SnapshotSelector) -> Query {
     Query {
         cluster: "one".into(),
         which,
@@ -36,7 +36,7 @@ async fn ask(coordinator: &Coordinator, query: &Query, answer: &str) -> Result<(
     capture(async |console| run(&api, query, &mut stdin, console).await).await
 }
 
-async fn asked(which: Which, of_another: &str) -> Result<RestoreSpec, String> {
+async fn asked(which: SnapshotSelector, of_another: &str) -> Result<RestoreSpec, String> {
     let query = Query { of_another: of_another.into(), ..query(which) };
     let api = Api::new(fleet());
     let resource = request(&api, &query).await.map_err(|e| e.to_string())?;
@@ -46,19 +46,19 @@ async fn asked(which: Which, of_another: &str) -> Result<RestoreSpec, String> {
 #[tokio::test]
 async fn the_backup_that_is_meant_is_asked_for() {
     let words = async |which, of_another| asked(which, of_another).await.map(|spec| (spec.snapshot, spec.before));
-    let time = Which::parse_time("1970-01-01T01:33:20+01:00").expect("a time");
+    let time = SnapshotSelector::parse_time("1970-01-01T01:33:20+01:00").expect("a time");
     assert_eq!(words(time, "").await, Ok(("latest".into(), Some(Timestamp::from_seconds(2_000)))));
-    assert_eq!(words(Which::Latest, "other").await, Ok(("latest".into(), None)));
-    assert_eq!(words(Which::Named(name(5)), "").await, Ok((name(5).to_string(), None)));
-    assert_eq!(words(Which::Latest, "third").await, Err("cluster \"third\" does not exist".into()));
-    assert!(Which::parse_time("yesterday").is_err() && Which::parse_snapshot("newest").is_err());
+    assert_eq!(words(SnapshotSelector::Latest, "other").await, Ok(("latest".into(), None)));
+    assert_eq!(words(SnapshotSelector::Named(name(5)), "").await, Ok((name(5).to_string(), None)));
+    assert_eq!(words(SnapshotSelector::Latest, "third").await, Err("cluster \"third\" does not exist".into()));
+    assert!(SnapshotSelector::parse_time("yesterday").is_err() && SnapshotSelector::parse_snapshot("newest").is_err());
 }
 
 #[tokio::test]
 async fn nothing_is_done_before_the_name_was_typed() {
     for answer in ["", "y\n", "yes\n", "other\n"] {
         let coordinator = fleet();
-        let error = ask(&coordinator, &query(Which::Latest), answer).await.expect_err("not confirmed");
+        let error = ask(&coordinator, &query(SnapshotSelector::Latest), answer).await.expect_err("not confirmed");
         assert_eq!(error, "failed to restore \"one\": not confirmed; nothing was changed", "{answer:?}");
         assert!(coordinator.calls().iter().all(|call| call.contains('(') || call.contains('[')), "only dry");
     }
@@ -66,8 +66,8 @@ async fn nothing_is_done_before_the_name_was_typed() {
 
 #[tokio::test]
 async fn a_coordinator_of_an_earlier_build_that_cannot_find_the_latest_says_so() {
-    let time = Which::parse_time("1970-01-01T01:33:20+01:00").expect("a time");
-    for which in [Which::Latest, time] {
+    let time = SnapshotSelector::parse_time("1970-01-01T01:33:20+01:00").expect("a time");
+    for which in [SnapshotSelector::Latest, time] {
         let coordinator = fleet().earlier();
         let error = ask(&coordinator, &query(which), "one\n").await.expect_err("it takes names alone");
         let said = "failed to restore \"one\": the coordinator is older than this backstayctl";
@@ -76,7 +76,7 @@ async fn a_coordinator_of_an_earlier_build_that_cannot_find_the_latest_says_so()
     }
     // A name it takes; what speaks against it is said as it says it.
     let coordinator = fleet().earlier();
-    let error = ask(&coordinator, &query(Which::Named(name(5))), "no\n").await.expect_err("not confirmed");
+    let error = ask(&coordinator, &query(SnapshotSelector::Named(name(5))), "no\n").await.expect_err("not confirmed");
     assert!(error.ends_with("nothing was changed"), "{error}");
 }
 

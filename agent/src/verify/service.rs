@@ -17,18 +17,18 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::boot::{self, BootError, Ports, Revisions};
-use super::judge::{self, VerifyError};
 use super::settings::VerifySettings;
+use super::verdict::{self, VerifyError};
 use crate::attempt::job::refuse;
 use crate::attempt::{Address, Attempts};
 use crate::restore::folders::free_bytes;
-use crate::wanted::{Named, Wanted};
+use crate::stored_backup::{Named, StoredBackup};
 
 /// Beyond the database: etcd's log, and what it writes while it starts.
 const ROOM_BYTES: u64 = 256 * 1024 * 1024;
 
-/// What the desk works with.
-pub struct Parts {
+/// What the service works with.
+pub struct VerifyDependencies {
     pub address: Address,
     pub settings: VerifySettings,
     /// Where a backup is restored for a moment.
@@ -41,7 +41,7 @@ pub struct Parts {
 /// What is to be proven, checked at the edge.
 struct Order {
     id: VerifyId,
-    backup: Wanted,
+    backup: StoredBackup,
     boot: bool,
 }
 
@@ -65,9 +65,9 @@ impl From<VerifyError> for Failed {
     }
 }
 
-/// The desk.
+/// The service.
 pub struct Verifications {
-    parts: Parts,
+    deps: VerifyDependencies,
     work: Mutex<Option<Work>>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -75,11 +75,11 @@ pub struct Verifications {
 
 impl Verifications {
     /// What an earlier process left of a scratch folder is removed.
-    pub fn new(parts: Parts) -> Self {
-        if let Err(error) = remove(&parts.scratch) {
-            warn!(%error, folder = %parts.scratch.display(), "the scratch folder stays");
+    pub fn new(deps: VerifyDependencies) -> Self {
+        if let Err(error) = remove(&deps.scratch) {
+            warn!(%error, folder = %deps.scratch.display(), "the scratch folder stays");
         }
-        Self { parts, work: Mutex::new(None), stop: CancellationToken::new(), tasks: TaskTracker::new() }
+        Self { deps, work: Mutex::new(None), stop: CancellationToken::new(), tasks: TaskTracker::new() }
     }
 
     /// Begins what is asked for, unless it is known; says how far it is.
@@ -95,8 +95,8 @@ impl Verifications {
     }
 
     async fn accept(self: &Arc<Self>, command: VerifyCommand) -> Result<VerifyState, Refused> {
-        self.parts.address.check(&command.cluster, &command.machine)?;
-        self.parts.attempts.see_epoch(command.epoch).await?;
+        self.deps.address.check(&command.cluster, &command.machine)?;
+        self.deps.attempts.see_epoch(command.epoch).await?;
         let invalid = |text: String| refuse(RefusalCode::Invalid, text);
         let order = self.parse(command).map_err(invalid)?;
         let mut work = self.work();
@@ -108,7 +108,7 @@ impl Verifications {
             _ => {}
         }
         if order.boot {
-            boot::program(self.parts.settings.etcd.as_deref()).map_err(|e| invalid(e.to_string()))?;
+            boot::program(self.deps.settings.etcd.as_deref()).map_err(|e| invalid(e.to_string()))?;
         }
         let begun = Work { id: order.id, progress: Arc::default(), total: 0, ended: None };
         let told = state(&begun);
@@ -128,7 +128,7 @@ impl Verifications {
         };
         Ok(Order {
             id: command.verify.parse().map_err(|e: backstay_protocol::NameError| e.to_string())?,
-            backup: Wanted::parse(named, &self.parts.identity, self.parts.s3_ca.clone())?,
+            backup: StoredBackup::parse(named, &self.deps.identity, self.deps.s3_ca.clone())?,
             boot: command.boot,
         })
     }
@@ -137,7 +137,7 @@ impl Verifications {
         info!(snapshot = %order.backup.snapshot, boot = order.boot, "proving a backup");
         let result = self.prove(&order).await;
         if order.boot
-            && let Err(error) = remove(&self.parts.scratch)
+            && let Err(error) = remove(&self.deps.scratch)
         {
             warn!(%error, "the scratch folder stays until the next proof");
         }
@@ -155,14 +155,14 @@ impl Verifications {
         let progress = self.begin(&manifest);
         let look = Look { hash_at: Some(manifest.origin.revision), ..Look::default() };
         let ports = order.boot.then(Ports::find).transpose()?;
-        let data = self.parts.scratch.join("data");
+        let data = self.deps.scratch.join("data");
         let into = match &ports {
             Some(ports) => Some((data.as_path(), self.make_room(&manifest, ports)?)),
             None => None,
         };
         let identity = order.backup.identity.as_ref();
         let examined = restore::examine(&*store, &manifest, identity, into, look, &progress, &self.stop).await?;
-        let mut verified = judge::found(&examined);
+        let mut verified = verdict::found(&examined);
         if let Some(ports) = &ports {
             self.boot(&examined, &data, ports, manifest.origin.revision, &mut verified).await?;
         }
@@ -177,14 +177,14 @@ impl Verifications {
         hash: i64,
         verified: &mut Verified,
     ) -> Result<(), VerifyError> {
-        let program = boot::program(self.parts.settings.etcd.as_deref())?;
+        let program = boot::program(self.deps.settings.etcd.as_deref())?;
         let keys = examined.inspection.contents.as_ref().ok().map(|contents| contents.revision);
         let at = Revisions { hash, keys };
-        let patience = self.parts.settings.start_timeout;
-        match boot::serve(&program, &self.parts.scratch, data, ports, patience, at).await {
-            Ok(served) => judge::compare(examined, &served, hash, verified),
+        let patience = self.deps.settings.start_timeout;
+        match boot::serve(&program, &self.deps.scratch, data, ports, patience, at).await {
+            Ok(served) => verdict::compare(examined, &served, hash, verified),
             Err(ended @ BootError::Ended { .. }) => {
-                Err(judge::ended(ended, examined, boot::version(&program).await.as_deref()))
+                Err(verdict::ended(ended, examined, boot::version(&program).await.as_deref()))
             }
             Err(error) => Err(error.into()),
         }
@@ -202,7 +202,7 @@ impl Verifications {
 
     /// The scratch folder, empty, with room for the database; and what is to be made in it.
     fn make_room(&self, manifest: &Manifest, ports: &Ports) -> Result<Options, VerifyError> {
-        let folder = self.parts.scratch.clone();
+        let folder = self.deps.scratch.clone();
         let failed = |cause| VerifyError::Scratch { folder: folder.clone(), cause };
         remove(&folder).map_err(failed)?;
         make(&folder).map_err(failed)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use backstay_protocol::Timestamp;
-use backstay_protocol::own::{RestoreMachineSpec, RestorePhase, RestoreSpec};
+use backstay_protocol::backstay_types::{RestoreMachineSpec, RestorePhase, RestoreSpec};
 
 use crate::api::CallError;
 use crate::console::Console;

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use backstay_agent::restore::folders::Folders;
-use backstay_agent::restore::journal::{Action, Goal, Hands, Journal, Seen};
+use backstay_agent::restore::journal::{Action, ExistingFolders, Goal, Hands, Journal};
 use backstay_coordinator::restore::model::{Heard, Limits, Machine, Restore, Round, Source};
-use backstay_protocol::bus::{MemberCheck, MemberSeat, RestoreGoal, RestoreState, RestoreStep};
-use backstay_protocol::own::RestorePhase;
+use backstay_protocol::backstay_types::RestorePhase;
+use backstay_protocol::bus::{ListedMember, MemberCheck, RestoreGoal, RestoreState, RestoreStep};
 use backstay_protocol::{ClusterUuid, MachineId, RestoreId, SnapshotName, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -81,7 +81,7 @@ impl Host {
         }
     }
 
-    /// What the desk does with a command.
+    /// What the service does with a command.
     fn hear(&mut self, goal: RestoreGoal) -> Option<Heard> {
         let goal = Goal::from_wire(goal)?;
         match (&mut self.journal, goal) {
@@ -110,7 +110,7 @@ impl Host {
         let journal = self.journal.as_ref().expect("there is one");
         let serves = self.runs && self.live == Some(Data::New) && self.flaw != Flaw::NewDoesNotServe;
         let members =
-            (0..MACHINES).map(|n| MemberSeat { name: format!("m{n}"), peer_urls: url(n), ..MemberSeat::default() });
+            (0..MACHINES).map(|n| ListedMember { name: format!("m{n}"), peer_urls: url(n), ..ListedMember::default() });
         let check = MemberCheck {
             healthy: serves,
             cluster_id: NEW_CLUSTER,
@@ -130,14 +130,14 @@ impl Host {
         }
     }
 
-    /// One action of the desk's task; `noted` is false where the agent dies before the journal has it.
+    /// One action of the service's task; `noted` is false where the agent dies before the journal has it.
     fn act(&mut self, noted: bool) {
         let Some(journal) = &self.journal else { return };
         if !self.error.is_empty() && journal.goal != Goal::PutBack {
             return;
         }
         let (fresh, aside) = (self.fresh.is_some(), self.aside.is_some());
-        let seen = Seen { live: self.live.is_some(), fresh, aside, root: self.root, rest: false };
+        let seen = ExistingFolders { live: self.live.is_some(), fresh, aside, root: self.root, rest: false };
         let action = journal.next(seen, self.hands);
         let forward = journal.goal != Goal::PutBack;
         match (action, self.flaw) {

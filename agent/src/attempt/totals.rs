@@ -18,7 +18,7 @@ type Result = [(&'static str, &'static str); 1];
 
 /// What was read, stored and sent again in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Totals {
     /// Bytes of the database.
     pub read: u64,
     /// Sealed bytes.
@@ -27,7 +27,7 @@ pub struct Tally {
     pub retried: u64,
 }
 
-impl Tally {
+impl Totals {
     /// With what one attempt has done so far.
     pub fn with(self, progress: &Progress) -> Self {
         Self {

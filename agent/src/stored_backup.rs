@@ -36,7 +36,7 @@ pub struct Named<'a> {
 }
 
 /// A backup that is to be read.
-pub struct Wanted {
+pub struct StoredBackup {
     cluster: ClusterUuid,
     pub snapshot: SnapshotName,
     store: StoreSpec,
@@ -45,16 +45,16 @@ pub struct Wanted {
     sha256: String,
 }
 
-impl fmt::Debug for Wanted {
+impl fmt::Debug for StoredBackup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wanted")
+        f.debug_struct("StoredBackup")
             .field("cluster", &self.cluster)
             .field("snapshot", &self.snapshot)
             .finish_non_exhaustive()
     }
 }
 
-impl Wanted {
+impl StoredBackup {
     /// Opens what is sealed with the agent's `own` identity.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_nats::Client;
 use async_nats::connection::State;
-use backstay_daemon::http::{Readiness, Window};
+use backstay_daemon::http::{MetricsEndpoint, Readiness};
 use backstay_daemon::metrics::{Scrape, Unit};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -13,31 +13,31 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::attempt::Attempts;
-use crate::etcd::poll::Seen;
+use crate::etcd::poll::PolledMember;
 use crate::outbox::Outbox;
 
 /// The parts that are looked at.
 #[derive(Clone)]
-pub struct Inside {
+pub struct AgentMetrics {
     pub client: Client,
     pub attempts: Arc<Attempts>,
     pub outbox: Arc<Outbox>,
-    pub member: watch::Receiver<Seen>,
+    pub member: watch::Receiver<PolledMember>,
 }
 
-impl fmt::Debug for Inside {
+impl fmt::Debug for AgentMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inside").finish_non_exhaustive()
+        f.debug_struct("AgentMetrics").finish_non_exhaustive()
     }
 }
 
-impl Inside {
+impl AgentMetrics {
     /// All of it, for [`backstay_daemon::http::serve`].
-    pub fn window(self) -> Window {
+    pub fn endpoint(self) -> MetricsEndpoint {
         let mut registry = Registry::default();
         self.attempts.metrics().register(&mut registry);
         registry.register_collector(Box::new(self.clone()));
-        Window::new(registry, move || self.readiness())
+        MetricsEndpoint::new(registry, move || self.readiness())
     }
 
     fn bus(&self) -> bool {
@@ -59,17 +59,17 @@ impl Inside {
     }
 }
 
-impl Collector for Inside {
+impl Collector for AgentMetrics {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut scrape = Scrape::from(encoder);
         let bytes = || Some(Unit::Bytes);
-        let tally = self.attempts.tally();
+        let totals = self.attempts.totals();
         let read = "Bytes of database read from etcd, by attempts that failed, too";
-        scrape.counter(("backstay_agent_snapshot", read, bytes()), tally.read)?;
+        scrape.counter(("backstay_agent_snapshot", read, bytes()), totals.read)?;
         let sealed = "Sealed bytes that a store took, of attempts that failed, too";
-        scrape.counter(("backstay_agent_sealed", sealed, bytes()), tally.stored)?;
+        scrape.counter(("backstay_agent_sealed", sealed, bytes()), totals.stored)?;
         let retried = "Parts that had to be sent to a store again";
-        scrape.counter(("backstay_agent_parts_retried", retried, None), tally.retried)?;
+        scrape.counter(("backstay_agent_parts_retried", retried, None), totals.retried)?;
         let waiting = "Reports on this machine's disk that the coordinator's stream does not have yet";
         let reports = *self.outbox.waiting().borrow();
         scrape.gauge(("backstay_agent_outbox_records", waiting, None), reports as f64)?;

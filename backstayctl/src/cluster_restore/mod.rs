@@ -9,7 +9,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use backstay_protocol::api::ApiError;
-use backstay_protocol::own::{RestorePhase, RestoreSpec};
+use backstay_protocol::backstay_types::{RestorePhase, RestoreSpec};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::ClusterUuidSpec;
 use backstay_protocol::{NameError, duration, types};
@@ -22,7 +22,7 @@ use super::listing;
 use super::restore::arguments::Restore;
 use arguments::OfCluster;
 use choose::LATEST;
-pub use choose::Which;
+pub use choose::SnapshotSelector;
 use show::Show;
 
 /// How often is looked how far it is.
@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     pub cluster: String,
-    pub which: Which,
+    pub which: SnapshotSelector,
     /// The cluster whose data replaces this one's; empty: its own.
     pub of_another: String,
     pub bump: Option<u64>,
@@ -48,11 +48,11 @@ impl Query {
     /// The backup's name is none.
     pub fn of(arguments: &Restore) -> Result<Option<Self>, NameError> {
         let Some(cluster) = arguments.cluster.clone() else { return Ok(None) };
-        let named = arguments.snapshot.as_deref().map(Which::parse_snapshot).transpose()?;
+        let named = arguments.snapshot.as_deref().map(SnapshotSelector::parse_snapshot).transpose()?;
         let OfCluster { before, data_of_another_cluster, yes, timeout } = &arguments.of_cluster;
         Ok(Some(Self {
             cluster,
-            which: named.or_else(|| before.clone()).unwrap_or(Which::Latest),
+            which: named.or_else(|| before.clone()).unwrap_or(SnapshotSelector::Latest),
             of_another: data_of_another_cluster.clone(),
             bump: arguments.from_store.bump_revision,
             yes: *yes,
@@ -159,10 +159,12 @@ fn older(query: &Query, cause: CallError) -> CallError {
     let source = if query.of_another.is_empty() { &query.cluster } else { &query.of_another };
     let takes_names_alone = cause.is_unknown_field("before") || cause.is_no_name(LATEST);
     match (&query.which, takes_names_alone) {
-        (Which::Latest | Which::Before(_), true) => CallError::Refused(ApiError::invalid(format!(
-            "the coordinator is older than this backstayctl and does not look for the latest backup: update it, or give \
+        (SnapshotSelector::Latest | SnapshotSelector::Before(_), true) => {
+            CallError::Refused(ApiError::invalid(format!(
+                "the coordinator is older than this backstayctl and does not look for the latest backup: update it, or give \
              --snapshot a name of `backstayctl get etcdbackup --selector {LABEL_CLUSTER}={source}`"
-        ))),
+            )))
+        }
         _ => cause,
     }
 }

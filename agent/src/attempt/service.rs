@@ -27,8 +27,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument, error, error_span, info, warn};
 
 use super::job::refuse;
-use super::tally::{Metrics, Tally};
-use super::{Address, Failure, Job, Member, Taking};
+use super::totals::{Metrics, Totals};
+use super::{Address, BackupFailure, Job, Member, Taking};
 use crate::outbox::{Outbox, Record};
 use crate::state::StateDir;
 
@@ -53,8 +53,8 @@ impl Running {
     }
 }
 
-/// What the desk works with.
-pub struct Parts {
+/// What the service works with.
+pub struct AttemptDependencies {
     pub address: Address,
     pub member: Member,
     pub identity: Arc<Identity>,
@@ -73,12 +73,12 @@ struct Book {
     /// Final reports of the last attempts, oldest first.
     ended: Vec<Report>,
     /// Of all attempts but the one under way.
-    tally: Tally,
+    totals: Totals,
 }
 
-/// The desk.
+/// The service.
 pub struct Attempts {
-    parts: Parts,
+    deps: AttemptDependencies,
     book: Mutex<Book>,
     metrics: Metrics,
     tasks: TaskTracker,
@@ -94,12 +94,12 @@ enum Claim {
 
 impl Attempts {
     /// Takes up where the last process stopped: an attempt that was under way then is reported as failed.
-    pub fn new(parts: Parts) -> Self {
-        let mut ended = parts.state.ended();
-        recover(&parts, &mut ended);
-        let epoch = parts.state.epoch();
-        let book = Book { running: None, stopping: false, held: false, epoch, ended, tally: Tally::default() };
-        Self { parts, book: Mutex::new(book), metrics: Metrics::default(), tasks: TaskTracker::new() }
+    pub fn new(deps: AttemptDependencies) -> Self {
+        let mut ended = deps.state.ended();
+        recover(&deps, &mut ended);
+        let epoch = deps.state.epoch();
+        let book = Book { running: None, stopping: false, held: false, epoch, ended, totals: Totals::default() };
+        Self { deps, book: Mutex::new(book), metrics: Metrics::default(), tasks: TaskTracker::new() }
     }
 
     /// The attempt under way.
@@ -108,9 +108,9 @@ impl Attempts {
     }
 
     /// What all attempts have read and stored since the start, the one under way included. Never shrinks.
-    pub fn tally(&self) -> Tally {
+    pub fn totals(&self) -> Totals {
         let book = self.book();
-        book.running.as_ref().map_or(book.tally, |running| book.tally.with(&running.progress))
+        book.running.as_ref().map_or(book.totals, |running| book.totals.with(&running.progress))
     }
 
     /// How attempts ended since the start.
@@ -132,9 +132,9 @@ impl Attempts {
     }
 
     async fn accept(self: &Arc<Self>, command: StartBackup) -> Result<(), Refused> {
-        self.parts.address.check(&command.cluster, &command.machine)?;
+        self.deps.address.check(&command.cluster, &command.machine)?;
         self.see_epoch(command.epoch).await?;
-        let job = Job::parse(command, &self.parts.identity, self.parts.s3_ca.clone())?;
+        let job = Job::parse(command, &self.deps.identity, self.deps.s3_ca.clone())?;
         match self.claim(job.backup.plan.attempt)? {
             Claim::UnderWay => Ok(()),
             Claim::Ended(report) => {
@@ -200,7 +200,7 @@ impl Attempts {
             }
             book.epoch = epoch;
         }
-        let state = Arc::clone(&self.parts.state);
+        let state = Arc::clone(&self.deps.state);
         if let Err(error) = blocking(move || state.set_epoch(epoch)).await {
             warn!(%error, "the epoch is remembered until the agent is restarted");
         }
@@ -209,19 +209,19 @@ impl Attempts {
 
     /// A backup matters more than its journal: where the disk refuses it, the attempt goes on.
     async fn journal(&self, job: &Job) {
-        let (state, report) = (Arc::clone(&self.parts.state), job.report(&self.parts.address));
+        let (state, report) = (Arc::clone(&self.deps.state), job.report(&self.deps.address));
         if let Err(error) = blocking(move || state.begin(&report)).await {
             warn!(%error, "the attempt goes on without a journal: a crash would leave it without a report");
         }
     }
 
     async fn run(self: Arc<Self>, job: Job, running: Running) {
-        let (template, begun) = (job.report(&self.parts.address), Instant::now());
+        let (template, begun) = (job.report(&self.deps.address), Instant::now());
         info!(snapshot = template.snapshot, slot = template.slot, "the attempt begins");
         self.send(self.stamp(&template, State::Started(Started {}))).await;
         let result = AssertUnwindSafe(self.work(job, &running)).catch_unwind().await;
         let result = result
-            .unwrap_or_else(|_| Err(Failure::new(FailureCode::Internal, "the agent failed: see its log")))
+            .unwrap_or_else(|_| Err(BackupFailure::new(FailureCode::Internal, "the agent failed: see its log")))
             .and_then(|manifest| finished(&manifest, &running.progress).map(|finished| (manifest, finished)))
             .map_err(|failure| self.explain(failure));
         let state = match result {
@@ -243,16 +243,16 @@ impl Attempts {
         self.end(self.stamp(&template, state)).await;
     }
 
-    async fn work(&self, job: Job, running: &Running) -> Result<Manifest, Failure> {
+    async fn work(&self, job: Job, running: &Running) -> Result<Manifest, BackupFailure> {
         let Running { progress, cancel, .. } = running;
-        let cancelled = || Failure::new(FailureCode::Cancelled, "cancelled");
+        let cancelled = || BackupFailure::new(FailureCode::Cancelled, "cancelled");
         let store = cancel.run_until_cancelled(job.store.open()).await.ok_or_else(cancelled)??;
-        let (member, clock) = (&self.parts.member, &*self.parts.clock);
+        let (member, clock) = (&self.deps.member, &*self.deps.clock);
         Taking { backup: &job.backup, store: &store, member, progress, clock, cancel }.take().await
     }
 
     /// Says why an attempt was cancelled.
-    fn explain(&self, mut failure: Failure) -> Failure {
+    fn explain(&self, mut failure: BackupFailure) -> BackupFailure {
         if failure.code == FailureCode::Cancelled {
             let stopping = self.book().stopping;
             let why =
@@ -263,12 +263,12 @@ impl Attempts {
     }
 
     fn stamp(&self, template: &Report, state: State) -> Report {
-        Report { at_ms: self.parts.clock.now().as_millis(), state: Some(state), ..template.clone() }
+        Report { at_ms: self.deps.clock.now().as_millis(), state: Some(state), ..template.clone() }
     }
 
     /// Puts a report into the outbox.
     async fn send(&self, report: Report) {
-        let (outbox, record) = (Arc::clone(&self.parts.outbox), record(&self.parts.address, &report));
+        let (outbox, record) = (Arc::clone(&self.deps.outbox), record(&self.deps.address, &report));
         if let Err(error) = blocking(move || outbox.add(record)).await {
             warn!(%error, "a report waits in memory only");
         }
@@ -278,8 +278,8 @@ impl Attempts {
     async fn end(&self, report: Report) {
         let mut ended = self.book().ended.clone();
         ended.push(report);
-        let keep = Arc::clone(&self.parts.state);
-        let (outbox, address) = (Arc::clone(&self.parts.outbox), self.parts.address.clone());
+        let keep = Arc::clone(&self.deps.state);
+        let (outbox, address) = (Arc::clone(&self.deps.outbox), self.deps.address.clone());
         let ended = blocking(move || {
             conclude(&keep, &outbox, &address, &ended);
             ended
@@ -288,7 +288,7 @@ impl Attempts {
         let mut book = self.book();
         book.ended = ended;
         if let Some(running) = book.running.take() {
-            book.tally = book.tally.with(&running.progress);
+            book.totals = book.totals.with(&running.progress);
         }
     }
 
@@ -341,8 +341,8 @@ fn conclude(state: &StateDir, outbox: &Outbox, address: &Address, ended: &[Repor
 }
 
 /// Reports the attempt that was under way when the last process died.
-fn recover(parts: &Parts, ended: &mut Vec<Report>) {
-    let Some(template) = parts.state.interrupted() else { return };
+fn recover(deps: &AttemptDependencies, ended: &mut Vec<Report>) {
+    let Some(template) = deps.state.interrupted() else { return };
     let known = ended.iter().position(|r| r.attempt == template.attempt);
     let report = match known {
         Some(at) => ended.remove(at),
@@ -350,11 +350,11 @@ fn recover(parts: &Parts, ended: &mut Vec<Report>) {
             warn!(attempt = template.attempt, "the agent was restarted during this attempt");
             let text = "the agent was restarted during the attempt".into();
             let state = Some(State::Failed(Failed { code: FailureCode::Internal.into(), text }));
-            Report { at_ms: parts.clock.now().as_millis(), state, ..template }
+            Report { at_ms: deps.clock.now().as_millis(), state, ..template }
         }
     };
     ended.push(report);
-    conclude(&parts.state, &parts.outbox, &parts.address, ended);
+    conclude(&deps.state, &deps.outbox, &deps.address, ended);
 }
 
 fn record(address: &Address, report: &Report) -> Record {
@@ -362,10 +362,10 @@ fn record(address: &Address, report: &Report) -> Record {
     Record::new(Subject::Report { cluster, machine }.to_string(), report)
 }
 
-fn finished(manifest: &Manifest, progress: &Progress) -> Result<Finished, Failure> {
+fn finished(manifest: &Manifest, progress: &Progress) -> Result<Finished, BackupFailure> {
     let unreadable = |error| {
         let text = format!("the backup is stored, and the sha256 in its manifest cannot be read: {error}");
-        Failure::new(FailureCode::Internal, text)
+        BackupFailure::new(FailureCode::Internal, text)
     };
     Ok(Finished {
         revision: manifest.origin.revision,

@@ -28,14 +28,14 @@ pub const NEWEST: u64 = u64::MAX / 2;
 /// The stream of reports.
 const REPORTS: &str = "BACKSTAY_REPORTS";
 
-/// A hand on the bus.
-pub struct Hand {
+/// Sends raw commands, and hears the reports.
+pub struct RawCommands {
     client: Client,
     /// The number of the next report in its stream: what came while nobody was connected is not overlooked.
     next: u64,
 }
 
-impl Hand {
+impl RawCommands {
     pub async fn new(rig: &Rig) -> Result<Self> {
         let client = rig.nats.client().await?;
         let mut stream = jetstream::new(client.clone()).get_stream(REPORTS).await?;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use backstay_protocol::bus::{Member, MemberSeat, Seat};
+use backstay_protocol::bus::{ListedMember, Member, MemberIdentity};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -33,16 +33,16 @@ struct KeptMember {
     learner: bool,
 }
 
-/// The seat, as beats tell it.
+/// The member identity, as beats tell it; kept in the state folder.
 #[derive(Debug)]
-pub struct Seats {
+pub struct MemberIdentityStore {
     path: PathBuf,
     data_dir: Option<PathBuf>,
     control: Option<Control>,
     kept: Mutex<Kept>,
 }
 
-impl Seats {
+impl MemberIdentityStore {
     pub fn open(state: &StateDir, settings: &RestoreSettings, control: Option<Control>) -> Self {
         let path = state.file(FILE);
         let kept = match read_optional(&path) {
@@ -56,12 +56,12 @@ impl Seats {
     }
 
     /// Keeps the member list that etcd just told, unless it is empty.
-    pub fn note(&self, member: &Member, members: &[MemberSeat]) {
-        let keep = |seat: &MemberSeat| KeptMember {
-            id: seat.id,
-            name: seat.name.clone(),
-            peer_urls: seat.peer_urls.clone(),
-            learner: seat.learner,
+    pub fn note(&self, member: &Member, members: &[ListedMember]) {
+        let keep = |listed: &ListedMember| KeptMember {
+            id: listed.id,
+            name: listed.name.clone(),
+            peer_urls: listed.peer_urls.clone(),
+            learner: listed.learner,
         };
         let now = Kept {
             cluster_id: member.cluster_id,
@@ -81,34 +81,36 @@ impl Seats {
     }
 
     /// What a beat says.
-    pub fn message(&self) -> Seat {
+    pub fn message(&self) -> MemberIdentity {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let tell = |member: KeptMember| MemberSeat {
+        let tell = |member: KeptMember| ListedMember {
             id: member.id,
             name: member.name,
             peer_urls: member.peer_urls,
             learner: member.learner,
         };
-        let seat = Seat {
+        let identity = MemberIdentity {
             member_id: kept.member_id,
             cluster_id: kept.cluster_id,
             members: kept.members.into_iter().map(tell).collect(),
             etcd_version: kept.etcd_version,
-            ..Seat::default()
+            ..MemberIdentity::default()
         };
         let (Some(control), Some(data_dir)) = (&self.control, &self.data_dir) else {
             let error = "this agent does not know how etcd is stopped and started: set [restore] in its agent.toml";
-            return Seat { error: error.into(), ..seat };
+            return MemberIdentity { error: error.into(), ..identity };
         };
-        let seat = Seat { control: control.kind().as_str().into(), ..seat };
+        let identity = MemberIdentity { control: control.kind().as_str().into(), ..identity };
         match moved_folder(data_dir).and_then(|folder| Ok((free_bytes(parent(&folder))?, folder))) {
-            Ok((free_bytes, folder)) => Seat {
+            Ok((free_bytes, folder)) => MemberIdentity {
                 free_bytes,
                 folder: folder.display().to_string(),
                 error: control.check().err().unwrap_or_default(),
-                ..seat
+                ..identity
             },
-            Err(error) => Seat { error: format!("cannot look at {}: {error}", data_dir.display()), ..seat },
+            Err(error) => {
+                MemberIdentity { error: format!("cannot look at {}: {error}", data_dir.display()), ..identity }
+            }
         }
     }
 }
@@ -127,21 +129,21 @@ mod tests {
         let state = StateDir::open(folder.path()).expect("fresh");
         let etcd_version = "3.6.14".to_owned();
         let member = Member { cluster_id: 1, member_id: 2, etcd_version, ..Member::default() };
-        let seat = MemberSeat { id: 2, name: "m1".into(), peer_urls: vec!["http://h:1".into()], learner: false };
-        let seats = Seats::open(&state, &RestoreSettings::default(), None);
-        assert!(seats.message().members.is_empty());
-        seats.note(&member, std::slice::from_ref(&seat));
-        seats.note(&member, &[]);
-        let again = Seats::open(&state, &RestoreSettings::default(), None).message();
-        assert_eq!((again.cluster_id, again.member_id, again.members), (1, 2, vec![seat.clone()]));
+        let listed = ListedMember { id: 2, name: "m1".into(), peer_urls: vec!["http://h:1".into()], learner: false };
+        let member_identity = MemberIdentityStore::open(&state, &RestoreSettings::default(), None);
+        assert!(member_identity.message().members.is_empty());
+        member_identity.note(&member, std::slice::from_ref(&listed));
+        member_identity.note(&member, &[]);
+        let again = MemberIdentityStore::open(&state, &RestoreSettings::default(), None).message();
+        assert_eq!((again.cluster_id, again.member_id, again.members), (1, 2, vec![listed.clone()]));
         assert_eq!(again.etcd_version, "3.6.14");
         assert!(again.control.is_empty() && again.error.contains("[restore]"), "{}", again.error);
-        seats.note(&Member { etcd_version: "3.7.1".into(), ..member }, &[seat]);
-        let again = Seats::open(&state, &RestoreSettings::default(), None).message();
+        member_identity.note(&Member { etcd_version: "3.7.1".into(), ..member }, &[listed]);
+        let again = MemberIdentityStore::open(&state, &RestoreSettings::default(), None).message();
         assert_eq!(again.etcd_version, "3.7.1", "it was updated");
         // What an agent kept that knew no versions.
         std::fs::write(state.file(FILE), r#"{"cluster_id":1,"member_id":2,"members":[]}"#).expect("writable");
-        let older = Seats::open(&state, &RestoreSettings::default(), None).message();
+        let older = MemberIdentityStore::open(&state, &RestoreSettings::default(), None).message();
         assert_eq!((older.member_id, older.etcd_version.as_str()), (2, ""));
     }
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 use backstay_protocol::duration;
 use clap::Args;
 
-use super::Which;
+use super::SnapshotSelector;
 
 /// A cluster is restored by its agents.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "With CLUSTER")]
 pub struct OfCluster {
     /// The latest backup that is not younger than this, such as 2026-11-22T10:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = Which::parse_time, conflicts_with = "snapshot")]
-    pub before: Option<Which>,
+    #[arg(long, value_name = "TIME", value_parser = SnapshotSelector::parse_time, conflicts_with = "snapshot")]
+    pub before: Option<SnapshotSelector>,
     /// Replace the data by that of this other cluster, whose backup is taken
     #[arg(long, value_name = "OTHER", default_value = "", hide_default_value = true)]
     pub data_of_another_cluster: String,

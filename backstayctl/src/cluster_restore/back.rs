@@ -1,6 +1,6 @@
 //! What a restore that was put back leaves: for each machine, its data, its etcd, and every folder beside it.
 
-use backstay_protocol::own::{RestoreMachineSpec, RestoreSpec};
+use backstay_protocol::backstay_types::{RestoreMachineSpec, RestoreSpec};
 
 /// The end of a sentence that names the cause, and a line for each machine.
 pub fn text(spec: &RestoreSpec) -> String {

@@ -1,35 +1,36 @@
-//! Which members of a cluster's etcd have an agent that is connected, by what the agents say of their seats. Pure.
+//! Which members of a cluster's etcd have an agent that is connected, by what the agents say of their member identity. Pure.
 
 use std::collections::BTreeMap;
 
 use backstay_protocol::MachineId;
-use backstay_protocol::bus::{Beat, MemberSeat, Seat};
+use backstay_protocol::bus::{Beat, ListedMember, MemberIdentity};
 
 /// The names of etcd's members of which no agent is connected. The list of members is that of an agent whose etcd answers,
 /// else one that was kept; where none is known, nobody is missed. A member that was added and never started has no name
 /// yet, and a learner no vote: neither has to have an agent.
 pub fn absent<'a>(beats: impl Iterator<Item = (MachineId, &'a Beat)>) -> Vec<String> {
     let beats: BTreeMap<MachineId, &Beat> = beats.collect();
-    let seats = || beats.values().filter_map(|beat| Some((beat.member.is_some(), beat.seat.as_ref()?)));
-    let known = || seats().filter(|(_, seat)| !seat.members.is_empty());
+    let identities = || beats.values().filter_map(|beat| Some((beat.member.is_some(), beat.seat.as_ref()?)));
+    let known = || identities().filter(|(_, identity)| !identity.members.is_empty());
     // An agent of another etcd cluster under the same name does not decide.
-    let same = |seat: &Seat| seats().filter(|(_, other)| other.cluster_id == seat.cluster_id).count();
-    let list = known().max_by_key(|(answers, seat)| (*answers, same(seat)));
+    let same =
+        |identity: &MemberIdentity| identities().filter(|(_, other)| other.cluster_id == identity.cluster_id).count();
+    let list = known().max_by_key(|(answers, identity)| (*answers, same(identity)));
     let Some((_, list)) = list else { return Vec::new() };
-    let has = |member: &MemberSeat| beats.values().any(|beat| is_of(beat, member));
+    let has = |member: &ListedMember| beats.values().any(|beat| is_of(beat, member));
     // Whose member nobody knows may be any of them.
     let strange = beats.values().filter(|beat| member_id(beat) == 0).count();
-    let counts = |member: &&MemberSeat| !member.learner && !member.name.is_empty();
+    let counts = |member: &&ListedMember| !member.learner && !member.name.is_empty();
     list.members.iter().filter(counts).filter(|member| !has(member)).skip(strange).map(called).collect()
 }
 
 /// The name of an agent's own member, as it was last known; empty where it never was.
-pub fn own_name(seat: &Seat) -> String {
-    let own = seat.members.iter().find(|member| member.id == seat.member_id);
+pub fn own_name(identity: &MemberIdentity) -> String {
+    let own = identity.members.iter().find(|member| member.id == identity.member_id);
     own.map(called).unwrap_or_default()
 }
 
-fn called(member: &MemberSeat) -> String {
+fn called(member: &ListedMember) -> String {
     match member.name.as_str() {
         "" => format!("{:016x}", member.id),
         name => name.to_owned(),
@@ -42,7 +43,7 @@ fn member_id(beat: &Beat) -> u64 {
 }
 
 /// By its id, or by its name: a restore gives members new ids, and the agents hear of them one after the other.
-fn is_of(beat: &Beat, member: &MemberSeat) -> bool {
+fn is_of(beat: &Beat, member: &ListedMember) -> bool {
     let named = || beat.seat.as_ref().is_some_and(|seat| !member.name.is_empty() && own_name(seat) == member.name);
     member_id(beat) == member.id || named()
 }
@@ -56,8 +57,9 @@ mod tests {
 
     /// An agent of member `own` that knows `members`, each by its id.
     fn beat(own: u64, members: &[u64], answers: bool) -> Beat {
-        let seat = |id: &u64| MemberSeat { id: *id, name: format!("m{}", id % 10), ..MemberSeat::default() };
-        let seat = Seat { member_id: own, members: members.iter().map(seat).collect(), ..Seat::default() };
+        let seat = |id: &u64| ListedMember { id: *id, name: format!("m{}", id % 10), ..ListedMember::default() };
+        let seat =
+            MemberIdentity { member_id: own, members: members.iter().map(seat).collect(), ..MemberIdentity::default() };
         let member = answers.then(|| Member { member_id: own, ..Member::default() });
         Beat { seat: Some(seat), member, ..Beat::default() }
     }
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn who_has_no_vote_or_never_started_is_not_missed() {
-        for changed in [|seat: &mut MemberSeat| seat.learner = true, |seat: &mut MemberSeat| seat.name.clear()] {
+        for changed in [|seat: &mut ListedMember| seat.learner = true, |seat: &mut ListedMember| seat.name.clear()] {
             let mut beat = beat(1, &[1, 2, 3], true);
             changed(&mut beat.seat.as_mut().expect("made").members[2]);
             assert_eq!(missed(&[beat]), ["m2"]);
@@ -88,18 +90,18 @@ mod tests {
 
     #[test]
     fn what_an_agent_does_not_say_is_no_reason_to_miss_a_member() {
-        // An agent of an older release says nothing of its seat; while its etcd answers it says which member it has.
+        // An agent of an older release says nothing of its member identity; while its etcd answers it says which member it has.
         let old = |member| Beat { seat: None, ..beat(member, &[], true) };
         assert!(missed(&[beat(1, &[1, 2], true), old(2)]).is_empty());
         assert!(missed(&[beat(1, &[1, 2], true), Beat::default()]).is_empty());
         // Of a restore one agent has heard already, the other not yet: ids differ, names do not.
         assert!(missed(&[beat(11, &[11, 12], true), beat(2, &[1, 2], true)]).is_empty());
         // Somebody else's etcd runs under this cluster's name.
-        let stranger = Beat {
-            seat: Some(Seat { cluster_id: 9, ..beat(8, &[8, 9], true).seat.expect("made") }),
+        let unrelated = Beat {
+            seat: Some(MemberIdentity { cluster_id: 9, ..beat(8, &[8, 9], true).seat.expect("made") }),
             ..beat(8, &[], true)
         };
-        assert!(missed(&[beat(1, &[1, 2], true), beat(2, &[1, 2], true), stranger]).is_empty());
+        assert!(missed(&[beat(1, &[1, 2], true), beat(2, &[1, 2], true), unrelated]).is_empty());
         // A member that was removed is missed by nobody, though its agent kept it in its list.
         assert!(missed(&[beat(3, &[1, 2, 3], false), beat(1, &[1, 2], true), beat(2, &[1, 2], true)]).is_empty());
     }

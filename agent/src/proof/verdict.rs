@@ -20,8 +20,8 @@ const REASON_MAX: usize = 1024;
 /// What a look into the database gave.
 pub type Looked = Result<Inspection, InspectError>;
 
-/// Judges one snapshot.
-pub struct Judge {
+/// Decides whether one snapshot is worth keeping.
+pub struct SnapshotCheck {
     pub origin: Origin,
     /// Ids of the members that voted before the stream began; empty where nobody could say.
     pub voters: Vec<u64>,
@@ -29,9 +29,9 @@ pub struct Judge {
     pub question: Option<Question>,
 }
 
-impl Judge {
+impl SnapshotCheck {
     /// Asks while the stream runs, from its first bytes on, and judges once the look is over.
-    pub async fn judge(
+    pub async fn verdict(
         self,
         mut looked: oneshot::Receiver<Looked>,
         begun: oneshot::Receiver<()>,

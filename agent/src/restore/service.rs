@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use super::control::Control;
 use super::folders::Folders;
-use super::journal::{Action, Goal, Hands, Journal, Step};
+use super::journal::{Action, Goal, Hands, Journal, JournalStep};
 use super::prepare::{Order, PrepareError, Prepared, prepare};
 use super::settings::RestoreSettings;
 use crate::attempt::job::refuse;
@@ -41,8 +41,8 @@ const RETURN_PAUSE: Duration = Duration::from_secs(2);
 /// starting it may fail for as long as the others are down.
 const START_TRIES: u32 = 3;
 
-/// What the desk works with.
-pub struct Parts {
+/// What the service works with.
+pub struct RestoreDependencies {
     pub address: Address,
     pub settings: RestoreSettings,
     pub etcd: Etcd,
@@ -52,9 +52,9 @@ pub struct Parts {
     pub s3_ca: Option<PathBuf>,
 }
 
-/// The desk.
+/// The service.
 pub struct Restores {
-    parts: Parts,
+    deps: RestoreDependencies,
     path: PathBuf,
     book: Mutex<Book>,
     watcher: Watcher,
@@ -77,17 +77,17 @@ impl Restores {
     ///
     /// # Errors
     /// There is a journal that cannot be read.
-    pub fn open(parts: Parts) -> Result<Self, StateError> {
-        let path = parts.state.file(JOURNAL);
+    pub fn open(deps: RestoreDependencies) -> Result<Self, StateError> {
+        let path = deps.state.file(JOURNAL);
         let journal = Journal::load(&path)?;
         if let Some(journal) = journal.as_ref().filter(|journal| !journal.has_ended()) {
             warn!(restore = %journal.restore, step = ?journal.step, "the agent was restarted during a restore");
         }
-        parts.attempts.hold(journal.as_ref().is_some_and(|journal| !journal.has_ended()));
-        let control = control(&parts.settings, &parts.state);
+        deps.attempts.hold(journal.as_ref().is_some_and(|journal| !journal.has_ended()));
+        let control = control(&deps.settings, &deps.state);
         Ok(Self {
-            watcher: Watcher::new(parts.etcd.clone(), control, parts.settings.control),
-            parts,
+            watcher: Watcher::new(deps.etcd.clone(), control, deps.settings.control),
+            deps,
             path,
             book: Mutex::new(Book::taken_up(journal)),
             writing: tokio::sync::Mutex::default(),
@@ -122,8 +122,8 @@ impl Restores {
     }
 
     async fn accept(&self, command: RestoreCommand) -> Result<RestoreState, Refused> {
-        self.parts.address.check(&command.cluster, &command.machine)?;
-        self.parts.attempts.see_epoch(command.epoch).await?;
+        self.deps.address.check(&command.cluster, &command.machine)?;
+        self.deps.attempts.see_epoch(command.epoch).await?;
         let invalid = |text: String| refuse(RefusalCode::Invalid, text);
         let restore: RestoreId = command.restore.parse().map_err(|e| invalid(format!("{e}")))?;
         let goal = Goal::from_wire(command.goal()).ok_or_else(|| invalid("the command names no goal".into()))?;
@@ -137,7 +137,7 @@ impl Restores {
             _ if goal == Goal::PutBack => {
                 return Ok(RestoreState {
                     restore: restore.to_string(),
-                    step: Step::Returned.to_wire().into(),
+                    step: JournalStep::Returned.to_wire().into(),
                     ..RestoreState::default()
                 });
             }
@@ -148,18 +148,18 @@ impl Restores {
 
     async fn begin(&self, restore: RestoreId, command: RestoreCommand) -> Result<(), Refused> {
         let invalid = |text: String| refuse(RefusalCode::Invalid, text);
-        let Some(data_dir) = self.parts.settings.data_dir.as_ref().filter(|_| self.watcher.control.is_some()) else {
+        let Some(data_dir) = self.deps.settings.data_dir.as_ref().filter(|_| self.watcher.control.is_some()) else {
             return Err(invalid("this agent cannot restore: [restore] is not set in its agent.toml".into()));
         };
         let order = self.order(command)?;
         let folders = Folders::of(data_dir, restore, &order.aside_suffix).map_err(|e| invalid(e.to_string()))?;
         self.watcher.is_open(&folders).await.map_err(invalid)?;
-        if !self.parts.attempts.hold(true) {
+        if !self.deps.attempts.hold(true) {
             return Err(refuse(RefusalCode::Busy, "a backup is under way on this machine"));
         }
         let journal = Journal::new(restore, folders.clone(), folders.see().live);
         if let Err(refused) = self.keep(&journal).await {
-            self.parts.attempts.hold(false);
+            self.deps.attempts.hold(false);
             return Err(refused);
         }
         info!(%restore, folder = %folders.live.display(), "a restore begins");
@@ -170,7 +170,7 @@ impl Restores {
 
     fn order(&self, command: RestoreCommand) -> Result<Order, Refused> {
         let plan = command.plan.ok_or_else(|| refuse(RefusalCode::Invalid, "the command has no plan"))?;
-        let order = Order::parse(plan, &self.parts.identity, self.parts.s3_ca.clone());
+        let order = Order::parse(plan, &self.deps.identity, self.deps.s3_ca.clone());
         order.map_err(|text| refuse(RefusalCode::Invalid, text))
     }
 
@@ -178,7 +178,7 @@ impl Restores {
         let Some(mut journal) = self.book().journal.clone() else { return Ok(()) };
         let hash_revision = command.hash_revision;
         // After a restart the plan is not known any more: it comes with the next command.
-        if journal.step == Step::Preparing && goal == Goal::Prepare && self.book().order.is_none() {
+        if journal.step == JournalStep::Preparing && goal == Goal::Prepare && self.book().order.is_none() {
             let order = Arc::new(self.order(command)?);
             self.book().order = Some(order);
             self.changed.notify_one();
@@ -206,7 +206,7 @@ impl Restores {
             }
             drop(book);
             if ended {
-                self.parts.attempts.hold(false);
+                self.deps.attempts.hold(false);
             }
             self.changed.notify_one();
         }
@@ -257,7 +257,7 @@ impl Restores {
         let (journal, hands, cancel) = {
             let book = self.book();
             let Some(journal) = book.journal.clone() else { return Pause::UntilChanged };
-            if !book.error.is_empty() && journal.step != Step::Returning {
+            if !book.error.is_empty() && journal.step != JournalStep::Returning {
                 return Pause::UntilChanged;
             }
             (journal, book.hands, book.cancel.clone())
@@ -317,7 +317,7 @@ impl Restores {
         let text = |e: super::folders::FolderError| e.to_string();
         match action {
             Action::Stop => {
-                if journal.step == Step::Stopping {
+                if journal.step == JournalStep::Stopping {
                     self.watcher.is_open(&folders).await?;
                 }
                 info!(restore = %journal.restore, "stopping etcd");
@@ -331,7 +331,7 @@ impl Restores {
             Action::Place => blocking(move || folders.rename(&folders.fresh, &folders.live)).await.map_err(text),
             Action::Unplace => blocking(move || folders.rename(&folders.live, &folders.fresh)).await.map_err(text),
             Action::MoveStranger => {
-                blocking(move || folders.rename(&folders.live, &folders.stranger())).await.map_err(text)
+                blocking(move || folders.rename(&folders.live, &folders.unexpected())).await.map_err(text)
             }
             Action::Return => blocking(move || folders.rename(&folders.aside, &folders.live)).await.map_err(text),
             Action::Discard => {
@@ -359,7 +359,7 @@ impl Restores {
         if let Some(step) = journal.after(action) {
             next.step = step;
         }
-        if next.step != journal.step && matches!(next.step, Step::Switched | Step::Returned) {
+        if next.step != journal.step && matches!(next.step, JournalStep::Switched | JournalStep::Returned) {
             self.note_left(journal).await;
         }
         let _one_at_a_time = self.writing.lock().await;
@@ -377,14 +377,14 @@ impl Restores {
         book.error = book.unstarted.clone();
         book.hands.stopped |= action == Action::Stop;
         book.hands.started |= action == Action::Start;
-        if next.step == Step::Returned && !next.touched {
+        if next.step == JournalStep::Returned && !next.touched {
             book.after.etcd = EtcdAfter::Untouched;
         }
         let ended = next.has_ended();
         book.journal = Some(next);
         drop(book);
         if ended {
-            self.parts.attempts.hold(false);
+            self.deps.attempts.hold(false);
         }
         Pause::None
     }
@@ -439,7 +439,7 @@ impl Restores {
         if book.journal.as_ref() != Some(journal) {
             return Pause::None;
         }
-        if action == Action::Start && journal.step == Step::Returning {
+        if action == Action::Start && journal.step == JournalStep::Returning {
             book.failed_starts += 1;
             if book.failed_starts >= START_TRIES {
                 book.hands.started = true;
@@ -451,7 +451,7 @@ impl Restores {
         }
         book.error = error;
         match journal.step {
-            Step::Returning => Pause::For(RETURN_PAUSE),
+            JournalStep::Returning => Pause::For(RETURN_PAUSE),
             _ => Pause::UntilChanged,
         }
     }
@@ -469,5 +469,5 @@ enum Pause {
 }
 
 #[cfg(test)]
-#[path = "desk_tests.rs"]
+#[path = "service_tests.rs"]
 mod tests;

@@ -13,8 +13,8 @@ use crate::restore::check::check;
 use crate::restore::control::{Control, ControlError, is_free};
 use crate::restore::folders::Folders;
 use crate::restore::life::{Life, Look};
+use crate::restore::observation::Before;
 use crate::restore::prepare::{PrepareError, Prepared};
-use crate::restore::seen::Before;
 use crate::restore::settings::ControlKind;
 
 /// An etcd that does not say what it is within this is taken for one that does not run.

@@ -7,14 +7,14 @@ pub const LATEST: &str = "latest";
 
 /// Which backup of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum SnapshotSelector {
     Latest,
     Named(SnapshotName),
     /// The latest that is not after this.
     Before(Timestamp),
 }
 
-impl Which {
+impl SnapshotSelector {
     /// From `latest` or a snapshot's name.
     pub fn parse_snapshot(text: &str) -> Result<Self, NameError> {
         match text {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_nats::Client;
 use async_nats::connection::State;
-use backstay_daemon::http::{Readiness, Window};
+use backstay_daemon::http::{MetricsEndpoint, Readiness};
 use backstay_daemon::metrics::{Scrape, Unit};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -22,24 +22,24 @@ use crate::term::Term;
 
 /// What is looked at, whether this coordinator leads or not.
 #[derive(Debug)]
-pub struct Inside {
+pub struct CoordinatorMetrics {
     client: Client,
     attempts: Arc<Attempts>,
     term: Mutex<Weak<Term>>,
 }
 
-impl Inside {
+impl CoordinatorMetrics {
     pub fn new(client: Client) -> Arc<Self> {
         Arc::new(Self { client, attempts: Arc::default(), term: Mutex::default() })
     }
 
     /// All of it, for [`backstay_daemon::http::serve`].
-    pub fn window(self: &Arc<Self>) -> Window {
+    pub fn endpoint(self: &Arc<Self>) -> MetricsEndpoint {
         let mut registry = Registry::default();
         self.attempts.register(&mut registry);
         registry.register_collector(Box::new(Arc::clone(self)));
-        let inside = Arc::clone(self);
-        Window::new(registry, move || inside.readiness())
+        let metrics = Arc::clone(self);
+        MetricsEndpoint::new(registry, move || metrics.readiness())
     }
 
     /// From here on, as long as its lease is held, this is who leads.
@@ -70,7 +70,7 @@ impl Inside {
     }
 }
 
-impl Collector for Inside {
+impl Collector for CoordinatorMetrics {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut scrape = Scrape::from(encoder);
         let term = self.term();

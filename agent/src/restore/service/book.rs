@@ -1,4 +1,4 @@
-//! What the desk knows of the restore that is under way, or was the last.
+//! What the service knows of the restore that is under way, or was the last.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use backstay_protocol::bus::{EtcdAfter, MemberCheck, RestoreState, clipped};
 use tokio_util::sync::CancellationToken;
 
 use super::watching::After;
-use crate::restore::journal::{Hands, Journal, Step};
+use crate::restore::journal::{Hands, Journal, JournalStep};
 use crate::restore::prepare::{Order, Progress};
 
 #[derive(Default)]
@@ -63,6 +63,6 @@ impl Book {
 
     /// Whether the old etcd is still to be looked at before going back is over.
     pub(super) fn is_unsettled(&self, journal: &Journal) -> bool {
-        journal.step == Step::Returning && self.hands.started && self.after.etcd == EtcdAfter::Unspecified
+        journal.step == JournalStep::Returning && self.hands.started && self.after.etcd == EtcdAfter::Unspecified
     }
 }
