@@ -114,11 +114,11 @@ async fn several_series_of_one_cluster_are_put_together_and_all_can_be_restored(
     ensure!(planned.contains("To copy:   1") && planned.contains(two), "{planned}");
     let before = terminal.prints("find store -type f | sort").await?;
     let asked = terminal.run(&merge).await?;
-    ensure!(asked.status.code() == Some(1) && asked.stderr.contains("say --yes"), "{asked:?}");
+    ensure!(asked.status.code() == Some(1) && asked.stderr.contains("pass --yes"), "{asked:?}");
     assert_eq!(terminal.prints("find store -type f | sort").await?, before, "nothing was done");
 
     let merged = terminal.prints(&format!("{merge} --yes")).await?;
-    ensure!(merged.contains(&format!("has its backups under {one}")), "{merged}");
+    ensure!(merged.contains(&format!("are under {one}")), "{merged}");
     assert_eq!(manifests(&terminal, "cluster_uuid").await?, [two, one, one], "the source stays");
     let again = terminal.prints(&format!("{merge} --yes")).await?;
     ensure!(again.contains("To copy:   0") && again.contains("1 are there already"), "{again}");
@@ -130,8 +130,8 @@ async fn several_series_of_one_cluster_are_put_together_and_all_can_be_restored(
                  --data-dir data{place} 2> notes"
             ))
             .await?;
-        let next = format!("next once  backstay-agent once --cluster {CLUSTER} --new-cluster-id");
-        ensure!(restored.contains(&next) && restored.contains("(it was "), "{restored}");
+        let next = format!("next       pass --new-cluster-id to the next `backstay-agent once --cluster {CLUSTER}`");
+        ensure!(restored.contains(&next) && restored.contains("(was "), "{restored}");
     }
     assert_eq!(names.lines().count(), 2);
     Ok(())

@@ -107,7 +107,7 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
     let base = format!("backstayctl restore --store {store} --data-dir data --snapshot");
     let own = "--identity own.key";
     let cases = [
-        (format!("{base} latest"), "give the recovery key, or the cluster's own, with --identity FILE"),
+        (format!("{base} latest"), "pass the recovery key or the cluster's own key with --identity FILE"),
         (format!("{base} latest --identity other.key"), "the identity other.key opens neither the backup"),
         (format!("{base} latest --identity absent.key"), "failed to read the identity absent.key: No such file"),
         (format!("{base} FFFFFFFF00000000.snapshot {own}"), "backstayctl list --store"),
@@ -203,7 +203,7 @@ async fn a_damaged_or_cut_backup_leaves_nothing_behind() -> Result<()> {
         damaged[at] ^= 4;
         std::fs::write(&object, damaged)?;
         let error = fails(&terminal, &command).await?;
-        ensure!(error.contains("does not open") && error.contains("nothing was left there"), "{at}: {error}");
+        ensure!(error.contains("does not open") && error.contains("nothing was written there"), "{at}: {error}");
     }
     for length in [0, 1, good.len() / 2, good.len() - 1] {
         std::fs::write(&object, &good[..length])?;

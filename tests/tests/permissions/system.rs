@@ -47,7 +47,7 @@ async fn a_reader_is_told_at_once_that_it_may_only_look() -> Result<()> {
     let file = file.display().to_string();
     let subject = |verb: &str, kind: &str| {
         format!(
-            "does not let this user do that: Permissions Violation for Publish to \"backstay.v1.api.{verb}.{kind}\""
+            "does not permit this user to do that: Permissions Violation for Publish to \"backstay.v1.api.{verb}.{kind}\""
         )
     };
     for (arguments, expected) in [
