@@ -68,7 +68,7 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
         ..VerificationSpec::default()
     };
     let down = |member: &str| Down { member: member.into(), machine: "4c4c".into(), error: "refused".into() };
-    let at_fault = "the proof of N.snapshot failed 2m ago: page 7";
+    let at_fault = "the verification of N.snapshot failed 2m ago: page 7";
     let prove = "backstayctl backup c --wait && backstayctl verify c";
     let absent = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     for (facts, text, reason, next) in [
@@ -120,14 +120,14 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
         (
             Facts { verification: failed(PROOF_NOT_TRIED), ..well() },
             "unproven",
-            "the proof of N.snapshot could not be tried 2m ago: page 7",
+            "the verification of N.snapshot could not be run 2m ago: page 7",
             "backstayctl verify c",
         ),
         // An older coordinator does not say where the fault is.
         (
             Facts { verification: failed(""), ..well() },
             "unproven",
-            "the proof of N.snapshot could not be tried 2m ago: page 7",
+            "the verification of N.snapshot could not be run 2m ago: page 7",
             "backstayctl verify c",
         ),
         (
