@@ -265,7 +265,7 @@ mod tests {
         };
         assert_eq!(wrong(&[("cert", "c")]), "--nats-cert: cert and key must be given together");
         assert_eq!(wrong(&[("key", "k")]), "--nats-key: cert and key must be given together");
-        assert_eq!(wrong(&[("password_file", "p")]), "--nats-password-file: a password goes with a user");
+        assert_eq!(wrong(&[("password_file", "p")]), "--nats-password-file: a password can only be used with a user");
         assert!(wrong(&[("url", "http://h")]).starts_with("--nats: url is no address of NATS"));
     }
 
@@ -281,7 +281,7 @@ mod tests {
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let told: Vec<String> = unknown(&variables).iter().map(ToString::to_string).collect();
         let expected =
-            "the variable BACKSTAY_NATS__USR is no setting and is ignored: did you mean BACKSTAY_NATS__USER?";
+            "ignoring the variable BACKSTAY_NATS__USR, which is not a setting: did you mean BACKSTAY_NATS__USER?";
         assert_eq!(told, [expected]);
         assert_eq!(settings(variables, BTreeMap::new()).expect("all the same").user, "");
     }

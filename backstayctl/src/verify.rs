@@ -146,7 +146,7 @@ mod tests {
             state,
             machine: "m".into(),
             error: if state == RunState::Failed { "page 7 is no page".into() } else { String::new() },
-            found: "digests are right; its pages hang together".into(),
+            found: "all digests match; all pages are intact".into(),
             started: Some(Timestamp::from_seconds(100)),
             ended: Some(Timestamp::from_seconds(103)),
             lastproven: Some(Timestamp::from_seconds(50)),
@@ -165,7 +165,7 @@ mod tests {
         let (printed, _) = end_of(RunState::Ok).await.expect("proven");
         assert_eq!(
             printed,
-            "* FFFFFFFF9A8AF980.snapshot of one was verified in 3.0s by machine m\n  digests are right\n  its pages hang together\n"
+            "* FFFFFFFF9A8AF980.snapshot of one was verified in 3.0s by machine m\n  all digests match\n  all pages are intact\n"
         );
         let error = end_of(RunState::Failed).await.expect_err("not proven");
         assert_eq!(error, "failed to verify a backup of \"one\": FFFFFFFF9A8AF980.snapshot: page 7 is no page");

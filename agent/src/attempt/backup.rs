@@ -134,7 +134,7 @@ impl Taking<'_> {
         work.await.map_err(|failure| match failure.code {
             FailureCode::Cancelled if !self.cancel.is_cancelled() => {
                 let (seconds, so_far) = (self.backup.deadline.as_secs_f32(), so_far(self.progress));
-                Failure::new(FailureCode::Deadline, format!("the backup was not done within {seconds}s: {so_far}"))
+                Failure::new(FailureCode::Deadline, format!("the backup did not finish within {seconds}s: {so_far}"))
             }
             _ => failure,
         })

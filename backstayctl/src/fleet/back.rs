@@ -68,7 +68,7 @@ mod tests {
             ("returned", "untouched", "", true),
             ("pending", "", "", true),
             ("returned", "", "", true),
-            ("returned", "", "the old data is back, and etcd does not start: no", false),
+            ("returned", "", "the old data is back, but etcd does not start: no", false),
             ("returned", "runs", "", false),
             ("returned", "down", "", false),
             ("returning", "", "", false),

@@ -108,7 +108,7 @@ fn versions_and_machines_may_be_left_out() {
 
 #[test]
 fn intervals_are_durations() {
-    let expected = r#"line 10: invalid duration "1 day": want a number and a unit, such as 30s, 90m or 1h30m"#;
+    let expected = r#"line 10: invalid duration "1 day": must be a number with a unit, such as 30s, 90m or 1h30m"#;
     assert_eq!(changed("1h", "1 day"), expected);
     assert_eq!(
         changed("interval: 1h", "interval: [1h]"),

@@ -71,7 +71,10 @@ async fn where_nobody_answers_the_next_one_is_asked_and_the_status_says_why() ->
     gate.reached(LONG).await?;
     let first = rig.machine("a", order[0]);
     let running = rig.status_is("a", super::rig::Status::is_running).await?;
-    ensure!(running.error == format!("machine {first}: it does not answer: nobody listens there"), "{running:?}");
+    ensure!(
+        running.error == format!("machine {first}: no agent is running there: check backstay-agent on that machine"),
+        "{running:?}"
+    );
     ensure!(!running.last_backup.is_null(), "the last good backup was forgotten: {running:?}");
     gate.open();
     ensure!(rig.end(&round).await?.is_ok(), "it failed");

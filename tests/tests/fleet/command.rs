@@ -36,7 +36,7 @@ async fn three_members_go_back_to_the_backup() -> Result<()> {
     let mut ground = ground;
     ground.must_back_up(CLUSTER).await?;
     let log = ground.coordinators[0].daemon.log();
-    ensure!(!log.contains("etcd's cluster id was") && !log.contains("two etcd clusters"), "{log}");
+    ensure!(!log.contains("etcd's cluster ID changed") && !log.contains("two etcd clusters"), "{log}");
     Ok(())
 }
 
@@ -61,7 +61,7 @@ async fn the_folders_set_aside_have_the_names_of_the_plan() -> Result<()> {
         )
     };
     let refused = ground.apply(&yaml(1_600_000_000)).await?;
-    ensure!(refused.stderr.contains("ask for a new one"), "{refused:?}");
+    ensure!(refused.stderr.contains("request a new plan"), "{refused:?}");
     once_heard(LONG, || async { ground.apply(&yaml(seconds)).await }).await?.ok()?;
     eventually(LONG, || async {
         let spec = ground.spec().await?;

@@ -45,7 +45,7 @@ async fn a_data_folder_that_is_not_etcds_is_refused_while_etcd_runs() -> Result<
     let data_dir = typo.path().join("ectd").display().to_string();
     let ground = Ground::start(patient(1).agent_variable("BACKSTAY_RESTORE__DATA_DIR", &data_dir)).await?;
     let output = ground.restore(&[]).await?;
-    ensure!(output.stderr.contains("data_dir in [restore] is not its data folder"), "{output:?}");
+    ensure!(output.stderr.contains("data_dir in [restore] is not its data directory"), "{output:?}");
     ensure!(ground.cluster(CLUSTER).supervisors[0].asked().is_empty(), "etcd was stopped or started");
     ground.is_as_before().await
 }
@@ -242,7 +242,7 @@ async fn what_cannot_be_done_is_refused_with_all_reasons_before_anything_is_touc
     })
     .await?;
     let refused = ground.restore(&[]).await?;
-    ensure!(refused.stderr.contains("no agent of member m2 is connected"), "{refused:?}");
+    ensure!(refused.stderr.contains("no agent is connected for member m2"), "{refused:?}");
     ensure!(ground.spec().await?.is_null(), "a restore was begun");
     ground.is_as_before().await
 }

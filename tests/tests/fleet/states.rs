@@ -118,7 +118,7 @@ async fn a_proof_that_failed_stands_until_one_succeeds() -> Result<()> {
     let planned = ground.ctl(&["restore", CLUSTER, "--snapshot", &bad, "--yes"]).await?;
     ensure!(planned.status.code() == Some(1), "{planned:?}");
     ensure!(planned.stdout.contains("Verified:  FAILED at "), "{planned:?}");
-    for part in ["is damaged", &format!("the backup before it is {good}"), &format!("--snapshot {good}`")] {
+    for part in ["is damaged", &format!("the previous backup is {good}"), &format!("--snapshot {good}`")] {
         ensure!(planned.stderr.contains(part), "no {part:?} in {planned:?}");
     }
 
@@ -169,6 +169,6 @@ async fn what_is_in_the_way_of_a_proof_is_no_damage() -> Result<()> {
     // What is to be the etcd is none.
     std::fs::remove_file(&scratch)?;
     let refused = ground.ctl(&["verify", CLUSTER, "--boot"]).await?;
-    ensure!(refused.stderr.contains("it says no version as etcd does"), "{refused:?}");
+    ensure!(refused.stderr.contains("it does not print a version as etcd does"), "{refused:?}");
     says(&ground, "unproven", "could not be tried", "backstayctl verify one").await
 }

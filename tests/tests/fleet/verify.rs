@@ -13,7 +13,7 @@ async fn a_backup_is_proven_by_an_etcd_that_serves_it() -> Result<()> {
     ensure!(status.contains("ago, inspected"), "{status}");
 
     let printed = ground.ctl(&["verify", CLUSTER, "--snapshot", &ground.snapshot, "--boot"]).await?.ok()?;
-    for part in ["served it, 64 keys read back", "HashKV", "is equal"] {
+    for part in ["started on it, and 64 keys were read back", "HashKV", "matches"] {
         ensure!(printed.contains(part), "no {part:?} in {printed}");
     }
     let status = ground.ctl(&["status"]).await?.stdout;
@@ -57,7 +57,7 @@ async fn an_agent_that_dies_begins_again() -> Result<()> {
     );
     ground.apply(&yaml).await?.ok()?;
     let agent = &mut ground.agent(CLUSTER, 0).daemon;
-    agent.wait_for_log("proving a backup", super::LONG).await?;
+    agent.wait_for_log("verifying a backup", super::LONG).await?;
     agent.start_and_wait(super::LONG).await?;
     backstay_tests::eventually(super::LONG, || async {
         let found = ground.get(&["verification", CLUSTER]).await?;

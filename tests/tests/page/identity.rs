@@ -40,13 +40,13 @@ async fn two_etcds_do_not_share_one_series() -> Result<()> {
     let id = manifests(&terminal, "etcd_cluster_id").await?.first().context("a manifest")?.clone();
 
     let error = terminal.refused(&once(&second, "")).await?;
-    for part in ["the newest backup of", &id, "at revision", "this etcd is of cluster", "--new-cluster-id this once"] {
+    for part in ["the newest backup of", &id, "at revision", "but this etcd is cluster", "--new-cluster-id this once"] {
         ensure!(error.contains(part), "no {part}: {error}");
     }
     assert_eq!(manifests(&terminal, "etcd_cluster_id").await?, [id.as_str()], "nothing was written");
 
     let said = terminal.prints(&once(&second, "--new-cluster-id")).await?;
-    ensure!(said.contains(&format!("instead of cluster {id}")), "{said}");
+    ensure!(said.contains(&format!("replaces   cluster {id}")), "{said}");
     terminal.prints(&once(&second, "")).await?;
     let error = terminal.refused(&once(&first, "")).await?;
     ensure!(error.contains("--new-cluster-id"), "{error}");
@@ -68,7 +68,9 @@ async fn an_etcd_that_has_lost_revisions_is_refused_though_its_id_is_the_same() 
     // As if that backup had been taken later: an etcd that is made anew with the same URLs and token has the same id.
     terminal.silent("sed -i 's/\"revision\": [0-9]*/\"revision\": 1000/' store/*-*/*.manifest.json").await?;
     let error = terminal.refused(&once(&etcd, "")).await?;
-    for part in ["is at revision 1000, this etcd only at", "with the same cluster id", "--new-cluster-id this once"] {
+    for part in
+        ["is at revision 1000, but this etcd is only at", "with the same cluster ID", "--new-cluster-id this once"]
+    {
         ensure!(error.contains(part), "no {part}: {error}");
     }
     terminal.prints(&once(&etcd, "--new-cluster-id")).await?;

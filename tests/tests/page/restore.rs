@@ -116,7 +116,7 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
         (format!("{base} latest {own} --initial-advertise-peer-urls b:1"), "begins with http"),
         (
             format!("{base} latest {own} --cluster-uuid 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10"),
-            "holds no backup of cluster",
+            "contains no backup of cluster",
         ),
         (format!("{} latest {own}", base.replace("/store ", "/nothing ")), "nothing"),
     ];
@@ -127,7 +127,7 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
     terminal.silent("mkdir full && touch full/file").await?;
     let full =
         terminal.refused(&format!("{} latest {own} 2> >(tail -1 >&2)", base.replace(" data ", " full "))).await?;
-    ensure!(full.contains("full is not empty: restore into a new folder"), "{full}");
+    ensure!(full.contains("full is not empty: restore into a new directory"), "{full}");
     let restored = restores(&terminal, &format!("{base} latest {own}")).await?;
     ensure!(restored.starts_with("restored   data\n"), "{restored}");
     Ok(())
