@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(String::from_utf8(manifest.to_json()).expect("text"), LATER);
         assert_eq!(Manifest::from_json(LATER.as_bytes()).expect("readable"), manifest);
         let warning = manifest.inspection.expect("there").warning().expect("there is one");
-        assert!(warning.contains("still calls 91bc3c398fb3c146 a learner"), "{warning}");
+        assert!(warning.contains("still lists 91bc3c398fb3c146 as a learner"), "{warning}");
     }
 
     #[test]

@@ -269,7 +269,7 @@ mod tests {
         for (change, says) in [
             (
                 (|s| s.endpoints = vec!["https://h:1".into()]) as fn(&mut EtcdSettings),
-                "--etcd-ca must be given for an https",
+                "--etcd-ca is required for an https",
             ),
             (|s| s.cert = Some("c".into()), "--etcd-cert and --etcd-key must be given together"),
             (|s| s.user = "root".into(), "--etcd-user and --etcd-password-file must be given together"),
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(advice("https://h", "Connection refused (os error 111)", false, Words::Keys), "");
         assert_eq!(advice("http://h", "etcdserver: request timed out", false, Words::Keys), "");
         let flags = advice("http://h", "connection closed", false, Words::Flags);
-        assert!(flags.contains("--etcd-ca is needed"), "{flags}");
+        assert!(flags.contains("--etcd-ca is required"), "{flags}");
         let flags = advice("https://h", "received fatal alert: CertificateRequired", false, Words::Flags);
         assert!(flags.contains("set --etcd-cert and --etcd-key"), "{flags}");
     }

@@ -307,7 +307,7 @@ mod tests {
         all.check(1).expect("room for a byte");
         assert!(all.check(u64::MAX / 2).is_err_and(|e| e.contains("are free")));
         all.rename(&all.live, &all.aside).expect("free");
-        assert!(all.check(1).is_err_and(|e| e.contains("is there already")));
+        assert!(all.check(1).is_err_and(|e| e.contains("already exists")));
         fs::create_dir(&all.live).expect("free");
         assert!(all.rename(&all.aside, &all.live).is_err(), "an empty folder is not replaced either");
         assert_eq!(fs::read(all.aside.join("member/snap/db")).expect("there"), b"old");

@@ -133,7 +133,7 @@ async fn a_stream_without_bytes_is_noticed_however_many_frames_it_has() {
             let script = Script { frames: whole.frames[..cut].to_vec(), end, ..whole.clone() };
             let failure = fails(script, SHORT).await;
             assert_eq!(failure.code, FailureCode::Source, "{failure}");
-            assert!(failure.text.contains("no byte"), "{cut} {end:?}: {failure}");
+            assert!(failure.text.contains("no data"), "{cut} {end:?}: {failure}");
         }
     }
 }

@@ -120,7 +120,7 @@ mod tests {
     fn where_the_bucket_is_is_said_with_what_to_do() {
         let body = "<Error><Code>PermanentRedirect</Code><Endpoint>b.s3.eu-west-1.amazonaws.com</Endpoint></Error>";
         let text = elsewhere(&answer(301, "application/xml", body), "PermanentRedirect").expect("it says where");
-        assert!(text.contains("endpoint is b.s3.eu-west-1.amazonaws.com: say so"), "{text}");
+        assert!(text.contains("endpoint is b.s3.eu-west-1.amazonaws.com: set it with"), "{text}");
         let mut head = answer(301, "application/xml", "");
         head.headers_mut().insert("x-amz-bucket-region", "eu-west-1");
         let text = elsewhere(&head, "").expect("it says where");

@@ -62,13 +62,13 @@ mod tests {
     #[test]
     fn what_came_along_is_named_and_nothing_is_quoted() {
         let cases = [
-            ("id\n", "s3cret", None, "the access key ID has a line end"),
-            ("i d", "s3cret", None, "the access key ID has a blank"),
-            ("\tid", "s3cret", None, "the access key ID has a blank"),
-            ("id\u{e9}", "s3cret", None, "the access key ID has a character"),
+            ("id\n", "s3cret", None, "the access key ID contains a line break"),
+            ("i d", "s3cret", None, "the access key ID contains a space"),
+            ("\tid", "s3cret", None, "the access key ID contains a space"),
+            ("id\u{e9}", "s3cret", None, "the access key ID contains a character"),
             ("id", "s3cret\r\n", None, "the secret access key contains a line break"),
             ("id", " s3cret", None, "the secret access key begins or ends with a space"),
-            ("id", "s3\u{7}cret", None, "the secret access key has a control character"),
+            ("id", "s3\u{7}cret", None, "the secret access key contains a control character"),
             ("id", "s3cret", Some("s3cret\n"), "the session token contains a line break"),
         ];
         for (id, secret, token, part) in cases {
