@@ -246,7 +246,7 @@ impl fmt::Display for Taken {
                 writeln!(f, "warning    {warning}")?;
             }
         }
-        writeln!(f, "stored     {} bytes", self.manifest.sealed_bytes)?;
+        writeln!(f, "uploaded   {} bytes", self.manifest.sealed_bytes)?;
         if seal.recipients.is_empty() {
             writeln!(f, "encrypted  no")?;
             write!(f, "open with  zstd -d < FILE > snapshot.db")

@@ -234,7 +234,7 @@ async fn answers_that_are_not_s3_s_or_name_another_place_say_what_to_do() {
         (&CONSOLE, &["a web page answered, not S3", "address of the S3 API"]),
         (&LOGIN, &["a web page answered, not S3"]),
         (&MOVED, &["PermanentRedirect", "eu-west-1", "backups.s3.eu-west-1.amazonaws.com", "--endpoint"]),
-        (&MALFORMED, &["AuthorizationHeaderMalformed", "eu-north-1: say so by `region`"]),
+        (&MALFORMED, &["AuthorizationHeaderMalformed", "eu-north-1: set it with `region`"]),
     ];
     let server = Server::start(Habits::default()).await;
     for (words, parts) in cases {
@@ -265,7 +265,7 @@ async fn a_first_contact_tells_what_is_for_good_and_waits_for_the_rest() {
         (
             S3Settings { endpoint: "http://127.0.0.1:1".into(), ..good() },
             ErrorKind::Unavailable,
-            "nobody listens there",
+            "nothing is listening there",
         ),
         (S3Settings { bucket: "nowhere".into(), ..good() }, ErrorKind::NotFound, "NoSuchBucket"),
         (S3Settings { credentials: credentials("wrong"), ..good() }, ErrorKind::Login, "SignatureDoesNotMatch"),
@@ -301,9 +301,9 @@ async fn settings_that_no_request_can_carry_are_told() {
     for (settings, part) in [
         (settings(keys("id\n", "s3cret", None), "r", "b"), "the access key ID contains a line break"),
         (settings(keys("id", "s3cret\n", None), "r", "b"), "the secret access key contains a line break"),
-        (settings(keys("id", "s3cret", Some("t t")), "r", "b"), "the session token has a blank"),
-        (settings(keys("id", "s3cret", None), "eu-west-1 ", "b"), "the region has a blank"),
-        (settings(keys("id", "s3cret", None), "eu\r\n", "b"), "the region has a line end"),
+        (settings(keys("id", "s3cret", Some("t t")), "r", "b"), "the session token contains a space"),
+        (settings(keys("id", "s3cret", None), "eu-west-1 ", "b"), "the region contains a space"),
+        (settings(keys("id", "s3cret", None), "eu\r\n", "b"), "the region contains a line break"),
         (settings(keys("id", "s3cret", None), "r", "b\n"), "not a valid bucket name"),
     ] {
         let error = S3Store::new(settings).await.expect_err(part);

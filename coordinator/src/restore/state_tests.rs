@@ -154,7 +154,7 @@ fn a_silent_machine_is_not_waited_for_once_all_others_serve() {
 #[test]
 fn members_that_do_not_agree_are_asked_again_until_the_time_is_up() {
     for (part, change) in [
-        ("does not serve", (|c| c.healthy = false) as fn(&mut MemberCheck)),
+        ("is not serving", (|c| c.healthy = false) as fn(&mut MemberCheck)),
         ("belongs to cluster", |c| c.cluster_id = 8),
         ("member list", |c| c.members.truncate(1)),
         ("members disagree", |c| c.hash = 6),

@@ -185,7 +185,7 @@ async fn what_is_asked_may_be_too_large_as_well() -> Result<()> {
         format!("metadata: {{type: Clusters.omni.sidero.dev, id: big, annotations: {{text: {text}}}}}\nspec: {{}}\n")
     };
     let refused = stand.apply(&cluster(MAX_PAYLOAD)).await?.stderr;
-    ensure!(refused.contains("lets messages of 65536 bytes through: raise max_payload"), "{refused}");
+    ensure!(refused.contains("accepts at most 65536: raise max_payload"), "{refused}");
     let refused = stand.apply(&cluster(MAX_PAYLOAD / 3)).await?.stderr;
     ensure!(refused.contains("more than the 16384 that are kept"), "{refused}");
     // Its answer holds it twice, and its record must be kept.

@@ -161,7 +161,7 @@ async fn what_is_in_the_way_of_a_proof_is_no_damage() -> Result<()> {
     std::fs::write(&scratch, "")?;
     let refused = ground.ctl(&["verify", CLUSTER, "--boot"]).await?;
     ensure!(refused.stderr.contains("cannot use"), "{refused:?}");
-    says(&ground, "unproven", "could not be tried", "backstayctl verify one").await?;
+    says(&ground, "unproven", "could not be run", "backstayctl verify one").await?;
     ensure!(metrics(&ground).await? == [0.0, 1.0]);
     ground.ctl(&["verify", CLUSTER]).await?.ok()?;
     says(&ground, "ok", "", "").await?;
@@ -170,5 +170,5 @@ async fn what_is_in_the_way_of_a_proof_is_no_damage() -> Result<()> {
     std::fs::remove_file(&scratch)?;
     let refused = ground.ctl(&["verify", CLUSTER, "--boot"]).await?;
     ensure!(refused.stderr.contains("it does not print a version as etcd does"), "{refused:?}");
-    says(&ground, "unproven", "could not be tried", "backstayctl verify one").await
+    says(&ground, "unproven", "could not be run", "backstayctl verify one").await
 }

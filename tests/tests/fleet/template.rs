@@ -45,7 +45,7 @@ async fn the_page_is_followed_to_its_end() -> Result<()> {
     let status = verb(&ground, "status", &restoring).await?;
     ensure!(status.stdout.contains("restore is ") && status.status.code() == Some(3), "{status:?}");
     let during = ground.ctl(&["delete", "machineset", &set]).await?;
-    ensure!(during.stderr.contains("under way"), "{during:?}");
+    ensure!(during.stderr.contains("is running"), "{during:?}");
 
     ensure!(ground.ended().await? == "restored");
     ground.is_restored().await?;

@@ -8,7 +8,7 @@ use super::ground::{CLUSTER, Ground, restorable};
 async fn a_backup_is_proven_by_an_etcd_that_serves_it() -> Result<()> {
     let ground = Ground::start(restorable(1)).await?;
     let printed = ground.ctl(&["verify", CLUSTER]).await?.ok()?;
-    ensure!(printed.contains("is proven") && printed.contains("201 live keys"), "{printed}");
+    ensure!(printed.contains("was verified") && printed.contains("201 live keys"), "{printed}");
     let status = ground.ctl(&["status"]).await?.stdout;
     ensure!(status.contains("ago, inspected"), "{status}");
 

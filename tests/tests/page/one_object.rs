@@ -113,7 +113,7 @@ async fn where_nobody_listens_every_command_says_so() -> Result<()> {
         "backstayctl restore --store s3://mybucket --snapshot latest --data-dir data".to_owned(),
     ] {
         let error = terminal.refused(&format!("{environment} {command}")).await?;
-        ensure!(error.contains("Connection refused") && error.contains("nobody listens there"), "{error}");
+        ensure!(error.contains("Connection refused") && error.contains("nothing is listening there"), "{error}");
         let broken = environment.replace("secret123", "$'secret123\\n'");
         let error = terminal.refused(&format!("{broken} {command}")).await?;
         ensure!(

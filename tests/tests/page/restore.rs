@@ -203,7 +203,7 @@ async fn a_damaged_or_cut_backup_leaves_nothing_behind() -> Result<()> {
         damaged[at] ^= 4;
         std::fs::write(&object, damaged)?;
         let error = fails(&terminal, &command).await?;
-        ensure!(error.contains("does not open") && error.contains("nothing was written there"), "{at}: {error}");
+        ensure!(error.contains("cannot be decrypted") && error.contains("nothing was written there"), "{at}: {error}");
     }
     for length in [0, 1, good.len() / 2, good.len() - 1] {
         std::fs::write(&object, &good[..length])?;

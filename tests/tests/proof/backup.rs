@@ -126,7 +126,7 @@ async fn who_cannot_be_asked_leaves_the_verdict_unknown_and_says_why() -> Result
 
     let not_asked = InspectionSettings { ask: false, ..InspectionSettings::default() };
     let found = inspection(back_up_as(member, &Folder::new("proof")?, not_asked).await?)?;
-    ensure!(found.verdict == Verdict::Unknown && found.reason.is_some_and(|r| r.contains("turned off")));
+    ensure!(found.verdict == Verdict::Unknown && found.reason.is_some_and(|r| r.contains("disabled")));
 
     let taken = back_up_as(member, &Folder::new("proof")?, InspectionSettings::off()).await?;
     assert_eq!(taken.manifest.inspection, None);
