@@ -324,7 +324,7 @@ fn storage(settings: &StorageSettings) -> Result<Storage, ConfigError> {
     let wrong = |key, text: String| Err(ConfigError::Objects { key, text });
     let prefix = settings.prefix.trim_matches('/');
     if !prefix.is_empty() && Key::new(prefix).is_none() {
-        let text = format!("prefix {:?} must be segments with / between, such as a/b", settings.prefix);
+        let text = format!("prefix {:?} must be segments separated by /, such as a/b", settings.prefix);
         return wrong("storage.prefix", text);
     }
     let encryption = settings.server_side_encryption.as_str();
@@ -333,7 +333,7 @@ fn storage(settings: &StorageSettings) -> Result<Storage, ConfigError> {
         return wrong("storage.server_side_encryption", text);
     }
     if !settings.kms_key_id.is_empty() && ![KMS, KMS_TWICE].contains(&encryption) {
-        let text = format!("kms_key_id goes with server_side_encryption = {KMS:?} or {KMS_TWICE:?}");
+        let text = format!("kms_key_id can only be used with server_side_encryption = {KMS:?} or {KMS_TWICE:?}");
         return wrong("storage.kms_key_id", text);
     }
     match (settings.backend, &settings.path) {
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn without_a_recovery_recipient_it_refuses_and_says_why() {
         let error = read("").expect_err("nobody could open the backups");
-        assert!(error.starts_with("no recovery recipient:") && error.contains("mode = \"off\""), "{error}");
+        assert!(error.starts_with("there is no recovery recipient") && error.contains("mode = \"off\""), "{error}");
         assert!(read(OFF).is_ok());
         let recipient = age::x25519::Identity::generate().to_public();
         assert!(read(&format!("[encryption]\nrecovery_recipients = ['{recipient}']")).is_ok());

@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-/// Decides when each cluster is backed up, asks the right agent, and keeps the status.
+/// Schedules backups, assigns them to agents and keeps their status.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -36,26 +36,27 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a first configuration and the keys, and say what to keep where
+    /// Create a first configuration and the keys, and explain where to keep them
     Init {
-        /// The folder to write to; made where it is not there
+        /// Directory to write to; created if it does not exist
         #[arg(long)]
         dir: PathBuf,
-        /// Keep backups in this folder, which agents and coordinator share, instead of S3
+        /// Store backups in this directory, shared by the agents and the coordinator, instead of S3
         #[arg(long, value_name = "PATH")]
         local: Option<PathBuf>,
-        /// Where NATS is
+        /// URL of the NATS server
         #[arg(long, value_name = "URL", default_value = DEFAULT_URL)]
         nats: String,
     },
     /// Run the coordinator until SIGTERM
     Serve {
-        #[arg(long)]
+        /// Configuration file (coordinator.toml)
+        #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Where NATS is, instead of what the configuration says
+        /// URL of the NATS server; overrides the configuration
         #[arg(long, value_name = "URL")]
         nats: Option<String>,
-        /// Print the settings that are in force, without secrets, and do nothing else
+        /// Print the effective settings, without secrets, and exit
         #[arg(long)]
         print_config: bool,
     },
@@ -76,13 +77,13 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
-    no_core_file().context("cannot forbid core files")?;
+    no_core_file().context("cannot disable core dumps")?;
     match command {
         Command::Init { dir, local, nats } => {
             let advice = init::run(&init::Plan { dir, local, nats_url: nats })?;
             // The files are there: what is to be done with them is said wherever somebody reads it.
             if let Err(error) = terminal::print(&advice) {
-                terminal::tell(&format!("Warning: the output cannot be written ({error})\n{advice}"));
+                terminal::tell(&format!("Warning: the output could not be written ({error})\n{advice}"));
             }
             Ok(())
         }
@@ -107,7 +108,7 @@ async fn serve(file: PathBuf, nats_url: Option<String>, print_config: bool) -> a
     unknown.iter().for_each(|unknown| warn!("{unknown}"));
     let identity = keys::load_identity(config.settings.identity_file())?;
     let tasks = TaskTracker::new();
-    let stop = stop::on_signal(&tasks).context("cannot listen to signals")?;
+    let stop = stop::on_signal(&tasks).context("cannot install the signal handlers")?;
     let role = ClientIdentity::from("backstay-coordinator").inbox(COORDINATOR_INBOX);
     let client = nats::connect(&config.settings.nats, role, Patience::Daemon).await?;
     info!(nats = config.settings.nats.shown_url(), storage = config.storage.name(), "starting");

@@ -59,12 +59,15 @@ pub async fn run<T: Transport>(
         }
     }
     if settling && listed.iter().any(|health| health.agents == 0) {
-        console.remark("Note: this coordinator has led for a few seconds only: agents may not have been heard yet")?;
+        console.remark(
+            "Note: this coordinator became the leader only a few seconds ago and may not have heard from \
+            all agents yet",
+        )?;
     }
     let wrong = clocks(api, leading, &query.clusters, now).await?;
     wrong.iter().try_for_each(|clock| console.remark(&format!("Note: {clock}")))?;
     if listed.is_empty() {
-        console.remark("Note: no cluster is known")?;
+        console.remark("Note: there are no clusters")?;
     }
     match !listed.is_empty() && wrong.is_empty() && listed.iter().all(|health| health.word.is_fine()) {
         true => Ok(()),
@@ -98,7 +101,7 @@ async fn clocks<T: Transport>(
         let ahead_ms = coordinator.now.map_or(0, |theirs| now.as_millis().saturating_sub(theirs.as_millis()));
         wrong.extend(
             clock_is_off(ahead_ms, "the coordinator's")
-                .map(|off| format!("this machine's clock is {off}, which runs on {}", coordinator.host)),
+                .map(|off| format!("this machine's clock is {off}, which runs on host {}", coordinator.host)),
         );
         wrong.extend(Some(coordinator.clock).filter(|clock| !clock.is_empty()));
     }
@@ -194,7 +197,7 @@ fn render(listed: &[Health], form: Form, now: Timestamp, colour: bool) -> String
 }
 
 fn rows(listed: &[Health], now: Timestamp) -> String {
-    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "PROVEN", "NEXT", "REASON"];
+    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "LAST VERIFIED", "NEXT", "REASON"];
     let row = |health: &Health| {
         vec![
             health.cluster.clone(),

@@ -32,9 +32,7 @@ impl LogFormat {
 
 /// `BACKSTAY_LOG` is neither a format nor a filter.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{LEVEL_VARIABLE} must be text, json, or what is to be logged, such as debug or info,backstay_agent=debug: {0}"
-)]
+#[error("{LEVEL_VARIABLE} must be text, json, or log levels such as debug or info,backstay_agent=debug: {0}")]
 pub struct FilterError(String);
 
 fn filter(variable: Option<&str>) -> Result<EnvFilter, FilterError> {

@@ -101,10 +101,10 @@ impl Member {
 /// What etcd's own `types.NewURLs` refuses, and letters that it would rewrite, which would change the id.
 fn check_url(url: &str) -> Result<(), &'static str> {
     let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
-    let rest = rest.ok_or("a peer URL begins with http:// or https://")?;
+    let rest = rest.ok_or("a peer URL must begin with http:// or https://")?;
     let (host, port) = rest.rsplit_once(':').ok_or("a peer URL needs a port")?;
     if port.contains(['/', '?', '#']) {
-        return Err("a peer URL has no path");
+        return Err("a peer URL cannot have a path");
     }
     // Rust takes a plus, Go does not.
     if !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err() {
