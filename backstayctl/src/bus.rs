@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(wrong(&[("cert", "c")]), "--nats-cert: cert and key must be given together");
         assert_eq!(wrong(&[("key", "k")]), "--nats-key: cert and key must be given together");
         assert_eq!(wrong(&[("password_file", "p")]), "--nats-password-file: a password can only be used with a user");
-        assert!(wrong(&[("url", "http://h")]).starts_with("--nats: url is no address of NATS"));
+        assert!(wrong(&[("url", "http://h")]).starts_with("--nats: url is not a valid NATS address"));
     }
 
     #[test]

@@ -405,9 +405,9 @@ mod tests {
             ("[storage]\npath = 'b'", "line 4: [storage] path b must be absolute"),
             ("[storage]\nprefix = 'a//b'", "line 4: [storage] prefix \"a//b\" must be segments"),
             ("[storage]\nserver_side_encryption = 'yes'", "line 4: [storage] server_side_encryption must be"),
-            ("[storage]\nkms_key_id = 'k'", "line 4: [storage] kms_key_id goes with"),
+            ("[storage]\nkms_key_id = 'k'", "line 4: [storage] kms_key_id can only be used with"),
             ("[nats]\nuser = 'u'\nnkey = '/n'", "line 5: [nats] user, credentials and nkey"),
-            ("[nats]\nurl = 'http://h'", "line 4: [nats] url is no address"),
+            ("[nats]\nurl = 'http://h'", "line 4: [nats] url is not a valid NATS address"),
         ] {
             std::fs::write(&file, format!("{OFF}{text}\n")).expect("writable");
             let error = load(Some(&file), &[]).expect_err(text).to_string();

@@ -106,7 +106,7 @@ impl Origin<'_> {
             (Some(newest), None) => {
                 let refusing = refusing(newest);
                 format!(
-                    "etcd {newest} and later can start from it, {refusing} perhaps not: it refuses a database that a \
+                    "etcd {newest} and later can start from it, but perhaps not {refusing}: it refuses a database that a \
                      later version has marked"
                 )
             }
@@ -187,8 +187,8 @@ mod tests {
         assert_eq!(said("3.5.30", ""), "etcd 3.4 and later can start from it");
         assert_eq!(said("3.6.14", "3.6.0"), "etcd 3.4 and later can start from it");
         assert!(said("3.7.1", "3.7.0").contains("etcd 3.7 and later can start from it, but not etcd 3.6"));
-        assert!(said("3.8.1", "3.8.0").contains("etcd 3.6 to 3.7 not"));
-        assert!(said("3.7.1", "").contains("etcd 3.6 perhaps not"));
+        assert!(said("3.8.1", "3.8.0").contains("but not etcd 3.6 to 3.7"));
+        assert!(said("3.7.1", "").contains("but perhaps not etcd 3.6"));
         assert_eq!(said("", ""), "");
     }
 }

@@ -187,7 +187,7 @@ mod tests {
             assert!(body.len() + headers_length(&headers) <= room);
             let error = error(&body);
             assert!(error.code == ErrorCode::Internal && error.text.contains(says), "{error}");
-            assert!(error.text.contains("messages of 4096 bytes") && error.text.contains("max_payload"), "{error}");
+            assert!(error.text.contains("accepts at most 4096") && error.text.contains("max_payload"), "{error}");
             assert!(headers.get(NATS_SERVICE_ERROR).is_some());
         }
     }

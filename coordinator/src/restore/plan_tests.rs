@@ -180,7 +180,7 @@ fn both_versions_are_known_and_what_cannot_start_is_refused() {
     let mut dead = target(3);
     dead.agents.values_mut().for_each(|agent| agent.answers = false);
     let notes = version_notes(&ask(&dead, "3.7.1", "3.7.0").expect("a plan")).join("; ");
-    assert!(notes.contains("(m3): etcd 3.6.14, as it was last seen there, does not start"), "{notes}");
+    assert!(notes.contains("(m3): etcd 3.6.14, last seen there, cannot start"), "{notes}");
 }
 
 #[test]
@@ -232,7 +232,10 @@ fn an_agent_of_another_etcd_cluster_is_not_part_of_the_plan() {
     lost.1.identity.cluster_id = 6;
     target.agents.insert(lost.0, lost.1);
     let parted = target.part_unrelated().expect("one is known");
-    assert!(parted[0].to_string().contains("of cluster 0000000000000006, not of 0000000000000005"), "{parted:?}");
+    assert!(
+        parted[0].to_string().contains("belongs to cluster 0000000000000006, not to 0000000000000005"),
+        "{parted:?}"
+    );
     let restore = ask(&target, &RestoreSpec::default(), &manifest("one", 1)).expect("a plan");
     assert_eq!(restore.machines.len(), 3, "whoever answers is not preferred where it is an unrelated member");
 }

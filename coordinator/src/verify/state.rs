@@ -354,7 +354,7 @@ mod tests {
         let verified = Verified { revision: 9, live_keys: 4, etcd_version: "3.5.1".into(), ..Verified::default() };
         v.fold(machine(1), &says(|s| (s.ended, s.verified) = (true, Some(verified))), LIMITS, at(3));
         let last = v.last.clone();
-        assert!(v.found.contains("etcd 3.5.1 served it") && last.as_ref().is_some_and(|l| l.booted), "{}", v.found);
+        assert!(v.found.contains("etcd 3.5.1 started on it") && last.as_ref().is_some_and(|l| l.booted), "{}", v.found);
         let mut next = verification().after(Some(&v));
         next.fold(machine(1), &says(|s| (s.ended, s.error) = (true, "a page".into())), LIMITS, at(9));
         assert_eq!((next.last, next.error.as_str()), (last, "a page"));

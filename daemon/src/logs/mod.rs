@@ -81,6 +81,6 @@ mod tests {
         }
         assert_eq!(shown(Some("debug")), Ok("debug".into()));
         let error = shown(Some("info,backstay_agent=loud")).expect_err("no level");
-        assert!(error.starts_with("BACKSTAY_LOG must be text, json, or what is to be logged"), "{error}");
+        assert!(error.starts_with("BACKSTAY_LOG must be text, json, or log levels"), "{error}");
     }
 }

@@ -63,7 +63,7 @@ async fn a_size_that_an_account_refuses_is_said_with_what_to_set() -> Result<()>
     stand.start_daemons().await?;
     let coordinator = &mut stand.coordinators[0].daemon;
     let line = coordinator.wait_for_log("cannot take the lead yet", SOON).await?;
-    ensure!(line.contains(REPORTS) && line.contains("set [jetstream] reports_max_bytes"), "{line}");
+    ensure!(line.contains(REPORTS) && line.contains("lower [jetstream] reports_max_bytes"), "{line}");
     Ok(())
 }
 

@@ -262,9 +262,9 @@ async fn a_backup_of_another_cluster_needs_its_name_in_so_many_words() -> Result
         )
     };
     let refused = ground.apply(&yaml("")).await?;
-    ensure!(refused.stderr.contains("of another cluster, other"), "{refused:?}");
+    ensure!(refused.stderr.contains("from another cluster, other"), "{refused:?}");
     let refused = ground.apply(&yaml("third")).await?;
-    ensure!(refused.stderr.contains("is of cluster other, not of third"), "{refused:?}");
+    ensure!(refused.stderr.contains("is from cluster other, not from third"), "{refused:?}");
     ground.is_as_before().await?;
     let forced = ["restore", CLUSTER, "--snapshot", "latest", "--data-of-another-cluster", "other", "--yes"];
     ground.ctl(&forced).await?.ok()?;

@@ -91,7 +91,7 @@ async fn what_get_prints_of_a_restore_can_be_applied_again() -> Result<()> {
     ground.apply(&yaml).await?.ok()?;
     let other = SnapshotName::from_unix_seconds(seconds(&ground.snapshot)? + 7)?.to_string();
     let refused = ground.apply(&yaml.replace(&ground.snapshot, &other)).await?;
-    ensure!(refused.stderr.contains("leave the field \"restore\" out"), "{refused:?}");
+    ensure!(refused.stderr.contains("omit the field \"restore\""), "{refused:?}");
     ensure!(ground.spec().await?["restore"] == first["restore"], "another restore was started");
 
     // Without its id it asks anew, and the old data of then is not in the way of that of now.

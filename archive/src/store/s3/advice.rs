@@ -124,7 +124,7 @@ mod tests {
         let mut head = answer(301, "application/xml", "");
         head.headers_mut().insert("x-amz-bucket-region", "eu-west-1");
         let text = elsewhere(&head, "").expect("it says where");
-        assert!(text.contains("region is eu-west-1: say so by `region`"), "{text}");
+        assert!(text.contains("region is eu-west-1: set it with `region`"), "{text}");
         let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-north-1</Region></Error>";
         let text = elsewhere(&answer(400, "application/xml", body), "AuthorizationHeaderMalformed").expect("where");
         assert!(text.contains("eu-north-1"), "{text}");
