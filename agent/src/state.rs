@@ -40,7 +40,16 @@ pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for StateDir {
+    /// Closing the file is not enough: a child that is just being started holds a copy of it until it executes.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            warn!(%error, "cannot release the lock on the state directory");
+        }
+    }
 }
 
 impl StateDir {
@@ -62,7 +71,7 @@ impl StateDir {
                 fs::TryLockError::Error(cause) => cause.to_string(),
             },
         })?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
