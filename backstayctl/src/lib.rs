@@ -13,11 +13,13 @@ pub mod backup;
 pub mod bus;
 pub mod cluster_restore;
 pub mod console;
+pub mod contexts;
 pub mod delete;
 pub mod diff;
 pub mod documents;
 pub mod files;
 pub mod get;
+pub mod interrupt;
 pub mod listing;
 pub mod manual;
 pub mod output;
@@ -25,6 +27,7 @@ pub mod progress;
 pub mod reader;
 pub mod restore;
 pub mod run;
+pub mod schedule;
 pub mod status;
 pub mod template;
 #[cfg(test)]
@@ -40,6 +43,7 @@ use arguments::Arguments;
 use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::{SystemClock, terminal};
 use console::{Console, Failure};
+use interrupt::Interrupts;
 
 /// The whole program: parses the process's arguments, runs, and prints what went wrong.
 pub fn main() -> ExitCode {
@@ -51,7 +55,9 @@ pub fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let bar = err.is_terminal();
     let asks = io::stdin().is_terminal();
-    let mut console = Console { out: &mut out, err: &mut err, colour, bar, asks, lost: None };
+    let screen = io::stdout().is_terminal();
+    let interrupts = Interrupts::Process;
+    let mut console = Console { out: &mut out, err: &mut err, colour, bar, screen, asks, interrupts, lost: None };
     if let Err(cause) = no_core_file() {
         let _ = console.remark(&format!("Error: cannot forbid core files: {cause}"));
         return ExitCode::FAILURE;
@@ -82,8 +88,11 @@ fn ended(result: Result<(), Failure>, answers: bool, console: &mut Console<'_>) 
         }
         (Err(failure), _) => failure,
     };
-    if !matches!(failure, Failure::No) {
-        let _ = console.remark(&format!("Error: {failure}"));
+    match &failure {
+        Failure::No => {}
+        // Whoever pressed Ctrl-C made no mistake.
+        Failure::Interrupted { .. } => drop(console.remark(&failure.to_string())),
+        _ => drop(console.remark(&format!("Error: {failure}"))),
     }
     ExitCode::from(failure.exit_code())
 }
