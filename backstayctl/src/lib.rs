@@ -12,6 +12,7 @@ pub mod arguments;
 pub mod backup;
 pub mod bus;
 pub mod cluster_restore;
+pub mod completion;
 pub mod console;
 pub mod contexts;
 pub mod delete;
@@ -47,6 +48,11 @@ use interrupt::Interrupts;
 
 /// The whole program: parses the process's arguments, runs, and prints what went wrong.
 pub fn main() -> ExitCode {
+    match completion::complete() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return terminal::ended(&error),
+    }
     let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => return terminal::ended(&arguments::tips::without_aliases(error)),

@@ -17,9 +17,8 @@ pub fn unwrapped(command: Command) -> Command {
 /// those of the template alone.
 fn template(command: &Command) -> Option<String> {
     let text = command.get_after_long_help().or_else(|| command.get_after_help())?.to_string();
-    let has_arguments = command.has_subcommands() || command.get_arguments().next().is_some();
-    let arguments = if has_arguments { "\n\n{all-args}" } else { "" };
-    Some(format!("{{before-help}}{{about-with-newline}}\n{{usage-heading}} {{usage}}{arguments}\n\n{text}"))
+    // There is always one argument: --help.
+    Some(format!("{{before-help}}{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{{all-args}}\n\n{text}"))
 }
 
 #[cfg(test)]
