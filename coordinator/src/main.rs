@@ -7,59 +7,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use backstay_coordinator::arguments::{Arguments, Command};
 use backstay_coordinator::config::{self, Settings};
 use backstay_coordinator::coordinator::Coordinator;
 use backstay_coordinator::init;
 use backstay_coordinator::keys::{self, Keys};
 use backstay_coordinator::metrics::CoordinatorMetrics;
-use backstay_daemon::nats::{self, ClientIdentity, DEFAULT_URL, Patience};
+use backstay_daemon::nats::{self, ClientIdentity, Patience};
 use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::settings::{self, Override};
 use backstay_daemon::{SystemClock, http, logs, stop, systemd, terminal};
 use backstay_protocol::subject::COORDINATOR_INBOX;
-use clap::{Parser, Subcommand};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
-
-/// Decides when each cluster is backed up, asks the right agent, and keeps the status.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Examples:
-  backstay-coordinator init --dir /etc/backstay
-  backstay-coordinator serve --config /etc/backstay/coordinator.toml"
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Write a first configuration and the keys, and say what to keep where
-    Init {
-        /// The folder to write to; made where it is not there
-        #[arg(long)]
-        dir: PathBuf,
-        /// Keep backups in this folder, which agents and coordinator share, instead of S3
-        #[arg(long, value_name = "PATH")]
-        local: Option<PathBuf>,
-        /// Where NATS is
-        #[arg(long, value_name = "URL", default_value = DEFAULT_URL)]
-        nats: String,
-    },
-    /// Run the coordinator until SIGTERM
-    Serve {
-        #[arg(long)]
-        config: PathBuf,
-        /// Where NATS is, instead of what the configuration says
-        #[arg(long, value_name = "URL")]
-        nats: Option<String>,
-        /// Print the settings that are in force, without secrets, and do nothing else
-        #[arg(long)]
-        print_config: bool,
-    },
-}
 
 fn main() -> ExitCode {
     let arguments = match terminal::arguments::<Arguments>() {
