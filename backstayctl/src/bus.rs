@@ -296,9 +296,8 @@ mod tests {
 
     #[test]
     fn a_flag_that_is_missing_is_named_as_the_flag() {
-        let wrong = |flags: &[(&'static str, &str)]| {
-            settings([], None, None, owned(flags)).expect_err("wrong").to_string()
-        };
+        let wrong =
+            |flags: &[(&'static str, &str)]| settings([], None, None, owned(flags)).expect_err("wrong").to_string();
         assert_eq!(wrong(&[("cert", "c")]), "--nats-cert: cert and key must be given together");
         assert_eq!(wrong(&[("key", "k")]), "--nats-key: cert and key must be given together");
         assert_eq!(wrong(&[("password_file", "p")]), "--nats-password-file: a password goes with a user");

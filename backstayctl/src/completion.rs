@@ -82,8 +82,7 @@ fn completed(command: Command, parent: &str, source: &Source) -> Command {
 /// A command is completed by its name. Its short forms are understood, and not offered in its place.
 fn with_hidden_aliases(command: Command) -> Command {
     // clap takes names that live as long as the process, which ends with the line.
-    let aliases: Vec<&'static str> =
-        command.get_visible_aliases().map(|alias| &*alias.to_owned().leak()).collect();
+    let aliases: Vec<&'static str> = command.get_visible_aliases().map(|alias| &*alias.to_owned().leak()).collect();
     command.visible_alias(None).aliases(aliases)
 }
 
@@ -129,7 +128,8 @@ fn values(kind: Kind, words: &[OsString]) -> Vec<String> {
         line.ask(kind, &api).await
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
-    let found = runtime.and_then(|runtime| runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok()? }));
+    let found =
+        runtime.and_then(|runtime| runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok()? }));
     let mut found = found.unwrap_or_default();
     if kind == Kind::Snapshots {
         found.push(LATEST.to_owned());
@@ -270,11 +270,19 @@ mod tests {
         assert_eq!(ask(Kind::Clusters, "backstayctl backup ").await, names(&["a", "b"]));
         assert_eq!(ask(Kind::Ids, "backstayctl get cluster ").await, names(&["a", "b"]));
         assert_eq!(ask(Kind::Ids, "backstayctl get nothing ").await, None);
-        assert_eq!(ask(Kind::Snapshots, "backstayctl restore b --snapshot ").await, names(&["FFFFFFFFFFFFFFFA.snapshot"]));
+        assert_eq!(
+            ask(Kind::Snapshots, "backstayctl restore b --snapshot ").await,
+            names(&["FFFFFFFFFFFFFFFA.snapshot"])
+        );
         let of_other = "backstayctl restore b --data-of-another-cluster a --snapshot ";
         assert_eq!(ask(Kind::Snapshots, of_other).await, names(&["FFFFFFFFFFFFFFFB.snapshot"]));
         assert_eq!(ask(Kind::Snapshots, "backstayctl restore --store file:///s --snapshot ").await, None);
-        assert_eq!(Line::of(&["backstayctl", "--context", "c", "--nats", "nats://h", "get", "-"].map(OsString::from)).context.as_deref(), Some("c"));
+        assert_eq!(
+            Line::of(&["backstayctl", "--context", "c", "--nats", "nats://h", "get", "-"].map(OsString::from))
+                .context
+                .as_deref(),
+            Some("c")
+        );
         let absent = Api::new(Coordinator::absent());
         assert_eq!(Line::default().ask(Kind::Clusters, &absent).await, None);
     }

@@ -20,9 +20,7 @@ use super::console::{Console, Failure};
 use super::get::{self, Query};
 use super::output::yaml;
 use super::template::{self, Template, TemplateError, export, render, state, sync};
-use super::{
-    arguments, backup, contexts, delete, documents, files, listing, manual, schedule, status, verify, watch,
-};
+use super::{arguments, backup, contexts, delete, documents, files, listing, manual, schedule, status, verify, watch};
 
 /// Where the connection's settings come from.
 struct Session {

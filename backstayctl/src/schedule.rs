@@ -94,8 +94,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use backstay_protocol::resource::Version;
     use crate::testing::{Coordinator, capture};
+    use backstay_protocol::resource::Version;
 
     fn cluster(configuration: Value) -> Coordinator {
         let mut resource = Resource::of("c", &ClusterSpec::default());

@@ -247,9 +247,7 @@ pub async fn capture(
 }
 
 /// Runs a command that follows something which never ends, and presses Ctrl-C: what is said. Time is tokio's and paused.
-pub async fn interrupted_after_a_while(
-    command: impl AsyncFnOnce(&mut Console<'_>) -> Result<(), Failure>,
-) -> String {
+pub async fn interrupted_after_a_while(command: impl AsyncFnOnce(&mut Console<'_>) -> Result<(), Failure>) -> String {
     let (mut out, mut err, keys) = (Vec::new(), Vec::new(), CancellationToken::new());
     let mut console = Console::of(&mut out, &mut err);
     console.interrupts = Interrupts::Token(keys.clone());

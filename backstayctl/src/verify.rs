@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
-use super::progress::Progress;
 use super::interrupt::{Ended, follow};
 use super::output::{self, Format};
+use super::progress::Progress;
 use super::{listing, units};
 
 /// How often is looked how far it is.
@@ -205,8 +205,7 @@ mod tests {
         let hours = Duration::from_secs(7200);
         let query = Query::new("one".into(), "latest", false, hours, Format::Table).expect("a query");
         let interrupted = interrupted_after_a_while(async |console| run(&api, &query, console).await);
-        let said =
-            "Interrupted. The verification of \"one\" goes on: follow it with `backstayctl get verification one --watch`";
+        let said = "Interrupted. The verification of \"one\" goes on: follow it with `backstayctl get verification one --watch`";
         assert_eq!(interrupted.await, said);
     }
 

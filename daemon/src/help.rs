@@ -28,7 +28,8 @@ mod tests {
 
     #[test]
     fn only_what_follows_the_options_keeps_its_lines() {
-        let example = "  program below --selector 'omni.sidero.dev/cluster=talos-default' -o jsonpath='{.spec.error}' file";
+        let example =
+            "  program below --selector 'omni.sidero.dev/cluster=talos-default' -o jsonpath='{.spec.error}' file";
         let below = Command::new("below")
             .about("Words that are broken where a terminal is narrower than they are long")
             .arg(Arg::new("selector").long("selector").help("More words that are broken where it is narrow"))

@@ -150,8 +150,7 @@ mod tests {
             let Command::Config { command } = command else { panic!("config") };
             let variables = self.variables();
             let flags = connection.settings();
-            let done =
-                capture(async |console| run(command, context.as_deref(), flags, &variables, console)).await;
+            let done = capture(async |console| run(command, context.as_deref(), flags, &variables, console)).await;
             let folder = self.0.path().display().to_string();
             done.map(|(out, err)| format!("{out}{err}").replace(&folder, "DIR"))
                 .map_err(|error| error.replace(&folder, "DIR"))
@@ -206,8 +205,7 @@ mod tests {
     async fn a_variable_that_is_in_the_way_is_told() {
         let place = Place::new();
         place.config("set-context a --nats nats://h").await.expect("set");
-        let variables =
-            [place.variables(), vec![("BACKSTAY_NATS_URL".into(), "nats://elsewhere".into())]].concat();
+        let variables = [place.variables(), vec![("BACKSTAY_NATS_URL".into(), "nats://elsewhere".into())]].concat();
         let command = ConfigCommand::UseContext { name: "a".into() };
         let done = capture(async |console| run(command, None, Nats::new(), &variables, console)).await;
         let (out, err) = done.expect("done");

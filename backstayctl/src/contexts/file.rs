@@ -49,9 +49,7 @@ pub fn path(variables: &[(String, String)]) -> Result<PathBuf, ContextError> {
     };
     let folder = value("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
     let folder = folder.or_else(|| Some(value("HOME")?.join(".config")));
-    value(VARIABLE)
-        .or_else(|| Some(folder?.join("backstay").join("config.toml")))
-        .ok_or(ContextError::NoPlace)
+    value(VARIABLE).or_else(|| Some(folder?.join("backstay").join("config.toml"))).ok_or(ContextError::NoPlace)
 }
 
 /// Reads the file; one that is not there says nothing. Paths in it that are relative are taken from its folder.

@@ -44,7 +44,8 @@ fn over(mut lower: Nats, upper: Nats) -> Nats {
         gone.extend(["cert", "key"]);
     }
     // A password that came by itself goes with the user of the other layer.
-    let keeps_password = upper.contains_key("user") && !has(&["password", "password_file"]) && !lower.contains_key("user");
+    let keeps_password =
+        upper.contains_key("user") && !has(&["password", "password_file"]) && !lower.contains_key("user");
     lower.retain(|key, _| !gone.contains(&key.as_str()) || keeps_password && key.starts_with("password"));
     lower.extend(upper);
     lower

@@ -65,8 +65,7 @@ impl Contexts {
 
     /// What is wrong in it, for whoever wrote the file by hand.
     pub fn fault(&self) -> Option<String> {
-        let known: Vec<&str> =
-            keys::of::<NatsSettings>().into_iter().filter_map(|key| key.first().copied()).collect();
+        let known: Vec<&str> = keys::of::<NatsSettings>().into_iter().filter_map(|key| key.first().copied()).collect();
         self.contexts.iter().find_map(|(name, context)| {
             let key = context.nats.keys().find(|key| !known.contains(&key.as_str()))?;
             let meant = nearest(key, known.iter().copied());
@@ -161,7 +160,10 @@ mod tests {
             contexts: names.iter().map(|name| ((*name).to_owned(), Context::default())).collect(),
         };
         let missing = |names: &[&str], name: &str| contexts(names).get(name).expect_err("missing");
-        assert_eq!(missing(&["production"], "prodction"), r#"context "prodction" does not exist: did you mean "production"?"#);
+        assert_eq!(
+            missing(&["production"], "prodction"),
+            r#"context "prodction" does not exist: did you mean "production"?"#
+        );
         assert_eq!(missing(&["a", "b"], "x"), r#"context "x" does not exist: there are a, b"#);
         assert_eq!(missing(&[], "x"), r#"context "x" does not exist: there are no contexts"#);
         let misspelt = Contexts { current: None, contexts: [("a".to_owned(), context(&[("usr", "x")]))].into() };

@@ -44,7 +44,8 @@ fn needed(manifest: &Manifest, options: &Options) -> u64 {
 /// How much is free where the folder is or would be made.
 fn room(folder: &Path, needed: u64) -> Result<u64, RestoreFailure> {
     let place = nearest(folder);
-    let unusable = |cause: rustix::io::Errno| RestoreFailure::NotWritable { folder: place.clone(), cause: io::Error::from(cause) };
+    let unusable =
+        |cause: rustix::io::Errno| RestoreFailure::NotWritable { folder: place.clone(), cause: io::Error::from(cause) };
     use rustix::fs::{Access, access, statvfs};
     access(&place, Access::WRITE_OK | Access::EXEC_OK).map_err(unusable)?;
     let disk = statvfs(&place).map_err(unusable)?;
@@ -69,7 +70,8 @@ fn text(store: &str, manifest: &Manifest, folder: &Path, options: &Options, plan
     let (is, bump) = (if plan.is_there { "empty" } else { "new" }, options.bump.unwrap_or_default());
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "would restore  {snapshot} of {cluster} (UUID {cluster_uuid}), taken {}", created_at.rfc3339());
+    let _ =
+        writeln!(text, "would restore  {snapshot} of {cluster} (UUID {cluster_uuid}), taken {}", created_at.rfc3339());
     let _ = writeln!(text, "from           {store}");
     let _ = writeln!(text, "into           {} ({is}; {} free)", folder.display(), units::bytes(free));
     let (database, sealed) = (units::bytes(manifest.snapshot_bytes), units::bytes(manifest.sealed_bytes));

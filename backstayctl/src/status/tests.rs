@@ -241,7 +241,8 @@ async fn seconds(count: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn watching_prints_again_on_change_alone() {
-    let coordinator = Coordinator::with([cluster("c", Some(3600)), status("c", BackupState::Ok, 60, ""), agent("1", "c")]);
+    let coordinator =
+        Coordinator::with([cluster("c", Some(3600)), status("c", BackupState::Ok, 60, ""), agent("1", "c")]);
     let script = async {
         // It gets older, and nothing else.
         seconds(601).await;
@@ -258,7 +259,8 @@ async fn watching_prints_again_on_change_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn watching_redraws_on_a_terminal() {
-    let coordinator = Coordinator::with([cluster("c", Some(3600)), status("c", BackupState::Ok, 60, ""), agent("1", "c")]);
+    let coordinator =
+        Coordinator::with([cluster("c", Some(3600)), status("c", BackupState::Ok, 60, ""), agent("1", "c")]);
     let (out, _) = watched(&coordinator, true, seconds(5)).await.expect("watched");
     let screens: Vec<&str> = out.split("\u{1b}[2J\u{1b}[3J\u{1b}[H").collect();
     assert_eq!(screens.len(), 1 + 3, "{out:?}");

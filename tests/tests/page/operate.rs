@@ -118,7 +118,8 @@ async fn an_interruption_says_that_the_backup_goes_on() -> Result<()> {
     kill_process(process, Signal::INT)?;
     let ended = tokio::time::timeout(SOON, waits.wait()).await.context("it goes on")??;
     said.read_to_string(&mut stderr).await?;
-    let follow = format!("Interrupted. The backup of \"{CLUSTER}\" goes on: follow it with `backstayctl runs {CLUSTER}`\n");
+    let follow =
+        format!("Interrupted. The backup of \"{CLUSTER}\" goes on: follow it with `backstayctl runs {CLUSTER}`\n");
     ensure!(ended.code() == Some(130) && stderr.ends_with(&follow), "{ended}: {stderr}");
     gate.open();
     eventually(SOON, || async {

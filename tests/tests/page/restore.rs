@@ -107,7 +107,9 @@ async fn a_dry_run_checks_what_can_be_checked_and_touches_nothing() -> Result<()
     let base = format!("backstayctl restore --store {store} --snapshot latest --identity own.key --dry-run");
     let Output { status, stdout, stderr } = terminal.run(&format!("{base} --data-dir deep/data --name m1")).await?;
     ensure!(status.success() && stderr.ends_with("Nothing was changed (dry run).\n"), "{status} {stdout}{stderr}");
-    for part in ["would restore  ", &format!(" of {CLUSTER} (UUID "), "into           deep/data (new; ", "member         m1 ("] {
+    for part in
+        ["would restore  ", &format!(" of {CLUSTER} (UUID "), "into           deep/data (new; ", "member         m1 ("]
+    {
         ensure!(stdout.contains(part), "no {part:?} in {stdout}");
     }
     let base_without = base.replace(" --identity own.key", "");
