@@ -43,18 +43,20 @@ pub fn pages(folder: &Path) -> Result<(), Failure> {
 pub fn write(program: Command, folder: &Path) -> io::Result<()> {
     let mut program = program.disable_help_subcommand(true);
     program.build();
-    page(&program, folder)
+    let source = format!("{} {}", program.get_name(), program.get_version().unwrap_or_default());
+    page(&program, &source, folder)
 }
 
-fn page(command: &Command, folder: &Path) -> io::Result<()> {
+/// `source` is what stands at the foot: the program and its version.
+fn page(command: &Command, source: &str, folder: &Path) -> io::Result<()> {
     if command.get_name() == "help" {
         return Ok(());
     }
     let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
     let mut text = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut text)?;
+    clap_mangen::Man::new(command.clone()).source(source).render(&mut text)?;
     std::fs::write(folder.join(format!("{name}.1")), with_whole_lines(&String::from_utf8_lossy(&text)))?;
-    command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| page(below, folder))
+    command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| page(below, source, folder))
 }
 
 /// The page with the lines below its options as they are written: `man` would otherwise join and break them, and an
@@ -94,6 +96,8 @@ mod tests {
             let page = std::fs::read_to_string(folder.path().join(name)).expect(name);
             assert!(page.starts_with(".ie") && page.contains(".TH"), "{page}");
             assert!(page.contains("Examples:"), "{name}");
+            let heading = page.lines().find(|line| line.starts_with(".TH ")).expect("a heading");
+            assert!(heading.contains(&format!("backstayctl {}", env!("CARGO_PKG_VERSION"))), "{heading}");
         }
         let restore = std::fs::read_to_string(folder.path().join("backstayctl-restore.1")).expect("a page");
         for flag in ["data\\-of\\-another\\-cluster", "data\\-dir"] {

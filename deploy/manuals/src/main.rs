@@ -69,6 +69,28 @@ mod tests {
         assert!(once.contains(".nf\nExamples:") && once.contains("\\-\\-etcd"), "{once}");
     }
 
+    /// What the packages name, as `make deb` leaves it.
+    #[test]
+    fn the_packages_take_what_is_written() {
+        let (folder, mut files) = (tempfile::tempdir().expect("a folder"), 0);
+        write(folder.path()).expect("written");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for program in ["agent", "coordinator"] {
+            let manifest = fs::read_to_string(root.join(program).join("Cargo.toml")).expect("a manifest");
+            for line in manifest.lines() {
+                let Some((_, rest)) = line.split_once("target/release/manuals/") else { continue };
+                let path = rest.split('"').next().expect("a path").trim_end_matches(".gz");
+                let there = match path.split_once("/*") {
+                    Some((above, _)) => fs::read_dir(folder.path().join(above)).is_ok_and(|found| found.count() >= 3),
+                    None => folder.path().join(path).is_file(),
+                };
+                assert!(there, "{program}: nobody writes {path}");
+                files += 1;
+            }
+        }
+        assert_eq!(files, 2 * 4, "a folder of pages and three scripts each");
+    }
+
     /// The daemons have no need of what makes pages and completions.
     #[test]
     fn no_daemon_depends_on_what_writes_its_manual() {
