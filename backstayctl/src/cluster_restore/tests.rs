@@ -88,9 +88,8 @@ async fn a_dry_run_prints_the_plan_asks_nobody_and_changes_nothing() {
 async fn an_interruption_says_that_it_goes_on_and_how_to_follow_it() {
     let api = Api::new(fleet());
     let query = Query { yes: true, timeout: Duration::from_secs(600), ..query(SnapshotSelector::Latest) };
-    let interrupted = interrupted_after_a_while(async |console| {
-        run(&api, &query, &mut std::io::empty(), console).await
-    });
+    let interrupted =
+        interrupted_after_a_while(async |console| run(&api, &query, &mut std::io::empty(), console).await);
     let said = "Interrupted. The restore of \"one\" goes on: follow it with `backstayctl get restore one --watch`";
     assert_eq!(interrupted.await, said);
 }
