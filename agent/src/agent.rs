@@ -43,7 +43,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why an agent cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    #[error("`cluster` must be set: the name of the cluster that this machine's etcd belongs to")]
+    #[error("`cluster` must be set to the name of the cluster that this machine's etcd belongs to")]
     NoCluster,
     #[error(transparent)]
     Machine(#[from] UnknownMachine),
@@ -141,13 +141,14 @@ impl Agent {
         let end = CancellationToken::new();
         let tasks = TaskTracker::new();
         self.spawn(&client, &tasks, &stop, &end).await?;
-        info!(version = VERSION, cluster = %self.address.cluster, machine = %self.address.machine, "the agent works");
+        info!(version = VERSION, cluster = %self.address.cluster, machine = %self.address.machine, "the agent is \
+            running");
         systemd::ready();
         stop.cancelled().await;
         systemd::stopping();
         self.attempts.stop();
         if timeout(DRAIN_TIMEOUT, self.drain(&client, &tasks, &end)).await.is_err() {
-            warn!("stopped without waiting longer; the next start reports what was under way");
+            warn!("stopped before all work had ended; it will be reported at the next start");
         }
         info!("stopped");
         Ok(())
@@ -217,7 +218,7 @@ impl Agent {
         if client.connection_state() == State::Connected {
             let mut waiting = self.outbox.waiting();
             if timeout(FLUSH_TIMEOUT, waiting.wait_for(|n| *n == 0)).await.is_err() {
-                warn!(reports = *waiting.borrow(), "reports wait for the next start");
+                warn!(reports = *waiting.borrow(), "some reports were not sent; they will be sent at the next start");
             }
             // Answers to the last commands.
             let _ = timeout(Duration::from_secs(1), client.flush()).await;

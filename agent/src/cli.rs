@@ -16,7 +16,7 @@ use crate::etcd::{EtcdSettings, Words};
 use crate::once::Once;
 use crate::proof::settings::InspectionSettings;
 
-/// Backs up this machine's etcd, and proves each backup before it becomes visible.
+/// Backs up this machine's etcd and verifies each backup before it becomes visible.
 #[derive(Debug, Parser)]
 #[command(name = "backstay-agent", version, arg_required_else_help = true)]
 pub struct Cli {
@@ -26,9 +26,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Wait for a coordinator's commands, and carry them out.
+    /// Run the agent: carry out the coordinator's commands until SIGTERM
     Run(RunArgs),
-    /// Take one backup now, without NATS or coordinator.
+    /// Take one backup now, without NATS or a coordinator
     #[command(after_help = ONCE_EXAMPLES)]
     Once(Box<OnceArgs>),
 }
@@ -41,28 +41,28 @@ Examples:
       backstay-agent once --cluster prod --etcd https://127.0.0.1:2379 --etcd-ca ca.crt --etcd-cert client.crt \\
       --etcd-key client.key --store s3://backups/etcd --recipient age1…";
 
-/// Flags of `run`: each beats the environment and the file.
+/// Flags of `run`. Flags override the environment, which overrides the file.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The configuration, agent.toml.
+    /// Configuration file (agent.toml)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The cluster that this machine's etcd belongs to.
+    /// Name of the cluster that this machine's etcd belongs to
     #[arg(long, value_name = "NAME")]
     cluster: Option<ClusterName>,
-    /// This machine's UUID; by default the machine itself is asked.
+    /// UUID of this machine [default: read from the machine's hardware or /etc/machine-id]
     #[arg(long, value_name = "UUID")]
     machine: Option<MachineId>,
-    /// Where the agent keeps what must survive a restart.
-    #[arg(long, value_name = "FOLDER")]
+    /// Directory for state that must survive a restart
+    #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// NATS, several URLs with commas between.
+    /// URL of the NATS server; separate several with commas
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
-    /// Logs as text or as JSON.
+    /// Log format: text or json
     #[arg(long, value_name = "FORMAT")]
     log: Option<LogFormat>,
-    /// Print the settings that are in force, without secrets, and do nothing else.
+    /// Print the effective settings, without secrets, and exit
     #[arg(long)]
     pub print_config: bool,
 }
@@ -89,59 +89,58 @@ impl RunArgs {
 /// Flags of `once`.
 #[derive(Debug, Args)]
 pub struct OnceArgs {
-    /// The name of the cluster.
+    /// Name of the cluster
     #[arg(long, value_name = "NAME")]
     cluster: ClusterName,
-    /// The UUID under which the store knows the cluster; by default it is found by name, or made.
+    /// UUID of the cluster in the store [default: looked up by name, or created]
     #[arg(long, value_name = "UUID")]
     cluster_uuid: Option<ClusterUuid>,
-    /// This etcd was restored or made anew: it takes the place of the one that the newest backup is of. Without this flag
-    /// an etcd with another cluster id, or at a lower revision, is refused.
+    /// Accept that this etcd was restored or recreated and replaces the one in the newest backup. Without this flag,
+    /// an etcd with a different cluster ID or a lower revision is refused
     #[arg(long)]
     new_cluster_id: bool,
-    /// Client URL of the member to read; several are tried in their order.
+    /// Client URL of the etcd member to back up; several, separated by commas, are tried in order
     #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
     etcd: Vec<String>,
-    /// The CA of etcd's certificate.
+    /// CA certificate to verify etcd with
     #[arg(long, value_name = "FILE")]
     etcd_ca: Option<PathBuf>,
-    /// Client certificate for etcd.
+    /// Client certificate for etcd
     #[arg(long, value_name = "FILE", requires = "etcd_key")]
     etcd_cert: Option<PathBuf>,
-    /// Key of that certificate.
+    /// Private key of the client certificate
     #[arg(long, value_name = "FILE", requires = "etcd_cert")]
     etcd_key: Option<PathBuf>,
-    /// A user with etcd's root role.
+    /// etcd user with the root role
     #[arg(long, value_name = "USER", requires = "etcd_password_file")]
     etcd_user: Option<String>,
-    /// A file with that user's password.
+    /// File that contains the password of the etcd user
     #[arg(long, value_name = "FILE", requires = "etcd_user")]
     etcd_password_file: Option<PathBuf>,
-    /// Where the backup goes: file:///path or s3://bucket[/prefix].
+    /// URL of the store: file:///path or s3://bucket[/prefix]
     #[arg(long, value_name = "URL")]
     store: String,
-    /// Who can open the backup, an age recipient (age1…); may be given several times. Without one the
-    /// backup is not encrypted.
+    /// age recipient (age1…) that can decrypt the backup; can be repeated. Without one, the backup is not encrypted
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<String>,
     #[command(flatten)]
     bucket: WritableBucket,
-    /// Upload at most this many bytes per second.
+    /// Upload at most this many bytes per second
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
     upload_limit: Option<u64>,
-    /// Give up after this time, e.g. 90m.
+    /// Give up after this time, such as 90m
     #[arg(long, value_name = "DURATION", default_value = "6h", value_parser = duration)]
     deadline: Duration,
-    /// Give up when etcd sends no byte for this time.
+    /// Give up if etcd sends no data for this long
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     stall: Duration,
-    /// Do not look into the snapshot: neither at its pages nor at another member.
+    /// Do not inspect the database: check neither its pages nor another member
     #[arg(long)]
     no_inspection: bool,
-    /// Look into the snapshot, but do not ask another member whether it holds the same data.
+    /// Inspect the database, but do not compare it with another member
     #[arg(long, conflicts_with = "no_inspection")]
     no_ask: bool,
-    /// Bytes of memory that the look into the snapshot may take.
+    /// Maximum memory for the inspection, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = InspectionSettings::default().memory_limit)]
     inspection_memory: u64,
 }
@@ -236,7 +235,7 @@ mod tests {
     #[test]
     fn a_flag_that_is_missing_is_named_as_the_flag() {
         for (flags, says) in [
-            ("--etcd https://e:1", "--etcd-ca must be given for an https endpoint"),
+            ("--etcd https://e:1", "--etcd-ca is required for an https endpoint"),
             ("--etcd ftp://e:1", "--etcd: \"ftp://e:1\" must be http:// or https:// with a host and a port"),
             ("--etcd http://u:p@e:1", "set --etcd-user and --etcd-password-file"),
         ] {

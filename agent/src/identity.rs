@@ -17,7 +17,7 @@ pub fn load_or_create(state: &StateDir) -> Result<Identity, StateError> {
     let wrong = |cause: String| StateError { action: "use the identity", path: path.display().to_string(), cause };
     if let Some(bytes) = read_optional(&path)? {
         let text = zeroize::Zeroizing::new(bytes);
-        let text = std::str::from_utf8(&text).map_err(|_| wrong("it is not text".into()))?;
+        let text = std::str::from_utf8(&text).map_err(|_| wrong("it is not UTF-8 text".into()))?;
         return seal::parse_identity(text).map_err(|e| wrong(e.to_string()));
     }
     let identity = Identity::generate();

@@ -4,7 +4,7 @@
 //! - [`attempt`]: accepting, running and reporting attempts; the pipeline itself;
 //! - [`once`]: one backup without NATS or coordinator, through the same pipeline;
 //! - [`restore`]: this machine's part in the restore of its cluster;
-//! - [`verify`]: proving a backup at rest; [`wanted`]: the backup that it, or a restore, reads;
+//! - [`verify`]: proving a backup at rest; [`stored_backup`]: the backup that it, or a restore, reads;
 //! - [`etcd`]: the member: status, linearizable read, snapshot stream;
 //! - [`bus`]: commands, beats and progress; [`outbox`]: reports that must arrive;
 //! - [`state`], [`identity`], [`machine`]: what the agent is and remembers;

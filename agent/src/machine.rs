@@ -18,9 +18,7 @@ const SHARED: [u128; 4] =
 
 /// Neither source says which machine this is.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot tell which machine this is: neither /{PRODUCT_UUID} nor /{MACHINE_ID} can be used; set `machine` to a UUID"
-)]
+#[error("cannot identify this machine: neither /{PRODUCT_UUID} nor /{MACHINE_ID} is usable; set `machine` to a UUID")]
 pub struct UnknownMachine;
 
 /// The id of the machine whose root folder is `root`: the mainboard's UUID where it has one of its own and

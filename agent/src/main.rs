@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<()> {
-    no_core_file().context("cannot forbid core files")?;
+    no_core_file().context("cannot disable core dumps")?;
     // Sealing and verifying have threads of their own. What etcd sends is best read where it is received: a second
     // worker would fetch each frame from the first one's cache.
     let runtime =
@@ -63,7 +63,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     logs::init(settings.log)?;
     unknown.iter().for_each(|unknown| warn!("{unknown}"));
     let signals = TaskTracker::new();
-    let stop = stop::on_signal(&signals).context("cannot listen to signals")?;
+    let stop = stop::on_signal(&signals).context("cannot install the signal handlers")?;
     Ok(Agent::build(settings, Arc::new(SystemClock))?.run(stop).await?)
 }
 
@@ -75,21 +75,22 @@ async fn one_backup(args: OnceArgs) -> anyhow::Result<()> {
     }
     let (what, etcd, inspection) = args.resolve().map_err(|text| anyhow!(text))?;
     if what.recipients.is_empty() {
-        terminal::tell("Warning: no --recipient was given: the backup is not encrypted");
+        terminal::tell("Warning: the backup is not encrypted, because no --recipient was given");
     }
     let signals = TaskTracker::new();
-    let stop = stop::on_signal(&signals).context("cannot listen to signals")?;
+    let stop = stop::on_signal(&signals).context("cannot install the signal handlers")?;
     let member = Member { etcd: Etcd::new(etcd)?, inspection };
     match once(what, &member, &SystemClock, &stop).await {
         Ok(taken) => {
             if let Some(off) = &taken.clock_off {
                 terminal::tell(&format!(
-                    "Warning: this machine's clock is {off}, and the backup is named by it: set the clock that is wrong"
+                    "Warning: this machine's clock is {off}. Backups are named by this clock: correct the one that is \
+                     wrong"
                 ));
             }
             // The backup is what was asked for, and it is there.
             if let Err(error) = terminal::print(&format!("{taken}\n")) {
-                terminal::tell(&format!("Warning: the output cannot be written ({error}); stored {}", taken.url));
+                terminal::tell(&format!("Warning: the output could not be written ({error}); stored {}", taken.url));
             }
             Ok(())
         }

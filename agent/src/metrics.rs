@@ -51,7 +51,7 @@ impl AgentMetrics {
     fn readiness(&self) -> Readiness {
         // Why etcd does not answer stands in the log: here anybody on the machine reads.
         match (self.bus(), self.etcd()) {
-            (true, true) => Readiness { ready: true, text: "NATS is connected and etcd answers".into() },
+            (true, true) => Readiness { ready: true, text: "NATS is connected and etcd is answering".into() },
             (false, true) => Readiness { ready: false, text: "NATS is not connected".into() },
             (true, false) => Readiness { ready: false, text: "etcd does not answer".into() },
             (false, false) => Readiness { ready: false, text: "NATS is not connected, etcd does not answer".into() },
@@ -64,13 +64,13 @@ impl Collector for AgentMetrics {
         let mut scrape = Scrape::from(encoder);
         let bytes = || Some(Unit::Bytes);
         let totals = self.attempts.totals();
-        let read = "Bytes of database read from etcd, by attempts that failed, too";
+        let read = "Database bytes read from etcd, including failed attempts";
         scrape.counter(("backstay_agent_snapshot", read, bytes()), totals.read)?;
-        let sealed = "Sealed bytes that a store took, of attempts that failed, too";
+        let sealed = "Compressed and encrypted bytes stored, including failed attempts";
         scrape.counter(("backstay_agent_sealed", sealed, bytes()), totals.stored)?;
-        let retried = "Parts that had to be sent to a store again";
+        let retried = "Upload parts that had to be sent again";
         scrape.counter(("backstay_agent_parts_retried", retried, None), totals.retried)?;
-        let waiting = "Reports on this machine's disk that the coordinator's stream does not have yet";
+        let waiting = "Reports waiting on this machine's disk to be sent to the coordinator";
         let reports = *self.outbox.waiting().borrow();
         scrape.gauge(("backstay_agent_outbox_records", waiting, None), reports as f64)?;
         scrape.switch(

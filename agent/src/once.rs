@@ -82,7 +82,7 @@ pub async fn once(
                 return Ok(Taken { manifest, url, first: series.first, clock_off });
             }
             Err(failure) if failure.code == FailureCode::NameTaken && tries < NAME_TRIES => {
-                debug!(%name, "the name is taken: the next second is tried");
+                debug!(%name, "the backup's name is taken; trying the next second");
                 name = name.next().map_err(|e| BackupFailure::new(FailureCode::NameTaken, e.to_string()))?;
                 tries += 1;
             }
@@ -145,8 +145,9 @@ async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Re
         && !once.new_cluster_id
     {
         let (name, url) = (&once.cluster, store.url());
-        let text =
-            format!("the name {name} was taken in {url} for etcd cluster {theirs}, this etcd is of cluster {id}");
+        let text = format!(
+            "the name {name} is used in {url} for etcd cluster {theirs}, but this etcd belongs to cluster {id}"
+        );
         return Err(refusal(&text));
     }
     let etcd = u64::from_str_radix(id, 16).expect("it was printed so");
@@ -155,8 +156,8 @@ async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Re
 
 fn refusal(text: &str) -> BackupFailure {
     let text = format!(
-        "{text}. If this etcd was restored or made anew, say --new-cluster-id this once; if it is another cluster, give it \
-         a --cluster of its own"
+        "{text}. If this etcd was restored or recreated, pass --new-cluster-id this once; if it is a different \
+         cluster, use another --cluster name"
     );
     BackupFailure::new(FailureCode::Source, text)
 }
@@ -168,11 +169,12 @@ fn told(once: &Once, url: &str, newest: &Manifest, difference: Difference, is: &
     let backup = format!("the newest backup of {name} in {url} ({snapshot}, taken {taken})");
     match difference {
         Difference::Other => format!(
-            "{backup} is of etcd cluster {theirs} at revision {reached}, this etcd is of cluster {ours} at revision {revision}"
+            "{backup} is from etcd cluster {theirs} at revision {reached}, but this etcd is cluster {ours} at revision \
+             {revision}"
         ),
         Difference::Behind => format!(
-            "{backup} is at revision {reached}, this etcd only at {revision}, with the same cluster id {ours}: it lost what \
-             that backup holds, or is another one with the same peer URLs and token"
+            "{backup} is at revision {reached}, but this etcd is only at {revision}, with the same cluster ID {ours}: \
+             either it lost data that the backup has, or it is a different etcd with the same peer URLs and token"
         ),
     }
 }
@@ -215,11 +217,11 @@ async fn sweep(store: &dyn Store, plan: &Plan, failure: &BackupFailure, patience
         Ok(Ok(Settled::Done(manifest))) if manifest.attempt == plan.attempt => Some(*manifest),
         Ok(Ok(_)) => None,
         Ok(Err(error)) => {
-            warn!(%error, "could not look for what the failed backup left");
+            warn!(%error, "could not look for leftovers of the failed backup");
             None
         }
         Err(_) => {
-            warn!("gave up looking for what the failed backup left: the store does not answer");
+            warn!("gave up looking for leftovers of the failed backup: the store does not answer");
             None
         }
     }
@@ -228,13 +230,13 @@ async fn sweep(store: &dyn Store, plan: &Plan, failure: &BackupFailure, patience
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Manifest { cluster, cluster_uuid, origin, seal, .. } = &self.manifest;
-        let new = if self.first { ", new: first backup of this name in the store" } else { "" };
+        let new = if self.first { ", new: the first backup of this name in the store" } else { "" };
         writeln!(f, "stored     {}", self.url)?;
         writeln!(f, "cluster    {cluster} (UUID {cluster_uuid}{new})")?;
         let Origin { etcd_version, etcd_cluster_id, member_id, revision, .. } = origin;
         writeln!(f, "etcd       {etcd_version}, cluster {etcd_cluster_id}, member {member_id}, revision {revision}")?;
         if let Some(Replaced { etcd_cluster_id, revision, snapshot }) = &self.manifest.replaces {
-            writeln!(f, "instead of cluster {etcd_cluster_id}, revision {revision} ({snapshot})")?;
+            writeln!(f, "replaces   cluster {etcd_cluster_id}, revision {revision} ({snapshot})")?;
         }
         writeln!(f, "database   {} bytes", self.manifest.snapshot_bytes)?;
         writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
@@ -244,12 +246,12 @@ impl fmt::Display for Taken {
                 writeln!(f, "warning    {warning}")?;
             }
         }
-        writeln!(f, "sealed     {} bytes", self.manifest.sealed_bytes)?;
+        writeln!(f, "uploaded   {} bytes", self.manifest.sealed_bytes)?;
         if seal.recipients.is_empty() {
             writeln!(f, "encrypted  no")?;
             write!(f, "open with  zstd -d < FILE > snapshot.db")
         } else {
-            writeln!(f, "encrypted  to {}", seal.recipients.join(", "))?;
+            writeln!(f, "encrypted  for {}", seal.recipients.join(", "))?;
             write!(f, "open with  age -d -i KEY FILE | zstd -d > snapshot.db")
         }
     }
@@ -262,8 +264,8 @@ impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inspection { verdict, compared_with, reason, contents, .. } = self.0;
         match contents {
-            Some(contents) => write!(f, "{} entries, every page whole; ", contents.entries)?,
-            None => write!(f, "not wholly; ")?,
+            Some(contents) => write!(f, "{} entries, all pages intact; ", contents.entries)?,
+            None => write!(f, "incomplete; ")?,
         }
         if self.1 {
             return f.write_str(NO_OTHER_MEMBER);

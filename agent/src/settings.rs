@@ -121,7 +121,7 @@ impl Settings {
             }
         }
         if self.inspection.memory_limit == 0 {
-            let text = "[inspection] memory_limit must be above 0; enabled = false takes none".into();
+            let text = "[inspection] memory_limit must be above 0; to use no memory, set enabled = false".into();
             return Err(SettingsError::Nonsense { place: place("inspection.memory_limit"), text });
         }
         if let Err(text) = self.restore.check() {
@@ -130,7 +130,7 @@ impl Settings {
         if self.state_dir.as_os_str().is_empty() {
             return Err(SettingsError::Nonsense {
                 place: place("state_dir"),
-                text: "state_dir must be a folder".into(),
+                text: "state_dir must be a directory".into(),
             });
         }
         if let Some((key, text)) = self.etcd.contradiction() {
@@ -190,13 +190,13 @@ mod tests {
         for (text, says) in [
             ("[etcd]\nuser = 'u'\ncert = 'c'", "line 3: [etcd] cert and key must"),
             ("[etcd]\n\nendpoints = ['ftp://h']", "line 3: [etcd] endpoints: \"ftp://h\" must be"),
-            ("[etcd]\n\nendpoints = ['http://u:p@h:1']", "line 3: [etcd] a URL holds a user"),
+            ("[etcd]\n\nendpoints = ['http://u:p@h:1']", "line 3: [etcd] an etcd URL cannot contain a user"),
             ("[etcd]\nuser = 'u'", "line 2: [etcd] user and password must"),
             ("[nats]\n\nkey = 'k'", "line 3: [nats] cert and key must"),
             ("state_dir = ''", "line 1: state_dir must be"),
             ("[verify]\nstart_timeout = '0s'", "line 2: [verify] start_timeout must be above 0"),
             ("[inspection]\nmemory_limit = 0", "line 2: [inspection] memory_limit must be above 0"),
-            ("[nats]\npassword = 'p'", "line 2: [nats] a password goes with a user"),
+            ("[nats]\npassword = 'p'", "line 2: [nats] a password can only be used with a user"),
         ] {
             let error = load(text, &[]).expect_err(says);
             assert!(error.contains(&format!("agent.toml: {says}")), "{error}");

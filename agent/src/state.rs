@@ -58,7 +58,7 @@ impl StateDir {
             action: "lock",
             path: at.display().to_string(),
             cause: match error {
-                fs::TryLockError::WouldBlock => "another agent uses this state folder".into(),
+                fs::TryLockError::WouldBlock => "another agent is using this state directory".into(),
                 fs::TryLockError::Error(cause) => cause.to_string(),
             },
         })?;
@@ -73,7 +73,7 @@ impl StateDir {
     pub fn epoch(&self) -> u64 {
         let path = self.file("epoch");
         let text = read_optional(&path).unwrap_or_else(|error| {
-            warn!(%error, "the epoch is not known; the next command sets it");
+            warn!(%error, "the saved epoch cannot be read; the next command sets it");
             None
         });
         text.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok()).unwrap_or(0)
@@ -88,10 +88,12 @@ impl StateDir {
         let path = self.file("attempt");
         match read_optional(&path) {
             Ok(bytes) => Report::decode(bytes?.as_slice())
-                .inspect_err(|error| warn!(%error, path = %path.display(), "cannot tell which attempt was under way"))
+                .inspect_err(
+                    |error| warn!(%error, path = %path.display(), "cannot determine which attempt was running"),
+                )
                 .ok(),
             Err(error) => {
-                warn!(%error, "cannot tell whether an attempt was under way");
+                warn!(%error, "cannot determine whether an attempt was running");
                 None
             }
         }
@@ -111,7 +113,7 @@ impl StateDir {
         let records: Option<Vec<Bytes>> = match read_optional(&path) {
             Ok(bytes) => bytes.and_then(|b| rmp_serde::from_slice(&b).ok()),
             Err(error) => {
-                warn!(%error, "the reports of earlier attempts are not known");
+                warn!(%error, "the reports of earlier attempts cannot be read");
                 None
             }
         };
@@ -134,7 +136,7 @@ impl StateDir {
 
 /// Makes a folder that only its owner may enter, and its parents; one that is there is fine.
 pub(crate) fn make_folder(path: &Path) -> Result<(), StateError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the folder", path))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the directory", path))
 }
 
 /// The bytes of a file; `None` where there is none.

@@ -22,7 +22,7 @@ pub enum FindError {
     Catalog(#[from] catalog::CatalogError),
     #[error("the store has no backup {0} of cluster {1}")]
     NoBackup(SnapshotName, ClusterUuid),
-    #[error("the backup in the store is not the one that was asked for: sha256 {got}, expected {expected}")]
+    #[error("the backup in the store is not the requested one: sha256 {got}, expected {expected}")]
     Other { got: String, expected: String },
 }
 
@@ -91,7 +91,7 @@ fn identity(sealed: &[u8], own: &Identity) -> Result<Option<Identity>, String> {
         return Ok(None);
     }
     let opened =
-        seal::open_bytes(own, sealed).map_err(|e| format!("the cluster's key is not sealed to this agent: {e}"))?;
-    let text = std::str::from_utf8(&opened).map_err(|_| "the cluster's key is not text".to_owned())?;
+        seal::open_bytes(own, sealed).map_err(|e| format!("the cluster's key is not encrypted for this agent: {e}"))?;
+    let text = std::str::from_utf8(&opened).map_err(|_| "the cluster's key is not UTF-8 text".to_owned())?;
     seal::parse_identity(text).map(Some).map_err(|e| e.to_string())
 }

@@ -79,7 +79,8 @@ pub async fn find_by_name(store: &dyn Store, name: &ClusterName, now: Timestamp)
         (Some((_, series)), _) => Ok(Some(series)),
         (None, Some(error)) if !read_one && !is_reading_allowed(store).await? => Err(error),
         (None, Some(_)) => {
-            tracing::warn!(cluster = %name, "some backups cannot be read, so they may be of this cluster as well: taken for another's");
+            tracing::warn!(cluster = %name, "some backups cannot be read and may belong to this cluster; assuming that \
+                they belong to another");
             Ok(None)
         }
         (None, None) => Ok(None),

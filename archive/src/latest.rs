@@ -231,14 +231,14 @@ impl std::error::Error for Ambiguous {}
 
 impl fmt::Display for Ambiguous {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "which backup is the latest cannot be told: {}. Choose one by its name:", self.why)?;
+        write!(f, "cannot determine which backup is the latest: {}. Choose one by its name:", self.why)?;
         for candidate in &self.candidates {
             write!(f, "\n  {candidate}")?;
         }
         match self.others {
             0 => Ok(()),
-            1 => write!(f, "\n  (and one other, which `backstayctl list` shows)"),
-            others => write!(f, "\n  (and {others} others, which `backstayctl list` shows)"),
+            1 => write!(f, "\n  (and one more; see `backstayctl list`)"),
+            others => write!(f, "\n  (and {others} more; see `backstayctl list`)"),
         }
     }
 }
@@ -252,14 +252,14 @@ impl fmt::Display for Contradiction {
                 let (named, now, ahead) = (named.rfc3339(), now.rfc3339(), duration::format(ahead));
                 write!(
                     f,
-                    "{newest} is named for {named}, which is {ahead} ahead of the time now ({now}): this clock is \
-                     wrong, or the one that named it was"
+                    "{newest} is named for {named}, which is {ahead} in the future (it is now {now}): either this \
+                     machine's clock is wrong, or the clock that named the backup was"
                 )
             }
             Self::Revision { newest, revision, higher } => write!(
                 f,
                 "{newest} is the newest by its name and has revision {revision}, but another backup of the same etcd \
-                 cluster has revision {higher}: a clock was wrong, or etcd was restored under its old cluster id"
+                 cluster has revision {higher}: either a clock was wrong, or etcd was restored with its old cluster ID"
             ),
         }
     }

@@ -89,9 +89,7 @@ fn the_error_says_what_to_type() {
     let error = chosen(&[planted, backup(t + 86_400, 0xcdf8, 5)]).expect_err("ahead");
     assert_eq!(
         error.to_string(),
-        "which backup is the latest cannot be told: FFFFFFFF94B4DC80.snapshot is named for 2027-01-16T08:00:00Z, which is \
-         24h0m0s ahead of the time now (2027-01-15T08:00:00Z): this clock is wrong, or the one that named \
-         it was. Choose one by its name:\n  \
+        "cannot determine which backup is the latest: FFFFFFFF94B4DC80.snapshot is named for 2027-01-16T08:00:00Z, which is 24h0m0s in the future (it is now 2027-01-15T08:00:00Z): either this machine's clock is wrong, or the clock that named the backup was. Choose one by its name:\n  \
          --snapshot FFFFFFFF94B4DC80.snapshot   2027-01-16T08:00:00Z   revision 5   etcd cluster 000000000000cdf8   \
          stored 2027-01-16T08:00:05Z\n  \
          --snapshot FFFFFFFF94B62E3C.snapshot   2027-01-15T07:59:00Z   revision 9   etcd cluster 2cdf818194e3a8c3   \

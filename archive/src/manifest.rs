@@ -105,17 +105,16 @@ impl Inspection {
         let members = self.promoted_learners.join(" and ");
         (!members.is_empty()).then(|| {
             format!(
-                "etcd's database still calls {members} a learner, though the cluster has promoted it (a fault of etcd 3.5.1 to \
-                 3.5.19). A restore by Backstay mends it. The cluster itself may not survive an update to etcd 3.6, which takes \
-                 the database's word: update to the newest 3.5 first"
+                "etcd's database still lists {members} as a learner, although the cluster has promoted it (a bug in \
+                 etcd 3.5.1 to 3.5.19). A restore with Backstay fixes this. The cluster itself may break when it is \
+                 upgraded to etcd 3.6, which trusts the database: upgrade to the newest 3.5 first"
             )
         })
     }
 }
 
 /// What people are told where [`Inspection::is_own`].
-pub const NO_OTHER_MEMBER: &str =
-    "there is no other member to compare with; the member's own HashKV is that of the file";
+pub const NO_OTHER_MEMBER: &str = "there is no other member to compare with; the member's own HashKV matches the file";
 
 /// What the pages of a whole database hold.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -229,9 +228,9 @@ pub struct Manifest {
 pub enum ManifestError {
     #[error("not a manifest: {0}")]
     Malformed(#[from] serde_json::Error),
-    #[error("the manifest has format version {0}, this build knows {FORMAT_VERSION}: update Backstay")]
+    #[error("the manifest has format version {0}, but this version supports {FORMAT_VERSION}: update Backstay")]
     UnknownVersion(u32),
-    #[error("it has more than {MANIFEST_MAX} bytes: no manifest of Backstay's has")]
+    #[error("it is larger than {MANIFEST_MAX} bytes, so it is not a manifest of Backstay")]
     TooLarge,
 }
 
@@ -348,7 +347,7 @@ mod tests {
         assert_eq!(String::from_utf8(manifest.to_json()).expect("text"), LATER);
         assert_eq!(Manifest::from_json(LATER.as_bytes()).expect("readable"), manifest);
         let warning = manifest.inspection.expect("there").warning().expect("there is one");
-        assert!(warning.contains("still calls 91bc3c398fb3c146 a learner"), "{warning}");
+        assert!(warning.contains("still lists 91bc3c398fb3c146 as a learner"), "{warning}");
     }
 
     #[test]

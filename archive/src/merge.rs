@@ -32,18 +32,18 @@ pub enum MergeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
-        "{uuid} holds no backup of cluster {wanted}, but of {found}: only backups of one cluster can be put together"
+        "{uuid} contains no backups of cluster {wanted}, but of {found}: only backups of one cluster can be merged"
     )]
     Foreign { uuid: ClusterUuid, wanted: ClusterName, found: String },
-    #[error("{key} is not what its manifest says ({what}): it is not copied")]
+    #[error("{key} does not match its manifest ({what}); it was not copied")]
     Damaged { key: Key, what: String },
-    #[error("the copy {key} is not what was sent: it was removed again")]
+    #[error("the copy {key} differs from what was sent; it was removed again")]
     Changed { key: Key },
-    #[error("there is no free name for {from} within {NAME_TRIES} seconds")]
+    #[error("there is no free name for {from} in the next {NAME_TRIES} seconds")]
     NoName { from: Key },
-    #[error("the key {from} is not copied: {cause}")]
+    #[error("the key {from} was not copied: {cause}")]
     UnreadKey { from: Key, cause: StoreError },
-    #[error("the key {from} is not copied: {to} is there already and is not the same")]
+    #[error("the key {from} was not copied: {to} already exists and is different")]
     OtherKey { from: Key, to: Key },
 }
 

@@ -127,7 +127,7 @@ async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<S
     };
     if let (Some(noted), false) = (noted, known.as_ref().map(|known| known.uuid) == noted) {
         let key = key(name);
-        tracing::warn!(%key, says = %noted, "a name's object does not fit the backups: the backups count");
+        tracing::warn!(%key, says = %noted, "the object for a cluster name contradicts the backups; using the backups");
     }
     Ok(Said { note, known })
 }
@@ -165,7 +165,7 @@ async fn read(store: &dyn Store, name: &ClusterName) -> Result<Option<Note>, Sto
         Ok(Some(json)) => json,
         Ok(None) => return Ok(None),
         Err(error) if error.is_one_object_s() => {
-            tracing::warn!(%error, "a name's object cannot be read: the backups are asked for the name");
+            tracing::warn!(%error, "the object for a cluster name cannot be read; looking in the backups for the name");
             return Ok(None);
         }
         Err(error) => return Err(error),
@@ -174,7 +174,8 @@ async fn read(store: &dyn Store, name: &ClusterName) -> Result<Option<Note>, Sto
     match note.and_then(|note| checked(note, name)) {
         Ok(note) => Ok(Some(note)),
         Err(error) => {
-            tracing::warn!(%key, %error, "a name's object cannot be used: the backups are asked for the name");
+            tracing::warn!(%key, %error, "the object for a cluster name cannot be used; looking in the backups for the \
+                name");
             Ok(None)
         }
     }
@@ -182,10 +183,13 @@ async fn read(store: &dyn Store, name: &ClusterName) -> Result<Option<Note>, Sto
 
 fn checked(note: Note, name: &ClusterName) -> Result<Note, String> {
     if note.format_version != FORMAT_VERSION {
-        return Err(format!("it has format version {}, this build knows {FORMAT_VERSION}", note.format_version));
+        return Err(format!(
+            "it has format version {}, but this version supports {FORMAT_VERSION}",
+            note.format_version
+        ));
     }
     if note.cluster != *name {
-        return Err(format!("it is of cluster {}", note.cluster));
+        return Err(format!("it belongs to cluster {}", note.cluster));
     }
     Ok(note)
 }
@@ -210,7 +214,7 @@ async fn put(
     match store.put_new(&key(name), Bytes::from(json)).await {
         Err(error) if error.is(ErrorKind::AlreadyExists) => Ok(()),
         Err(error) if error.is(ErrorKind::Denied) => {
-            tracing::warn!(%error, "the name's UUID is not kept in an object of its own");
+            tracing::warn!(%error, "could not store the UUID of the cluster name");
             Ok(())
         }
         result => result,

@@ -33,9 +33,9 @@ pub enum RestoreBackupError {
     Restore(#[from] RestoreError),
     #[error("the database is damaged: {0}")]
     Inspect(#[from] InspectError),
-    #[error("the database ends at revision {is}, its manifest says {wanted} or later")]
+    #[error("the database ends at revision {is}, but its manifest says {wanted} or later")]
     TooOld { is: i64, wanted: i64 },
-    #[error("the database has {found}, its manifest says {said}")]
+    #[error("the database has {found}, but its manifest says {said}")]
     Contradicts { found: String, said: String },
     #[error("cancelled")]
     Cancelled,

@@ -135,7 +135,7 @@ async fn a_manifest_that_goes_while_it_is_looked_for_is_said_to_be_gone() {
             Some(left) => assert_eq!(found.expect("another's trouble"), (Some(left), 1)),
             None => {
                 let error = found.expect_err("the newest is gone").to_string();
-                assert!(error.contains(" is gone: somebody removed it") && !error.contains("another"), "{error}");
+                assert!(error.contains(" no longer exists: it was removed") && !error.contains("another"), "{error}");
             }
         }
     }

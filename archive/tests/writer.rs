@@ -87,7 +87,7 @@ async fn every_recipient_opens_it_and_nobody_else() {
     let other = Identity::generate();
     assert!(reader::open(&store, &manifest, Some(&other), &mut Vec::new()).await.is_err());
     let error = reader::open(&store, &manifest, None, &mut Vec::new()).await.expect_err("sealed");
-    assert!(error.to_string().contains("identity is needed"), "{error}");
+    assert!(error.to_string().contains("identity is required"), "{error}");
 }
 
 #[tokio::test]
@@ -390,6 +390,6 @@ async fn a_backup_whose_manifest_nobody_could_read_does_not_appear() {
     let recipients = std::iter::repeat_with(|| Identity::generate().to_public()).take(1_100).collect();
     let written = run(&store, &plan(1, 1, recipients), &mut Database::new(b"a database", 3)).await;
     let error = written.expect_err("too many recipients").to_string();
-    assert!(error.contains("cannot be described") && error.contains("65536"), "{error}");
+    assert!(error.contains("cannot be written") && error.contains("65536"), "{error}");
     assert_empty(&store);
 }

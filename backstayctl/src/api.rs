@@ -42,33 +42,33 @@ pub enum CallError {
     NoCoordinator { url: String, cause: String },
     /// There is no connection to NATS, so nobody could be asked. The URL holds no password.
     #[error(
-        "cannot reach NATS on {url} ({cause}): see whether nats-server runs there, or name another with --nats or \
-         BACKSTAY_NATS_URL"
+        "cannot reach NATS on {url} ({cause}): check that nats-server is running there, or set another URL with --nats \
+         or BACKSTAY_NATS_URL"
     )]
     NoNats { url: String, cause: String },
     /// The coordinator heard it, as far as one can tell, and said nothing in time.
     #[error(
-        "the coordinator on {url} did not answer within {} s, or NATS does not let this user ask it; what it did is not \
-         known: look with `backstayctl get`",
+        "the coordinator on {url} did not answer within {} s, or NATS does not permit this user to ask it; it is \
+         unknown whether the request was carried out: check with `backstayctl get`",
         .waited.as_secs()
     )]
     NoAnswer { url: String, waited: Duration },
     /// NATS did not let the request through, or would not bring the answer.
-    #[error("NATS on {url} does not let this user do that: {cause}")]
+    #[error("NATS on {url} does not permit this user to do that: {cause}")]
     NotAllowed { url: String, cause: String },
     #[error(transparent)]
     Refused(#[from] ApiError),
-    #[error("the request has {0} bytes, more than the {REQUEST_MAX} that are allowed")]
+    #[error("the request is too large: {0} bytes, and at most {REQUEST_MAX} are allowed")]
     TooLarge(usize),
     #[error(
-        "the request has {bytes} bytes, and NATS on {url} lets messages of {max_payload} bytes through: set max_payload \
-         higher in nats-server's configuration"
+        "the request is too large: {bytes} bytes, and NATS on {url} accepts at most {max_payload}: raise max_payload \
+         in nats-server's configuration"
     )]
     TooLargeForNats { url: String, bytes: usize, max_payload: usize },
-    #[error("the coordinator's answer on {subject} cannot be read: {cause}")]
+    #[error("the coordinator's answer on {subject} cannot be parsed: {cause}")]
     Malformed { subject: String, cause: String },
     /// Something else went wrong on the way.
-    #[error("cannot ask {url}: {cause}")]
+    #[error("the request to {url} failed: {cause}")]
     Transport { url: String, cause: String },
 }
 

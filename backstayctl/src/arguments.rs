@@ -1,4 +1,4 @@
-//! The grammar of the command line. What the words mean is in [`super::run`].
+//! The grammar of the command line. [`super::run`] carries the commands out.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ pub mod tips;
 use config::ConfigCommand;
 pub use operate::{Agents, Backup, Runs, Schedule, Shell, Status, Verify};
 
-/// Back up etcd for a fleet of Kubernetes clusters: look at it, change it.
+/// Back up, verify and restore etcd for a fleet of Kubernetes clusters.
 #[derive(Debug, Parser)]
 #[command(
     name = "backstayctl",
@@ -36,12 +36,13 @@ Examples:
   backstayctl list --store s3://etcd-backups
 
 Exit codes:
-  0  done
-  1  an error, which is printed on stderr
-  2  the command line is wrong
-  3  the answer of `status` or of `cluster template status` is that not all is well
+  0  success
+  1  error; the message is on stderr
+  2  invalid command line
+  3  `status` or `cluster template status` found something that is not ok,
+     or `merge` could not copy everything
 
-Colour is used on a terminal only, and not where NO_COLOR is set."
+Output is coloured only on a terminal, and never if NO_COLOR is set."
 )]
 pub struct Arguments {
     #[command(flatten)]
@@ -57,7 +58,7 @@ impl Arguments {
     /// Reads a command line, the program's name first.
     ///
     /// # Errors
-    /// It is wrong, or asks for help.
+    /// The command line is invalid, or asks for help.
     pub fn read(words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, clap::Error> {
         let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
         let mut program = Self::program(Way::of(&words));
@@ -76,41 +77,41 @@ impl Arguments {
     }
 }
 
-/// How to reach NATS. Each of these can also be set as BACKSTAY_NATS__… (BACKSTAY_NATS__PASSWORD too).
+/// How to connect to NATS. Each flag (and the password) can also be set in the environment, as BACKSTAY_NATS__….
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// Where NATS is; several with commas between [default: nats://127.0.0.1:4222]
+    /// URL of the NATS server; separate several with commas [default: nats://127.0.0.1:4222]
     #[arg(long, global = true, env = "BACKSTAY_NATS_URL", hide_env_values = true, value_name = "URL")]
     pub nats: Option<String>,
-    /// The same, where it comes from the environment and no flag says otherwise.
+    /// The same, if it comes from the environment and no flag is given.
     #[arg(skip)]
     pub nats_of_environment: Option<String>,
-    /// The user; its password comes from --nats-password-file or BACKSTAY_NATS__PASSWORD
+    /// NATS user; pass its password with --nats-password-file or BACKSTAY_NATS__PASSWORD
     #[arg(long, global = true, value_name = "NAME")]
     pub nats_user: Option<String>,
-    /// A file that holds the password
+    /// File that contains the NATS password
     #[arg(long, global = true, value_name = "FILE")]
     pub nats_password_file: Option<String>,
-    /// A credentials file
+    /// NATS credentials file (.creds)
     #[arg(long, global = true, value_name = "FILE")]
     pub nats_credentials: Option<String>,
-    /// A file that holds an nkey seed
+    /// File that contains an nkey seed
     #[arg(long, global = true, value_name = "FILE")]
     pub nats_nkey: Option<String>,
-    /// The CA to trust
+    /// CA certificate to verify the NATS server with
     #[arg(long, global = true, value_name = "FILE")]
     pub nats_ca: Option<String>,
-    /// The client's certificate
+    /// Client certificate for NATS
     #[arg(long, global = true, value_name = "FILE")]
     pub nats_cert: Option<String>,
-    /// The key of that certificate
+    /// Private key of the client certificate
     #[arg(long, global = true, value_name = "FILE")]
     pub nats_key: Option<String>,
 }
 
 impl Connection {
-    /// What was given, under the names of the `[nats]` settings.
+    /// The flags that were given, under the names of the `[nats]` settings.
     pub fn settings(self) -> BTreeMap<String, String> {
         let all = [
             ("url", self.nats),
@@ -132,7 +133,7 @@ pub enum Command {
     #[command(
         visible_alias = "g",
         after_help = "\
-A type may be given by its plural, its singular, its full name or a short form, in any case.
+TYPE can be a plural, singular, full or short name, in upper or lower case.
 
 Examples:
   backstayctl get etcdbackupoverallstatus
@@ -142,9 +143,9 @@ Examples:
   backstayctl get backupruns --watch"
     )]
     Get(Get),
-    /// Create resources, or make them what a file says
+    /// Create or update resources from files
     #[command(after_help = "\
-All documents are read and checked before the first is applied. Success prints nothing.
+All documents are validated before the first one is applied. Nothing is printed on success.
 
 Examples:
   backstayctl apply -f etcd-backup-s3-conf.yaml
@@ -155,15 +156,15 @@ Examples:
     #[command(
         visible_alias = "d",
         after_help = "\
-A cluster is deleted only after its name was typed, or with --yes, and not while agents of it are
-connected: they would register it again, without its schedule. Its backups stay in the store.
+To delete a cluster you must type its name, or pass --yes. A cluster with connected agents is not
+deleted: they would register it again, without its schedule. Its backups stay in the store.
 
 Examples:
   backstayctl delete etcdbackups3config etcd-backup-s3-conf
   backstayctl delete cluster talos-default --dry-run"
     )]
     Delete(Delete),
-    /// Show how each cluster's backups stand, worst first
+    /// Show the health of each cluster's backups, worst first
     #[command(after_help = operate::STATUS_HELP)]
     Status(Status),
     /// Back up a cluster now
@@ -172,22 +173,22 @@ Examples:
     /// Show or set how often a cluster is backed up
     #[command(after_help = operate::SCHEDULE_HELP)]
     Schedule(Schedule),
-    /// Show the agents that are connected
+    /// Show the connected agents
     #[command(after_help = operate::AGENTS_HELP)]
     Agents(Agents),
-    /// Show what became of the latest attempts at a cluster's backups
+    /// Show the latest backup attempts of a cluster
     #[command(after_help = operate::RUNS_HELP)]
     Runs(Runs),
-    /// Restore a cluster on all its machines, or make a data folder of a backup
+    /// Restore a cluster on all its machines, or restore a backup into a data directory
     #[command(after_help = restore::RESTORE_HELP)]
     Restore(Box<Restore>),
-    /// Prove a backup where it rests
+    /// Verify a stored backup
     #[command(after_help = operate::VERIFY_HELP)]
     Verify(Verify),
     /// Show the clusters and backups in a store
     #[command(after_help = restore::LIST_HELP)]
     List(List),
-    /// Put several series of a cluster's backups in a store together
+    /// Merge a cluster's backups that are stored under several UUIDs
     #[command(after_help = restore_merge::MERGE_HELP)]
     Merge(Box<Merge>),
     /// Work with clusters
@@ -220,17 +221,17 @@ Examples:
         #[arg(value_enum)]
         shell: Shell,
     },
-    /// Write the manual pages into a folder
+    /// Write the man pages to a directory
     #[command(hide = true, after_help = "Examples:\n  backstayctl man /usr/local/share/man/man1")]
     Man {
-        /// An existing folder
+        /// Existing directory to write to
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
 }
 
 impl Command {
-    /// Whether what it prints is all that it is for: nothing is done where nobody can read it.
+    /// Whether the command only prints something: if its output cannot be written, the command has failed.
     pub fn answers(&self) -> bool {
         match self {
             Self::Get(_)
@@ -259,29 +260,29 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub struct Get {
-    /// The type, such as etcdbackup
+    /// Resource type, such as etcdbackup
     #[arg(value_name = "TYPE")]
     pub kind: String,
-    /// One resource; without it, all
+    /// ID of one resource [default: all of them]
     #[arg(default_value = "", hide_default_value = true)]
     pub id: String,
-    /// The namespace, where it is not the type's own
+    /// Namespace, if not the default one of the type
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub namespace: String,
-    /// table, yaml, json, or jsonpath={.spec.FIELD}
+    /// Output format: table, yaml, json or jsonpath={.spec.FIELD}
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Format,
-    /// Labels to select by: k, !k, k=v, k!=v, k in (a,b), k notin (a,b); a comma is AND
+    /// Label selector: k, !k, k=v, k!=v, k in (a,b), k notin (a,b); a comma means AND
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     pub selector: String,
-    /// Go on and print each change: + is new, ~ changed, - gone
+    /// Keep running and print each change: + created, ~ updated, - deleted
     #[arg(short, long)]
     pub watch: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Apply {
-    /// A file, a folder (its .yaml and .yml files, sorted) or - for standard input
+    /// File, directory (its .yaml and .yml files in sorted order) or - for stdin
     #[arg(short, long = "file", required = true, value_name = "FILE|DIR|-")]
     pub files: Vec<PathBuf>,
     #[command(flatten)]
@@ -290,32 +291,32 @@ pub struct Apply {
 
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ModeArgs {
-    /// Say each step and what it changes
+    /// Print each step and its diff
     #[arg(short, long)]
     pub verbose: bool,
-    /// Change nothing
+    /// Show what would change, without changing anything
     #[arg(short, long)]
     pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// The type, such as etcdbackups3config
+    /// Resource type, such as etcdbackups3config
     #[arg(value_name = "TYPE")]
     pub kind: String,
-    /// The resources
+    /// IDs of the resources to delete
     #[arg(required = true, value_name = "ID")]
     pub ids: Vec<String>,
-    /// The namespace, where it is not the type's own
+    /// Namespace, if not the default one of the type
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub namespace: String,
-    /// Do not ask before a cluster is deleted
+    /// Skip the confirmation before a cluster is deleted
     #[arg(short, long)]
     pub yes: bool,
-    /// Say what would be deleted, and change nothing
+    /// Show what would be deleted, without deleting anything
     #[arg(short, long)]
     pub dry_run: bool,
-    /// Delete a cluster although agents of it are connected
+    /// Delete a cluster even if its agents are connected
     #[arg(long)]
     pub force: bool,
 }
@@ -326,7 +327,7 @@ pub enum ClusterCommand {
     #[command(
         visible_alias = "t",
         after_help = "\
-The file may be named before or after the verb; - is standard input.
+-f can stand before or after the subcommand; - means stdin.
 
 Examples:
   backstayctl cluster template validate -f etcd-backup.yaml
@@ -338,7 +339,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct Template {
-    /// The template
+    /// Template file, or - for stdin
     // Not `required`: clap allows that to no argument that may stand on either side of the verb.
     #[arg(short, long, global = true, value_name = "FILE|-")]
     pub file: Option<PathBuf>,
@@ -348,41 +349,41 @@ pub struct Template {
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum TemplateVerb {
-    /// Check the template, without asking anybody
+    /// Validate the template, without contacting the coordinator
     #[command(after_help = "Examples:\n  backstayctl cluster template validate -f etcd-backup.yaml")]
     Validate,
-    /// Print the resources that the template stands for, without asking anybody
+    /// Print the resources that the template defines, without contacting the coordinator
     #[command(after_help = "Examples:\n  backstayctl cluster template render -f etcd-backup.yaml")]
     Render,
-    /// Print what a sync would change
+    /// Show what `sync` would change
     #[command(after_help = "Examples:\n  backstayctl cluster template diff -f etcd-backup.yaml")]
     Diff,
-    /// Create, update and destroy resources until they are what the template says
+    /// Create, update and delete resources to match the template
     #[command(after_help = "\
 Examples:
   backstayctl cluster template sync -f etcd-backup.yaml
   backstayctl cluster template sync -f etcd-backup.yaml --dry-run -v")]
     Sync(ModeArgs),
-    /// Say of each resource whether it is what the template says
+    /// Show whether each resource matches the template
     #[command(after_help = "\
-Exit code 0 means that all are in sync; 3 that one differs, is missing, or is
-there and not in the template.
+The exit code is 0 if everything is in sync, and 3 if a resource differs, is
+missing, or exists without being in the template.
 
 Examples:
   backstayctl cluster template status -f etcd-backup.yaml")]
     Status,
-    /// Print the template of a cluster
+    /// Print a template for an existing cluster
     #[command(after_help = "\
-What a template cannot say is noted on stderr.
+Settings that a template cannot express are listed on stderr.
 
 Examples:
   backstayctl cluster template export --cluster talos-default > etcd-backup.yaml")]
     Export {
-        /// The cluster's name
+        /// Name of the cluster
         #[arg(short, long, value_name = "NAME")]
         cluster: String,
     },
-    /// Destroy the machines and machine sets of the template's cluster, then the cluster
+    /// Delete the template's cluster, with its machine sets and machines
     #[command(after_help = "\
 Backups stay in the store.
 

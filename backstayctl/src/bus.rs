@@ -102,7 +102,8 @@ const FRESH: Duration = Duration::from_secs(2);
 const THERE: &str = "backstay.v1.api.get.etcdbackupoverallstatuses";
 
 /// No coordinator can lead without it.
-const NO_JETSTREAM: &str = "JetStream is off on that server, and a coordinator needs it: start nats-server with -js";
+const NO_JETSTREAM: &str = "JetStream is disabled on that server, and the coordinator needs it: start nats-server with \
+    -js";
 
 /// However long connecting took, an answer may take this long.
 const ANSWER_MIN: Duration = Duration::from_millis(500);
@@ -115,9 +116,9 @@ impl Bus {
         let begun = Instant::now();
         let (role, refusals) = ClientIdentity::from(NAME).refusals();
         match tokio::time::timeout(CONNECT, nats::connect(settings, role, Patience::Command)).await {
-            Err(_) => Err(absent(&format!("no connection within {} s", CONNECT.as_secs()))),
+            Err(_) => Err(absent(&format!("no connection after {} s", CONNECT.as_secs()))),
             Ok(Err(NatsError::Connect { cause, .. })) if cause.contains("authorization violation") => {
-                Err(CallError::Transport { url: url.clone(), cause: "NATS does not take this user or password".into() })
+                Err(CallError::Transport { url: url.clone(), cause: "NATS rejected the user or password".into() })
             }
             Ok(Err(NatsError::Connect { cause, .. })) => Err(absent(&settings.without_secrets(&cause))),
             Ok(Err(other)) => Err(CallError::Transport { url: url.clone(), cause: other.to_string() }),
@@ -169,7 +170,7 @@ impl Bus {
     /// A connection that broke is no silent coordinator.
     fn failure(&self, kind: RequestErrorKind, cause: &str, wait: Duration) -> CallError {
         if self.client.connection_state() != State::Connected {
-            return CallError::NoNats { url: self.url.clone(), cause: "the connection is lost".into() };
+            return CallError::NoNats { url: self.url.clone(), cause: "the connection was lost".into() };
         }
         let server = self.client.server_info();
         failure(kind, cause, &self.url, wait, server.jetstream)
@@ -214,7 +215,7 @@ fn failure(kind: RequestErrorKind, cause: &str, url: &str, wait: Duration, jetst
     let url = url.to_owned();
     match kind {
         RequestErrorKind::NoResponders => {
-            let nobody = "NATS is there, but nobody serves Backstay's API on it";
+            let nobody = "NATS is running, but no coordinator is connected to it";
             let cause = if jetstream { nobody.to_owned() } else { format!("{nobody}; {NO_JETSTREAM}") };
             CallError::NoCoordinator { url, cause }
         }
@@ -300,8 +301,8 @@ mod tests {
             |flags: &[(&'static str, &str)]| settings([], None, None, owned(flags)).expect_err("wrong").to_string();
         assert_eq!(wrong(&[("cert", "c")]), "--nats-cert: cert and key must be given together");
         assert_eq!(wrong(&[("key", "k")]), "--nats-key: cert and key must be given together");
-        assert_eq!(wrong(&[("password_file", "p")]), "--nats-password-file: a password goes with a user");
-        assert!(wrong(&[("url", "http://h")]).starts_with("--nats: url is no address of NATS"));
+        assert_eq!(wrong(&[("password_file", "p")]), "--nats-password-file: a password can only be used with a user");
+        assert!(wrong(&[("url", "http://h")]).starts_with("--nats: url is not a valid NATS address"));
     }
 
     #[test]
@@ -316,7 +317,7 @@ mod tests {
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let told: Vec<String> = unknown(&variables).iter().map(ToString::to_string).collect();
         let expected =
-            "the variable BACKSTAY_NATS__USR is no setting and is ignored: did you mean BACKSTAY_NATS__USER?";
+            "ignoring the variable BACKSTAY_NATS__USR, which is not a setting: did you mean BACKSTAY_NATS__USER?";
         assert_eq!(told, [expected]);
         assert_eq!(settings(variables, None, None, BTreeMap::new()).expect("all the same").user, "");
     }
@@ -356,8 +357,12 @@ mod tests {
             assert_eq!(late, format!("no coordinator answers on nats://h (no answer within {said} s)"));
         }
         let slow = text(RequestErrorKind::TimedOut, Duration::from_secs(60));
-        assert!(slow.contains("did not answer within 60 s") && slow.contains("what it did is not known"), "{slow}");
-        assert_eq!(text(RequestErrorKind::Other, QUICK), "cannot ask nats://h: broken pipe");
+        assert!(
+            slow.contains("did not answer within 60 s")
+                && slow.contains("it is unknown whether the request was carried out"),
+            "{slow}"
+        );
+        assert_eq!(text(RequestErrorKind::Other, QUICK), "the request to nats://h failed: broken pipe");
     }
 
     #[tokio::test]

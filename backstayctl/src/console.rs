@@ -156,10 +156,10 @@ pub enum Failure {
     #[error("failed to back up {cluster:?}: {reason}")]
     Backup { cluster: String, reason: String },
     #[error(
-        "the backup of {cluster:?} has not ended after {waited}; it goes on: look with `backstayctl runs {cluster}`"
+        "the backup of {cluster:?} has not ended after {waited} and is still running: see `backstayctl runs {cluster}`"
     )]
     NotEnded { cluster: String, waited: String },
-    #[error("failed to prove a backup of {cluster:?}: {reason}")]
+    #[error("failed to verify a backup of {cluster:?}: {reason}")]
     Verify { cluster: String, reason: String },
     #[error("failed to set the schedule of {cluster:?}: {reason}")]
     Schedule { cluster: String, reason: String },
@@ -167,13 +167,13 @@ pub enum Failure {
     RestoreCluster { cluster: String, reason: String },
     #[error(transparent)]
     Restore(#[from] RestoreFailure),
-    #[error("cannot write the manual pages into {folder}: {cause}")]
+    #[error("cannot write the man pages to {folder}: {cause}")]
     Manual { folder: String, cause: io::Error },
     /// Ctrl-C ended the command, and not what it followed.
     #[error("Interrupted. {what} goes on: follow it with `{follow}`")]
     Interrupted { what: String, follow: String },
     /// Everything that there is to say was printed.
-    #[error("not everything is as it should be")]
+    #[error("not everything is ok")]
     No,
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),

@@ -50,14 +50,14 @@ pub async fn run<T: Transport>(
         let address = format!("{}({}/{id})", query.definition.name, request.namespace);
         let failed = |reason: &str| Failure::NotDeleted { address: address.clone(), reason: reason.into() };
         if query.asks() && !console.asks {
-            return Err(failed("standard input is no terminal, so nobody can be asked: say --yes"));
+            return Err(failed("stdin is not a terminal; pass --yes to skip the confirmation"));
         }
         if query.definition == &types::CLUSTERS {
             // What is refused is refused before anybody is asked.
             check(api, query, &request).await.map_err(|cause| refused(&address, cause))?;
             console.print(&consequences(api, id).await?)?;
         }
-        if query.asks() && !console.typed("Type the cluster's name to delete it: ", id, stdin)? {
+        if query.asks() && !console.typed("Type the name of the cluster to delete it: ", id, stdin)? {
             return Err(failed("not confirmed; nothing was changed"));
         }
         api.delete(query.definition, &request).await.map_err(|cause| refused(&address, cause))?;
@@ -98,20 +98,21 @@ fn text(cluster: &Resource, uuid: Option<&Resource>, agents: usize) -> String {
     let interval = cluster.typed::<ClusterSpec>().ok().and_then(|spec| spec.backup_interval());
     let schedule = match interval {
         Some(interval) => format!("its schedule (a backup every {})", duration::format(interval)),
-        None => "its schedule (there is none)".into(),
+        None => "its schedule (none is set)".into(),
     };
     let uuid = uuid.and_then(|uuid| uuid.typed::<ClusterUuidSpec>().ok()).and_then(|spec| spec.uuid);
     let place = uuid.map(|uuid| format!(", under {uuid}/")).unwrap_or_default();
     let connected = match agents {
-        0 => "An agent of it that connects".to_owned(),
-        1 => "1 of its agents is connected: its next beat".into(),
-        n => format!("{n} of its agents are connected: the next beat"),
+        0 => "An agent of the cluster that connects again".to_owned(),
+        1 => "1 of its agents is connected: its next heartbeat".into(),
+        n => format!("{n} of its agents are connected: their next heartbeat"),
     };
     format!(
-        "Cluster {name} is deleted\n  Goes:   its settings, {schedule}, its status, the list of its attempts\n  \
-         Stays:  its backups in the store{place}; they are listed and restored from there\n  \
-         Back:   {connected} registers it again, without a schedule, unless the coordinator's settings say \
-         auto_register_clusters = false. Applied again it is back as well; otherwise it stays away, unless NATS loses its disk\n"
+        "Deleting cluster {name}\n  Deleted:  its settings, {schedule}, its status and its list of backup attempts\n  \
+         Kept:     its backups in the store{place}; they can still be listed and restored from there\n  Note:     \
+         {connected} registers it again, without a schedule, unless the coordinator's settings have \
+         auto_register_clusters = false. The cluster also comes back if it is applied again, or if NATS loses its \
+         data\n"
     )
 }
 
@@ -158,7 +159,7 @@ mod tests {
     async fn nobody_is_asked_where_somebody_said_yes_or_changes_nothing() {
         let coordinator = cluster();
         let (out, err) = delete(&coordinator, &query(false, true), "").await.expect("tried");
-        assert!(out.contains("Goes:") && !out.contains("Type"), "{out}");
+        assert!(out.contains("Deleted:") && !out.contains("Type"), "{out}");
         assert_eq!(err, GONE.replace("destroyed", "destroyed (dry run)"));
         assert_eq!(coordinator.ids(), ["c"]);
         delete(&coordinator, &query(true, false), "").await.expect("deleted");
@@ -175,8 +176,8 @@ mod tests {
             console.asks = false;
             run(&api, &query(false, false), &mut "c\n".as_bytes(), console).await
         });
-        let error = no_terminal.await.expect_err("nobody can be asked");
-        assert!(error.ends_with("standard input is no terminal, so nobody can be asked: say --yes"), "{error}");
+        let error = no_terminal.await.expect_err("stdin is not a terminal");
+        assert!(error.ends_with("stdin is not a terminal; pass --yes to skip the confirmation"), "{error}");
         assert_eq!(coordinator.ids(), ["c"]);
     }
 

@@ -60,7 +60,7 @@ pub fn load(sources: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Document>, 
     }
     if documents.is_empty() {
         let file = sources.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-        return Err(DocumentError { file, address: None, reason: "there is no resource in it".into() });
+        return Err(DocumentError { file, address: None, reason: "it contains no resource".into() });
     }
     refuse_twins(&documents)?;
     Ok(documents)
@@ -88,7 +88,10 @@ fn refuse_twins(documents: &[Document]) -> Result<(), DocumentError> {
     for document in documents {
         let address = document.resource.address();
         if let Some(first) = seen.insert(address.clone(), document) {
-            let reason = format!("line {}: given twice, first in {} on line {}", document.line, first.file, first.line);
+            let reason = format!(
+                "line {}: this resource was already given in {} on line {}",
+                document.line, first.file, first.line
+            );
             return Err(DocumentError { file: document.file.clone(), address: Some(address), reason });
         }
     }
@@ -101,12 +104,12 @@ fn metadata_text<'n>(node: &'n Node, key: &str) -> Option<&'n str> {
 
 fn definition(node: &Node) -> Result<&'static TypeDefinition, Problem> {
     if !matches!(node.kind, Kind::Map(_)) {
-        return Err(Problem::new(node.line, "a resource must be a map of metadata and spec"));
+        return Err(Problem::new(node.line, "a resource must be a map with metadata and spec"));
     }
     let Some(name) = metadata_text(node, "type") else {
         // A misspelt `metadata` or `type` is told as what it is.
         Shape::fields([("metadata", metadata_shape()), ("spec", Shape::Any)]).value(node, "")?;
-        return Err(Problem::new(node.line, "metadata.type must be given, such as Clusters.omni.sidero.dev"));
+        return Err(Problem::new(node.line, "metadata.type is missing, for example Clusters.omni.sidero.dev"));
     };
     types::by_full_name(name).ok_or_else(|| {
         let line = node.get("metadata").and_then(|m| m.get("type")).map_or(node.line, |t| t.line);
@@ -133,7 +136,7 @@ fn resource(node: &Node, definition: &TypeDefinition) -> Result<Resource, Proble
     let mut metadata: Metadata = serde_json::from_value(take("metadata"))
         .map_err(|e| Problem::new(node.get("metadata").map_or(node.line, |m| m.line), format!("metadata: {e}")))?;
     if metadata.id.is_empty() {
-        return Err(Problem::new(node.line, "metadata.id must be given"));
+        return Err(Problem::new(node.line, "metadata.id is missing"));
     }
     if metadata.namespace.is_empty() {
         metadata.namespace = definition.namespace.to_owned();

@@ -118,8 +118,8 @@ fn what_is_wrong_is_said_by_file_resource_line_and_name() {
         r#"failed to apply f.yaml: EtcdBackupS3Configs.omni.sidero.dev(default/etcd-backup-s3-conf): line 9: unknown field "accessKeyID" (spec.accessKeyID): did you mean "accesskeyid"?"#
     );
     for (text, reason) in [
-        ("- a\n", "line 1: a resource must be a map of metadata and spec"),
-        ("spec: {}\n", "line 1: metadata.type must be given, such as Clusters.omni.sidero.dev"),
+        ("- a\n", "line 1: a resource must be a map with metadata and spec"),
+        ("spec: {}\n", "line 1: metadata.type is missing, for example Clusters.omni.sidero.dev"),
         (
             "metadata:\n  type: cluster\n",
             r#"line 2: unknown type "cluster" (metadata.type): did you mean "Clusters.omni.sidero.dev"?"#,
@@ -129,8 +129,8 @@ fn what_is_wrong_is_said_by_file_resource_line_and_name() {
             r#"line 2: unknown type "EtcdBackupS3Config.omni.sidero.dev" (metadata.type): did you mean "EtcdBackupS3Configs.omni.sidero.dev"?"#,
         ),
         ("metadata:\n  type: q\n", r#"line 2: unknown type "q" (metadata.type)"#),
-        ("metadata:\n  type: Clusters.omni.sidero.dev\n", "line 1: metadata.id must be given"),
-        ("a: [\n", "line 1: not YAML: unclosed bracket"),
+        ("metadata:\n  type: Clusters.omni.sidero.dev\n", "line 1: metadata.id is missing"),
+        ("a: [\n", "line 1: invalid YAML: unclosed bracket"),
     ] {
         let text = error(text);
         assert!(text.starts_with(&format!("failed to apply f.yaml: {reason}")), "{text}");
@@ -154,11 +154,14 @@ fn everything_is_read_before_anything_is_taken() {
     assert_eq!(load(&[dir.path().into()], &mut std::io::empty()).map(|d| d.len()), Ok(1));
     std::fs::write(dir.path().join("c.yml"), S3).expect("a file");
     let error = load(&[dir.path().into()], &mut std::io::empty()).expect_err("twice").to_string();
-    assert!(error.contains("line 1: given twice, first in ") && error.contains("a.yaml on line 2"), "{error}");
+    assert!(
+        error.contains("line 1: this resource was already given in ") && error.contains("a.yaml on line 2"),
+        "{error}"
+    );
 }
 
 #[test]
 fn nothing_to_apply_is_an_error() {
     let error = load(&["-".into()], &mut "# empty\n---\n".as_bytes()).expect_err("nothing").to_string();
-    assert_eq!(error, "failed to apply -: there is no resource in it");
+    assert_eq!(error, "failed to apply -: it contains no resource");
 }

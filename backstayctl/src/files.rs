@@ -36,7 +36,7 @@ pub fn read(path: &Path, stdin: &mut dyn Read) -> Result<Text, FileError> {
     };
     let bytes = bytes.map_err(|e| failed(format!("cannot read it: {e}")))?;
     if bytes.len() > TEXT_MAX {
-        return Err(failed(format!("it has more than the {TEXT_MAX} bytes that are allowed")));
+        return Err(failed(format!("it is larger than {TEXT_MAX} bytes, the most that is allowed")));
     }
     let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8 text".into()))?;
     Ok(Text { file, text })
@@ -58,7 +58,7 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     walk(path, 0, &mut found)?;
     found.sort();
     match found.is_empty() {
-        true => Err(FileError { file: path.display().to_string(), reason: "no .yaml or .yml file is in it".into() }),
+        true => Err(FileError { file: path.display().to_string(), reason: "it contains no .yaml or .yml file".into() }),
         false => Ok(found),
     }
 }
@@ -67,7 +67,7 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>, FileError> {
 fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), FileError> {
     let failed = |reason: String| FileError { file: folder.display().to_string(), reason };
     if depth > FOLDERS_MAX {
-        return Err(failed(format!("folders are nested deeper than the {FOLDERS_MAX} levels that are allowed")));
+        return Err(failed(format!("directories are nested more than {FOLDERS_MAX} levels deep")));
     }
     let cannot_read = |e: io::Error| failed(format!("cannot read it: {e}"));
     for entry in fs::read_dir(folder).map_err(cannot_read)? {
@@ -103,7 +103,7 @@ mod tests {
         let error = expand(&dir.path().join("b/c/..")).map(|f| f.len());
         assert_eq!(error, Ok(1));
         fs::remove_file(dir.path().join("b/c/x.yaml")).expect("removed");
-        assert_eq!(expand(&dir.path().join("b")).expect_err("empty").reason, "no .yaml or .yml file is in it");
+        assert_eq!(expand(&dir.path().join("b")).expect_err("empty").reason, "it contains no .yaml or .yml file");
     }
 
     #[test]

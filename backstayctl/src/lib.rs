@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
     let interrupts = Interrupts::Process;
     let mut console = Console { out: &mut out, err: &mut err, colour, bar, screen, asks, interrupts, lost: None };
     if let Err(cause) = no_core_file() {
-        let _ = console.remark(&format!("Error: cannot forbid core files: {cause}"));
+        let _ = console.remark(&format!("Error: cannot disable core dumps: {cause}"));
         return ExitCode::FAILURE;
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -89,7 +89,10 @@ fn ended(result: Result<(), Failure>, answers: bool, console: &mut Console<'_>) 
         (Ok(()), None) => return ExitCode::SUCCESS,
         (Ok(()), Some(cause)) if answers => Failure::Output(cause),
         (Ok(()), Some(cause)) => {
-            let _ = console.remark(&format!("Warning: all was done, but the output cannot be written: {cause}"));
+            let _ = console.remark(&format!(
+                "Warning: the command succeeded, but its output could not be written: \
+                {cause}"
+            ));
             return ExitCode::SUCCESS;
         }
         (Err(failure), _) => failure,

@@ -104,7 +104,7 @@ mod tests {
             assert!(restore.contains(flag), "{flag}: {restore}");
         }
         let nowhere = pages(&folder.path().join("nowhere")).expect_err("no folder").to_string();
-        assert!(nowhere.starts_with("cannot write the manual pages into "), "{nowhere}");
+        assert!(nowhere.starts_with("cannot write the man pages to "), "{nowhere}");
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub async fn run(
         Command::Delete(Delete { kind, ids, namespace, yes, dry_run, force }) => {
             let definition = types::resolve(&kind)?;
             if force && definition != &types::CLUSTERS {
-                usage(&["delete"], ErrorKind::ArgumentConflict, "--force is for clusters alone");
+                usage(&["delete"], ErrorKind::ArgumentConflict, "--force can only be used with clusters");
             }
             let query = delete::Query { definition, namespace, ids, yes, dry_run, force };
             delete::run(&session.api(console).await?, &query, stdin, console).await
@@ -204,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wrong_here_is_said_before_anybody_is_asked() {
-        let error = ctl("--nats nats://127.0.0.1:1 apply -f -", "a: [").await.expect_err("not YAML");
+        let error = ctl("--nats nats://127.0.0.1:1 apply -f -", "a: [").await.expect_err("invalid YAML");
         assert!(error.starts_with("failed to apply -: line "), "{error}");
         let error = ctl("--nats nats://127.0.0.1:1 get foo", "").await.expect_err("unknown");
         assert!(error.starts_with(r#"resource "foo" is not registered"#), "{error}");

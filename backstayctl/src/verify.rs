@@ -73,7 +73,10 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
         }),
         Ended::TimedOut => {
             let waited = duration::format(query.timeout);
-            let text = format!("it has not ended after {waited} and goes on: `backstayctl get verification {cluster}`");
+            let text = format!(
+                "it has not ended after {waited} and is still running: see `backstayctl get \
+                verification {cluster}`"
+            );
             Err(failed(cluster, &text))
         }
     }
@@ -99,7 +102,11 @@ async fn to_the_end<T: Transport>(
         };
         let Some((spec, resource)) = found else { continue };
         if spec.verify != id {
-            return Err(failed(cluster, "another proof was begun since; look with `backstayctl get verification`"));
+            return Err(failed(
+                cluster,
+                "another verification was started in the meantime: see `backstayctl get \
+                verification`",
+            ));
         }
         if spec.state != RunState::Running && query.format != Format::Table {
             // Who reads this reads the exit code, too.
@@ -116,12 +123,12 @@ async fn to_the_end<T: Transport>(
 
 fn line(spec: &VerificationSpec) -> String {
     match (spec.bytesdone, spec.bytestotal) {
-        (_, 0) => format!("proof of {} begins", spec.snapshot),
+        (_, 0) => format!("verification of {} is starting", spec.snapshot),
         (done, total) if done < total => {
-            format!("proof of {}: {} of {}", spec.snapshot, units::bytes(done), units::bytes(total))
+            format!("verification of {}: {} of {}", spec.snapshot, units::bytes(done), units::bytes(total))
         }
-        _ if spec.boot => format!("proof of {}: read, an etcd is started on it", spec.snapshot),
-        _ => format!("proof of {}: read", spec.snapshot),
+        _ if spec.boot => format!("verification of {}: all data was read, starting an etcd on it", spec.snapshot),
+        _ => format!("verification of {}: all data was read", spec.snapshot),
     }
 }
 
@@ -131,7 +138,7 @@ fn end(cluster: &str, spec: &VerificationSpec) -> String {
         _ => String::new(),
     };
     let found = spec.found.replace("; ", "\n  ");
-    format!("* {} of {cluster} is proven{took} by machine {}\n  {found}\n", spec.snapshot, spec.machine)
+    format!("* {} of {cluster} was verified{took} by machine {}\n  {found}\n", spec.snapshot, spec.machine)
 }
 
 /// `3h ago, booted`; empty where nothing was ever proven.
@@ -155,7 +162,7 @@ mod tests {
             state,
             machine: "m".into(),
             error: if state == RunState::Failed { "page 7 is no page".into() } else { String::new() },
-            found: "digests are right; its pages hang together".into(),
+            found: "all digests match; all pages are intact".into(),
             started: Some(Timestamp::from_seconds(100)),
             ended: Some(Timestamp::from_seconds(103)),
             lastproven: Some(Timestamp::from_seconds(50)),
@@ -175,10 +182,10 @@ mod tests {
         let (printed, _) = end_of(RunState::Ok).await.expect("proven");
         assert_eq!(
             printed,
-            "* FFFFFFFF9A8AF980.snapshot of one is proven in 3.0s by machine m\n  digests are right\n  its pages hang together\n"
+            "* FFFFFFFF9A8AF980.snapshot of one was verified in 3.0s by machine m\n  all digests match\n  all pages are intact\n"
         );
         let error = end_of(RunState::Failed).await.expect_err("not proven");
-        assert_eq!(error, "failed to prove a backup of \"one\": FFFFFFFF9A8AF980.snapshot: page 7 is no page");
+        assert_eq!(error, "failed to verify a backup of \"one\": FFFFFFFF9A8AF980.snapshot: page 7 is no page");
     }
 
     #[tokio::test]
@@ -220,6 +227,6 @@ mod tests {
     fn how_far_it_is_stands_in_one_line() {
         let running = VerificationSpec { bytesdone: 512, bytestotal: 2048, boot: true, ..spec(RunState::Running) };
         assert!(line(&running).ends_with(": 512 B of 2.0 KiB"));
-        assert!(line(&VerificationSpec { bytesdone: 2048, ..running }).ends_with("an etcd is started on it"));
+        assert!(line(&VerificationSpec { bytesdone: 2048, ..running }).ends_with("starting an etcd on it"));
     }
 }

@@ -71,7 +71,7 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
             Err(error) => return Err(error.into()),
         };
         if std::mem::take(&mut away) {
-            console.remark("the coordinator answers again")?;
+            console.remark("the coordinator is answering again")?;
         }
         let changes = seen.changes(items);
         if first || !changes.is_empty() {

@@ -103,7 +103,7 @@ async fn a_coordinator_that_changes_is_waited_for() {
     };
     let (out, err, ended) = watch(&coordinator, query("", "jsonpath={.metadata.version}"), script).await;
     assert_eq!((out.as_str(), ended), ("1\n7\n8\n", None));
-    assert_eq!(err, "waiting: no coordinator answers on nats://h (absent)\nthe coordinator answers again\n");
+    assert_eq!(err, "waiting: no coordinator answers on nats://h (absent)\nthe coordinator is answering again\n");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use backstay_daemon::nats::DEFAULT_URL;
 use clap::{Parser, Subcommand};
 
-/// Decides when each cluster is backed up, asks the right agent, and keeps the status.
+/// Schedules backups, assigns them to agents and keeps their status.
 #[derive(Debug, Parser)]
 #[command(
     name = "backstay-coordinator",
@@ -21,27 +21,27 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a first configuration and the keys, and say what to keep where
+    /// Create a first configuration and the keys, and explain where to keep them
     Init {
-        /// The folder to write to; made where it is not there
+        /// Directory to write to; created if it does not exist
         #[arg(long)]
         dir: PathBuf,
-        /// Keep backups in this folder, which agents and coordinator share, instead of S3
+        /// Store backups in this directory, shared by the agents and the coordinator, instead of S3
         #[arg(long, value_name = "PATH")]
         local: Option<PathBuf>,
-        /// Where NATS is
+        /// URL of the NATS server
         #[arg(long, value_name = "URL", default_value = DEFAULT_URL)]
         nats: String,
     },
     /// Run the coordinator until SIGTERM
     Serve {
-        /// The configuration, coordinator.toml
-        #[arg(long)]
+        /// Configuration file (coordinator.toml)
+        #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Where NATS is, instead of what the configuration says
+        /// URL of the NATS server; overrides the configuration
         #[arg(long, value_name = "URL")]
         nats: Option<String>,
-        /// Print the settings that are in force, without secrets, and do nothing else
+        /// Print the effective settings, without secrets, and exit
         #[arg(long)]
         print_config: bool,
     },

@@ -47,7 +47,7 @@ pub struct Attempts(Family<Labels, Counter>);
 impl Attempts {
     /// Shows them.
     pub fn register(&self, registry: &mut Registry) {
-        let help = "Attempts that ended since this coordinator was started, by how";
+        let help = "Attempts that ended since this coordinator was started, by outcome";
         registry.register("backstay_attempts", help, self.0.clone());
     }
 

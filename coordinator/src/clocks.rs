@@ -28,7 +28,7 @@ impl Offsets {
         let fine = |(ahead, whose): &(Option<i64>, &'static str)| {
             ahead
                 .is_some_and(|ahead| clock_is_off(ahead, whose).is_none())
-                .then(|| format!(" (it agrees with {whose})"))
+                .then(|| format!(" (but agrees with {whose})"))
         };
         let agrees: String = each.iter().filter_map(fine).collect();
         format!("the clock of the coordinator's machine {host} is {}{agrees}", off.join(" and "))
@@ -104,9 +104,12 @@ mod tests {
         );
         assert_eq!(
             fault(Some(-70_000), Some(0)),
-            format!("{machine} 1m10s behind NATS's (it agrees with the store's)")
+            format!("{machine} 1m10s behind NATS's (but agrees with the store's)")
         );
-        assert_eq!(fault(Some(1), Some(-DAY)), format!("{machine} 24h0m0s behind the store's (it agrees with NATS's)"));
+        assert_eq!(
+            fault(Some(1), Some(-DAY)),
+            format!("{machine} 24h0m0s behind the store's (but agrees with NATS's)")
+        );
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub async fn watch(term: Arc<Term>) {
 fn tell(fault: &str) {
     match fault {
         "" => info!("the clock of the coordinator's machine agrees with the others again"),
-        fault => warn!("{fault}: backups are named and due by it; set the clock that is wrong"),
+        fault => warn!("{fault}: backups are named and scheduled by this clock; correct the one that is wrong"),
     }
 }
 
@@ -73,7 +73,7 @@ async fn against_nats(term: &Term) -> Option<i64> {
     match tokio::time::timeout(ANSWER, asked).await {
         Ok(Ok(ahead)) => ahead,
         Ok(Err(error)) => {
-            debug!(%error, "NATS was not asked for its time");
+            debug!(%error, "could not get the time from NATS");
             None
         }
         Err(_) => None,
@@ -89,7 +89,7 @@ async fn against_store(term: &Term, active_store: &ActiveStore) -> Option<i64> {
             Some(before.midpoint(after).saturating_sub(time?.as_millis()))
         }
         Ok(Err(error)) => {
-            debug!(%error, "the store was not asked for its time");
+            debug!(%error, "could not get the time from the store");
             None
         }
         Err(_) => None,

@@ -324,7 +324,7 @@ fn storage(settings: &StorageSettings) -> Result<Storage, ConfigError> {
     let wrong = |key, text: String| Err(ConfigError::Objects { key, text });
     let prefix = settings.prefix.trim_matches('/');
     if !prefix.is_empty() && Key::new(prefix).is_none() {
-        let text = format!("prefix {:?} must be segments with / between, such as a/b", settings.prefix);
+        let text = format!("prefix {:?} must be segments separated by /, such as a/b", settings.prefix);
         return wrong("storage.prefix", text);
     }
     let encryption = settings.server_side_encryption.as_str();
@@ -333,7 +333,7 @@ fn storage(settings: &StorageSettings) -> Result<Storage, ConfigError> {
         return wrong("storage.server_side_encryption", text);
     }
     if !settings.kms_key_id.is_empty() && ![KMS, KMS_TWICE].contains(&encryption) {
-        let text = format!("kms_key_id goes with server_side_encryption = {KMS:?} or {KMS_TWICE:?}");
+        let text = format!("kms_key_id can only be used with server_side_encryption = {KMS:?} or {KMS_TWICE:?}");
         return wrong("storage.kms_key_id", text);
     }
     match (settings.backend, &settings.path) {
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn without_a_recovery_recipient_it_refuses_and_says_why() {
         let error = read("").expect_err("nobody could open the backups");
-        assert!(error.starts_with("no recovery recipient:") && error.contains("mode = \"off\""), "{error}");
+        assert!(error.starts_with("there is no recovery recipient") && error.contains("mode = \"off\""), "{error}");
         assert!(read(OFF).is_ok());
         let recipient = age::x25519::Identity::generate().to_public();
         assert!(read(&format!("[encryption]\nrecovery_recipients = ['{recipient}']")).is_ok());
@@ -405,9 +405,9 @@ mod tests {
             ("[storage]\npath = 'b'", "line 4: [storage] path b must be absolute"),
             ("[storage]\nprefix = 'a//b'", "line 4: [storage] prefix \"a//b\" must be segments"),
             ("[storage]\nserver_side_encryption = 'yes'", "line 4: [storage] server_side_encryption must be"),
-            ("[storage]\nkms_key_id = 'k'", "line 4: [storage] kms_key_id goes with"),
+            ("[storage]\nkms_key_id = 'k'", "line 4: [storage] kms_key_id can only be used with"),
             ("[nats]\nuser = 'u'\nnkey = '/n'", "line 5: [nats] user, credentials and nkey"),
-            ("[nats]\nurl = 'http://h'", "line 4: [nats] url is no address"),
+            ("[nats]\nurl = 'http://h'", "line 4: [nats] url is not a valid NATS address"),
         ] {
             std::fs::write(&file, format!("{OFF}{text}\n")).expect("writable");
             let error = load(Some(&file), &[]).expect_err(text).to_string();

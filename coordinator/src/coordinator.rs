@@ -53,7 +53,7 @@ impl Coordinator {
                 && let Some(told) = trouble.note(&error.to_string())
             {
                 let nats = self.config.settings.nats.shown_url();
-                warn!(nats, %error, lasting = told.lasting, "cannot lead yet; trying again");
+                warn!(nats, %error, lasting = told.lasting, "cannot take the lead yet; trying again");
             }
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}

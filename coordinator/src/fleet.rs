@@ -103,7 +103,7 @@ impl Fleet {
         let clock = off.filter(|_| lasts);
         if clock.is_some() != last.is_some_and(|last| last.clock.is_some()) {
             match &clock {
-                Some(off) => warn!(%cluster, %machine, "the agent's clock is {off}: set the clock of its machine"),
+                Some(off) => warn!(%cluster, %machine, "the agent's clock is {off}: correct the clock of its machine"),
                 None => info!(%cluster, %machine, "the agent's clock is right again"),
             }
         }
@@ -111,7 +111,7 @@ impl Fleet {
         let new = machines.insert(machine, agent).is_none();
         drop(clusters);
         if differs && !self.lock_changing().contains(cluster) {
-            warn!(%cluster, %machine, "two etcd clusters under one name: the newcomer is not used");
+            warn!(%cluster, %machine, "two etcd clusters have the same name: ignoring the newer one");
         }
         if new {
             self.changed.send_modify(|n| *n += 1);

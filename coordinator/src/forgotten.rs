@@ -43,6 +43,6 @@ pub async fn is_no_more(kv: &Kv, name: &ClusterName) {
         }
     };
     if let Err(error) = removed.await {
-        debug!(cluster = %name, %error, "the note that the cluster was deleted stays");
+        debug!(cluster = %name, %error, "could not remove the note that the cluster was deleted");
     }
 }

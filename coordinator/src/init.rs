@@ -28,11 +28,11 @@ pub struct Plan {
 
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    #[error("{0} is there already: init never overwrites a key or a configuration; choose another --dir")]
+    #[error("{0} already exists: init never overwrites a key or a configuration; choose another --dir")]
     Exists(PathBuf),
     #[error("cannot write {path}: {cause}")]
     Write { path: PathBuf, cause: std::io::Error },
-    #[error("--local {0} must be an absolute path: agents and coordinator share it")]
+    #[error("--local {0} must be an absolute path: the agents and the coordinator share it")]
     Relative(PathBuf),
     #[error("--nats: {0}")]
     Nats(SettingsError),
@@ -57,8 +57,8 @@ pub fn run(plan: &Plan) -> Result<String, InitError> {
         return Err(InitError::Exists(path.clone()));
     }
     let (own, operator) = (Identity::generate(), Identity::generate());
-    let own = seal::identity_file(&own, "the coordinator's identity, made by backstay-coordinator init");
-    let recovery_text = seal::identity_file(&operator, "the recovery key, made by backstay-coordinator init");
+    let own = seal::identity_file(&own, "the coordinator's identity, created by backstay-coordinator init");
+    let recovery_text = seal::identity_file(&operator, "the recovery key, created by backstay-coordinator init");
     write_private(&identity, own.as_bytes()).map_err(failed(&identity))?;
     write_private(&recovery, recovery_text.as_bytes()).map_err(failed(&recovery))?;
     let text = configuration(plan, &dir, &operator.to_public().to_string());
@@ -80,7 +80,8 @@ fn configuration(plan: &Plan, dir: &Path, recipient: &str) -> String {
     }
     let _ = write!(
         text,
-        "\n[encryption]\n# The public half of {RECOVERY_FILE}: every backup can be opened with that key alone.\nrecovery_recipients = [{}]\n",
+        "\n[encryption]\n# The public key of {RECOVERY_FILE}, which alone can decrypt every \
+         backup.\nrecovery_recipients = [{}]\n",
         quoted(recipient)
     );
     text
@@ -106,11 +107,11 @@ fn quoted(text: &str) -> String {
 fn advice(config: &Path, identity: &Path, recovery: &Path) -> String {
     format!(
         "Wrote {config} (settings)\n\
-         Wrote {identity} (the coordinator's identity: stays here; copy it to a standby coordinator)\n\
-         Wrote {recovery} (the recovery key: opens every backup)\n\n\
-         Move {recovery} off this machine, to where you keep your most important secrets. With it and the\n\
-         bucket you can restore everything, even when this machine is gone. Without it, a lost\n\
-         {identity_name} means lost backups.\n\n\
+         Wrote {identity} (the coordinator's identity: keep it here, and copy it to a standby coordinator)\n\
+         Wrote {recovery} (the recovery key: decrypts every backup)\n\n\
+         Move {recovery} off this machine, to where you keep your most important secrets. With this key and\n\
+         the bucket you can restore everything, even if this machine is lost. Without it, losing\n\
+         {identity_name} means losing the backups.\n\n\
          Start the coordinator:\n  backstay-coordinator serve --config {config}\n",
         config = config.display(),
         identity = identity.display(),

@@ -43,7 +43,7 @@ pub fn on_beat(term: &Arc<Term>, from: &str, payload: &[u8]) {
         Err(error) => return dropped(term, from, &error.to_string()),
     };
     if beat.cluster != cluster.as_str() || beat.machine != machine.to_string() {
-        return dropped(term, from, "it speaks for somebody else");
+        return dropped(term, from, "its subject belongs to another agent");
     }
     term.told.over(from);
     let beat = beats::bounded(beat);
@@ -66,7 +66,7 @@ pub fn on_beat(term: &Arc<Term>, from: &str, payload: &[u8]) {
 /// The next beat of that machine will hardly be better.
 fn dropped(term: &Term, subject: &str, cause: &str) {
     if let Some(told) = term.told.note(subject, cause) {
-        warn!(subject, cause, lasting = told.lasting, "dropped a beat");
+        warn!(subject, cause, lasting = told.lasting, "dropped a heartbeat");
     }
 }
 
@@ -87,18 +87,19 @@ fn register(term: &Arc<Term>, cluster: ClusterName) {
         if let Err(error) = registry::register(&registrar, &cluster, ClusterSpec::default(), None).await
             && let Some(told) = registrar.told.note(cluster.as_str(), &error.to_string())
         {
-            warn!(%cluster, %error, lasting = told.lasting, "could not register the cluster; its next beat tries again");
+            warn!(%cluster, %error, lasting = told.lasting, "could not register the cluster; trying again at the next \
+                heartbeat");
         }
     });
 }
 
 fn parse(from: &str, payload: &[u8]) -> Result<(ClusterName, MachineId, Report), String> {
     let Ok(Subject::Report { cluster, machine }) = from.parse() else {
-        return Err("its subject is not a report's".into());
+        return Err("its subject is not that of a report".into());
     };
     let report: Report = bus::decode(payload).map_err(|e| e.to_string())?;
     if report.cluster != cluster.as_str() || report.machine != machine.to_string() {
-        return Err("it speaks for another cluster or machine".into());
+        return Err("it is about another cluster or machine".into());
     }
     Ok((cluster, machine, report))
 }
@@ -113,7 +114,7 @@ pub async fn on_report(term: &Term, from: &str, payload: &[u8]) -> Taken {
         }
     };
     let Some(handle) = term.directory.get(&cluster) else {
-        debug!(%cluster, %machine, "a report of a cluster that is not known yet: it comes again");
+        debug!(%cluster, %machine, "a report from a cluster that is not known yet: it will be delivered again");
         return Taken::NotYet;
     };
     let (done, folded) = oneshot::channel();

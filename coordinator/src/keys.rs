@@ -23,7 +23,7 @@ const KEY_FILE_MAX: usize = 16 * 1024;
 /// Why a key could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("cannot read the coordinator's identity {path}: {cause}; `backstay-coordinator init` makes one")]
+    #[error("cannot read the coordinator's identity {path}: {cause}; create one with `backstay-coordinator init`")]
     Read { path: PathBuf, cause: std::io::Error },
     #[error("{path}: {cause}")]
     Identity { path: PathBuf, cause: SealError },
@@ -35,11 +35,11 @@ pub enum KeyError {
     Store(#[from] StoreError),
     #[error("the cluster's key in the KV is not the base64 of an age file")]
     Base64,
-    #[error("{store} has no key of cluster {cluster}, nor has the KV: its backups need the recovery key")]
+    #[error("neither {store} nor the KV has the key of cluster {cluster}: its backups need the recovery key")]
     Missing { store: String, cluster: ClusterUuid },
     #[error(
-        "{store}/{key} is sealed to another coordinator: put that coordinator's identity file back, or move the \
-         object away to let this coordinator make a new key (its backups then need the recovery key)"
+        "{store}/{key} is encrypted for another coordinator: put that coordinator's identity file back, or move the \
+         object away so that this coordinator creates a new key (the existing backups then need the recovery key)"
     )]
     Foreign { store: String, key: Key },
 }
@@ -144,7 +144,7 @@ impl Keys {
         }
         let Some(kept) = kv.get::<Sealed>(entry).await? else { return Err(error) };
         let Ok(plain) = kept.value.open(&self.identity) else { return Err(error) };
-        warn!(%error, "a cluster's key file cannot be read: the copy in the KV is used");
+        warn!(%error, "a cluster's key file cannot be read; using the copy in the KV");
         self.parse(&plain)
     }
 
@@ -170,7 +170,7 @@ impl Keys {
                 Ok(key) if opens(&key) => return Ok(key),
                 Ok(_) => {}
                 // Another may be the one.
-                Err(error) => warn!(%cluster, %name, %error, "skipped a key that was copied here: it is none"),
+                Err(error) => warn!(%cluster, %name, %error, "skipped a copied key file: it does not contain a key"),
             }
         }
         own
@@ -236,7 +236,7 @@ impl Keys {
     }
 
     fn key_file(&self, identity: &Identity) -> Result<Vec<u8>, SealError> {
-        let text = seal::identity_file(identity, "a cluster's key, made by Backstay");
+        let text = seal::identity_file(identity, "a cluster's key, created by Backstay");
         let mut recipients = vec![self.recipient()];
         recipients.extend(self.recovery.iter().cloned());
         seal::seal_bytes(&recipients, text.as_bytes())

@@ -44,9 +44,7 @@ impl SnapshotSelector {
 pub enum SelectorError {
     #[error(transparent)]
     Name(#[from] NameError),
-    #[error(
-        "snapshot names {0}, and before asks for the latest one that is not younger than a time: leave one of them out"
-    )]
+    #[error("snapshot names {0}, but before asks for the newest backup at or before a time: omit one of them")]
     NameAndTime(SnapshotName),
 }
 
@@ -72,7 +70,7 @@ pub async fn find(
         SnapshotSelector::Named(name) => {
             let found = catalog::own_manifest(&*active_store.store, cluster, name);
             let seconds = ONE_TIMEOUT.as_secs();
-            let silent = |_| NotFound::Unknown(format!("the store does not answer within {seconds} s"));
+            let silent = |_| NotFound::Unknown(format!("the store did not answer within {seconds} s"));
             let found = tokio::time::timeout(ONE_TIMEOUT, found).await.map_err(silent)?;
             let found = found.map_err(|error| NotFound::Unknown(error.to_string()))?;
             found.ok_or_else(|| NotFound::None(format!("cluster {cluster} has no {name} in the store")))
@@ -99,17 +97,18 @@ pub async fn find(
 fn not_in_time(done: usize, total: usize) -> String {
     let seconds = ALL_TIMEOUT.as_secs();
     let why = match total {
-        0 => format!("the store has not listed the cluster's backups within {seconds} s"),
-        _ => format!("{done} of {total} manifests were read within {seconds} s, and each may be that of the latest"),
+        0 => format!("the store did not list the cluster's backups within {seconds} s"),
+        _ => format!(
+            "only {done} of {total} manifests could be read within {seconds} s, and any of them may be the \
+            latest"
+        ),
     };
-    format!(
-        "{why}; choose a backup by its name, and only that one is read: --snapshot NAME (`backstayctl list` shows them)"
-    )
+    format!("{why}; name a backup with --snapshot NAME, so that only that one is read (`backstayctl list` shows them)")
 }
 
 fn none(cluster: &str, until: Option<Timestamp>) -> String {
     match until {
-        Some(until) => format!("cluster {cluster} has no backup from {} or before", until.rfc3339()),
+        Some(until) => format!("cluster {cluster} has no backup taken at or before {}", until.rfc3339()),
         None => format!("cluster {cluster} has no backup"),
     }
 }
@@ -149,8 +148,8 @@ mod tests {
     #[test]
     fn what_takes_too_long_is_said_with_how_far_it_came_and_what_to_do() {
         for (done, total, why) in [
-            (0, 0, "the store has not listed the cluster's backups within 75 s"),
-            (70_000, 100_000, "70000 of 100000 manifests were read within 75 s"),
+            (0, 0, "the store did not list the cluster's backups within 75 s"),
+            (70_000, 100_000, "only 70000 of 100000 manifests could be read within 75 s"),
         ] {
             let text = not_in_time(done, total);
             assert!(text.starts_with(why) && text.contains("--snapshot NAME") && !text.contains("answer"), "{text}");
@@ -168,6 +167,6 @@ mod tests {
         assert!(SnapshotSelector::parse("", None).is_err() && SnapshotSelector::parse("newest", None).is_err());
         assert!(matches!(SnapshotSelector::parse("newest", until), Err(SelectorError::Name(_))));
         let both = SnapshotSelector::parse(&name.to_string(), until).expect_err("two things");
-        assert!(both.to_string().contains(&name.to_string()) && both.to_string().contains("leave one"), "{both}");
+        assert!(both.to_string().contains(&name.to_string()) && both.to_string().contains("omit one"), "{both}");
     }
 }

@@ -74,7 +74,7 @@ impl Candidate {
                 }
             }
             if leads {
-                info!("not leading any more");
+                info!("no longer leading");
             }
             result.unwrap_or(Ok(()))
         };
@@ -95,7 +95,7 @@ impl Candidate {
                 Ok(Some(found)) => storage::keep_copy(&self.deps.config.settings.state_dir, Some(&found.value)).await,
                 // A KV that was lost looks like one without a configuration: the copy stays.
                 Ok(None) => {}
-                Err(error) => debug!(%error, "the storage configuration could not be copied"),
+                Err(error) => debug!(%error, "could not copy the storage configuration"),
             }
         }
     }

@@ -198,7 +198,7 @@ impl Held {
     pub async fn release(self, kv: &Kv) {
         let ended = Lease { expires_ms: 0, ..self.lease };
         if let Err(error) = kv.update(KEY, &ended, self.revision).await {
-            debug!(%error, "the lease was not given up; it expires by itself");
+            debug!(%error, "could not release the lease; it will expire");
         }
     }
 }

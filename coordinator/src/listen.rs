@@ -51,7 +51,7 @@ pub async fn start(term: &Arc<Term>, client: &Client, context: &Context) -> Resu
             if let Err(error) = take_reports(&listener, &context, &mut trouble).await
                 && let Some(told) = trouble.note(&error)
             {
-                warn!(%error, lasting = told.lasting, "cannot take reports; trying again");
+                warn!(%error, lasting = told.lasting, "cannot receive reports; trying again");
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -95,6 +95,6 @@ async fn take(term: &Arc<Term>, message: async_nats::jetstream::Message) {
         Taken::Dropped => AckKind::Term,
     };
     if let Err(error) = message.ack_with(kind).await {
-        debug!(%error, "the report comes again");
+        debug!(%error, "the report will be delivered again");
     }
 }

@@ -36,13 +36,13 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
-    no_core_file().context("cannot forbid core files")?;
+    no_core_file().context("cannot disable core dumps")?;
     match command {
         Command::Init { dir, local, nats } => {
             let advice = init::run(&init::Plan { dir, local, nats_url: nats })?;
             // The files are there: what is to be done with them is said wherever somebody reads it.
             if let Err(error) = terminal::print(&advice) {
-                terminal::tell(&format!("Warning: the output cannot be written ({error})\n{advice}"));
+                terminal::tell(&format!("Warning: the output could not be written ({error})\n{advice}"));
             }
             Ok(())
         }
@@ -67,7 +67,7 @@ async fn serve(file: PathBuf, nats_url: Option<String>, print_config: bool) -> a
     unknown.iter().for_each(|unknown| warn!("{unknown}"));
     let identity = keys::load_identity(config.settings.identity_file())?;
     let tasks = TaskTracker::new();
-    let stop = stop::on_signal(&tasks).context("cannot listen to signals")?;
+    let stop = stop::on_signal(&tasks).context("cannot install the signal handlers")?;
     let role = ClientIdentity::from("backstay-coordinator").inbox(COORDINATOR_INBOX);
     let client = nats::connect(&config.settings.nats, role, Patience::Daemon).await?;
     info!(nats = config.settings.nats.shown_url(), storage = config.storage.name(), "starting");

@@ -33,7 +33,7 @@ pub fn choose(candidates: &[Candidate], etcd_cluster: Option<u64>) -> (Vec<Machi
     let newest = fit.iter().map(|(_, member)| member.raft_applied_index).max().unwrap_or(0);
     for (candidate, member) in fit {
         match newest.saturating_sub(member.raft_applied_index) > LAG_MAX {
-            true => refused.push((candidate.machine, "its etcd member is not caught up".into())),
+            true => refused.push((candidate.machine, "its etcd member has not caught up".into())),
             false => good.push((rank(candidate, member), candidate.machine)),
         }
     }

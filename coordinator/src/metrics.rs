@@ -86,7 +86,7 @@ impl Collector for CoordinatorMetrics {
 fn clocks(scrape: &mut Scrape<'_>, term: &Term) -> fmt::Result {
     let offsets = term.clocks.offsets();
     let known = [("nats", offsets.nats), ("store", offsets.store)];
-    let help = "How far this machine's clock is ahead of NATS's and of the store's; absent while that is unknown";
+    let help = "How far this machine's clock is ahead of those of NATS and the store; absent while unknown";
     let values = known.iter().filter_map(|(whose, ahead)| Some((*whose, (*ahead)? as f64 / 1000.0)));
     scrape.gauges(("backstay_clock_ahead", help, Some(Unit::Seconds)), "of", values)
 }
@@ -97,15 +97,15 @@ fn clusters(scrape: &mut Scrape<'_>, term: &Term) -> fmt::Result {
         let values = records.iter().filter_map(|record| Some((record.name.as_str(), value(record)?)));
         scrape.gauges((name, help, unit), "cluster", values)
     };
-    let help = "The time that the newest proven backup in the store stands for; absent where there is none";
+    let help = "Time of the newest verified backup in the store; absent if there is none";
     each("backstay_cluster_last_success_timestamp", help, Some(Unit::Seconds), &|record| {
         record.last_backup.map(|at| at.as_millis() as f64 / 1000.0)
     })?;
-    let help = "The interval of automatic backups; absent where there are none";
+    let help = "Interval of automatic backups; absent if they are disabled";
     each("backstay_cluster_backup_interval", help, Some(Unit::Seconds), &|record| {
         record.cluster.spec.backup_interval().map(|interval| interval.as_secs_f64())
     })?;
-    let help = "The backup status as EtcdBackupStatuses has it: 0 unknown, 1 ok, 2 error, 3 running";
+    let help = "Backup status, as in EtcdBackupStatuses: 0 unknown, 1 ok, 2 error, 3 running";
     each("backstay_cluster_backup_status", help, None, &|record| {
         Some(record.status.as_ref().map_or(0, |status| status.spec.status.number()).into())
     })?;
@@ -113,17 +113,17 @@ fn clusters(scrape: &mut Scrape<'_>, term: &Term) -> fmt::Result {
         let failed = record.verification.as_ref().and_then(|proof| proof.standing().map(|failed| failed.damaged));
         Some(u8::from(failed == Some(damaged)).into())
     };
-    let help = "Whether a proof found a backup at rest damaged and neither it nor a later one was proven since";
+    let help = "Whether verification found a damaged backup and neither it nor a newer one has passed since";
     each("backstay_cluster_proof_failed", help, None, &|record| standing(record, true))?;
-    let help = "Whether a proof of a backup at rest could not be tried and none has succeeded since";
+    let help = "Whether a verification could not be run and none has succeeded since";
     each("backstay_cluster_proof_not_tried", help, None, &|record| standing(record, false))?;
-    let help = "The time of the last good proof of a backup at rest; absent where there was none";
+    let help = "Time of the last successful verification of a stored backup; absent if there was none";
     each("backstay_cluster_last_proof_timestamp", help, Some(Unit::Seconds), &|record| {
         let last = record.verification.as_ref()?.last.as_ref()?;
         Some(last.at.as_millis() as f64 / 1000.0)
     })?;
     let now = Instant::now();
-    each("backstay_agents_connected", "Agents whose beats are heard", None, &|record| {
+    each("backstay_agents_connected", "Connected agents", None, &|record| {
         Some(term.fleet.agents(&record.name, now).len() as f64)
     })
 }

@@ -30,7 +30,7 @@ pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
             Ok(None) => {}
             // One cluster's broken record is no other cluster's trouble.
             Err(error @ KvError::Malformed { .. }) => {
-                error!(%error, "the cluster is left alone until its record can be read")
+                error!(%error, "the cluster's record cannot be read; ignoring the cluster until it can")
             }
             Err(error) => return Err(error),
         }
@@ -43,8 +43,10 @@ pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
 async fn read(term: &Term, key: &str) -> Result<Option<Revised<ClusterRecord>>, KvError> {
     match term.kv.get::<ClusterRecord>(key).await? {
         Some(Revised { value: ClusterRecord { format, .. }, .. }) if format != FORMAT => {
-            let cause =
-                format!("a newer coordinator wrote it (format {format}, this one knows {FORMAT}): update this one");
+            let cause = format!(
+                "it was written by a newer coordinator (format {format}, this one supports {FORMAT}): update \
+                    this coordinator"
+            );
             Err(KvError::Malformed { key: key.into(), cause })
         }
         found => Ok(found),
@@ -138,7 +140,7 @@ async fn rebuild(term: &Arc<Term>, active_store: &ActiveStore, troubles: &mut Tr
         Err(error) => {
             if let Some(told) = troubles.note("", &error.to_string()) {
                 let lasting = told.lasting;
-                warn!(%error, lasting, "the store could not be asked which clusters it has; trying again");
+                warn!(%error, lasting, "could not list the clusters in the store; trying again");
             }
             return false;
         }
@@ -157,7 +159,7 @@ async fn rebuild(term: &Arc<Term>, active_store: &ActiveStore, troubles: &mut Tr
             Err(error) => {
                 if let Some(told) = troubles.note(&uuid.to_string(), &error.to_string()) {
                     let lasting = told.lasting;
-                    warn!(%uuid, %error, lasting, "the newest manifest could not be read; trying again");
+                    warn!(%uuid, %error, lasting, "could not read the newest manifest; trying again");
                 }
                 complete = false;
             }
@@ -170,7 +172,8 @@ async fn rebuild(term: &Arc<Term>, active_store: &ActiveStore, troubles: &mut Tr
             Err(error) => {
                 if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
                     let lasting = told.lasting;
-                    warn!(cluster = %name, %error, lasting, "the store could not be asked for the cluster's UUID; trying again");
+                    warn!(cluster = %name, %error, lasting, "could not look up the cluster's UUID in the store; trying \
+                        again");
                 }
                 complete = false;
                 continue;
@@ -179,7 +182,7 @@ async fn rebuild(term: &Arc<Term>, active_store: &ActiveStore, troubles: &mut Tr
         if let Err(error) = register_again(term, &name, uuid).await {
             if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {
                 let lasting = told.lasting;
-                warn!(cluster = %name, %error, lasting, "the cluster could not be registered again");
+                warn!(cluster = %name, %error, lasting, "could not register the cluster again");
             }
             // A record that is left alone for this term is no reason to list the store again and again.
             complete &= matches!(error, KvError::Malformed { .. });

@@ -22,7 +22,7 @@ impl<S> Reply<S> {
             // What keeps it busy ends by itself.
             Ok(Some(Err(refused))) if refused.code() == RefusalCode::Busy => Self::Silent(refused.text),
             Ok(Some(Err(refused))) => Self::Refused(refused.text),
-            Ok(None) => Self::Silent("its answer says neither yes nor no".into()),
+            Ok(None) => Self::Silent("its answer neither accepts nor refuses".into()),
             Err(error) => Self::Silent(error),
         }
     }

@@ -92,7 +92,7 @@ pub async fn keep_copy(state_dir: &Path, stored: Option<&StoredS3>) {
         Err(error) => Err(error),
     };
     if let Err(error) = kept {
-        error!(%error, "the copy of the storage configuration could not be brought up to date");
+        error!(%error, "could not update the copy of the storage configuration");
     }
 }
 
@@ -150,8 +150,8 @@ impl ActiveStore {
         match tokio::time::timeout(LOCAL_PROBE, LocalStore::open(path)?.probe()).await {
             Ok(Ok(notes)) => notes.iter().for_each(|note| warn!(store = active_store.store.url(), "{note}")),
             Ok(Err(error)) if error.is(ErrorKind::Invalid) => return Err(error),
-            Ok(Err(error)) => warn!(%error, "the folder of the backups could not be tried"),
-            Err(_) => warn!(store = active_store.store.url(), "the folder of the backups does not answer"),
+            Ok(Err(error)) => warn!(%error, "could not test the backup folder"),
+            Err(_) => warn!(store = active_store.store.url(), "the backup folder does not answer"),
         }
         Ok(active_store)
     }
@@ -224,7 +224,7 @@ impl ActiveStore {
                 path.display()
             ),
             Address::S3 { .. } => {
-                format!("{name} was reported and is not in {}: somebody removed it", self.store.url())
+                format!("{name} was reported, but is not in {}: it was removed", self.store.url())
             }
         }
     }
@@ -297,7 +297,7 @@ impl Default for StorageSwitch {
 
 impl StorageSwitch {
     pub fn set(&self, active_store: ActiveStore) {
-        info!("backups go to {}", active_store.facts().join(", "));
+        info!("storing backups in {}", active_store.facts().join(", "));
         self.sender.send_replace(View { state: StorageState::Ready, active_store: Some(Arc::new(active_store)) });
     }
 

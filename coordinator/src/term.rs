@@ -135,7 +135,7 @@ impl Term {
         let cancel = self.cancel.clone();
         self.tasks.spawn(async move {
             if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-                error!("a task panicked: giving up the lease and beginning again");
+                error!("a task panicked: giving up the lease and starting again");
                 cancel.cancel();
             }
         });

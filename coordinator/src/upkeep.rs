@@ -43,7 +43,7 @@ pub async fn keep_overall(term: Arc<Term>) {
         term.overall_changed.notified().await;
         while let Err(error) = refresh_overall(&term).await {
             if let Some(told) = trouble.note(&error.to_string()) {
-                warn!(%error, lasting = told.lasting, "the overall status could not be kept; trying again");
+                warn!(%error, lasting = told.lasting, "could not save the overall status; trying again");
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -63,11 +63,11 @@ pub async fn mend_storage(term: Arc<Term>) {
         match term.opener.local(&path).await.map_err(|e| e.to_string()) {
             Ok(active_store) => {
                 term.storage.set(active_store);
-                info!(path = %path.display(), lasted = trouble.over(), "the local store is there");
+                info!(path = %path.display(), lasted = trouble.over(), "the local store is available");
             }
             Err(error) => {
                 if let Some(told) = trouble.note(&error) {
-                    warn!(error, lasting = told.lasting, "the local store could not be opened; trying again");
+                    warn!(error, lasting = told.lasting, "could not open the local store; trying again");
                 }
                 term.storage.clear(StorageState::Broken(error));
             }
@@ -104,7 +104,7 @@ async fn bring_into_force(term: &Term, stored: &StoredS3) {
             let opened = ActiveStore::s3(spec, &term.config.settings.storage, stored.found).await;
             opened.map_err(|e| e.to_string())
         }
-        Err(error) => Err(format!("the stored configuration cannot be opened: {error}")),
+        Err(error) => Err(format!("the stored configuration cannot be decrypted: {error}")),
     };
     match opened {
         Ok(active_store) => term.storage.set(active_store),
@@ -115,7 +115,7 @@ async fn bring_into_force(term: &Term, stored: &StoredS3) {
 /// An error where it could not be kept: whoever leads next would not look for the copy again.
 async fn restore_copy(term: &Term) -> Result<Option<StoredS3>, KvError> {
     let Some(stored) = storage::read_copy(&term.config.settings.state_dir).await else { return Ok(None) };
-    warn!("the KV is new: NATS lost what it kept. The storage configuration comes back from this coordinator's copy");
+    warn!("the KV is new, so NATS has lost its data. Restoring the storage configuration from this coordinator's copy");
     match term.kv.create(S3_ENTRY, &stored).await {
         // Somebody configured it meanwhile: that counts.
         Err(KvError::Conflict { .. }) => Ok(term.kv.get::<StoredS3>(S3_ENTRY).await?.map(|found| found.value)),
@@ -149,6 +149,6 @@ async fn sweep(term: &Term, active_store: &ActiveStore, record: &ClusterRecord) 
     let older = now.as_millis().saturating_sub(age.as_millis() as i64);
     match catalog::sweep(&*active_store.store, record.uuid, Timestamp::from_millis(older)).await {
         Ok(swept) => debug!(cluster = %record.name, ?swept, "swept"),
-        Err(error) => warn!(cluster = %record.name, %error, "what dead attempts left could not be removed"),
+        Err(error) => warn!(cluster = %record.name, %error, "could not remove leftovers of dead attempts"),
     }
 }

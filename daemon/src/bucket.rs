@@ -1,24 +1,24 @@
-//! The flags that say how to get into a bucket: the same wherever a command takes a store's URL.
+//! The flags for access to a bucket, shared by every command that takes the URL of a store.
 
 use std::path::PathBuf;
 
 use backstay_archive::store::s3::{Addressing, Checksum, ObjectSettings, S3Settings};
 use clap::Args;
 
-/// How a bucket is read.
+/// Flags for reading from a bucket.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Store")]
 pub struct Bucket {
-    /// The bucket's region [default: AWS_REGION, AWS_DEFAULT_REGION, us-east-1]
+    /// Region of the bucket [default: AWS_REGION, AWS_DEFAULT_REGION or us-east-1]
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
-    /// The S3 endpoint [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, Amazon's]
+    /// URL of the S3 endpoint [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or Amazon's]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// The CA of the S3 endpoint's certificate [default: AWS_CA_BUNDLE, the system's]
+    /// CA certificate to verify the S3 endpoint with [default: AWS_CA_BUNDLE or the system's CAs]
     #[arg(long, value_name = "FILE")]
     s3_ca: Option<PathBuf>,
-    /// Where the bucket's name goes in a request: auto, path or virtual
+    /// How the bucket is addressed, by URL path or by host name: auto, path or virtual
     #[arg(long, value_name = "WAY", default_value_t, hide_default_value = true)]
     s3_addressing: Addressing,
 }
@@ -36,22 +36,22 @@ impl Bucket {
     }
 }
 
-/// How a bucket is written, too.
+/// Flags for writing to a bucket.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Store")]
 pub struct WritableBucket {
     #[command(flatten)]
     bucket: Bucket,
-    /// The storage class of backups, such as STANDARD_IA [default: the bucket's]
+    /// Storage class for backups, such as STANDARD_IA [default: that of the bucket]
     #[arg(long, value_name = "CLASS", default_value = "", hide_default_value = true)]
     storage_class: String,
-    /// Server-side encryption: AES256, aws:kms or aws:kms:dsse [default: as the bucket says]
+    /// Server-side encryption: AES256, aws:kms or aws:kms:dsse [default: that of the bucket]
     #[arg(long, value_name = "ALGORITHM", default_value = "", hide_default_value = true)]
     server_side_encryption: String,
-    /// The key of aws:kms [default: AWS's own]
+    /// Key ID for aws:kms [default: the AWS managed key]
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
     kms_key_id: String,
-    /// What goes with each body that is put there: auto, md5, crc32c or none
+    /// Checksum to send with each upload: auto, md5, crc32c or none
     #[arg(long, value_name = "KIND", default_value_t, hide_default_value = true)]
     s3_checksum: Checksum,
 }

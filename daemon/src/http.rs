@@ -135,12 +135,13 @@ pub async fn serve(settings: &HttpSettings, endpoint: MetricsEndpoint, stop: &Ca
     let (address, listener) = match bound {
         Ok(bound) => bound,
         Err(error) => {
-            warn!(address = %wanted, %error, "no health and no metrics over HTTP: cannot listen; all else goes on");
+            warn!(address = %wanted, %error, "cannot listen for HTTP: health and metrics are not available, everything \
+                else works");
             return;
         }
     };
     if !address.ip().is_loopback() {
-        warn!(%address, "health and metrics can be read by everybody who reaches this address");
+        warn!(%address, "health and metrics can be read by everyone who can reach this address");
     }
     info!(%address, "serving /healthz, /readyz and /metrics");
     accept(&listener, &Arc::new(endpoint).router(), stop).await;
@@ -169,7 +170,7 @@ async fn answer(stream: TcpStream, router: Router) {
     builder.timer(TokioTimer::new()).header_read_timeout(IDLE_MAX);
     let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
     if let Err(error) = served {
-        debug!(%error, "a connection broke off");
+        debug!(%error, "a connection was interrupted");
     }
 }
 

@@ -86,7 +86,7 @@ impl NatsSettings {
     fn contradiction(&self) -> Option<(&'static str, String)> {
         if let Err(cause) = self.servers().try_for_each(address) {
             let cause = self.without_secrets(&cause);
-            return Some(("nats.url", format!("url is no address of NATS, such as nats://host:4222: {cause}")));
+            return Some(("nats.url", format!("url is not a valid NATS address, such as nats://host:4222: {cause}")));
         }
         let ways = [
             ("nats.user", !self.user.is_empty()),
@@ -95,19 +95,19 @@ impl NatsSettings {
         ];
         let mut given = ways.iter().filter(|(_, given)| *given);
         if let (Some(_), Some((second, _))) = (given.next(), given.next()) {
-            let text = "user, credentials and nkey are three ways to say who one is: only one of them can be given";
+            let text = "user, credentials and nkey are three ways to authenticate: use only one of them";
             return Some((second, text.into()));
         }
         let password = match (&self.password_file, self.password.is_empty()) {
             (Some(_), false) => {
-                return Some(("nats.password_file", "password and password_file are two of one".into()));
+                return Some(("nats.password_file", "password and password_file cannot be used together".into()));
             }
             (Some(_), true) => Some("nats.password_file"),
             (None, false) => Some("nats.password"),
             (None, true) => None,
         };
         if let (Some(key), true) = (password, self.user.is_empty()) {
-            return Some((key, "a password goes with a user".into()));
+            return Some((key, "a password can only be used with a user".into()));
         }
         let half = match (&self.cert, &self.key) {
             (Some(_), None) => "nats.cert",
@@ -140,7 +140,7 @@ fn address(url: &str) -> Result<(), String> {
     }
     let address = url.parse::<ServerAddr>().map_err(|e| e.to_string())?;
     match address.into_inner().host_str() {
-        None | Some("") => Err("it names no host".into()),
+        None | Some("") => Err("it has no host".into()),
         Some(_) => Ok(()),
     }
 }
@@ -267,7 +267,7 @@ fn seed(path: &Path) -> Result<String, NatsError> {
     let failed = |cause: String| NatsError::Nkey { path: path.to_owned(), cause };
     let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     let found = text.lines().map(str::trim).find(|line| line.starts_with("SU"));
-    found.map(str::to_owned).ok_or_else(|| failed("no line is the seed of a user (SU…)".into()))
+    found.map(str::to_owned).ok_or_else(|| failed("it does not contain the seed of a user (SU…)".into()))
 }
 
 /// The client reads the files only when it connects, and then says of a missing one that TLS failed.
@@ -313,7 +313,7 @@ impl ConnectionLog {
             }
             Event::Disconnected => {
                 if let Some(told) = away.note("lost") {
-                    warn!(url = url.as_str(), lasting = told.lasting, "the connection to NATS is lost; trying again");
+                    warn!(url = url.as_str(), lasting = told.lasting, "lost the connection to NATS; trying again");
                 }
             }
             Event::ClientError(ClientError::Other(cause)) => {
@@ -337,17 +337,17 @@ impl ConnectionLog {
 }
 
 /// Newer servers count a request that reaches two subscriptions of one connection as answered once.
-const UNANSWERED: &str = "it does not let answers through: this user's permissions need allow_responses { max: 2 }, as in \
-                          the sample backstay.conf";
+const UNANSWERED: &str = "NATS does not let answers through: this user's permissions need allow_responses { max: 2 }, \
+    as in the sample backstay.conf";
 
 /// The client has only a word for why it cannot connect.
 fn in_words(cause: &str) -> &str {
     match cause {
-        "IO error" => "nobody answers there: is nats-server running, and can it be reached from here?",
+        "IO error" => "nothing answers there: check that nats-server is running and can be reached from here",
         "DNS error" => "its name cannot be resolved",
-        "timed out" => "it does not answer in time",
-        "TLS error" => "TLS does not come about: see ca, cert and key in [nats]",
-        "authorization violation" => "NATS does not take this user, password, credentials or nkey: see [nats]",
+        "timed out" => "it did not answer in time",
+        "TLS error" => "TLS could not be set up: check ca, cert and key in [nats]",
+        "authorization violation" => "NATS rejected this user, password, credentials or nkey: check [nats]",
         other => other,
     }
 }
@@ -406,7 +406,7 @@ mod tests {
         };
         assert_eq!(wrong(|s| s.key = Some("k".into())), "x.toml: nats.key: [nats] cert and key must be given together");
         let alone = wrong(|s| s.password_file = Some("p".into()));
-        assert_eq!(alone, "x.toml: nats.password_file: [nats] a password goes with a user");
+        assert_eq!(alone, "x.toml: nats.password_file: [nats] a password can only be used with a user");
         let both = wrong(|s| (s.password, s.password_file) = ("p".into(), Some("p".into())));
         assert!(both.starts_with("x.toml: nats.password_file: [nats] password and password_file"), "{both}");
         let two = wrong(|s| (s.credentials, s.nkey) = (Some("c".into()), Some("n".into())));

@@ -28,7 +28,7 @@ pub enum SettingsError {
     Parse { path: PathBuf, cause: String },
     #[error("the setting {key}, from the environment or a flag: {cause}")]
     Override { key: String, cause: String },
-    #[error("the settings do not fit together: {0}")]
+    #[error("the settings contradict each other: {0}")]
     Layers(String),
     /// Well formed, and no sense in it; `place` is [`place`]'s.
     #[error("{place}{text}")]
@@ -154,7 +154,7 @@ fn layered<T: DeserializeOwned>(
     let mut table = base.clone();
     for (i, item) in overrides.iter().enumerate() {
         set(&mut table, &item.path, value(&item.value, typed(i))).map_err(|key| {
-            SettingsError::Layers(format!("{key} is a value in the file and a table in {}", item.path.join(".")))
+            SettingsError::Layers(format!("{key} is a value in the file, but a table in {}", item.path.join(".")))
         })?;
     }
     T::deserialize(table).map_err(|e| SettingsError::Layers(without_values(&e.to_string().trim().replace('\n', " "))))

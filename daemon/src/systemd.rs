@@ -28,6 +28,6 @@ pub async fn watchdog(stop: &CancellationToken) {
 
 fn tell(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "systemd was not told");
+        debug!(%error, "could not notify systemd");
     }
 }

@@ -65,11 +65,11 @@ const PAGE_FRAME: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
     /// No item has the id after which the list was to go on (any more).
-    #[error("the list changed: {0:?} is gone; begin again")]
+    #[error("the list changed while it was read ({0:?} was deleted); start again")]
     Gone(String),
     /// One item alone does not fit into a message.
     #[error(
-        "{id} alone has {bytes} bytes, and NATS lets messages of {max_payload} bytes through: set max_payload higher in \
+        "{id} alone has {bytes} bytes, and NATS accepts messages of at most {max_payload} bytes: raise max_payload in \
          nats-server's configuration (1MB by default)"
     )]
     TooLarge { id: String, bytes: usize, max_payload: usize },
@@ -216,7 +216,8 @@ pub fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
         Version::Number(given) if given < current => Err(ApiError::new(
             ErrorCode::Conflict,
             format!(
-                "the file has version {given}, the server has version {current}: get it again and apply your change to that"
+                "the file has version {given}, but the server has version {current}: get it again and apply your \
+                 change to that version"
             ),
         )),
         _ => Ok(()),
@@ -244,7 +245,9 @@ impl<T> Answer<T> {
         match (self.error, self.result) {
             (Some(error), _) => Err(error),
             (None, Some(result)) => Ok(result),
-            (None, None) => Err(ApiError::new(ErrorCode::Internal, "the answer holds neither a result nor an error")),
+            (None, None) => {
+                Err(ApiError::new(ErrorCode::Internal, "the answer contains neither a result nor an error"))
+            }
         }
     }
 }
@@ -286,7 +289,7 @@ mod tests {
             assert!(pages > more_than, "{pages} pages");
         }
         let gone = GetResponse::page(all, "gone", 1024 * 1024, size).expect_err("nowhere");
-        assert_eq!(gone.to_string(), "the list changed: \"gone\" is gone; begin again");
+        assert_eq!(gone.to_string(), "the list changed while it was read (\"gone\" was deleted); start again");
         assert_eq!(GetResponse::page(Vec::new(), "", 1024, size), Ok(GetResponse::default()));
     }
 

@@ -19,7 +19,7 @@ mod generated {
 pub enum DecodeError {
     #[error("not a {message} message: {cause}")]
     Malformed { message: &'static str, cause: String },
-    #[error("{message} has version {got}, this build knows version {known}: update the older side", known = crate::VERSION)]
+    #[error("{message} has version {got}, but this version supports {known}: update the older side", known = crate::VERSION)]
     UnknownVersion { message: &'static str, got: u32 },
 }
 
@@ -92,7 +92,7 @@ mod tests {
     fn an_unknown_version_is_refused_by_name() {
         let beat = Beat { version: 9, ..Beat::default() };
         let error = decode::<Beat>(&beat.encode_to_vec()).expect_err("version 9 is unknown");
-        assert_eq!(error.to_string(), "Beat has version 9, this build knows version 1: update the older side");
+        assert_eq!(error.to_string(), "Beat has version 9, but this version supports 1: update the older side");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub enum PemKind {
 }
 
 /// What can be used.
-const USABLE: &str = "RSA, the curves P-256 and P-384, and Ed25519 can be used here";
+const USABLE: &str = "use RSA, the curves P-256 or P-384, or Ed25519";
 
 /// Why a file cannot be used, in words; `None` where nothing speaks against it.
 pub fn unusable(file: &[u8], kind: PemKind) -> Option<String> {
@@ -27,10 +27,11 @@ pub fn unusable(file: &[u8], kind: PemKind) -> Option<String> {
 /// What is probably behind a failed handshake whose cause names no certificate.
 pub fn advice(cause: &str) -> Option<&'static str> {
     let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
-    says(&["UnsupportedSignatureAlgorithm", "UnsupportedCertVersion", "HandshakeFailure", "NoSignatureSchemes"]).then_some(
-        "its certificate, or one that signed it, has a kind of key that cannot be used here, such as the curve P-521: RSA, \
-         P-256, P-384 and Ed25519 can",
-    )
+    says(&["UnsupportedSignatureAlgorithm", "UnsupportedCertVersion", "HandshakeFailure", "NoSignatureSchemes"])
+        .then_some(
+            "its certificate, or one that signed it, has an unsupported kind of key, such as the curve P-521: use RSA, \
+         P-256, P-384 or Ed25519",
+        )
 }
 
 fn certificates(file: &[u8], blocks: &[Block]) -> Option<String> {
@@ -38,10 +39,12 @@ fn certificates(file: &[u8], blocks: &[Block]) -> Option<String> {
     if found.is_empty() {
         return Some(match blocks.first() {
             Some(other) if other.label == "TRUSTED CERTIFICATE" => {
-                "its certificate is in OpenSSL's own form: `openssl x509 -in FILE` makes the usual one of it".into()
+                "its certificate is in OpenSSL's own format: convert it with `openssl x509 -in FILE`".into()
             }
-            _ if is_der(file) => "it is in DER, not in PEM: `openssl x509 -inform der -in FILE` makes PEM of it".into(),
-            _ => "no certificate in PEM is in it".into(),
+            _ if is_der(file) => {
+                "it is in DER format, not PEM: convert it with `openssl x509 -inform der -in FILE`".into()
+            }
+            _ => "it contains no certificate in PEM format".into(),
         });
     }
     // Where one of several can be used, it may be the one that is needed.
@@ -55,14 +58,14 @@ fn certificates(file: &[u8], blocks: &[Block]) -> Option<String> {
 fn private_key(file: &[u8], blocks: &[Block]) -> Option<String> {
     let Some(key) = blocks.iter().find(|block| block.label.ends_with("PRIVATE KEY")) else {
         return Some(match is_der(file) {
-            true => "it is in DER, not in PEM: `openssl pkey -inform der -in FILE` makes PEM of it".into(),
-            false => "no private key in PEM is in it".into(),
+            true => "it is in DER format, not PEM: convert it with `openssl pkey -inform der -in FILE`".into(),
+            false => "it contains no private key in PEM format".into(),
         });
     };
     if key.label == "ENCRYPTED PRIVATE KEY" || key.body.contains("ENCRYPTED") {
         return Some(
-            "the private key is encrypted, and nobody is there to ask for its passphrase: `openssl pkey -in FILE` makes one \
-             without"
+            "the private key is encrypted, and there is no way to enter its passphrase: remove the passphrase with \
+             `openssl pkey -in FILE`"
                 .into(),
         );
     }
@@ -81,7 +84,7 @@ fn private_key(file: &[u8], blocks: &[Block]) -> Option<String> {
         }),
         "OPENSSH PRIVATE KEY" => {
             return Some(
-                "the private key is in OpenSSH's form: `ssh-keygen -p -m pkcs8 -f FILE` makes PEM of it".into(),
+                "the private key is in OpenSSH's format: convert it with `ssh-keygen -p -m pkcs8 -f FILE`".into(),
             );
         }
         other => Some(format!("of an unknown kind ({})", other.to_ascii_lowercase())),
@@ -210,8 +213,8 @@ fn curve(parameters: &[u8]) -> Option<String> {
         (0x06, P256 | P384, _) => None,
         (0x06, P521, _) => Some("on the curve P-521".into()),
         (0x06, K256, _) => Some("on the curve secp256k1".into()),
-        (0x06, ..) => Some("on a curve that is not known here".into()),
-        _ => Some("on a curve that is given by its numbers, not by its name".into()),
+        (0x06, ..) => Some("on an unknown curve".into()),
+        _ => Some("on a curve that is given by its parameters, not by its name".into()),
     }
 }
 
@@ -253,7 +256,7 @@ mod tests {
         for (kind, says) in [
             (format!("{EC}P-521"), "on the curve P-521"),
             (format!("{EC}secp256k1"), "on the curve secp256k1"),
-            (format!("{EC}brainpoolP256r1"), "on a curve that is not known here"),
+            (format!("{EC}brainpoolP256r1"), "on an unknown curve"),
             ("-algorithm ED448".into(), "of the kind Ed448"),
             ("-algorithm RSA-PSS".into(), "of the kind RSASSA-PSS"),
         ] {
@@ -291,9 +294,9 @@ mod tests {
     #[test]
     fn what_is_no_certificate_or_key_is_said() {
         for (file, kind, says) in [
-            ("", PemKind::Certificates, "no certificate in PEM is in it"),
-            ("hello", PemKind::PrivateKey, "no private key in PEM is in it"),
-            ("-----BEGIN CERTIFICATE-----\nx", PemKind::Certificates, "no certificate in PEM is in it"),
+            ("", PemKind::Certificates, "it contains no certificate in PEM format"),
+            ("hello", PemKind::PrivateKey, "it contains no private key in PEM format"),
+            ("-----BEGIN CERTIFICATE-----\nx", PemKind::Certificates, "it contains no certificate in PEM format"),
             (
                 "-----BEGIN TRUSTED CERTIFICATE-----\nAA==\n-----END TRUSTED CERTIFICATE-----",
                 PemKind::Certificates,

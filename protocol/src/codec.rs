@@ -38,7 +38,7 @@ pub enum CodecError {
     UnknownType(String),
     #[error("malformed {0} body: {1}")]
     Malformed(&'static str, String),
-    #[error("the body has {0} bytes, more than the {REQUEST_MAX} that are allowed")]
+    #[error("the body is too large: {0} bytes, and at most {REQUEST_MAX} are allowed")]
     TooLarge(usize),
     #[error(transparent)]
     UnknownField(#[from] UnknownField),
@@ -86,7 +86,7 @@ impl ContentType {
         let malformed = |cause: &str| CodecError::Malformed(self.as_str(), cause.to_owned());
         let value: Value = self.decode(body)?;
         if !value.is_object() {
-            return Err(malformed("a request is a map of its fields"));
+            return Err(malformed("a request must be a map of fields"));
         }
         validate::unknown_fields(&value, &T::every_field(), "")?;
         T::deserialize(value).map_err(|e| malformed(&e.to_string()))
@@ -128,7 +128,7 @@ fn to_proto(value: Value) -> ProtoValue {
 }
 
 fn from_proto(value: ProtoValue, depth: usize) -> Result<Value, &'static str> {
-    let depth = depth.checked_sub(1).ok_or("nested too deep")?;
+    let depth = depth.checked_sub(1).ok_or("nested too deeply")?;
     Ok(match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(b)) => Value::Bool(b),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A text that is no Go duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid duration {0:?}: want a number and a unit, such as 30s, 90m or 1h30m")]
+#[error("invalid duration {0:?}: must be a number with a unit, such as 30s, 90m or 1h30m")]
 pub struct DurationError(pub String);
 
 const UNITS: [(&str, u128); 7] = [

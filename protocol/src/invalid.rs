@@ -17,7 +17,7 @@ pub enum Invalid {
     HalfAKey,
     #[error("session token needs an access key and a secret key")]
     TokenAlone,
-    #[error("{0} is {HIDDEN}, and none is stored that could be kept: give it in full")]
+    #[error("{0} is {HIDDEN}, but no value is stored that could be kept: give the full value")]
     NothingHidden(&'static str),
     #[error("endpoint {0:?} must begin with http:// or https://")]
     Endpoint(String),

@@ -161,7 +161,14 @@ impl FromStr for SnapshotName {
     type Err = NameError;
 
     fn from_str(s: &str) -> Result<Self, NameError> {
-        let error = || NameError::new("snapshot name", s, "must be 16 hexadecimal digits in capitals, then .snapshot");
+        let error = || {
+            NameError::new(
+                "snapshot name",
+                s,
+                "must be 16 uppercase hexadecimal digits, followed by \
+            .snapshot",
+            )
+        };
         let digits = s.strip_suffix(SNAPSHOT_SUFFIX).ok_or_else(error)?;
         if digits.len() != 16 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F')) {
             return Err(error());

@@ -102,7 +102,7 @@ fn term(s: &str) -> Result<Term, String> {
     if let Some((head, list)) = s.split_once('(') {
         let list = list.strip_suffix(')').ok_or("text after ')'")?;
         let values = list.split(',').map(value).collect::<Result<Vec<_>, _>>()?;
-        let (k, word) = head.trim().rsplit_once(char::is_whitespace).ok_or("want: key in (a,b)")?;
+        let (k, word) = head.trim().rsplit_once(char::is_whitespace).ok_or("expected: key in (a,b)")?;
         return match word {
             "in" => Ok(Term::In(key(k)?, values)),
             "notin" => Ok(Term::NotIn(key(k)?, values)),
@@ -116,7 +116,7 @@ fn key(s: &str) -> Result<String, String> {
     let s = s.trim();
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if s.is_empty() || !s.chars().all(good) {
-        return Err(format!("{s:?} is no label key"));
+        return Err(format!("{s:?} is not a valid label key"));
     }
     Ok(s.to_owned())
 }
@@ -125,7 +125,7 @@ fn value(s: &str) -> Result<String, String> {
     let s = s.trim();
     let s = s.strip_prefix('"').and_then(|s| s.strip_suffix('"')).unwrap_or(s);
     if s.contains(['=', '!', '(', ')', ',', '"']) || s.contains(char::is_whitespace) {
-        return Err(format!("{s:?} is no label value"));
+        return Err(format!("{s:?} is not a valid label value"));
     }
     Ok(s.to_owned())
 }

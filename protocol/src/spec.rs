@@ -321,7 +321,10 @@ mod tests {
         let stored = S3ConfigSpec { secretaccesskey: "s3cr3t".into(), ..Default::default() };
         assert_eq!(stored.redacted().unhidden(Some(&stored)), Ok(stored.clone()));
         let error = stored.redacted().unhidden(None).expect_err("nothing to keep").to_string();
-        assert_eq!(error, "secretaccesskey is <hidden>, and none is stored that could be kept: give it in full");
+        assert_eq!(
+            error,
+            "secretaccesskey is <hidden>, but no value is stored that could be kept: give the full value"
+        );
     }
 
     #[test]

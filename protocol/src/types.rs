@@ -129,7 +129,7 @@ types! {
         name: "Verifications.backstay.dev", singular: "Verification", namespace: "default", owner: None,
         columns: &[
             ("STATE", "state"), ("SNAPSHOT", "snapshot"), ("STARTED", "started"), ("ENDED", "ended"), ("ERROR", "error"),
-            ("LAST PROVEN", "lastproven"),
+            ("LAST VERIFIED", "lastproven"),
         ],
         aliases: &[],
     };

@@ -114,11 +114,11 @@ pub struct Meta {
 /// Why bytes are no meta data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MetaError {
-    #[error("it begins with {0:#010x}, not with bbolt's {MAGIC:#010x}")]
+    #[error("it begins with {0:#010x} instead of bbolt's {MAGIC:#010x}")]
     Magic(u32),
-    #[error("its version is {0}, this program knows {VERSION}")]
+    #[error("its version is {0}, but only {VERSION} is supported")]
     Version(u32),
-    #[error("its checksum is {said:#018x}, its bytes give {is:#018x}")]
+    #[error("its checksum is {said:#018x}, but its content has {is:#018x}")]
     Checksum { said: u64, is: u64 },
 }
 

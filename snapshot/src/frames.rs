@@ -17,15 +17,17 @@ pub const SECTOR_BYTES: u64 = 512;
 /// Why frames do not make a whole snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    #[error("the snapshot stream holds no database: its first frame is empty and announces nothing")]
+    #[error("the snapshot stream contains no database: its first frame is empty and announces no data")]
     Empty,
     #[error("the snapshot stream announces a database of {total} bytes, which is not a multiple of {SECTOR_BYTES}")]
     NotSectors { total: u64 },
     #[error("the snapshot stream announces a database of more than {max} bytes", max = u64::MAX)]
     TooLarge,
-    #[error("after {read} of {total} bytes the snapshot stream says that {said} remain")]
+    #[error("after {read} of {total} bytes, the snapshot stream says that {said} remain")]
     Inconsistent { read: u64, total: u64, said: u64 },
-    #[error("the snapshot stream goes on after the trailer: {extra} bytes too many after {total} and {TRAILER_BYTES}")]
+    #[error(
+        "the snapshot stream continues after the trailer: {extra} bytes too many after {total} and {TRAILER_BYTES}"
+    )]
     TooLong { total: u64, extra: u64 },
     #[error("the snapshot stream ended early: {got} of {want} bytes")]
     EndedEarly { got: u64, want: u64 },

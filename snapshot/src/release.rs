@@ -84,8 +84,8 @@ impl Origin<'_> {
         let Fit::Refuses(mark) = self.fits(etcd) else { return None };
         let of = if self.etcd.is_empty() { String::new() } else { format!(" of etcd {}", self.etcd) };
         Some(format!(
-            "its etcd is {etcd}, which does not start on the backup's database{of}: that is marked {}; update etcd there to \
-             {mark} first, or take a backup from before the update",
+            "its etcd is {etcd}, which cannot start on the backup's database{of}, which is marked {}; update etcd \
+             there to {mark} first, or use a backup from before the update",
             self.mark
         ))
     }
@@ -95,10 +95,10 @@ impl Origin<'_> {
         let marked = Release::parse(self.mark);
         match (marked.or(Release::parse(self.etcd)), marked) {
             (None, _) => String::new(),
-            (Some(newest), _) if newest <= LOOKS => format!("etcd {FIRST} and later start from it"),
+            (Some(newest), _) if newest <= LOOKS => format!("etcd {FIRST} and later can start from it"),
             (Some(newest), Some(_)) => {
                 format!(
-                    "etcd {newest} and later start from it, {} not: its database is marked {}",
+                    "etcd {newest} and later can start from it, but not {}: its database is marked {}",
                     refusing(newest),
                     self.mark
                 )
@@ -106,7 +106,8 @@ impl Origin<'_> {
             (Some(newest), None) => {
                 let refusing = refusing(newest);
                 format!(
-                    "etcd {newest} and later start from it, {refusing} perhaps not: it refuses what a later one has marked"
+                    "etcd {newest} and later can start from it, but perhaps not {refusing}: it refuses a database that a \
+                     later version has marked"
                 )
             }
         }
@@ -183,11 +184,11 @@ mod tests {
     #[test]
     fn who_starts_on_it_is_said_where_nobody_knows_who_will() {
         let said = |etcd, mark| Origin { etcd, mark }.starters();
-        assert_eq!(said("3.5.30", ""), "etcd 3.4 and later start from it");
-        assert_eq!(said("3.6.14", "3.6.0"), "etcd 3.4 and later start from it");
-        assert!(said("3.7.1", "3.7.0").contains("etcd 3.7 and later start from it, etcd 3.6 not"));
-        assert!(said("3.8.1", "3.8.0").contains("etcd 3.6 to 3.7 not"));
-        assert!(said("3.7.1", "").contains("etcd 3.6 perhaps not"));
+        assert_eq!(said("3.5.30", ""), "etcd 3.4 and later can start from it");
+        assert_eq!(said("3.6.14", "3.6.0"), "etcd 3.4 and later can start from it");
+        assert!(said("3.7.1", "3.7.0").contains("etcd 3.7 and later can start from it, but not etcd 3.6"));
+        assert!(said("3.8.1", "3.8.0").contains("but not etcd 3.6 to 3.7"));
+        assert!(said("3.7.1", "").contains("but perhaps not etcd 3.6"));
         assert_eq!(said("", ""), "");
     }
 }

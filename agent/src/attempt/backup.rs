@@ -136,7 +136,7 @@ impl Taking<'_> {
                 let (seconds, so_far) = (self.backup.deadline.as_secs_f32(), so_far(self.progress));
                 BackupFailure::new(
                     FailureCode::Deadline,
-                    format!("the backup was not done within {seconds}s: {so_far}"),
+                    format!("the backup did not finish within {seconds}s: {so_far}"),
                 )
             }
             _ => failure,

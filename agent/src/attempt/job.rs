@@ -50,7 +50,7 @@ impl Address {
             return Ok(());
         }
         let text = format!(
-            "the command is for machine {machine:?} of cluster {cluster:?}, this is machine {} of cluster {:?}",
+            "the command is for machine {machine:?} of cluster {cluster:?}, but this is machine {} of cluster {:?}",
             self.machine,
             self.cluster.as_str()
         );
@@ -118,14 +118,14 @@ fn trigger(trigger: bus::Trigger) -> Result<Trigger, String> {
         bus::Trigger::Manual => Ok(Trigger::Manual),
         bus::Trigger::Interval => Ok(Trigger::Interval),
         bus::Trigger::Once => Ok(Trigger::Once),
-        bus::Trigger::Unspecified => Err("the command names no trigger that this build knows".into()),
+        bus::Trigger::Unspecified => Err("the command has a trigger that this version does not know".into()),
     }
 }
 
 /// The store that a command names; credentials are opened with the agent's own identity.
 pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) -> Result<StoreSpec, String> {
     match kind {
-        None => Err("the command names no store that this build knows".into()),
+        None => Err("the command has a kind of store that this version does not know".into()),
         Some(Kind::Local(local)) if !local.path.starts_with('/') => {
             Err(format!("the path of the local store must be absolute, got {:?}", local.path))
         }
@@ -172,10 +172,10 @@ fn credentials(sealed: &[u8], identity: &Identity) -> Result<Option<S3Credential
         return Ok(None);
     }
     let opened = seal::open_bytes(identity, sealed)
-        .map_err(|e| format!("the storage credentials are not sealed to this agent: {e}"))?;
+        .map_err(|e| format!("the storage credentials are not encrypted for this agent: {e}"))?;
     // The decoder's own words may quote what it decodes.
-    let mut plain = bus::Credentials::decode(opened.as_slice())
-        .map_err(|_| "the storage credentials are not a Credentials message".to_owned())?;
+    let mut plain =
+        bus::Credentials::decode(opened.as_slice()).map_err(|_| "the storage credentials are malformed".to_owned())?;
     let token = std::mem::take(&mut plain.session_token);
     let credentials = S3Credentials {
         access_key_id: std::mem::take(&mut plain.access_key_id),
@@ -274,7 +274,7 @@ mod tests {
         let credentials = settings.credentials.expect("given");
         assert_eq!((credentials.access_key_id.as_str(), credentials.session_token.as_deref()), ("AKIA", Some("t0ken")));
         let error = parse(with(sealed), &Identity::generate()).expect_err("another agent's");
-        assert!(error.contains("not sealed to this agent"), "{error}");
+        assert!(error.contains("not encrypted for this agent"), "{error}");
         let odd = seal::seal_bytes(&[identity.to_public()], b"\xFFs3cr3t").expect("sealed");
         let error = parse(with(odd), &identity).expect_err("not a message");
         assert!(!error.contains("s3cr3t"), "{error}");

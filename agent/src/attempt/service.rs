@@ -124,7 +124,7 @@ impl Attempts {
         let answer = match self.accept(command).await {
             Ok(()) => Answer::Accepted(Accepted { attempt }),
             Err(refused) => {
-                info!(attempt, reason = refused.text, "the attempt is refused");
+                info!(attempt, reason = refused.text, "refused the attempt");
                 Answer::Refused(refused)
             }
         };
@@ -160,10 +160,10 @@ impl Attempts {
         }
         match &book.running {
             Some(running) if running.attempt == attempt => return Ok(Claim::UnderWay),
-            _ if book.held => return Err(refuse(RefusalCode::Busy, "a restore is under way on this machine")),
+            _ if book.held => return Err(refuse(RefusalCode::Busy, "a restore is running on this machine")),
             _ if book.stopping => return Err(refuse(RefusalCode::Stopping, "the agent is stopping")),
             Some(running) => {
-                let text = format!("attempt {} is under way", running.attempt);
+                let text = format!("attempt {} is running", running.attempt);
                 return Err(refuse(RefusalCode::Busy, text));
             }
             None => {}
@@ -177,11 +177,11 @@ impl Attempts {
     pub async fn cancel(&self, command: CancelBackup) -> CancelReply {
         let allowed = self.see_epoch(command.epoch).await;
         if let Err(reason) = &allowed {
-            info!(attempt = command.attempt, reason = reason.text, "a cancellation is refused");
+            info!(attempt = command.attempt, reason = reason.text, "refused a cancellation");
         }
         let running = self.running().filter(|r| allowed.is_ok() && r.attempt.to_string() == command.attempt);
         if let Some(running) = &running {
-            info!(attempt = command.attempt, "the attempt is cancelled");
+            info!(attempt = command.attempt, "cancelling the attempt");
             running.cancel.cancel();
         }
         CancelReply { version: VERSION, cancelled: running.is_some() }
@@ -202,7 +202,7 @@ impl Attempts {
         }
         let state = Arc::clone(&self.deps.state);
         if let Err(error) = blocking(move || state.set_epoch(epoch)).await {
-            warn!(%error, "the epoch is remembered until the agent is restarted");
+            warn!(%error, "the epoch could not be saved; it is kept in memory only");
         }
         Ok(())
     }
@@ -211,17 +211,17 @@ impl Attempts {
     async fn journal(&self, job: &Job) {
         let (state, report) = (Arc::clone(&self.deps.state), job.report(&self.deps.address));
         if let Err(error) = blocking(move || state.begin(&report)).await {
-            warn!(%error, "the attempt goes on without a journal: a crash would leave it without a report");
+            warn!(%error, "continuing the attempt without a journal: after a crash it would not be reported");
         }
     }
 
     async fn run(self: Arc<Self>, job: Job, running: Running) {
         let (template, begun) = (job.report(&self.deps.address), Instant::now());
-        info!(snapshot = template.snapshot, slot = template.slot, "the attempt begins");
+        info!(snapshot = template.snapshot, slot = template.slot, "starting the attempt");
         self.send(self.stamp(&template, State::Started(Started {}))).await;
         let result = AssertUnwindSafe(self.work(job, &running)).catch_unwind().await;
         let result = result
-            .unwrap_or_else(|_| Err(BackupFailure::new(FailureCode::Internal, "the agent failed: see its log")))
+            .unwrap_or_else(|_| Err(BackupFailure::new(FailureCode::Internal, "the agent failed; see its log")))
             .and_then(|manifest| finished(&manifest, &running.progress).map(|finished| (manifest, finished)))
             .map_err(|failure| self.explain(failure));
         let state = match result {
@@ -230,12 +230,12 @@ impl Attempts {
                     revision = manifest.origin.revision,
                     snapshot_bytes = manifest.snapshot_bytes,
                     sealed_bytes = manifest.sealed_bytes,
-                    "the backup is proven and stored"
+                    "the backup is verified and stored"
                 );
                 State::Finished(finished)
             }
             Err(failure) => {
-                warn!(code = failure.code.as_str_name(), error = failure.text, "the attempt has failed");
+                warn!(code = failure.code.as_str_name(), error = failure.text, "the attempt failed");
                 State::Failed(Failed { code: failure.code.into(), text: bus::clipped(&failure.text) })
             }
         };
@@ -270,7 +270,7 @@ impl Attempts {
     async fn send(&self, report: Report) {
         let (outbox, record) = (Arc::clone(&self.deps.outbox), record(&self.deps.address, &report));
         if let Err(error) = blocking(move || outbox.add(record)).await {
-            warn!(%error, "a report waits in memory only");
+            warn!(%error, "a report could not be saved; it is kept in memory only");
         }
     }
 
@@ -307,7 +307,7 @@ impl Attempts {
         let mut book = self.book();
         book.stopping = true;
         if let Some(running) = &book.running {
-            info!(attempt = %running.attempt, "the attempt is cancelled: the agent stops");
+            info!(attempt = %running.attempt, "cancelling the attempt: the agent is stopping");
             running.cancel.cancel();
         }
         self.tasks.close();
@@ -327,16 +327,16 @@ impl Attempts {
 fn conclude(state: &StateDir, outbox: &Outbox, address: &Address, ended: &[Report]) {
     let Some(report) = ended.last() else { return };
     if let Err(error) = state.set_ended(ended) {
-        warn!(%error, "the report is remembered until the agent is restarted");
+        warn!(%error, "the report could not be saved; it is kept in memory only");
     }
     match outbox.add(record(address, report)) {
         Ok(()) => {
             if let Err(error) = state.end() {
-                warn!(%error, "the journal of the attempt stays");
+                warn!(%error, "the journal of the attempt could not be removed");
             }
         }
         // With the journal left, a crash makes a report of it.
-        Err(error) => error!(%error, "the final report waits in memory only"),
+        Err(error) => error!(%error, "the final report could not be saved; it is kept in memory only"),
     }
 }
 
@@ -364,7 +364,7 @@ fn record(address: &Address, report: &Report) -> Record {
 
 fn finished(manifest: &Manifest, progress: &Progress) -> Result<Finished, BackupFailure> {
     let unreadable = |error| {
-        let text = format!("the backup is stored, and the sha256 in its manifest cannot be read: {error}");
+        let text = format!("the backup is stored, but the sha256 in its manifest is invalid: {error}");
         BackupFailure::new(FailureCode::Internal, text)
     };
     Ok(Finished {

@@ -58,9 +58,9 @@ impl Default for Metrics {
 
 impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
-        let attempts = "Attempts that ended since the agent was started, by how";
+        let attempts = "Attempts that ended since the agent was started, by outcome";
         registry.register("backstay_agent_attempts", attempts, self.attempts.clone());
-        let duration = "From the command to the manifest, of backups that succeeded";
+        let duration = "Time from the command to the manifest, of successful backups";
         registry.register_with_unit("backstay_agent_backup_duration", duration, Unit::Seconds, self.duration.clone());
     }
 

@@ -118,8 +118,9 @@ impl Beats {
             // The next one will be as large.
             Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                 if let Some(told) = self.told.note(&subject.to_string(), &error.kind().to_string()) {
-                    let advice = "set max_payload higher in nats-server's configuration";
-                    warn!(%subject, %error, lasting = told.lasting, advice, "not sent: NATS lets no message of this size through");
+                    let advice = "raise max_payload in nats-server's configuration";
+                    warn!(%subject, %error, lasting = told.lasting, advice, "not sent: the message is larger than NATS \
+                        allows");
                 }
             }
             Ok(Err(error)) => debug!(%error, %subject, "not sent"),

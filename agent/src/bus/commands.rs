@@ -61,7 +61,7 @@ async fn answer(request: &Request, Desks { attempts, restores, verifications }: 
             verify(&request.payload, verifications).await.encode_to_vec()
         }
         _ => {
-            let text = format!("{} is not a command that this build knows", request.subject);
+            let text = format!("{} is not a command that this version knows", request.subject);
             refused(RefusalCode::Invalid, text).encode_to_vec()
         }
     }
@@ -77,7 +77,7 @@ async fn start(payload: &[u8], attempts: &Arc<Attempts>) -> StartReply {
 
 async fn restore(payload: &[u8], restores: &Restores) -> RestoreReply {
     let refused = |code, text: String| {
-        info!(reason = text, "a restore command is refused");
+        info!(reason = text, "refused a restore command");
         RestoreReply { version: VERSION, answer: Some(restore_reply::Answer::Refused(refuse(code, text))) }
     };
     match decode::<RestoreCommand>(payload) {
@@ -89,7 +89,7 @@ async fn restore(payload: &[u8], restores: &Restores) -> RestoreReply {
 
 async fn verify(payload: &[u8], verifications: &Arc<Verifications>) -> VerifyReply {
     let refused = |code, text: String| {
-        info!(reason = text, "a verify command is refused");
+        info!(reason = text, "refused a verify command");
         VerifyReply { version: VERSION, answer: Some(verify_reply::Answer::Refused(refuse(code, text))) }
     };
     match decode::<VerifyCommand>(payload) {
@@ -103,13 +103,13 @@ async fn cancel(payload: &[u8], attempts: &Arc<Attempts>) -> CancelReply {
     match decode::<CancelBackup>(payload) {
         Ok(command) => attempts.cancel(command).await,
         Err(error) => {
-            warn!(%error, "a cancellation cannot be read");
+            warn!(%error, "a cancellation could not be parsed");
             CancelReply { version: VERSION, cancelled: false }
         }
     }
 }
 
 fn refused(code: RefusalCode, text: String) -> StartReply {
-    info!(reason = text, "a command is refused");
+    info!(reason = text, "refused a command");
     StartReply { version: VERSION, answer: Some(Answer::Refused(refuse(code, text))) }
 }

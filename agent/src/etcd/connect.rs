@@ -30,7 +30,7 @@ pub(super) async fn connect(settings: &EtcdSettings, password: Option<&str>) -> 
                 let advice = advice(&url, &cause, settings.cert.is_some(), settings.words);
                 causes.push(cause + &advice);
             }
-            Err(_) => causes.push(format!("no connection within {}s", CONNECT_TIMEOUT.as_secs())),
+            Err(_) => causes.push(format!("no connection after {}s", CONNECT_TIMEOUT.as_secs())),
         }
     }
     causes.dedup();
@@ -39,7 +39,7 @@ pub(super) async fn connect(settings: &EtcdSettings, password: Option<&str>) -> 
 
 /// Connects by TCP, with a large buffer: HTTP/2 alone would read 8 KiB at a time, a system call for each.
 async fn dial(to: Uri) -> io::Result<TokioIo<BufReader<TcpStream>>> {
-    let host = to.host().ok_or_else(|| io::Error::other("the URL names no host"))?;
+    let host = to.host().ok_or_else(|| io::Error::other("the URL has no host"))?;
     let default = if to.scheme_str() == Some("https") { 443 } else { 80 };
     // An IPv6 address stands in brackets in a URL only.
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -35,13 +35,14 @@ pub struct Voter {
 /// Why a member does not say its HashKV.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HashKvError {
-    #[error("it has not caught up with the revision")]
+    #[error("it has not reached the revision yet")]
     Future,
     #[error(
-        "it has compacted the revision (etcd before 3.4.27 and 3.5.10 says HashKV only for later ones than that of a compaction)"
+        "it has compacted the revision (etcd before 3.4.27 and 3.5.10 computes HashKV only for revisions after the \
+         last compaction)"
     )]
     Compacted,
-    #[error("failed to ask for HashKV: {0}")]
+    #[error("failed to get its HashKV: {0}")]
     Call(String),
 }
 

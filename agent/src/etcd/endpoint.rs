@@ -122,7 +122,7 @@ impl EtcdSettings {
         }
         if self.endpoints.iter().any(|e| e.contains('@')) {
             // Not repeated: what stands before the @ is a secret.
-            let text = format!("a URL holds a user: etcd takes none from there, set {user} and {password}");
+            let text = format!("an etcd URL cannot contain a user: set {user} and {password} instead");
             return wrong("etcd.endpoints", text);
         }
         if let Some(endpoint) = self.endpoints.iter().find(|endpoint| !is_usable(&self.url(endpoint))) {
@@ -136,7 +136,7 @@ impl EtcdSettings {
             _ => {}
         }
         if self.ca.is_none() && self.endpoints.iter().any(|e| e.starts_with("https://")) {
-            return wrong("etcd.endpoints", format!("{ca} must be given for an https endpoint"));
+            return wrong("etcd.endpoints", format!("{ca} is required for an https endpoint"));
         }
         let pair = format!("{user} and {password} must be given together");
         match (self.user.is_empty(), self.password.is_empty() && self.password_file.is_none()) {
@@ -213,19 +213,19 @@ pub(super) fn advice(url: &str, cause: &str, certificate: bool, words: Words) ->
     if !url.starts_with("https://") {
         let tls = closed || says(&["frame with invalid size", "http2 error"]);
         return if tls {
-            format!(" (does this etcd speak TLS? Then the endpoint begins with https://, and {ca} is needed)")
+            format!(" (if this etcd uses TLS, the endpoint must begin with https://, and {ca} is required)")
         } else {
             String::new()
         };
     }
     if says(&["UnknownIssuer", "BadSignature"]) {
-        return format!(" (the CA that {ca} names did not sign this etcd's certificate)");
+        return format!(" (this etcd's certificate was not signed by the CA in {ca})");
     }
     if says(&["NotValidForName"]) {
-        return " (etcd's certificate is for another host than the endpoint names)".into();
+        return " (etcd's certificate is not valid for the host name in the endpoint)".into();
     }
     if says(&["handshake eof", "InvalidContentType"]) {
-        return " (does this etcd speak TLS? Without it the endpoint begins with http://)".into();
+        return " (if this etcd does not use TLS, the endpoint must begin with http://)".into();
     }
     if let Some(advice) = certificates::advice(cause) {
         return format!(" ({advice})");
@@ -235,10 +235,10 @@ pub(super) fn advice(url: &str, cause: &str, certificate: bool, words: Words) ->
     }
     match certificate {
         false => format!(
-            " (etcd turns away clients without a certificate where it runs with --client-cert-auth: set {cert} and {key})"
+            " (etcd runs with --client-cert-auth and rejects clients without a certificate: set {cert} and {key})"
         ),
         true => {
-            " (etcd does not take this client certificate: the CA in its --trusted-ca-file must have signed it)".into()
+            " (etcd rejected this client certificate: it must be signed by the CA in etcd's --trusted-ca-file)".into()
         }
     }
 }
@@ -260,7 +260,7 @@ mod tests {
         let user = check(|s| s.endpoints = vec!["http://root:hunter2@h:1".into()]).expect_err("a user in a URL");
         assert!(user.contains("set user and password") && !user.contains("hunter2"), "{user}");
         assert!(check(|s| s.cert = Some("c".into())).is_err_and(|e| e.contains("cert and key")));
-        assert!(check(|s| s.endpoints = vec!["https://h:1".into()]).is_err_and(|e| e.contains("ca must")));
+        assert!(check(|s| s.endpoints = vec!["https://h:1".into()]).is_err_and(|e| e.contains("ca is required")));
         assert!(check(|s| s.user = "root".into()).is_err_and(|e| e.contains("user and password")));
         for endpoint in ["ftp://h:1", "", "http://", "http://a b"] {
             let error = check(|s| s.endpoints = vec![endpoint.into()]).expect_err(endpoint);
@@ -269,7 +269,7 @@ mod tests {
         for (change, says) in [
             (
                 (|s| s.endpoints = vec!["https://h:1".into()]) as fn(&mut EtcdSettings),
-                "--etcd-ca must be given for an https",
+                "--etcd-ca is required for an https",
             ),
             (|s| s.cert = Some("c".into()), "--etcd-cert and --etcd-key must be given together"),
             (|s| s.user = "root".into(), "--etcd-user and --etcd-password-file must be given together"),
@@ -291,19 +291,19 @@ mod tests {
         for (url, cause, certificate, part) in [
             ("https://h", "received fatal alert: BadCertificate", false, "set cert and key"),
             ("https://h", "operation was canceled: transport error: connection closed", false, "set cert and key"),
-            ("https://h", "received fatal alert: UnknownCA", true, "does not take this client certificate"),
-            ("https://h", "invalid peer certificate: UnknownIssuer", true, "did not sign"),
-            ("https://h", "tls handshake eof", false, "begins with http://"),
+            ("https://h", "received fatal alert: UnknownCA", true, "rejected this client certificate"),
+            ("https://h", "invalid peer certificate: UnknownIssuer", true, "was not signed by"),
+            ("https://h", "tls handshake eof", false, "begin with http://"),
             ("https://h", "received fatal alert: HandshakeFailure", false, "such as the curve P-521"),
             ("https://h", "invalid peer certificate: UnsupportedSignatureAlgorithmForPublicKeyContext", true, "P-521"),
-            ("http://h", "stream closed because of a broken pipe", false, "begins with https://"),
+            ("http://h", "stream closed because of a broken pipe", false, "begin with https://"),
         ] {
             assert!(advice(url, cause, certificate, Words::Keys).contains(part), "{cause}");
         }
         assert_eq!(advice("https://h", "Connection refused (os error 111)", false, Words::Keys), "");
         assert_eq!(advice("http://h", "etcdserver: request timed out", false, Words::Keys), "");
         let flags = advice("http://h", "connection closed", false, Words::Flags);
-        assert!(flags.contains("--etcd-ca is needed"), "{flags}");
+        assert!(flags.contains("--etcd-ca is required"), "{flags}");
         let flags = advice("https://h", "received fatal alert: CertificateRequired", false, Words::Flags);
         assert!(flags.contains("set --etcd-cert and --etcd-key"), "{flags}");
     }

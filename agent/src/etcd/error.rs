@@ -16,13 +16,13 @@ pub enum EtcdError {
     #[error("failed to {call} of etcd at {endpoint}: {cause}")]
     Call { call: &'static str, endpoint: String, cause: String },
     #[error(
-        "no linearizable read after {:.1}s: the member has no quorum or is cut off from its leader ({cause})",
+        "no linearizable read within {:.1}s: the member has no quorum or cannot reach its leader ({cause})",
         .after.as_secs_f32()
     )]
     NoQuorum { after: Duration, cause: String },
     #[error("{0}")]
     Unfit(String),
-    #[error("the snapshot stream is stuck: no byte for {seconds}s, after {read} bytes of {total}")]
+    #[error("the snapshot stream is stuck: no data for {seconds}s, after {read} bytes of {total}")]
     Stalled { seconds: u64, read: u64, total: String },
     #[error("{0}")]
     Frames(#[from] FrameError),
@@ -51,7 +51,7 @@ pub(super) fn describe(error: &etcd_client::Error) -> String {
                 message => message.to_owned(),
             };
             if status.code() == tonic::Code::PermissionDenied || text.contains("user name is empty") {
-                text.push_str(" (authentication is on: a user with the root role is needed)");
+                text.push_str(" (authentication is enabled: a user with the root role is required)");
             }
             with_causes(text, std::error::Error::source(status))
         }

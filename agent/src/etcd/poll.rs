@@ -82,8 +82,8 @@ impl List {
         }
         match timeout(ROUND_TIMEOUT, connection.members()).await {
             Ok(Ok(members)) => (self.members, self.at) = (members, Some(Instant::now())),
-            Ok(Err(error)) => debug!(%error, "the member list is as it was last known"),
-            Err(_) => debug!("the member list is as it was last known"),
+            Ok(Err(error)) => debug!(%error, "could not refresh the member list; using the last known one"),
+            Err(_) => debug!("could not refresh the member list; using the last known one"),
         }
     }
 }
@@ -102,7 +102,7 @@ fn log_change(before: &PolledMember, now: &Result<Member, String>, trouble: &mut
             let lasted = trouble.over();
             if lasted.is_some() || before.is_none() {
                 let id = format!("{:016x}", member.member_id);
-                info!(version = member.etcd_version, member = id, silent = lasted, "etcd answers");
+                info!(version = member.etcd_version, member = id, silent = lasted, "etcd is answering");
             }
         }
         Err(error) => {

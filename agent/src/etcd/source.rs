@@ -78,7 +78,7 @@ impl SnapshotSource {
         let voters = match connection.members().await {
             Ok(members) => members.iter().filter(|member| !member.learner).map(|member| member.id).collect(),
             Err(error) => {
-                debug!(%error, "the database's members are not compared with the cluster's");
+                debug!(%error, "the members in the database were not compared with those of the cluster");
                 Vec::new()
             }
         };
@@ -174,7 +174,7 @@ impl Source for SnapshotSource {
     async fn proof(&mut self) -> Result<Proof, SourceError> {
         match &self.trailer {
             Some(trailer) => Ok(Proof { sha256: trailer.sha256, bytes: trailer.bytes, origin: self.origin.clone() }),
-            None => Err(SourceError("the snapshot stream has not come to its end".into())),
+            None => Err(SourceError("the snapshot stream has not ended".into())),
         }
     }
 
@@ -192,7 +192,7 @@ fn fit(member: &Member, cluster: Option<u64>) -> Result<(), EtcdError> {
         return unfit(format!("the etcd member {id:016x} belongs to cluster {got:016x}, not to {expected:016x}"));
     }
     if member.learner {
-        return unfit(format!("the etcd member {id:016x} is a learner: it may lack what the others have"));
+        return unfit(format!("the etcd member {id:016x} is a learner and may be missing data"));
     }
     if member.alarms.iter().any(|alarm| alarm == "CORRUPT") {
         return unfit(format!("the etcd member {id:016x} has a CORRUPT alarm"));

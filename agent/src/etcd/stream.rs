@@ -38,7 +38,7 @@ pub async fn open(channel: Channel, token: Option<&str>) -> Result<Streaming<Fra
     let mut request = Request::new(SnapshotRequest {});
     if let Some(token) = token {
         let mut value = AsciiMetadataValue::try_from(token)
-            .map_err(|_| Status::unauthenticated("the token that etcd gave cannot be sent back"))?;
+            .map_err(|_| Status::unauthenticated("the authentication token from etcd cannot be used in a header"))?;
         value.set_sensitive(true);
         request.metadata_mut().insert(TOKEN, value);
     }

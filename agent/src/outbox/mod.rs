@@ -64,7 +64,7 @@ impl Record {
         let record: Self = rmp_serde::from_slice(bytes).map_err(|e| e.to_string())?;
         match record.version {
             RECORD_VERSION => Ok(record),
-            other => Err(format!("record version {other} is not known")),
+            other => Err(format!("unknown record version {other}")),
         }
     }
 }
@@ -143,7 +143,7 @@ impl Outbox {
     fn drop_one(&self, queue: &mut Queue) {
         let oldest = queue.entries.iter().find(|(_, e)| e.passing).or_else(|| queue.entries.iter().next());
         let Some((&number, entry)) = oldest else { return };
-        warn!(report = entry.message_id, "the outbox is full: the report is dropped");
+        warn!(report = entry.message_id, "the outbox is full: dropping the report");
         queue.entries.remove(&number);
         self.forget(number);
     }
@@ -181,7 +181,7 @@ impl Outbox {
     /// A file that stays would only be sent once more after a restart.
     fn forget(&self, number: u64) {
         if let Err(error) = remove(&self.path(number)) {
-            warn!(%error, "a report that was sent stays in the outbox");
+            warn!(%error, "a report was sent, but could not be removed from the outbox");
         }
     }
 
@@ -214,16 +214,18 @@ enum Unread {
 fn read(path: &Path) -> Result<Record, Unread> {
     match std::fs::read(path) {
         Ok(bytes) => Record::from_bytes(&bytes).map_err(Unread::Damaged),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Unread::Damaged("the file has gone".into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Unread::Damaged("the file has disappeared".into()))
+        }
         Err(error) => Err(Unread::Failed(error)),
     }
 }
 
 fn set_aside(path: &Path, cause: &str) {
     let aside = path.with_added_extension("corrupt");
-    warn!(path = %path.display(), cause, "a report in the outbox cannot be read; it is set aside");
+    warn!(path = %path.display(), cause, "a report in the outbox cannot be parsed; moving it aside");
     if let Err(error) = fs::rename(path, &aside) {
-        warn!(%error, path = %path.display(), "cannot set it aside");
+        warn!(%error, path = %path.display(), "cannot move it aside");
     }
 }
 

@@ -66,7 +66,7 @@ impl Courier for JetStream {
                     attempt = record.attempt(),
                     report = record.message_id,
                     duplicate = ack.duplicate,
-                    "the report is kept"
+                    "the report was refused; it is kept"
                 );
                 Ok(())
             }
@@ -99,7 +99,7 @@ pub async fn send(outbox: Arc<Outbox>, courier: &dyn Courier, hurry: &Cancellati
         };
         match delivered {
             Ok(()) => {
-                info!(attempt = record.attempt(), report = record.message_id, "the report has arrived");
+                info!(attempt = record.attempt(), report = record.message_id, "the report was delivered");
                 let outbox = Arc::clone(&outbox);
                 blocking(move || outbox.done(number)).await;
                 trouble.over();
@@ -113,7 +113,7 @@ pub async fn send(outbox: Arc<Outbox>, courier: &dyn Courier, hurry: &Cancellati
                         waiting = *outbox.waiting().borrow(),
                         cause,
                         lasting = told.lasting,
-                        "the report waits: it could not be sent"
+                        "the report could not be sent; trying again"
                     );
                 }
                 if hurry.is_cancelled() {

@@ -91,7 +91,7 @@ impl Question {
         let begun = Instant::now();
         loop {
             let answer = timeout(patience, connection.hash_kv(self.at)).await;
-            let late = |_| Silence::Walking(format!("no HashKV within {}s", patience.as_secs_f32()));
+            let late = |_| Silence::Walking(format!("no HashKV after {}s", patience.as_secs_f32()));
             match answer.map_err(late)? {
                 Ok((hash, compact)) => return Ok(Answer { member: voter.id, hash, compact }),
                 Err(HashKvError::Future) if begun.elapsed() < BEHIND_MAX => sleep(PAUSE).await,
@@ -114,7 +114,7 @@ impl Question {
         let says = connection.member().await.map_err(text)?;
         let (cluster, id) = (format!("{:016x}", says.cluster_id), says.member_id);
         if cluster != self.cluster || id != voter.id {
-            return Err(format!("at its URLs answers member {id:016x} of cluster {cluster}"));
+            return Err(format!("member {id:016x} of cluster {cluster} answers at its URLs"));
         }
         Ok(connection)
     }
@@ -123,7 +123,7 @@ impl Question {
     pub async fn again(&self, before: &Answer) -> Result<Answer, String> {
         sleep(PAUSE).await;
         let voters = self.voters().await?;
-        let voter = voters.iter().find(|voter| voter.id == before.member).ok_or("it is no member any more")?;
+        let voter = voters.iter().find(|voter| voter.id == before.member).ok_or("it is no longer a member")?;
         self.ask_one(voter).await.map_err(|silence| match silence {
             Silence::Walking(reason) | Silence::No(reason) => reason,
         })

@@ -37,7 +37,9 @@ impl SnapshotCheck {
         begun: oneshot::Receiver<()>,
     ) -> Result<manifest::Inspection, Rejected> {
         let asked = async {
-            let Some(question) = &self.question else { return Err("asking another member is turned off".to_owned()) };
+            let Some(question) = &self.question else {
+                return Err("comparing with another member is disabled".to_owned());
+            };
             // A stream that never begins ends the attempt, and this with it.
             let _ = begun.await;
             question.ask().await
@@ -64,7 +66,9 @@ impl SnapshotCheck {
         let patience = self.question.as_ref().map_or(Duration::ZERO, Question::patience);
         let verdict = match timeout(patience, rest).await {
             Ok(verdict) => verdict?,
-            Err(_) => unknown(None, format!("no answer {}s after the stream had ended", patience.as_secs_f32())),
+            Err(_) => {
+                unknown(None, format!("no answer within {}s after the end of the stream", patience.as_secs_f32()))
+            }
         };
         let contents = manifest::Contents::of(&inspection, &self.origin.etcd_version);
         let members = inspection.contents.as_ref().map_or(&[][..], |contents| &contents.about.members);
@@ -86,7 +90,8 @@ impl SnapshotCheck {
             Ok(contents) if contents.revision < demanded => {
                 let is = contents.revision;
                 let text = format!(
-                    "the snapshot of etcd member {member} ends at revision {is}, before {demanded}, at which the cluster was when it was taken"
+                    "the snapshot of etcd member {member} ends at revision {is}, but the cluster was already at \
+                     {demanded} when it was taken"
                 );
                 Err(Rejected::Unfit(text))
             }
@@ -130,11 +135,13 @@ impl SnapshotCheck {
         let (other, said) = (format!("{:016x}", answer.member), answer.hash);
         Rejected::Disagreement(if other == *member_id {
             format!(
-                "the etcd member {other} disagrees with its own snapshot at revision {revision}: its HashKV is {said:08x}, the snapshot's {own:08x}"
+                "the etcd member {other} disagrees with its own snapshot at revision {revision}: its HashKV is \
+                 {said:08x}, that of the snapshot is {own:08x}"
             )
         } else {
             format!(
-                "the etcd members {member_id} (which was read, HashKV {own:08x}) and {other} (HashKV {said:08x}) disagree: they hold different data at revision {revision}"
+                "the etcd members {member_id} (backed up, HashKV {own:08x}) and {other} (HashKV {said:08x}) disagree: \
+                 they hold different data at revision {revision}"
             )
         })
     }
@@ -165,12 +172,12 @@ fn weigh(own: Result<HashKv, Unknown>, answer: &Answer) -> Weighed {
         Err(Unknown::CompactedThere { left, .. }) if left.is(answer.hash) => Weighed::Equal,
         // It will say the same again: from 3.5 on etcd keeps the hash of each compaction.
         Err(Unknown::CompactedThere { at, .. }) => Weighed::Unknown(format!(
-            "the cluster was compacted at its newest revision, {at}: for that one the member says the hash of what there was \
-             before the compaction, and the snapshot does not hold it any more. A backup after the next write is compared"
+            "the cluster was compacted at its newest revision, {at}: etcd's hash for it covers data from before the \
+             compaction, which is no longer in the snapshot. A backup made after the next write can be compared"
         )),
         Err(Unknown::CompactedFurther { file, member }) => Weighed::Behind(match member {
-            ..1 => format!("it has compacted nothing yet, the snapshot is compacted up to {file}"),
-            _ => format!("it is compacted up to {member} only, the snapshot up to {file}"),
+            ..1 => format!("it has not compacted anything yet, but the snapshot is compacted up to {file}"),
+            _ => format!("it is compacted only up to {member}, the snapshot up to {file}"),
         }),
         Err(why) => Weighed::Unknown(why.to_string()),
     }
@@ -226,14 +233,14 @@ mod tests {
         assert_eq!(weigh(there(same), &answer), Weighed::Equal, "nothing was compacted away");
         for (own, says) in [
             (there(other), "compacted at its newest revision, 9"),
-            (Err(Unknown::CompactedBeyond { at: 9, file: 11 }), "up to 11 meanwhile, beyond 9"),
+            (Err(Unknown::CompactedBeyond { at: 9, file: 11 }), "meanwhile compacted up to 11, beyond revision 9"),
             (Err(Unknown::Memory(5)), "5 bytes of memory"),
         ] {
             let weighed = weigh(own, &answer);
             assert!(matches!(&weighed, Weighed::Unknown(reason) if reason.contains(says)), "{weighed:?}");
         }
         for (member, says) in
-            [(-1, "nothing yet, the snapshot is compacted up to 8"), (3, "up to 3 only, the snapshot up to 8")]
+            [(-1, "anything yet, but the snapshot is compacted up to 8"), (3, "only up to 3, the snapshot up to 8")]
         {
             let weighed = weigh(Err(Unknown::CompactedFurther { file: 8, member }), &answer);
             assert!(matches!(&weighed, Weighed::Behind(reason) if reason.contains(says)), "{weighed:?}");

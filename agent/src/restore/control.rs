@@ -26,15 +26,15 @@ pub enum ControlError {
     Run { program: String, cause: io::Error },
     #[error("{command:?} ended with {status}{tail}")]
     Failed { command: String, status: std::process::ExitStatus, tail: String },
-    #[error("{command:?} did not end within {}s", .patience.as_secs_f32())]
+    #[error("{command:?} did not finish within {}s", .patience.as_secs_f32())]
     TooLong { command: String, patience: Duration },
     #[error("cannot move etcd's manifest {} to {}: {cause}", .from.display(), .to.display())]
     Manifest { from: PathBuf, to: PathBuf, cause: io::Error },
-    #[error("etcd's manifest is neither at {} nor at {}", .0.display(), .1.display())]
+    #[error("etcd's manifest is neither in {} nor in {}", .0.display(), .1.display())]
     NoManifest(PathBuf, PathBuf),
-    #[error("etcd was stopped and still has {} open after {}s", .path.display(), .patience.as_secs_f32())]
+    #[error("etcd was stopped, but still has {} open after {}s", .path.display(), .patience.as_secs_f32())]
     StillRuns { path: PathBuf, patience: Duration },
-    #[error("cannot see whether etcd has {} open: {cause}", .path.display())]
+    #[error("cannot determine whether etcd has {} open: {cause}", .path.display())]
     Lock { path: PathBuf, cause: io::Error },
 }
 
@@ -84,7 +84,7 @@ impl Control {
         match (device(&manifest), device(&aside)) {
             (Ok(a), Ok(b)) if a == b => Ok(()),
             (Ok(_), Ok(_)) => Err(format!("{} is on another file system than {}", aside.display(), manifest.display())),
-            (Err(e), _) | (_, Err(e)) => Err(format!("cannot look where etcd's manifest is: {e}")),
+            (Err(e), _) | (_, Err(e)) => Err(format!("cannot find etcd's manifest: {e}")),
         }
     }
 
@@ -250,7 +250,7 @@ mod tests {
             "{error}"
         );
         let error = control("sleep 60").start().await.expect_err("too long").to_string();
-        assert!(error.contains("did not end within 0.3s"), "{error}");
+        assert!(error.contains("did not finish within 0.3s"), "{error}");
         assert!(matches!(control("/no/such/program").start().await, Err(ControlError::Run { .. })));
     }
 

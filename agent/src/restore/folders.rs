@@ -53,8 +53,8 @@ pub struct ExistingFolders {
 /// What a restore moves: the data folder, or `member` in it where the folder is a mount point and cannot be renamed.
 pub fn moved_folder(data_dir: &Path) -> io::Result<PathBuf> {
     let parent = data_dir.parent().filter(|p| !p.as_os_str().is_empty());
-    let parent =
-        parent.ok_or_else(|| io::Error::other("the data folder must be an absolute path below another folder"))?;
+    let parent = parent
+        .ok_or_else(|| io::Error::other("the data directory must be an absolute path, and not the root directory"))?;
     match fs::metadata(data_dir) {
         Ok(data) if data.dev() != fs::metadata(parent)?.dev() => Ok(data_dir.join("member")),
         Ok(_) if is_mount_point(data_dir)? => Ok(data_dir.join("member")),
@@ -91,7 +91,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 impl Folders {
     /// For the data folder of etcd; `suffix` is the ending of the old one's new name.
     pub fn of(data_dir: &Path, restore: RestoreId, suffix: &str) -> Result<Self, FolderError> {
-        let live = moved_folder(data_dir).map_err(failed("look at the data folder", data_dir))?;
+        let live = moved_folder(data_dir).map_err(failed("look at the data directory", data_dir))?;
         if live == data_dir {
             return Ok(Self::beside(data_dir, restore, suffix));
         }
@@ -145,22 +145,24 @@ impl Folders {
     pub fn check(&self, bytes: u64) -> Result<(), String> {
         let parent = self.live.parent().unwrap_or(Path::new("/"));
         let free =
-            free_bytes(parent).map_err(|e| format!("cannot ask for the space left in {}: {e}", parent.display()))?;
+            free_bytes(parent).map_err(|e| format!("cannot determine the free space in {}: {e}", parent.display()))?;
         let wanted = bytes.saturating_add(ROOM_BYTES);
         if free < wanted {
-            let text = "are needed beside the live data in";
+            let text = "are needed next to the live data in";
             return Err(format!("{wanted} bytes {text} {}, {free} are free", parent.display()));
         }
-        if self.live.exists() && is_mount_point(&self.live).map_err(|e| format!("cannot see what is mounted: {e}"))? {
+        if self.live.exists()
+            && is_mount_point(&self.live).map_err(|e| format!("cannot read the list of mounts: {e}"))?
+        {
             return Err(format!("{} is a mount point: it cannot be moved", self.live.display()));
         }
         if self.aside.exists() {
-            return Err(format!("{} is there already: the old data would go there", self.aside.display()));
+            return Err(format!("{} already exists: the old data would be moved there", self.aside.display()));
         }
         let snap = self.live_database();
         let wal = snap.ancestors().nth(2).map(|member| member.join("wal"));
         if snap.exists() && !wal.is_some_and(|wal| wal.exists()) {
-            let text = "has no WAL folder: one of its own (--wal-dir) is not supported";
+            let text = "has no WAL directory: a separate one (--wal-dir) is not supported";
             return Err(format!("{} {text}", self.live.display()));
         }
         Ok(())
@@ -253,7 +255,7 @@ fn unused(path: &Path, suffix: &str) -> PathBuf {
         1 => with_suffix(path, suffix),
         n => with_suffix(path, &format!("{suffix}.{n}")),
     });
-    names.find(free).expect("a folder has fewer entries than there are numbers")
+    names.find(free).expect("a directory has fewer entries than there are numbers")
 }
 
 fn remove(folder: &Path) -> Result<(), FolderError> {
@@ -305,7 +307,7 @@ mod tests {
         all.check(1).expect("room for a byte");
         assert!(all.check(u64::MAX / 2).is_err_and(|e| e.contains("are free")));
         all.rename(&all.live, &all.aside).expect("free");
-        assert!(all.check(1).is_err_and(|e| e.contains("is there already")));
+        assert!(all.check(1).is_err_and(|e| e.contains("already exists")));
         fs::create_dir(&all.live).expect("free");
         assert!(all.rename(&all.aside, &all.live).is_err(), "an empty folder is not replaced either");
         assert_eq!(fs::read(all.aside.join("member/snap/db")).expect("there"), b"old");

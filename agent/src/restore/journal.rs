@@ -14,7 +14,7 @@ use super::folders::Folders;
 use crate::state::{StateError, read_optional, write_atomic};
 
 const VERSION: u32 = 1;
-const UNEXPECTED: &str = "something stands in the place of the data folder that nobody put there";
+const UNEXPECTED: &str = "something unexpected is in the place of the data directory";
 
 /// Where the restore is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,13 +131,13 @@ pub enum Action {
 /// Why a goal is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GoalError {
-    #[error("this machine has not prepared the restore: it cannot switch")]
+    #[error("this machine cannot switch: it has not prepared the restore")]
     NotReady,
-    #[error("this machine has not switched: there is nothing to keep")]
+    #[error("this machine cannot keep the new data: it has not switched to it")]
     NotSwitched,
     #[error("this machine went back to its old data")]
     PutBack,
-    #[error("this restore is over: the new data was kept")]
+    #[error("this restore has ended: the new data was kept")]
     Kept,
 }
 
@@ -170,7 +170,7 @@ impl Journal {
         };
         let journal: Self = serde_json::from_slice(&bytes).map_err(|e| unreadable(e.to_string()))?;
         if journal.version != VERSION {
-            return Err(unreadable(format!("version {} is not known: update the agent", journal.version)));
+            return Err(unreadable(format!("unknown version {}: update the agent", journal.version)));
         }
         from_hex(&journal.digest).map_err(|e| unreadable(format!("its digest is damaged: {e}")))?;
         Ok(Some(journal))
@@ -178,7 +178,7 @@ impl Journal {
 
     /// The sha256 of the prepared database; empty before it is prepared.
     pub fn digest_bytes(&self) -> Vec<u8> {
-        from_hex(&self.digest).expect("it was written as hexadecimal, and looked at when it was loaded")
+        from_hex(&self.digest).expect("it was written as hexadecimal, and checked when it was loaded")
     }
 
     /// On disk when this returns.
@@ -240,7 +240,7 @@ impl Journal {
             (true, true, false) if self.had_data => Action::SetAside,
             (false, true, aside) if aside == self.had_data => Action::Place,
             (true, true, _) => Action::Confused(UNEXPECTED),
-            _ => Action::Confused("the prepared folder or the old one is gone"),
+            _ => Action::Confused("the prepared directory or the old one has disappeared"),
         }
     }
 
@@ -255,7 +255,7 @@ impl Journal {
             _ if placed => Action::Unplace,
             (true, true) => Action::MoveStranger,
             (false, true) => Action::Return,
-            (false, false) if self.had_data => Action::Confused("the old data folder is gone"),
+            (false, false) if self.had_data => Action::Confused("the old data directory has disappeared"),
             _ if self.had_data && !hands.started => Action::Start,
             _ => self.clear_up(seen),
         }

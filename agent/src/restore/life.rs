@@ -142,13 +142,13 @@ impl Life {
         }
         self.down_looks += 1;
         let why = if unit.result.is_empty() { String::new() } else { format!(" ({})", unit.result) };
-        (self.down_looks >= DOWN_LOOKS).then(|| format!("etcd has ended: its unit is {}{why}", unit.active))
+        (self.down_looks >= DOWN_LOOKS).then(|| format!("etcd has exited: its unit is {}{why}", unit.active))
     }
 
     fn too_often(&self, now: Instant) -> Option<String> {
         let first = self.ends.front().filter(|_| self.ends.len() >= ENDS)?;
         let seconds = now.duration_since(*first).as_secs().max(1);
-        Some(format!("etcd has ended {} times within {seconds}s", self.ends.len()))
+        Some(format!("etcd has exited {} times within {seconds}s", self.ends.len()))
     }
 
     fn closed(&self, now: Instant) -> Option<String> {
@@ -160,7 +160,7 @@ impl Life {
         };
         let closed = now.duration_since(self.closed_since);
         (closed >= patience)
-            .then(|| format!("etcd does not run: nobody has had its database open for {}s", closed.as_secs()))
+            .then(|| format!("etcd is not running: no process has had its database open for {}s", closed.as_secs()))
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
     fn a_unit_that_systemd_gave_up_is_dead_at_the_second_look() {
         for state in ["failed", "inactive"] {
             let (at, why) = dead(ControlKind::Systemd, repeat(unit(state, 0), 5)).expect("dead");
-            assert_eq!((at, why), (1, format!("etcd has ended: its unit is {state} (exit-code)")));
+            assert_eq!((at, why), (1, format!("etcd has exited: its unit is {state} (exit-code)")));
         }
         // A slow stop is no end, and what comes of it is.
         let stops = [repeat(unit("deactivating", 0), 90), vec![unit("active", 0)]].concat();
@@ -211,7 +211,7 @@ mod tests {
     fn a_unit_that_is_started_again_and_again_is_dead_at_the_third_end() {
         let looks = (0..9).map(|n| unit("activating", n / 2));
         let (at, why) = dead(ControlKind::Systemd, looks).expect("dead");
-        assert_eq!((at, why.as_str()), (6, "etcd has ended 3 times within 4s"));
+        assert_eq!((at, why.as_str()), (6, "etcd has exited 3 times within 4s"));
         // One crash and a good start, or one every minute.
         let once = [vec![unit("activating", 0)], repeat(unit("active", 1), 300)].concat();
         assert_eq!(dead(ControlKind::Systemd, once), None);
@@ -225,7 +225,7 @@ mod tests {
         let look = |containers| Look { containers: Some(containers), ..open(false) };
         let started = [0, 0, 1, 1, 2, 2, 3, 3, 4];
         let (at, why) = dead(ControlKind::StaticPod, started.map(look)).expect("dead");
-        assert_eq!((at, why.as_str()), (8, "etcd has ended 3 times within 4s"));
+        assert_eq!((at, why.as_str()), (8, "etcd has exited 3 times within 4s"));
         let once = [vec![look(1)], repeat(Look { open: Some(true), ..look(2) }, 300)].concat();
         assert_eq!(dead(ControlKind::StaticPod, once), None);
         let (at, why) = dead(ControlKind::StaticPod, repeat(look(0), 600)).expect("the kubelet does nothing");
@@ -241,7 +241,7 @@ mod tests {
         // Its pod's logs go back to long before the restore.
         assert_eq!(dead_of(found(), start, repeat(look(6), 300)), None);
         let (at, why) = dead_of(found(), start, [6, 7, 8, 9].map(look)).expect("dead");
-        assert_eq!((at, why.as_str()), (3, "etcd has ended 3 times within 2s"));
+        assert_eq!((at, why.as_str()), (3, "etcd has exited 3 times within 2s"));
         // It is looked at before the kubelet starts it.
         assert_eq!(dead_of(found(), start, [0, 1, 2, 3].map(look)), None);
         let found = Life::found(ControlKind::Systemd, start);
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn what_a_command_started_is_dead_where_its_database_stays_closed() {
         let (at, why) = dead(ControlKind::Commands, repeat(open(false), 60)).expect("dead");
-        assert!(at == 19 && why.contains("nobody has had its database open for 20s"), "{at} {why}");
+        assert!(at == 19 && why.contains("no process has had its database open for 20s"), "{at} {why}");
         let slow = [repeat(open(false), 18), repeat(open(true), 300)].concat();
         assert_eq!(dead(ControlKind::Commands, slow), None);
         let restarted = [repeat(open(true), 3), repeat(open(false), 12), repeat(open(true), 300)].concat();

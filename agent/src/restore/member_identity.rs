@@ -48,7 +48,7 @@ impl MemberIdentityStore {
         let kept = match read_optional(&path) {
             Ok(bytes) => bytes.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default(),
             Err(error) => {
-                warn!(%error, "the member list is not known until etcd answers");
+                warn!(%error, "the member list is unknown until etcd answers");
                 Kept::default()
             }
         };
@@ -75,7 +75,7 @@ impl MemberIdentityStore {
         }
         let json = serde_json::to_vec(&now).expect("plain data");
         if let Err(error) = write_atomic(&self.path, &json) {
-            warn!(%error, "the member list is known until the agent is restarted");
+            warn!(%error, "the member list could not be saved; it is kept in memory only");
         }
         *kept = now;
     }
@@ -97,7 +97,7 @@ impl MemberIdentityStore {
             ..MemberIdentity::default()
         };
         let (Some(control), Some(data_dir)) = (&self.control, &self.data_dir) else {
-            let error = "this agent does not know how etcd is stopped and started: set [restore] in its agent.toml";
+            let error = "this agent does not know how to stop and start etcd: set [restore] in its agent.toml";
             return MemberIdentity { error: error.into(), ..identity };
         };
         let identity = MemberIdentity { control: control.kind().as_str().into(), ..identity };

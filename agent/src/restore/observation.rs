@@ -90,7 +90,7 @@ impl Control {
     /// What etcd said last, or where its log is: the end of a sentence.
     pub async fn last_words(&self, before: &Before) -> String {
         let (text, place) = match self.log() {
-            Log::File(path) => (end(&path, before.log_bytes), format!("its log is {}", path.display())),
+            Log::File(path) => (end(&path, before.log_bytes), format!("see its log {}", path.display())),
             Log::Journal => {
                 let unit = self.settings().unit.as_str();
                 let after = format!("--after-cursor={}", before.cursor);
@@ -99,11 +99,12 @@ impl Control {
                     words.push(&after);
                 }
                 let shown = ask("journalctl", &words).await;
-                (shown, format!("its log is what `journalctl --unit {unit}` shows on that machine"))
+                (shown, format!("see its log with `journalctl --unit {unit}` on that machine"))
             }
-            Log::Containers(folders) => (ends(&folders), format!("its log is below {POD_LOGS} on that machine")),
+            Log::Containers(folders) => (ends(&folders), format!("see its log below {POD_LOGS} on that machine")),
             Log::Command => {
-                let place = "its log is where the start command sends it: `log` in [restore] of agent.toml names it";
+                let place = "its log is wherever the start command sends it (`log` in [restore] of agent.toml can name \
+                    the file)";
                 (end(self.command_log(), 0), place.to_owned())
             }
         };
@@ -273,7 +274,7 @@ mod tests {
         });
         fs::write(&log, "panic: before\n").expect("writable");
         let before = control.before_start().await;
-        let place = format!("its log is {}", log.display());
+        let place = format!("see its log {}", log.display());
         assert_eq!(control.last_words(&before).await, place, "nothing was written since");
         fs::write(&log, "panic: before\npanic: after\n").expect("writable");
         assert_eq!(control.last_words(&before).await, "its last lines: panic: after");

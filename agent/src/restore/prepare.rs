@@ -34,7 +34,7 @@ pub enum PrepareError {
     Folder(#[from] FolderError),
     #[error("cannot read back {}: {cause}", .path.display())]
     Back { path: PathBuf, cause: io::Error },
-    #[error("cannot make {}: {cause}", .path.display())]
+    #[error("cannot create {}: {cause}", .path.display())]
     Make { path: PathBuf, cause: io::Error },
     #[error("{0}")]
     Version(String),
@@ -59,7 +59,7 @@ impl Order {
     pub fn parse(plan: RestorePlan, own: &Identity, s3_ca: Option<PathBuf>) -> Result<Self, String> {
         let suffix_fits = plan.aside_suffix.starts_with('.') && !plan.aside_suffix.contains('/');
         if !suffix_fits {
-            return Err(format!("the ending {:?} of the old folder's name cannot be used", plan.aside_suffix));
+            return Err(format!("the suffix {:?} for the old data directory is invalid", plan.aside_suffix));
         }
         let named = Named {
             cluster_uuid: &plan.cluster_uuid,

@@ -114,7 +114,7 @@ impl Restores {
         let answer = match self.accept(command).await {
             Ok(state) => Answer::State(state),
             Err(refused) => {
-                info!(reason = refused.text, "a restore command is refused");
+                info!(reason = refused.text, "refused a restore command");
                 Answer::Refused(refused)
             }
         };
@@ -126,12 +126,12 @@ impl Restores {
         self.deps.attempts.see_epoch(command.epoch).await?;
         let invalid = |text: String| refuse(RefusalCode::Invalid, text);
         let restore: RestoreId = command.restore.parse().map_err(|e| invalid(format!("{e}")))?;
-        let goal = Goal::from_wire(command.goal()).ok_or_else(|| invalid("the command names no goal".into()))?;
+        let goal = Goal::from_wire(command.goal()).ok_or_else(|| invalid("the command has no goal".into()))?;
         let _one_at_a_time = self.writing.lock().await;
         let known = self.book().journal.as_ref().map(|journal| (journal.restore, journal.has_ended()));
         match known {
             Some((id, _)) if id == restore => self.go_on(goal, command).await?,
-            Some((id, false)) => return Err(refuse(RefusalCode::Busy, format!("restore {id} is under way"))),
+            Some((id, false)) => return Err(refuse(RefusalCode::Busy, format!("restore {id} is running"))),
             _ if goal == Goal::Prepare => self.begin(restore, command).await?,
             // Nothing was ever begun here: all is as before.
             _ if goal == Goal::PutBack => {
@@ -141,7 +141,7 @@ impl Restores {
                     ..RestoreState::default()
                 });
             }
-            _ => return Err(invalid(format!("restore {restore} was never prepared here"))),
+            _ => return Err(invalid(format!("restore {restore} was never prepared on this machine"))),
         }
         Ok(self.state().unwrap_or_default())
     }
@@ -155,14 +155,14 @@ impl Restores {
         let folders = Folders::of(data_dir, restore, &order.aside_suffix).map_err(|e| invalid(e.to_string()))?;
         self.watcher.is_open(&folders).await.map_err(invalid)?;
         if !self.deps.attempts.hold(true) {
-            return Err(refuse(RefusalCode::Busy, "a backup is under way on this machine"));
+            return Err(refuse(RefusalCode::Busy, "a backup is running on this machine"));
         }
         let journal = Journal::new(restore, folders.clone(), folders.see().live);
         if let Err(refused) = self.keep(&journal).await {
             self.deps.attempts.hold(false);
             return Err(refused);
         }
-        info!(%restore, folder = %folders.live.display(), "a restore begins");
+        info!(%restore, folder = %folders.live.display(), "starting a restore");
         *self.book() = Book::begun(journal, order);
         self.changed.notify_one();
         Ok(())
@@ -185,7 +185,7 @@ impl Restores {
         }
         let new = journal.take(goal).map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))?;
         if new {
-            info!(restore = %journal.restore, ?goal, "the restore goes on");
+            info!(restore = %journal.restore, ?goal, "the restore continues");
             if let Err(refused) = self.keep(&journal).await {
                 if goal != Goal::PutBack || journal.touched {
                     return Err(refused);
@@ -230,7 +230,7 @@ impl Restores {
     async fn keep(&self, journal: &Journal) -> Result<(), Refused> {
         let (journal, path) = (journal.clone(), self.path.clone());
         let kept = blocking(move || journal.save(&path)).await;
-        kept.map_err(|e| refuse(RefusalCode::Invalid, format!("the restore's journal cannot be written: {e}")))
+        kept.map_err(|e| refuse(RefusalCode::Invalid, format!("the journal of the restore cannot be written: {e}")))
     }
 
     /// Acts on the journal until `stop`. An action that has begun is finished, preparing excepted.
@@ -312,7 +312,7 @@ impl Restores {
     }
 
     async fn perform(&self, action: Action, journal: &Journal) -> Result<(), String> {
-        let control = || self.watcher.control.as_ref().ok_or("[restore] is not set in agent.toml any more");
+        let control = || self.watcher.control.as_ref().ok_or("[restore] is no longer set in agent.toml");
         let folders = journal.folders.clone();
         let text = |e: super::folders::FolderError| e.to_string();
         match action {
@@ -341,7 +341,8 @@ impl Restores {
                     folders.discard().map(|()| kept)
                 });
                 if let Some(kept) = kept.await.map_err(text)? {
-                    warn!(folder = %kept.display(), "etcd had run on what was restored: it is kept, for you to remove");
+                    warn!(folder = %kept.display(), "etcd had already run on the restored data: it is kept for you to \
+                        delete");
                 }
                 Ok(())
             }
@@ -371,7 +372,7 @@ impl Restores {
             if let Err(refused) = self.keep(&next).await {
                 return self.fail(journal, action, refused.text);
             }
-            info!(restore = %next.restore, step = ?next.step, "the restore goes on");
+            info!(restore = %next.restore, step = ?next.step, "the restore continues");
         }
         let mut book = self.book();
         book.error = book.unstarted.clone();
@@ -407,12 +408,12 @@ impl Restores {
     async fn settle(&self, journal: &Journal) -> Pause {
         let Some(after) = self.watcher.settle(&journal.folders).await else { return Pause::For(CHECK_PAUSE) };
         if after.etcd != EtcdAfter::Serves {
-            warn!(restore = %journal.restore, etcd = ?after.etcd, text = after.text, "the old etcd does not serve");
+            warn!(restore = %journal.restore, etcd = ?after.etcd, text = after.text, "the old etcd is not serving");
         }
         let mut book = self.book();
         if book.journal.as_ref() == Some(journal) {
             if after.etcd == EtcdAfter::Down {
-                book.unstarted = format!("the old data is back, and etcd does not run: {}", after.text);
+                book.unstarted = format!("the old data is back, but etcd is not running: {}", after.text);
             }
             book.after = after;
         }
@@ -424,7 +425,7 @@ impl Restores {
         let folders = journal.folders.clone();
         let left = blocking(move || folders.left()).await;
         let left = left.unwrap_or_else(|cause| {
-            error!(restore = %journal.restore, %cause, "cannot see what is left beside the data folder");
+            error!(restore = %journal.restore, %cause, "cannot list what is left next to the data directory");
             Vec::new()
         });
         self.book().left = Some(left.iter().map(|path| path.display().to_string()).collect());
@@ -433,7 +434,7 @@ impl Restores {
     fn fail(&self, journal: &Journal, action: Action, error: String) -> Pause {
         if let Some(told) = self.told.note(&journal.restore.to_string(), &error) {
             let lasting = told.lasting;
-            error!(restore = %journal.restore, ?action, error, lasting, "the restore does not go on");
+            error!(restore = %journal.restore, ?action, error, lasting, "the restore cannot continue");
         }
         let mut book = self.book();
         if book.journal.as_ref() != Some(journal) {
@@ -444,7 +445,7 @@ impl Restores {
             if book.failed_starts >= START_TRIES {
                 book.hands.started = true;
                 book.after = After { etcd: EtcdAfter::Down, text: error.clone() };
-                book.unstarted = format!("the old data is back, and etcd does not start: {error}");
+                book.unstarted = format!("the old data is back, but etcd does not start: {error}");
                 book.error = book.unstarted.clone();
                 return Pause::None;
             }

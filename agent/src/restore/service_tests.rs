@@ -107,7 +107,7 @@ async fn an_old_etcd_that_only_seems_to_start_is_said_to_be_down_with_its_last_w
     let state = act_to_the_end(&service).await;
     assert_eq!((state.step(), state.etcd()), (RestoreStep::Returned, EtcdAfter::Down));
     assert!(state.etcd_text.contains("its last lines: panic: tocommit is out of range"), "{}", state.etcd_text);
-    assert!(state.error.contains("the old data is back, and etcd does not run: "), "{}", state.error);
+    assert!(state.error.contains("the old data is back, but etcd is not running: "), "{}", state.error);
 }
 
 #[tokio::test]

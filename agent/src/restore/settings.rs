@@ -76,7 +76,7 @@ impl RestoreSettings {
     pub fn check(&self) -> Result<(), String> {
         let Some(control) = self.control else { return Ok(()) };
         match &self.data_dir {
-            None => return Err("data_dir must be given: etcd's data folder".into()),
+            None => return Err("data_dir must be set to etcd's data directory".into()),
             Some(path) if !path.is_absolute() => return Err(format!("data_dir must be absolute, got {path:?}")),
             Some(_) => {}
         }
@@ -84,12 +84,12 @@ impl RestoreSettings {
             return Err(format!("log must be absolute, got {log:?}"));
         }
         match control {
-            ControlKind::Systemd if self.unit.is_empty() => Err("unit must be given for control = \"systemd\"".into()),
+            ControlKind::Systemd if self.unit.is_empty() => Err("unit must be set for control = \"systemd\"".into()),
             ControlKind::StaticPod if !self.manifest.is_absolute() => {
                 Err("manifest must be an absolute path for control = \"static-pod\"".into())
             }
             ControlKind::Commands if self.stop.is_empty() || self.start.is_empty() => {
-                Err("stop and start must be given for control = \"commands\"".into())
+                Err("stop and start must be set for control = \"commands\"".into())
             }
             _ => Ok(()),
         }

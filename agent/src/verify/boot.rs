@@ -31,20 +31,20 @@ pub const MEMBER: &str = "scratch";
 /// Why it did not serve, or what was wrong with what it said.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
-    #[error("no etcd is found on the PATH: set [verify] etcd in agent.toml, or leave --boot out")]
+    #[error("no etcd was found on the PATH: set [verify] etcd in agent.toml, or omit --boot")]
     NoProgram,
     #[error("cannot start {}: {cause}", .program.display())]
     Start { program: PathBuf, cause: io::Error },
     #[error("no free port: {0}")]
     Port(io::Error),
-    #[error("the etcd on the restored folder ended with {status}: {tail}")]
+    #[error("the etcd on the restored data ended with {status}: {tail}")]
     Ended {
         status: std::process::ExitStatus,
         tail: String,
         /// More of its log than is told.
         log: String,
     },
-    #[error("the etcd on the restored folder did not serve within {}s ({cause}): {tail}", .patience.as_secs())]
+    #[error("the etcd on the restored data did not serve within {}s ({cause}): {tail}", .patience.as_secs())]
     TooLong { patience: Duration, cause: String, tail: String },
     #[error(transparent)]
     Etcd(#[from] EtcdError),
@@ -196,7 +196,7 @@ fn last_of(log: &Path) -> String {
         file.take(LOG_BYTES).read_to_end(&mut bytes)
     });
     if let Err(cause) = read {
-        tracing::warn!(log = %log.display(), %cause, "the log of the etcd on the restored folder cannot be read");
+        tracing::warn!(log = %log.display(), %cause, "the log of the etcd on the restored data cannot be read");
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -77,7 +77,7 @@ impl Verifications {
     /// What an earlier process left of a scratch folder is removed.
     pub fn new(deps: VerifyDependencies) -> Self {
         if let Err(error) = remove(&deps.scratch) {
-            warn!(%error, folder = %deps.scratch.display(), "the scratch folder stays");
+            warn!(%error, folder = %deps.scratch.display(), "the scratch directory could not be removed");
         }
         Self { deps, work: Mutex::new(None), stop: CancellationToken::new(), tasks: TaskTracker::new() }
     }
@@ -87,7 +87,7 @@ impl Verifications {
         let answer = match self.accept(command).await {
             Ok(state) => Answer::State(state),
             Err(refused) => {
-                info!(reason = refused.text, "a verify command is refused");
+                info!(reason = refused.text, "refused a verify command");
                 Answer::Refused(refused)
             }
         };
@@ -103,7 +103,7 @@ impl Verifications {
         match work.as_ref() {
             Some(known) if known.id == order.id => return Ok(state(known)),
             Some(other) if other.ended.is_none() => {
-                return Err(refuse(RefusalCode::Busy, format!("proof {} is under way", other.id)));
+                return Err(refuse(RefusalCode::Busy, format!("verification {} is running", other.id)));
             }
             _ => {}
         }
@@ -134,16 +134,16 @@ impl Verifications {
     }
 
     async fn run(self: Arc<Self>, order: Order) {
-        info!(snapshot = %order.backup.snapshot, boot = order.boot, "proving a backup");
+        info!(snapshot = %order.backup.snapshot, boot = order.boot, "verifying a backup");
         let result = self.prove(&order).await;
         if order.boot
             && let Err(error) = remove(&self.deps.scratch)
         {
-            warn!(%error, "the scratch folder stays until the next proof");
+            warn!(%error, "the scratch directory could not be removed; the next verification tries again");
         }
         match &result {
-            Ok(_) => info!(snapshot = %order.backup.snapshot, "the backup is proven"),
-            Err(error) => warn!(snapshot = %order.backup.snapshot, %error, "the backup is not proven"),
+            Ok(_) => info!(snapshot = %order.backup.snapshot, "the backup is verified"),
+            Err(error) => warn!(snapshot = %order.backup.snapshot, %error, "the backup failed verification"),
         }
         if let Some(work) = self.work().as_mut() {
             work.ended = Some(result.map_err(Failed::from));

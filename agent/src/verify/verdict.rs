@@ -45,12 +45,16 @@ pub enum VerifyError {
     #[error("cannot use {}: {cause}", .folder.display())]
     Scratch { folder: PathBuf, cause: std::io::Error },
     #[error(
-        "HashKV at revision {revision} is {inspected:08x} by inspection, etcd that was started on it says {served:08x}"
+        "HashKV at revision {revision} is {inspected:08x} by inspection, but the etcd that was started on it says \
+         {served:08x}"
     )]
     Hash { revision: i64, inspected: u32, served: u32 },
-    #[error("it has {inspected} live keys by inspection, etcd that was started on it counts {served}")]
+    #[error("it has {inspected} live keys by inspection, but the etcd that was started on it counts {served}")]
     Keys { inspected: u64, served: u64 },
-    #[error("of {asked} keys that were read back one by one, etcd that was started on it lists only {same} so")]
+    #[error(
+        "of {asked} keys that were read back one by one, the etcd that was started on it returned only {same} \
+        unchanged"
+    )]
     ReadBack { asked: u32, same: u32 },
 }
 
@@ -138,7 +142,7 @@ pub fn compare(examined: &Examined, served: &Served, at: i64, verified: &mut Ver
             }
             Err(unknown) => verified.hash_unknown = unknown.to_string(),
         },
-        Ok(hash) => verified.hash_unknown = format!("etcd says it for revision {} only", hash.revision),
+        Ok(hash) => verified.hash_unknown = format!("etcd reports it only for revision {}", hash.revision),
         Err(error) => verified.hash_unknown = clipped(error),
     }
     Ok(())
@@ -157,20 +161,20 @@ pub fn ended(cause: BootError, examined: &Examined, etcd: Option<&str>) -> Verif
 fn in_the_way(cause: &BootError, database: Option<&str>, etcd: Option<&str>) -> Option<String> {
     let BootError::Ended { status, log, .. } = cause else { return None };
     let Some(etcd) = etcd else {
-        return Some("it says no version as etcd does: see [verify] etcd in agent.toml".into());
+        return Some("it does not print a version as etcd does: check [verify] etcd in agent.toml".into());
     };
     // An older one may not start on it at all.
     if let Some(database) = database.filter(|database| Release::parse(etcd) < Release::parse(database)) {
         return Some(format!(
-            "the database is of etcd {database}, that etcd is {etcd}: set [verify] etcd to a newer one"
+            "the database is from etcd {database}, but [verify] etcd is {etcd}: set it to a newer one"
         ));
     }
     if matches!(status.signal(), Some(SIGKILL | SIGTERM)) {
-        return Some("somebody ended it: has the agent's unit too little memory?".into());
+        return Some("it was killed: does the agent's unit have too little memory?".into());
     }
     let log = log.to_ascii_lowercase();
     let found = OF_MACHINE.into_iter().find(|words| log.contains(words));
-    found.map(|words| format!("{words}: that is the machine's trouble"))
+    found.map(|words| format!("{words}: this is a problem of the machine, not of the backup"))
 }
 
 /// The release that the database says it is of.
@@ -224,8 +228,8 @@ mod tests {
         assert_eq!(why(512, "panic: page 7 already freed", older, newest), "");
         assert_eq!(why(512, "panic: page 7 already freed", None, older), "");
         for (raw, log, database, etcd, part) in [
-            (256, "", older, None, "says no version"),
-            (256, "version 3.7.0 is not supported", newest, older, "is of etcd 3.7.0, that etcd is 3.6.14"),
+            (256, "", older, None, "does not print a version"),
+            (256, "version 3.7.0 is not supported", newest, older, "is from etcd 3.7.0, but [verify] etcd is 3.6.14"),
             (9, "", older, newest, "too little memory"),
             (256, "listen tcp 127.0.0.1:1: bind: address already in use", older, newest, "address already in use"),
             (256, "write: no space left on device", older, newest, "no space left"),

@@ -133,7 +133,7 @@ async fn a_stream_without_bytes_is_noticed_however_many_frames_it_has() {
             let script = Script { frames: whole.frames[..cut].to_vec(), end, ..whole.clone() };
             let failure = fails(script, SHORT).await;
             assert_eq!(failure.code, FailureCode::Source, "{failure}");
-            assert!(failure.text.contains("no byte"), "{cut} {end:?}: {failure}");
+            assert!(failure.text.contains("no data"), "{cut} {end:?}: {failure}");
         }
     }
 }
@@ -201,6 +201,6 @@ async fn an_etcd_that_has_not_caught_up_with_the_newest_backup_is_asked_once_mor
     let (reads, snapshots) = (etcd.reads(), etcd.snapshots());
     let failure = back_up(shelf.once(), &etcd.member()).await.expect_err("it stays behind");
     assert_eq!((failure.code, etcd.reads() - reads, etcd.snapshots() - snapshots), (FailureCode::Source, 2, 0));
-    let said = format!("is at revision {REVISION}, this etcd only at {}", REVISION - 1);
+    let said = format!("is at revision {REVISION}, but this etcd is only at {}", REVISION - 1);
     assert!(failure.text.contains(&said) && failure.text.contains("--new-cluster-id"), "{failure}");
 }

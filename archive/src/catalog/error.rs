@@ -15,8 +15,11 @@ pub enum CatalogError {
     Object(StoreError),
     #[error("failed to read {key}: {cause}")]
     Manifest { key: Key, cause: ManifestError },
-    #[error("the manifest beside {snapshot} of cluster {cluster} is another backup's: it is not usable")]
+    #[error("the manifest of {snapshot} of cluster {cluster} describes another backup and cannot be used")]
     Foreign { cluster: ClusterUuid, snapshot: SnapshotName },
-    #[error("the manifest of {snapshot} of cluster {cluster} is gone: somebody removed it after the store was listed")]
+    #[error(
+        "the manifest of {snapshot} of cluster {cluster} no longer exists: it was removed after the store was \
+        listed"
+    )]
     Gone { cluster: ClusterUuid, snapshot: SnapshotName },
 }

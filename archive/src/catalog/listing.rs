@@ -32,7 +32,7 @@ pub async fn list(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<ListedB
                 described.insert(snapshot);
             }
             Some(FileName::Intent(..)) => {}
-            None => tracing::debug!(key = %object.key, "not a backup's name: skipped"),
+            None => tracing::debug!(key = %object.key, "skipped an object whose name is not that of a backup"),
         }
     }
     entries.retain(|entry| described.contains(&entry.snapshot));

@@ -75,7 +75,7 @@ fn described(manifest: Manifest, object: ObjectInfo) -> Settled {
     if owned && object.size == manifest.sealed_bytes {
         return Settled::Done(Box::new(manifest));
     }
-    tracing::warn!(key = %object.key, "an object is not the one that its manifest describes");
+    tracing::warn!(key = %object.key, "an object does not match its manifest");
     Settled::Orphan(object)
 }
 
@@ -114,7 +114,7 @@ async fn promote(
         }
     };
     if (intent.cluster_uuid, intent.snapshot, intent.attempt, intent.sealed_bytes) != (cluster, name, owner, size) {
-        tracing::warn!(%key, "an intent does not describe its object");
+        tracing::warn!(%key, "an intent does not match its object");
         return Ok(None);
     }
     match store.put_new(&Key::manifest(cluster, name), json).await {
@@ -123,9 +123,10 @@ async fn promote(
         Err(error) if error.is(ErrorKind::AlreadyExists) => return Ok(None),
         Err(error) => return Err(error),
     }
-    tracing::info!(%cluster, snapshot = %name, "promoted the intent of an attempt that died after completion");
+    tracing::info!(%cluster, snapshot = %name, "created the manifest from the intent of an attempt that died after its \
+        upload was complete");
     if let Err(error) = store.delete(&key).await {
-        tracing::warn!(%error, "an intent stays until the next sweep");
+        tracing::warn!(%error, "an intent could not be removed; the next sweep tries again");
     }
     Ok(Some(intent))
 }

@@ -39,7 +39,7 @@ impl Skipped {
     /// For people: what was skipped and why, and how many more there are that are not named.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let more = self.count - self.named.len();
-        let more = (more > 0).then(|| format!("{more} more, each for a trouble of its own"));
+        let more = (more > 0).then(|| format!("{more} more, each for its own reason"));
         self.named.iter().cloned().chain(more)
     }
 

@@ -105,7 +105,7 @@ async fn intents(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<Intent>,
             Some(FileName::Intent(snapshot, attempt)) => {
                 intents.push(Intent { snapshot, attempt, modified: object.modified });
             }
-            _ => tracing::debug!(key = %object.key, "not an intent's name: skipped"),
+            _ => tracing::debug!(key = %object.key, "skipped an object whose name is not that of an intent"),
         }
     }
     Ok(intents)

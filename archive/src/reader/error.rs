@@ -9,18 +9,18 @@ use crate::store::StoreError;
 pub enum ReadError {
     #[error("{0}")]
     Store(#[from] StoreError),
-    #[error("the backup is sealed with {0:?}, which this build does not know: update Backstay")]
+    #[error("the backup is encrypted with {0:?}, which this version does not support: update Backstay")]
     UnknownSeal(String),
-    #[error("the backup is sealed to {recipients}: an identity is needed")]
+    #[error("the backup is encrypted for {recipients}: an identity is required")]
     NoIdentity { recipients: String },
-    #[error("the sealed object does not open: {0}")]
+    #[error("the stored object cannot be decrypted or decompressed: {0}")]
     Open(String),
-    #[error("{what} has {got}, its manifest says {expected}")]
+    #[error("{what} has {got}, but its manifest says {expected}")]
     Mismatch { what: &'static str, expected: String, got: String },
     #[error("failed to write the snapshot: {0}")]
     Write(#[source] io::Error),
     /// Who took what was opened wants no more of it, and knows why.
-    #[error("what was opened is not taken any more")]
+    #[error("the receiver of the decrypted data has stopped")]
     Closed,
     #[error("internal error: {0}")]
     Internal(String),

@@ -123,7 +123,10 @@ fn unseal(
     stream::open(&mut incoming, identity, &mut |chunk| {
         bytes += chunk.len() as u64;
         if bytes > expected {
-            let text = format!("it holds more than the {expected} bytes of its manifest's database and trailer");
+            let text = format!(
+                "it contains more than the {expected} bytes that its manifest gives for database and \
+                trailer"
+            );
             return Err(io::Error::other(text));
         }
         let chunk = Bytes::copy_from_slice(chunk);

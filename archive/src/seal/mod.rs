@@ -20,15 +20,15 @@ const SECRET_PREFIX: &str = "AGE-SECRET-KEY-1";
 /// Why something could not be sealed, opened or read as a key.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    #[error("failed to seal: no recipient was given")]
+    #[error("failed to encrypt: no recipient was given")]
     NoRecipients,
-    #[error("failed to seal: {0}")]
+    #[error("failed to encrypt: {0}")]
     Encrypt(#[from] EncryptError),
     #[error("failed to open what is sealed: {0}")]
     Decrypt(#[from] DecryptError),
     #[error("failed to open what is sealed: {0}")]
     Io(#[from] std::io::Error),
-    #[error("failed to open what is sealed: it holds more than {SECRET_MAX} bytes")]
+    #[error("failed to decrypt: it contains more than {SECRET_MAX} bytes")]
     TooLarge,
     #[error("invalid age recipient {given:?}: {reason}")]
     Recipient { given: String, reason: &'static str },
@@ -63,7 +63,7 @@ pub fn parse_recipient(text: &str) -> Result<Recipient, SealError> {
     // Only what looks like a public key is quoted back: anything else may be a secret.
     let given = if text.starts_with("age1") { text.chars().take(80).collect() } else { "<hidden>".to_owned() };
     if !text.starts_with("age1") {
-        return Err(SealError::Recipient { given, reason: "a recipient begins with age1" });
+        return Err(SealError::Recipient { given, reason: "a recipient must begin with age1" });
     }
     text.parse().map_err(|reason| SealError::Recipient { given, reason })
 }
@@ -71,9 +71,9 @@ pub fn parse_recipient(text: &str) -> Result<Recipient, SealError> {
 /// Reads the text of an age key file: comment lines and exactly one `AGE-SECRET-KEY-1…` line.
 pub fn parse_identity(text: &str) -> Result<Identity, SealError> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let line = lines.next().ok_or(SealError::Identity("the file holds no key"))?;
+    let line = lines.next().ok_or(SealError::Identity("the file contains no key"))?;
     if lines.next().is_some() {
-        return Err(SealError::Identity("more than one line is no comment"));
+        return Err(SealError::Identity("the file has more than one line that is not a comment"));
     }
     if !line.starts_with(SECRET_PREFIX) {
         return Err(SealError::Identity("the key does not begin with AGE-SECRET-KEY-1"));

@@ -163,22 +163,24 @@ fn look(bytes: &[u8], at_end: bool) -> io::Result<Option<(usize, usize)>> {
         return Ok(None);
     }
     let holds = match zstd_safe::get_frame_content_size(bytes) {
-        Ok(Some(0)) => return Err(io::Error::other("a frame holds nothing")),
+        Ok(Some(0)) => return Err(io::Error::other("a frame is empty")),
         Ok(Some(holds)) if holds <= BLOCK_MAX as u64 => usize::try_from(holds).expect("it was compared"),
         Ok(Some(holds)) => {
-            return Err(io::Error::other(format!("a frame holds {holds} bytes, at most {BLOCK_MAX} are read")));
+            return Err(io::Error::other(format!(
+                "a frame contains {holds} bytes, more than the maximum of {BLOCK_MAX}"
+            )));
         }
-        Ok(None) => return Err(io::Error::other("a frame does not say how much it holds")),
-        Err(_) => return Err(io::Error::other("it is not made of zstd frames")),
+        Ok(None) => return Err(io::Error::other("a frame does not give the size of its content")),
+        Err(_) => return Err(io::Error::other("it does not consist of zstd frames")),
     };
     match zstd_safe::find_frame_compressed_size(bytes) {
         Ok(length) => Ok(Some((length, holds))),
         Err(code) if zstd_safe::get_error_name(code) != INCOMPLETE => {
             Err(io::Error::other(format!("a frame is damaged: {}", zstd_safe::get_error_name(code))))
         }
-        Err(_) if at_end => Err(io::Error::other("it ends within a frame")),
+        Err(_) if at_end => Err(io::Error::other("it ends in the middle of a frame")),
         Err(_) if bytes.len() >= zstd_safe::compress_bound(BLOCK_MAX) => {
-            Err(io::Error::other("a frame is longer than what it holds"))
+            Err(io::Error::other("a frame is longer than its content"))
         }
         Err(_) => Ok(None),
     }
@@ -281,7 +283,7 @@ impl Opened {
 
     pub fn finish(self) -> io::Result<Snapshot> {
         let trailer = self.last.try_into().map_err(|last: Vec<u8>| {
-            io::Error::other(format!("it holds {} bytes, less than a snapshot's trailer", last.len()))
+            io::Error::other(format!("it contains {} bytes, less than the trailer of a snapshot", last.len()))
         })?;
         Ok(Snapshot { bytes: self.bytes - TRAILER_BYTES as u64, sha256: self.digest.finalize().into(), trailer })
     }
@@ -322,17 +324,17 @@ mod tests {
     #[test]
     fn frames_that_no_sealer_makes_are_refused() {
         let large = frame(&vec![0; BLOCK_MAX + 1]);
-        assert_eq!(opens(&large, 100), Err("a frame holds 8388609 bytes, at most 8388608 are read".into()));
+        assert_eq!(opens(&large, 100), Err("a frame contains 8388609 bytes, more than the maximum of 8388608".into()));
         assert_eq!(opens(&frame(&vec![0; BLOCK_MAX]), 7000).map(|out| out.len()), Ok(BLOCK_MAX));
         let unsized_frame = {
             let mut compressor = Compressor::new(LEVEL).expect("a level");
             compressor.set_parameter(CParameter::ContentSizeFlag(false)).expect("a flag");
             compressor.compress(b"some text").expect("it compresses")
         };
-        assert_eq!(opens(&unsized_frame, 100), Err("a frame does not say how much it holds".into()));
-        assert_eq!(opens(b"neither this nor that is one", 100), Err("it is not made of zstd frames".into()));
+        assert_eq!(opens(&unsized_frame, 100), Err("a frame does not give the size of its content".into()));
+        assert_eq!(opens(b"neither this nor that is one", 100), Err("it does not consist of zstd frames".into()));
         assert_eq!(opens(b"", 100), Ok(Vec::new()));
-        assert_eq!(opens(&frame(b""), 100), Err("a frame holds nothing".into()));
+        assert_eq!(opens(&frame(b""), 100), Err("a frame is empty".into()));
         let mut damaged = frame(&[7; 5000]);
         // The type of its first block: reserved.
         damaged[7] |= 0b110;
@@ -340,7 +342,7 @@ mod tests {
         assert!(error.contains("damaged"), "{error}");
         let mut followed = frame(b"a block");
         followed.push(0);
-        assert_eq!(opens(&followed, 100), Err("it is not made of zstd frames".into()));
+        assert_eq!(opens(&followed, 100), Err("it does not consist of zstd frames".into()));
     }
 
     proptest! {

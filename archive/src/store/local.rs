@@ -112,7 +112,7 @@ impl Store for LocalStore {
         let mut body = self.read(key).await?;
         while let Some(chunk) = body.try_next().await? {
             if whole.len() + chunk.len() > limit {
-                let cause = format!("it has more than the {limit} bytes that are allowed here");
+                let cause = format!("it is larger than {limit} bytes, the most that is allowed here");
                 return Err(StoreError::new(ErrorKind::TooLarge, "read", self.place(key).path().display(), cause));
             }
             whole.extend_from_slice(&chunk);
@@ -198,7 +198,7 @@ fn put_new(root: &Path, place: &Place, body: &[u8]) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match holds(place, body) {
             Ok(true) => Ok(()),
             Ok(false) => {
-                let cause = "it is there already, with other content";
+                let cause = "it already exists with different content";
                 Err(StoreError::new(ErrorKind::AlreadyExists, "create", place.path().display(), cause))
             }
             Err(error) => Err(failed(error)),

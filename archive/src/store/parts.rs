@@ -20,9 +20,9 @@ impl<T: Clone> AcknowledgedParts<T> {
     /// Whether a part may be sent at all: its number and its length are within bounds.
     pub(super) fn admit(number: u32, bytes: usize, target: impl Display) -> Result<(), StoreError> {
         let cause = if !(1..=PARTS_MAX).contains(&number) {
-            format!("a part's number is 1 to {PARTS_MAX}")
+            format!("a part number must be from 1 to {PARTS_MAX}")
         } else if !(1..=PART_BYTES).contains(&bytes) {
-            format!("a part has 1 to {PART_BYTES} bytes, this one has {bytes}")
+            format!("a part must have 1 to {PART_BYTES} bytes, but this one has {bytes}")
         } else {
             return Ok(());
         };
@@ -44,13 +44,13 @@ impl<T: Clone> AcknowledgedParts<T> {
         let parts = self.lock();
         let wrong = |cause: String| Err(StoreError::new(ErrorKind::Invalid, "complete", &target, cause));
         if count == 0 {
-            return wrong("an object has at least one part".into());
+            return wrong("an object must have at least one part".into());
         }
         if let Some(missing) = (1..=count).find(|n| !parts.contains_key(n)) {
             return wrong(format!("part {missing} of {count} was not uploaded"));
         }
         if let Some(extra) = parts.keys().find(|n| **n > count) {
-            return wrong(format!("part {extra} was uploaded, but there are to be {count}"));
+            return wrong(format!("part {extra} was uploaded, but there should be only {count}"));
         }
         if let Some((number, (bytes, _))) = parts.range(..count).find(|(_, (bytes, _))| *bytes != PART_BYTES as u64) {
             return wrong(format!("part {number} of {count} has {bytes} bytes instead of {PART_BYTES}"));

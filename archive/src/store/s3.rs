@@ -88,7 +88,8 @@ impl S3Store {
             Ok(()) => Ok(()),
             Err(failure) if failure.kind == ErrorKind::Denied => {
                 if let Err(error) = probe::learn_absence(&bucket).await {
-                    tracing::debug!(%error, "what is said of what is not there could not be found out");
+                    tracing::debug!(%error, "could not find out how this provider answers for objects that do not \
+                        exist");
                 }
                 Ok(())
             }
@@ -156,7 +157,7 @@ impl Store for S3Store {
             match self.compare(key, &full, &body).await? {
                 Found::Same => return Ok(()),
                 Found::Other => {
-                    let cause = "it is there already, with other content";
+                    let cause = "it already exists with different content";
                     let target = self.bucket.target(&full);
                     return Err(StoreError::new(ErrorKind::AlreadyExists, "create", target, cause));
                 }

@@ -36,7 +36,7 @@ impl StoreSpec {
         let store = self.open().await?;
         match LocalStore::open(path)?.probe().await {
             Err(error) if error.is(ErrorKind::Invalid) => return Err(error),
-            Err(error) => tracing::debug!(%error, "the folder could not be tried"),
+            Err(error) => tracing::debug!(%error, "the folder could not be tested"),
             Ok(notes) => notes.iter().for_each(|note| tracing::warn!(store = store.url(), "{note}")),
         }
         Ok(store)
@@ -64,7 +64,7 @@ pub fn parse_url(text: &str, s3: S3Settings) -> Result<StoreSpec, String> {
         Err(_) => return wrong("must be file:///path or s3://bucket[/prefix]"),
     };
     if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return Err("invalid store: only a scheme, a bucket and a path may be given".into());
+        return Err("invalid store: the URL can only have a scheme, a bucket and a path".into());
     }
     match url.scheme() {
         "file" => match url.to_file_path() {

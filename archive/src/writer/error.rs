@@ -19,19 +19,19 @@ pub enum WriteError {
     #[error("the name {0} is taken")]
     NameTaken(SnapshotName),
     /// This slot's backup is there and proven: some other attempt made it.
-    #[error("the backup of this slot is there already, by attempt {}", .0.attempt)]
+    #[error("this backup was already made by attempt {}", .0.attempt)]
     SlotDone(Box<Manifest>),
-    #[error("the snapshot's sha256 is {got}, the source says {expected}")]
+    #[error("the snapshot's sha256 is {got}, but etcd says {expected}")]
     Digest { expected: String, got: String },
-    #[error("the snapshot has {got} bytes, the source says {expected}")]
+    #[error("the snapshot has {got} bytes, but etcd says {expected}")]
     Total { expected: u64, got: u64 },
     /// The sealed form did not open to what went in: memory or a stage of the pipeline is broken.
-    #[error("the sealed snapshot did not open to what went in: {0}")]
+    #[error("the encrypted snapshot does not decrypt to the original: {0}")]
     Reopened(String),
     /// Its bytes are right, and what they say is not.
     #[error("{0}")]
     Rejected(#[from] Rejected),
-    #[error("the backup cannot be described: {0}")]
+    #[error("the manifest of the backup cannot be written: {0}")]
     Manifest(String),
     #[error("cancelled")]
     Cancelled,

@@ -267,7 +267,7 @@ fn seal<T: Tap>(mut blocks: mpsc::Receiver<Buffer>, recipients: &[Recipient], cu
     match work() {
         // A neighbour has gone and says why itself.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        Err(error) => fault.set(WriteError::Internal(format!("failed to seal the snapshot: {error}"))),
+        Err(error) => fault.set(WriteError::Internal(format!("failed to encrypt the snapshot: {error}"))),
         Ok(()) => {}
     }
 }
@@ -296,7 +296,7 @@ impl<T: Tap> Cutter<T> {
     fn finish(mut self) -> io::Result<()> {
         match self.filling.take() {
             Some(buffer) => self.emit(buffer, true),
-            None => Err(io::Error::other("nothing was sealed")),
+            None => Err(io::Error::other("nothing was encrypted")),
         }
     }
 }

@@ -53,7 +53,7 @@ impl Publication<'_> {
     pub async fn publish(&self, staged: Staged) -> Result<Manifest, WriteError> {
         let json = Bytes::from(staged.manifest.to_json());
         if json.len() > MANIFEST_MAX {
-            let text = format!("its manifest would have {} bytes, at most {MANIFEST_MAX} are read", json.len());
+            let text = format!("its manifest would have {} bytes, more than the maximum of {MANIFEST_MAX}", json.len());
             return Err(self.abandon(WriteError::Manifest(text), false).await);
         }
         let intent = async { Ok(self.store.put_new(&self.intent_key(), json.clone()).await?) };
@@ -77,7 +77,7 @@ impl Publication<'_> {
             }
         };
         if bounded(self.cancel, Some(PATIENCE), tidy).await.is_none() {
-            tracing::warn!(attempt = %self.plan.attempt, "gave up tidying up after a failed attempt");
+            tracing::warn!(attempt = %self.plan.attempt, "gave up cleaning up after a failed attempt");
         }
         error
     }

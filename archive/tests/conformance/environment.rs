@@ -213,12 +213,12 @@ async fn keys_and_regions_of_the_environment_that_no_request_can_carry_are_told(
         ("AWS_ENDPOINT_URL", &*server.endpoint),
     ];
     let bad = [
-        (0, "AKIATEST\nx", "the access key id has a line end"),
-        (0, "AKIA TEST", "the access key id has a blank"),
-        (1, "not-to-be-printed\n", "the secret access key has a line end"),
-        (2, "t\r\nt", "the session token has a line end"),
-        (3, "eu-west-1\nx", "the region has a line end"),
-        (3, "eu west", "the region has a blank"),
+        (0, "AKIATEST\nx", "the access key ID contains a line break"),
+        (0, "AKIA TEST", "the access key ID contains a space"),
+        (1, "not-to-be-printed\n", "the secret access key contains a line break"),
+        (2, "t\r\nt", "the session token contains a line break"),
+        (3, "eu-west-1\nx", "the region contains a line break"),
+        (3, "eu west", "the region contains a space"),
     ];
     for (at, value, says) in bad {
         let mut variables = good;

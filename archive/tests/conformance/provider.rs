@@ -32,7 +32,7 @@ pub struct Habits {
     pub does_not_encode: Option<bool>,
     /// Says nothing of lengths in answers to HEAD, as some proxies; and of those to GET as well.
     pub says_no_length: bool,
-    /// Answers 403 for what is not there.
+    /// Answers 403 for objects that do not exist.
     pub absent_is_denied: bool,
     /// Answers 403 to listings.
     pub may_not_list: bool,

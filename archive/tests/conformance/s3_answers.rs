@@ -251,7 +251,7 @@ async fn settings_that_cannot_work_are_refused_before_anything_is_asked() {
     let bad = [
         (S3Settings::default(), "bucket must be specified"),
         (S3Settings { bucket: "b".into(), endpoint: "minio:9000".into(), ..S3Settings::default() }, "endpoint must be"),
-        (S3Settings { bucket: "b".into(), prefix: "../b".into(), ..S3Settings::default() }, "is not a prefix"),
+        (S3Settings { bucket: "b".into(), prefix: "../b".into(), ..S3Settings::default() }, "is not a valid prefix"),
     ];
     for (settings, part) in bad {
         let error = S3Store::new(settings).await.expect_err(part);

@@ -153,7 +153,7 @@ async fn forbidden_may_mean_not_there() {
     let server = Server::start(Habits { absent_is_denied: true, ..Habits::default() }).await;
     let store = server.store().await;
     let notes = store.probe().await.expect("backups are possible");
-    assert!(notes.len() == 1 && notes[0].contains("403 for what is not there"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].contains("403 for objects that do not exist"), "{notes:?}");
     assert!(store.in_use().absent_is_denied);
     let fresh = server.store().await;
     assert_eq!(fresh.head(&key("c/x")).await.expect("looked up"), None);
@@ -186,7 +186,7 @@ async fn a_bucket_that_locks_is_not_asked_to_delete() {
     for says in [Says::Rule, Says::Object] {
         let server = Server::start(Habits { locks: Some(says), ..Habits::default() }).await;
         let notes = server.store().await.probe().await.expect("backups are possible");
-        assert!(notes.len() == 1 && notes[0].contains("deleting was not tried"), "{says:?}: {notes:?}");
+        assert!(notes.len() == 1 && notes[0].contains("deleting was not tested"), "{says:?}: {notes:?}");
         assert_eq!(server.faults.count(Op::Delete), 0);
     }
 }
@@ -231,10 +231,10 @@ async fn answers_that_are_not_s3_s_or_name_another_place_say_what_to_do() {
                <Region>eu-north-1</Region></Error>",
     };
     let cases: [(&'static Words, &[&str]); 4] = [
-        (&CONSOLE, &["a web page answers there, not S3", "address of the S3 API"]),
-        (&LOGIN, &["a web page answers there, not S3"]),
+        (&CONSOLE, &["a web page answered, not S3", "address of the S3 API"]),
+        (&LOGIN, &["a web page answered, not S3"]),
         (&MOVED, &["PermanentRedirect", "eu-west-1", "backups.s3.eu-west-1.amazonaws.com", "--endpoint"]),
-        (&MALFORMED, &["AuthorizationHeaderMalformed", "eu-north-1: say so by `region`"]),
+        (&MALFORMED, &["AuthorizationHeaderMalformed", "eu-north-1: set it with `region`"]),
     ];
     let server = Server::start(Habits::default()).await;
     for (words, parts) in cases {
@@ -265,7 +265,7 @@ async fn a_first_contact_tells_what_is_for_good_and_waits_for_the_rest() {
         (
             S3Settings { endpoint: "http://127.0.0.1:1".into(), ..good() },
             ErrorKind::Unavailable,
-            "nobody listens there",
+            "nothing is listening there",
         ),
         (S3Settings { bucket: "nowhere".into(), ..good() }, ErrorKind::NotFound, "NoSuchBucket"),
         (S3Settings { credentials: credentials("wrong"), ..good() }, ErrorKind::Login, "SignatureDoesNotMatch"),
@@ -299,12 +299,12 @@ async fn settings_that_no_request_can_carry_are_told() {
         ..S3Settings::default()
     };
     for (settings, part) in [
-        (settings(keys("id\n", "s3cret", None), "r", "b"), "the access key id has a line end"),
-        (settings(keys("id", "s3cret\n", None), "r", "b"), "the secret access key has a line end"),
-        (settings(keys("id", "s3cret", Some("t t")), "r", "b"), "the session token has a blank"),
-        (settings(keys("id", "s3cret", None), "eu-west-1 ", "b"), "the region has a blank"),
-        (settings(keys("id", "s3cret", None), "eu\r\n", "b"), "the region has a line end"),
-        (settings(keys("id", "s3cret", None), "r", "b\n"), "not the name of a bucket"),
+        (settings(keys("id\n", "s3cret", None), "r", "b"), "the access key ID contains a line break"),
+        (settings(keys("id", "s3cret\n", None), "r", "b"), "the secret access key contains a line break"),
+        (settings(keys("id", "s3cret", Some("t t")), "r", "b"), "the session token contains a space"),
+        (settings(keys("id", "s3cret", None), "eu-west-1 ", "b"), "the region contains a space"),
+        (settings(keys("id", "s3cret", None), "eu\r\n", "b"), "the region contains a line break"),
+        (settings(keys("id", "s3cret", None), "r", "b\n"), "not a valid bucket name"),
     ] {
         let error = S3Store::new(settings).await.expect_err(part);
         assert!(error.is(ErrorKind::Invalid) && error.to_string().contains(part), "{error}");

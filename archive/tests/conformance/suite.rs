@@ -277,7 +277,7 @@ pub async fn an_abort_leaves_nothing(Stores { store, .. }: &Stores) {
     upload.abort().await.expect("does nothing");
     assert!(names(store, "").await.is_empty());
     refused(upload.complete(2).await, ErrorKind::Invalid);
-    assert!(upload.part(3, bytes(3, 10)).await.is_err(), "the upload has ended");
+    assert!(upload.part(3, bytes(3, 10)).await.is_err(), "the upload has already ended");
     assert_eq!(store.head(&key("c/x")).await.expect("looked up"), None);
 }
 

@@ -68,5 +68,5 @@ async fn an_endpoint_without_tls_that_is_asked_for_it_is_said() {
     let settings = S3Settings { endpoint, ca_file: Some(ca.path().to_owned()), ..server.settings() };
     let store = server.store_with(settings, |_| {}).await;
     let error = store.probe().await.expect_err("it does not speak TLS").to_string();
-    assert!(error.contains("begins with http://"), "{error}");
+    assert!(error.contains("begin with http://"), "{error}");
 }

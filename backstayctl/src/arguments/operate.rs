@@ -1,4 +1,4 @@
-//! The words of the commands for daily work: status, backup, agents, runs.
+//! Arguments and help of the commands for daily work: status, backup, verify, agents, runs.
 
 use std::time::Duration;
 
@@ -8,26 +8,25 @@ use clap::{Args, ValueEnum};
 use crate::output::Format;
 
 pub const STATUS_HELP: &str = "\
-What holds for each cluster, the worst of it, with the reason and the command to
-run next:
-  no storage   backups have nowhere to go
-  no agent     no agent of it is connected
-  damaged      a proof found a backup damaged, and no later one is proven
-  never        it has no backup
-  failing      the latest attempt failed
-  clock        its last backup lies in the future: a clock is, or was, wrong
-  stale        the last good backup is older than the interval and a grace
-  restoring    a restore of it is under way
-  member down  an agent is connected, and its etcd does not answer
-  2/3 agents   etcd has more members than there are agents
-  unproven     a proof could not be tried
-  no schedule  no interval is set; fine where `enabled: false` says so
-  ok           none of these
+Shows each cluster's most serious problem, the reason, and the command to run next:
+  no storage   backup storage is not configured, or does not work
+  no agent     no agent of the cluster is connected
+  damaged      verification found a damaged backup, and no newer one has passed
+  never        the cluster has no backup
+  failing      the latest backup attempt failed
+  clock        the last backup is dated in the future: a clock is or was wrong
+  stale        the last good backup is older than the interval plus the grace period
+  restoring    the cluster is being restored
+  member down  an agent is connected, but its etcd does not answer
+  2/3 agents   some etcd members have no connected agent
+  unproven     the last verification could not be run
+  no schedule  no interval is set (not reported if `enabled: false` is set)
+  ok           none of the above
 
 Exit codes:
-  0  every cluster is ok, and so are the clocks that are known
-  1  it could not be found out
-  3  a cluster or a clock is not ok, or no cluster is known
+  0  every cluster is ok, and every known clock is right
+  1  the status could not be determined
+  3  a cluster or a clock is not ok, or there are no clusters
 
 Examples:
   backstayctl status
@@ -46,9 +45,9 @@ Examples:
   backstayctl schedule talos-default off";
 
 pub const BACKUP_HELP: &str = "\
-Asks for a backup as of now. With --wait it is followed to its end: exit code 0
-means that it is in the store, proven. A bar shows how far it is; where stderr
-is no terminal, a line for each change does.
+Starts a backup. With --wait, the command follows it to the end: exit code 0 means
+that the backup is stored and passed every check. Progress is shown as a bar, or as
+a line for each change if stderr is not a terminal.
 
 Interrupting the command does not stop the backup: Ctrl-C ends only this command,
 with exit code 130.
@@ -58,11 +57,11 @@ Examples:
   backstayctl backup talos-default --wait --timeout 30m";
 
 pub const VERIFY_HELP: &str = "\
-One of the cluster's agents fetches the backup, opens it, compares every digest
-and looks at every page. With --boot it also restores it into a scratch folder,
-starts an etcd on that (on loopback ports), compares HashKV and reads keys back.
-`backstayctl status` shows when each cluster was last proven, and how. A proof
-that fails stands there until that backup or a later one is proven.
+One of the cluster's agents downloads the backup, decrypts it, and checks every digest
+and every database page. With --boot the agent also restores the backup into a scratch
+directory, starts an etcd on it (on loopback ports only), compares HashKV and reads keys
+back. `backstayctl status` shows when and how a backup of each cluster was last
+verified. A failed verification is shown there until that backup or a newer one passes.
 
 Examples:
   backstayctl verify talos-default
@@ -75,7 +74,7 @@ Examples:
   backstayctl agents talos-default -o yaml";
 
 pub const RUNS_HELP: &str = "\
-The latest comes first.
+The latest attempt comes first.
 
 Examples:
   backstayctl runs talos-default
@@ -83,13 +82,13 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// These clusters only
+    /// Show only these clusters
     #[arg(value_name = "CLUSTER")]
     pub clusters: Vec<String>,
-    /// How much older than its interval a backup may be [default: a tenth of the interval, at least 5m]
+    /// How far past its interval a backup may age before it is stale [default: a tenth of the interval, at least 5m]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
-    /// table, yaml or json
+    /// Output format: table, yaml or json
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Form,
     /// Keep watching: redraw on a terminal, otherwise print again on each change
@@ -123,7 +122,7 @@ impl Interval {
     }
 }
 
-/// The forms of a text that is no list of resources.
+/// The output formats of commands that do not print resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Form {
     #[default]
@@ -147,29 +146,29 @@ impl std::str::FromStr for Form {
 
 #[derive(Debug, Args)]
 pub struct Backup {
-    /// The cluster's name
+    /// Name of the cluster
     #[arg(value_name = "CLUSTER")]
     pub cluster: String,
     /// Follow the backup to its end
     #[arg(short, long)]
     pub wait: bool,
-    /// How long to wait for its end
+    /// How long to wait
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = duration::parse, requires = "wait")]
     pub timeout: Duration,
 }
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The cluster's name
+    /// Name of the cluster
     #[arg(value_name = "CLUSTER")]
     pub cluster: String,
     /// The backup: its name, or `latest`
     #[arg(long, value_name = "NAME|latest", default_value = "latest")]
     pub snapshot: String,
-    /// Also start an etcd on it; its agent needs the program
+    /// Also start an etcd on the backup; the etcd program must be on the agent's machine
     #[arg(long)]
     pub boot: bool,
-    /// How long to follow it
+    /// How long to wait for the result
     #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
     /// table, yaml, json, or jsonpath={.spec.FIELD}; other than table it is the Verification resource
@@ -179,25 +178,25 @@ pub struct Verify {
 
 #[derive(Debug, Args)]
 pub struct Agents {
-    /// Those of this cluster only
+    /// Show only the agents of this cluster
     #[arg(default_value = "", hide_default_value = true)]
     pub cluster: String,
-    /// table, yaml, json, or jsonpath={.spec.FIELD}
+    /// Output format: table, yaml, json or jsonpath={.spec.FIELD}
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Format,
 }
 
 #[derive(Debug, Args)]
 pub struct Runs {
-    /// The cluster's name
+    /// Name of the cluster
     #[arg(value_name = "CLUSTER")]
     pub cluster: String,
-    /// table, yaml, json, or jsonpath={.spec.FIELD}
+    /// Output format: table, yaml, json or jsonpath={.spec.FIELD}
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Format,
 }
 
-/// The shells that completions are made for.
+/// The shells that have a completion script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shell {
     Bash,

@@ -151,9 +151,9 @@ fn a_flag_of_the_other_way_to_restore_is_refused_and_says_where_it_belongs() {
     let error = misused("restore prod --snapshot latest --data-dir d --name a");
     assert!(error.contains("--data-dir, --name belong to"), "{error}");
     for (line, part) in [
-        ("restore prod --store file:///s --snapshot latest", "two ways"),
-        ("restore --snapshot latest --data-dir d", "say which way"),
-        ("restore --store file:///s --snapshot latest", "--data-dir is missing"),
+        ("restore prod --store file:///s --snapshot latest", "cannot be used together"),
+        ("restore --snapshot latest --data-dir d", "give either CLUSTER or --store"),
+        ("restore --store file:///s --snapshot latest", "--data-dir is required"),
         ("restore prod", "--snapshot"),
         ("restore --store file:///s --data-dir d", "--snapshot"),
         ("restore prod --snapshot latest --before 2026-11-22T10:00:00Z", "cannot be used with"),
@@ -194,7 +194,7 @@ fn each_way_to_restore_shows_its_own_flags() {
 
 /// What stands in a help under headings: flags, and not examples.
 fn sections(help: &str) -> String {
-    let end = help.find("\nIt first prints").or(help.find("\nA backup becomes")).unwrap_or(help.len());
+    let end = help.find("\nThe command first prints").or(help.find("\nRestores a backup into")).unwrap_or(help.len());
     help[..end].to_owned()
 }
 

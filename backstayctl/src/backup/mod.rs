@@ -38,7 +38,11 @@ pub async fn run<T: Transport>(
     };
     let at = ask(api, cluster, clock.now(), console).await?;
     let (Some(before), Some(wait)) = (before, wait) else {
-        return Ok(console.print(&format!("* asked for a backup of {cluster} as of {}\n", at.rfc3339()))?);
+        return Ok(console.print(&format!(
+            "* started a backup of {cluster} as of {}; follow it with `backstayctl runs \
+            {cluster}`\n",
+            at.rfc3339()
+        ))?);
     };
     let interrupts = console.interrupts.clone();
     let end = to_the_end(api, cluster, Follow::new(before.as_ref(), at), console);

@@ -27,13 +27,13 @@ impl Show {
         match seen {
             Seen::Running(run) if run.bytestotal > 0 => {
                 let name = format!("backup of {cluster}");
-                let line = format!("{name} runs on machine {}", run.machine);
+                let line = format!("{name} is running on machine {}", run.machine);
                 self.progress.amount(&name, &line, run.bytesread, run.bytestotal, console)
             }
             Seen::Running(run) => {
-                self.progress.message(format!("backup of {cluster} begins on machine {}", run.machine), console)
+                self.progress.message(format!("backup of {cluster} is starting on machine {}", run.machine), console)
             }
-            _ => self.progress.message(format!("backup of {cluster} waits for its turn"), console),
+            _ => self.progress.message(format!("backup of {cluster} is waiting to start"), console),
         }
     }
 
@@ -46,7 +46,7 @@ impl Show {
     pub fn done(&mut self, run: Option<&BackupRunSpec>, console: &mut Console<'_>) -> io::Result<()> {
         self.progress.clear();
         let details = run.map(details).unwrap_or_default();
-        console.print(&format!("backup of {} is in the store{details}\n", self.cluster))
+        console.print(&format!("backup of {} is complete{details}\n", self.cluster))
     }
 }
 

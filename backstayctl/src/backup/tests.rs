@@ -81,10 +81,10 @@ async fn without_waiting_it_says_what_was_asked() {
     let coordinator = coordinator();
     let (result, out, err) = backup(&coordinator, None, async {}).await;
     assert_eq!((result, err.as_str()), (Ok(()), ""));
-    assert_eq!(out, "* asked for a backup of c as of 2023-12-10T00:00:00Z\n");
+    assert_eq!(out, "* started a backup of c as of 2023-12-10T00:00:00Z; follow it with `backstayctl runs c`\n");
     // The second one within a second is a backup of its own.
     let (_, out, _) = backup(&coordinator, None, async {}).await;
-    assert_eq!(out, "* asked for a backup of c as of 2023-12-10T00:00:01Z\n");
+    assert_eq!(out, "* started a backup of c as of 2023-12-10T00:00:01Z; follow it with `backstayctl runs c`\n");
     assert_eq!(coordinator.calls(), ["apply c", "apply c"]);
 }
 
@@ -137,7 +137,7 @@ async fn a_coordinator_that_changes_is_waited_for() {
     };
     let (result, out, err) = backup(&coordinator, LONG, script).await;
     assert_eq!(result, Ok(()));
-    assert!(out.starts_with("backup of c is in the store: FFFFFFFF9A8AF980.snapshot, 20.0 MiB"), "{out}");
+    assert!(out.starts_with("backup of c is complete: FFFFFFFF9A8AF980.snapshot, 20.0 MiB"), "{out}");
     assert_eq!(err.matches("waiting: no coordinator answers on nats://h (absent)").count(), 1, "{err}");
 }
 
@@ -155,7 +155,7 @@ async fn an_interruption_says_that_it_goes_on_and_how_to_follow_it() {
 async fn the_time_to_wait_has_an_end() {
     let (result, ..) = backup(&coordinator(), Some(Duration::from_secs(90)), async {}).await;
     let expected =
-        "the backup of \"c\" has not ended after 1m30s; it goes on: look with `backstayctl runs c`".to_owned();
+        "the backup of \"c\" has not ended after 1m30s and is still running: see `backstayctl runs c`".to_owned();
     assert_eq!(result, Err(expected));
 }
 

@@ -11,16 +11,16 @@ use super::SnapshotSelector;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "With CLUSTER")]
 pub struct OfCluster {
-    /// The latest backup that is not younger than this, such as 2026-11-22T10:00:00Z
+    /// Restore the newest backup taken at or before this time, such as 2026-11-22T10:00:00Z
     #[arg(long, value_name = "TIME", value_parser = SnapshotSelector::parse_time, conflicts_with = "snapshot")]
     pub before: Option<SnapshotSelector>,
-    /// Replace the data by that of this other cluster, whose backup is taken
+    /// Restore a backup of this other cluster instead, replacing the data of CLUSTER
     #[arg(long, value_name = "OTHER", default_value = "", hide_default_value = true)]
     pub data_of_another_cluster: String,
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(short, long)]
     pub yes: bool,
-    /// How long to follow it
+    /// How long to wait for the end of the restore
     #[arg(long, default_value = "3h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
 }

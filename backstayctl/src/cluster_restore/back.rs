@@ -5,7 +5,7 @@ use backstay_protocol::backstay_types::{RestoreMachineSpec, RestoreSpec};
 /// The end of a sentence that names the cause, and a line for each machine.
 pub fn text(spec: &RestoreSpec) -> String {
     let all = spec.machines.iter().all(is_as_before);
-    let first = if all { "the cluster is as it was before" } else { "not everything is as it was before" };
+    let first = if all { "the cluster is back as it was before" } else { "NOT everything is back as it was before" };
     let lines = spec.machines.iter().map(|machine| format!("\n  {}", line(machine)));
     format!("{first}{}", lines.collect::<String>())
 }
@@ -24,21 +24,21 @@ fn line(machine: &RestoreMachineSpec) -> String {
     let RestoreMachineSpec { machine: id, member, step, etcd, etcdtext, error, left, .. } = machine;
     let holds = match (step.as_str(), etcd.as_str()) {
         ("pending", _) | ("returned", "untouched") => "nothing was touched".to_owned(),
-        ("returned", "serves") => "its old data is back, etcd serves".to_owned(),
-        ("returned", "runs") => format!("its old data is back, etcd was started: {etcdtext}"),
-        ("returned", "down") => format!("its old data is back, etcd DOES NOT RUN: {etcdtext}"),
+        ("returned", "serves") => "its old data is back and etcd is serving".to_owned(),
+        ("returned", "runs") => format!("its old data is back and etcd was started: {etcdtext}"),
+        ("returned", "down") => format!("its old data is back, but etcd IS NOT RUNNING: {etcdtext}"),
         ("returned", _) if error.is_empty() => "its old data is back".to_owned(),
         ("returned", _) => error.clone(),
         (step, _) => {
             let why = if error.is_empty() { String::new() } else { format!(": {error}") };
-            format!("it is not back yet ({step}){why}; it is told again whenever possible")
+            format!("it has not gone back yet ({step}){why}; the coordinator keeps telling it to")
         }
     };
     let left = match left.as_slice() {
         [] => String::new(),
         // Of a machine that is not back its old data may be among them.
-        left if step == "returned" => format!("; left there, for you to remove: {}", left.join(", ")),
-        left => format!("; beside its data folder: {}", left.join(", ")),
+        left if step == "returned" => format!("; left behind, for you to delete: {}", left.join(", ")),
+        left => format!("; next to its data directory: {}", left.join(", ")),
     };
     format!("machine {id} ({member}): {holds}{left}")
 }
@@ -68,7 +68,7 @@ mod tests {
             ("returned", "untouched", "", true),
             ("pending", "", "", true),
             ("returned", "", "", true),
-            ("returned", "", "the old data is back, and etcd does not start: no", false),
+            ("returned", "", "the old data is back, but etcd does not start: no", false),
             ("returned", "runs", "", false),
             ("returned", "down", "", false),
             ("returning", "", "", false),
@@ -76,8 +76,8 @@ mod tests {
         ] {
             let second = RestoreMachineSpec { error: error.into(), ..machine(step, etcd) };
             let text = said([machine("returned", "serves"), second]);
-            assert_eq!(text.starts_with("the cluster is as it was before\n"), as_before, "{step} {etcd}: {text}");
-            assert_eq!(text.starts_with("not everything"), !as_before, "{text}");
+            assert_eq!(text.starts_with("the cluster is back as it was before\n"), as_before, "{step} {etcd}: {text}");
+            assert_eq!(text.starts_with("NOT everything"), !as_before, "{text}");
             assert_eq!(text.matches("\n  machine 4c4c4544-0039-3010-8048-b7c04f384432 (m1): ").count(), 2, "{text}");
             assert!(text.contains(error), "{text}");
         }
@@ -92,7 +92,7 @@ mod tests {
             ..machine("returned", "down")
         };
         let text = said([down]);
-        for part in ["etcd DOES NOT RUN: its unit is failed", "last lines: panic: no", folder, ".unexpected"] {
+        for part in ["etcd IS NOT RUNNING: its unit is failed", "last lines: panic: no", folder, ".unexpected"] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

@@ -26,7 +26,7 @@ impl SnapshotSelector {
     /// From a time such as `2026-11-22T10:00:00Z`.
     pub fn parse_time(text: &str) -> Result<Self, String> {
         let time = Timestamp::parse_rfc3339(text).map(Self::Before);
-        time.ok_or_else(|| "must be a time with its zone, such as 2026-11-22T10:00:00Z".into())
+        time.ok_or_else(|| "must be a time with a time zone, such as 2026-11-22T10:00:00Z".into())
     }
 
     /// As a request says it: which one that is, the coordinator finds.

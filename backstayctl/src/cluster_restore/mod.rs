@@ -75,7 +75,7 @@ pub async fn run<T: Transport>(
     let cluster = query.cluster.as_str();
     listing::must_be_name(cluster)?;
     if !query.yes && !query.dry_run && !console.asks {
-        return Err(failed(cluster, "standard input is no terminal, so nobody can be asked: say --yes"));
+        return Err(failed(cluster, "stdin is not a terminal; pass --yes to skip the confirmation"));
     }
     let mut request = request(api, query).await?;
     let plan = api.apply(&types::RESTORES, request.clone(), true).await;
@@ -88,7 +88,7 @@ pub async fn run<T: Transport>(
     if query.dry_run {
         return Ok(console.remark("Nothing was changed (dry run).")?);
     }
-    if !query.yes && !console.typed("Type the cluster's name to replace its data: ", cluster, stdin)? {
+    if !query.yes && !console.typed("Type the name of the cluster to replace its data: ", cluster, stdin)? {
         return Err(failed(cluster, "not confirmed; nothing was changed"));
     }
     // What was agreed to, also where a later backup has come meanwhile.
@@ -106,8 +106,9 @@ pub async fn run<T: Transport>(
         }),
         Ended::TimedOut => {
             let waited = duration::format(query.timeout);
-            let text =
-                format!("it has not ended after {waited} and goes on: look with `backstayctl get restore {cluster}`");
+            let text = format!(
+                "it has not ended after {waited} and is still running: see `backstayctl get restore {cluster}`"
+            );
             Err(failed(cluster, &text))
         }
     }
@@ -153,7 +154,7 @@ async fn to_the_end<T: Transport>(
         };
         let Some(spec) = found.and_then(|resource| resource.typed::<RestoreSpec>().ok()) else { continue };
         if spec.restore != restore {
-            return Err(failed(cluster, "another restore was begun since; look with `backstayctl get restore`"));
+            return Err(failed(cluster, "another restore was started in the meantime: see `backstayctl get restore`"));
         }
         show.look(&spec, console)?;
         match spec.phase {
@@ -173,8 +174,8 @@ fn older(query: &Query, cause: CallError) -> CallError {
     match (&query.which, takes_names_alone) {
         (SnapshotSelector::Latest | SnapshotSelector::Before(_), true) => {
             CallError::Refused(ApiError::invalid(format!(
-                "the coordinator is older than this backstayctl and does not look for the latest backup: update it, or give \
-             --snapshot a name of `backstayctl get etcdbackup --selector {LABEL_CLUSTER}={source}`"
+                "the coordinator is older than this backstayctl and cannot find the latest backup: update it, or pass \
+             --snapshot a name from `backstayctl get etcdbackup --selector {LABEL_CLUSTER}={source}`"
             )))
         }
         _ => cause,

@@ -17,16 +17,20 @@ pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
     let foreign =
         if spec.sourcecluster == cluster { String::new() } else { format!(" of cluster {}", spec.sourcecluster) };
     let bump = match spec.bump {
-        Some(0) => "none: watchers and informers may stay stale".into(),
-        bump => format!("revisions move on by {}, and all before is marked compacted", bump.unwrap_or_default()),
+        Some(0) => "none: watchers and informers may keep stale data".into(),
+        bump => format!(
+            "the revision is raised by {}, and everything before it is marked as compacted",
+            bump.unwrap_or_default()
+        ),
     };
     let of_etcd = match spec.etcdclusterid.as_str() {
         "" => String::new(),
         id => format!(" of etcd cluster {id}"),
     };
     let mut text = format!(
-        "Restore of cluster {cluster}\n  Backup:    {}{foreign}\n  Taken:     {}, revision {}{of_etcd}\n  etcd:      {}\n  Size:      {} ({} in the store)\n  \
-         Digest:    sha256 {}\n  Proof:     {}\n  Bump:      {bump}\n\nMachines, each prepared before any is touched:\n",
+        "Restore of cluster {cluster}\n  Backup:    {}{foreign}\n  Taken:     {}, revision {}{of_etcd}\n  etcd:      {}\n  \
+         Size:      {} ({} in the store)\n  Digest:    sha256 {}\n  Verified:  {}\n  Bump:      {bump}\n\n\
+         Machines (all are prepared before any of them is changed):\n",
         spec.snapshot,
         spec.takenat.map(Timestamp::rfc3339).unwrap_or_default(),
         spec.revision,
@@ -42,7 +46,7 @@ pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
         vec![m.machine.clone(), m.member.clone(), etcd, m.control.clone(), m.folder.clone(), m.aside.clone()]
     };
     text.push_str(&table::plain(&heading, spec.machines.iter().map(row)));
-    text.push_str("\nAll that was written since the backup is gone afterwards, except in the folders set aside.\n");
+    text.push_str("\nEverything written since the backup will be lost, except in the data that is moved aside.\n");
     text
 }
 
@@ -51,12 +55,12 @@ fn etcd(spec: &RestoreSpec) -> String {
     let version = known(&spec.etcdversion);
     match spec.storageversion.as_str() {
         "" => version.to_owned(),
-        mark => format!("{version}, its database is marked {mark}"),
+        mark => format!("{version}; the database is marked {mark}"),
     }
 }
 
 fn known(version: &str) -> &str {
-    if version.is_empty() { "not known" } else { version }
+    if version.is_empty() { "unknown" } else { version }
 }
 
 /// How it ended well.
@@ -66,19 +70,20 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
         _ => String::new(),
     };
     let members = spec.machines.len();
-    let mut text = format!("* {cluster} is restored{took}: {members} member(s) serve and agree\n");
+    let mut text = format!("* {cluster} was restored{took}: {members} member(s) are serving and agree\n");
     for machine in &spec.machines {
         // An agent that does not say it yet sets aside what the plan says.
         let left = if machine.left.is_empty() { std::slice::from_ref(&machine.aside) } else { &machine.left };
         for folder in left {
             text.push_str(&format!(
-                "  the old data of {} is at {folder} on machine {}\n",
+                "  the old data of {} is in {folder} on machine {}\n",
                 machine.member, machine.machine
             ));
         }
     }
     text.push_str(&format!(
-        "  etcd has a new cluster id: the next `backstay-agent once --cluster {cluster}` needs --new-cluster-id, once\n"
+        "  etcd has a new cluster ID: pass --new-cluster-id to the next `backstay-agent once --cluster {cluster}`, \
+         once\n"
     ));
     if !spec.error.is_empty() {
         text.push_str(&format!("  {}\n", spec.error));
@@ -93,13 +98,37 @@ pub fn line(spec: &RestoreSpec) -> String {
         *steps.entry(machine.step.as_str()).or_default() += 1;
     }
     let total = spec.machines.len();
-    let steps: Vec<String> = steps.iter().map(|(step, count)| format!("{count} of {total} {step}")).collect();
+    let steps: Vec<String> =
+        steps.iter().map(|(step, count)| format!("{count} of {total} {}", step_text(step))).collect();
     let (done, all) = bytes(spec);
     let amount = match spec.phase {
         RestorePhase::Preparing if all > 0 => format!(", {} of {}", units::bytes(done), units::bytes(all)),
         _ => String::new(),
     };
-    format!("{}: {}{amount}", spec.phase.text(), steps.join(", "))
+    format!("{}: {}{amount}", phase_text(spec.phase), steps.join(", "))
+}
+
+/// A phase for people; scripts get [`RestorePhase::text`].
+fn phase_text(phase: RestorePhase) -> &'static str {
+    match phase {
+        RestorePhase::Keeping => "confirming",
+        RestorePhase::PuttingBack => "going back to the old data",
+        phase => phase.text(),
+    }
+}
+
+/// A machine's step for people.
+fn step_text(step: &str) -> &str {
+    match step {
+        "stopping" => "stopping etcd",
+        "moving" => "moving the data",
+        "starting" => "starting etcd",
+        "switched" => "running on the restored data",
+        "returning" => "going back",
+        "returned" => "back on the old data",
+        "kept" => "done",
+        other => other,
+    }
 }
 
 fn bytes(spec: &RestoreSpec) -> (u64, u64) {

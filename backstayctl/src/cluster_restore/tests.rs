@@ -153,16 +153,16 @@ fn the_plan_says_what_a_person_needs_to_know() {
         "2.0 KiB (512 B in the store)",
         "sha256 abcd",
         "as far as is known",
-        "move on by 5",
+        "raised by 5",
         "/var/lib/etcd.before-restore-20231210T000000Z",
-        "written since the backup is gone",
+        "written since the backup will be lost",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("of cluster other"), "{text}");
     let foreign = RestoreSpec { sourcecluster: "other".into(), bump: Some(0), ..spec(RestorePhase::Waiting) };
     let text = show::plan("one", &foreign);
-    assert!(text.contains(".snapshot of cluster other\n") && text.contains("may stay stale"), "{text}");
+    assert!(text.contains(".snapshot of cluster other\n") && text.contains("may keep stale data"), "{text}");
 }
 
 #[test]
@@ -170,20 +170,20 @@ fn progress_is_one_line() {
     let line = show::line(&spec(RestorePhase::Preparing));
     assert_eq!(line, "preparing: 1 of 2 preparing, 1 of 2 ready, 1.0 KiB of 4.0 KiB");
     let end = show::end("one", &spec(RestorePhase::Restored));
-    assert!(end.starts_with("* one is restored in 9.0s: 2 member(s) serve and agree\n"), "{end}");
-    assert!(end.contains("the next `backstay-agent once --cluster one` needs --new-cluster-id, once"), "{end}");
+    assert!(end.starts_with("* one was restored in 9.0s: 2 member(s) are serving and agree\n"), "{end}");
+    assert!(end.contains("pass --new-cluster-id to the next `backstay-agent once --cluster one`, once"), "{end}");
 }
 
 #[test]
 fn both_versions_of_etcd_are_in_the_plan() {
     let mut spec = spec(RestorePhase::Waiting);
     let text = show::plan("one", &spec);
-    assert!(text.contains("  etcd:      not known\n") && text.contains("m1       not known   systemd"), "{text}");
+    assert!(text.contains("  etcd:      unknown\n") && text.contains("m1       unknown   systemd"), "{text}");
     (spec.etcdversion, spec.storageversion) = ("3.7.1".into(), "3.7.0".into());
     spec.machines[0].etcdversion = "3.6.14".into();
     let text = show::plan("one", &spec);
-    assert!(text.contains("  etcd:      3.7.1, its database is marked 3.7.0\n"), "{text}");
-    assert!(text.contains("m1       3.6.14      systemd"), "{text}");
+    assert!(text.contains("  etcd:      3.7.1; the database is marked 3.7.0\n"), "{text}");
+    assert!(text.contains("m1       3.6.14    systemd"), "{text}");
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn what_was_set_aside_is_named_as_the_machine_says() {
     let mut spec = spec(RestorePhase::Restored);
     spec.machines[0].left = vec!["/data/etcd.before-restore-20231210T000001Z".into()];
     let text = show::end("one", &spec);
-    assert!(text.contains("is at /data/etcd.before-restore-20231210T000001Z on"), "{text}");
-    assert!(text.contains("is at /var/lib/etcd.before-restore-20231210T000000Z on"), "{text}");
+    assert!(text.contains("is in /data/etcd.before-restore-20231210T000001Z on"), "{text}");
+    assert!(text.contains("is in /var/lib/etcd.before-restore-20231210T000000Z on"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,8 +208,8 @@ async fn it_is_followed_to_its_end() {
         capture(async |console| to_the_end(&api, "one", "r", console).await).await
     };
     let (printed, _) = end(watched(RestorePhase::Restored, "")).await.expect("restored");
-    assert!(printed.contains("is restored"), "{printed}");
+    assert!(printed.contains("was restored"), "{printed}");
     let error = end(watched(RestorePhase::Failed, "machine 1: no room")).await.expect_err("failed");
-    let said = "failed to restore \"one\": machine 1: no room; not everything is as it was before\n  machine";
+    let said = "failed to restore \"one\": machine 1: no room; NOT everything is back as it was before\n  machine";
     assert!(error.starts_with(said), "{error}");
 }

@@ -21,7 +21,7 @@ enum Step {
 /// An expression that is not of the part that is understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "jsonpath {given:?} is not supported: {reason}; one field can be asked for, such as {{.spec.error}}, \
+    "jsonpath {given:?} is not supported: {reason}; select one field, such as {{.spec.error}}, \
      {{.metadata.labels['key']}} or {{.metadata.finalizers[0]}}"
 )]
 pub struct PathError {
@@ -57,7 +57,7 @@ impl FromStr for JsonPath {
     fn from_str(given: &str) -> Result<Self, PathError> {
         let error = |reason: &str| PathError { given: given.to_owned(), reason: reason.to_owned() };
         let inner = given.trim().strip_prefix('{').and_then(|g| g.strip_suffix('}'));
-        let mut rest = inner.ok_or_else(|| error("it must stand in braces"))?.trim();
+        let mut rest = inner.ok_or_else(|| error("it must be enclosed in braces"))?.trim();
         rest = rest.strip_prefix('$').unwrap_or(rest);
         let mut steps = Vec::new();
         while !rest.is_empty() {
@@ -71,7 +71,7 @@ impl FromStr for JsonPath {
             rest = tail;
         }
         if steps.is_empty() {
-            return Err(error("it names no field"));
+            return Err(error("it does not name a field"));
         }
         Ok(Self { steps })
     }

@@ -83,7 +83,7 @@ impl Node {
 /// The documents of `text`; empty ones are left out.
 pub fn documents(text: &str) -> Result<Vec<Node>, Problem> {
     if text.len() > TEXT_MAX {
-        return Err(Problem::new(1, format!("more than the {TEXT_MAX} bytes that are allowed")));
+        return Err(Problem::new(1, format!("larger than {TEXT_MAX} bytes, the most that is allowed")));
     }
     let mut builder = Builder { events: Parser::new_from_str_with_options(text, limits()) };
     let mut found = Vec::new();
@@ -118,7 +118,7 @@ impl<'t> Builder<'t> {
     fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Node, Problem> {
         let line = span.start.line();
         if depth > DEPTH_MAX {
-            return Err(Problem::new(line, format!("nested deeper than the {DEPTH_MAX} levels that are allowed")));
+            return Err(Problem::new(line, format!("nested more than {DEPTH_MAX} levels deep")));
         }
         let kind = match event {
             Event::Scalar(text, style, _, tag) => {
@@ -133,7 +133,9 @@ impl<'t> Builder<'t> {
                 says_text(tag.as_deref(), line)?;
                 Kind::Map(self.map(depth)?)
             }
-            Event::Alias(_) => return Err(Problem::new(line, "aliases (*name) are not taken: write the value out")),
+            Event::Alias(_) => {
+                return Err(Problem::new(line, "aliases (*name) are not supported: write the value out"));
+            }
             other => return Err(Problem::new(line, format!("unexpected {other:?}"))),
         };
         Ok(Node { line, kind })
@@ -159,11 +161,11 @@ impl<'t> Builder<'t> {
             };
             let line = span.start.line();
             let Event::Scalar(key, ..) = event else {
-                return Err(Problem::new(line, "a key must be text"));
+                return Err(Problem::new(line, "a key must be a string"));
             };
             let key = key.into_owned();
             if let Some(first) = seen.insert(key.clone(), line) {
-                return Err(Problem::new(line, format!("{key:?} is given twice, first on line {first}")));
+                return Err(Problem::new(line, format!("{key:?} is given twice; the first is on line {first}")));
             }
             let Some((event, span)) = self.next()? else {
                 return Err(Problem::new(line, format!("{key:?} has no value")));
@@ -180,12 +182,12 @@ fn says_text(tag: Option<&Tag>, line: usize) -> Result<bool, Problem> {
         None => Ok(false),
         Some(tag) if tag.core_suffix() == Some("str") => Ok(true),
         Some(tag) if tag.core_suffix().is_some() => Ok(false),
-        Some(tag) => Err(Problem::new(line, format!("the tag {} is not known", tag.original()))),
+        Some(tag) => Err(Problem::new(line, format!("the tag {} is not supported", tag.original()))),
     }
 }
 
 fn malformed(error: &ScanError) -> Problem {
-    Problem::new(error.marker().line(), format!("not YAML: {}", error.info().replace('\n', " ")))
+    Problem::new(error.marker().line(), format!("invalid YAML: {}", error.info().replace('\n', " ")))
 }
 
 #[cfg(test)]
@@ -218,12 +220,12 @@ mod tests {
 
     #[test]
     fn what_is_refused_names_its_line() {
-        assert_eq!(problem("a: 1\nb: 2\na: 3\n"), r#"line 3: "a" is given twice, first on line 1"#);
-        assert_eq!(problem("a: &x 1\nb: *x\n"), "line 2: aliases (*name) are not taken: write the value out");
-        assert_eq!(problem("a: 1\n[b]: 2\n"), "line 2: a key must be text");
-        assert_eq!(problem("a: !secret x\n"), "line 1: the tag !secret is not known");
-        assert!(problem("a: 1\n b: 2\n").starts_with("line 2: not YAML: "), "{}", problem("a: 1\n b: 2\n"));
-        assert!(problem("a: [1\nb: 2\n").contains("not YAML"));
+        assert_eq!(problem("a: 1\nb: 2\na: 3\n"), r#"line 3: "a" is given twice; the first is on line 1"#);
+        assert_eq!(problem("a: &x 1\nb: *x\n"), "line 2: aliases (*name) are not supported: write the value out");
+        assert_eq!(problem("a: 1\n[b]: 2\n"), "line 2: a key must be a string");
+        assert_eq!(problem("a: !secret x\n"), "line 1: the tag !secret is not supported");
+        assert!(problem("a: 1\n b: 2\n").starts_with("line 2: invalid YAML: "), "{}", problem("a: 1\n b: 2\n"));
+        assert!(problem("a: [1\nb: 2\n").contains("invalid YAML"));
         assert!(problem(&format!("a: {}", "x".repeat(TEXT_MAX))).contains("1048576 bytes"));
     }
 

@@ -77,7 +77,7 @@ impl Shape {
     fn name(&self) -> &'static str {
         match self {
             Self::Any => "a value",
-            Self::Text => "text",
+            Self::Text => "a string",
             Self::Number => "a number",
             Self::Switch => "true or false",
             Self::List(_) => "a list",
@@ -89,7 +89,7 @@ impl Shape {
     fn scalar(&self, text: &str, plain: bool, line: usize, path: &str) -> Result<Value, Problem> {
         let value = match plain {
             true => scalar::resolve(text).map_err(|_| {
-                Problem::new(line, format!("{path} is a number that cannot be held; quote it if it is text"))
+                Problem::new(line, format!("{path} is a number that is too large; quote it if it is meant as a string"))
             })?,
             false => Value::String(text.to_owned()),
         };
@@ -141,7 +141,7 @@ fn text(node: &Node, path: &str) -> Result<Value, Problem> {
     match &node.kind {
         Kind::Scalar { .. } if node.is_null() => Ok(Value::String(String::new())),
         Kind::Scalar { text, .. } => Ok(Value::String(text.clone())),
-        _ => Err(Problem::new(node.line, format!("{path} must be text"))),
+        _ => Err(Problem::new(node.line, format!("{path} must be a string"))),
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
         let value =
             json!({"bucket": "0123", "region": "1.10", "endpoint": "true", "accesskeyid": "", "sessiontoken": ""});
         assert_eq!(read(&s3(), text), Ok(Some(value)));
-        assert_eq!(read(&s3(), "bucket: [a]\n"), Err("line 1: spec.bucket must be text".into()));
+        assert_eq!(read(&s3(), "bucket: [a]\n"), Err("line 1: spec.bucket must be a string".into()));
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
             ),
             (
                 "backupconfiguration:\n  interval:\n    seconds: .nan\n",
-                "line 3: spec.backupconfiguration.interval.seconds is a number that cannot be held; quote it if it is text",
+                "line 3: spec.backupconfiguration.interval.seconds is a number that is too large; quote it if it is meant as a string",
             ),
         ] {
             assert_eq!(read(&cluster, text), Err(error.into()));

@@ -1,4 +1,4 @@
-//! The words of `restore` and `list`: which store, which backup, and what it becomes.
+//! Arguments and help of `restore` and `list`.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::cluster_restore::arguments::OfCluster;
 
 /// Of both ways, for the manual.
 pub const RESTORE_HELP: &str = "\
-There are two ways. `restore CLUSTER` restores a cluster on all its machines, by their
-agents. `restore --store URL` makes a data folder of a backup, here, without a coordinator.
-Flags of the one are refused by the other. `restore --help` and `restore --store URL --help`
-show each with its flags and what it does.
+There are two ways to restore. `restore CLUSTER` restores a cluster on all its machines,
+through their agents. `restore --store URL` restores a backup into a data directory on this
+machine and needs no coordinator. Each has its own flags and refuses those of the other:
+see `restore --help` and `restore --store URL --help`.
 
 Examples:
   backstayctl restore talos-default --snapshot latest
@@ -23,18 +23,20 @@ Examples:
 
 /// Of `restore CLUSTER`.
 pub const CLUSTER_HELP: &str = "\
-It first prints the plan: which backup, which machines and their etcd, what is set aside
-where; then asks. Every machine's agent fetches, checks and prepares the new data beside
-the live data. Only when all are ready does each stop etcd, set the old folder aside (it
-is never deleted), put the new one in place and start etcd. When a machine fails before
-that, nothing has changed; after it, all machines go back to their old folders.
+The command first prints the plan (the backup, the machines and their etcd, and where the
+old data will be kept) and asks for confirmation. Then the agent on every machine downloads
+and checks the backup, and prepares the new data next to the live data. Once all machines
+are ready, each of them stops etcd, moves the old data directory aside (it is never
+deleted), puts the new one in place and starts etcd. If a machine fails before the switch,
+nothing has changed; if one fails after it, all machines go back to their old data.
 Interrupting the command does not stop the restore.
 
-The revision jumps, and everything before is marked as compacted, so that whoever watched
-the old cluster (each Kubernetes component) notices and begins anew.
+The revision is raised by a large step, and everything before it is marked as compacted.
+This makes every client that watched the old data, including each Kubernetes component,
+notice the change and list everything again.
 
-A backup becomes a data folder on this machine, without a coordinator, by
-`backstayctl restore --store URL`: see `backstayctl restore --store URL --help`.
+To restore a backup into a data directory on this machine, without a coordinator, see
+`backstayctl restore --store URL --help`.
 
 Examples:
   backstayctl restore talos-default --snapshot latest
@@ -43,19 +45,20 @@ Examples:
 
 /// Of `restore --store`.
 pub const STORE_HELP: &str = "\
-A backup becomes a data folder that etcd starts from, on this machine. It needs neither a
-coordinator nor NATS: the store and the recovery key are enough. Each member of the new
-cluster is restored by itself, from the same backup, with the same --initial-cluster, as
-with `etcdctl snapshot restore`.
+Restores a backup into a data directory on this machine, from which etcd can start. This
+needs neither a coordinator nor NATS: the store and the recovery key are enough. Restore
+each member of the new cluster separately, from the same backup and with the same
+--initial-cluster, as with `etcdctl snapshot restore`.
 
-Everything is checked again on the way; the folder appears only when all is good. The
-credentials are those of the usual AWS environment.
+Everything is checked again during the restore, and the directory appears only if every
+check passes. S3 credentials come from the usual AWS environment.
 
-The revision jumps, and everything before is marked as compacted, so that whoever watched
-the old cluster (each Kubernetes component) notices and begins anew.
+The revision is raised by a large step, and everything before it is marked as compacted.
+This makes every client that watched the old data, including each Kubernetes component,
+notice the change and list everything again.
 
-A cluster is restored on all its machines, by their agents, by
-`backstayctl restore CLUSTER`: see `backstayctl restore --help`.
+To restore a cluster on all its machines, through their agents, see
+`backstayctl restore --help`.
 
 Examples:
   backstayctl list --store s3://etcd-backups
@@ -66,8 +69,8 @@ Examples:
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380";
 
 pub const LIST_HELP: &str = "\
-Reads the store alone, with the credentials of the usual AWS environment: no coordinator
-and no key is needed.
+Reads only the store: no coordinator and no key is needed. S3 credentials come from the
+usual AWS environment.
 
 Examples:
   backstayctl list --store s3://etcd-backups
@@ -80,13 +83,13 @@ const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 /// What is in a store.
 #[derive(Debug, Args)]
 pub struct List {
-    /// The store: file:///path or s3://bucket[/prefix]
+    /// URL of the store: file:///path or s3://bucket[/prefix]
     #[arg(long, value_name = "URL")]
     pub store: String,
-    /// This cluster only
+    /// List only this cluster
     #[arg(long, value_name = "UUID")]
     pub cluster_uuid: Option<ClusterUuid>,
-    /// table, yaml or json
+    /// Output format: table, yaml or json
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Form,
     #[command(flatten)]
@@ -96,13 +99,13 @@ pub struct List {
 /// Both ways to restore; which flags belong to which, and what each needs, is in [`super::ways`].
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// The cluster to restore on all its machines, by its agents
+    /// Cluster to restore on all its machines, through its agents
     #[arg(value_name = "CLUSTER")]
     pub cluster: Option<String>,
-    /// The store to restore from: file:///path or s3://bucket[/prefix]
+    /// URL of the store to restore from: file:///path or s3://bucket[/prefix]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
-    /// The backup's name as `list` shows it, or latest
+    /// Name of the backup as shown by `list`, or latest
     #[arg(long, value_name = "NAME|latest", required_unless_present = "before")]
     pub snapshot: Option<String>,
     /// Check all that can be checked, print the plan, and change nothing
@@ -120,41 +123,40 @@ pub struct Restore {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "With --store")]
 pub struct FromStore {
-    /// The cluster that the backup is of; may be left out where the store has but one
+    /// UUID of the backup's cluster; not needed if the store has only one cluster
     #[arg(long, value_name = "UUID")]
     pub cluster_uuid: Option<ClusterUuid>,
-    /// The recovery key, or the cluster's own: a file with an age identity; without it only backups that are not
-    /// encrypted can be restored
+    /// File with the recovery key or the cluster's own key (an age identity); needed for encrypted backups
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
-    /// etcd's data folder; must be empty or not there
+    /// Data directory for etcd; must be empty or not exist
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The member that the folder is for, as etcd's --name [default: default]
+    /// Name of this member, as in etcd's --name [default: default]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// All members of the new cluster [default: this member at its peer URLs]
+    /// All members of the new cluster [default: this member with its peer URLs]
     #[arg(long, value_name = "NAME=URL,…")]
     pub initial_cluster: Option<String>,
-    /// The peer URLs of this member [default: those in --initial-cluster, else http://localhost:2380]
+    /// Peer URLs of this member [default: those in --initial-cluster, else http://localhost:2380]
     #[arg(long, value_name = "URL,…")]
     pub initial_advertise_peer_urls: Option<String>,
-    /// The new cluster's token, as etcd's own flag of that name [default: etcd-cluster]
+    /// Token of the new cluster, as in etcd's flag of the same name [default: etcd-cluster]
     #[arg(long, value_name = "TOKEN")]
     pub initial_cluster_token: Option<String>,
-    /// By how much the revision jumps; 0 leaves it [default: 1000000000]
+    /// How much to raise the revision by; 0 leaves it unchanged [default: 1000000000]
     #[arg(long, value_name = "COUNT", help_heading = None::<&str>)]
     pub bump_revision: Option<u64>,
-    /// Whether everything up to the jump is marked as compacted [default: true]
+    /// Whether to mark everything up to the raised revision as compacted [default: true]
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub mark_compacted: Option<bool>,
-    /// Remove alarms that the old cluster had raised
+    /// Remove the alarms that are stored in the backup
     #[arg(long)]
     pub remove_alarms: bool,
-    /// Turn authentication off, and remove its users and roles
+    /// Turn authentication off and remove all users and roles
     #[arg(long)]
     pub remove_auth: bool,
-    /// Write the database anew without its free pages; takes the space of both until it is done
+    /// Defragment the database; needs free disk space for a second copy meanwhile
     #[arg(long)]
     pub defragment: bool,
 }
@@ -219,7 +221,7 @@ fn agree(name: &str, members: &[NewMember], advertised: Option<Vec<String>>) -> 
     }
     let (advertised, told) = (advertised.join(","), told.join(","));
     Err(format!(
-        "--initial-advertise-peer-urls says {advertised}, --initial-cluster says {told} of {name:?}: give both the same"
+        "--initial-advertise-peer-urls says {advertised}, but --initial-cluster says {told} for {name:?}: make them equal"
     ))
 }
 
@@ -275,6 +277,6 @@ mod tests {
         let error = options("--initial-cluster a").expect_err("no URL");
         assert_eq!(error, "invalid --initial-cluster: \"a\" is not NAME=URL");
         let error = options("--name a --initial-cluster a=http://a:1 --initial-advertise-peer-urls http://a:2");
-        assert!(error.expect_err("contradiction").contains("give both the same"));
+        assert!(error.expect_err("contradiction").contains("make them equal"));
     }
 }

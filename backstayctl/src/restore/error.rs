@@ -19,43 +19,50 @@ pub enum RestoreFailure {
     Store(#[from] StoreError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    #[error("{store} holds no cluster's backups: check the bucket and its prefix")]
+    #[error("{store} contains no backups: check the bucket and the prefix")]
     Empty { store: String },
-    #[error("{store} holds the backups of several clusters: name one with --cluster-uuid: {clusters}")]
+    #[error("{store} contains backups of several clusters: choose one with --cluster-uuid: {clusters}")]
     SeveralClusters { store: String, clusters: String },
-    #[error("{store} holds no backup of cluster {cluster}: `backstayctl list --store {store}` shows what is there")]
+    #[error(
+        "{store} contains no backup of cluster {cluster}: run `backstayctl list --store {store}` to see what it \
+        contains"
+    )]
     NoBackup { store: String, cluster: ClusterUuid },
     #[error(
-        "{store} holds no backup {snapshot} of cluster {cluster}: `backstayctl list --store {store}` shows what is there"
+        "{store} contains no backup {snapshot} of cluster {cluster}: run `backstayctl list --store {store}` to see \
+         what it contains"
     )]
     NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName },
     #[error(transparent)]
     Ambiguous(Box<Ambiguous>),
     #[error(
-        "the backup is encrypted to {recipients}: give the recovery key, or the cluster's own, with --identity FILE"
+        "the backup is encrypted for {recipients}: pass the recovery key or the cluster's own key with --identity FILE"
     )]
     NoIdentity { recipients: String },
-    #[error("failed to read the identity {path}: {cause}")]
+    #[error("failed to read the identity file {path}: {cause}")]
     ReadIdentity { path: PathBuf, cause: std::io::Error },
-    #[error("failed to use the identity {path}: {cause}")]
+    #[error("the identity file {path} cannot be used: {cause}")]
     Identity { path: PathBuf, cause: SealError },
-    #[error("the identity {path} opens neither the backup, which is encrypted to {recipients}, nor {key}: {cause}")]
+    #[error("the identity in {path} can decrypt neither the backup (encrypted for {recipients}) nor {key}: {cause}")]
     WrongIdentity { path: PathBuf, recipients: String, key: String, cause: String },
-    #[error("failed to restore {snapshot} into {folder}: {cause}; nothing was left there")]
+    #[error("failed to restore {snapshot} into {folder}: {cause}; nothing was written there")]
     Restore { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreBackupError> },
-    #[error("{snapshot} was restored into {folder}, but is not known to be on the disk: {cause}")]
+    #[error("{snapshot} was restored into {folder}, but could not be synced to disk: {cause}")]
     NotSynced { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreError> },
-    #[error("{store} holds no backup of a cluster {cluster}: `backstayctl list --store {store}` shows what is there")]
+    #[error(
+        "{store} contains no backup of a cluster named {cluster}: run `backstayctl list --store {store}` to see \
+        what it contains"
+    )]
     NoBackupOfName { store: String, cluster: ClusterName },
     #[error("failed to merge: {0}")]
     Merge(MergeError),
-    #[error("interrupted: what was copied stays; the same command goes on")]
+    #[error("interrupted: what was copied so far is kept; run the same command again to continue")]
     MergeInterrupted,
-    #[error("standard input is no terminal, so nobody can be asked: say --yes")]
+    #[error("stdin is not a terminal; pass --yes to skip the confirmation")]
     MergeUnasked,
     #[error("not confirmed; nothing was changed")]
     MergeUnconfirmed,
-    #[error("failed to listen to signals: {0}")]
+    #[error("failed to install the signal handlers: {0}")]
     Signals(std::io::Error),
     #[error("{store} has the manifest of {snapshot}, but not the backup itself: choose another")]
     NoObject { store: String, snapshot: SnapshotName },

@@ -42,7 +42,7 @@ pub async fn opener(
     };
     let why = match own {
         Ok(own) if opens(&own, manifest) => return Ok(Some(own)),
-        Ok(own) => format!("the key in it is that of {}", own.to_public()),
+        Ok(own) => format!("it contains the key of {}", own.to_public()),
         Err(error) => error,
     };
     // A backup that was copied here from another series is sealed to that one's key, which was copied too.

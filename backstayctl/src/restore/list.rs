@@ -22,7 +22,7 @@ pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     console.print(&render(&manifests, list.output))?;
     skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
     if manifests.is_empty() && skipped.count() == 0 {
-        console.remark(&format!("Note: there is no backup in {}", store.url()))?;
+        console.remark(&format!("Note: {} contains no backups", store.url()))?;
     }
     Ok(())
 }

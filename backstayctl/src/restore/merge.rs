@@ -17,18 +17,18 @@ use crate::output::table;
 use crate::units;
 
 pub const MERGE_HELP: &str = "\
-A cluster may have got several UUIDs: its first backups were made on several machines at
-once by an older release, or under a --cluster-uuid. This copies the backups of the others
-under one of them, each proven on the way, with the keys that open them. A name that is
-taken moves on by a second. Interrupted, it can be begun again. The exit code is 3 where
-something could not be copied.
+A cluster can end up with several UUIDs, for example if an older release made its first
+backups on several machines at once, or if --cluster-uuid was used. This command copies
+all its backups, and the keys that open them, under one of these UUIDs. Each backup is
+checked while it is copied. If a backup's name is already taken, the copy gets the name of
+the next second. An interrupted merge can be run again. The exit code is 3 if something
+could not be copied.
 
-Nothing is deleted: the sources stay. Once it has ended with 0, and `backstayctl list` and
-`backstayctl verify` find everything under the one UUID, remove the folders of the others
-by hand, with the store's own tools.
+Nothing is deleted. Once the exit code is 0, and `backstayctl list` and `backstayctl verify`
+find everything under the one UUID, delete the folders of the other UUIDs with the store's
+own tools.
 
-A coordinator goes on under the UUID that it knows: merge into that one
-(`backstayctl get clusteruuid NAME`).
+Merge into the UUID that the coordinator uses: `backstayctl get clusteruuid NAME` shows it.
 
 Examples:
   backstayctl merge --store s3://etcd-backups --cluster prod --dry-run
@@ -38,22 +38,22 @@ Examples:
 /// Several series of one cluster.
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// The store: file:///path or s3://bucket[/prefix]
+    /// URL of the store: file:///path or s3://bucket[/prefix]
     #[arg(long, value_name = "URL")]
     pub store: String,
-    /// The cluster's name
+    /// Name of the cluster
     #[arg(long, value_name = "NAME")]
     pub cluster: ClusterName,
-    /// The UUID that all backups are to have [default: the one that the store has for the name]
+    /// UUID to merge into [default: the one that the store has for the name]
     #[arg(long, value_name = "UUID")]
     pub into: Option<ClusterUuid>,
-    /// The UUIDs whose backups are copied; may be given several times [default: all others of that name]
+    /// UUID whose backups to copy; can be repeated [default: all others of that name]
     #[arg(long, value_name = "UUID")]
     pub from: Vec<ClusterUuid>,
-    /// Say what would be done, and do nothing
+    /// Show what would be copied, without copying anything
     #[arg(long)]
     pub dry_run: bool,
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(short, long)]
     pub yes: bool,
     #[command(flatten)]
@@ -81,7 +81,7 @@ pub async fn run(merge: Merge, now: Timestamp, stdin: &mut dyn Read, console: &m
         if !console.asks {
             return Err(RestoreFailure::MergeUnasked.into());
         }
-        if !console.typed("Type the cluster's name to go on: ", name, stdin)? {
+        if !console.typed("Type the name of the cluster to continue: ", name, stdin)? {
             return Err(RestoreFailure::MergeUnconfirmed.into());
         }
     }
@@ -97,10 +97,10 @@ pub async fn run(merge: Merge, now: Timestamp, stdin: &mut dyn Read, console: &m
     if missed > 0 {
         let what = if missed == 1 { "one backup or key was" } else { "backups or keys were" };
         let count = if missed == 1 { String::new() } else { format!("{missed} ") };
-        console.print(&format!("{count}{what} not copied (the warnings say why): the sources are still needed\n"))?;
+        console.print(&format!("{count}{what} not copied (see the warnings above): keep the sources\n"))?;
         return Err(Failure::No);
     }
-    Ok(console.print(&format!("{} has its backups under {into}\n", merge.cluster))?)
+    Ok(console.print(&format!("all backups of {} are under {into}\n", merge.cluster))?)
 }
 
 type Prepared = (std::sync::Arc<dyn Store>, ClusterUuid, Vec<ClusterUuid>, Plan);
@@ -153,11 +153,12 @@ async fn copied(
 
 fn shown(merge: &Merge, url: &str, into: ClusterUuid, sources: &[ClusterUuid], plan: &Plan) -> String {
     if sources.is_empty() {
-        return format!("{} has its backups under {into} alone: there is nothing to merge in {url}\n", merge.cluster);
+        return format!("nothing to merge: all backups of {} in {url} are under {into}\n", merge.cluster);
     }
     let bytes = plan.copies.iter().map(|copy| copy.backup.sealed_bytes).sum();
     let mut text = format!(
-        "Merge of the backups of {} in {url}\n  Into:      {into}\n  To copy:   {} ({}), {} are there already\n  Sources:   stay as they are\n\n",
+        "Merge of the backups of {} in {url}\n  Into:      {into}\n  To copy:   {} ({}); {} already there\n  \
+         Sources:   left unchanged\n\n",
         merge.cluster,
         plan.copies.len(),
         units::bytes(bytes),

@@ -47,7 +47,7 @@ const LOOK_IN_LINES: Duration = Duration::from_secs(5);
 pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) -> Result<(), Failure> {
     let Restore { store, snapshot, from_store, bucket, dry_run, .. } = restore;
     let (Some(url), Some(snapshot), Some(folder)) = (store, snapshot, from_store.data_dir.clone()) else {
-        return Err(RestoreFailure::Usage("--store, --snapshot and --data-dir go together".into()).into());
+        return Err(RestoreFailure::Usage("--store, --snapshot and --data-dir must be used together".into()).into());
     };
     let wanted = choice::Wanted::parse(&snapshot).map_err(Failure::Name)?;
     let options = from_store.options().map_err(RestoreFailure::Usage)?;
@@ -76,7 +76,7 @@ pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) ->
         .map_err(|cause| failure(manifest.snapshot, folder, cause))?;
     console.print(&told(&manifest, &restored, contents.as_ref().ok()))?;
     if let Err(unknown) = contents {
-        console.remark(&format!("Note: not all of the database was inspected: {unknown}"))?;
+        console.remark(&format!("Note: the database could not be inspected completely: {unknown}"))?;
     }
     notes(&options, &from_store, &restored).iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
     Ok(())
@@ -110,7 +110,7 @@ async fn looking<T>(
             _ = looks.tick() => {
                 let (done, total) = (so_far.done(), so_far.total());
                 if total > 0 {
-                    progress.message(format!("reading the manifests: {done} of {total}"), console)?;
+                    progress.message(format!("reading manifests: {done} of {total}"), console)?;
                 }
             }
         }
@@ -134,7 +134,7 @@ async fn shown(
             _ = looks.tick() => {
                 let (done, total) = (so_far.written.load(Ordering::Relaxed), manifest.snapshot_bytes);
                 if done == total {
-                    progress.message(format!("{name}: being synced to the disk"), console)?;
+                    progress.message(format!("{name}: syncing to disk"), console)?;
                 } else {
                     progress.amount(&name, &name, done, total, console)?;
                 }
@@ -161,10 +161,14 @@ fn told(manifest: &Manifest, restored: &Restored, contents: Option<&Contents>) -
         let taken = if origin.etcd.is_empty() { String::new() } else { format!("taken from {}; ", origin.etcd) };
         let _ = writeln!(text, "etcd       {taken}{starters}");
     }
-    let _ = writeln!(text, "revision   {revision_before}; etcd starts with {revision_after}");
+    let _ = writeln!(text, "revision   {revision_after} (the backup has {revision_before})");
     let was = &manifest.origin.etcd_cluster_id;
-    let _ = writeln!(text, "cluster    etcd's id {cluster_id:016x} (it was {was}), this member {member_id:016x}");
-    let _ = writeln!(text, "next once  backstay-agent once --cluster {cluster} --new-cluster-id …");
+    let _ = writeln!(text, "cluster    new etcd cluster ID {cluster_id:016x} (was {was}), member ID {member_id:016x}");
+    let _ = writeln!(
+        text,
+        "next       pass --new-cluster-id to the next `backstay-agent once --cluster {cluster}`, \
+        once"
+    );
     text
 }
 
@@ -173,19 +177,21 @@ fn notes(options: &Options, from_store: &FromStore, restored: &Restored) -> Vec<
     let mut notes = Vec::new();
     if options.members.len() > 1 {
         notes.push(format!(
-            "the new cluster has {} members: restore each of them with the same --initial-cluster and its own --name",
+            "the new cluster has {} members: restore each of them, with the same --initial-cluster and its own --name",
             options.members.len()
         ));
     }
     if restored.revision_after == restored.revision_before {
-        notes.push("the revision does not jump: whoever watched the old cluster may see it go back".into());
+        notes.push("the revision was not raised: clients that watched the old cluster may keep stale data".into());
     }
     if restored.auth_enabled {
-        notes.push("authentication is on, with the users and passwords of the backup".into());
+        notes.push("authentication is enabled, with the users and passwords of the backup".into());
     }
     if restored.alarms > 0 && !from_store.remove_alarms {
         notes.push(
-            "the backup has alarms: `etcdctl alarm disarm` after the start, or restore with --remove-alarms".into(),
+            "the backup contains alarms: run `etcdctl alarm disarm` once etcd has started, or restore with \
+             --remove-alarms"
+                .into(),
         );
     }
     notes
@@ -202,9 +208,9 @@ mod tests {
             let snapshot = SnapshotName::from_unix_seconds(1_701_184_522).expect("in range");
             failure(snapshot, "/a/data".into(), cause.into()).to_string()
         };
-        assert!(text(file()).ends_with("failed to sync /a: no disk; nothing was left there"), "{}", text(file()));
+        assert!(text(file()).ends_with("failed to sync /a: no disk; nothing was written there"), "{}", text(file()));
         let shown = text(RestoreError::NotSynced { folder: "/a/data".into(), cause: Box::new(file()) });
-        let said = " was restored into /a/data, but is not known to be on the disk: failed to sync /a: no disk";
+        let said = " was restored into /a/data, but could not be synced to disk: failed to sync /a: no disk";
         assert!(shown.ends_with(said), "{shown}");
     }
 }

@@ -63,8 +63,11 @@ impl Way {
 
     fn line(self) -> &'static str {
         match self {
-            Self::Cluster => "`backstayctl restore CLUSTER`, which restores a cluster on its machines",
-            Self::Store => "`backstayctl restore --store URL`, which makes a data folder here",
+            Self::Cluster => "`backstayctl restore CLUSTER` (restores a cluster on all its machines)",
+            Self::Store => {
+                "`backstayctl restore --store URL` (restores a backup into a data directory on this \
+                machine)"
+            }
         }
     }
 
@@ -78,7 +81,7 @@ impl Way {
     fn about(self) -> &'static str {
         match self {
             Self::Cluster => "Restore a cluster on all its machines",
-            Self::Store => "Make a data folder of a backup in a store",
+            Self::Store => "Restore a backup from a store into a data directory on this machine",
         }
     }
 
@@ -126,12 +129,15 @@ fn fits(restore: &ArgMatches) -> Result<(), (ErrorKind, String)> {
     let is_given = |id: &str| restore.value_source(id) == Some(ValueSource::CommandLine);
     let way = match (is_given("cluster"), is_given("store")) {
         (true, true) => {
-            let text =
-                format!("CLUSTER and --store are two ways to restore: {}; {}", Way::Cluster.line(), Way::Store.line());
+            let text = format!(
+                "CLUSTER and --store cannot be used together; use one of the two ways to restore: {}; or {}",
+                Way::Cluster.line(),
+                Way::Store.line()
+            );
             return Err((ErrorKind::ArgumentConflict, text));
         }
         (false, false) => {
-            let text = format!("say which way to restore: {}; or {}", Way::Cluster.line(), Way::Store.line());
+            let text = format!("give either CLUSTER or --store: {}; or {}", Way::Cluster.line(), Way::Store.line());
             return Err((ErrorKind::MissingRequiredArgument, text));
         }
         (true, false) => Way::Cluster,
@@ -144,10 +150,13 @@ fn fits(restore: &ArgMatches) -> Result<(), (ErrorKind, String)> {
         let flags = foreign.iter().map(|id| flag(id)).collect::<Vec<_>>().join(", ");
         let (belongs, other, this) =
             (if foreign.len() == 1 { "belongs" } else { "belong" }, way.other().line(), way.line());
-        return Err((ErrorKind::ArgumentConflict, format!("{flags} {belongs} to {other}, not to {this}")));
+        return Err((
+            ErrorKind::ArgumentConflict,
+            format!("{flags} {belongs} to {other}, and cannot be used with {this}"),
+        ));
     }
     if way == Way::Store && !is_given("data_dir") {
-        let text = "--data-dir is missing: the data folder that the backup becomes";
+        let text = "--data-dir is required with --store: the data directory to restore into";
         return Err((ErrorKind::MissingRequiredArgument, text.to_owned()));
     }
     Ok(())

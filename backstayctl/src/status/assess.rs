@@ -76,7 +76,7 @@ type Found = Option<(Word, String)>;
 
 fn no_storage(facts: &Facts) -> Found {
     let why = facts.storage.as_str();
-    (!why.is_empty()).then(|| (Word::NoStorage, format!("backups have nowhere to go: {why}")))
+    (!why.is_empty()).then(|| (Word::NoStorage, format!("backup storage is not available: {why}")))
 }
 
 fn no_agent(facts: &Facts) -> Found {
@@ -88,8 +88,8 @@ fn damaged(facts: &Facts, now: Timestamp) -> Found {
     let (snapshot, error) = (failed.snapshot, failed.error);
     let when = failed.at.map(|at| format!(" {}", units::ago(at, now))).unwrap_or_default();
     Some(match failed.damaged {
-        true => (Word::Damaged, format!("the proof of {snapshot} failed{when}: {error}")),
-        false => (Word::Unproven, format!("the proof of {snapshot} could not be tried{when}: {error}")),
+        true => (Word::Damaged, format!("the verification of {snapshot} failed{when}: {error}")),
+        false => (Word::Unproven, format!("the verification of {snapshot} could not be run{when}: {error}")),
     })
 }
 
@@ -127,7 +127,8 @@ fn from_the_future(facts: &Facts, now: Timestamp) -> Found {
     let last = facts.status.lastbackuptime?;
     let (off, last) = (ahead(last, now)?, last.rfc3339());
     let reason = format!(
-        "its last backup's time, {last}, is {off}: check the clocks of the coordinator, the agents and this machine"
+        "the time of the last backup, {last}, is {off}: check the clocks of the coordinator, the agents and this \
+         machine"
     );
     Some((Word::Clock, reason))
 }
@@ -137,13 +138,13 @@ fn stale(facts: &Facts, age: Option<Duration>, given: Option<Duration>) -> Found
     let grace = grace(given, interval);
     (age > interval.saturating_add(grace)).then(|| {
         let (interval, grace) = (duration::format(interval), duration::format(grace));
-        (Word::Stale, format!("older than the interval of {interval} and a grace of {grace}"))
+        (Word::Stale, format!("older than the interval of {interval} plus a grace period of {grace}"))
     })
 }
 
 fn restoring(facts: &Facts) -> Found {
     let how_far = facts.restoring.as_str();
-    (!how_far.is_empty()).then(|| (Word::Restoring, format!("a restore is under way: {how_far}")))
+    (!how_far.is_empty()).then(|| (Word::Restoring, format!("a restore is running: {how_far}")))
 }
 
 fn member_down(facts: &Facts) -> Found {
@@ -160,7 +161,10 @@ fn few_agents(facts: &Facts) -> Found {
     let word = Word::FewAgents { connected, members: connected + absent };
     let reason = || {
         let members = if absent == 1 { "member" } else { "members" };
-        format!("no agent of {members} {} is connected: a restore needs one of each", facts.absent.join(", "))
+        format!(
+            "no agent is connected for etcd {members} {}: a restore needs one for every member",
+            facts.absent.join(", ")
+        )
     };
     (absent > 0 && connected > 0 && !facts.settling).then(|| (word, reason()))
 }
@@ -170,7 +174,7 @@ fn no_schedule(facts: &Facts) -> Found {
         Schedule::Every(_) => None,
         Schedule::None => {
             let reason =
-                "no interval is set: backups are taken by hand alone (`enabled: false` says that this is meant)";
+                "no interval is set: backups are made only on request (set `enabled: false` if this is intended)";
             Some((Word::NoSchedule, reason.into()))
         }
         Schedule::Off => Some((Word::NotScheduled, String::new())),

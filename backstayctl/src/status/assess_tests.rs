@@ -35,7 +35,7 @@ fn each_word_has_its_reason() {
     let hour = Some(HOUR);
     assert_eq!(word(facts(Good, "", Some(60), hour, 1)), (Word::Ok, String::new()));
     assert_eq!(word(facts(Running, "", Some(60), hour, 1)), (Word::Ok, String::new()));
-    let stale = "older than the interval of 1h0m0s and a grace of 6m0s";
+    let stale = "older than the interval of 1h0m0s plus a grace period of 6m0s";
     assert_eq!(word(facts(Good, "", Some(3961), hour, 1)), (Word::Stale, stale.into()));
     assert_eq!(word(facts(Good, "", Some(3960), hour, 1)).0, Word::Ok);
     assert_eq!(word(facts(Error, "no bucket", Some(60), hour, 1)), (Word::Failing, "no bucket".into()));
@@ -68,33 +68,33 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
         ..VerificationSpec::default()
     };
     let down = |member: &str| Down { member: member.into(), machine: "4c4c".into(), error: "refused".into() };
-    let at_fault = "the proof of N.snapshot failed 2m ago: page 7";
+    let at_fault = "the verification of N.snapshot failed 2m ago: page 7";
     let prove = "backstayctl backup c --wait && backstayctl verify c";
     let absent = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     for (facts, text, reason, next) in [
         (
             Facts { storage: "not initialized".into(), ..well() },
             "no storage",
-            "backups have nowhere to go: not initialized",
+            "backup storage is not available: not initialized",
             "backstayctl apply -f etcd-backup-s3-conf.yaml",
         ),
         (
             Facts { storage: "AccessDenied".into(), agents: 0, ..well() },
             "no storage",
-            "nowhere to go: AccessDenied",
+            "not available: AccessDenied",
             "backstayctl get etcdbackupoverallstatus",
         ),
         (Facts { agents: 0, ..well() }, "no agent", "no agent is connected", "systemctl status backstay-agent"),
         (
             Facts { agents: 2, absent: absent(&["m3"]), ..well() },
             "2/3 agents",
-            "no agent of member m3 is connected: a restore needs one of each",
+            "no agent is connected for etcd member m3: a restore needs one for every member",
             "systemctl status backstay-agent",
         ),
         (
             Facts { absent: absent(&["m2", "m3"]), ..well() },
             "1/3 agents",
-            "no agent of members m2, m3 is connected",
+            "no agent is connected for etcd members m2, m3",
             "systemctl status backstay-agent",
         ),
         (
@@ -105,7 +105,7 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
                 ..well()
             },
             "restoring",
-            "a restore is under way: switching: 1 of 3 moving",
+            "a restore is running: switching: 1 of 3 moving",
             "backstayctl get restore c",
         ),
         (
@@ -120,14 +120,14 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
         (
             Facts { verification: failed(PROOF_NOT_TRIED), ..well() },
             "unproven",
-            "the proof of N.snapshot could not be tried 2m ago: page 7",
+            "the verification of N.snapshot could not be run 2m ago: page 7",
             "backstayctl verify c",
         ),
         // An older coordinator does not say where the fault is.
         (
             Facts { verification: failed(""), ..well() },
             "unproven",
-            "the proof of N.snapshot could not be tried 2m ago: page 7",
+            "the verification of N.snapshot could not be run 2m ago: page 7",
             "backstayctl verify c",
         ),
         (

@@ -88,13 +88,16 @@ pub async fn look<T: Transport>(api: &Api<T>, query: &Query, now: Timestamp) -> 
         }
     }
     if settling && listed.iter().any(|health| health.agents == 0) {
-        notes.push("this coordinator has led for a few seconds only: agents may not have been heard yet".to_owned());
+        notes.push(
+            "this coordinator became the leader only a few seconds ago and may not have heard from all agents yet"
+                .to_owned(),
+        );
     }
     let wrong = clocks(api, leading, &query.clusters, now).await?;
     let is_fine = !listed.is_empty() && wrong.is_empty() && listed.iter().all(|health| health.word.is_fine());
     notes.extend(wrong);
     if listed.is_empty() {
-        notes.push("no cluster is known".to_owned());
+        notes.push("there are no clusters".to_owned());
     }
     Ok(Report { listed, notes, is_fine })
 }
@@ -125,7 +128,7 @@ async fn clocks<T: Transport>(
         let ahead_ms = coordinator.now.map_or(0, |theirs| now.as_millis().saturating_sub(theirs.as_millis()));
         wrong.extend(
             clock_is_off(ahead_ms, "the coordinator's")
-                .map(|off| format!("this machine's clock is {off}, which runs on {}", coordinator.host)),
+                .map(|off| format!("this machine's clock is {off}, which runs on host {}", coordinator.host)),
         );
         wrong.extend(Some(coordinator.clock).filter(|clock| !clock.is_empty()));
     }
@@ -221,7 +224,7 @@ fn render(listed: &[Health], form: Form, now: Timestamp, colour: bool) -> String
 }
 
 fn rows(listed: &[Health], now: Timestamp) -> String {
-    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "PROVEN", "NEXT", "REASON"];
+    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "LAST VERIFIED", "NEXT", "REASON"];
     let row = |health: &Health| {
         vec![
             health.cluster.clone(),

@@ -110,7 +110,8 @@ async fn a_cluster_that_is_being_restored_says_so() {
     };
     let query = || Query { clusters: vec!["torn".into()], ..Query::default() };
     let (table, _, code) = run_on([fleet(), vec![restore(RestorePhase::Switching)]].concat(), query(), false).await;
-    let said = "backstayctl get restore torn   a restore is under way: switching: 1 of 2 moving, 1 of 2 switched\n";
+    let said = "backstayctl get restore torn   a restore is running: switching: 1 of 2 moving the data, \
+                1 of 2 running on the restored data\n";
     assert!(table.contains("torn      restoring   ") && table.ends_with(said), "{table}");
     assert_eq!(code, 3);
     for ended in [RestorePhase::Restored, RestorePhase::Failed] {
@@ -127,8 +128,8 @@ async fn no_cluster_is_not_ok_and_a_storage_that_is_not_there_is_said() {
         ..OverallStatusSpec::default()
     };
     let (table, remarks, code) = run_on(vec![Resource::of(OVERALL_STATUS_ID, &overall)], Query::default(), false).await;
-    assert_eq!(table, "CLUSTER   STATUS   LAST BACKUP   AGE   INTERVAL   AGENTS   PROVEN   NEXT   REASON\n");
-    assert_eq!((remarks.as_str(), code), ("Note: storage s3: not initialized\nNote: no cluster is known\n", 3));
+    assert_eq!(table, "CLUSTER   STATUS   LAST BACKUP   AGE   INTERVAL   AGENTS   LAST VERIFIED   NEXT   REASON\n");
+    assert_eq!((remarks.as_str(), code), ("Note: storage s3: not initialized\nNote: there are no clusters\n", 3));
 }
 
 #[tokio::test]
@@ -180,7 +181,7 @@ async fn a_clock_that_is_wrong_is_named_and_makes_it_not_ok() {
     let (ok, said) = run(vec![coordinator(0, "the clock of ctl-1 is 24h0m0s ahead of NATS's")]).await;
     assert_eq!((ok, said.as_str()), (false, "Note: the clock of ctl-1 is 24h0m0s ahead of NATS's\n"));
     let (ok, said) = run(vec![coordinator(3_600, "")]).await;
-    assert_eq!(said, "Note: this machine's clock is 1h0m0s behind the coordinator's, which runs on ctl-1\n");
+    assert_eq!(said, "Note: this machine's clock is 1h0m0s behind the coordinator's, which runs on host ctl-1\n");
     assert!(!ok);
     let clock = "2m0s behind NATS's".to_owned();
     let slow = Resource::of("m2", &AgentSpec { cluster: "one".into(), clock, ..AgentSpec::default() });
@@ -200,7 +201,7 @@ async fn agents_are_not_missed_before_the_coordinator_can_have_heard_them() {
         };
         let all = [cluster("one", Some(3_600)), status("one", BackupState::Ok, 60, ""), Resource::of("c", &spec)];
         let (table, said, code) = run_on(all.to_vec(), Query::default(), false).await;
-        (table.contains("no agent"), said.contains("may not have been heard yet"), code)
+        (table.contains("no agent"), said.contains("may not have heard from all agents yet"), code)
     };
     assert_eq!(run(5).await, (false, true, 0));
     // Later, and where its clock was set back meanwhile.

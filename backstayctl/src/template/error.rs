@@ -9,7 +9,7 @@ pub enum TemplateError {
     #[error("invalid template {file}: {reason}")]
     Invalid { file: String, reason: String },
     /// A machine can be in one cluster only.
-    #[error("machine {machine} belongs to cluster {owner:?}: take it out there first")]
+    #[error("machine {machine} belongs to cluster {owner:?}: remove it there first")]
     Taken { machine: String, owner: String },
 }
 

@@ -54,12 +54,12 @@ pub fn export(cluster: &Resource, members: &[Resource], agents: &[Resource]) -> 
     };
     if control_planes.clone().next().is_none() {
         let whose = match known.is_empty() {
-            true => "and no agent of it is connected: name its machines in ControlPlane",
-            false => "its control planes are the machines whose agents are connected",
+            true => "and none of its agents are connected: add its machines to ControlPlane by hand",
+            false => "so the machines of its connected agents are listed as control planes",
         };
         notes.push(format!(
-            "no template made this cluster, {whose}. The first sync makes it a template's, which is all that diff shows: \
-             its machine sets, its machines, and the mark that a template made them"
+            "this cluster was not created from a template, {whose}. The first sync puts it under the template's \
+             management; diff therefore shows new machine sets, machines and the annotation that marks them as managed"
         ));
         documents.push(json!({"kind": "ControlPlane", "machines": known}));
     }
@@ -68,7 +68,7 @@ pub fn export(cluster: &Resource, members: &[Resource], agents: &[Resource]) -> 
     for machine in machines {
         match sets.iter().any(|set| set.has(machine)) || known.contains(&machine.metadata.id) {
             true => documents.extend(machine_document(machine)),
-            false => notes.push(format!("machine {} is in no machine set of this cluster", machine.metadata.id)),
+            false => notes.push(format!("machine {} is not in any machine set of this cluster", machine.metadata.id)),
         }
     }
     let text = documents.iter().map(yaml::document).collect::<Vec<_>>().join("---\n");
@@ -96,8 +96,10 @@ fn cluster_document(cluster: &Resource, notes: &mut Vec<String>) -> Value {
         match version.starts_with(|c: char| c.is_ascii_digit()) {
             true => drop(document.insert(what.into(), json!({ "version": format!("v{version}") }))),
             false if version.is_empty() => {}
-            false => notes
-                .push(format!("spec.{what}version {version:?} has no place in a template: a sync leaves it as it is")),
+            false => notes.push(format!(
+                "spec.{what}version {version:?} cannot be expressed in a template: sync leaves it \
+                    unchanged"
+            )),
         }
     }
     let features = features(&spec);
@@ -141,14 +143,14 @@ fn backups(spec: &ClusterSpec) -> Option<Map<String, Value>> {
 fn unsaid(spec: &ClusterSpec) -> Vec<String> {
     let mut unsaid = Vec::new();
     if !spec.installimage.is_empty() {
-        unsaid.push("spec.installimage has no place in a template: a sync leaves it as it is".to_owned());
+        unsaid.push("spec.installimage cannot be expressed in a template: sync leaves it unchanged".to_owned());
     }
     let Features { enablenodeauditskip, disablepublicdiscoveryservice, .. } = spec.features;
     for (name, on) in
         [("enablenodeauditskip", enablenodeauditskip), ("disablepublicdiscoveryservice", disablepublicdiscoveryservice)]
     {
         if on {
-            unsaid.push(format!("spec.features.{name} has no place in a template: a sync leaves it as it is"));
+            unsaid.push(format!("spec.features.{name} cannot be expressed in a template: sync leaves it unchanged"));
         }
     }
     unsaid
@@ -172,7 +174,7 @@ impl<'a> Set<'a> {
             }
             _ => {
                 notes.push(format!(
-                    "machine set {} has no place in a template: its name or role is not one",
+                    "machine set {} cannot be expressed in a template: unsupported name or role",
                     metadata.id
                 ));
                 None

@@ -214,7 +214,13 @@ impl Parts {
     fn listed(&mut self, item: &Node) -> Result<Machine, Problem> {
         let id = machine_id(item, item.text().unwrap_or_default())?;
         match self.listed.insert(id, item.line) {
-            Some(first) => Err(Problem::new(item.line, format!("machine {id} is listed twice, first on line {first}"))),
+            Some(first) => Err(Problem::new(
+                item.line,
+                format!(
+                    "machine {id} is listed twice; the first is on line \
+                {first}"
+                ),
+            )),
             None => Ok(Machine { id, marks: Marks::default(), locked: false }),
         }
     }
@@ -241,7 +247,7 @@ impl Parts {
 fn settle(sets: &mut [MachineSet], described: &mut HashSet<MachineId>, machine: Machine) -> Result<(), String> {
     let id = machine.id;
     if !described.insert(id) {
-        return Err(format!("machine {id} is described twice"));
+        return Err(format!("machine {id} has two Machine documents"));
     }
     for set in sets {
         if let Some(place) = set.machines.iter_mut().find(|m| m.id == id) {
@@ -258,7 +264,7 @@ fn settle(sets: &mut [MachineSet], described: &mut HashSet<MachineId>, machine: 
 fn unknown_kind(node: &Node, kind: &str) -> Problem {
     let line = node.get("kind").map_or(node.line, |k| k.line);
     if kind.is_empty() {
-        return Problem::new(line, format!("kind must be given: one of {}", shapes::KINDS.join(", ")));
+        return Problem::new(line, format!("kind is missing: use one of {}", shapes::KINDS.join(", ")));
     }
     let hint = nearest(kind, shapes::KINDS.into_iter()).map(|k| format!(": did you mean {k:?}?"));
     Problem::new(line, format!("unknown model kind {kind:?}{}", hint.unwrap_or_default()))
@@ -293,7 +299,7 @@ fn backups(node: &Node, raw: &RawBackup) -> Result<Option<Backups>, Problem> {
         "" => None,
         text => Some(duration::parse(text).map_err(|e| Problem::new(line, e.to_string()))?),
     };
-    let none = "to have no automatic backups, remove the block, or say enabled: false";
+    let none = "to disable automatic backups, remove the block or set enabled: false";
     let what = match interval {
         Some(interval) if !interval.is_zero() => {
             return Ok(Some(Backups { interval: Some(interval), enabled: raw.enabled }));
@@ -303,7 +309,7 @@ fn backups(node: &Node, raw: &RawBackup) -> Result<Option<Backups>, Problem> {
         }
         Some(_) => "must be more than 0",
         None if given.is_some() => "is empty",
-        None => "must be given",
+        None => "is missing",
     };
     Err(Problem::new(line, format!("features.backupConfiguration.interval {what}: {none}")))
 }
@@ -331,7 +337,7 @@ fn version(what: &str, raw: &RawVersion, line: usize) -> Result<String, Problem>
 
 fn bootstrap(node: &Node, raw: &RawBootstrap) -> Result<Bootstrap, Problem> {
     let at = |field: &str| line_of(node, &["bootstrapSpec", field]);
-    let missing = |field: &str| Problem::new(at(field), format!("bootstrapSpec.{field} must be given"));
+    let missing = |field: &str| Problem::new(at(field), format!("bootstrapSpec.{field} is missing"));
     let wrong = |field: &str, error: NameError| Problem::new(at(field), format!("bootstrapSpec.{field}: {error}"));
     match (raw.cluster.as_str(), raw.snapshot.as_str()) {
         ("", _) => Err(missing("clusterUUID")),
@@ -347,11 +353,11 @@ fn worker_name(node: &Node, name: String) -> Result<String, Problem> {
     let holds = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
     match name.as_str() {
         "" => Ok(WORKERS.to_owned()),
-        CONTROL_PLANES => Err(Problem::new(line_of(node, &["name"]), format!("workers cannot have the name {name:?}"))),
+        CONTROL_PLANES => Err(Problem::new(line_of(node, &["name"]), format!("workers cannot be named {name:?}"))),
         _ if holds => Ok(name),
         _ => Err(Problem::new(
             line_of(node, &["name"]),
-            format!("workers' name {name:?} may have letters, digits, '-' and '_'"),
+            format!("the name {name:?} of the workers can only have letters, digits, '-' and '_'"),
         )),
     }
 }
@@ -368,7 +374,7 @@ fn machine_id(node: &Node, text: &str) -> Result<MachineId, Problem> {
 
 fn check_marks(node: &Node, marks: &Marks) -> Result<(), Problem> {
     match marks.labels.keys().chain(marks.annotations.keys()).find(|key| key.starts_with(SYSTEM)) {
-        Some(key) => Err(Problem::new(node.line, format!("{key:?} begins with {SYSTEM}, which is the system's own"))),
+        Some(key) => Err(Problem::new(node.line, format!("{key:?} begins with {SYSTEM}, which is reserved"))),
         None => Ok(()),
     }
 }

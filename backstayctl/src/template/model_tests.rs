@@ -27,7 +27,7 @@ fn the_documented_template_is_read() {
 
 #[test]
 fn an_interval_that_is_none_is_refused_and_says_how_backups_are_turned_off() {
-    let tail = "to have no automatic backups, remove the block, or say enabled: false";
+    let tail = "to disable automatic backups, remove the block or set enabled: false";
     for (to, line, what) in [
         ("interval: 0", 10, "must be more than 0"),
         ("interval: 0s", 10, "must be more than 0"),
@@ -37,8 +37,8 @@ fn an_interval_that_is_none_is_refused_and_says_how_backups_are_turned_off() {
         ("interval: null", 10, "is empty"),
         ("interval: 0s\n    enabled: false", 10, "must be more than 0"),
         ("interval:\n    enabled: false", 10, "is empty"),
-        ("enabled: true", 9, "must be given"),
-        ("enabled:", 9, "must be given"),
+        ("enabled: true", 9, "is missing"),
+        ("enabled:", 9, "is missing"),
     ] {
         let expected = format!("line {line}: features.backupConfiguration.interval {what}: {tail}");
         let said = changed("interval: 1h", to);
@@ -47,7 +47,7 @@ fn an_interval_that_is_none_is_refused_and_says_how_backups_are_turned_off() {
     }
     for block in ["{}", "", "null"] {
         let said = changed("backupConfiguration:\n    interval: 1h", &format!("backupConfiguration: {block}"));
-        assert!(said.contains("interval must be given: to have no automatic backups"), "{block}: {said}");
+        assert!(said.contains("interval is missing: to disable automatic backups"), "{block}: {said}");
     }
 }
 
@@ -75,10 +75,13 @@ fn fields_and_kinds_are_strict() {
     );
     assert_eq!(
         changed("kind: Workers\n", ""),
-        "line 16: kind must be given: one of Cluster, ControlPlane, Workers, Machine"
+        "line 16: kind is missing: use one of Cluster, ControlPlane, Workers, Machine"
     );
     assert_eq!(changed("name: talos-default", "name: a.b").split(':').next(), Some("line 2"));
-    assert_eq!(error(&format!("{PAGE}name: a\nname: b\n")), r#"line 21: "name" is given twice, first on line 20"#);
+    assert_eq!(
+        error(&format!("{PAGE}name: a\nname: b\n")),
+        r#"line 21: "name" is given twice; the first is on line 20"#
+    );
 }
 
 #[test]
@@ -105,11 +108,11 @@ fn versions_and_machines_may_be_left_out() {
 
 #[test]
 fn intervals_are_durations() {
-    let expected = r#"line 10: invalid duration "1 day": want a number and a unit, such as 30s, 90m or 1h30m"#;
+    let expected = r#"line 10: invalid duration "1 day": must be a number with a unit, such as 30s, 90m or 1h30m"#;
     assert_eq!(changed("1h", "1 day"), expected);
     assert_eq!(
         changed("interval: 1h", "interval: [1h]"),
-        "line 10: features.backupConfiguration.interval must be text"
+        "line 10: features.backupConfiguration.interval must be a string"
     );
 }
 
@@ -128,7 +131,7 @@ fn machines_are_uuids_and_listed_once() {
     assert!(text.starts_with(r#"line 14: invalid machine ID "node-1": "#), "{text}");
     assert_eq!(
         changed("b885f565-b64f-4c7a-a1ac-d2c8c2781373", A),
-        format!("line 18: machine {A} is listed twice, first on line 14")
+        format!("line 18: machine {A} is listed twice; the first is on line 14")
     );
 }
 
@@ -137,9 +140,9 @@ fn workers_have_names_of_their_own() {
     assert_eq!(error(&format!("{PAGE}---\nkind: Workers\n")), r#"line 21: duplicate workers with name "workers""#);
     assert_eq!(
         error(&format!("{PAGE}---\nkind: Workers\nname: control-planes\n")),
-        r#"line 22: workers cannot have the name "control-planes""#
+        r#"line 22: workers cannot be named "control-planes""#
     );
-    assert!(error(&format!("{PAGE}---\nkind: Workers\nname: a/b\n")).starts_with("line 22: workers' name"));
+    assert!(error(&format!("{PAGE}---\nkind: Workers\nname: a/b\n")).starts_with("line 22: the name"));
     assert!(Template::parse("t", &format!("{PAGE}---\nkind: Workers\nname: more\n")).is_ok());
 }
 
@@ -154,7 +157,7 @@ fn machine_documents_are_about_machines_of_the_template() {
     );
     assert_eq!(
         machine(&format!("---\nkind: Machine\nname: {A}\n"), A),
-        format!("line 24: machine {A} is described twice")
+        format!("line 24: machine {A} has two Machine documents")
     );
     assert!(machine("", "").starts_with(r#"line 22: invalid machine ID """#));
 }
@@ -163,8 +166,8 @@ fn machine_documents_are_about_machines_of_the_template() {
 fn what_backstay_does_not_keep_is_refused_with_the_reason() {
     for (spec, text) in [
         ("clusterUUID: x\n  snapshot: y", "line 14: bootstrapSpec.clusterUUID: invalid cluster UUID \"x\""),
-        ("snapshot: FFFFFFFF9A8AF980.snapshot", "line 14: bootstrapSpec.clusterUUID must be given"),
-        ("clusterUUID: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10", "line 14: bootstrapSpec.snapshot must be given"),
+        ("snapshot: FFFFFFFF9A8AF980.snapshot", "line 14: bootstrapSpec.clusterUUID is missing"),
+        ("clusterUUID: 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10", "line 14: bootstrapSpec.snapshot is missing"),
     ] {
         let refused = changed("kind: ControlPlane\n", &format!("kind: ControlPlane\nbootstrapSpec:\n  {spec}\n"));
         assert!(refused.starts_with(text), "{refused}");
@@ -172,9 +175,9 @@ fn what_backstay_does_not_keep_is_refused_with_the_reason() {
     let refused = changed("kind: Workers\n", "kind: Workers\nbootstrapSpec: {snapshot: y}\n");
     assert_eq!(refused, "line 17: bootstrapSpec: bootstrap spec is not allowed for worker machine sets");
     let refused = changed("kind: Workers\n", "kind: Workers\npatches: []\n");
-    assert!(refused.starts_with("line 17: patches: Backstay keeps no machine configuration"), "{refused}");
+    assert!(refused.starts_with("line 17: patches: Backstay does not manage machine configuration"), "{refused}");
     let refused = changed("name: talos-default\n", "name: talos-default\nlabels: {omni.sidero.dev/cluster: x}\n");
-    assert!(refused.contains("the system's own"), "{refused}");
+    assert!(refused.contains("reserved"), "{refused}");
 }
 
 proptest! {

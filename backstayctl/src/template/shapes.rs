@@ -3,10 +3,11 @@
 
 use crate::reader::shape::Shape;
 
-const TALOS: &str = "Backstay keeps no machine configuration: remove it here and keep it where Talos is managed";
-const CLASSES: &str = "machine classes are not known to Backstay: list the machines";
+const TALOS: &str = "Backstay does not manage machine configuration: remove this field and keep it where you manage \
+    Talos";
+const CLASSES: &str = "Backstay does not support machine classes: list the machines instead";
 const BOOTSTRAP_WORKERS: &str = "bootstrap spec is not allowed for worker machine sets";
-const STRATEGY: &str = "Backstay rolls nothing out: remove it";
+const STRATEGY: &str = "Backstay does not roll out changes: remove this field";
 
 /// The kinds, as `kind:` names them.
 pub const KINDS: [&str; 4] = ["Cluster", "ControlPlane", "Workers", "Machine"];

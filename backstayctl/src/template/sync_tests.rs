@@ -105,8 +105,7 @@ async fn another_cluster_s_resources_are_left_alone() {
 #[tokio::test]
 async fn a_machine_of_another_cluster_is_not_taken() {
     let coordinator = synced(&PAGE.replace("talos-default", "other")).await;
-    let expected =
-        r#"machine 27c16241-96bf-4f17-9579-ea3a6c4a3ca8 belongs to cluster "other": take it out there first"#;
+    let expected = r#"machine 27c16241-96bf-4f17-9579-ea3a6c4a3ca8 belongs to cluster "other": remove it there first"#;
     assert_eq!(sync(&coordinator, PAGE, QUIET).await, Err(expected.into()));
     assert_eq!(diff_of(&coordinator, PAGE).await, Err(expected.into()));
     assert!(coordinator.calls().is_empty());

@@ -57,7 +57,7 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
         None => registry::register(term, &name, spec.clone(), None).await.map_err(|e| unavailable(&e))?,
     };
     let Some(handle) = term.directory.get(&name) else {
-        return Err(ApiError::new(ErrorCode::Unavailable, "the coordinator is stopping: try again"));
+        return Err(ApiError::new(ErrorCode::Unavailable, "the coordinator is stopping; try again"));
     };
     let record =
         tell(&handle, |reply| Message::Configure { spec, meta, given: metadata.version, created, reply }).await?;

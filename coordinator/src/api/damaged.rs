@@ -43,10 +43,10 @@ fn command(cluster: &ClusterName, source: &Source) -> String {
 
 fn text(failed: &FailedProof, command: &str, before: Option<SnapshotName>) -> String {
     let FailedProof { snapshot, at, error, .. } = failed;
-    let damaged = format!("backup {snapshot} is damaged: its proof at {} failed: {error}", at.rfc3339());
+    let damaged = format!("backup {snapshot} is damaged: its verification at {} failed: {error}", at.rfc3339());
     match before {
-        Some(before) => format!("{damaged}; the backup before it is {before}: `{command} --snapshot {before}`"),
-        None => format!("{damaged}; no backup before it is known"),
+        Some(before) => format!("{damaged}; the previous backup is {before}: `{command} --snapshot {before}`"),
+        None => format!("{damaged}; no earlier backup is known"),
     }
 }
 

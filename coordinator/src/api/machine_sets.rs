@@ -94,7 +94,7 @@ async fn restore_from(
         ..RestoreSpec::default()
     };
     if bootstrap.clusteruuid.is_empty() || bootstrap.snapshot.is_empty() {
-        return Err(invalid("bootstrapspec needs clusteruuid and snapshot"));
+        return Err(invalid("bootstrapspec must have clusteruuid and snapshot"));
     }
     // A template that is applied again must mean the same backup: it names one.
     let named = SnapshotSelector::Named(bootstrap.snapshot.parse().map_err(invalid)?);
@@ -103,8 +103,8 @@ async fn restore_from(
     let serves = term.fleet.agents(name, Instant::now()).values().any(|agent| agent.beat.member.is_some());
     if serves && record.control_planes_deleted.is_none() {
         return Err(invalid(format!(
-            "cluster {name} serves: `backstayctl delete machineset {name}{CONTROL_PLANES}` first, or `backstayctl \
-             restore {name}`"
+            "cluster {name} is serving: run `backstayctl delete machineset {name}{CONTROL_PLANES}` first, or use \
+             `backstayctl restore {name}`"
         )));
     }
     if !dry_run {
@@ -143,7 +143,7 @@ async fn remove(term: &Term, definition: &'static TypeDefinition, request: &Dele
 async fn control_planes_deleted(term: &Term, machine_set: &str, dry_run: bool) -> Result<bool, ApiError> {
     let Some(handle) = cluster_of(machine_set).and_then(|name| term.directory.get(&name)) else { return Ok(false) };
     if handle.record.borrow().restoring().is_some() {
-        return Err(ApiError::invalid("a restore of its cluster is under way: it is needed until that has ended"));
+        return Err(ApiError::invalid("a restore of its cluster is running and needs it"));
     }
     if !dry_run {
         tell(&handle, |reply| Message::ControlPlanesDeleted { reply }).await?;

@@ -47,9 +47,9 @@ pub async fn answer(
     match AssertUnwindSafe(handle(term, content_type, subject, body)).catch_unwind().await {
         Ok(handled) => handled,
         Err(_) => {
-            error!(subject, "a request made the coordinator panic");
+            error!(subject, "the coordinator panicked on a request");
             let text =
-                "the request made the coordinator panic; its log says where. Whether anything was done is not known";
+                "the coordinator panicked on this request (see its log); it is unknown whether anything was done";
             Err(ApiError::new(ErrorCode::Internal, text))
         }
     }
@@ -132,11 +132,14 @@ async fn apply(
 ) -> Result<ApplyResponse, ApiError> {
     let Metadata { kind, namespace, id, .. } = &request.resource.metadata;
     if kind != definition.name {
-        return Err(ApiError::invalid(format!("metadata.type is {kind:?}, the subject is for {}", definition.name)));
+        return Err(ApiError::invalid(format!(
+            "metadata.type is {kind:?}, but the subject is for {}",
+            definition.name
+        )));
     }
     if !in_namespace(definition, namespace) {
         return Err(ApiError::invalid(format!(
-            "{} live in namespace {:?}, not {namespace:?}",
+            "{} are in namespace {:?}, not {namespace:?}",
             definition.name, definition.namespace
         )));
     }
@@ -145,7 +148,7 @@ async fn apply(
     let room = RESOURCE_MAX.min(term.bus.max_payload() / 4);
     if bytes > room {
         return Err(ApiError::invalid(format!(
-            "the resource has {bytes} bytes as JSON, more than the {room} that are kept"
+            "the resource is too large: {bytes} bytes as JSON, and at most {room} are allowed"
         )));
     }
     if id.is_empty() {
@@ -179,7 +182,7 @@ async fn delete(
     request: DeleteRequest,
 ) -> Result<DeleteResponse, ApiError> {
     if request.force && definition.kind != Kind::Clusters {
-        return Err(ApiError::invalid(format!("{} need no force: it is there for clusters", definition.name)));
+        return Err(ApiError::invalid(format!("force can only be used with clusters, not with {}", definition.name)));
     }
     match definition.kind {
         Kind::Clusters => clusters::delete(term, &request).await,

@@ -69,7 +69,7 @@ pub async fn prepare(
     selector: SnapshotSelector,
 ) -> Result<(Restore, Vec<String>), ApiError> {
     if let Some(restore) = record.restoring() {
-        return Err(ApiError::invalid(format!("restore {} is under way", restore.id)));
+        return Err(ApiError::invalid(format!("restore {} is running", restore.id)));
     }
     let id = match spec.restore.as_str() {
         "" => RestoreId(Uuid::new_v4()),

@@ -34,11 +34,11 @@ pub async fn all(term: &Term) -> Result<Option<Resource>, ApiError> {
 pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     if term.config.storage != Storage::S3 {
         return Err(ApiError::invalid(
-            "the coordinator is configured for the local backend: [storage] backend = \"s3\" switches to S3",
+            "the coordinator is configured for the local backend: set [storage] backend = \"s3\" to use S3",
         ));
     }
     if request.resource.metadata.id != S3_CONFIG_ID {
-        return Err(ApiError::invalid(format!("there is one S3 configuration, its id is {S3_CONFIG_ID:?}")));
+        return Err(ApiError::invalid(format!("there is only one S3 configuration, with the ID {S3_CONFIG_ID:?}")));
     }
     let _one_at_a_time = term.configuring.lock().await;
     let found = term.kv.get::<StoredS3>(S3_ENTRY).await.map_err(|e| unavailable(&e))?;
@@ -59,7 +59,7 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
     if request.dry_run {
         validate::s3_config(&spec).map_err(invalid)?;
         let shown = Kept { spec: spec.redacted(), ..full };
-        let note = "dry run: whether the bucket can be worked with was not tried".to_owned();
+        let note = "dry run: access to the bucket was not tested".to_owned();
         return Ok(answer(before, shown.resource(S3_CONFIG_ID), vec![note]));
     }
     let prepared = prepare_s3(term, &spec).await;
@@ -104,10 +104,10 @@ async fn prepare_s3(term: &Term, spec: &S3ConfigSpec) -> Result<(ActiveStore, Ve
     match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
         Ok(Ok(probed)) => probed.map_err(|error| invalid(with_endpoint(&error, spec))),
         Ok(Err(panicked)) => {
-            Err(ApiError::new(ErrorCode::Internal, format!("the store could not be tried: {panicked}")))
+            Err(ApiError::new(ErrorCode::Internal, format!("the test of the store failed: {panicked}")))
         }
         Err(_) => Err(ApiError::invalid(format!(
-            "failed to try bucket {:?}: S3 does not answer within {}s ({})",
+            "failed to test bucket {:?}: S3 did not answer within {}s ({})",
             spec.bucket,
             PROBE_TIMEOUT.as_secs(),
             endpoint(spec)
@@ -125,7 +125,7 @@ fn with_endpoint(error: &StoreError, spec: &S3ConfigSpec) -> String {
 
 fn endpoint(spec: &S3ConfigSpec) -> String {
     match spec.endpoint.as_str() {
-        "" => "at AWS, or where the coordinator's environment says: no endpoint is set".into(),
+        "" => "no endpoint is set: AWS, or the endpoint in the coordinator's environment".into(),
         endpoint => format!("endpoint {endpoint}"),
     }
 }

@@ -24,10 +24,10 @@ const HEADER_CHARS: usize = 1000;
 
 /// Offers the service; it ends when the coordinator leads no more.
 pub async fn start(term: &Arc<Term>, client: &Client) -> Result<(), KvError> {
-    let failed = |cause: String| KvError::Failed { action: "cannot offer the service", key: SERVICE.into(), cause };
+    let failed = |cause: String| KvError::Failed { action: "cannot start the service", key: SERVICE.into(), cause };
     let service = client
         .service_builder()
-        .description("Backstay: backups of etcd, each one proven")
+        .description("Backstay: verified backups of etcd")
         // A group of its own: NATS would give requests to a predecessor that hangs with its connection open.
         .queue_group(term.epoch)
         .start(SERVICE, env!("CARGO_PKG_VERSION"))
@@ -72,7 +72,7 @@ async fn answer(term: &Arc<Term>, request: Request) {
     log_failure(term, &request.message.subject, &reply);
     let (headers, body) = fitting(content_type, reply, &request.message.subject, term.bus.max_payload());
     if let Err(error) = request.respond_with_headers(Ok(body.into()), headers).await {
-        warn!(subject = %request.message.subject, %error, "an answer could not be sent");
+        warn!(subject = %request.message.subject, %error, "could not send an answer");
     }
 }
 
@@ -101,11 +101,11 @@ fn fitting(
     if bytes <= max_payload {
         return (headers, body);
     }
-    warn!(subject, bytes, max_payload, "an answer is larger than the messages that NATS lets through");
-    let done = if done { "What was asked is done. " } else { "What was asked could not be done. " };
+    warn!(subject, bytes, max_payload, "an answer is larger than NATS allows");
+    let done = if done { "The request was carried out. " } else { "The request failed. " };
     let text = format!(
-        "the answer has {bytes} bytes, and NATS lets messages of {max_payload} bytes through. {done}Set max_payload higher \
-         in nats-server's configuration (1MB by default)"
+        "the answer is too large: {bytes} bytes, and NATS accepts at most {max_payload}. {done}Raise max_payload in \
+         nats-server's configuration (1MB by default)"
     );
     written(content_type, Err(ApiError::new(ErrorCode::Internal, text)))
 }
@@ -154,13 +154,13 @@ async fn refuse_one(client: &Client, message: Message) {
     let (headers, body) =
         written(content_type(&message).unwrap_or_default(), Err(ApiError::invalid(error.to_string())));
     if let Err(error) = client.publish_with_headers(caller, headers, body.into()).await {
-        debug!(%error, "a caller went away without its answer");
+        debug!(%error, "a caller left before the answer was sent");
     }
 }
 
 /// A caller that is told nothing would wait until its time is up.
 fn interrupted() -> ApiError {
-    let text = "the coordinator is stopping or has lost its lease: look at what is there, and try again";
+    let text = "the coordinator is stopping or has lost its lease: check the current state and try again";
     ApiError::new(ErrorCode::Unavailable, text)
 }
 
@@ -180,14 +180,14 @@ mod tests {
         assert_eq!((body.len(), headers.get(NATS_SERVICE_ERROR)), (3000, None));
         let none = (ContentType::Json, Ok(vec![b'x'; room]));
         for (content_type, reply, says) in [
-            (none.0, none.1, "What was asked is done"),
-            (ContentType::Json, Err(ApiError::invalid("é".repeat(room))), "could not be done"),
+            (none.0, none.1, "The request was carried out"),
+            (ContentType::Json, Err(ApiError::invalid("é".repeat(room))), "The request failed"),
         ] {
             let (headers, body) = fitting(content_type, reply, "s", room);
             assert!(body.len() + headers_length(&headers) <= room);
             let error = error(&body);
             assert!(error.code == ErrorCode::Internal && error.text.contains(says), "{error}");
-            assert!(error.text.contains("messages of 4096 bytes") && error.text.contains("max_payload"), "{error}");
+            assert!(error.text.contains("accepts at most 4096") && error.text.contains("max_payload"), "{error}");
             assert!(headers.get(NATS_SERVICE_ERROR).is_some());
         }
     }

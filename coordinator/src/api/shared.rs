@@ -102,7 +102,7 @@ pub async fn existing(term: &Term, name: &ClusterName) -> Result<Handle, ApiErro
 pub async fn tell(handle: &Handle, message: impl FnOnce(Reply) -> Message) -> Result<Arc<ClusterRecord>, ApiError> {
     let (reply, answer) = oneshot::channel();
     let stopping =
-        || ApiError::new(ErrorCode::Unavailable, "the coordinator is stopping or has lost its lease: try again");
+        || ApiError::new(ErrorCode::Unavailable, "the coordinator is stopping or has lost its lease; try again");
     handle.inbox.send(message(reply)).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
 }
@@ -127,7 +127,7 @@ pub fn same<T: FromStr + PartialEq + Display>(
 ) -> Result<(), ApiError> {
     match asked.parse::<T>() {
         Ok(asked) if asked != is_of => Err(ApiError::invalid(format!(
-            "{field} {id} is of {of}{is_of}: to ask for one of {of}{asked}, leave the field {field:?} out"
+            "{field} {id} belongs to {of}{is_of}: to start a new one for {of}{asked}, omit the field {field:?}"
         ))),
         _ => Ok(()),
     }

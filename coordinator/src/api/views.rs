@@ -59,7 +59,13 @@ pub fn agents(term: &Term) -> Vec<Resource> {
 /// What only a person can end: a restore that touched a machine and that nobody else knows any more.
 fn lost(record: &ClusterRecord, machine: MachineId, state: &RestoreState) -> Option<String> {
     let behind = unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state);
-    let text = || format!("it is {} in restore {}, whose end nobody knows", word(state.step()), state.restore);
+    let text = || {
+        format!(
+            "it is {} in restore {}, which never ended as far as the coordinator knows",
+            word(state.step()),
+            state.restore
+        )
+    };
     (behind == Laggard::Unknown).then(text)
 }
 

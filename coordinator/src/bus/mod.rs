@@ -16,7 +16,7 @@ pub enum CallError {
     #[error("the coordinator has no connection to NATS")]
     Disconnected,
     /// Nobody listens at that subject.
-    #[error("it does not answer: nobody listens there")]
+    #[error("no agent is running there: check backstay-agent on that machine")]
     Nobody,
     #[error("it does not answer: {0}")]
     Failed(String),

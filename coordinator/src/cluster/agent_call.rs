@@ -32,10 +32,8 @@ pub fn recipient(term: &Term, cluster: &ClusterName, machine: MachineId) -> Resu
 /// In words.
 pub fn digest(sha256: &str) -> Result<Bytes, String> {
     let digest = from_hex(sha256);
-    let advice = "the backup's manifest is damaged, so no agent is asked for it: choose another backup";
-    digest
-        .map(Bytes::from)
-        .map_err(|error| format!("the backup's sha256 {sha256:?} cannot be read ({error}): {advice}"))
+    let advice = "the backup's manifest is damaged, so it cannot be restored: choose another backup";
+    digest.map(Bytes::from).map_err(|error| format!("the backup's sha256 {sha256:?} is invalid ({error}): {advice}"))
 }
 
 /// Request/reply to one agent; "no responders" is an answer and comes at once.
@@ -50,7 +48,7 @@ pub async fn request<M: Versioned>(
     match tokio::time::timeout(ANSWER_TIMEOUT, term.bus.request(&subject, body.into())).await {
         Ok(Ok(answer)) => bus::decode(&answer).map_err(|e| e.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("it does not answer within {}s", ANSWER_TIMEOUT.as_secs())),
+        Err(_) => Err(format!("it did not answer within {}s", ANSWER_TIMEOUT.as_secs())),
     }
 }
 

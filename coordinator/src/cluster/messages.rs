@@ -88,7 +88,8 @@ impl ClusterTask {
                     Ok(self.record.clone())
                 }
                 false => Err(ApiError::invalid(format!(
-                    "it does not fit: what is kept of cluster {:?} may have {} bytes with it; shorten its labels and annotations",
+                    "it does not fit: the record of cluster {:?} can have at most {} bytes; shorten its labels and \
+                     annotations",
                     next.name.as_str(),
                     self.room()
                 ))),
@@ -136,7 +137,8 @@ impl ClusterTask {
         let current = slot.attempt.as_ref().is_some_and(|a| a.id.to_string() == report.attempt);
         let from_its_machine = slot.attempt.as_ref().is_some_and(|a| a.machine.to_string() == report.machine);
         if current && !from_its_machine {
-            warn!(cluster = %self.record.name, machine = %report.machine, "dropped a report for another machine's attempt");
+            warn!(cluster = %self.record.name, machine = %report.machine, "dropped a report about another machine's \
+                attempt");
             return None;
         }
         Some((slot, current))

@@ -119,10 +119,10 @@ pub async fn drive(
 pub async fn settle(term: Arc<Term>, cluster: ClusterName, machine: MachineId, restore: RestoreId, goal: RestoreGoal) {
     match send(&term, &cluster, machine, command(&term, &cluster, machine, restore, goal)).await {
         Reply::State(state) => {
-            debug!(%cluster, %machine, %restore, step = ?state.step(), "told the end of the restore");
+            debug!(%cluster, %machine, %restore, step = ?state.step(), "told the machine that the restore has ended");
         }
         Reply::Refused(error) | Reply::Silent(error) => {
-            debug!(%cluster, %machine, %restore, %error, "could not be told the end of the restore");
+            debug!(%cluster, %machine, %restore, %error, "could not tell the machine that the restore has ended");
         }
         Reply::Stale(_) => {}
     }
@@ -163,7 +163,7 @@ async fn tell(
     key: &Option<Arc<Key>>,
     compare_at: i64,
 ) -> Reply<bus::RestoreState> {
-    let Some(goal) = restore.goal() else { return Reply::Silent("the restore has not begun".into()) };
+    let Some(goal) = restore.goal() else { return Reply::Silent("the restore could not be started".into()) };
     let plan = match goal {
         RestoreGoal::Prepare => match plan(term, active_store, cluster, restore, (id, machine), key) {
             Ok(plan) => Some(plan),

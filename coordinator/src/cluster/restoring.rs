@@ -35,7 +35,7 @@ impl ClusterTask {
     pub(super) async fn on_verify(&mut self, verification: Verification, reply: Reply) -> Result<(), Stopped> {
         let next = (*self.record).clone();
         let next = match next.verification.as_ref().filter(|earlier| !earlier.has_ended()) {
-            Some(earlier) => Err(ApiError::invalid(format!("proof {} is under way", earlier.id))),
+            Some(earlier) => Err(ApiError::invalid(format!("verification {} is running", earlier.id))),
             None => {
                 let verification = verification.after(next.verification.as_ref());
                 Ok(ClusterRecord { verification: Some(verification), ..next })
@@ -56,7 +56,8 @@ impl ClusterTask {
         let id = manifest.and_then(|m| u64::from_str_radix(&m.origin.etcd_cluster_id, 16).ok());
         let Some(id) = id.filter(|id| Some(*id) != self.record.etcd_cluster_id) else { return Ok(()) };
         if let Some(before) = self.record.etcd_cluster_id {
-            warn!(cluster = %self.record.name, "etcd's cluster id was {before:016x} and is {id:016x}: the cluster was restored or replaced");
+            warn!(cluster = %self.record.name, "etcd's cluster ID changed from {before:016x} to {id:016x}: the cluster \
+                was restored or replaced");
         }
         let mut next = (*self.record).clone();
         next.etcd_cluster_id = Some(id);
@@ -65,9 +66,10 @@ impl ClusterTask {
 
     /// An agent obeys somebody newer: leading begins again, above that epoch.
     pub(super) async fn outdated(&mut self, epoch: u64) -> Stopped {
-        warn!(cluster = %self.record.name, epoch, ours = self.term.epoch, "an agent has seen a newer epoch: leading again above it");
+        warn!(cluster = %self.record.name, epoch, ours = self.term.epoch, "an agent has seen a newer epoch: taking the \
+            lease again with a higher one");
         if let Err(error) = lease::raise_floor(&self.term.kv, epoch).await {
-            warn!(%error, "the newer epoch could not be kept");
+            warn!(%error, "the newer epoch could not be saved");
         }
         Stopped::NotLeading
     }
@@ -81,7 +83,7 @@ impl ClusterTask {
         {
             restore.begin(self.term.clock.now());
             self.round_state = RoundState::default();
-            info!(cluster = %next.name, restore = %restore.id, snapshot = %restore.source.snapshot, "the restore begins");
+            info!(cluster = %next.name, restore = %restore.id, snapshot = %restore.source.snapshot, "starting the restore");
             self.save(next).await?;
         }
         let state = std::mem::take(&mut self.round_state);
@@ -104,7 +106,7 @@ impl ClusterTask {
         self.round_state.compare(restore, &result.round, compare_at, Instant::now());
         for (id, machine) in &restore.machines {
             if before.machines.get(id).is_some_and(|b| b.step != machine.step) {
-                info!(cluster = %next.name, machine = %id, step = word(machine.step()), "the restore goes on");
+                info!(cluster = %next.name, machine = %id, step = word(machine.step()), "the restore continues");
             }
         }
         if restore.phase != before.phase {
@@ -112,7 +114,7 @@ impl ClusterTask {
                 RestorePhase::PuttingBack | RestorePhase::Failed => {
                     error!(cluster = %next.name, phase = restore.phase.text(), error = restore.error, "the restore failed");
                 }
-                phase => info!(cluster = %next.name, phase = phase.text(), "the restore goes on"),
+                phase => info!(cluster = %next.name, phase = phase.text(), "the restore continues"),
             }
             if restore.phase == RestorePhase::Keeping {
                 // It changed because we changed it: nobody needs to be warned.
@@ -138,8 +140,9 @@ impl ClusterTask {
         if verification.has_ended() {
             let (snapshot, error) = (verification.snapshot, verification.error.as_str());
             match error {
-                "" => info!(cluster = %self.record.name, %snapshot, found = verification.found, "the backup is proven"),
-                error => error!(cluster = %self.record.name, %snapshot, error, "the backup is not proven"),
+                "" => info!(cluster = %self.record.name, %snapshot, found = verification.found, "the backup is \
+                    verified"),
+                error => error!(cluster = %self.record.name, %snapshot, error, "the backup failed verification"),
             }
         }
         self.save(next).await
@@ -157,7 +160,7 @@ impl ClusterTask {
                 }
                 Laggard::Unknown if !self.lost.insert(machine) => {}
                 Laggard::Unknown => {
-                    warn!(cluster = %record.name, %machine, restore = state.restore, step = word(state.step()), "nobody knows the end of this machine's restore");
+                    warn!(cluster = %record.name, %machine, restore = state.restore, step = word(state.step()), "the outcome of this machine's restore is unknown");
                 }
             }
         }

@@ -32,7 +32,7 @@ impl ClusterTask {
             Looked::Done(manifest) => self.end_slot(slot.id, SlotEnd::done(&manifest)).await,
             // An attempt that is recorded may well go on where the coordinator cannot see the store.
             Looked::Failed(error) if slot.attempt.is_some() => {
-                warn!(cluster = %next.name, %error, "the store could not be asked about the attempt under way");
+                warn!(cluster = %next.name, %error, "could not ask the store about the running attempt");
                 self.asked = slot.attempt.map(|a| a.id);
                 Ok(())
             }
@@ -42,7 +42,7 @@ impl ClusterTask {
                 self.save(next).await
             }
             Looked::NotDue(newest) => {
-                info!(cluster = %next.name, "a backup that was taken meanwhile counts: nothing is due");
+                info!(cluster = %next.name, "another backup was taken in the meantime: nothing is due");
                 next.give_slot_back(newest, self.term.clock.now());
                 self.rest.forget_backup();
                 self.save(next).await
@@ -77,7 +77,8 @@ impl ClusterTask {
                 attempt
             }
         };
-        info!(cluster = %self.record.name, attempt = %attempt.id, machine = %attempt.machine, snapshot = %slot.snapshot, "asking for a backup");
+        info!(cluster = %self.record.name, attempt = %attempt.id, machine = %attempt.machine, snapshot = %slot.snapshot, "\
+            requesting a backup");
         self.asked = Some(attempt.id);
         self.step =
             Some(Box::pin(steps::ask(self.term.clone(), active_store, self.record.clone(), attempt, recipients)));

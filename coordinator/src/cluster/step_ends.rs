@@ -90,7 +90,7 @@ impl ClusterTask {
             Err(error) => {
                 if let Some(told) = self.trouble.note(&error.to_string()) {
                     let lasting = told.lasting;
-                    warn!(cluster = %next.name, %error, lasting, "the store could not be asked for its newest backup");
+                    warn!(cluster = %next.name, %error, lasting, "could not ask the store for its newest backup");
                 }
                 self.sync_at = Instant::now() + SYNC_PAUSE;
             }

@@ -187,7 +187,7 @@ async fn recipients(term: &Term, store: &dyn Store, cluster: ClusterUuid) -> Res
     loop {
         match term.keys.recipients(&term.kv, store, cluster).await {
             Err(KeyError::Kv(error @ KvError::Failed { .. })) if tries < KEY_TRIES => {
-                debug!(%cluster, %error, "the cluster's key is asked for again");
+                debug!(%cluster, %error, "looking up the cluster's key again");
                 tries += 1;
                 tokio::time::sleep(KEY_PAUSE).await;
             }
@@ -253,7 +253,7 @@ pub async fn ask(
             AgentReply::Stale(refused.newest_epoch)
         }
         Ok(Some(start_reply::Answer::Refused(refused))) => AgentReply::Refused(format!("refused: {}", refused.text)),
-        Ok(None) => AgentReply::Refused("its answer says neither yes nor no".into()),
+        Ok(None) => AgentReply::Refused("its answer neither accepts nor refuses".into()),
         Err(error) => AgentReply::NoAnswer(error),
     })
 }
@@ -265,7 +265,7 @@ fn command(
     attempt: &Attempt,
     recipients: &[Recipient],
 ) -> Result<bus::StartBackup, String> {
-    let slot = record.slot.as_ref().ok_or("the slot has ended")?;
+    let slot = record.slot.as_ref().ok_or("the backup has ended")?;
     let recipient = recipient(term, &record.name, attempt.machine)?;
     let backup = &term.config.settings.backup;
     let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
@@ -301,7 +301,7 @@ pub async fn cancel(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) {
     if let Err(error) =
         request::<bus::CancelReply>(&term, &cluster, attempt.machine, Command::Cancel, body.encode_to_vec()).await
     {
-        debug!(%cluster, attempt = %attempt.id, %error, "the cancel command was not taken");
+        debug!(%cluster, attempt = %attempt.id, %error, "the cancel command failed");
     }
 }
 
@@ -323,12 +323,14 @@ pub async fn watch(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) -> S
         match agent {
             Some(agent) if agent.attempt() == Some(attempt.id) => seen_at_work = seen_at_work.max(agent.seen),
             Some(agent) if agent.alive(now) && now.duration_since(seen_at_work) > patience => {
-                return StepEnd::Lost(format!("machine {machine} works on the attempt no longer and sent no report"));
+                return StepEnd::Lost(format!(
+                    "machine {machine} is no longer working on the attempt and sent no report"
+                ));
             }
             _ => {}
         }
         if now.duration_since(seen_at_work) > patience {
-            return StepEnd::Lost(format!("machine {machine} fell silent"));
+            return StepEnd::Lost(format!("machine {machine} stopped sending heartbeats"));
         }
         if now.duration_since(begun) > limit {
             return StepEnd::Lost(format!("machine {machine} did not finish within the deadline"));
@@ -393,10 +395,10 @@ pub async fn tidy(active_store: Arc<ActiveStore>, record: Arc<ClusterRecord>, sn
 
 async fn sweep(store: &dyn Store, record: &ClusterRecord, snapshot: SnapshotName) -> Result<(), StoreError> {
     let swept = catalog::sweep_slot(store, record.uuid, snapshot).await?;
-    debug!(cluster = %record.name, ?swept, "swept the slot");
+    debug!(cluster = %record.name, ?swept, "removed leftovers");
     Ok(())
 }
 
 fn not_swept(record: &ClusterRecord, error: &StoreError) {
-    warn!(cluster = %record.name, %error, "what the attempts left could not be removed; a later sweep tries again");
+    warn!(cluster = %record.name, %error, "leftovers of the attempts could not be removed; trying again later");
 }

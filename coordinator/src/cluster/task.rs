@@ -187,7 +187,8 @@ impl ClusterTask {
         }
         let now = self.term.clock.now();
         if let Some(next) = self.rest.corrected(&self.record, now, Instant::now()) {
-            info!(cluster = %next.name, "the last backup's time lay in the future: a clock was wrong; now it is the true one");
+            info!(cluster = %next.name, "the time of the last backup was in the future because a clock was wrong; it \
+                is corrected");
             self.save(next).await?;
         }
         let known = self.rest.known(&self.record, Instant::now());
@@ -223,7 +224,7 @@ impl ClusterTask {
         let now = self.term.clock.now();
         let mut next = (*self.record).clone();
         if let Err(error) = next.open_slot(trigger, id, now) {
-            warn!(cluster = %self.record.name, %error, "the machine's clock gives no snapshot name");
+            warn!(cluster = %self.record.name, %error, "no snapshot name can be made from this machine's clock");
             return Ok(Instant::now() + LOOK_AGAIN);
         }
         (self.silent, self.rounds) = (Vec::new(), 0);
@@ -254,7 +255,7 @@ impl ClusterTask {
                     // An earlier try was taken and its answer lost.
                     Ok(Some(found)) if found.value == next => break found.revision,
                     Ok(_) => {
-                        warn!(cluster = %next.name, "somebody else changed the record: not leading any more");
+                        warn!(cluster = %next.name, "the record was changed by someone else: no longer leading");
                         return Err(Stopped::NotLeading);
                     }
                     Err(error) => not_kept(&mut trouble, &next, &error),
@@ -274,7 +275,7 @@ impl ClusterTask {
 
 fn not_kept(trouble: &mut Trouble, next: &ClusterRecord, error: &KvError) {
     if let Some(told) = trouble.note(&error.to_string()) {
-        warn!(cluster = %next.name, %error, lasting = told.lasting, "the KV did not take a change; trying again");
+        warn!(cluster = %next.name, %error, lasting = told.lasting, "could not write to the KV; trying again");
     }
 }
 

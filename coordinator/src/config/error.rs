@@ -12,21 +12,21 @@ use backstay_protocol::duration;
 pub enum ConfigError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    #[error("[storage] has both backend = \"s3\" and a path: a path goes with backend = \"local\"")]
+    #[error("[storage] has both backend = \"s3\" and a path: a path can only be used with backend = \"local\"")]
     BothBackends,
     #[error(
-        "[storage] has backend = \"local\" and settings of S3 (ca, prefix, storage_class, server_side_encryption, \
-         kms_key_id, addressing or checksum): remove them"
+        "[storage] has backend = \"local\" together with S3 settings (ca, prefix, storage_class, \
+         server_side_encryption, kms_key_id, addressing or checksum): remove them"
     )]
     NotS3,
     #[error("[storage] backend = \"local\" needs a path")]
     NoPath,
-    #[error("[storage] path {0} must be absolute: agents and coordinator share it")]
+    #[error("[storage] path {0} must be absolute: the agents and the coordinator share it")]
     RelativePath(PathBuf),
     #[error(
-        "no recovery recipient: whoever loses the coordinator would lose every backup. Put an age recipient into \
-         [encryption] recovery_recipients (`backstay-coordinator init` makes one), or say mode = \"off\" to store \
-         backups that are not encrypted"
+        "there is no recovery recipient, so if the coordinator is lost, every backup is lost. Add an age recipient to \
+         [encryption] recovery_recipients (`backstay-coordinator init` makes one), or set mode = \"off\" to store \
+         backups without encryption"
     )]
     NoRecovery,
     #[error("[encryption] has both mode = \"off\" and recovery_recipients: choose one")]

@@ -106,11 +106,11 @@ async fn resize(context: &Context, stream: &Stream, spec: &StreamSpec) {
     let Some(bytes) = spec.set.map(signed).filter(|bytes| *bytes != config.max_bytes) else { return };
     let (stream, key) = (&config.name, spec.key);
     match context.update_stream(Config { max_bytes: bytes, ..config.clone() }).await {
-        Ok(_) => info!(stream, key, bytes, "the stream has another size now, as it is set"),
+        Ok(_) => info!(stream, key, bytes, "changed the size of the stream to the configured one"),
         Err(error) => {
             let bytes = spec.set.unwrap_or(BYTES);
             let cause = in_words(&error, bytes, key);
-            warn!(stream, cause, "the stream stays as large as it is");
+            warn!(stream, cause, "could not change the size of the stream");
         }
     }
 }
@@ -140,24 +140,22 @@ const SIZES: [ErrorCode; 5] = [
 fn in_words(error: &CreateStreamError, bytes: u64, key: &str) -> String {
     let advice = match (error.kind(), refusal(error)) {
         (CreateStreamErrorKind::JetStreamUnavailable, _) => {
-            return "JetStream is off, or this user may not ask it: start nats-server with -js, or put `jetstream {}` into \
-                    its configuration and `jetstream: enabled` into the account"
+            return "JetStream is disabled, or this user may not use it: start nats-server with -js, or put `jetstream \
+                {}` into its configuration and `jetstream: enabled` into the account"
                 .into();
         }
         (CreateStreamErrorKind::TimedOut, _) => {
-            return "JetStream does not answer: see nats-server's log, and whether this user may publish to $JS.API.>"
+            return "JetStream does not answer: check nats-server's log, and that this user may publish to $JS.API.>"
                 .into();
         }
         (_, Some(ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT)) => {
             "put `jetstream: enabled` into the account that the coordinator's user belongs to".to_owned()
         }
         (_, Some(ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED | ErrorCode::CLUSTER_NO_PEERS)) => {
-            "[jetstream] replicas must not be more than the servers of NATS's cluster".to_owned()
+            "[jetstream] replicas must not exceed the number of servers in the NATS cluster".to_owned()
         }
         (_, Some(code)) if SIZES.contains(&code) => {
-            format!(
-                "it was to have {bytes} bytes: set [jetstream] {key} to what the account has room for, or give it more"
-            )
+            format!("{bytes} bytes were requested: lower [jetstream] {key}, or raise the limit of the account")
         }
         _ => return error.to_string(),
     };
@@ -172,7 +170,7 @@ mod tests {
     fn what_is_off_is_said_with_what_to_set() {
         let off = CreateStreamError::new(CreateStreamErrorKind::JetStreamUnavailable);
         let text = in_words(&off, 1, "kv_max_bytes");
-        assert!(text.contains("JetStream is off") && text.contains("-js"), "{text}");
+        assert!(text.contains("JetStream is disabled") && text.contains("-js"), "{text}");
         assert!(!is_too_much(&off));
     }
 }

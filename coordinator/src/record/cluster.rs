@@ -107,7 +107,7 @@ impl ClusterRecord {
     /// Why nothing else may be done to the cluster while a restore is.
     pub fn under_way(&self) -> String {
         let id = self.restoring().map(|restore| restore.id.to_string()).unwrap_or_default();
-        format!("restore {id} of cluster {:?} is under way", self.name.as_str())
+        format!("restore {id} of cluster {:?} is running", self.name.as_str())
     }
 
     /// The latest restore is this one; what a template may do it has done.

@@ -183,5 +183,5 @@ impl ClusterRecord {
 
 /// Too many manual backups of one cluster wait already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{PENDING_MAX} manual backups of this cluster wait for their turn already: wait until one has ended")]
+#[error("{PENDING_MAX} manual backups of this cluster are already waiting: wait until one of them has ended")]
 pub struct TooManyPending;

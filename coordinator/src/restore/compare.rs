@@ -39,20 +39,23 @@ fn checked<'r>(
     let state = match round.get(id) {
         Some(Heard::State(state)) => state,
         Some(Heard::Silent(_, text) | Heard::Refused(text)) => return Err(text.clone()),
-        None => return Err("it was not asked".into()),
+        None => return Err("it was not asked yet".into()),
     };
     if state.step() != RestoreStep::Switched {
         return Err(format!("it is {}", super::model::word(state.step())));
     }
     let check = state.check.as_ref().ok_or("etcd was not asked yet")?;
     if !check.healthy {
-        return Err(format!("etcd does not serve: {}", check.error));
+        return Err(format!("etcd is not serving: {}", check.error));
     }
     if check.cluster_id != machine.new_cluster_id {
-        return Err(format!("etcd is of cluster {:016x}, not of {:016x}", check.cluster_id, machine.new_cluster_id));
+        return Err(format!(
+            "etcd belongs to cluster {:016x}, not to {:016x}",
+            check.cluster_id, machine.new_cluster_id
+        ));
     }
     if !same_members(restore, &check.members) {
-        return Err("its member list is not the one that was restored".into());
+        return Err("its member list differs from the restored one".into());
     }
     Ok(check)
 }
@@ -82,11 +85,12 @@ pub fn all_answered(restore: &Restore, round: &Round, revision: i64) -> bool {
 fn hashes(checks: &[(&Machine, &MemberCheck)]) -> Compared {
     let lowest = checks.iter().map(|(_, check)| check.revision).min().unwrap_or(0);
     let Some((first, one)) = checks.first() else {
-        return Compared::NotYet { reason: "there is no member".into(), ask: 0 };
+        return Compared::NotYet { reason: "there are no members".into(), ask: 0 };
     };
     if checks.iter().any(|(_, check)| check.hash_revision == 0) {
         let error = checks.iter().find(|(_, check)| !check.error.is_empty());
-        let reason = error.map_or("hashes are not compared yet".into(), |(m, c)| format!("{}: {}", m.member, c.error));
+        let reason =
+            error.map_or("the hashes have not been compared yet".into(), |(m, c)| format!("{}: {}", m.member, c.error));
         return Compared::NotYet { reason, ask: lowest };
     }
     let key = |check: &MemberCheck| (check.hash_revision, check.compact_revision, check.hash);
@@ -94,7 +98,7 @@ fn hashes(checks: &[(&Machine, &MemberCheck)]) -> Compared {
         None => Compared::Equal,
         Some((other, check)) => Compared::NotYet {
             reason: format!(
-                "members disagree: {} has HashKV {:08x} at revision {} (compacted {}), {} has {:08x} at {} ({})",
+                "the members disagree: {} has HashKV {:08x} at revision {} (compacted {}), {} has {:08x} at {} ({})",
                 first.member,
                 one.hash,
                 one.hash_revision,

@@ -44,7 +44,7 @@ pub struct Target {
 
 /// An agent under the cluster's name whose etcd is of another cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("machine {machine} is not used: its etcd is of cluster {theirs:016x}, not of {ours:016x}")]
+#[error("machine {machine} is left out: its etcd belongs to cluster {theirs:016x}, not to {ours:016x}")]
 pub struct UnrelatedMember {
     machine: MachineId,
     theirs: u64,
@@ -72,7 +72,7 @@ impl Target {
                     votes.iter().flat_map(|(id, machines)| machines.iter().map(move |m| format!("{m} of {id:016x}")));
                 let all = all.collect::<Vec<_>>().join(", ");
                 return Err(format!(
-                    "the agents' etcds are of different clusters ({all}): stop those that do not belong here"
+                    "the agents' etcds belong to different clusters ({all}): stop those that do not belong here"
                 ));
             }
         };
@@ -126,7 +126,7 @@ fn aside_suffix(planned: Option<Timestamp>, now: Timestamp) -> Result<String, St
     let (since, ahead) = (now.since(time), time.since(now));
     if since > PLAN_MAX || ahead > PLAN_AHEAD {
         return Err(format!(
-            "the plan is of {}, as `started` says, and now it is {}: ask for a new one, or leave `started` out",
+            "the plan was made at {} (`started`), and now it is {}: request a new plan, or omit `started`",
             time.rfc3339(),
             now.rfc3339()
         ));
@@ -150,14 +150,15 @@ pub fn version_notes(restore: &Restore) -> Vec<String> {
         let text = match origin.fits(etcd) {
             Fit::Starts | Fit::Unknown => return None,
             Fit::Older => format!(
-                "etcd {etcd} there is older than etcd {from}, which the backup was taken from: it starts on it as far as is known"
+                "etcd {etcd} there is older than etcd {from}, from which the backup was taken; as far as is known, it \
+                 can start on the backup"
             ),
             Fit::MayRefuse => format!(
-                "etcd {etcd} there does not start on the database if etcd {from} has marked it, which its manifest does not \
-                 say: each machine looks before anything is stopped"
+                "etcd {etcd} there cannot start on the database if etcd {from} has marked it. The manifest does not \
+                 say whether it has; each machine checks before anything is stopped"
             ),
             Fit::Refuses(mark) => format!(
-                "etcd {etcd}, as it was last seen there, does not start on the database, which is marked {}: have {mark} \
+                "etcd {etcd}, last seen there, cannot start on the database, which is marked {}: install etcd {mark} \
                  or later there",
                 source.storage_version
             ),
@@ -173,14 +174,14 @@ fn refuse_foreign(target: &Target, request: &RestoreSpec, manifest: &Manifest) -
     let said = request.dataofanothercluster.as_str();
     match (manifest.cluster_uuid == target.uuid, said) {
         (true, "") => Ok(()),
-        (true, said) => Err(format!("the backup is of cluster {ours} itself, not of another cluster {said}")),
+        (true, said) => Err(format!("the backup is from cluster {ours} itself, not from another cluster {said}")),
         (false, said) if said == theirs.as_str() => Ok(()),
         (false, "") => Err(format!(
-            "the backup is of another cluster, {theirs} ({}): all data of {ours} would be replaced by that cluster's; \
-             `backstayctl restore {ours} --data-of-another-cluster {theirs}` does that",
+            "the backup is from another cluster, {theirs} ({}), whose data would replace all data of {ours}; if that \
+             is intended, use `backstayctl restore {ours} --data-of-another-cluster {theirs}`",
             manifest.cluster_uuid
         )),
-        (false, said) => Err(format!("the backup is of cluster {theirs}, not of {said}")),
+        (false, said) => Err(format!("the backup is from cluster {theirs}, not from {said}")),
     }
 }
 
@@ -209,16 +210,15 @@ fn storage_version(manifest: &Manifest) -> Option<&str> {
 
 /// What is known of the backup.
 fn proof(manifest: &Manifest) -> String {
-    let digest = "sha256 equal to etcd's own";
+    let digest = "sha256 matches etcd's own";
     let Some(inspection) = &manifest.inspection else { return digest.to_owned() };
-    let pages =
-        if inspection.contents.is_some() { "its pages hang together" } else { "its pages were looked at in part" };
+    let pages = if inspection.contents.is_some() { "all pages intact" } else { "pages only partly inspected" };
     let with = inspection.compared_with.as_deref().unwrap_or("?");
     let compared = match inspection.verdict {
         Verdict::Equal if inspection.is_own(&manifest.origin) => NO_OTHER_MEMBER.to_owned(),
-        Verdict::Equal => format!("HashKV equal to member {with}'s"),
-        Verdict::Differs => format!("HashKV DIFFERS from member {with}'s"),
-        Verdict::Unknown => format!("not compared ({})", inspection.reason.as_deref().unwrap_or("nobody says why")),
+        Verdict::Equal => format!("HashKV matches member {with}"),
+        Verdict::Differs => format!("HashKV DIFFERS from member {with}"),
+        Verdict::Unknown => format!("not compared ({})", inspection.reason.as_deref().unwrap_or("no reason given")),
     };
     format!("{digest}; {pages}; {compared}")
 }
@@ -232,7 +232,7 @@ fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<ListedMember>, S
     let now = known(true);
     let lists = if now.is_empty() { known(false) } else { now };
     let list = match lists.len() {
-        0 => return Err("no agent that is connected knows the members of etcd".into()),
+        0 => return Err("no connected agent knows the members of etcd".into()),
         1 => lists.into_iter().next().unwrap_or_default(),
         _ => return Err(different_lists(agents, &lists)),
     };
@@ -260,7 +260,8 @@ fn different_lists(agents: &BTreeMap<MachineId, Present>, lists: &BTreeSet<Vec<(
     };
     let lists: Vec<String> = lists.iter().map(text).collect();
     format!(
-        "the agents know different lists of etcd's members ({}): wait until they agree, or start one etcd whose list is right",
+        "the agents report different lists of etcd members ({}): wait until they agree, or start one etcd whose list \
+         is right",
         lists.join("; ")
     )
 }
@@ -281,9 +282,9 @@ fn machines(
     for member in members {
         let mut seated = target.agents.iter().filter(|(_, agent)| agent.identity.member_id == member.id);
         match (seated.next(), seated.next()) {
-            (None, _) => problems.push(format!("no agent of member {} is connected", member.name)),
+            (None, _) => problems.push(format!("no agent is connected for member {}", member.name)),
             (Some((one, _)), Some((two, _))) => {
-                problems.push(format!("machines {one} and {two} both say that they have member {}", member.name));
+                problems.push(format!("machines {one} and {two} both report member {}", member.name));
             }
             (Some((id, agent)), None) => match machine(member, agent, source) {
                 Ok(machine) => {
@@ -299,10 +300,10 @@ fn machines(
 fn machine(member: &ListedMember, agent: &Present, source: &Source) -> Result<Machine, String> {
     let identity = &agent.identity;
     if !agent.unfinished.is_empty() {
-        return Err(format!("it still ends restore {}", agent.unfinished));
+        return Err(format!("it is still finishing restore {}", agent.unfinished));
     }
     if identity.control.is_empty() || !identity.error.is_empty() {
-        let error = if identity.error.is_empty() { "this agent cannot restore" } else { identity.error.as_str() };
+        let error = if identity.error.is_empty() { "its agent cannot restore" } else { identity.error.as_str() };
         return Err(error.to_owned());
     }
     // What was only known of an etcd that is dead may be another one by now: it is told, and nothing is stopped there.
@@ -312,7 +313,10 @@ fn machine(member: &ListedMember, agent: &Present, source: &Source) -> Result<Ma
     }
     let wanted = source.bytes.saturating_add(ROOM_BYTES);
     if identity.free_bytes < wanted {
-        return Err(format!("{wanted} bytes are needed beside {}, {} are free", identity.folder, identity.free_bytes));
+        return Err(format!(
+            "{wanted} bytes are needed next to {}, but {} are free",
+            identity.folder, identity.free_bytes
+        ));
     }
     Ok(Machine {
         member: member.name.clone(),

@@ -84,16 +84,16 @@ fn every_member_has_its_machine() {
 #[test]
 fn what_speaks_against_it_is_said() {
     for (part, text) in [
-        ("no agent of member m2 is connected", changed(|t| t.agents.retain(|_, a| a.identity.member_id != 2))),
+        ("no agent is connected for member m2", changed(|t| t.agents.retain(|_, a| a.identity.member_id != 2))),
         (
             "[restore]",
             changed(|t| (of(t, 0).identity.control, of(t, 0).identity.error) = (String::new(), "set [restore]".into())),
         ),
         ("cannot restore", changed(|t| of(t, 0).identity.control.clear())),
-        ("(m1): it still ends restore 7", changed(|t| of(t, 0).unfinished = "7".into())),
+        ("(m1): it is still finishing restore 7", changed(|t| of(t, 0).unfinished = "7".into())),
         ("are free", changed(|t| of(t, 2).identity.free_bytes = 10)),
         (
-            "both say",
+            "both report",
             changed(|t| {
                 let mut twin = present(9, &[]);
                 twin.1.identity.member_id = 1;
@@ -167,7 +167,7 @@ fn both_versions_are_known_and_what_cannot_start_is_refused() {
         ("3.6.14", "3.6.0", ""),
         ("3.5.30", "", ""),
         ("3.7.1", "3.6.0", "older than etcd 3.7.1"),
-        ("3.7.1", "", "each machine looks before anything is stopped"),
+        ("3.7.1", "", "each machine checks before anything is stopped"),
         ("", "", ""),
     ] {
         let restore = ask(&target(1), etcd, mark).expect("a plan");
@@ -180,7 +180,7 @@ fn both_versions_are_known_and_what_cannot_start_is_refused() {
     let mut dead = target(3);
     dead.agents.values_mut().for_each(|agent| agent.answers = false);
     let notes = version_notes(&ask(&dead, "3.7.1", "3.7.0").expect("a plan")).join("; ");
-    assert!(notes.contains("(m3): etcd 3.6.14, as it was last seen there, does not start"), "{notes}");
+    assert!(notes.contains("(m3): etcd 3.6.14, last seen there, cannot start"), "{notes}");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn the_folders_set_aside_are_named_as_the_plan_says() {
     assert_eq!(at(Some(now - 3_600)), Ok(".before-restore-20231209T230000Z".into()));
     assert_eq!(at(Some(now + 60)), Ok(".before-restore-20231210T000100Z".into()));
     for other in [now - 90_000, now + 3_600] {
-        assert!(at(Some(other)).is_err_and(|error| error.contains("ask for a new one")), "{other}");
+        assert!(at(Some(other)).is_err_and(|error| error.contains("request a new plan")), "{other}");
     }
 }
 
@@ -232,7 +232,10 @@ fn an_agent_of_another_etcd_cluster_is_not_part_of_the_plan() {
     lost.1.identity.cluster_id = 6;
     target.agents.insert(lost.0, lost.1);
     let parted = target.part_unrelated().expect("one is known");
-    assert!(parted[0].to_string().contains("of cluster 0000000000000006, not of 0000000000000005"), "{parted:?}");
+    assert!(
+        parted[0].to_string().contains("belongs to cluster 0000000000000006, not to 0000000000000005"),
+        "{parted:?}"
+    );
     let restore = ask(&target, &RestoreSpec::default(), &manifest("one", 1)).expect("a plan");
     assert_eq!(restore.machines.len(), 3, "whoever answers is not preferred where it is an unrelated member");
 }

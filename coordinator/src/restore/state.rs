@@ -93,7 +93,7 @@ impl Restore {
         }
         if now.since(self.phase_since) > limits.prepare {
             let late = self.not_at(RestoreStep::Ready);
-            self.put_back(format!("not ready in time: {late}"), now);
+            self.put_back(format!("these machines were not ready in time: {late}"), now);
         }
     }
 
@@ -139,7 +139,7 @@ impl Restore {
         round.iter().find_map(|(id, heard)| match heard {
             Heard::State(state) if !state.error.is_empty() => Some(self.named(id, &state.error)),
             Heard::State(state) if state.step() >= RestoreStep::Returning => {
-                Some(self.named(id, "it is not where this restore left it"))
+                Some(self.named(id, "it is not in the state in which this restore left it"))
             }
             Heard::Refused(text) => Some(self.named(id, text)),
             _ => None,
@@ -156,7 +156,7 @@ impl Restore {
             let Some(stuck) = late().map(|(id, m)| stuck(id, m, round.get(id))).collect::<Option<Vec<_>>>() else {
                 return;
             };
-            let text = format!("{}; will be told again whenever possible", stuck.join(", "));
+            let text = format!("{}; the coordinator will keep telling it", stuck.join(", "));
             self.error = capped(&if self.error.is_empty() { text } else { format!("{}; {text}", self.error) });
             self.enter(end, now);
             self.ended = Some(now);

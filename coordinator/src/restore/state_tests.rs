@@ -154,12 +154,12 @@ fn a_silent_machine_is_not_waited_for_once_all_others_serve() {
 #[test]
 fn members_that_do_not_agree_are_asked_again_until_the_time_is_up() {
     for (part, change) in [
-        ("does not serve", (|c| c.healthy = false) as fn(&mut MemberCheck)),
-        ("is of cluster", |c| c.cluster_id = 8),
+        ("is not serving", (|c| c.healthy = false) as fn(&mut MemberCheck)),
+        ("belongs to cluster", |c| c.cluster_id = 8),
         ("member list", |c| c.members.truncate(1)),
         ("members disagree", |c| c.hash = 6),
         ("members disagree", |c| c.compact_revision = 3),
-        ("not compared yet", |c| c.hash_revision = 0),
+        ("not been compared yet", |c| c.hash_revision = 0),
     ] {
         let mut restore = switching();
         let round = both(RestoreStep::Switched, |s| change(s.check.as_mut().expect("there")));
@@ -187,7 +187,11 @@ fn the_end_does_not_wait_for_ever_for_a_machine_that_is_gone() {
     restore.fold(&gone, LIMITS, at(30));
     assert_eq!(restore.phase, RestorePhase::PuttingBack);
     restore.fold(&gone, LIMITS, at(60));
-    assert!(restore.phase == RestorePhase::Failed && restore.error.contains("will be told again"), "{}", restore.error);
+    assert!(
+        restore.phase == RestorePhase::Failed && restore.error.contains("will keep telling it"),
+        "{}",
+        restore.error
+    );
     assert_eq!(restore.goal(), Some(RestoreGoal::PutBack), "whoever comes back is told this");
 }
 

@@ -156,7 +156,7 @@ impl Verification {
                 match (&state.verified, state.ended) {
                     (_, false) if self.begun_again > BEGUN_AGAIN_MAX => {
                         self.fail(
-                            "its agent began it again and again: what ends the agent stands in its log",
+                            "its agent started it again and again: check the agent's log for why it exits",
                             false,
                             now,
                         );
@@ -200,7 +200,7 @@ impl Verification {
     }
 
     fn fail(&mut self, error: &str, damaged: bool, now: Timestamp) {
-        self.error = capped(if error.is_empty() { "the agent did not say why" } else { error });
+        self.error = capped(if error.is_empty() { "the agent gave no reason" } else { error });
         (self.ended, self.damaged) = (Some(now), damaged);
         let failure = self.failure(now);
         self.failed.note(failure);
@@ -252,19 +252,22 @@ impl Verification {
 
 /// What was found, in one line.
 fn describe(verified: &Verified) -> String {
-    let mut parts = vec!["digests are right".to_owned()];
+    let mut parts = vec!["all digests match".to_owned()];
     match verified.unknown.as_str() {
         "" => parts
-            .push(format!("its pages hang together: revision {}, {} live keys", verified.revision, verified.live_keys)),
-        unknown => parts.push(format!("its pages were looked at in part: {unknown}")),
+            .push(format!("all pages are intact: revision {}, {} live keys", verified.revision, verified.live_keys)),
+        unknown => parts.push(format!("its pages were only partly inspected: {unknown}")),
     }
     if !verified.etcd_version.is_empty() {
-        let aside = if verified.auth_set_aside { " (without its users and roles, which were set aside)" } else { "" };
-        parts.push(format!("etcd {} served it{aside}, {} keys read back", verified.etcd_version, verified.sampled));
+        let aside = if verified.auth_set_aside { " (without its users and roles)" } else { "" };
+        parts.push(format!(
+            "etcd {} started on it{aside}, and {} keys were read back",
+            verified.etcd_version, verified.sampled
+        ));
         parts.push(match (verified.hash_revision, verified.hash_unknown.as_str()) {
             (0, "") => "HashKV was not compared".into(),
             (0, unknown) => format!("HashKV was not compared: {unknown}"),
-            (revision, _) => format!("HashKV {:08x} at revision {revision} is equal", verified.hash),
+            (revision, _) => format!("HashKV {:08x} at revision {revision} matches", verified.hash),
         });
     }
     parts.join("; ")
@@ -351,7 +354,7 @@ mod tests {
         let verified = Verified { revision: 9, live_keys: 4, etcd_version: "3.5.1".into(), ..Verified::default() };
         v.fold(machine(1), &says(|s| (s.ended, s.verified) = (true, Some(verified))), LIMITS, at(3));
         let last = v.last.clone();
-        assert!(v.found.contains("etcd 3.5.1 served it") && last.as_ref().is_some_and(|l| l.booted), "{}", v.found);
+        assert!(v.found.contains("etcd 3.5.1 started on it") && last.as_ref().is_some_and(|l| l.booted), "{}", v.found);
         let mut next = verification().after(Some(&v));
         next.fold(machine(1), &says(|s| (s.ended, s.error) = (true, "a page".into())), LIMITS, at(9));
         assert_eq!((next.last, next.error.as_str()), (last, "a page"));

@@ -360,7 +360,7 @@ impl Agent {
         let store = &self.world().store;
         store.delete(&Key::intent(ours.cluster_uuid, ours.snapshot, ours.attempt)).await?;
         Ok(match catalog::settle(store, ours.cluster_uuid, ours.snapshot).await? {
-            Settled::Done(found) if found.slot == ours.slot => failed(FailureCode::SlotDone, "it is there already"),
+            Settled::Done(found) if found.slot == ours.slot => failed(FailureCode::SlotDone, "it already exists"),
             _ => failed(FailureCode::NameTaken, "the name is taken"),
         })
     }

@@ -53,7 +53,7 @@ async fn what_the_coordinator_itself_writes_is_read_only() {
     }
     for definition in types::ALL.iter().filter(|d| d.kind != Kind::Clusters) {
         let error = world.delete(definition, ONE, true).await.expect_err("force is for clusters");
-        assert!(error.text.contains("need no force"), "{error}");
+        assert!(error.text.contains("force can only be used with clusters"), "{error}");
     }
     world.at_peace();
 }
@@ -175,7 +175,7 @@ async fn what_is_no_request_is_refused_in_words() {
         ("backstay.v1.api.get.nothings", "", "there is no type"),
         ("backstay.v1.api.take.clusters", "", "is not a subject of the API"),
         ("backstay.v1.api.get.clusters", "{", "malformed"),
-        ("backstay.v1.api.get.clusters", "[]", "a request is a map"),
+        ("backstay.v1.api.get.clusters", "[]", "a request must be a map"),
         ("backstay.v1.api.get.clusters", "{\"idd\":\"\"}", "idd"),
         ("backstay.v1.api.get.clusters", "{\"id\":\"a\",\"selector\":\"b=c\"}", "both resource ID and selector"),
         ("backstay.v1.api.apply.clusters", "{}", "metadata.type"),

@@ -76,7 +76,7 @@ async fn a_cluster_is_restored_and_backups_go_on() {
     begin(&world, &agents).await;
     let error =
         world.apply(ONE, &RestoreSpec { restore: String::new(), ..request() }).await.expect_err("one at a time");
-    assert!(error.text.contains("is under way"), "{error}");
+    assert!(error.text.contains("is running"), "{error}");
     begin(&world, &agents).await;
     assert_eq!(ended(&world).await, (RestorePhase::Restored, String::new()));
     all_at(&agents, RestoreStep::Kept);

@@ -58,7 +58,7 @@ async fn manual_backups_wait_for_their_turn_and_one_too_many_is_refused() {
         world.apply(ONE, &at(waiting)).await.expect("another one");
     }
     let error = world.apply(ONE, &at(PENDING_MAX as i64 + 1)).await.expect_err("one too many");
-    assert!(error.text.contains("wait for their turn already"), "{error}");
+    assert!(error.text.contains("are already waiting"), "{error}");
     let kept = world.settled(ONE).await;
     assert_eq!((world.manifests().len(), kept.handled.len()), (PENDING_MAX + 1, PENDING_MAX + 1));
     world.at_peace();

@@ -32,9 +32,7 @@ impl LogFormat {
 
 /// `BACKSTAY_LOG` is neither a format nor a filter.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{LEVEL_VARIABLE} must be text, json, or what is to be logged, such as debug or info,backstay_agent=debug: {0}"
-)]
+#[error("{LEVEL_VARIABLE} must be text, json, or log levels such as debug or info,backstay_agent=debug: {0}")]
 pub struct FilterError(String);
 
 fn filter(variable: Option<&str>) -> Result<EnvFilter, FilterError> {
@@ -83,6 +81,6 @@ mod tests {
         }
         assert_eq!(shown(Some("debug")), Ok("debug".into()));
         let error = shown(Some("info,backstay_agent=loud")).expect_err("no level");
-        assert!(error.starts_with("BACKSTAY_LOG must be text, json, or what is to be logged"), "{error}");
+        assert!(error.starts_with("BACKSTAY_LOG must be text, json, or log levels"), "{error}");
     }
 }

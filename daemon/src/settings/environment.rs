@@ -46,7 +46,7 @@ pub struct Unknown {
 
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the variable {} is no setting and is ignored", self.name)?;
+        write!(f, "ignoring the variable {}, which is not a setting", self.name)?;
         self.nearest.iter().try_for_each(|nearest| write!(f, ": did you mean {nearest}?"))
     }
 }
@@ -191,7 +191,7 @@ mod tests {
             ("BACKSTAY_", None),
         ] {
             let text = told(name, "x").join("");
-            assert!(text.starts_with(&format!("the variable {name} is no setting and is ignored")), "{text}");
+            assert!(text.starts_with(&format!("ignoring the variable {name}, which is not a setting")), "{text}");
             match meant {
                 Some(meant) => assert!(text.ends_with(&format!(": did you mean {meant}?")), "{text}"),
                 None => assert!(!text.contains("did you mean"), "{text}"),

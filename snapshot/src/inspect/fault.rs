@@ -16,13 +16,16 @@ pub struct InspectError {
 /// What is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    #[error("the database ends after {got} bytes, its meta page says {want}")]
+    #[error("the database ends after {got} bytes, but its meta page says {want}")]
     Truncated { got: u64, want: u64 },
-    #[error("no meta page: {0}")]
+    #[error("there is no valid meta page: {0}")]
     Meta(#[from] MetaError),
-    #[error("no meta page: its header says page {id}, flags {flags:#06x}, {count} elements, {overflow} pages more")]
+    #[error(
+        "this is not a meta page: its header says page {id}, flags {flags:#06x}, {count} elements, {overflow} more \
+        pages"
+    )]
     MetaHeader { id: u64, flags: u16, count: u16, overflow: u32 },
-    #[error("a page size of {0} bytes, which is no power of two that bbolt uses")]
+    #[error("the page size of {0} bytes is not one that bbolt uses")]
     PageSize(u32),
     #[error("the meta pages contradict each other: {0}")]
     Metas(&'static str),
@@ -32,19 +35,19 @@ pub enum Fault {
     NoHead { parent: u64 },
     #[error("page {parent} points at it, but it belongs to another page already")]
     Twice { parent: u64 },
-    #[error("page {parent} gives it another first key than it has")]
+    #[error("page {parent} gives a different first key for it")]
     FirstKey { parent: u64 },
-    #[error("the free list names it, though it is in use")]
+    #[error("the free list contains it, although it is in use")]
     FreeInUse,
-    #[error("the meta page names it as the free list, but it holds none that is whole")]
+    #[error("the meta page names it as the free list, but it contains no intact one")]
     FreeList,
-    #[error("its first key is not above the last key of the leaf before it")]
+    #[error("its first key is not greater than the last key of the leaf before it")]
     Order,
     #[error("the tree is deeper than {0} pages")]
     Deep(usize),
-    #[error("an empty page inside a tree")]
+    #[error("there is an empty page inside a tree")]
     Empty,
-    #[error("it should list buckets and does not")]
+    #[error("it should list buckets, but does not")]
     NoBuckets,
     #[error("{0}")]
     Page(#[from] PageFault),
@@ -55,53 +58,53 @@ pub enum Fault {
 /// What is wrong inside one page, whatever points at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PageFault {
-    #[error("its elements reach past its end")]
+    #[error("its elements extend past its end")]
     Elements,
-    #[error("an element's key does not stand directly behind what is before it")]
+    #[error("an element's key does not directly follow what is before it")]
     Position,
-    #[error("an element's key or value reaches past the page's end")]
+    #[error("an element's key or value extends past the end of the page")]
     Content,
-    #[error("it claims another number of pages than its content takes")]
+    #[error("its number of pages does not match its content")]
     Overflow,
-    #[error("it reaches past the pages in use")]
+    #[error("it extends past the pages in use")]
     PastEnd,
-    #[error("an element with a flag that bbolt does not know")]
+    #[error("an element has a flag that bbolt does not know")]
     Flag,
-    #[error("buckets and plain entries beside each other")]
+    #[error("it mixes buckets and plain entries")]
     Mixed,
-    #[error("a key that is empty or longer than bbolt allows")]
+    #[error("a key is empty or longer than bbolt allows")]
     KeySize,
     #[error("its keys are not in order")]
     Order,
-    #[error("a bucket's header that is cut off, or has a sequence number, which etcd never sets")]
+    #[error("the header of a bucket is truncated, or has a sequence number, which etcd never sets")]
     BucketHeader,
-    #[error("a value that is no entry of etcd's: {0}")]
+    #[error("a value is not a valid etcd entry: {0}")]
     Value(ValueFault),
 }
 
 /// Why the value of a revision is no `mvccpb.KeyValue` of that revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ValueFault {
-    #[error("its protobuf is cut off or malformed")]
+    #[error("its protobuf is truncated or malformed")]
     Malformed,
-    #[error("it says another revision than its key")]
+    #[error("its revision differs from that of its key")]
     Revision,
     #[error("its revisions and its version contradict each other")]
     Version,
-    #[error("a tombstone that holds more than a key")]
+    #[error("it is a tombstone with more than a key")]
     Tombstone,
 }
 
 /// What is wrong with a bucket as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BucketFault {
-    #[error("etcd made it, and it is not there")]
+    #[error("etcd always creates it, but it is missing")]
     Missing,
-    #[error("a bucket inside it, which etcd never makes")]
+    #[error("there is a bucket inside it, which etcd never creates")]
     Nested,
-    #[error("its page inside the list of buckets is not whole")]
+    #[error("its page inside the list of buckets is not intact")]
     Inline,
-    #[error("a key that is no revision")]
+    #[error("a key is not a revision")]
     NoRevision,
     #[error("the value of {0} is not what etcd writes there")]
     Value(&'static str),

@@ -25,22 +25,23 @@ impl Default for Options {
 /// Something that would take more memory than is allowed, or that was not asked for: why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
-    #[error("it would take more than the {0} bytes of memory that inspection may use")]
+    #[error("it would need more than the {0} bytes of memory that inspection may use")]
     Memory(u64),
     #[error("{0}")]
     Unread(String),
-    #[error("no revision was given to say it for")]
+    #[error("no revision was given for it")]
     NotAsked,
     #[error("the database ends at revision {is}, before {at}")]
     Future { at: i64, is: i64 },
-    #[error("the database is compacted up to {file}, the other member only up to {member}: asking again may help")]
+    #[error("the database is compacted up to {file}, but the other member only up to {member}: asking again may help")]
     CompactedFurther { file: i64, member: i64 },
     /// `left` is HashKV of what is left.
     #[error(
-        "the database is compacted up to {at} itself, and etcd answers for what there was before that: it is gone from the database"
+        "the database is itself compacted up to {at}, and etcd's hash covers earlier data that is no longer in the \
+         database"
     )]
     CompactedThere { at: i64, member: i64, left: HashKv },
-    #[error("the database was compacted up to {file} meanwhile, beyond {at}, for which HashKV was asked")]
+    #[error("the database was meanwhile compacted up to {file}, beyond revision {at} of the requested HashKV")]
     CompactedBeyond { at: i64, file: i64 },
 }
 

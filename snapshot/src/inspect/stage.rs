@@ -266,7 +266,7 @@ fn read_metas(bytes: &[u8]) -> Result<Meta, InspectError> {
     let second = read_meta(bytes, 1, page_bytes)?;
     let contradiction = |what| Err(InspectError { page: 1, offset: page_bytes as u64, fault: Fault::Metas(what) });
     if first.page_bytes != second.page_bytes {
-        return contradiction("another page size");
+        return contradiction("different page sizes");
     }
     if first.txid == second.txid {
         return contradiction("the same transaction");
@@ -274,7 +274,7 @@ fn read_metas(bytes: &[u8]) -> Result<Meta, InspectError> {
     let meta = if second.txid > first.txid { second } else { first };
     // Two meta pages, and a root of its own.
     if meta.end < 3 || meta.end >= u64::from(u32::MAX) {
-        return contradiction("a number of pages that no database has");
+        return contradiction("an impossible number of pages");
     }
     if meta.root.root < 2 || meta.root.root >= meta.end {
         return contradiction("a root outside the pages in use");

@@ -129,8 +129,8 @@ impl ReachedPages {
     fn all_read(&self) -> Result<(), Halt> {
         match self.unread {
             Some(page) => Err(Halt::Unknown(format!(
-                "page {page} is too large to be looked at: with what belongs to it, it takes more than half of the \
-                 memory that inspection may use, or more than is left of it"
+                "page {page} is too large to be inspected: with its related data it needs more than half of the memory \
+                 that inspection may use, or more than is left of it"
             ))),
             None => Ok(()),
         }
@@ -235,7 +235,7 @@ impl Tree<'_> {
             }
             last = Some(end.clone());
             let Some(bytes) = tree.pages.kept(record.page) else {
-                return Err(Halt::Unknown(format!("page {page} lists buckets and was not kept")));
+                return Err(Halt::Unknown(format!("page {page} lists buckets, but was not kept in memory")));
             };
             for item in Items::new(bytes, record.count).flatten() {
                 out.push(Listed { name: item.key.into(), value: item.value.into(), at: (record.page, item.at) });

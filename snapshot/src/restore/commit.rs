@@ -135,7 +135,7 @@ impl<S: Source + ?Sized> Draft<'_, S> {
         let leaf = edge.last().expect("it ends in a leaf");
         let last = match leaf.count().checked_sub(1) {
             Some(last) => main_revision(&leaf.leaf(last)?.key)
-                .ok_or(PageError::Page { page: leaf.header.id, what: "the last key is no revision" })?,
+                .ok_or(PageError::Page { page: leaf.header.id, what: "the last key is not a revision" })?,
             // etcd counts from 1.
             None => 1,
         };
@@ -295,7 +295,7 @@ pub(super) fn collect<S: Source + ?Sized>(pages: &Pages<'_, S>, bucket: &Bucket)
         bytes += entry.key.len() + entry.value.len() + ELEMENT_BYTES;
         if bytes > SMALL_MAX {
             let page = if let Bucket::Tree(root) = bucket { *root } else { 0 };
-            return Err(PageError::Page { page, what: "a bucket that etcd keeps small is large" });
+            return Err(PageError::Page { page, what: "a bucket that is always small in etcd is large" });
         }
         entries.push(entry);
         Ok(())

@@ -31,7 +31,12 @@ pub(super) fn rewrite<S: Source + ?Sized>(pages: &Pages<'_, S>, file: &File) -> 
         let mut tree = Tree::default();
         pages.walk(&Bucket::Tree(from), &mut |entry| {
             if entry.flags != 0 {
-                return Err(PageError::Page { page: from, what: "a bucket within a bucket, which etcd has not" }.into());
+                return Err(PageError::Page {
+                    page: from,
+                    what: "a bucket is inside another bucket, which etcd never \
+                    does",
+                }
+                .into());
             }
             tree.push(&mut writer, entry)
         })?;

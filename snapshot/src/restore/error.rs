@@ -8,28 +8,28 @@ use super::pages::PageError;
 /// Why nothing was restored, but with [`RestoreError::NotSynced`].
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    #[error("{0} is not empty: restore into a new folder, or set this one aside first (mv)")]
+    #[error("{0} is not empty: restore into a new directory, or move this one aside first (mv)")]
     NotEmpty(PathBuf),
-    #[error("another restore into {0} is under way")]
+    #[error("another restore into {0} is running")]
     UnderWay(PathBuf),
     #[error("failed to {action} {path}: {cause}")]
     File { action: &'static str, path: PathBuf, cause: io::Error },
-    #[error("the member {name:?} is none of the new cluster's: {members}")]
+    #[error("the member {name:?} is not one of the new cluster's members: {members}")]
     NotAMember { name: String, members: String },
-    #[error("the member {name:?} cannot be used: {reason}, got {what:?}")]
+    #[error("the member {name:?} is invalid: {reason}, got {what:?}")]
     Member { name: String, what: String, reason: &'static str },
     #[error("the members {first:?} and {second:?} of the new cluster both have the same name or peer URL")]
     Twins { first: String, second: String },
     #[error("the database is damaged: {0}")]
     Page(#[from] PageError),
-    #[error("the database is not etcd's: it has no bucket {0:?}")]
+    #[error("this is not an etcd database: it has no bucket {0:?}")]
     NoBucket(&'static str),
-    #[error("the revision {revision} cannot jump by {bump}: it would pass what etcd can count")]
+    #[error("the revision {revision} cannot be raised by {bump}: it would exceed the largest revision")]
     Bump { revision: i64, bump: u64 },
-    #[error("the database ends at revision {is}, before {wanted}, which it must hold")]
+    #[error("the database ends at revision {is}, but must contain revision {wanted}")]
     TooOld { is: i64, wanted: i64 },
     /// All is there and whole, and etcd may start from it; whether it outlives a loss of power is not known.
-    #[error("restored into {folder}, but not known to be on the disk: {cause}")]
+    #[error("restored into {folder}, but could not be synced to disk: {cause}")]
     NotSynced { folder: PathBuf, cause: Box<RestoreError> },
 }
 

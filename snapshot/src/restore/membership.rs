@@ -101,10 +101,10 @@ impl Member {
 /// What etcd's own `types.NewURLs` refuses, and letters that it would rewrite, which would change the id.
 fn check_url(url: &str) -> Result<(), &'static str> {
     let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
-    let rest = rest.ok_or("a peer URL begins with http:// or https://")?;
+    let rest = rest.ok_or("a peer URL must begin with http:// or https://")?;
     let (host, port) = rest.rsplit_once(':').ok_or("a peer URL needs a port")?;
     if port.contains(['/', '?', '#']) {
-        return Err("a peer URL has no path");
+        return Err("a peer URL cannot have a path");
     }
     // Rust takes a plus, Go does not.
     if !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err() {
@@ -174,16 +174,16 @@ pub(super) mod tests {
     fn what_etcd_would_refuse_or_rewrite_is_an_error() {
         let error = |members: &[NewMember]| Membership::new("a", members, "t").expect_err("bad").to_string();
         let cases = [
-            ("127.0.0.1:2380", "begins with http"),
+            ("127.0.0.1:2380", "must begin with http"),
             ("http://127.0.0.1", "needs a port"),
-            ("http://127.0.0.1:2380/", "no path"),
+            ("http://127.0.0.1:2380/", "cannot have a path"),
             ("http://127.0.0.1:x", "needs a port"),
             ("http://127.0.0.1:+2380", "needs a port"),
             ("http://127.0.0.1:", "needs a port"),
             ("http://:2380", "needs a host"),
             ("http://[::1:2380", "needs a host"),
             ("http://a b:2380", "needs a host"),
-            ("unix://sock:1", "begins with http"),
+            ("unix://sock:1", "must begin with http"),
         ];
         for (url, reason) in cases {
             let text = error(&[member("a", &[url])]);
@@ -192,8 +192,8 @@ pub(super) mod tests {
         assert!(Membership::new("a", &[member("a", &["http://[::1]:2380"])], "t").is_ok());
         assert!(error(&[member("a", &[])]).contains("needs a peer URL"));
         assert!(error(&[member("", &["http://a:1"])]).contains("needs a name"));
-        assert!(error(&[member("b", &["http://a:1"])]).contains("none of"));
-        assert!(error(&[]).contains("none of"));
+        assert!(error(&[member("b", &["http://a:1"])]).contains("not one of"));
+        assert!(error(&[]).contains("not one of"));
         assert!(error(&[member("a", &["http://a:1"]), member("a", &["http://a:2"])]).contains("both"));
         assert!(error(&[member("a", &["http://a:1"]), member("b", &["http://a:1"])]).contains("both"));
     }

@@ -24,11 +24,11 @@ const DEPTH_MAX: usize = 32;
 pub enum PageError {
     #[error("failed to read it back: {0}")]
     Read(#[from] io::Error),
-    #[error("it ended early: {got} of {want} bytes")]
+    #[error("it ended early, after {got} of {want} bytes")]
     EndedEarly { got: u64, want: u64 },
     #[error("meta page {page}: {cause}")]
     Meta { page: u64, cause: MetaError },
-    #[error("meta page {page}: pages of {bytes} bytes are none of bbolt's")]
+    #[error("meta page {page}: bbolt does not use pages of {bytes} bytes")]
     PageSize { page: u64, bytes: u32 },
     #[error("page {page}: {what}")]
     Page { page: u64, what: &'static str },
@@ -86,7 +86,7 @@ impl<'a, S: Source + ?Sized> Pages<'a, S> {
         let second = read_meta(source, 1, u64::from(size), bytes)?;
         let meta = if second.txid > first.txid { second } else { first };
         if second.page_bytes != size {
-            return Err(PageError::Page { page: 1, what: "the meta pages do not agree on the size of pages" });
+            return Err(PageError::Page { page: 1, what: "the meta pages disagree about the page size" });
         }
         let want = meta.end.saturating_mul(size.into());
         if bytes < want {
@@ -103,21 +103,21 @@ impl<'a, S: Source + ?Sized> Pages<'a, S> {
     pub(super) fn page(&self, page: u64) -> Result<Page, PageError> {
         let refuse = |what| Err(PageError::Page { page, what });
         if page < 2 || page >= self.meta.end {
-            return refuse("it is pointed at, and lies outside the database");
+            return refuse("it is referenced, but lies outside the database");
         }
         let at = page * self.page_bytes();
         let mut header = [0; PAGE_HEADER_BYTES];
         self.source.read_at(at, &mut header)?;
         let header = PageHeader::parse(&header);
         if header.id != page {
-            return refuse("it says another number than its own");
+            return refuse("its header has a different page number");
         }
         if header.flags != bolt::page::LEAF && header.flags != bolt::page::BRANCH {
             return refuse("it is neither a leaf nor a branch");
         }
         let pages = u64::from(header.overflow) + 1;
         if pages > self.meta.end - page || pages * self.page_bytes() > PAGE_MAX {
-            return refuse("it says that it is larger than it can be");
+            return refuse("its header has an impossible size");
         }
         let mut bytes = vec![0; (pages * self.page_bytes()) as usize];
         self.source.read_at(at, &mut bytes)?;
@@ -134,11 +134,11 @@ impl<'a, S: Source + ?Sized> Pages<'a, S> {
                 return Ok(edge);
             }
             let Some(right) = last.count().checked_sub(1) else {
-                return Err(PageError::Page { page: id, what: "a branch without children" });
+                return Err(PageError::Page { page: id, what: "it is a branch without children" });
             };
             let child = last.branch(right)?.child;
             if edge.len() == DEPTH_MAX {
-                return Err(PageError::Page { page: id, what: "the tree is deeper than any can be" });
+                return Err(PageError::Page { page: id, what: "the tree is deeper than is possible" });
             }
             edge.push(self.page(child)?);
         }
@@ -175,7 +175,7 @@ impl<'a, S: Source + ?Sized> Pages<'a, S> {
             *next += 1;
             seen += 1;
             if seen > self.meta.end || path.len() == DEPTH_MAX {
-                return Err(PageError::Page { page: id, what: "the tree is larger than any can be" }.into());
+                return Err(PageError::Page { page: id, what: "the tree is larger than is possible" }.into());
             }
             path.push((self.page(child)?, 0));
         }
@@ -202,7 +202,7 @@ impl Page {
     fn inline(bytes: &[u8]) -> Result<Self, PageError> {
         let header = array_at(bytes, 0).map(PageHeader::parse);
         let header = header.filter(|h| h.flags == bolt::page::LEAF && h.id == 0 && h.overflow == 0);
-        let header = header.ok_or(PageError::Page { page: 0, what: "an inline bucket is no leaf" })?;
+        let header = header.ok_or(PageError::Page { page: 0, what: "an inline bucket is not a leaf" })?;
         Ok(Self { header, bytes: bytes.to_vec() })
     }
 
@@ -275,7 +275,8 @@ impl Bucket {
     /// Of an entry in the root, which holds nothing but buckets.
     pub(super) fn of(entry: &LeafEntry) -> Result<Self, PageError> {
         let header = array_at(&entry.value, 0).filter(|_| entry.flags == bolt::LEAF_IS_BUCKET);
-        let header = header.ok_or(PageError::Page { page: 0, what: "the root holds what is no bucket" })?;
+        let header =
+            header.ok_or(PageError::Page { page: 0, what: "the root contains something that is not a bucket" })?;
         let header = BucketHeader::parse(header);
         Ok(match header.root {
             0 => Self::Inline(entry.value[BUCKET_HEADER_BYTES..].to_vec()),

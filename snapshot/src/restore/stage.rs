@@ -116,7 +116,7 @@ fn is_there_and_empty(folder: &Path) -> Result<bool, RestoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // Nothing can be renamed to where a link leads. Without what may stand behind the name, or it is followed.
             let link = fs::symlink_metadata(folder.components().as_path()).is_ok();
-            let dangling = || failed(io::Error::other("it is a link to a folder that is not there"));
+            let dangling = || failed(io::Error::other("it is a link to a directory that does not exist"));
             return if link { Err(dangling()) } else { Ok(false) };
         }
         Err(error) => return Err(failed(error)),
@@ -135,7 +135,7 @@ fn hidden_path(folder: &Path, inside: bool) -> Result<PathBuf, RestoreError> {
     if inside {
         return Ok(folder.join(format!(".{HIDDEN}")));
     }
-    let unnamed = || RestoreError::file("make", folder, io::Error::other("the path ends in no name"));
+    let unnamed = || RestoreError::file("make", folder, io::Error::other("the path does not end in a name"));
     let name = folder.file_name().ok_or_else(unnamed)?.to_string_lossy();
     Ok(folder.with_file_name(format!(".{name}.{HIDDEN}")))
 }
@@ -326,7 +326,7 @@ mod tests {
         for end in ["", "/", "/."] {
             let folder = PathBuf::from(format!("{}{end}", link.display()));
             let error = Stage::create(&folder).expect_err("it leads nowhere").to_string();
-            assert!(error.ends_with(": it is a link to a folder that is not there"), "{error}");
+            assert!(error.ends_with(": it is a link to a directory that does not exist"), "{error}");
         }
         assert_eq!(names(home.path()), ["data"]);
         fs::create_dir(home.path().join("elsewhere")).expect("made");

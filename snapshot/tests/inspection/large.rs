@@ -104,5 +104,5 @@ fn large_values_are_inspected_wholly() {
 fn what_is_too_large_for_the_memory_is_named() {
     let inspection = look(&database(&[MIB, 2 * MIB]), 4 * MIB as u64);
     let why = inspection.contents.expect_err("too large");
-    assert!(matches!(&why, Unknown::Unread(text) if text.starts_with("page 3 is too large to be looked at")), "{why}");
+    assert!(matches!(&why, Unknown::Unread(text) if text.starts_with("page 3 is too large to be inspected")), "{why}");
 }

@@ -66,7 +66,7 @@ fn databases_of_later_releases_are_what_their_own_tool_says() {
 fn a_database_that_is_cut_off_is_never_whole() {
     for sample in corpus::samples() {
         for bytes in (0..sample.database.len()).step_by(509) {
-            let error = look(&sample.database[..bytes], at(&sample), &[]).expect_err("cut off");
+            let error = look(&sample.database[..bytes], at(&sample), &[]).expect_err("truncated");
             assert!(matches!(error.fault, Fault::Truncated { .. }), "{error}");
         }
     }
@@ -103,7 +103,7 @@ fn damage_is_named_with_its_page_and_offset() {
     assert!(broken(&|d, _| d[20] ^= 1).starts_with("page 0 at offset 0: no meta page: its version"));
     assert!(broken(&|d, _| d[4096 + 40] ^= 1).starts_with("page 1 at offset 4096: no meta page: its checksum"));
     assert!(broken(&|d, root| d[root + 8] = 77).contains("no branch or leaf page begins there"));
-    assert!(broken(&|d, root| d[root + 20] ^= 1).contains("does not stand directly behind"));
+    assert!(broken(&|d, root| d[root + 20] ^= 1).contains("does not directly follow"));
     assert!(broken(&|d, root| d[root + 12] = 1).contains("pages"));
     assert!(broken(&|d, _| set_root(d, 2, 1 << 20)).contains("a root outside"));
     assert!(broken(&|d, _| set_root(d, 2, 2)).starts_with("page 2 at offset 8192"));
@@ -134,7 +134,7 @@ fn bumped(database: &[u8], marked: bool) -> Vec<u8> {
     let folder = home.path().join("data");
     let members = vec![NewMember { name: "a".into(), peer_urls: vec!["http://127.0.0.1:2380".into()] }];
     let options = RestoreOptions { bump: Some(1000), mark_compacted: marked, ..RestoreOptions::new("a", members) };
-    let mut restorer = Restorer::create(&folder, options).expect("a new folder");
+    let mut restorer = Restorer::create(&folder, options).expect("a new directory");
     restorer.write(database).expect("a database");
     restorer.finish().expect("restored");
     std::fs::read(folder.join("member/snap/db")).expect("there")

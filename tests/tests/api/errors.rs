@@ -56,7 +56,7 @@ async fn malformed_and_too_large_requests_are_told_so() -> Result<()> {
         }
     }
     // A list is no request, though a struct could be read from one.
-    refused(&client, GET, "", b"[]".to_vec(), invalid, "a map of its fields").await?;
+    refused(&client, GET, "", b"[]".to_vec(), invalid, "a map of fields").await?;
     // What parses and makes no sense.
     for (subject, body, part) in [
         (GET, "[1,2]", "malformed"),

@@ -51,7 +51,7 @@ async fn an_account_that_demands_sizes_gets_what_it_has_room_for() -> Result<()>
     coordinator.start_and_wait(SOON).await?;
     leads(&stand).await?;
     let log = stand.coordinators[0].daemon.log();
-    ensure!(log.contains("the stream stays as large as it is") && log.contains("kv_max_bytes"), "{log}");
+    ensure!(log.contains("could not change the size of the stream") && log.contains("kv_max_bytes"), "{log}");
     ensure!(back_up(&stand, CLUSTER).await?.len() == 2, "it does not work as it is");
     Ok(())
 }
@@ -62,8 +62,8 @@ async fn a_size_that_an_account_refuses_is_said_with_what_to_set() -> Result<()>
         demanding(40).coordinator_variable("BACKSTAY_JETSTREAM__REPORTS_MAX_BYTES", "99000000").idle().start().await?;
     stand.start_daemons().await?;
     let coordinator = &mut stand.coordinators[0].daemon;
-    let line = coordinator.wait_for_log("cannot lead yet", SOON).await?;
-    ensure!(line.contains(REPORTS) && line.contains("set [jetstream] reports_max_bytes"), "{line}");
+    let line = coordinator.wait_for_log("cannot take the lead yet", SOON).await?;
+    ensure!(line.contains(REPORTS) && line.contains("lower [jetstream] reports_max_bytes"), "{line}");
     Ok(())
 }
 
@@ -95,9 +95,9 @@ async fn jetstream_that_is_off_is_said_once_with_the_server_and_what_to_set() ->
     let mut stand = stand().cluster(CLUSTER, 1).local().nats(nats("# no jetstream\n")).idle().start().await?;
     stand.start_daemons().await?;
     let url = stand.nats.url();
-    let line = stand.coordinators[0].daemon.wait_for_log("cannot lead yet", SOON).await?;
+    let line = stand.coordinators[0].daemon.wait_for_log("cannot take the lead yet", SOON).await?;
     ensure!(
-        line.contains(&url) && line.contains("JetStream is off") && line.contains("nats-server with -js"),
+        line.contains(&url) && line.contains("JetStream is disabled") && line.contains("nats-server with -js"),
         "{line}"
     );
     let said = stand.ctl(&["status"]).await?.stderr;
@@ -110,7 +110,7 @@ async fn jetstream_that_is_off_is_said_once_with_the_server_and_what_to_set() ->
         tokio::time::timeout(SOON, asked.next()).await.context("it gave up")?.context("NATS has gone")?;
     }
     let log = stand.coordinators[0].daemon.log();
-    let told = log.lines().filter(|line| line.contains("cannot lead yet")).count();
+    let told = log.lines().filter(|line| line.contains("cannot take the lead yet")).count();
     ensure!((1..=2).contains(&told), "told {told} times:\n{log}");
     Ok(())
 }
@@ -123,7 +123,7 @@ async fn a_nats_that_is_down_is_told_with_growing_pauses() -> Result<()> {
     let url = stand.nats.url();
     for daemon in [&mut stand.coordinators[0].daemon, &mut stand.clusters[0].agents[0].daemon] {
         let line = daemon.wait_for_log("cannot connect to NATS", SOON).await?;
-        ensure!(line.contains(&url) && line.contains("is nats-server running"), "{line}");
+        ensure!(line.contains(&url) && line.contains("check that nats-server is running"), "{line}");
     }
     // Each try is a connection: several are seen.
     let listener = tokio::net::TcpListener::bind(url.trim_start_matches("nats://")).await?;

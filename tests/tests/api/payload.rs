@@ -167,7 +167,7 @@ async fn what_fits_no_message_is_named_and_logged() -> Result<()> {
         Ok(refused.stderr)
     })
     .await?;
-    ensure!(refused.contains(&machine) && refused.contains("set max_payload higher"), "{refused}");
+    ensure!(refused.contains(&machine) && refused.contains("raise max_payload"), "{refused}");
     let request = serde_json::to_vec(&GetRequest::default())?;
     let answer = ask(&client, "backstay.v1.api.get.agents", "", request).await?;
     let error = serde_json::from_slice::<Answer<GetResponse>>(&answer.payload)?.into_result().expect_err("too large");
@@ -185,7 +185,7 @@ async fn what_is_asked_may_be_too_large_as_well() -> Result<()> {
         format!("metadata: {{type: Clusters.omni.sidero.dev, id: big, annotations: {{text: {text}}}}}\nspec: {{}}\n")
     };
     let refused = stand.apply(&cluster(MAX_PAYLOAD)).await?.stderr;
-    ensure!(refused.contains("lets messages of 65536 bytes through: set max_payload higher"), "{refused}");
+    ensure!(refused.contains("accepts at most 65536: raise max_payload"), "{refused}");
     let refused = stand.apply(&cluster(MAX_PAYLOAD / 3)).await?.stderr;
     ensure!(refused.contains("more than the 16384 that are kept"), "{refused}");
     // Its answer holds it twice, and its record must be kept.

@@ -39,8 +39,8 @@ async fn a_report_from_another_machine_changes_nothing() -> Result<()> {
         publish(&rig, &others[1], &stolen).await?;
     }
     let coordinator = &mut rig.coordinators[0].daemon;
-    coordinator.wait_for_log("dropped a report for another machine's attempt", LONG).await?;
-    coordinator.wait_for_log("it speaks for another cluster or machine", LONG).await?;
+    coordinator.wait_for_log("dropped a report about another machine's attempt", LONG).await?;
+    coordinator.wait_for_log("it is about another cluster or machine", LONG).await?;
     let status = rig.status("a").await?;
     ensure!(status.is_running(), "{status:?}");
 

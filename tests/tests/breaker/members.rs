@@ -71,7 +71,10 @@ async fn where_nobody_answers_the_next_one_is_asked_and_the_status_says_why() ->
     gate.reached(LONG).await?;
     let first = rig.machine("a", order[0]);
     let running = rig.status_is("a", super::rig::Status::is_running).await?;
-    ensure!(running.error == format!("machine {first}: it does not answer: nobody listens there"), "{running:?}");
+    ensure!(
+        running.error == format!("machine {first}: no agent is running there: check backstay-agent on that machine"),
+        "{running:?}"
+    );
     ensure!(!running.last_backup.is_null(), "the last good backup was forgotten: {running:?}");
     gate.open();
     ensure!(rig.end(&round).await?.is_ok(), "it failed");
@@ -125,12 +128,12 @@ async fn a_busy_agent_refuses_and_the_others_do_it() -> Result<()> {
     let mut status = rig.back_up("a").await?;
     for _ in 0..TRIES {
         ensure!(status.is_error(), "{status:?}");
-        if status.error.contains("is under way") {
+        if status.error.contains("is running") {
             break;
         }
         status = rig.back_up("a").await?;
     }
-    ensure!(status.error.contains("is under way"), "{status:?}");
+    ensure!(status.error.contains("is running"), "{status:?}");
     ensure!(!status.last_backup.is_null(), "the last good backup was forgotten: {status:?}");
 
     gate.open();
@@ -152,7 +155,7 @@ async fn an_agent_that_falls_silent_loses_the_attempt_for_good() -> Result<()> {
 
     rig.agent("a", order[0]).daemon.pause()?;
     // The second one's upload is held as well, so that there is time to look.
-    let status = rig.status_is("a", |s| s.error.contains("fell silent")).await?;
+    let status = rig.status_is("a", |s| s.error.contains("stopped sending heartbeats")).await?;
     ensure!(status.is_running() && status.error.contains(&first), "{status:?}");
     rig.s3.reached(Op::UploadPart, parts + 2, LONG).await?;
     rig.agent("a", order[0]).daemon.resume()?;

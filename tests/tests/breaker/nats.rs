@@ -27,7 +27,7 @@ impl Rig {
     async fn not_leading(&self, mark: usize) -> Result<()> {
         eventually(LONG, || async {
             let log = self.coordinators[0].daemon.log();
-            ensure!(log[mark..].contains("not leading any more"), "it still leads");
+            ensure!(log[mark..].contains("no longer leading"), "it still leads");
             Ok(())
         })
         .await
@@ -85,7 +85,7 @@ async fn the_outbox_survives_a_restart_of_the_agent_without_nats() -> Result<()>
     rig.manifest_appears(&uuid).await?;
     // Not only the backup: its report is on the disk, and the journal is closed.
     let agent = &mut rig.agent("a", 0).daemon;
-    agent.wait_for_log("the backup is proven and stored", LONG).await?;
+    agent.wait_for_log("the backup is verified and stored", LONG).await?;
     eventually(LONG, || async {
         ensure!(!rig.outbox()?.is_empty(), "nothing waits");
         Ok(())

@@ -22,7 +22,7 @@ async fn a_leader_that_overslept_its_lease_does_nothing() -> Result<()> {
     rig.coordinators[first].daemon.resume()?;
     eventually(LONG, || async {
         let log = rig.coordinators[first].daemon.log();
-        ensure!(log[marks[first]..].contains("not leading any more"), "it still leads");
+        ensure!(log[marks[first]..].contains("no longer leading"), "it still leads");
         Ok(())
     })
     .await?;
@@ -39,13 +39,13 @@ async fn a_leader_that_overslept_its_lease_does_nothing() -> Result<()> {
     rig.coordinators[second].daemon.resume()?;
     eventually(LONG, || async {
         let log = rig.coordinators[second].daemon.log();
-        ensure!(log[marks[second]..].contains("not leading any more"), "it still leads");
+        ensure!(log[marks[second]..].contains("no longer leading"), "it still leads");
         Ok(())
     })
     .await?;
     rig.must_back_up("a").await?;
     let log = rig.coordinators[second].daemon.log();
-    ensure!(!log[marks[second]..].contains("asking for a backup"), "it acted without the lease:\n{log}");
+    ensure!(!log[marks[second]..].contains("requesting a backup"), "it acted without the lease:\n{log}");
     rig.proven("a", 3).await?;
     Ok(())
 }

@@ -17,9 +17,13 @@ async fn three_members_go_back_to_the_backup() -> Result<()> {
     ensure!(planned.contains("SET ASIDE AS") && !planned.contains("is restored"), "{planned}");
     ensure!(ground.get(&["restores"]).await?.is_empty(), "a dry run began a restore");
     let printed = ground.restore(&[]).await?.ok()?;
-    for part in
-        ["Restore of cluster one", "SET ASIDE AS", "before-restore-", "one is restored", "3 member(s) serve and agree"]
-    {
+    for part in [
+        "Restore of cluster one",
+        "SET ASIDE AS",
+        "before-restore-",
+        "one was restored",
+        "3 member(s) are serving and agree",
+    ] {
         ensure!(printed.contains(part), "no {part:?} in {printed}");
     }
     let version = ground.get(&["agents"]).await?[0]["spec"]["etcdversion"].as_str().context("no version")?.to_owned();
@@ -35,7 +39,7 @@ async fn three_members_go_back_to_the_backup() -> Result<()> {
     let mut ground = ground;
     ground.must_back_up(CLUSTER).await?;
     let log = ground.coordinators[0].daemon.log();
-    ensure!(!log.contains("etcd's cluster id was") && !log.contains("two etcd clusters"), "{log}");
+    ensure!(!log.contains("etcd's cluster ID changed") && !log.contains("two etcd clusters"), "{log}");
     Ok(())
 }
 
@@ -60,7 +64,7 @@ async fn the_folders_set_aside_have_the_names_of_the_plan() -> Result<()> {
         )
     };
     let refused = ground.apply(&yaml(1_600_000_000)).await?;
-    ensure!(refused.stderr.contains("ask for a new one"), "{refused:?}");
+    ensure!(refused.stderr.contains("request a new plan"), "{refused:?}");
     once_heard(LONG, || async { ground.apply(&yaml(seconds)).await }).await?.ok()?;
     eventually(LONG, || async {
         let spec = ground.spec().await?;
@@ -89,7 +93,7 @@ async fn a_backup_that_runs_is_waited_for() -> Result<()> {
         });
         let waits = waits.await;
         // Another word than that of a member that does not answer.
-        let word = says(&ground, "restoring", "a restore is under way: waiting", "backstayctl get restore one").await;
+        let word = says(&ground, "restoring", "a restore is running: waiting", "backstayctl get restore one").await;
         let waits = waits.and(word);
         let running = ground.status(CLUSTER).await;
         let clean = ground.is_clean();

@@ -82,7 +82,9 @@ async fn a_unit_that_fails_at_once_is_put_back_with_the_journal_s_last_lines() -
     systemd(&mut ground)?;
     ground.cluster(CLUSTER).supervisors[0].sabotage(Sabotage::EndsAtOnce);
     let output = restore_by(&mut ground, UNIT).await?;
-    for part in ["etcd has ended: its unit is failed (exit-code)", "no-such-flag", "the cluster is as it was before"] {
+    for part in
+        ["etcd has exited: its unit is failed (exit-code)", "no-such-flag", "the cluster is back as it was before"]
+    {
         ensure!(output.stderr.contains(part), "no {part:?}: {output:?}");
     }
     ground.is_as_before().await
@@ -174,7 +176,7 @@ async fn a_pod_whose_container_ends_again_and_again_is_put_back_with_its_last_li
     };
     let control = kubelet.control();
     let (output, ()) = tokio::try_join!(restore_by(&mut ground, &control), works)?;
-    for part in ["etcd has ended 3 times", "panic: the new container cannot", "the cluster is as it was before"] {
+    for part in ["etcd has exited 3 times", "panic: the new container cannot", "the cluster is back as it was before"] {
         ensure!(output.stderr.contains(part), "no {part:?}: {output:?}");
     }
     ground.is_as_before().await

@@ -30,7 +30,7 @@ async fn a_machine_that_cannot_prepare_changes_nothing_on_any() -> Result<()> {
     let output = ground.restore(&[]).await?;
     std::fs::rename(&hidden, &wal)?;
     ensure!(output.stderr.contains("--wal-dir") && output.stderr.contains("(m2)"), "{output:?}");
-    ensure!(output.stderr.contains("the cluster is as it was before"), "{output:?}");
+    ensure!(output.stderr.contains("the cluster is back as it was before"), "{output:?}");
     for supervisor in &ground.cluster(CLUSTER).supervisors {
         ensure!(supervisor.asked().is_empty(), "etcd was stopped or started");
     }
@@ -45,7 +45,7 @@ async fn a_data_folder_that_is_not_etcds_is_refused_while_etcd_runs() -> Result<
     let data_dir = typo.path().join("ectd").display().to_string();
     let ground = Ground::start(patient(1).agent_variable("BACKSTAY_RESTORE__DATA_DIR", &data_dir)).await?;
     let output = ground.restore(&[]).await?;
-    ensure!(output.stderr.contains("data_dir in [restore] is not its data folder"), "{output:?}");
+    ensure!(output.stderr.contains("data_dir in [restore] is not its data directory"), "{output:?}");
     ensure!(ground.cluster(CLUSTER).supervisors[0].asked().is_empty(), "etcd was stopped or started");
     ground.is_as_before().await
 }
@@ -76,12 +76,14 @@ async fn an_etcd_that_ends_at_once_puts_all_machines_back_and_is_quoted() -> Res
     let ground = Ground::start(patient(3)).await?;
     ground.cluster(CLUSTER).supervisors[2].sabotage(Sabotage::EndsAtOnce);
     let output = ground.restore(&[]).await?;
-    for part in
-        ["(m3): etcd does not run: nobody has had its database open", "no-such-flag", "the cluster is as it was before"]
-    {
+    for part in [
+        "(m3): etcd does not run: nobody has had its database open",
+        "no-such-flag",
+        "the cluster is back as it was before",
+    ] {
         ensure!(output.stderr.contains(part), "no {part:?}: {output:?}");
     }
-    ensure!(output.stderr.matches(": its old data is back, etcd serves").count() == 3, "{output:?}");
+    ensure!(output.stderr.matches(": its old data is back and etcd is serving").count() == 3, "{output:?}");
     ensure!(ground.ended().await? == "failed");
     ground.is_as_before().await?;
     // What etcd had run on is kept, and named.
@@ -105,12 +107,13 @@ async fn a_machine_whose_old_etcd_does_not_start_is_named_with_its_cause() -> Re
     let ground = Ground::start(patient(3)).await?;
     ground.cluster(CLUSTER).supervisors[2].sabotage_all(&[Sabotage::EndsAtOnce, Sabotage::EndsAtOnce]);
     let output = ground.restore(&[]).await?;
-    ensure!(!output.stderr.contains("the cluster is as it was before"), "{output:?}");
-    for part in ["not everything is as it was before", "(m3): its old data is back, etcd DOES NOT RUN", "no-such-flag"]
+    ensure!(!output.stderr.contains("the cluster is back as it was before"), "{output:?}");
+    for part in
+        ["NOT everything is back as it was before", "(m3): its old data is back, etcd IS NOT RUNNING", "no-such-flag"]
     {
         ensure!(output.stderr.contains(part), "no {part:?}: {output:?}");
     }
-    ensure!(output.stderr.matches(": its old data is back, etcd serves").count() == 2, "{output:?}");
+    ensure!(output.stderr.matches(": its old data is back and etcd is serving").count() == 2, "{output:?}");
     let spec = ground.spec().await?;
     let down = spec["machines"].as_array().and_then(|all| all.iter().find(|m| m["member"] == "m3")).context("no m3")?;
     ensure!(down["etcd"] == "down" && down["etcdtext"].as_str().is_some_and(|t| t.contains("no-such-flag")), "{down}");
@@ -176,7 +179,7 @@ async fn a_backup_that_an_etcd_does_not_start_on_is_refused_before_anything_is_s
     std::fs::write(&manifest, serde_json::to_vec(&json)?)?;
     let restored = ground.restore(&[]).await?;
     ensure!(restored.stderr.contains("older than etcd 3.7.1"), "{restored:?}");
-    ensure!(restored.stdout.contains("etcd:      3.7.1, its database is marked 3.6.0"), "{restored:?}");
+    ensure!(restored.stdout.contains("etcd:      3.7.1; the database is marked 3.6.0"), "{restored:?}");
     restored.ok()?;
     ground.is_restored().await
 }
@@ -229,7 +232,7 @@ async fn what_cannot_be_done_is_refused_with_all_reasons_before_anything_is_touc
     let mut ground = Ground::start(restorable(3)).await?;
     let snapshot = ground.snapshot.clone();
     let unasked = ground.ctl(&["restore", CLUSTER, "--snapshot", &snapshot]).await?;
-    ensure!(unasked.stderr.contains("say --yes"), "{unasked:?}");
+    ensure!(unasked.stderr.contains("pass --yes"), "{unasked:?}");
     ground.agent(CLUSTER, 1).daemon.kill9();
     let machine = ground.cluster(CLUSTER).agents[1].machine.to_string();
     eventually(LONG, || async {
@@ -239,7 +242,7 @@ async fn what_cannot_be_done_is_refused_with_all_reasons_before_anything_is_touc
     })
     .await?;
     let refused = ground.restore(&[]).await?;
-    ensure!(refused.stderr.contains("no agent of member m2 is connected"), "{refused:?}");
+    ensure!(refused.stderr.contains("no agent is connected for member m2"), "{refused:?}");
     ensure!(ground.spec().await?.is_null(), "a restore was begun");
     ground.is_as_before().await
 }
@@ -259,9 +262,9 @@ async fn a_backup_of_another_cluster_needs_its_name_in_so_many_words() -> Result
         )
     };
     let refused = ground.apply(&yaml("")).await?;
-    ensure!(refused.stderr.contains("of another cluster, other"), "{refused:?}");
+    ensure!(refused.stderr.contains("from another cluster, other"), "{refused:?}");
     let refused = ground.apply(&yaml("third")).await?;
-    ensure!(refused.stderr.contains("is of cluster other, not of third"), "{refused:?}");
+    ensure!(refused.stderr.contains("is from cluster other, not from third"), "{refused:?}");
     ground.is_as_before().await?;
     let forced = ["restore", CLUSTER, "--snapshot", "latest", "--data-of-another-cluster", "other", "--yes"];
     ground.ctl(&forced).await?.ok()?;

@@ -17,7 +17,7 @@ enum Victim {
 
 /// What the agent's or the coordinator's log says just then.
 const AGENT_STEPS: [&str; 8] = [
-    "a restore begins",
+    "starting a restore",
     "step=Ready",
     "goal=Switch",
     "stopping etcd",
@@ -27,7 +27,7 @@ const AGENT_STEPS: [&str; 8] = [
     "goal=Keep",
 ];
 const COORDINATOR_STEPS: [&str; 7] = [
-    "the restore begins",
+    "starting the restore",
     "step=\"preparing\"",
     "step=\"ready\"",
     "phase=\"switching\"",

@@ -55,7 +55,7 @@ async fn each_trouble_of_a_cluster_has_its_word() -> Result<()> {
 
     // One agent of three is gone, and comes back.
     rig.agent(CLUSTER, 1).daemon.kill9();
-    says(&rig, "2/3 agents", "no agent of member m2 is connected", "backstay-agent").await?;
+    says(&rig, "2/3 agents", "no agent is connected for etcd member m2", "backstay-agent").await?;
     rig.agent(CLUSTER, 1).daemon.start_and_wait(LONG).await?;
     says(&rig, "ok", "", "").await?;
 
@@ -110,15 +110,15 @@ async fn a_proof_that_failed_stands_until_one_succeeds() -> Result<()> {
     damage(&ground, &bad).await?;
     let refused = ground.ctl(&["verify", CLUSTER]).await?;
     ensure!(refused.status.code() == Some(1) && refused.stderr.contains(&bad), "{refused:?}");
-    let stands = format!("the proof of {bad} failed");
+    let stands = format!("the verification of {bad} failed");
     says(&ground, "damaged", &stands, "backstayctl verify one").await?;
     ensure!(metrics(&ground).await? == [1.0, 0.0]);
 
     // The plan says so, and names the backup before it.
     let planned = ground.ctl(&["restore", CLUSTER, "--snapshot", &bad, "--yes"]).await?;
     ensure!(planned.status.code() == Some(1), "{planned:?}");
-    ensure!(planned.stdout.contains("Proof:     FAILED at "), "{planned:?}");
-    for part in ["is damaged", &format!("the backup before it is {good}"), &format!("--snapshot {good}`")] {
+    ensure!(planned.stdout.contains("Verified:  FAILED at "), "{planned:?}");
+    for part in ["is damaged", &format!("the previous backup is {good}"), &format!("--snapshot {good}`")] {
         ensure!(planned.stderr.contains(part), "no {part:?} in {planned:?}");
     }
 
@@ -161,7 +161,7 @@ async fn what_is_in_the_way_of_a_proof_is_no_damage() -> Result<()> {
     std::fs::write(&scratch, "")?;
     let refused = ground.ctl(&["verify", CLUSTER, "--boot"]).await?;
     ensure!(refused.stderr.contains("cannot use"), "{refused:?}");
-    says(&ground, "unproven", "could not be tried", "backstayctl verify one").await?;
+    says(&ground, "unproven", "could not be run", "backstayctl verify one").await?;
     ensure!(metrics(&ground).await? == [0.0, 1.0]);
     ground.ctl(&["verify", CLUSTER]).await?.ok()?;
     says(&ground, "ok", "", "").await?;
@@ -169,6 +169,6 @@ async fn what_is_in_the_way_of_a_proof_is_no_damage() -> Result<()> {
     // What is to be the etcd is none.
     std::fs::remove_file(&scratch)?;
     let refused = ground.ctl(&["verify", CLUSTER, "--boot"]).await?;
-    ensure!(refused.stderr.contains("it says no version as etcd does"), "{refused:?}");
-    says(&ground, "unproven", "could not be tried", "backstayctl verify one").await
+    ensure!(refused.stderr.contains("it does not print a version as etcd does"), "{refused:?}");
+    says(&ground, "unproven", "could not be run", "backstayctl verify one").await
 }

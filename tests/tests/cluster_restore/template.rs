@@ -45,7 +45,7 @@ async fn the_page_is_followed_to_its_end() -> Result<()> {
     let status = verb(&ground, "status", &restoring).await?;
     ensure!(status.stdout.contains("restore is ") && status.status.code() == Some(3), "{status:?}");
     let during = ground.ctl(&["delete", "machineset", &set]).await?;
-    ensure!(during.stderr.contains("under way"), "{during:?}");
+    ensure!(during.stderr.contains("is running"), "{during:?}");
 
     ensure!(ground.ended().await? == "restored");
     ground.is_restored().await?;
@@ -72,7 +72,7 @@ async fn what_cannot_be_restored_is_refused_by_the_sync() -> Result<()> {
     // Nobody deleted its control plane: a template that lies about does not bring it back to an old backup.
     let template = template(&ground, Some((&uuid, &ground.snapshot)))?;
     let refused = verb(&ground, "sync", &template).await?;
-    ensure!(refused.stderr.contains("serves: `backstayctl delete machineset"), "{refused:?}");
+    ensure!(refused.stderr.contains("is serving: run `backstayctl delete machineset"), "{refused:?}");
     let workers = format!(
         "metadata:\n  namespace: default\n  type: MachineSets.omni.sidero.dev\n  id: {CLUSTER}-workers\nspec:\n  \
          bootstrapspec:\n    clusteruuid: {uuid}\n    snapshot: {}\n",

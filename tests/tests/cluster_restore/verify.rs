@@ -8,12 +8,12 @@ use super::ground::{CLUSTER, Ground, restorable};
 async fn a_backup_is_proven_by_an_etcd_that_serves_it() -> Result<()> {
     let ground = Ground::start(restorable(1)).await?;
     let printed = ground.ctl(&["verify", CLUSTER]).await?.ok()?;
-    ensure!(printed.contains("is proven") && printed.contains("201 live keys"), "{printed}");
+    ensure!(printed.contains("was verified") && printed.contains("201 live keys"), "{printed}");
     let status = ground.ctl(&["status"]).await?.stdout;
     ensure!(status.contains("ago, inspected"), "{status}");
 
     let printed = ground.ctl(&["verify", CLUSTER, "--snapshot", &ground.snapshot, "--boot"]).await?.ok()?;
-    for part in ["served it, 64 keys read back", "HashKV", "is equal"] {
+    for part in ["started on it, and 64 keys were read back", "HashKV", "matches"] {
         ensure!(printed.contains(part), "no {part:?} in {printed}");
     }
     let status = ground.ctl(&["status"]).await?.stdout;
@@ -37,13 +37,13 @@ async fn a_damaged_backup_is_not_proven_and_the_last_good_proof_is_kept() -> Res
     bytes[middle] ^= 1;
     std::fs::write(&object, bytes)?;
     let refused = ground.ctl(&["verify", CLUSTER, "--boot"]).await?;
-    ensure!(refused.status.code() == Some(1) && refused.stderr.contains("failed to prove a backup"), "{refused:?}");
+    ensure!(refused.status.code() == Some(1) && refused.stderr.contains("failed to verify a backup"), "{refused:?}");
     let found = ground.get(&["verification", CLUSTER]).await?;
     let spec = &found[0]["spec"];
     ensure!(spec["state"] == "failed" && spec["provenhow"] == "inspected", "{spec}");
     // Nor does it become a cluster's data.
     let refused = ground.restore(&[]).await?;
-    ensure!(refused.stderr.contains("the cluster is as it was before"), "{refused:?}");
+    ensure!(refused.stderr.contains("the cluster is back as it was before"), "{refused:?}");
     ground.is_as_before().await
 }
 
@@ -57,7 +57,7 @@ async fn an_agent_that_dies_begins_again() -> Result<()> {
     );
     ground.apply(&yaml).await?.ok()?;
     let agent = &mut ground.agent(CLUSTER, 0).daemon;
-    agent.wait_for_log("proving a backup", super::LONG).await?;
+    agent.wait_for_log("verifying a backup", super::LONG).await?;
     agent.start_and_wait(super::LONG).await?;
     backstay_tests::eventually(super::LONG, || async {
         let found = ground.get(&["verification", CLUSTER]).await?;

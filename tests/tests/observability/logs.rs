@@ -39,14 +39,14 @@ async fn every_line_of_an_attempt_says_which_attempt_it_belongs_to() -> Result<(
     agent.sigterm_and_wait(SOON).await?;
     stand.coordinators[0].daemon.sigterm_and_wait(SOON).await?;
 
-    let asked = attempts_of(&lines(&stand.coordinators[0].daemon)?, "asking for a backup")?;
+    let asked = attempts_of(&lines(&stand.coordinators[0].daemon)?, "requesting a backup")?;
     assert_eq!(asked.len(), 1 + usize::from(failing));
     let agent = lines(&stand.cluster(CLUSTER).agents[0].daemon)?;
-    assert_eq!(attempts_of(&agent, "the attempt begins")?, asked);
+    assert_eq!(attempts_of(&agent, "starting the attempt")?, asked);
     // At most one attempt is under way on an agent: whatever the pipeline and the store say in between is its own.
     let (mut current, mut within) = (None, 0);
     for line in &agent {
-        if says(line, "the attempt begins") {
+        if says(line, "starting the attempt") {
             current = line["attempt"].as_str();
         }
         let target = line["target"].as_str().context("a target")?;
@@ -55,12 +55,12 @@ async fn every_line_of_an_attempt_says_which_attempt_it_belongs_to() -> Result<(
             ensure!(line["attempt"] == id, "attempt {id} is under way: {line}");
             within += 1;
         }
-        if says(line, "the backup is proven") || says(line, "the attempt has failed") {
+        if says(line, "the backup is verified") || says(line, "the attempt failed") {
             current = None;
         }
     }
     ensure!(within > 10, "only {within} lines belong to attempts");
-    let arrived = agent.iter().filter(|line| says(line, "the report has arrived"));
+    let arrived = agent.iter().filter(|line| says(line, "the report was delivered"));
     let arrived: BTreeSet<&str> = arrived.filter_map(|line| line["attempt"].as_str()).collect();
     ensure!(arrived.into_iter().eq(asked.iter().map(String::as_str)), "reports arrive without their attempt");
 

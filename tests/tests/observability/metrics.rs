@@ -95,7 +95,7 @@ async fn readiness_tells_the_truth_when_nats_and_etcd_go_away() -> Result<()> {
     let mut stand = stand().start().await?;
     let (coordinator, agent) = addresses(&stand).await?;
     says(&coordinator, 200, "ready: leading, epoch ").await?;
-    says(&agent, 200, "ready: NATS is connected and etcd answers").await?;
+    says(&agent, 200, "ready: NATS is connected and etcd is answering").await?;
 
     stand.nats.stop();
     says(&coordinator, 503, "not ready: NATS is not connected").await?;

@@ -95,7 +95,7 @@ async fn variables_of_services_are_passed_over_and_other_unknown_ones_are_told()
         }
         let misspelt = [("BACKSTAY_NATS__USR".to_owned(), "u".to_owned())];
         let output = run_with(program, &flags, &misspelt).await?;
-        let told = "Warning: the variable BACKSTAY_NATS__USR is no setting and is ignored: did you mean BACKSTAY_NATS__USER?\n";
+        let told = "Warning: ignoring the variable BACKSTAY_NATS__USR, which is not a setting: did you mean BACKSTAY_NATS__USER?\n";
         assert_eq!((output.stdout.as_str(), output.stderr.as_str()), (plain.as_str(), told), "{program}");
         let known = [("BACKSTAY_HTTP__LISTEN".to_owned(), "nowhere".to_owned())];
         let output = run_with(program, &flags, &known).await?;

@@ -31,8 +31,8 @@ async fn files_that_cannot_be_used_are_named_as_what_they_are() -> Result<()> {
     terminal.silent("mkdir store").await?;
     let once = "backstay-agent once --cluster c --store file://$PWD/store --recipient age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg --etcd https://127.0.0.1:1 --etcd-ca";
     let nats = "backstayctl --nats tls://127.0.0.1:1";
-    let curve = "has a key on the curve P-521: RSA, the curves P-256 and P-384, and Ed25519 can be used here";
-    let sealed = "the private key is encrypted, and nobody is there to ask for its passphrase";
+    let curve = "has a key on the curve P-521: use RSA, the curves P-256 or P-384, or Ed25519";
+    let sealed = "the private key is encrypted, and there is no way to enter its passphrase";
     for (command, says) in [
         (format!("{once} p521.crt"), curve),
         (format!("{once} p256.crt --etcd-cert p256.crt --etcd-key sealed.key"), sealed),
@@ -60,7 +60,7 @@ async fn a_server_s_certificate_that_cannot_be_used_is_the_reason() -> Result<()
     let once = format!("backstay-agent once --cluster c --store file://$PWD/store --etcd {url} --etcd-ca p256.crt");
     eventually(SOON, || async {
         let error = terminal.run(&once).await?.stderr;
-        ensure!(error.contains("a kind of key that cannot be used here, such as the curve P-521"), "{error}");
+        ensure!(error.contains("an unsupported kind of key, such as the curve P-521"), "{error}");
         Ok(())
     })
     .await

@@ -57,7 +57,7 @@ async fn a_backup_is_waited_for_and_seen_in_every_list() -> Result<()> {
         ensure!(status.success(), "{stdout}{stderr}");
         let newest = listed(&stand, CLUSTER).await?;
         assert_eq!(newest.len(), count);
-        let expected = format!("backup of {CLUSTER} is in the store: {}, ", newest[0].snapshot);
+        let expected = format!("backup of {CLUSTER} is complete: {}, ", newest[0].snapshot);
         ensure!(stdout.starts_with(&expected) && stdout.contains(", revision "), "{stdout}");
         ensure!(!stderr.contains('\u{1b}'), "no terminal, no bar: {stderr}");
     }
@@ -150,7 +150,7 @@ async fn the_wait_outlives_the_coordinator_and_a_loss_of_nats() -> Result<()> {
     let (ended, changed) = tokio::join!(terminal.run(&command), change);
     changed?;
     let stdout = ended?.ok()?;
-    ensure!(stdout.starts_with(&format!("backup of {CLUSTER} is in the store")), "{stdout}");
+    ensure!(stdout.starts_with(&format!("backup of {CLUSTER} is complete")), "{stdout}");
     assert_eq!(listed(&stand, CLUSTER).await?.len(), 1);
     Ok(())
 }
@@ -180,7 +180,7 @@ async fn a_terminal_shows_a_bar() -> Result<()> {
     gate.open();
     screen.read_to_string(&mut shown).await.context("failed to read the rest")?;
     ensure!(child.wait().await?.success(), "{shown:?}");
-    ensure!(shown.contains(&format!("backup of {CLUSTER} is in the store: ")), "{shown:?}");
+    ensure!(shown.contains(&format!("backup of {CLUSTER} is complete: ")), "{shown:?}");
     Ok(())
 }
 
@@ -272,7 +272,7 @@ async fn a_cluster_that_registered_itself_is_exported_as_a_template_that_holds()
     let terminal = Terminal::new(&stand)?;
     let export = format!("backstayctl cluster template export --cluster {CLUSTER}");
     let exported = terminal.run(&export).await?;
-    ensure!(exported.stderr.contains("no template made this cluster"), "{exported:?}");
+    ensure!(exported.stderr.contains("this cluster was not created from a template"), "{exported:?}");
     let text = exported.ok()?;
     let machine = stand.cluster(CLUSTER).agents[0].machine.to_string();
     ensure!(text.contains(&machine) && !text.contains("version"), "{text}");

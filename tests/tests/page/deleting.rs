@@ -15,7 +15,7 @@ async fn a_deleted_cluster_loses_its_settings_and_keeps_its_backups() -> Result<
     stand.configure_backups(CLUSTER, "{interval: {seconds: 3600, nanos: 0}}").await?;
     // Nobody can be asked; and its agent would bring it back without the schedule.
     for (arguments, says) in [
-        (&[][..], "say --yes"),
+        (&[][..], "pass --yes"),
         (&["--dry-run"], "1 agent of cluster \"talos-default\" is connected"),
         (&["--yes"], "delete it with --force"),
         (&["--force", "--dry-run"], "destroyed (dry run)"),
@@ -26,7 +26,7 @@ async fn a_deleted_cluster_loses_its_settings_and_keeps_its_backups() -> Result<
         ensure!(cluster["spec"]["backupconfiguration"] != Value::Null, "{arguments:?} deleted it: {cluster}");
     }
     let usage = stand.ctl(&["delete", "machineset", "x", "--force"]).await?;
-    ensure!(usage.status.code() == Some(2) && usage.stderr.contains("for clusters alone"), "{usage:?}");
+    ensure!(usage.status.code() == Some(2) && usage.stderr.contains("can only be used with clusters"), "{usage:?}");
     let forced = stand.ctl(&["delete", "cluster", CLUSTER, "--force", "--yes"]).await?.ok()?;
     let kept = format!("its backups in the store, under {}/", uuid.as_str().unwrap_or_default());
     ensure!(forced.contains("a backup every 1h0m0s") && forced.contains(&kept), "{forced}");
@@ -106,7 +106,7 @@ async fn agents_that_register_nothing_keep_no_cluster_from_being_deleted() -> Re
     })
     .await?;
     let said = stand.ctl(&["delete", "cluster", CLUSTER, "--yes"]).await?.ok()?;
-    ensure!(said.contains("unless the coordinator's settings say auto_register_clusters = false"), "{said}");
+    ensure!(said.contains("unless the coordinator's settings have auto_register_clusters = false"), "{said}");
     ensure!(resources(&stand, &["cluster"]).await?.is_empty(), "it is still there");
     ensure!(resources(&stand, &["agents"]).await?.len() == 1, "its agent is connected all the same");
     Ok(())

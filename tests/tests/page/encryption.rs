@@ -24,8 +24,8 @@ async fn without_a_recovery_recipient_the_coordinator_refuses_to_start() -> Resu
     let stand = stand().cluster(CLUSTER, 1).idle().start().await?;
     let terminal = Terminal::new(&stand)?;
     for (text, says) in [
-        ("", "no recovery recipient: whoever loses the coordinator would lose every backup"),
-        ("[encryption]\nrecovery_recipients = []\n", "no recovery recipient: "),
+        ("", "there is no recovery recipient, so if the coordinator is lost, every backup is lost"),
+        ("[encryption]\nrecovery_recipients = []\n", "there is no recovery recipient"),
         ("[encryption]\nrecovery_recipients = [\"age1nonsense\"]\n", "recovery_recipients: "),
         ("[encryption]\nmode = \"none\"\n", "unknown variant"),
         ("[encryption]\nmode = \"off\"\nrecovery_recipients = [\"age1x\"]\n", "choose one"),
@@ -85,7 +85,7 @@ async fn init_keeps_secrets_to_itself_and_never_overwrites() -> Result<()> {
     }
 
     let again = terminal.refused("backstay-coordinator init --dir new").await?;
-    ensure!(again.contains("is there already: init never overwrites"), "{again}");
+    ensure!(again.contains("already exists: init never overwrites"), "{again}");
     // Not even where a part is missing: the rest would not fit it any more.
     terminal.silent("rm new/coordinator.toml").await?;
     terminal.refused("backstay-coordinator init --dir new --local /srv/backups").await?;

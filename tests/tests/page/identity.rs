@@ -40,13 +40,13 @@ async fn two_etcds_do_not_share_one_series() -> Result<()> {
     let id = manifests(&terminal, "etcd_cluster_id").await?.first().context("a manifest")?.clone();
 
     let error = terminal.refused(&once(&second, "")).await?;
-    for part in ["the newest backup of", &id, "at revision", "this etcd is of cluster", "--new-cluster-id this once"] {
+    for part in ["the newest backup of", &id, "at revision", "but this etcd is cluster", "--new-cluster-id this once"] {
         ensure!(error.contains(part), "no {part}: {error}");
     }
     assert_eq!(manifests(&terminal, "etcd_cluster_id").await?, [id.as_str()], "nothing was written");
 
     let said = terminal.prints(&once(&second, "--new-cluster-id")).await?;
-    ensure!(said.contains(&format!("instead of cluster {id}")), "{said}");
+    ensure!(said.contains(&format!("replaces   cluster {id}")), "{said}");
     terminal.prints(&once(&second, "")).await?;
     let error = terminal.refused(&once(&first, "")).await?;
     ensure!(error.contains("--new-cluster-id"), "{error}");
@@ -68,7 +68,9 @@ async fn an_etcd_that_has_lost_revisions_is_refused_though_its_id_is_the_same() 
     // As if that backup had been taken later: an etcd that is made anew with the same URLs and token has the same id.
     terminal.silent("sed -i 's/\"revision\": [0-9]*/\"revision\": 1000/' store/*-*/*.manifest.json").await?;
     let error = terminal.refused(&once(&etcd, "")).await?;
-    for part in ["is at revision 1000, this etcd only at", "with the same cluster id", "--new-cluster-id this once"] {
+    for part in
+        ["is at revision 1000, but this etcd is only at", "with the same cluster ID", "--new-cluster-id this once"]
+    {
         ensure!(error.contains(part), "no {part}: {error}");
     }
     terminal.prints(&once(&etcd, "--new-cluster-id")).await?;
@@ -114,14 +116,14 @@ async fn several_series_of_one_cluster_are_put_together_and_all_can_be_restored(
     ensure!(planned.contains("To copy:   1") && planned.contains(two), "{planned}");
     let before = terminal.prints("find store -type f | sort").await?;
     let asked = terminal.run(&merge).await?;
-    ensure!(asked.status.code() == Some(1) && asked.stderr.contains("say --yes"), "{asked:?}");
+    ensure!(asked.status.code() == Some(1) && asked.stderr.contains("pass --yes"), "{asked:?}");
     assert_eq!(terminal.prints("find store -type f | sort").await?, before, "nothing was done");
 
     let merged = terminal.prints(&format!("{merge} --yes")).await?;
-    ensure!(merged.contains(&format!("has its backups under {one}")), "{merged}");
+    ensure!(merged.contains(&format!("are under {one}")), "{merged}");
     assert_eq!(manifests(&terminal, "cluster_uuid").await?, [two, one, one], "the source stays");
     let again = terminal.prints(&format!("{merge} --yes")).await?;
-    ensure!(again.contains("To copy:   0") && again.contains("1 are there already"), "{again}");
+    ensure!(again.contains("To copy:   0") && again.contains("1 already there"), "{again}");
     let names = terminal.prints(&format!("ls store/{one} | grep '[.]snapshot$'")).await?;
     for (place, name) in names.lines().enumerate() {
         let restored = terminal
@@ -130,8 +132,8 @@ async fn several_series_of_one_cluster_are_put_together_and_all_can_be_restored(
                  --data-dir data{place} 2> notes"
             ))
             .await?;
-        let next = format!("next once  backstay-agent once --cluster {CLUSTER} --new-cluster-id");
-        ensure!(restored.contains(&next) && restored.contains("(it was "), "{restored}");
+        let next = format!("next       pass --new-cluster-id to the next `backstay-agent once --cluster {CLUSTER}`");
+        ensure!(restored.contains(&next) && restored.contains("(was "), "{restored}");
     }
     assert_eq!(names.lines().count(), 2);
     Ok(())

@@ -60,7 +60,7 @@ async fn a_kv_that_is_full_says_what_to_set_and_still_takes_changes() -> Result<
         }
     }
     let error = full.context("it holds more than it may")?;
-    ensure!(error.contains("set [jetstream] kv_max_bytes higher"), "{error}");
+    ensure!(error.contains("raise [jetstream] kv_max_bytes"), "{error}");
     store.update("lease", &1, lease).await?;
     Ok(())
 }

@@ -72,7 +72,7 @@ async fn an_s3_configuration_is_refused() -> Result<()> {
     let terminal = Terminal::new(&stand)?;
     let address = "default/etcd-backup-s3-conf";
     let reason = reason(&terminal, "EtcdBackupS3Configs", address, &stand.s3_config()).await?;
-    let expected = "the coordinator is configured for the local backend: [storage] backend = \"s3\" switches to S3";
+    let expected = "the coordinator is configured for the local backend: set [storage] backend = \"s3\" to use S3";
     assert_eq!(reason, expected);
     ensure!(resources(&stand, &["etcdbackups3config"]).await?.is_empty(), "it was stored");
     assert_eq!(overall(&stand).await?["configurationname"], "local");

@@ -42,7 +42,7 @@ async fn to_a_folder_twice_under_one_uuid() -> Result<()> {
         recipient.trim()
     );
     let first = terminal.prints(&once).await?;
-    ensure!(said(&first, "cluster ")?.contains("new: first backup of this name in the store"), "{first}");
+    ensure!(said(&first, "cluster ")?.contains("new: the first backup of this name in the store"), "{first}");
     let second = terminal.prints(&once).await?;
     ensure!(!said(&second, "cluster ")?.contains("new"), "{second}");
     let (first, second) = (said(&first, "stored ")?, said(&second, "stored ")?);

@@ -68,7 +68,7 @@ async fn a_key_file_that_answers_403_is_made_up_for_by_the_copy_in_the_kv() -> R
         stand.ctl(&["verify", CLUSTER, "--snapshot", &backup.snapshot]).await?.ok()?;
     }
     let log = stand.coordinators[0].daemon.log();
-    ensure!(log.contains("the copy in the KV is used") && log.contains("key.age"), "{log}");
+    ensure!(log.contains("using the copy in the KV") && log.contains("key.age"), "{log}");
     Ok(())
 }
 
@@ -113,10 +113,13 @@ async fn where_nobody_listens_every_command_says_so() -> Result<()> {
         "backstayctl restore --store s3://mybucket --snapshot latest --data-dir data".to_owned(),
     ] {
         let error = terminal.refused(&format!("{environment} {command}")).await?;
-        ensure!(error.contains("Connection refused") && error.contains("nobody listens there"), "{error}");
+        ensure!(error.contains("Connection refused") && error.contains("nothing is listening there"), "{error}");
         let broken = environment.replace("secret123", "$'secret123\\n'");
         let error = terminal.refused(&format!("{broken} {command}")).await?;
-        ensure!(error.contains("the secret access key has a line end") && !error.contains("secret123"), "{error}");
+        ensure!(
+            error.contains("the secret access key contains a line break") && !error.contains("secret123"),
+            "{error}"
+        );
     }
     Ok(())
 }

@@ -251,8 +251,7 @@ spec:
     let error = terminal.refused("backstayctl apply -f cluster-backup.yaml").await?;
     assert_eq!(
         error,
-        "Error: failed to apply cluster-backup.yaml: Clusters.omni.sidero.dev(default/talos-default): the file has \
-         version 3, the server has version 4: get it again and apply your change to that"
+        "Error: failed to apply cluster-backup.yaml: Clusters.omni.sidero.dev(default/talos-default): the file has version 3, but the server has version 4: get it again and apply your change to that version"
     );
     Ok(())
 }

@@ -141,7 +141,7 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
     let base = format!("backstayctl restore --store {store} --data-dir data --snapshot");
     let own = "--identity own.key";
     let cases = [
-        (format!("{base} latest"), "give the recovery key, or the cluster's own, with --identity FILE"),
+        (format!("{base} latest"), "pass the recovery key or the cluster's own key with --identity FILE"),
         (format!("{base} latest --identity other.key"), "the identity other.key opens neither the backup"),
         (format!("{base} latest --identity absent.key"), "failed to read the identity absent.key: No such file"),
         (format!("{base} FFFFFFFF00000000.snapshot {own}"), "backstayctl list --store"),
@@ -150,7 +150,7 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
         (format!("{base} latest {own} --initial-advertise-peer-urls b:1"), "begins with http"),
         (
             format!("{base} latest {own} --cluster-uuid 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10"),
-            "holds no backup of cluster",
+            "contains no backup of cluster",
         ),
         (format!("{} latest {own}", base.replace("/store ", "/nothing ")), "nothing"),
     ];
@@ -161,7 +161,7 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
     terminal.silent("mkdir full && touch full/file").await?;
     let full =
         terminal.refused(&format!("{} latest {own} 2> >(tail -1 >&2)", base.replace(" data ", " full "))).await?;
-    ensure!(full.contains("full is not empty: restore into a new folder"), "{full}");
+    ensure!(full.contains("full is not empty: restore into a new directory"), "{full}");
     let restored = restores(&terminal, &format!("{base} latest {own}")).await?;
     ensure!(restored.starts_with("restored   data\n"), "{restored}");
     Ok(())
@@ -237,7 +237,7 @@ async fn a_damaged_or_cut_backup_leaves_nothing_behind() -> Result<()> {
         damaged[at] ^= 4;
         std::fs::write(&object, damaged)?;
         let error = fails(&terminal, &command).await?;
-        ensure!(error.contains("does not open") && error.contains("nothing was left there"), "{at}: {error}");
+        ensure!(error.contains("cannot be decrypted") && error.contains("nothing was written there"), "{at}: {error}");
     }
     for length in [0, 1, good.len() / 2, good.len() - 1] {
         std::fs::write(&object, &good[..length])?;

@@ -92,7 +92,7 @@ async fn walk(stand: &Stand, terminal: &Terminal) -> Result<()> {
         shown += &terminal.prints(&format!("backstayctl get etcdbackups3config -o '{format}'")).await?;
     }
     let dry = terminal.run("sed s/us-east-1/us-east-2/ good.yaml | backstayctl apply --dry-run -f -").await?;
-    ensure!(dry.stderr.contains("was not tried"), "{}", dry.stderr);
+    ensure!(dry.stderr.contains("was not tested"), "{}", dry.stderr);
     shown += &(dry.stderr.clone() + &dry.ok()?);
     let secrets = [stand.s3.secret_access_key(), SESSION_TOKEN, WRONG_SECRET];
     ensure_free_of(&secrets, shown.as_bytes(), "what backstayctl printed")?;

@@ -20,7 +20,7 @@ async fn comes_in(settings: &NatsSettings) -> Result<(), String> {
     // Nobody is there who could answer, and that is seen from inside only.
     assert_eq!(
         daemon.is_ok(),
-        said.contains("NATS is there, but nobody serves"),
+        said.contains("NATS is running, but no coordinator is connected"),
         "{daemon:?}, and backstayctl: {said}"
     );
     assert!(!said.contains("hunter"), "{said}");

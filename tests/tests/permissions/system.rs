@@ -47,7 +47,7 @@ async fn a_reader_is_told_at_once_that_it_may_only_look() -> Result<()> {
     let file = file.display().to_string();
     let subject = |verb: &str, kind: &str| {
         format!(
-            "does not let this user do that: Permissions Violation for Publish to \"backstay.v1.api.{verb}.{kind}\""
+            "does not permit this user to do that: Permissions Violation for Publish to \"backstay.v1.api.{verb}.{kind}\""
         )
     };
     for (arguments, expected) in [
@@ -63,6 +63,6 @@ async fn a_reader_is_told_at_once_that_it_may_only_look() -> Result<()> {
     let machine = stand.cluster(CLUSTER).agents[0].machine;
     let agent = users.agent(CLUSTER, machine);
     let output = timeout(AT_ONCE, stand.ctl_as(agent, &["get", "cluster"])).await??;
-    ensure!(output.status.code() == Some(1) && output.stderr.contains("does not let this user"), "{output:?}");
+    ensure!(output.status.code() == Some(1) && output.stderr.contains("does not permit this user"), "{output:?}");
     Ok(())
 }

@@ -24,7 +24,7 @@ async fn a_promoted_learner_is_told_where_the_database_has_not_heard_of_it() -> 
         let expected = if forgets { vec![format!("{id:016x}")] } else { Vec::new() };
         assert_eq!(told.promoted_learners, expected, "{version:?}");
         let text = taken.to_string();
-        ensure!(text.contains(&format!("still calls {id:016x} a learner")) == forgets, "{text}");
+        ensure!(text.contains(&format!("still lists {id:016x} as a learner")) == forgets, "{text}");
     }
     Ok(())
 }

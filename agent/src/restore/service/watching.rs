@@ -108,10 +108,10 @@ impl Watcher {
             (false, Some(text)) => After { etcd: EtcdAfter::Down, text },
             (false, None) if !time_is_up => return None,
             (false, None) if open => {
-                After { etcd: EtcdAfter::Runs, text: "it has its database open and does not answer yet".into() }
+                After { etcd: EtcdAfter::Runs, text: "it has opened its database but does not answer yet".into() }
             }
             (false, None) => {
-                let text = "it was started, and nobody has its database open";
+                let text = "it was started, but no process has its database open";
                 After { etcd: EtcdAfter::Down, text: format!("{text}; {}", self.words().await) }
             }
         })
@@ -126,9 +126,10 @@ impl Watcher {
         let shown = database.display().to_string();
         match blocking(move || is_free(&database)).await {
             Ok(false) => Ok(()),
-            Ok(true) => {
-                Err(format!("etcd runs and does not have {shown} open: data_dir in [restore] is not its data folder"))
-            }
+            Ok(true) => Err(format!(
+                "etcd is running, but does not have {shown} open: data_dir in [restore] is not its data \
+                    directory"
+            )),
             Err(error) => Err(error.to_string()),
         }
     }

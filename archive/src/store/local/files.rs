@@ -161,8 +161,8 @@ fn has_no_links(error: &io::Error) -> bool {
 fn no_way() -> io::Error {
     io::Error::new(
         io::ErrorKind::Unsupported,
-        "this file system has neither hard links nor renames that never overwrite, so backups could be overwritten: \
-         use another one, or S3",
+        "this file system supports neither hard links nor renames that never overwrite, so backups could be \
+         overwritten: use another file system, or S3",
     )
 }
 

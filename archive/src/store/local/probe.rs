@@ -15,7 +15,7 @@ struct Scratch(PathBuf);
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "the probe's folder stays behind");
+            tracing::warn!(path = %self.0.display(), %error, "could not remove the folder of the test");
         }
     }
 }
@@ -39,24 +39,30 @@ pub(super) fn probe(root: &Path, naming: Naming) -> Result<Vec<String>, StoreErr
     std::fs::remove_file(&second).map_err(failed("delete from"))?;
     let whole = std::fs::read(&taken).map_err(failed("read from"))? == b"first";
     if !whole {
-        return Err(StoreError::new(ErrorKind::Invalid, "read from", root.display(), "not what was written"));
+        return Err(StoreError::new(
+            ErrorKind::Invalid,
+            "read from",
+            root.display(),
+            "the content differs from what was \
+            written",
+        ));
     }
     let notes = [(renamed, WITHOUT_LINKS), (!same, UNSTABLE_INODES)];
     Ok(notes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note.to_owned()).collect())
 }
 
-const WITHOUT_LINKS: &str = "this file system has no hard links: backups get their names by renames that never \
-     overwrite, and after it is mounted again it may not be known which attempt made a backup whose manifest is missing";
+const WITHOUT_LINKS: &str = "this file system does not support hard links: backups get their names by renames that \
+    never overwrite. After a remount it may be unknown which attempt made a backup whose manifest is missing";
 
-const UNSTABLE_INODES: &str = "this file system gives one file different inodes under different names: the owner of a \
-     backup whose attempt died before its manifest was written cannot be told";
+const UNSTABLE_INODES: &str = "this file system reports different inodes for hard links to one file: if an attempt \
+    dies before its manifest is written, it is unknown which attempt made the backup";
 
 fn refuses_a_taken_name(root: &Path, naming: Naming, second: &Path, taken: &Path) -> Result<(), StoreError> {
     match naming.give(second, taken) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(files::io_error("give a taken name in", root, &error)),
         Ok(_) => {
-            let cause = "a file that was there was replaced: backups could be overwritten";
+            let cause = "an existing file was replaced: backups could be overwritten";
             Err(StoreError::new(ErrorKind::Invalid, "give a taken name in", root.display(), cause))
         }
     }

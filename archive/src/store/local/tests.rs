@@ -126,7 +126,7 @@ async fn a_part_after_the_end_changes_nothing() {
     let (_folder, store) = store();
     let upload = begun(&store, attempt(1)).await;
     upload.complete(1).await.expect("complete");
-    upload.part(1, Bytes::from_static(b"other")).await.expect_err("the upload has ended");
+    upload.part(1, Bytes::from_static(b"other")).await.expect_err("the upload has already ended");
     assert_eq!(store.get(&key("c/x"), 100).await.expect("read"), "bytes");
 }
 
@@ -192,7 +192,7 @@ async fn a_file_system_without_links_works_and_the_probe_says_so() {
     let (folder, store) = store();
     let store = store.without_links();
     let notes = store.probe().await.expect("backups are possible");
-    assert!(notes.len() == 1 && notes[0].contains("has no hard links"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].contains("does not support hard links"), "{notes:?}");
     begun(&store, attempt(1)).await.complete(1).await.expect("complete");
     assert_eq!(files_below(folder.path()).len(), 2, "the object and its owner: {:?}", files_below(folder.path()));
     let owner = store.head(&key("c/x")).await.expect("looked up").expect("there").owner;

@@ -68,7 +68,7 @@ impl Upload for LocalUpload {
             let action = format!("write part {number} of");
             let state = inner.state.read().expect(UNPOISONED);
             if *state != State::Open {
-                return Err(inner.refuse(ErrorKind::Invalid, &action, "the upload has ended"));
+                return Err(inner.refuse(ErrorKind::Invalid, &action, "the upload has already ended"));
             }
             inner.file.write_all_at(&body, offset).map_err(|error| inner.place.error(&action, &error))?;
             inner.parts.acknowledge(number, body.len(), ());
@@ -110,7 +110,8 @@ impl Inner {
         *state = State::Completed;
         // The object is there and durable. A partial name that stays is found by a sweep.
         if let Err(error) = files::remove(&self.partial) {
-            tracing::warn!(path = %self.partial.display(), %error, "a completed upload's hidden name stays until a sweep");
+            tracing::warn!(path = %self.partial.display(), %error, "could not remove the hidden name of a completed \
+                upload; a later sweep removes it");
         }
         Ok(())
     }
@@ -131,9 +132,12 @@ impl Inner {
         match there {
             Some(inode) if self.place.owner_of(inode).map_err(failed)? == Some(self.owner) => Ok(()),
             Some(_) => Err(self.refuse(ErrorKind::AlreadyExists, "complete", "the name is taken")),
-            None if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(self.refuse(ErrorKind::AlreadyExists, "complete", "the name is taken by something that is no file"))
-            }
+            None if error.kind() == io::ErrorKind::AlreadyExists => Err(self.refuse(
+                ErrorKind::AlreadyExists,
+                "complete",
+                "the name is taken by something that is not a \
+                    file",
+            )),
             None => Err(failed(error)),
         }
     }

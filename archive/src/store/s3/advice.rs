@@ -8,16 +8,17 @@ use super::text::one_line;
 pub(super) fn of_cause(cause: &str) -> &'static str {
     let says = |word: &str| cause.contains(word);
     if says("InvalidContentType") {
-        return " (does this endpoint speak TLS? Without it the endpoint begins with http://)";
+        return " (if this endpoint does not use TLS, its URL must begin with http://)";
     }
     if says("UnknownIssuer") {
-        return " (no CA that is trusted signed the endpoint's certificate: name it by `ca`, --s3-ca or AWS_CA_BUNDLE)";
+        return " (the endpoint's certificate was not signed by a trusted CA: set the CA with `ca`, --s3-ca or \
+            AWS_CA_BUNDLE)";
     }
     if says("Connection refused") {
-        return " (nobody listens there: is the endpoint's host and port right, and does the store run?)";
+        return " (nothing is listening there: check the endpoint's host and port, and that the store is running)";
     }
     if says("failed to lookup address") {
-        return " (is the endpoint's host right?)";
+        return " (check the host name of the endpoint)";
     }
     ""
 }
@@ -35,9 +36,11 @@ pub(super) fn is_web_page(answer: &HttpResponse) -> bool {
 
 pub(super) fn web_page(status: u16) -> String {
     match status {
-        408 | 429 | 500.. => format!("HTTP {status}: a proxy or gateway before the store answered with a web page"),
+        408 | 429 | 500.. => {
+            format!("HTTP {status}: a proxy or gateway in front of the store answered with a web page")
+        }
         _ => format!(
-            "HTTP {status}: a web page answers there, not S3: is the endpoint that of a console, a login or a proxy? \
+            "HTTP {status}: a web page answered, not S3: the endpoint may be a web console, a login page or a proxy. \
              It must be the address of the S3 API"
         ),
     }
@@ -61,12 +64,12 @@ pub(super) fn elsewhere(answer: &HttpResponse, code: &str) -> Option<String> {
     let endpoint = element(&body, "Endpoint");
     let said = match (region, endpoint) {
         (Some(region), Some(endpoint)) => format!(
-            "its region is {region}, its endpoint {endpoint}: say so by `region` and `endpoint`, by --region and \
-             --endpoint, or by AWS_REGION and AWS_ENDPOINT_URL"
+            "its region is {region} and its endpoint {endpoint}: set them with `region` and `endpoint`, --region and \
+             --endpoint, or AWS_REGION and AWS_ENDPOINT_URL"
         ),
-        (Some(region), None) => format!("its region is {region}: say so by `region`, --region or AWS_REGION"),
+        (Some(region), None) => format!("its region is {region}: set it with `region`, --region or AWS_REGION"),
         (None, Some(endpoint)) => {
-            format!("its endpoint is {endpoint}: say so by `endpoint`, --endpoint or AWS_ENDPOINT_URL")
+            format!("its endpoint is {endpoint}: set it with `endpoint`, --endpoint or AWS_ENDPOINT_URL")
         }
         (None, None) => return None,
     };
@@ -117,11 +120,11 @@ mod tests {
     fn where_the_bucket_is_is_said_with_what_to_do() {
         let body = "<Error><Code>PermanentRedirect</Code><Endpoint>b.s3.eu-west-1.amazonaws.com</Endpoint></Error>";
         let text = elsewhere(&answer(301, "application/xml", body), "PermanentRedirect").expect("it says where");
-        assert!(text.contains("endpoint is b.s3.eu-west-1.amazonaws.com: say so"), "{text}");
+        assert!(text.contains("endpoint is b.s3.eu-west-1.amazonaws.com: set it with"), "{text}");
         let mut head = answer(301, "application/xml", "");
         head.headers_mut().insert("x-amz-bucket-region", "eu-west-1");
         let text = elsewhere(&head, "").expect("it says where");
-        assert!(text.contains("region is eu-west-1: say so by `region`"), "{text}");
+        assert!(text.contains("region is eu-west-1: set it with `region`"), "{text}");
         let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-north-1</Region></Error>";
         let text = elsewhere(&answer(400, "application/xml", body), "AuthorizationHeaderMalformed").expect("where");
         assert!(text.contains("eu-north-1"), "{text}");

@@ -29,7 +29,7 @@ struct Reading {
 /// The object's bytes, or those in `range`. An error at once where they are not there.
 pub(super) async fn open(bucket: Arc<Bucket>, full: String, range: Option<Range<u64>>) -> Result<Body, StoreError> {
     if range.as_ref().is_some_and(Range::is_empty) {
-        let cause = "a part of no bytes was asked for";
+        let cause = "an empty range was requested";
         return Err(StoreError::new(ErrorKind::Invalid, "read a part of", bucket.target(&full), cause));
     }
     let mut reading = Reading { bucket, full, tag: None, end: None, offset: 0, breaks: 0, body: None };
@@ -46,7 +46,7 @@ pub(super) async fn collect(bucket: &Arc<Bucket>, full: &str, limit: usize) -> R
     let mut whole = BytesMut::new();
     while let Some(chunk) = body.try_next().await? {
         if whole.len() + chunk.len() > limit {
-            let cause = format!("it has more than the {limit} bytes that are allowed here");
+            let cause = format!("it is larger than {limit} bytes, the most that is allowed here");
             return Err(StoreError::new(ErrorKind::TooLarge, "read", bucket.target(full), cause));
         }
         whole.extend_from_slice(&chunk);
@@ -73,7 +73,7 @@ impl Reading {
             Some(range) => {
                 let said = length.map(|length| length == range.end - range.start);
                 if !said.unwrap_or_else(|| is_part(answer.content_range(), range.start, Some(range.end))) {
-                    return Err(self.broken("read a part of", "S3 answered with another part of it"));
+                    return Err(self.broken("read a part of", "S3 returned a different range"));
                 }
                 (self.offset, self.end) = (range.start, Some(range.end));
             }
@@ -101,7 +101,7 @@ impl Reading {
             None => is_part(answer.content_range(), self.offset, self.end),
         };
         if !right || answer.e_tag != self.tag {
-            return Err(self.broken("go on reading", "S3 did not go on where the download broke off"));
+            return Err(self.broken("go on reading", "S3 did not continue where the download was interrupted"));
         }
         self.body = Some(answer.body);
         Ok(())
@@ -129,7 +129,13 @@ impl Reading {
             if self.breaks > BREAKS || self.end.is_none() {
                 return Err(StoreError::new(ErrorKind::Unavailable, "read", self.target(), cause));
             }
-            tracing::debug!(object = self.target(), offset = self.offset, cause, "a download broke off and goes on");
+            tracing::debug!(
+                object = self.target(),
+                offset = self.offset,
+                cause,
+                "a download was interrupted; \
+                continuing"
+            );
             if self.end == Some(self.offset) {
                 return Ok(None);
             }
@@ -138,7 +144,7 @@ impl Reading {
 
     fn within_length(&self) -> Result<(), StoreError> {
         match self.end {
-            Some(end) if self.offset > end => Err(self.broken("read", "it has more bytes than S3 said")),
+            Some(end) if self.offset > end => Err(self.broken("read", "it is larger than S3 said")),
             _ => Ok(()),
         }
     }

@@ -163,10 +163,10 @@ impl Bucket {
             match send(checksum).await {
                 Err(failure) if failure.is_garbled() && garbled < GARBLED_MAX => {
                     garbled += 1;
-                    tracing::warn!(bucket = self.url(), "a body did not arrive as it was sent: it is sent again");
+                    tracing::warn!(bucket = self.url(), "a request body was corrupted on the way; sending it again");
                 }
                 Err(failure) if failure.demands_checksum() && self.ways.check_otherwise(checksum) => {
-                    tracing::info!(bucket = self.url(), "this provider demands a checksum: another one is tried");
+                    tracing::info!(bucket = self.url(), "this provider requires a checksum; trying another kind");
                 }
                 result => return result,
             }
@@ -191,7 +191,8 @@ impl Bucket {
             && let Some(other) = self.ways.other_addressing()
             && self.list_one(self.clients.get(other)).await.is_ok()
         {
-            tracing::info!(bucket = self.url(), addressing = %other, "the bucket's name goes elsewhere at this provider");
+            tracing::info!(bucket = self.url(), addressing = %other, "this provider needs another way of addressing \
+                the bucket");
             self.ways.address_by(other);
             return Ok(());
         }
@@ -246,7 +247,13 @@ impl Bucket {
         let answer = request.set_checksum_algorithm(algorithm(checksum)).send().await;
         let answer = answer.map_err(|failure| error(RequestFailure::of(&failure)))?;
         let id = answer.upload_id.filter(|id| !id.is_empty()).ok_or_else(|| {
-            StoreError::new(ErrorKind::Invalid, "begin an upload of", self.target(full), "S3 gave it no id")
+            StoreError::new(
+                ErrorKind::Invalid,
+                "begin an upload of",
+                self.target(full),
+                "S3 did not return an upload \
+                ID",
+            )
         })?;
         Ok(Begun { id, checksum })
     }
@@ -324,7 +331,7 @@ impl Bucket {
                 return Ok(());
             }
         }
-        let cause = "parts were still there after it was aborted several times";
+        let cause = "parts still existed after it was aborted several times";
         Err(StoreError::new(ErrorKind::Unavailable, "abort the upload of", self.target(full), cause))
     }
 

@@ -167,7 +167,7 @@ fn authorities(settings: &S3Settings, path: &Path) -> Result<Vec<u8>, StoreError
         roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(wrong(format!("it holds no certificate to trust for bucket {:?}", settings.bucket)));
+        return Err(wrong(format!("it contains no usable CA certificate for bucket {:?}", settings.bucket)));
     }
     Ok(pem)
 }

@@ -7,28 +7,28 @@ use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
 
 /// What goes into a header as it is: printable, and without blanks.
 pub(super) fn check(what: &str, text: &str) -> Result<(), String> {
-    let wrong = |how: &str| Err(format!("{what} {how}: write it again, without anything around it"));
+    let wrong = |how: &str| Err(format!("{what} {how}: enter it again, without any extra characters"));
     match text.chars().find(|c| !c.is_ascii_graphic()) {
         None => Ok(()),
-        Some('\n' | '\r') => wrong("has a line end in it"),
-        Some(c) if c.is_whitespace() => wrong("has a blank in it"),
-        Some(_) => wrong("has a character in it that is not printable ASCII"),
+        Some('\n' | '\r') => wrong("contains a line break"),
+        Some(c) if c.is_whitespace() => wrong("contains a space"),
+        Some(_) => wrong("contains a character that is not printable ASCII"),
     }
 }
 
 /// A key pair. Neither is quoted.
 pub(super) fn check_keys(id: &str, secret: &str, token: Option<&str>) -> Result<(), String> {
-    check("the access key id", id)?;
+    check("the access key ID", id)?;
     check("the session token", token.unwrap_or_default())?;
-    let wrong = |how: &str| Err(format!("the secret access key {how}: write it again, without anything around it"));
+    let wrong = |how: &str| Err(format!("the secret access key {how}: enter it again, without any extra characters"));
     if secret.contains(['\n', '\r']) {
-        return wrong("has a line end in it");
+        return wrong("contains a line break");
     }
     if secret.trim() != secret {
-        return wrong("begins or ends with a blank");
+        return wrong("begins or ends with a space");
     }
     match secret.chars().any(char::is_control) {
-        true => wrong("has a control character in it"),
+        true => wrong("contains a control character"),
         false => Ok(()),
     }
 }
@@ -62,20 +62,20 @@ mod tests {
     #[test]
     fn what_came_along_is_named_and_nothing_is_quoted() {
         let cases = [
-            ("id\n", "s3cret", None, "the access key id has a line end"),
-            ("i d", "s3cret", None, "the access key id has a blank"),
-            ("\tid", "s3cret", None, "the access key id has a blank"),
-            ("id\u{e9}", "s3cret", None, "the access key id has a character"),
-            ("id", "s3cret\r\n", None, "the secret access key has a line end"),
-            ("id", " s3cret", None, "the secret access key begins or ends with a blank"),
-            ("id", "s3\u{7}cret", None, "the secret access key has a control character"),
-            ("id", "s3cret", Some("s3cret\n"), "the session token has a line end"),
+            ("id\n", "s3cret", None, "the access key ID contains a line break"),
+            ("i d", "s3cret", None, "the access key ID contains a space"),
+            ("\tid", "s3cret", None, "the access key ID contains a space"),
+            ("id\u{e9}", "s3cret", None, "the access key ID contains a character"),
+            ("id", "s3cret\r\n", None, "the secret access key contains a line break"),
+            ("id", " s3cret", None, "the secret access key begins or ends with a space"),
+            ("id", "s3\u{7}cret", None, "the secret access key contains a control character"),
+            ("id", "s3cret", Some("s3cret\n"), "the session token contains a line break"),
         ];
         for (id, secret, token, part) in cases {
             let text = check_keys(id, secret, token).expect_err(part);
             assert!(text.starts_with(part) && !text.contains("cret:") && !text.contains("s3"), "{text}");
         }
-        check_keys("AKIA/+=", "with a blank", Some("t/+=")).expect("some providers' secrets have blanks");
+        check_keys("AKIA/+=", "with a space", Some("t/+=")).expect("some providers' secrets have blanks");
         check("the region", "eu-west-1").expect("good");
         check("the region", " eu-west-1").expect_err("a blank");
     }

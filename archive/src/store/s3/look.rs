@@ -79,7 +79,7 @@ impl Bucket {
             None => Ok(None),
             Some((Some(size), _)) => Ok(Some(size)),
             Some((None, _)) => {
-                let cause = "neither HEAD nor a part of it nor the listing says how long it is";
+                let cause = "its size cannot be determined: neither HEAD nor a range request nor the listing gives it";
                 Err(StoreError::new(ErrorKind::Invalid, "look up", self.target(full), cause))
             }
         }

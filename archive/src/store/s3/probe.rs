@@ -84,7 +84,7 @@ impl Probe {
         if let Some(now) = made
             && let Err(error) = self.sweep(uploads, now).await
         {
-            debug!(%error, "what a probe that was killed left is still there");
+            debug!(%error, "could not remove leftovers of an interrupted test");
         }
         Ok(())
     }
@@ -137,11 +137,11 @@ impl Probe {
         let answer = self.bucket.ask_head(&key, &self.full).await?;
         let answer = answer.map_err(|failure| failure.at("look up", self.bucket.target(&self.full)))?;
         let Some(found) = answer else {
-            return Err(self.wrong("complete", "S3 acknowledged it, but nothing is there"));
+            return Err(self.wrong("complete", "S3 acknowledged it, but the object does not exist"));
         };
         let bytes = (PART_BYTES + LAST.len()) as u64;
         if found.info.size != bytes {
-            let cause = format!("{bytes} bytes were uploaded, {} are there", found.info.size);
+            let cause = format!("{bytes} bytes were uploaded, but the object has {}", found.info.size);
             return Err(self.wrong("complete", cause));
         }
         if !found.with_length {
@@ -160,7 +160,7 @@ impl Probe {
         let part = body::open(Arc::new(self.bucket.clone()), self.full.clone(), Some(range)).await?;
         let read = part.try_collect::<Vec<_>>().await?.concat();
         if read != [&[FILLER], LAST].concat() {
-            return Err(self.wrong("read a part of", "it is not what was uploaded"));
+            return Err(self.wrong("read a part of", "it differs from what was uploaded"));
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ impl S3Settings {
         match prefix {
             "" => Ok(String::new()),
             _ if Key::new(prefix).is_some() => Ok(format!("{prefix}/")),
-            _ => Err(self.invalid(format_args!("{:?} is not a prefix", self.prefix))),
+            _ => Err(self.invalid(format_args!("{:?} is not a valid prefix", self.prefix))),
         }
     }
 
@@ -74,11 +74,11 @@ impl S3Settings {
     pub(super) fn check_objects(&self) -> Result<(), StoreError> {
         let objects = &self.objects;
         if !objects.kms_key_id.is_empty() && !objects.server_side_encryption.starts_with("aws:kms") {
-            return Err(self.invalid("a KMS key goes with server-side encryption \"aws:kms\""));
+            return Err(self.invalid("a KMS key can only be used with server-side encryption \"aws:kms\""));
         }
         for text in [&objects.storage_class, &objects.server_side_encryption, &objects.kms_key_id] {
             if text.bytes().any(|b| b.is_ascii_whitespace() || b.is_ascii_control()) {
-                return Err(self.invalid(format_args!("{text:?} is not a setting of objects")));
+                return Err(self.invalid(format_args!("{text:?} is not a valid object setting")));
             }
         }
         Ok(())
@@ -90,7 +90,7 @@ impl S3Settings {
         }
         let bad = |c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace() || c.is_control();
         if self.bucket.contains(bad) {
-            return Err(self.invalid("this is not the name of a bucket"));
+            return Err(self.invalid("this is not a valid bucket name"));
         }
         Ok(())
     }
@@ -100,12 +100,12 @@ impl S3Settings {
         let url = Url::parse(endpoint)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| self.invalid("the endpoint must be http:// or https:// and a host"))?;
+            .ok_or_else(|| self.invalid("the endpoint must be http:// or https:// followed by a host"))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(self.invalid("the endpoint must not hold a user or a password"));
+            return Err(self.invalid("the endpoint must not contain a user or a password"));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(self.invalid("the endpoint must end with its host, port and path"));
+            return Err(self.invalid("the endpoint must not have anything after its host, port and path"));
         }
         Ok(url)
     }

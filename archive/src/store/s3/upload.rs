@@ -68,10 +68,10 @@ impl S3Upload {
         if !found_out || failure.kind != ErrorKind::Invalid || !self.parts.is_empty() {
             return Ok(None);
         }
-        tracing::info!(object = self.target(), "the upload is begun anew: this provider wants CRC32C to be announced");
+        tracing::info!(object = self.target(), "restarting the upload: this provider requires CRC32C to be announced");
         *begun = self.bucket.create_upload(&self.full, self.owner).await?;
         if let Err(error) = self.bucket.abort_upload(&self.full, &was.id).await {
-            tracing::warn!(%error, "an unfinished upload stays until the next sweep");
+            tracing::warn!(%error, "an unfinished upload could not be removed; the next sweep tries again");
         }
         Ok(Some(begun.clone()))
     }
@@ -142,15 +142,19 @@ impl S3Upload {
                     Ok(())
                 }
                 Ok(Some(size)) => Err(self.not_whole(bytes, size, "")),
-                Ok(None) => Err(self.not_whole(bytes, found, "; it is gone again")),
+                Ok(None) => Err(self.not_whole(bytes, found, "; it no longer exists")),
                 Err(error) => {
-                    tracing::warn!(%error, "the length of a completed upload could not be made sure of");
-                    Err(self.not_whole(bytes, found, "; its length could not be made sure of"))
+                    tracing::warn!(%error, "could not verify the size of a completed upload");
+                    Err(self.not_whole(bytes, found, "; its size could not be verified"))
                 }
             },
-            Ok(Standing::Free) => Err(self.error(ErrorKind::Invalid, "S3 acknowledged it, but nothing is there")),
+            Ok(Standing::Free) => Err(self.error(
+                ErrorKind::Invalid,
+                "S3 acknowledged it, but the object does not \
+                exist",
+            )),
             Err(error) => {
-                tracing::warn!(%error, "a completed upload could not be looked at");
+                tracing::warn!(%error, "could not check a completed upload");
                 Ok(())
             }
         }
@@ -168,28 +172,33 @@ impl S3Upload {
                 return Ok(());
             }
             Ok(Some(_)) => {}
-            Ok(None) => return Err(self.not_whole(bytes, found, "; it is gone again")),
+            Ok(None) => return Err(self.not_whole(bytes, found, "; it no longer exists")),
             Err(error) => {
-                tracing::warn!(%error, "an object that may not be whole stays");
-                return Err(self.not_whole(bytes, found, "; it stays, since its length could not be made sure of"));
+                tracing::warn!(%error, "an object that may be incomplete is left in the store");
+                return Err(self.not_whole(
+                    bytes,
+                    found,
+                    "; it is left in the store, because its size could not be \
+                    verified",
+                ));
             }
         }
         match self.bucket.delete(&self.full).await {
             Ok(()) => Err(self.not_whole(bytes, found, "; it was removed again")),
             Err(failure) => {
                 let error = failure.at("delete", self.target());
-                tracing::warn!(%error, "a completed object that is not whole stays");
-                Err(self.not_whole(bytes, found, "; it stays, since it could not be removed"))
+                tracing::warn!(%error, "an incomplete object is left in the store");
+                Err(self.not_whole(bytes, found, "; it is left in the store, because it could not be removed"))
             }
         }
     }
 
     fn head_is_wrong(&self, bytes: u64, head: u64) {
-        tracing::warn!(object = self.target(), bytes, head, "HEAD says another length than a read does");
+        tracing::warn!(object = self.target(), bytes, head, "HEAD reports a different size than a read");
     }
 
     fn not_whole(&self, bytes: u64, found: u64, then: &str) -> StoreError {
-        self.error(ErrorKind::Invalid, format_args!("{bytes} bytes were uploaded, {found} are there{then}"))
+        self.error(ErrorKind::Invalid, format_args!("{bytes} bytes were uploaded, but the object has {found}{then}"))
     }
 }
 

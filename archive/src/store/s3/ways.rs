@@ -136,7 +136,7 @@ impl Ways {
             format!("checksum {checksum}{}", auto(self.checksum == Checksum::Auto)),
         ];
         if absent_is_denied {
-            told.push("what is not there answers 403".into());
+            told.push("missing objects answer 403".into());
         }
         told
     }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(ways(false).told(), ["addressing path (auto)", "checksum none (auto)"]);
         assert_eq!((ways(true).other_addressing(), ways(false).other_addressing()), (None, Some(Addressing::Virtual)));
         let said = Ways::new(Addressing::Path, Checksum::Md5, true, true);
-        assert_eq!(said.told(), ["addressing path", "checksum md5", "what is not there answers 403"]);
+        assert_eq!(said.told(), ["addressing path", "checksum md5", "missing objects answer 403"]);
         assert_eq!(said.other_addressing(), None);
     }
 }
