@@ -49,9 +49,10 @@ coverage: setup ## say how many lines of each crate the tests reach (SCOPE=unit:
 
 deb: tools ## build the Debian packages into target/debian and check them; builds cargo-deb first where it is missing
 	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
-	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator -p backstayctl
+	$(CARGO) build --locked --release --bins -p backstay-agent -p backstay-coordinator -p backstayctl -p backstay-manuals
 	cd "$${CARGO_TARGET_DIR:-target}/release" && mkdir -p backstayctl-docs/man && ./backstayctl man backstayctl-docs/man && gzip -9nf backstayctl-docs/man/*.1 && \
 		for shell in bash zsh fish; do ./backstayctl completion $$shell > backstayctl-docs/$$shell || exit 1; done
+	cd "$${CARGO_TARGET_DIR:-target}/release" && ./backstay-manuals manuals && gzip -9nf manuals/*/man/*.1
 	$(CARGO) deb --locked --no-build -p backstay-agent
 	$(CARGO) deb --locked --no-build -p backstay-coordinator
 	$(CARGO) deb --locked --no-build -p backstayctl

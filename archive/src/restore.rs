@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use backstay_snapshot::inspect::{Contents, Options as Look, Unknown};
 use backstay_snapshot::inspect::{InspectError, Inspection, Inspector};
 use backstay_snapshot::restore::Restorer;
-pub use backstay_snapshot::restore::{DEFAULT_BUMP, NewMember, Options, RestoreError, Restored};
+pub use backstay_snapshot::restore::{DEFAULT_BUMP, NewMember, Options, Plan, RestoreError, Restored, check};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

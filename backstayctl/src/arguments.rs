@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use backstay_daemon::help;
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::output::Format;
@@ -11,9 +13,11 @@ use super::restore::arguments::{self as restore, List, Restore};
 use super::restore::merge::{self as restore_merge, Merge};
 use super::restore::ways::{self, Way};
 
+pub mod config;
 pub mod operate;
 pub mod tips;
-pub use operate::{Agents, Backup, Runs, Shell, Status, Verify};
+use config::ConfigCommand;
+pub use operate::{Agents, Backup, Runs, Schedule, Shell, Status, Verify};
 
 /// Back up, verify and restore etcd for a fleet of Kubernetes clusters.
 #[derive(Debug, Parser)]
@@ -43,6 +47,9 @@ Output is coloured only on a terminal, and never if NO_COLOR is set."
 pub struct Arguments {
     #[command(flatten)]
     pub connection: Connection,
+    /// The named connection to use; see `backstayctl config --help`
+    #[arg(long, global = true, value_name = "CONTEXT", help_heading = "Connection")]
+    pub context: Option<String>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -54,10 +61,19 @@ impl Arguments {
     /// The command line is invalid, or asks for help.
     pub fn read(words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Self, clap::Error> {
         let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
-        let mut program = ways::command(Self::command(), Way::of(&words));
+        let mut program = Self::program(Way::of(&words));
         let matches = program.try_get_matches_from_mut(words)?;
         ways::check(&mut program, &matches)?;
-        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))
+        let mut arguments = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
+        if matches.value_source("nats") == Some(ValueSource::EnvVariable) {
+            arguments.connection.nats_of_environment = arguments.connection.nats.take();
+        }
+        Ok(arguments)
+    }
+
+    /// The grammar, with the help of one way to restore. Examples stay whole however narrow a terminal is.
+    pub fn program(way: Way) -> clap::Command {
+        help::unwrapped(ways::command(Self::command(), way))
     }
 }
 
@@ -68,6 +84,9 @@ pub struct Connection {
     /// URL of the NATS server; separate several with commas [default: nats://127.0.0.1:4222]
     #[arg(long, global = true, env = "BACKSTAY_NATS_URL", hide_env_values = true, value_name = "URL")]
     pub nats: Option<String>,
+    /// The same, if it comes from the environment and no flag is given.
+    #[arg(skip)]
+    pub nats_of_environment: Option<String>,
     /// NATS user; pass its password with --nats-password-file or BACKSTAY_NATS__PASSWORD
     #[arg(long, global = true, value_name = "NAME")]
     pub nats_user: Option<String>,
@@ -93,7 +112,7 @@ pub struct Connection {
 
 impl Connection {
     /// The flags that were given, under the names of the `[nats]` settings.
-    pub fn settings(self) -> BTreeMap<&'static str, String> {
+    pub fn settings(self) -> BTreeMap<String, String> {
         let all = [
             ("url", self.nats),
             ("user", self.nats_user),
@@ -104,7 +123,7 @@ impl Connection {
             ("cert", self.nats_cert),
             ("key", self.nats_key),
         ];
-        all.into_iter().filter_map(|(key, value)| Some((key, value.filter(|v| !v.is_empty())?))).collect()
+        all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.filter(|v| !v.is_empty())?))).collect()
     }
 }
 
@@ -151,6 +170,9 @@ Examples:
     /// Back up a cluster now
     #[command(after_help = operate::BACKUP_HELP)]
     Backup(Backup),
+    /// Show or set how often a cluster is backed up
+    #[command(after_help = operate::SCHEDULE_HELP)]
+    Schedule(Schedule),
     /// Show the connected agents
     #[command(after_help = operate::AGENTS_HELP)]
     Agents(Agents),
@@ -180,8 +202,17 @@ Examples:
         #[command(subcommand)]
         command: ClusterCommand,
     },
+    /// Work with contexts: named connections
+    #[command(after_help = config::CONFIG_HELP)]
+    Config {
+        #[command(subcommand)]
+        command: config::ConfigCommand,
+    },
     /// Print the completion script for a shell
     #[command(after_help = "\
+The script asks backstayctl itself, so it also completes clusters, resources, snapshots
+and contexts. What the coordinator knows is completed where one answers.
+
 Examples:
   backstayctl completion bash > /etc/bash_completion.d/backstayctl
   backstayctl completion zsh > ~/.zfunc/_backstayctl
@@ -210,6 +241,9 @@ impl Command {
             | Self::List(_)
             | Self::Completion { .. } => true,
             Self::Apply(Apply { mode, .. }) => mode.dry_run,
+            Self::Schedule(schedule) => schedule.interval.is_none(),
+            Self::Restore(restore) => restore.dry_run,
+            Self::Config { command: ConfigCommand::GetContexts { .. } | ConfigCommand::CurrentContext } => true,
             Self::Merge(merge) => merge.dry_run,
             Self::Cluster { command: ClusterCommand::Template(template) } => match template.verb {
                 TemplateVerb::Sync(mode) | TemplateVerb::Delete(mode) => mode.dry_run,
@@ -219,7 +253,7 @@ impl Command {
                 | TemplateVerb::Status
                 | TemplateVerb::Export { .. } => true,
             },
-            Self::Delete(_) | Self::Backup(_) | Self::Restore(_) | Self::Verify(_) | Self::Man { .. } => false,
+            Self::Delete(_) | Self::Backup(_) | Self::Verify(_) | Self::Config { .. } | Self::Man { .. } => false,
         }
     }
 }

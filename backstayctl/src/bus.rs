@@ -17,6 +17,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use super::api::{CallError, QUICK, Transport};
+use super::contexts::layers::{Chosen, merged};
 
 /// How long connecting may take: what is left of [`QUICK`] is for the answer.
 const CONNECT: Duration = Duration::from_secs(4);
@@ -32,15 +33,32 @@ struct Sections {
     nats: NatsSettings,
 }
 
-/// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER` and from flags, which win.
+/// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER`, from a context, and from flags. `url` is that of
+/// the command line's own variable.
 pub fn settings(
     variables: impl IntoIterator<Item = (String, String)>,
-    flags: BTreeMap<&'static str, String>,
+    url: Option<String>,
+    context: Option<&Chosen>,
+    flags: BTreeMap<String, String>,
 ) -> Result<NatsSettings, SettingsError> {
-    let mut overrides = settings::from_environment::<Sections>(variables);
-    overrides.extend(flags.into_iter().map(|(key, value)| Override::new(&format!("nats.{key}"), value)));
+    let environment = settings::from_environment::<Sections>(variables).into_iter();
+    let mut environment: BTreeMap<String, String> =
+        environment.filter_map(|Override { mut path, value }| Some((path.pop()?, value))).collect();
+    environment.extend(url.map(|url| ("url".to_owned(), url)));
+    let of_context = |key: &str| {
+        let context = context.filter(|context| context.nats.contains_key(key))?;
+        let is_over = flags.contains_key(key) || !context.named && environment.contains_key(key);
+        (!is_over).then(|| context.name.clone())
+    };
+    let place = |key: &str| {
+        let key = key.trim_start_matches("nats.");
+        of_context(key).map_or_else(|| format!("{}: ", word(key)), |name| format!("context {name:?}: {key}: "))
+    };
+    let counts = merged(context, environment.clone(), flags.clone());
+    let overrides: Vec<Override> =
+        counts.into_iter().map(|(key, value)| Override::new(&format!("nats.{key}"), value)).collect();
     let nats = settings::load::<Sections>(None, &overrides)?.nats;
-    nats.check(|key| format!("{}: ", word(key))).map_err(|error| match error {
+    nats.check(place).map_err(|error| match error {
         SettingsError::Nonsense { place, text } => {
             SettingsError::Nonsense { place, text: text.trim_start_matches("[nats] ").to_owned() }
         }
@@ -50,8 +68,7 @@ pub fn settings(
 }
 
 /// What a person calls a key of `[nats]` here: the flag, or the variable where there is none.
-fn word(key: &str) -> String {
-    let name = key.trim_start_matches("nats.");
+fn word(name: &str) -> String {
     match name {
         "url" => "--nats".into(),
         "password" => variable(&["nats", name]),
@@ -236,9 +253,30 @@ fn code(number: Option<usize>) -> ErrorCode {
 mod tests {
     use super::*;
 
+    fn owned(pairs: &[(&'static str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_context_stands_below_the_environment_and_one_that_is_named_above() {
+        let variables = [("BACKSTAY_NATS__URL", "nats://env:1"), ("BACKSTAY_NATS__USER", "e")];
+        let variables = || variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let context = |named| Chosen { name: "c".into(), nats: owned(&[("url", "nats://c:1"), ("cert", "x")]), named };
+        let url = |named, url: Option<&str>, flags: &[(&'static str, &str)]| {
+            let flags = [flags, &[("key", "k"), ("cert", "y")]].concat();
+            settings(variables(), url.map(str::to_owned), Some(&context(named)), owned(&flags)).expect("settings").url
+        };
+        assert_eq!(url(false, None, &[]), "nats://env:1");
+        assert_eq!(url(false, Some("nats://own:1"), &[]), "nats://own:1");
+        assert_eq!(url(true, Some("nats://own:1"), &[]), "nats://c:1");
+        assert_eq!(url(true, None, &[("url", "nats://flag:1")]), "nats://flag:1");
+        let error = settings([], None, Some(&context(false)), BTreeMap::new()).expect_err("half a pair").to_string();
+        assert_eq!(error, "context \"c\": cert: cert and key must be given together");
+    }
+
     fn read(variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> NatsSettings {
         let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        settings(variables, flags.iter().map(|(k, v)| (*k, (*v).to_owned())).collect()).expect("settings")
+        settings(variables, None, None, owned(flags)).expect("settings")
     }
 
     #[test]
@@ -259,10 +297,8 @@ mod tests {
 
     #[test]
     fn a_flag_that_is_missing_is_named_as_the_flag() {
-        let wrong = |flags: &[(&'static str, &str)]| {
-            let flags = flags.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
-            settings([], flags).expect_err("wrong").to_string()
-        };
+        let wrong =
+            |flags: &[(&'static str, &str)]| settings([], None, None, owned(flags)).expect_err("wrong").to_string();
         assert_eq!(wrong(&[("cert", "c")]), "--nats-cert: cert and key must be given together");
         assert_eq!(wrong(&[("key", "k")]), "--nats-key: cert and key must be given together");
         assert_eq!(wrong(&[("password_file", "p")]), "--nats-password-file: a password can only be used with a user");
@@ -283,7 +319,7 @@ mod tests {
         let expected =
             "ignoring the variable BACKSTAY_NATS__USR, which is not a setting: did you mean BACKSTAY_NATS__USER?";
         assert_eq!(told, [expected]);
-        assert_eq!(settings(variables, BTreeMap::new()).expect("all the same").user, "");
+        assert_eq!(settings(variables, None, None, BTreeMap::new()).expect("all the same").user, "");
     }
 
     #[tokio::test]

@@ -10,7 +10,9 @@ use backstay_protocol::selector::SelectorError;
 use backstay_protocol::types::ResolveError;
 
 use super::api::CallError;
+use super::contexts::file::ContextError;
 use super::documents::DocumentError;
+use super::interrupt::Interrupts;
 use super::output::jsonpath::FieldMissing;
 use super::restore::error::RestoreFailure;
 use super::template::TemplateError;
@@ -26,8 +28,12 @@ pub struct Console<'a> {
     pub colour: bool,
     /// Whether progress is a bar: stderr is a terminal.
     pub bar: bool,
+    /// Whether what is printed can be redrawn: stdout is a terminal.
+    pub screen: bool,
     /// Somebody can be asked: standard input is a terminal.
     pub asks: bool,
+    /// Where Ctrl-C is heard while work is followed that goes on without this process.
+    pub interrupts: Interrupts,
     /// Why nothing can be printed any more.
     pub lost: Option<io::Error>,
 }
@@ -41,7 +47,28 @@ impl fmt::Debug for Console<'_> {
 /// The only commands to a terminal that are printed: our own colours.
 const COLOURS: [&str; 6] = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[36m"];
 
-impl Console<'_> {
+/// Clears a terminal, and begins at its first line.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[3J\u{1b}[H";
+
+impl<'a> Console<'a> {
+    /// Two outputs that are no terminals, with somebody at standard input.
+    #[cfg(test)]
+    pub fn of(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
+        let interrupts = Interrupts::Token(tokio_util::sync::CancellationToken::new());
+        Self { out, err, colour: false, bar: false, screen: false, asks: true, interrupts, lost: None }
+    }
+
+    /// Prints in place of all that stands on the terminal; where there is none, below it.
+    ///
+    /// # Errors
+    /// None, as of [`print`](Self::print).
+    pub fn redraw(&mut self, text: &str) -> io::Result<()> {
+        if self.screen && self.lost.is_none() {
+            self.lost = self.out.write_all(CLEAR.as_bytes()).err();
+        }
+        self.print(text)
+    }
+
     /// Prints at once: a step is seen before it is taken.
     ///
     /// # Errors
@@ -105,6 +132,8 @@ pub enum Failure {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
+    Context(#[from] ContextError),
+    #[error(transparent)]
     Type(#[from] ResolveError),
     #[error(transparent)]
     Selector(#[from] SelectorError),
@@ -132,12 +161,17 @@ pub enum Failure {
     NotEnded { cluster: String, waited: String },
     #[error("failed to verify a backup of {cluster:?}: {reason}")]
     Verify { cluster: String, reason: String },
+    #[error("failed to set the schedule of {cluster:?}: {reason}")]
+    Schedule { cluster: String, reason: String },
     #[error("failed to restore {cluster:?}: {reason}")]
     RestoreCluster { cluster: String, reason: String },
     #[error(transparent)]
     Restore(#[from] RestoreFailure),
     #[error("cannot write the man pages to {folder}: {cause}")]
     Manual { folder: String, cause: io::Error },
+    /// Ctrl-C ended the command, and not what it followed.
+    #[error("Interrupted. {what} goes on: follow it with `{follow}`")]
+    Interrupted { what: String, follow: String },
     /// Everything that there is to say was printed.
     #[error("not everything is ok")]
     No,
@@ -150,6 +184,8 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::No => 3,
+            // As a shell says of a command that SIGINT ended.
+            Self::Interrupted { .. } => 130,
             _ => 1,
         }
     }
@@ -161,7 +197,7 @@ mod tests {
 
     fn printed(text: &str, colour: bool) -> String {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut console = Console { out: &mut out, err: &mut err, colour, bar: false, asks: false, lost: None };
+        let mut console = Console { colour, ..Console::of(&mut out, &mut err) };
         console.print(text).expect("never fails");
         console.remark(text).expect("never fails");
         let (out, err) = (String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"));
@@ -181,7 +217,7 @@ mod tests {
     fn an_output_that_is_full_is_remembered_and_stops_nothing() {
         let (mut out, mut err) = ([0_u8; 3], [0_u8; 0]);
         let (mut out, mut err) = (&mut out[..], &mut err[..]);
-        let mut console = Console { out: &mut out, err: &mut err, colour: false, bar: false, asks: false, lost: None };
+        let mut console = Console::of(&mut out, &mut err);
         for text in ["ab", "cde", "f"] {
             console.print(text).expect("never fails");
             console.remark(text).expect("never fails");

@@ -12,12 +12,15 @@ pub mod arguments;
 pub mod backup;
 pub mod bus;
 pub mod cluster_restore;
+pub mod completion;
 pub mod console;
+pub mod contexts;
 pub mod delete;
 pub mod diff;
 pub mod documents;
 pub mod files;
 pub mod get;
+pub mod interrupt;
 pub mod listing;
 pub mod manual;
 pub mod output;
@@ -25,6 +28,7 @@ pub mod progress;
 pub mod reader;
 pub mod restore;
 pub mod run;
+pub mod schedule;
 pub mod status;
 pub mod template;
 #[cfg(test)]
@@ -40,9 +44,15 @@ use arguments::Arguments;
 use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::{SystemClock, terminal};
 use console::{Console, Failure};
+use interrupt::Interrupts;
 
 /// The whole program: parses the process's arguments, runs, and prints what went wrong.
 pub fn main() -> ExitCode {
+    match completion::complete() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return terminal::ended(&error),
+    }
     let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => return terminal::ended(&arguments::tips::without_aliases(error)),
@@ -51,7 +61,9 @@ pub fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let bar = err.is_terminal();
     let asks = io::stdin().is_terminal();
-    let mut console = Console { out: &mut out, err: &mut err, colour, bar, asks, lost: None };
+    let screen = io::stdout().is_terminal();
+    let interrupts = Interrupts::Process;
+    let mut console = Console { out: &mut out, err: &mut err, colour, bar, screen, asks, interrupts, lost: None };
     if let Err(cause) = no_core_file() {
         let _ = console.remark(&format!("Error: cannot disable core dumps: {cause}"));
         return ExitCode::FAILURE;
@@ -85,8 +97,11 @@ fn ended(result: Result<(), Failure>, answers: bool, console: &mut Console<'_>) 
         }
         (Err(failure), _) => failure,
     };
-    if !matches!(failure, Failure::No) {
-        let _ = console.remark(&format!("Error: {failure}"));
+    match &failure {
+        Failure::No => {}
+        // Whoever pressed Ctrl-C made no mistake.
+        Failure::Interrupted { .. } => drop(console.remark(&failure.to_string())),
+        _ => drop(console.remark(&format!("Error: {failure}"))),
     }
     ExitCode::from(failure.exit_code())
 }

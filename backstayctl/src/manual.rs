@@ -1,31 +1,73 @@
-//! Completions for shells, and the manual pages: both made from the grammar, so they cannot differ from it.
+//! Completions for shells, and manual pages: both made from a grammar, so they cannot differ from it.
 
 use std::io;
 use std::path::Path;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
+use clap_complete::env::Shells;
 
 use super::arguments::{Arguments, Shell};
+use super::completion::VARIABLE;
 use super::console::{Console, Failure};
 
 const PROGRAM: &str = "backstayctl";
 
-/// Prints the completions for a shell.
+/// Prints the script that completes this program's lines in a shell: it asks the program itself.
 pub fn completion(shell: Shell, console: &mut Console<'_>) -> Result<(), Failure> {
-    let generator = match shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
+    let name = match shell {
+        Shell::Bash => "bash",
+        Shell::Zsh => "zsh",
+        Shell::Fish => "fish",
     };
     let mut script = Vec::new();
-    clap_complete::generate(generator, &mut Arguments::command(), PROGRAM, &mut script);
+    let shells = Shells::builtins();
+    let asking = shells.completer(name).ok_or_else(|| io::Error::other(format!("no completions for {name}")))?;
+    asking.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
+    if shell == Shell::Zsh {
+        // Where zsh loads the file by itself, the first completion is this very call.
+        script.extend(b"[[ $funcstack[1] = _backstayctl ]] && _clap_dynamic_completer_backstayctl \"$@\"\n");
+    }
     Ok(console.print(&String::from_utf8_lossy(&script))?)
 }
 
 /// Writes `backstayctl.1` and a page for each command into an existing folder.
 pub fn pages(folder: &Path) -> Result<(), Failure> {
     let failed = |cause: io::Error| Failure::Manual { folder: folder.display().to_string(), cause };
-    clap_mangen::generate_to(Arguments::command(), folder).map_err(failed)
+    write(Arguments::command(), folder).map_err(failed)
+}
+
+/// Writes the manual pages of a program into an existing folder: one for it, and one for each of its commands.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn write(program: Command, folder: &Path) -> io::Result<()> {
+    let mut program = program.disable_help_subcommand(true);
+    program.build();
+    let source = format!("{} {}", program.get_name(), program.get_version().unwrap_or_default());
+    page(&program, &source, folder)
+}
+
+/// `source` is what stands at the foot: the program and its version.
+fn page(command: &Command, source: &str, folder: &Path) -> io::Result<()> {
+    if command.get_name() == "help" {
+        return Ok(());
+    }
+    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command.clone()).source(source).render(&mut text)?;
+    std::fs::write(folder.join(format!("{name}.1")), with_whole_lines(&String::from_utf8_lossy(&text)))?;
+    command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| page(below, source, folder))
+}
+
+/// The page with the lines below its options as they are written: `man` would otherwise join and break them, and an
+/// example could not be pasted.
+fn with_whole_lines(page: &str) -> String {
+    const EXTRA: &str = ".SH EXTRA\n";
+    let Some((before, extra)) = page.split_once(EXTRA) else { return page.to_owned() };
+    let end = extra.find("\n.SH ").map_or(extra.len(), |at| at + 1);
+    let (extra, after) = extra.split_at(end);
+    let line_end = if extra.ends_with('\n') { "" } else { "\n" };
+    format!("{before}{EXTRA}.nf\n{extra}{line_end}.fi\n{after}")
 }
 
 #[cfg(test)]
@@ -38,28 +80,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn completions_know_every_command_that_is_shown() {
+    async fn every_script_asks_the_program() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = script(shell).await;
-            let program = Arguments::command();
-            for command in program.get_subcommands().filter(|command| !command.is_hide_set()) {
-                assert!(script.contains(command.get_name()), "{shell:?}: {}", command.get_name());
-            }
-            let has = |flag: &str| script.contains(&format!("--{flag}")) || script.contains(&format!("-l {flag}"));
-            assert!(has("data-of-another-cluster") && has("data-dir"), "both ways to restore: {shell:?}");
-            assert!(script.contains("--selector") || script.contains("-l selector"), "{shell:?}");
+            assert!(script.contains(VARIABLE) && script.contains(PROGRAM), "{shell:?}: {script}");
         }
-    }
-
-    #[tokio::test]
-    async fn bash_takes_the_script_and_completes_with_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("completion.bash");
-        std::fs::write(&file, script(Shell::Bash).await).expect("written");
-        let line = "source \"$1\"; COMP_WORDS=(backstayctl ba); COMP_CWORD=1; \
-                    _backstayctl backstayctl ba backstayctl; echo \"${COMPREPLY[@]}\"";
-        let ended = std::process::Command::new("bash").args(["-c", line, "bash"]).arg(&file).output().expect("bash");
-        assert_eq!(String::from_utf8_lossy(&ended.stdout), "backup\n", "{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(script(Shell::Zsh).await.starts_with("#compdef backstayctl\n"));
     }
 
     #[test]
@@ -70,6 +96,8 @@ mod tests {
             let page = std::fs::read_to_string(folder.path().join(name)).expect(name);
             assert!(page.starts_with(".ie") && page.contains(".TH"), "{page}");
             assert!(page.contains("Examples:"), "{name}");
+            let heading = page.lines().find(|line| line.starts_with(".TH ")).expect("a heading");
+            assert!(heading.contains(&format!("backstayctl {}", env!("CARGO_PKG_VERSION"))), "{heading}");
         }
         let restore = std::fs::read_to_string(folder.path().join("backstayctl-restore.1")).expect("a page");
         for flag in ["data\\-of\\-another\\-cluster", "data\\-dir"] {
@@ -77,5 +105,24 @@ mod tests {
         }
         let nowhere = pages(&folder.path().join("nowhere")).expect_err("no folder").to_string();
         assert!(nowhere.starts_with("cannot write the man pages to "), "{nowhere}");
+    }
+
+    #[test]
+    fn an_example_in_a_page_stays_one_line_at_any_width() {
+        let Ok(found) = std::process::Command::new("man").arg("--version").output() else { return };
+        assert!(found.status.success());
+        let folder = tempfile::tempdir().expect("a folder");
+        pages(folder.path()).expect("pages");
+        let example = "backstayctl get etcdbackup --selector omni.sidero.dev/cluster=talos-default";
+        for width in ["40", "200"] {
+            let shown = std::process::Command::new("man")
+                .arg("-l")
+                .arg(folder.path().join("backstayctl-get.1"))
+                .env("MANWIDTH", width)
+                .output()
+                .expect("man");
+            let shown = String::from_utf8_lossy(&shown.stdout).replace('\u{2010}', "-");
+            assert!(shown.lines().any(|line| line.trim() == example), "{width}: {shown}");
+        }
     }
 }

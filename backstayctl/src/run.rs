@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Read;
 
+use backstay_daemon::nats::NatsSettings;
 use backstay_protocol::{Clock, types};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
@@ -10,7 +11,7 @@ use clap::error::ErrorKind;
 use super::api::Api;
 use super::apply::{self, Mode};
 use super::arguments::{
-    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, Delete, ModeArgs, Runs, Status,
+    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, Delete, ModeArgs, Runs, Schedule, Status,
     TemplateVerb, Verify,
 };
 use super::bus::{self, Bus};
@@ -19,19 +20,27 @@ use super::console::{Console, Failure};
 use super::get::{self, Query};
 use super::output::yaml;
 use super::template::{self, Template, TemplateError, export, render, state, sync};
-use super::{arguments, backup, delete, documents, files, listing, manual, status, verify, watch};
+use super::{arguments, backup, contexts, delete, documents, files, listing, manual, schedule, status, verify, watch};
 
 /// Where the connection's settings come from.
 struct Session {
     connection: Connection,
+    /// The one that `--context` names.
+    context: Option<String>,
     variables: Vec<(String, String)>,
 }
 
 impl Session {
     async fn api(self, console: &mut Console<'_>) -> Result<Api<Bus>, Failure> {
         bus::unknown(&self.variables).iter().try_for_each(|unknown| console.remark(&format!("Warning: {unknown}")))?;
-        let settings = bus::settings(self.variables, self.connection.settings())?;
+        let settings = self.settings()?;
         Ok(Api::new(Bus::connect(&settings).await?))
+    }
+
+    fn settings(self) -> Result<NatsSettings, Failure> {
+        let context = contexts::commands::chosen(self.context.as_deref(), &self.variables)?;
+        let url = self.connection.nats_of_environment.clone();
+        Ok(bus::settings(self.variables, url, context.as_ref(), self.connection.settings())?)
     }
 }
 
@@ -44,9 +53,9 @@ pub async fn run(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-    let session =
-        Session { connection: arguments.connection, variables: variables.into_iter().filter_map(text).collect() };
-    match arguments.command {
+    let Arguments { connection, context, command } = arguments;
+    let session = Session { connection, context, variables: variables.into_iter().filter_map(text).collect() };
+    match command {
         Command::Get(get) => {
             let watched = get.watch;
             let query = query(get);
@@ -71,16 +80,27 @@ pub async fn run(
         }
         Command::Completion { shell } => manual::completion(shell, console),
         Command::Man { folder } => manual::pages(&folder),
-        Command::Status(Status { clusters, grace, output }) => {
+        Command::Status(Status { clusters, grace, output, watch }) => {
             let query = status::Query { clusters, grace, form: output };
-            status::run(&session.api(console).await?, &query, clock.now(), console).await
+            let api = session.api(console).await?;
+            match watch {
+                true => status::watch::run(&api, &query, clock, console).await,
+                false => status::run(&api, &query, clock.now(), console).await,
+            }
+        }
+        Command::Schedule(Schedule { cluster, interval }) => {
+            schedule::run(&session.api(console).await?, &cluster, interval, console).await
+        }
+        Command::Config { command } => {
+            let Session { connection, context, variables } = session;
+            contexts::commands::run(command, context.as_deref(), connection.settings(), &variables, console)
         }
         Command::Backup(Backup { cluster, wait, timeout }) => {
             let wait = wait.then_some(timeout);
             backup::run(&session.api(console).await?, &cluster, wait, clock, console).await
         }
-        Command::Verify(Verify { cluster, snapshot, boot, timeout }) => {
-            let query = verify::Query::new(cluster, &snapshot, boot, timeout).map_err(Failure::Name)?;
+        Command::Verify(Verify { cluster, snapshot, boot, timeout, output }) => {
+            let query = verify::Query::new(cluster, &snapshot, boot, timeout, output).map_err(Failure::Name)?;
             verify::run(&session.api(console).await?, &query, console).await
         }
         Command::Agents(Agents { cluster, output }) => {
@@ -220,6 +240,10 @@ mod tests {
             "restore c --snapshot latest --yes",
             "verify c --boot",
             "status",
+            "status --watch",
+            "schedule c",
+            "schedule c off",
+            "restore c --snapshot latest --dry-run",
         ] {
             let error = ctl(&format!("--nats nats://me:hunter2@127.0.0.1:1 {line}"), PAGE).await.expect_err("nobody");
             assert!(error.starts_with("cannot reach NATS on nats://127.0.0.1:1 ("), "{error}");

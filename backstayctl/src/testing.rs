@@ -1,11 +1,13 @@
 //! A coordinator in memory, for the tests of what this side says and asks.
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstay_protocol::SnapshotName;
 use backstay_protocol::api::{
     Action, Answer, ApiError, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, GetRequest, GetResponse,
+    check_version,
 };
 use backstay_protocol::resource::{Resource, Version};
 use backstay_protocol::selector::Selector;
@@ -13,9 +15,11 @@ use backstay_protocol::subject::{Subject, Verb};
 use backstay_protocol::types::{self, TypeDefinition};
 use serde::Serialize;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::api::{CallError, Transport};
 use super::console::{Console, Failure};
+use super::interrupt::Interrupts;
 
 /// Keeps resources and counts versions; clones share what they keep.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +27,9 @@ pub struct Coordinator {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+type Change = Box<dyn FnOnce(&mut Resource) + Send>;
+
+#[derive(Default)]
 struct State {
     resources: Vec<Resource>,
     notes: Vec<String>,
@@ -31,6 +37,14 @@ struct State {
     absent: bool,
     earlier: bool,
     calls: Vec<String>,
+    /// What somebody else does to a resource before the next change is taken.
+    sooner: Option<Change>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("resources", &self.resources).finish_non_exhaustive()
+    }
 }
 
 impl Coordinator {
@@ -54,6 +68,12 @@ impl Coordinator {
 
     pub fn noting(self, note: &str) -> Self {
         self.locked(|state| state.notes.push(note.to_owned()));
+        self
+    }
+
+    /// Somebody else changes the resource just before the next change of ours comes.
+    pub fn changing_before_the_next_apply(self, change: impl FnOnce(&mut Resource) + Send + 'static) -> Self {
+        self.locked(|state| state.sooner = Some(Box::new(change)));
         self
     }
 
@@ -138,11 +158,16 @@ impl State {
         }
         resource.metadata.phase = "running".into();
         let place = self.place(definition, &id);
+        if let (Some(change), Some(at)) = (self.sooner.take(), place) {
+            change(&mut self.resources[at]);
+            self.resources[at].metadata.version = Version::Number(7);
+        }
         let before = place.map(|at| self.resources[at].clone());
         let version = match before.as_ref().map(|b| b.metadata.version) {
             Some(Version::Number(n)) => n,
             _ => 0,
         };
+        check_version(resource.metadata.version, version)?;
         let same =
             before.as_ref().is_some_and(|b| b.spec == resource.spec && b.metadata.labels == resource.metadata.labels);
         resource.metadata.version = Version::Number(version + u64::from(!same));
@@ -216,8 +241,22 @@ pub async fn capture(
     command: impl AsyncFnOnce(&mut Console<'_>) -> Result<(), Failure>,
 ) -> Result<(String, String), String> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let result =
-        command(&mut Console { out: &mut out, err: &mut err, colour: false, bar: false, asks: true, lost: None }).await;
+    let result = command(&mut Console::of(&mut out, &mut err)).await;
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
     result.map(|()| (text(out), text(err))).map_err(|failure| failure.to_string())
+}
+
+/// Runs a command that follows something which never ends, and presses Ctrl-C: what is said. Time is tokio's and paused.
+pub async fn interrupted_after_a_while(command: impl AsyncFnOnce(&mut Console<'_>) -> Result<(), Failure>) -> String {
+    let (mut out, mut err, keys) = (Vec::new(), Vec::new(), CancellationToken::new());
+    let mut console = Console::of(&mut out, &mut err);
+    console.interrupts = Interrupts::Token(keys.clone());
+    let presses = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        keys.cancel();
+    };
+    let (ended, ()) = tokio::join!(command(&mut console), presses);
+    let failure = ended.expect_err("interrupted");
+    assert_eq!(failure.exit_code(), 130, "{failure}");
+    failure.to_string()
 }

@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
+use super::interrupt::{Ended, follow};
+use super::output::{self, Format};
 use super::progress::Progress;
 use super::{listing, units};
 
@@ -24,6 +26,8 @@ pub struct Query {
     pub snapshot: String,
     pub boot: bool,
     pub timeout: Duration,
+    /// As a text for people, or as `get` prints the resource.
+    pub format: Format,
 }
 
 impl Query {
@@ -34,12 +38,13 @@ impl Query {
         snapshot: &str,
         boot: bool,
         timeout: Duration,
+        format: Format,
     ) -> Result<Self, backstay_protocol::NameError> {
         let snapshot = match snapshot {
             "latest" => String::new(),
             name => name.parse::<SnapshotName>()?.to_string(),
         };
-        Ok(Self { cluster, snapshot, boot, timeout })
+        Ok(Self { cluster, snapshot, boot, timeout, format })
     }
 }
 
@@ -59,9 +64,14 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
         CallError::Refused(reason) => failed(cluster, &reason.to_string()),
         other => other.into(),
     })?;
-    match tokio::time::timeout(query.timeout, to_the_end(api, cluster, &id, console)).await {
-        Ok(end) => end,
-        Err(_) => {
+    let interrupts = console.interrupts.clone();
+    match follow(interrupts, query.timeout, to_the_end(api, query, &id, console)).await {
+        Ended::Done(end) => end,
+        Ended::Interrupted => Err(Failure::Interrupted {
+            what: format!("The verification of {cluster:?}"),
+            follow: format!("backstayctl get verification {cluster} --watch"),
+        }),
+        Ended::TimedOut => {
             let waited = duration::format(query.timeout);
             let text = format!(
                 "it has not ended after {waited} and is still running: see `backstayctl get \
@@ -74,22 +84,23 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
 
 async fn to_the_end<T: Transport>(
     api: &Api<T>,
-    cluster: &str,
+    query: &Query,
     id: &str,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
+    let cluster = query.cluster.as_str();
     let mut show = Progress::new(false);
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let found = match api.find(&types::VERIFICATIONS, cluster).await {
-            Ok(found) => found.and_then(|resource| resource.typed::<VerificationSpec>().ok()),
+            Ok(found) => found.and_then(|resource| Some((resource.typed::<VerificationSpec>().ok()?, resource))),
             // Whoever leads next goes on with it.
             Err(error) if error.passes() => None,
             Err(other) => return Err(other.into()),
         };
-        let Some(spec) = found else { continue };
+        let Some((spec, resource)) = found else { continue };
         if spec.verify != id {
             return Err(failed(
                 cluster,
@@ -97,7 +108,12 @@ async fn to_the_end<T: Transport>(
                 verification`",
             ));
         }
+        if spec.state != RunState::Running && query.format != Format::Table {
+            // Who reads this reads the exit code, too.
+            console.print(&output::render(&query.format, &types::VERIFICATIONS, std::slice::from_ref(&resource))?)?;
+        }
         match spec.state {
+            RunState::Ok if query.format != Format::Table => return Ok(()),
             RunState::Ok => return Ok(console.print(&end(cluster, &spec))?),
             RunState::Failed => return Err(failed(cluster, &format!("{}: {}", spec.snapshot, spec.error))),
             RunState::Running => show.message(line(&spec), console)?,
@@ -137,7 +153,7 @@ fn failed(cluster: &str, reason: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Coordinator, capture};
+    use crate::testing::{Coordinator, capture, interrupted_after_a_while};
 
     fn spec(state: RunState) -> VerificationSpec {
         VerificationSpec {
@@ -157,7 +173,8 @@ mod tests {
 
     async fn end_of(state: RunState) -> Result<(String, String), String> {
         let api = Api::new(Coordinator::with([Resource::of("one", &spec(state))]));
-        capture(async |console| to_the_end(&api, "one", "v", console).await).await
+        let query = Query::new("one".into(), "latest", false, LOOK, Format::Table).expect("a query");
+        capture(async |console| to_the_end(&api, &query, "v", console).await).await
     }
 
     #[tokio::test]
@@ -171,11 +188,39 @@ mod tests {
         assert_eq!(error, "failed to verify a backup of \"one\": FFFFFFFF9A8AF980.snapshot: page 7 is no page");
     }
 
+    #[tokio::test]
+    async fn in_another_form_it_is_the_resource_whatever_came_of_it() {
+        let api = |state| Api::new(Coordinator::with([Resource::of("one", &spec(state))]));
+        let query = Query::new("one".into(), "latest", false, LOOK, Format::Json).expect("a query");
+        let proven = capture(async |console| to_the_end(&api(RunState::Ok), &query, "v", console).await).await;
+        let (out, _) = proven.expect("proven");
+        let found: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(found["metadata"]["type"], "Verifications.backstay.dev");
+        assert_eq!(found["spec"]["snapshot"], "FFFFFFFF9A8AF980.snapshot");
+        // What failed is printed, and is an error all the same.
+        let (mut printed, mut remarks, api) = (Vec::new(), Vec::new(), api(RunState::Failed));
+        let mut console = Console::of(&mut printed, &mut remarks);
+        let error = to_the_end(&api, &query, "v", &mut console).await.expect_err("not proven");
+        assert_eq!(error.exit_code(), 1);
+        let found: serde_json::Value = serde_json::from_slice(&printed).expect("JSON");
+        assert_eq!(found["spec"]["error"], "page 7 is no page");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interruption_says_that_it_goes_on_and_how_to_follow_it() {
+        let api = Api::new(Coordinator::default());
+        let hours = Duration::from_secs(7200);
+        let query = Query::new("one".into(), "latest", false, hours, Format::Table).expect("a query");
+        let interrupted = interrupted_after_a_while(async |console| run(&api, &query, console).await);
+        let said = "Interrupted. The verification of \"one\" goes on: follow it with `backstayctl get verification one --watch`";
+        assert_eq!(interrupted.await, said);
+    }
+
     #[test]
     fn the_last_proof_is_said_with_its_way() {
         assert_eq!(last(&spec(RunState::Failed), Timestamp::from_seconds(110)), "1m ago, booted");
         assert_eq!(last(&VerificationSpec::default(), Timestamp::from_seconds(110)), "");
-        assert!(Query::new("one".into(), "newest", false, LOOK).is_err());
+        assert!(Query::new("one".into(), "newest", false, LOOK, Format::Table).is_err());
     }
 
     #[test]

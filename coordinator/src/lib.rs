@@ -6,6 +6,7 @@
 
 pub mod agent_coverage;
 pub mod api;
+pub mod arguments;
 pub mod attempts;
 pub mod beats;
 pub mod bus;

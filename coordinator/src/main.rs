@@ -7,60 +7,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use backstay_coordinator::arguments::{Arguments, Command};
 use backstay_coordinator::config::{self, Settings};
 use backstay_coordinator::coordinator::Coordinator;
 use backstay_coordinator::init;
 use backstay_coordinator::keys::{self, Keys};
 use backstay_coordinator::metrics::CoordinatorMetrics;
-use backstay_daemon::nats::{self, ClientIdentity, DEFAULT_URL, Patience};
+use backstay_daemon::nats::{self, ClientIdentity, Patience};
 use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::settings::{self, Override};
 use backstay_daemon::{SystemClock, http, logs, stop, systemd, terminal};
 use backstay_protocol::subject::COORDINATOR_INBOX;
-use clap::{Parser, Subcommand};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
-
-/// Schedules backups, assigns them to agents and keeps their status.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Examples:
-  backstay-coordinator init --dir /etc/backstay
-  backstay-coordinator serve --config /etc/backstay/coordinator.toml"
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Create a first configuration and the keys, and explain where to keep them
-    Init {
-        /// Directory to write to; created if it does not exist
-        #[arg(long)]
-        dir: PathBuf,
-        /// Store backups in this directory, shared by the agents and the coordinator, instead of S3
-        #[arg(long, value_name = "PATH")]
-        local: Option<PathBuf>,
-        /// URL of the NATS server
-        #[arg(long, value_name = "URL", default_value = DEFAULT_URL)]
-        nats: String,
-    },
-    /// Run the coordinator until SIGTERM
-    Serve {
-        /// Configuration file (coordinator.toml)
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// URL of the NATS server; overrides the configuration
-        #[arg(long, value_name = "URL")]
-        nats: Option<String>,
-        /// Print the effective settings, without secrets, and exit
-        #[arg(long)]
-        print_config: bool,
-    },
-}
 
 fn main() -> ExitCode {
     let arguments = match terminal::arguments::<Arguments>() {

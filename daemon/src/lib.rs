@@ -7,6 +7,7 @@
 
 pub mod bucket;
 pub mod clock;
+pub mod help;
 pub mod host;
 pub mod http;
 pub mod logs;

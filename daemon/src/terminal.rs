@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::help;
+
 /// Stands in place of what a terminal would obey.
 const INSTEAD: char = '\u{FFFD}';
 
@@ -66,7 +68,10 @@ pub fn tell(text: &str) {
 
 /// The process's arguments, or how it ends without any: with their help, or a word on what is wrong with them.
 pub fn arguments<P: Parser>() -> Result<P, ExitCode> {
-    P::try_parse().map_err(|error| ended(&error))
+    let mut program = help::unwrapped(P::command());
+    let matches = program.try_get_matches_from_mut(std::env::args_os());
+    let parsed = matches.and_then(|matches| P::from_arg_matches(&matches).map_err(|error| error.format(&mut program)));
+    parsed.map_err(|error| ended(&error))
 }
 
 /// Prints what the grammar has to say, and ends as it does: with the help that was asked for, or with what is wrong.

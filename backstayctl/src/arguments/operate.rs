@@ -31,14 +31,26 @@ Exit codes:
 Examples:
   backstayctl status
   backstayctl status talos-default
+  backstayctl status --watch
   backstayctl status --grace 30m -o json";
+
+pub const SCHEDULE_HELP: &str = "\
+Shows a cluster's backup schedule, or changes it. Only the schedule of the cluster's
+resource is changed; everything else in it stays. `off` keeps the interval, for when
+the schedule is turned on again.
+
+Examples:
+  backstayctl schedule talos-default
+  backstayctl schedule talos-default 1h
+  backstayctl schedule talos-default off";
 
 pub const BACKUP_HELP: &str = "\
 Starts a backup. With --wait, the command follows it to the end: exit code 0 means
 that the backup is stored and passed every check. Progress is shown as a bar, or as
 a line for each change if stderr is not a terminal.
 
-Interrupting the command does not stop the backup.
+Interrupting the command does not stop the backup: Ctrl-C ends only this command,
+with exit code 130.
 
 Examples:
   backstayctl backup talos-default
@@ -53,7 +65,8 @@ verified. A failed verification is shown there until that backup or a newer one 
 
 Examples:
   backstayctl verify talos-default
-  backstayctl verify talos-default --snapshot FFFFFFFF9A99FBF6.snapshot --boot";
+  backstayctl verify talos-default --snapshot FFFFFFFF9A99FBF6.snapshot --boot
+  backstayctl verify talos-default -o json";
 
 pub const AGENTS_HELP: &str = "\
 Examples:
@@ -78,6 +91,35 @@ pub struct Status {
     /// Output format: table, yaml or json
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Form,
+    /// Keep watching: redraw on a terminal, otherwise print again on each change
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Schedule {
+    /// The cluster's name
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: String,
+    /// How often to back it up, such as 1h or 30m; `off` turns automatic backups off
+    #[arg(value_name = "INTERVAL|off", value_parser = Interval::parse)]
+    pub interval: Option<Interval>,
+}
+
+/// What a schedule is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interval {
+    Every(Duration),
+    Off,
+}
+
+impl Interval {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            text => duration::parse(text).map(Self::Every).map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// The output formats of commands that do not print resources.
@@ -129,6 +171,9 @@ pub struct Verify {
     /// How long to wait for the result
     #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
+    /// table, yaml, json, or jsonpath={.spec.FIELD}; other than table it is the Verification resource
+    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
+    pub output: Format,
 }
 
 #[derive(Debug, Args)]

@@ -210,7 +210,7 @@ fn every_help_is_as_it_was() {
         }
     }
     let way = |way| {
-        let mut program = ways::command(Arguments::command().term_width(100), way);
+        let mut program = Arguments::program(way).term_width(100);
         program.build();
         program
     };
@@ -222,6 +222,52 @@ fn every_help_is_as_it_was() {
     assert!(texts.len() > 15, "{}", texts.len());
     for (path, text) in texts {
         insta::assert_snapshot!(path.replace(' ', "-"), text);
+    }
+}
+
+/// Each command's help, and what stands below its options.
+fn helps(way: Way, width: usize) -> Vec<(String, String, String)> {
+    fn visit(command: &mut clap::Command, all: &mut Vec<(String, String, String)>) {
+        let below = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        all.push((command.get_name().to_owned(), command.render_long_help().to_string(), below));
+        command.get_subcommands_mut().filter(|c| c.get_name() != "help").for_each(|c| visit(c, all));
+    }
+    let mut program = Arguments::program(way).term_width(width);
+    program.build();
+    let mut all = Vec::new();
+    visit(&mut program, &mut all);
+    all
+}
+
+#[test]
+fn an_example_can_be_pasted_at_any_width() {
+    for way in [Way::Cluster, Way::Store] {
+        for width in [40, 80, 200] {
+            let mut examples = 0;
+            for (name, help, below) in helps(way, width) {
+                let (_, lines) = below.split_once("Examples:\n").unwrap_or_else(|| panic!("{name}: {below}"));
+                for line in lines.lines().take_while(|line| !line.is_empty()) {
+                    assert!(help.lines().any(|shown| shown == line), "{name} at {width}: {line}\n{help}");
+                    examples += usize::from(line.trim_start().starts_with("backstayctl "));
+                }
+            }
+            assert!(examples > 40, "{examples}");
+        }
+    }
+}
+
+#[test]
+fn every_example_is_understood() {
+    for way in [Way::Cluster, Way::Store] {
+        for (name, _, below) in helps(way, 80) {
+            let (_, lines) = below.split_once("Examples:\n").expect("examples");
+            let joined = lines.replace("\\\n", " ");
+            for line in joined.lines().filter(|line| line.trim_start().starts_with("backstayctl ")) {
+                let command = line.split(['|', '>']).next().unwrap_or_default().replace('\'', "");
+                let read = Arguments::read(command.split_whitespace());
+                assert!(read.is_ok(), "{name}: {line}: {:?}", read.err().map(|error| error.to_string()));
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
+use super::interrupt::{Ended, follow};
 use super::listing;
 use follow::{Follow, Seen};
 use show::Show;
@@ -43,10 +44,15 @@ pub async fn run<T: Transport>(
             at.rfc3339()
         ))?);
     };
+    let interrupts = console.interrupts.clone();
     let end = to_the_end(api, cluster, Follow::new(before.as_ref(), at), console);
-    match tokio::time::timeout(wait, end).await {
-        Ok(end) => end,
-        Err(_) => Err(Failure::NotEnded { cluster: cluster.to_owned(), waited: duration::format(wait) }),
+    match follow(interrupts, wait, end).await {
+        Ended::Done(end) => end,
+        Ended::TimedOut => Err(Failure::NotEnded { cluster: cluster.to_owned(), waited: duration::format(wait) }),
+        Ended::Interrupted => Err(Failure::Interrupted {
+            what: format!("The backup of {cluster:?}"),
+            follow: format!("backstayctl runs {cluster}"),
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `backup` against a coordinator in memory that a script moves on; time is tokio's and paused.
 
 use super::*;
-use crate::testing::{Coordinator, capture};
+use crate::testing::{Coordinator, capture, interrupted_after_a_while};
 use backstay_protocol::backstay_types::RunState;
 use backstay_protocol::spec::{BackupState, ClusterSpec};
 
@@ -139,6 +139,16 @@ async fn a_coordinator_that_changes_is_waited_for() {
     assert_eq!(result, Ok(()));
     assert!(out.starts_with("backup of c is complete: FFFFFFFF9A8AF980.snapshot, 20.0 MiB"), "{out}");
     assert_eq!(err.matches("waiting: no coordinator answers on nats://h (absent)").count(), 1, "{err}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interruption_says_that_it_goes_on_and_how_to_follow_it() {
+    let coordinator = coordinator();
+    let api = Api::new(coordinator.clone());
+    let interrupted = interrupted_after_a_while(async |console| run(&api, "c", LONG, &Stopped, console).await);
+    let said = "Interrupted. The backup of \"c\" goes on: follow it with `backstayctl runs c`";
+    assert_eq!(interrupted.await, said);
+    assert_eq!(coordinator.calls(), ["apply c"], "it was asked for, and not taken back");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
+use super::interrupt::{Ended, follow};
 use super::listing;
 use super::restore::arguments::Restore;
 use arguments::OfCluster;
@@ -38,6 +39,8 @@ pub struct Query {
     pub bump: Option<u64>,
     /// Does not ask.
     pub yes: bool,
+    /// Prints the plan and changes nothing.
+    pub dry_run: bool,
     pub timeout: Duration,
 }
 
@@ -56,6 +59,7 @@ impl Query {
             of_another: data_of_another_cluster.clone(),
             bump: arguments.from_store.bump_revision,
             yes: *yes,
+            dry_run: arguments.dry_run,
             timeout: *timeout,
         }))
     }
@@ -70,7 +74,7 @@ pub async fn run<T: Transport>(
 ) -> Result<(), Failure> {
     let cluster = query.cluster.as_str();
     listing::must_be_name(cluster)?;
-    if !query.yes && !console.asks {
+    if !query.yes && !query.dry_run && !console.asks {
         return Err(failed(cluster, "stdin is not a terminal; pass --yes to skip the confirmation"));
     }
     let mut request = request(api, query).await?;
@@ -81,6 +85,9 @@ pub async fn run<T: Transport>(
     request.spec["started"] = plan.resource.spec["started"].clone();
     console.print(&show::plan(cluster, &planned))?;
     plan.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
+    if query.dry_run {
+        return Ok(console.remark("Nothing was changed (dry run).")?);
+    }
     if !query.yes && !console.typed("Type the name of the cluster to replace its data: ", cluster, stdin)? {
         return Err(failed(cluster, "not confirmed; nothing was changed"));
     }
@@ -90,9 +97,14 @@ pub async fn run<T: Transport>(
         fields.remove("before");
     }
     api.apply(&types::RESTORES, request, false).await.map_err(|cause| refused(cluster, cause))?;
-    match tokio::time::timeout(query.timeout, to_the_end(api, cluster, &planned.restore, console)).await {
-        Ok(end) => end,
-        Err(_) => {
+    let interrupts = console.interrupts.clone();
+    match follow(interrupts, query.timeout, to_the_end(api, cluster, &planned.restore, console)).await {
+        Ended::Done(end) => end,
+        Ended::Interrupted => Err(Failure::Interrupted {
+            what: format!("The restore of {cluster:?}"),
+            follow: format!("backstayctl get restore {cluster} --watch"),
+        }),
+        Ended::TimedOut => {
             let waited = duration::format(query.timeout);
             let text = format!(
                 "it has not ended after {waited} and is still running: see `backstayctl get restore {cluster}`"

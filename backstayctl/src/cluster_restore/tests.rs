@@ -1,7 +1,7 @@
 //! `restore CLUSTER` as it is printed, what it asks for, and what it ends with.
 
 use super::*;
-use crate::testing::{Coordinator, capture};
+use crate::testing::{Coordinator, capture, interrupted_after_a_while};
 use backstay_protocol::backstay_types::RestoreMachineSpec;
 use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp};
 
@@ -26,6 +26,7 @@ fn query(which: SnapshotSelector) -> Query {
         of_another: String::new(),
         bump: None,
         yes: false,
+        dry_run: false,
         timeout: Duration::from_secs(1),
     }
 }
@@ -62,6 +63,35 @@ async fn nothing_is_done_before_the_name_was_typed() {
         assert_eq!(error, "failed to restore \"one\": not confirmed; nothing was changed", "{answer:?}");
         assert!(coordinator.calls().iter().all(|call| call.contains('(') || call.contains('[')), "only dry");
     }
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_the_plan_asks_nobody_and_changes_nothing() {
+    let coordinator = fleet();
+    let api = Api::new(coordinator.clone());
+    let query = Query { dry_run: true, ..query(SnapshotSelector::Latest) };
+    let ran = capture(async |console| {
+        // A script, with nobody at standard input.
+        console.asks = false;
+        run(&api, &query, &mut std::io::empty(), console).await
+    });
+    let (out, err) = ran.await.expect("a plan");
+    assert!(out.starts_with("Restore of cluster one\n") && !out.contains("Type the"), "{out}");
+    assert_eq!(err, "Nothing was changed (dry run).\n");
+    assert_eq!(coordinator.calls(), ["[apply one]"]);
+    let refusing = fleet().refusing("one", "no agent of cluster \"one\" is connected");
+    let error = ask(&refusing, &query, "").await.expect_err("refused");
+    assert_eq!(error, "failed to restore \"one\": no agent of cluster \"one\" is connected");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interruption_says_that_it_goes_on_and_how_to_follow_it() {
+    let api = Api::new(fleet());
+    let query = Query { yes: true, timeout: Duration::from_secs(600), ..query(SnapshotSelector::Latest) };
+    let interrupted =
+        interrupted_after_a_while(async |console| run(&api, &query, &mut std::io::empty(), console).await);
+    let said = "Interrupted. The restore of \"one\" goes on: follow it with `backstayctl get restore one --watch`";
+    assert_eq!(interrupted.await, said);
 }
 
 #[tokio::test]

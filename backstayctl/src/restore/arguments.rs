@@ -108,6 +108,9 @@ pub struct Restore {
     /// Name of the backup as shown by `list`, or latest
     #[arg(long, value_name = "NAME|latest", required_unless_present = "before")]
     pub snapshot: Option<String>,
+    /// Check all that can be checked, print the plan, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub of_cluster: OfCluster,
     #[command(flatten)]

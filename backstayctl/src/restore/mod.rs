@@ -26,6 +26,7 @@ use open::open;
 
 pub mod arguments;
 pub mod choice;
+pub mod dry_run;
 pub mod error;
 pub mod keys;
 pub mod list;
@@ -44,7 +45,7 @@ const LOOK_IN_LINES: Duration = Duration::from_secs(5);
 /// # Errors
 /// Nothing was restored, and nothing is left in the folder, but with [`RestoreFailure::NotSynced`].
 pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) -> Result<(), Failure> {
-    let Restore { store, snapshot, from_store, bucket, .. } = restore;
+    let Restore { store, snapshot, from_store, bucket, dry_run, .. } = restore;
     let (Some(url), Some(snapshot), Some(folder)) = (store, snapshot, from_store.data_dir.clone()) else {
         return Err(RestoreFailure::Usage("--store, --snapshot and --data-dir must be used together".into()).into());
     };
@@ -61,6 +62,12 @@ pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) ->
     let prepared = looking(prepared, &looked_at, console).await?;
     let (store, manifest, identity, skipped) = prepared.ok_or(RestoreFailure::Interrupted)??;
     skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
+    if dry_run {
+        let planned = cancel.run_until_cancelled(dry_run::run(&*store, &manifest, &folder, &options));
+        let plan = planned.await.ok_or(RestoreFailure::Interrupted)??;
+        console.print(&plan)?;
+        return Ok(console.remark("Nothing was changed (dry run).")?);
+    }
     let progress = Arc::<Progress>::default();
     let restored =
         restore::restore(&*store, &manifest, identity.as_ref(), &folder, options.clone(), &progress, &cancel);

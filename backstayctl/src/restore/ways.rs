@@ -51,7 +51,7 @@ impl Way {
             ],
         };
         // Nobody is asked over NATS on the way from a store.
-        own.contains(&id) || self == Self::Cluster && id.starts_with("nats")
+        own.contains(&id) || self == Self::Cluster && (id.starts_with("nats") || id == "context")
     }
 
     fn other(self) -> Self {

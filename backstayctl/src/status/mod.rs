@@ -3,6 +3,7 @@
 mod advice;
 pub mod assess;
 pub mod facts;
+pub mod watch;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -34,6 +35,23 @@ pub struct Query {
     pub form: Form,
 }
 
+/// What one look shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    pub listed: Vec<Health>,
+    /// What stands beside it.
+    pub notes: Vec<String>,
+    /// Whether all is well.
+    pub is_fine: bool,
+}
+
+impl Report {
+    /// The clusters in the form that is asked for.
+    pub fn text(&self, form: Form, now: Timestamp, colour: bool) -> String {
+        render(&self.listed, form, now, colour)
+    }
+}
+
 /// Prints how each cluster stands.
 ///
 /// # Errors
@@ -44,6 +62,17 @@ pub async fn run<T: Transport>(
     now: Timestamp,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
+    let report = look(api, query, now).await?;
+    console.print(&report.text(query.form, now, console.colour))?;
+    report.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
+    if report.is_fine { Ok(()) } else { Err(Failure::No) }
+}
+
+/// Asks how each cluster stands.
+///
+/// # Errors
+/// Nobody answers, or a cluster that was named is not known.
+pub async fn look<T: Transport>(api: &Api<T>, query: &Query, now: Timestamp) -> Result<Report, Failure> {
     query.clusters.iter().try_for_each(|name| listing::must_be_name(name))?;
     let storage: Vec<OverallStatusSpec> = all(api).await?.into_values().collect();
     let broken = storage.iter().map(|overall| overall.configurationerror.as_str()).find(|error| !error.is_empty());
@@ -51,28 +80,26 @@ pub async fn run<T: Transport>(
     let settling = leading.as_ref().is_some_and(has_just_begun);
     let facts = facts(api, &query.clusters, broken.unwrap_or_default(), settling).await?;
     let listed = assess::all(facts, query.grace, now);
-    console.print(&render(&listed, query.form, now, console.colour))?;
+    let mut notes = Vec::new();
     for overall in &storage {
         if !overall.configurationerror.is_empty() {
             let (name, error) = (&overall.configurationname, &overall.configurationerror);
-            console.remark(&format!("Note: storage {name}: {error}"))?;
+            notes.push(format!("storage {name}: {error}"));
         }
     }
     if settling && listed.iter().any(|health| health.agents == 0) {
-        console.remark(
-            "Note: this coordinator became the leader only a few seconds ago and may not have heard from \
-            all agents yet",
-        )?;
+        notes.push(
+            "this coordinator became the leader only a few seconds ago and may not have heard from all agents yet"
+                .to_owned(),
+        );
     }
     let wrong = clocks(api, leading, &query.clusters, now).await?;
-    wrong.iter().try_for_each(|clock| console.remark(&format!("Note: {clock}")))?;
+    let is_fine = !listed.is_empty() && wrong.is_empty() && listed.iter().all(|health| health.word.is_fine());
+    notes.extend(wrong);
     if listed.is_empty() {
-        console.remark("Note: there are no clusters")?;
+        notes.push("there are no clusters".to_owned());
     }
-    match !listed.is_empty() && wrong.is_empty() && listed.iter().all(|health| health.word.is_fine()) {
-        true => Ok(()),
-        false => Err(Failure::No),
-    }
+    Ok(Report { listed, notes, is_fine })
 }
 
 /// The coordinator that leads; `None` where it is one of before, which knows no such type.

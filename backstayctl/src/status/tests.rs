@@ -207,3 +207,72 @@ async fn agents_are_not_missed_before_the_coordinator_can_have_heard_them() {
     // Later, and where its clock was set back meanwhile.
     assert_eq!([run(11).await, run(-5).await], [(true, false, 3); 2]);
 }
+
+/// A clock that goes with tokio's, so that time passes while it is watched.
+#[derive(Debug)]
+struct Passing(tokio::time::Instant);
+
+impl backstay_protocol::Clock for Passing {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_seconds(NOW.seconds + i64::try_from(self.0.elapsed().as_secs()).expect("it fits"))
+    }
+}
+
+/// What is printed while `script` moves the coordinator on; then the output is closed.
+async fn watched(
+    coordinator: &Coordinator,
+    screen: bool,
+    script: impl Future<Output = ()>,
+) -> Result<(String, String), String> {
+    let (api, clock) = (Api::new(coordinator.clone()), Passing(tokio::time::Instant::now()));
+    let query = Query::default();
+    capture(async |console| {
+        console.screen = screen;
+        tokio::select! {
+            ended = watch::run(&api, &query, &clock, console) => ended,
+            () = script => Ok(()),
+        }
+    })
+    .await
+}
+
+async fn seconds(count: u64) {
+    tokio::time::sleep(Duration::from_secs(count)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn watching_prints_again_on_change_alone() {
+    let coordinator =
+        Coordinator::with([cluster("c", Some(3600)), status("c", BackupState::Ok, 60, ""), agent("1", "c")]);
+    let script = async {
+        // It gets older, and nothing else.
+        seconds(601).await;
+        coordinator.put(status("c", BackupState::Error, 60, "AccessDenied"));
+        seconds(10).await;
+        coordinator.answers(false);
+        seconds(30).await;
+        coordinator.answers(true);
+        seconds(10).await;
+    };
+    let (out, err) = watched(&coordinator, false, script).await.expect("watched");
+    insta::assert_snapshot!("status-watch", format!("{out}{err}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn watching_redraws_on_a_terminal() {
+    let coordinator =
+        Coordinator::with([cluster("c", Some(3600)), status("c", BackupState::Ok, 60, ""), agent("1", "c")]);
+    let (out, _) = watched(&coordinator, true, seconds(5)).await.expect("watched");
+    let screens: Vec<&str> = out.split("\u{1b}[2J\u{1b}[3J\u{1b}[H").collect();
+    assert_eq!(screens.len(), 1 + 3, "{out:?}");
+    for (screen, at) in screens[1..].iter().zip(["00:00", "00:02", "00:04"]) {
+        assert!(screen.starts_with(&format!("Every 2 s, at 2023-12-10T00:{at}Z; ")), "{screen:?}");
+        assert!(screen.contains("\nc         ok       ") && !screen.contains('\u{1b}'), "{screen:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_there_is_an_error_at_once_also_while_watching() {
+    let error = watched(&Coordinator::absent(), true, seconds(60)).await.expect_err("nobody");
+    assert_eq!(error, "no coordinator answers on nats://h (absent)");
+}

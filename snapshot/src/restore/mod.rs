@@ -69,6 +69,27 @@ pub struct Restorer {
     at_least: i64,
 }
 
+/// What a restore would make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Whether the data folder is there already, empty.
+    pub is_there: bool,
+    /// etcd's id of the new cluster.
+    pub cluster_id: u64,
+    /// etcd's id of the member that the folder is for.
+    pub member_id: u64,
+}
+
+/// What [`Restorer::create`] would begin with, or refuse. Touches nothing.
+///
+/// # Errors
+/// The folder holds something, another restore into it is under way, or the options do not describe a cluster.
+pub fn check(folder: &Path, options: &Options) -> Result<Plan, RestoreError> {
+    let membership = Membership::new(&options.name, &options.members, &options.token)?;
+    let is_there = stage::check(folder)?;
+    Ok(Plan { is_there, cluster_id: membership.cluster_id, member_id: membership.own })
+}
+
 impl Restorer {
     /// Prepares `folder`, which must be empty or not there.
     ///

@@ -93,6 +93,21 @@ impl Drop for Stage {
     }
 }
 
+/// Whether the folder is there, empty. Touches nothing.
+///
+/// # Errors
+/// It holds something, or another restore is at work on it.
+pub(super) fn check(folder: &Path) -> Result<bool, RestoreError> {
+    let inside = is_there_and_empty(folder)?;
+    let hidden = hidden_path(folder, inside)?;
+    match File::open(&hidden) {
+        Ok(remains) => lock_or_refuse(&remains, &hidden, folder)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(RestoreError::file("open", &hidden, error)),
+    }
+    Ok(inside)
+}
+
 /// Whether the folder is there; that it holds something is an error.
 fn is_there_and_empty(folder: &Path) -> Result<bool, RestoreError> {
     let failed = |cause| RestoreError::file("read", folder, cause);

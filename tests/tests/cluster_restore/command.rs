@@ -13,6 +13,9 @@ use super::states::says;
 #[tokio::test]
 async fn three_members_go_back_to_the_backup() -> Result<()> {
     let ground = Ground::start(restorable(3)).await?;
+    let planned = ground.restore(&["--dry-run"]).await?.ok()?;
+    ensure!(planned.contains("SET ASIDE AS") && !planned.contains("is restored"), "{planned}");
+    ensure!(ground.get(&["restores"]).await?.is_empty(), "a dry run began a restore");
     let printed = ground.restore(&[]).await?.ok()?;
     for part in [
         "Restore of cluster one",

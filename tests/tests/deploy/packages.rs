@@ -30,7 +30,18 @@ fn packages() -> BTreeMap<String, PathBuf> {
 fn the_packages_hold_what_they_should() {
     let packages = packages();
     let expected = [
-        ("backstay-agent", vec!["usr/bin/backstay-agent", "usr/lib/systemd/system/backstay-agent.service"]),
+        (
+            "backstay-agent",
+            vec![
+                "usr/bin/backstay-agent",
+                "usr/lib/systemd/system/backstay-agent.service",
+                "usr/share/man/man1/backstay-agent.1.gz",
+                "usr/share/man/man1/backstay-agent-once.1.gz",
+                "usr/share/bash-completion/completions/backstay-agent",
+                "usr/share/zsh/vendor-completions/_backstay-agent",
+                "usr/share/fish/vendor_completions.d/backstay-agent.fish",
+            ],
+        ),
         (
             "backstay-coordinator",
             vec![
@@ -38,6 +49,11 @@ fn the_packages_hold_what_they_should() {
                 "usr/lib/systemd/system/backstay-coordinator.service",
                 "usr/share/doc/backstay-coordinator/nats/backstay.conf",
                 "usr/share/doc/backstay-coordinator/prometheus/backstay.rules.yml",
+                "usr/share/man/man1/backstay-coordinator.1.gz",
+                "usr/share/man/man1/backstay-coordinator-init.1.gz",
+                "usr/share/bash-completion/completions/backstay-coordinator",
+                "usr/share/zsh/vendor-completions/_backstay-coordinator",
+                "usr/share/fish/vendor_completions.d/backstay-coordinator.fish",
             ],
         ),
         (

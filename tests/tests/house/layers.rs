@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 8] = [
     &["registry", "upkeep"],
     &["api", "inputs", "metrics"],
     &["leader"],
-    &["api::service", "coordinator", "init", "listen", ""],
+    &["api::service", "arguments", "coordinator", "init", "listen", ""],
 ];
 
 /// Decisions, and what they are taken upon: functions of what is given.

@@ -18,6 +18,7 @@ mod manual;
 mod once;
 mod one_object;
 mod opening;
+mod operate;
 mod outputs;
 mod page;
 mod refusals;

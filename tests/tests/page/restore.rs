@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::{Etcd, EtcdOptions, Op, Process, Stand, eventually, loader};
+use backstay_tests::{Etcd, EtcdOptions, Op, Output, Process, Stand, eventually, loader};
 use etcd_client::GetOptions;
 use serde_json::Value;
 
@@ -99,6 +99,40 @@ async fn one_backup() -> Result<(Stand, Terminal, String)> {
     let once = format!("backstay-agent once --cluster {CLUSTER} --etcd {} --store {store}", etcd.members[0].client_url);
     terminal.prints(&format!("{once} --recipient $(age-keygen -y own.key)")).await?;
     Ok((stand, terminal, store))
+}
+
+#[tokio::test]
+async fn a_dry_run_checks_what_can_be_checked_and_touches_nothing() -> Result<()> {
+    let (_stand, terminal, store) = one_backup().await?;
+    let base = format!("backstayctl restore --store {store} --snapshot latest --identity own.key --dry-run");
+    let Output { status, stdout, stderr } = terminal.run(&format!("{base} --data-dir deep/data --name m1")).await?;
+    ensure!(status.success() && stderr.ends_with("Nothing was changed (dry run).\n"), "{status} {stdout}{stderr}");
+    for part in
+        ["would restore  ", &format!(" of {CLUSTER} (UUID "), "into           deep/data (new; ", "member         m1 ("]
+    {
+        ensure!(stdout.contains(part), "no {part:?} in {stdout}");
+    }
+    let base_without = base.replace(" --identity own.key", "");
+    terminal.silent("mkdir full && touch full/x").await?;
+    for (command, says) in [
+        (format!("{base_without} --data-dir data"), "give the recovery key"),
+        (format!("{base} --data-dir full"), "cannot restore into full: full is not empty"),
+        (format!("{base} --data-dir data --name a --initial-cluster b=http://b:1"), "none of the new cluster's: b"),
+    ] {
+        let error = fails(&terminal, &command).await?;
+        ensure!(error.contains(says), "`{command}`: {error}");
+    }
+    // The manifest is there; what it is of is cut short, and then gone.
+    let object = terminal.prints("ls store/*/*.snapshot").await?.trim().to_owned();
+    let name = object.rsplit('/').next().context("a name")?;
+    let named = base.replace("latest", name);
+    for (damage, says) in [("truncate -s 100", "has 100 bytes in"), ("rm", "but not the backup itself")] {
+        terminal.silent(&format!("{damage} {object}")).await?;
+        let error = fails(&terminal, &format!("{named} --data-dir data")).await?;
+        ensure!(error.contains(says), "{damage}: {error}");
+    }
+    assert_eq!(terminal.prints("ls -d deep data 2>/dev/null || true").await?, "");
+    Ok(())
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use backstay_tests::daemon::{bare_command, binary};
 use backstay_tests::{Output, Stand, releases};
+use tokio::process::Child;
 
 const COMMAND: Duration = Duration::from_secs(120);
 
@@ -53,18 +54,29 @@ impl Terminal {
 
     /// Runs a command to its end.
     pub async fn run(&self, command: &str) -> Result<Output> {
+        let ended = tokio::process::Command::from(self.bash(command)?).kill_on_drop(true).output();
+        let ended = tokio::time::timeout(COMMAND, ended).await;
+        let ended = ended.with_context(|| format!("`{command}` did not end within {COMMAND:?}"))?;
+        let ended = ended.with_context(|| format!("failed to run `{command}` in bash"))?;
+        let (stdout, stderr) = (String::from_utf8(ended.stdout)?, String::from_utf8(ended.stderr)?);
+        Ok(Output { status: ended.status, stdout, stderr })
+    }
+
+    /// A command that goes on, with its output to be read.
+    pub fn begin(&self, command: &str) -> Result<Child> {
+        let mut bash = tokio::process::Command::from(self.bash(&format!("exec {command}"))?);
+        let begun = bash.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn();
+        begun.with_context(|| format!("failed to run `{command}` in bash"))
+    }
+
+    fn bash(&self, command: &str) -> Result<std::process::Command> {
         let mut bash = bare_command(Path::new("bash"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ETCD")) {
             bash.env_remove(name);
         }
         bash.args(["-euo", "pipefail", "-c", command]).current_dir(&self.folder).stdin(Stdio::null());
         bash.env("PATH", path()?).env("BACKSTAY_NATS_URL", &self.nats).env("ETCDCTL_API", "3");
-        let ended = tokio::process::Command::from(bash).kill_on_drop(true).output();
-        let ended = tokio::time::timeout(COMMAND, ended).await;
-        let ended = ended.with_context(|| format!("`{command}` did not end within {COMMAND:?}"))?;
-        let ended = ended.with_context(|| format!("failed to run `{command}` in bash"))?;
-        let (stdout, stderr) = (String::from_utf8(ended.stdout)?, String::from_utf8(ended.stderr)?);
-        Ok(Output { status: ended.status, stdout, stderr })
+        Ok(bash)
     }
 }
 

@@ -1,0 +1,109 @@
+//! `status --watch`: redraws on a terminal, and prints again on each change where there is none.
+
+use std::io;
+use std::time::Duration;
+
+use backstay_protocol::{Clock, Timestamp};
+use serde_json::Value;
+use tokio::time::MissedTickBehavior;
+
+use super::{Query, Report, look};
+use crate::api::{Api, Transport};
+use crate::arguments::operate::Form;
+use crate::console::{Console, Failure};
+
+/// How often is looked.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Shows how each cluster stands until it is interrupted or its output is closed.
+///
+/// # Errors
+/// Nobody answers at the beginning, or the coordinator refuses.
+pub async fn run<T: Transport>(
+    api: &Api<T>,
+    query: &Query,
+    clock: &dyn Clock,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let (mut shown, mut away): (Option<Report>, String) = (None, String::new());
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = clock.now();
+        match look(api, query, now).await {
+            Ok(report) => {
+                show(&report, shown.as_ref(), !away.is_empty(), query.form, now, console)?;
+                away.clear();
+                shown = Some(report);
+            }
+            // Nobody there at the beginning is an error; later it is waited out.
+            Err(Failure::Call(error)) if shown.is_some() && error.passes() => {
+                let text = format!("waiting: {error}");
+                if text != away {
+                    console.remark(&text)?;
+                    away = text;
+                }
+            }
+            Err(other) => return Err(other),
+        }
+        if console.lost.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+fn show(
+    report: &Report,
+    before: Option<&Report>,
+    was_away: bool,
+    form: Form,
+    now: Timestamp,
+    console: &mut Console<'_>,
+) -> io::Result<()> {
+    let has_changed = before.is_none_or(|before| essence(before) != essence(report));
+    if !console.screen && !has_changed {
+        return if was_away { console.remark("the coordinator answers again") } else { Ok(()) };
+    }
+    let above = match (console.screen, before) {
+        (true, _) => heading(form, &now.rfc3339()),
+        (false, None) => String::new(),
+        (false, Some(_)) => gap(form).to_owned(),
+    };
+    console.redraw(&format!("{above}{}", report.text(form, now, console.colour)))?;
+    report.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))
+}
+
+/// What a terminal shows above the table.
+fn heading(form: Form, now: &str) -> String {
+    match form {
+        Form::Table => format!("Every {} s, at {now}; Ctrl-C ends it\n\n", LOOK.as_secs()),
+        Form::Yaml | Form::Json => String::new(),
+    }
+}
+
+/// Between what is printed one below the other.
+fn gap(form: Form) -> &'static str {
+    match form {
+        Form::Table => "\n",
+        Form::Yaml => "---\n",
+        Form::Json => "",
+    }
+}
+
+/// What is worth printing again: nothing that changes by the passing of time alone.
+fn essence(report: &Report) -> (Vec<Value>, &[String]) {
+    let listed = report.listed.iter().map(|health| {
+        let mut value = super::value(health);
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("ageseconds");
+            // It says how long ago, too; the verification itself is compared.
+            if health.verification.standing().is_some() {
+                fields.remove("reason");
+            }
+        }
+        value["verification"] = serde_json::to_value(&health.verification).unwrap_or_default();
+        value
+    });
+    (listed.collect(), &report.notes)
+}
