@@ -59,7 +59,12 @@ mod tests {
         let line = "source \"$1\"; COMP_WORDS=(backstayctl ba); COMP_CWORD=1; \
                     _backstayctl backstayctl ba backstayctl; echo \"${COMPREPLY[@]}\"";
         let ended = std::process::Command::new("bash").args(["-c", line, "bash"]).arg(&file).output().expect("bash");
-        assert_eq!(String::from_utf8_lossy(&ended.stdout), "backup\n", "{}", String::from_utf8_lossy(&ended.stderr));
+        assert_eq!(
+            String::from_utf8_lossy(&ended.stdout),
+            "backup backups\n",
+            "{}",
+            String::from_utf8_lossy(&ended.stderr)
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstay_protocol::backstay_types::{RunState, VerificationSpec};
 use backstay_protocol::resource::Resource;
-use backstay_protocol::{SnapshotName, Timestamp, duration, types};
+use backstay_protocol::{SnapshotName, Timestamp, duration, machines, types};
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
@@ -121,8 +121,9 @@ fn end(cluster: &str, spec: &VerificationSpec) -> String {
         (Some(started), Some(ended)) => format!(" in {}", units::took(ended.since(started))),
         _ => String::new(),
     };
+    let machine = machines::called(&spec.member, &spec.host, &spec.machine);
     let found = spec.found.replace("; ", "\n  ");
-    format!("* {} of {cluster} was verified{took} by machine {}\n  {found}\n", spec.snapshot, spec.machine)
+    format!("* {} of {cluster} was verified{took} by machine {machine}\n  {found}\n", spec.snapshot)
 }
 
 /// `3h ago, booted`; empty where nothing was ever proven.

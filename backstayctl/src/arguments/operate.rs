@@ -1,11 +1,9 @@
-//! Arguments and help of the commands for daily work: status, backup, verify, agents, runs.
+//! Arguments and help of the commands for daily work: status, backup, verify.
 
 use std::time::Duration;
 
 use backstay_protocol::duration;
 use clap::{Args, ValueEnum};
-
-use crate::output::Format;
 
 pub const STATUS_HELP: &str = "\
 Shows each cluster's most serious problem, the reason, and the command to run next:
@@ -55,18 +53,6 @@ Examples:
   backstayctl verify talos-default
   backstayctl verify talos-default --snapshot FFFFFFFF9A99FBF6.snapshot --boot";
 
-pub const AGENTS_HELP: &str = "\
-Examples:
-  backstayctl agents
-  backstayctl agents talos-default -o yaml";
-
-pub const RUNS_HELP: &str = "\
-The latest attempt comes first.
-
-Examples:
-  backstayctl runs talos-default
-  backstayctl runs talos-default -o jsonpath='{.spec.error}'";
-
 #[derive(Debug, Args)]
 pub struct Status {
     /// Show only these clusters
@@ -75,9 +61,12 @@ pub struct Status {
     /// How far past its interval a backup may age before it is stale [default: a tenth of the interval, at least 5m]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
-    /// Output format: table, yaml or json
+    /// Output format: table, wide, yaml or json
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Form,
+    /// Print the table without its heading
+    #[arg(long)]
+    pub no_headers: bool,
 }
 
 /// The output formats of commands that do not print resources.
@@ -85,6 +74,7 @@ pub struct Status {
 pub enum Form {
     #[default]
     Table,
+    Wide,
     Yaml,
     Json,
 }
@@ -95,9 +85,10 @@ impl std::str::FromStr for Form {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "table" => Ok(Self::Table),
+            "wide" => Ok(Self::Wide),
             "yaml" => Ok(Self::Yaml),
             "json" => Ok(Self::Json),
-            _ => Err(format!("output format {text:?} is not supported: use table, yaml or json")),
+            _ => Err(format!("output format {text:?} is not supported: use table, wide, yaml or json")),
         }
     }
 }
@@ -129,26 +120,6 @@ pub struct Verify {
     /// How long to wait for the result
     #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
-}
-
-#[derive(Debug, Args)]
-pub struct Agents {
-    /// Show only the agents of this cluster
-    #[arg(default_value = "", hide_default_value = true)]
-    pub cluster: String,
-    /// Output format: table, yaml, json or jsonpath={.spec.FIELD}
-    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
-    pub output: Format,
-}
-
-#[derive(Debug, Args)]
-pub struct Runs {
-    /// Name of the cluster
-    #[arg(value_name = "CLUSTER")]
-    pub cluster: String,
-    /// Output format: table, yaml, json or jsonpath={.spec.FIELD}
-    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
-    pub output: Format,
 }
 
 /// The shells that have a completion script.
