@@ -99,7 +99,7 @@ async fn a_member_that_is_cut_off_from_the_store_is_passed_over_and_a_broken_sto
             rig.taken_by(&rig.proven("a", 1).await?, "a", order[1])?;
         } else {
             // Whichever of the two was asked last; the third was not asked.
-            let named = |place: usize| end.error.contains(&rig.machine("a", order[place]));
+            let named = |place: usize| end.error.contains(&format!("m{}", order[place] + 1));
             ensure!(!end.is_ok() && (named(0) || named(1)) && !named(2), "{end:?}");
             rig.proven("a", 1).await?;
         }
