@@ -9,7 +9,7 @@ use async_nats::connection::State;
 use backstay_archive::seal::Identity;
 use backstay_daemon::nats::{self, ClientIdentity, NatsError, Patience};
 use backstay_daemon::trouble::Shared;
-use backstay_daemon::{http, systemd};
+use backstay_daemon::{host, http, systemd};
 use backstay_protocol::{Clock, subject};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -182,6 +182,7 @@ impl Agent {
             client: client.clone(),
             address: self.address.clone(),
             recipient: self.identity.to_public().to_string(),
+            host: host::known().unwrap_or_default(),
             started_at_ms: self.clock.now().as_millis(),
             interval: self.settings.beat_interval,
             clock: Arc::clone(&self.clock),

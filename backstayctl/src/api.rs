@@ -22,7 +22,7 @@ pub const STORE: Duration = Duration::from_secs(90);
 
 fn patience(verb: Verb, definition: &TypeDefinition) -> Duration {
     let store: &[&TypeDefinition] = match verb {
-        Verb::Get => &[&types::ETCD_BACKUPS],
+        Verb::Get => &[&types::ETCD_BACKUPS, &types::STORED_BACKUPS],
         // The latest backup is found among all of a cluster's.
         Verb::Apply => &[&types::ETCD_BACKUP_S3_CONFIGS, &types::RESTORES, &types::VERIFICATIONS],
         Verb::Delete => &[&types::ETCD_BACKUP_S3_CONFIGS],
@@ -228,6 +228,7 @@ mod tests {
     #[test]
     fn only_what_asks_a_store_is_waited_for_long() {
         assert_eq!(patience(Verb::Get, &types::ETCD_BACKUPS), STORE);
+        assert_eq!(patience(Verb::Get, &types::STORED_BACKUPS), STORE);
         assert_eq!(patience(Verb::Apply, &types::ETCD_BACKUP_S3_CONFIGS), STORE);
         assert_eq!(patience(Verb::Get, &types::ETCD_BACKUP_S3_CONFIGS), QUICK);
         assert_eq!(patience(Verb::Apply, &types::ETCD_MANUAL_BACKUPS), CHANGE);

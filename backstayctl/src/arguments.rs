@@ -8,16 +8,17 @@ use backstay_daemon::help;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::output::Format;
 use super::restore::arguments::{self as restore, List, Restore};
 use super::restore::merge::{self as restore_merge, Merge};
 use super::restore::ways::{self, Way};
 
 pub mod config;
+pub mod look;
 pub mod operate;
 pub mod tips;
 use config::ConfigCommand;
-pub use operate::{Agents, Backup, Runs, Schedule, Shell, Status, Verify};
+pub use look::{Describe, OfCluster, Shown, Version};
+pub use operate::{Backup, Schedule, Shell, Status, Verify};
 
 /// Back up, verify and restore etcd for a fleet of Kubernetes clusters.
 #[derive(Debug, Parser)]
@@ -133,9 +134,12 @@ pub enum Command {
     #[command(
         visible_alias = "g",
         after_help = "\
-TYPE can be a plural, singular, full or short name, in upper or lower case.
+TYPE can be a plural, singular, full or short name, in upper or lower case; `get types` lists all
+of them.
 
 Examples:
+  backstayctl get types
+  backstayctl get cluster/talos-default
   backstayctl get etcdbackupoverallstatus
   backstayctl get etcdbackupstatus talos-default -o yaml
   backstayctl get etcdbackup --selector omni.sidero.dev/cluster=talos-default
@@ -143,6 +147,9 @@ Examples:
   backstayctl get backupruns --watch"
     )]
     Get(Get),
+    /// Show a whole resource, for people
+    #[command(after_help = look::DESCRIBE_HELP)]
+    Describe(Describe),
     /// Create or update resources from files
     #[command(after_help = "\
 All documents are validated before the first one is applied. Nothing is printed on success.
@@ -173,12 +180,15 @@ Examples:
     /// Show or set how often a cluster is backed up
     #[command(after_help = operate::SCHEDULE_HELP)]
     Schedule(Schedule),
+    /// Show the backups in the store, newest first
+    #[command(after_help = look::BACKUPS_HELP)]
+    Backups(OfCluster),
     /// Show the connected agents
-    #[command(after_help = operate::AGENTS_HELP)]
-    Agents(Agents),
-    /// Show the latest backup attempts of a cluster
-    #[command(after_help = operate::RUNS_HELP)]
-    Runs(Runs),
+    #[command(after_help = look::AGENTS_HELP)]
+    Agents(OfCluster),
+    /// Show the latest backup attempts
+    #[command(after_help = look::RUNS_HELP)]
+    Runs(OfCluster),
     /// Restore a cluster on all its machines, or restore a backup into a data directory
     #[command(after_help = restore::RESTORE_HELP)]
     Restore(Box<Restore>),
@@ -208,6 +218,9 @@ Examples:
         #[command(subcommand)]
         command: config::ConfigCommand,
     },
+    /// Print the versions of this program, the coordinator and the agents
+    #[command(after_help = look::VERSION_HELP)]
+    Version(Version),
     /// Print the completion script for a shell
     #[command(after_help = "\
 The script asks backstayctl itself, so it also completes clusters, resources, snapshots
@@ -235,7 +248,10 @@ impl Command {
     pub fn answers(&self) -> bool {
         match self {
             Self::Get(_)
+            | Self::Describe(_)
             | Self::Status(_)
+            | Self::Backups(_)
+            | Self::Version(_)
             | Self::Agents(_)
             | Self::Runs(_)
             | Self::List(_)
@@ -260,7 +276,7 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub struct Get {
-    /// Resource type, such as etcdbackup
+    /// Resource type, such as etcdbackup, or TYPE/ID; `types` lists all types
     #[arg(value_name = "TYPE")]
     pub kind: String,
     /// ID of one resource [default: all of them]
@@ -269,9 +285,8 @@ pub struct Get {
     /// Namespace, if not the default one of the type
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub namespace: String,
-    /// Output format: table, yaml, json or jsonpath={.spec.FIELD}
-    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
-    pub output: Format,
+    #[command(flatten)]
+    pub shown: Shown,
     /// Label selector: k, !k, k=v, k!=v, k in (a,b), k notin (a,b); a comma means AND
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     pub selector: String,

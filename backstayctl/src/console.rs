@@ -139,6 +139,8 @@ pub enum Failure {
     Selector(#[from] SelectorError),
     #[error("cannot specify both resource ID and selector")]
     IdAndSelector,
+    #[error("the ID is given twice: in {address:?} and as {id:?}")]
+    IdTwice { address: String, id: String },
     #[error(transparent)]
     Field(#[from] FieldMissing),
     #[error(transparent)]

@@ -6,7 +6,7 @@ use backstay_protocol::types;
 
 use super::api::{Api, Transport};
 use super::console::{Console, Failure};
-use super::output::{self, Format};
+use super::output::{self, View};
 
 /// What to get.
 #[derive(Debug, Clone, Default)]
@@ -18,10 +18,27 @@ pub struct Query {
     pub namespace: String,
     /// Empty: all.
     pub selector: String,
-    pub format: Format,
+    pub view: View,
+}
+
+/// The type and the id of `TYPE ID` or `TYPE/ID`.
+///
+/// # Errors
+/// The id is given both ways.
+pub fn address(kind: String, id: String) -> Result<(String, String), Failure> {
+    match (kind.split_once('/'), id.is_empty()) {
+        (None, _) => Ok((kind, id)),
+        (Some((kind, id)), true) => Ok((kind.to_owned(), id.to_owned())),
+        (Some(_), false) => Err(Failure::IdTwice { address: kind, id }),
+    }
 }
 
 impl Query {
+    /// Whether it asks for the types themselves, which nobody need be asked for.
+    pub fn is_of_types(&self) -> bool {
+        ["type", "types"].contains(&self.kind.to_ascii_lowercase().as_str())
+    }
+
     /// What is wrong with it already here, before anybody is asked.
     pub fn check(&self) -> Result<(), Failure> {
         types::resolve(&self.kind)?;
@@ -47,12 +64,13 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
     query.check()?;
     let definition = types::resolve(&query.kind)?;
     let items = api.get(definition, &query.request()).await?;
-    Ok(console.print(&output::render(&query.format, definition, &items)?)?)
+    Ok(console.print(&output::render(&query.view, definition, &items)?)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Format;
     use crate::testing::{Coordinator, capture};
     use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
     use backstay_protocol::spec::{BackupSpec, OVERALL_STATUS_ID, OverallStatusSpec};
@@ -74,7 +92,7 @@ mod tests {
 
     fn query(kind: &str, id: &str, selector: &str, format: &str) -> Query {
         let (kind, id, selector) = (kind.into(), id.into(), selector.into());
-        Query { kind, id, selector, namespace: String::new(), format: format.parse().expect("a format") }
+        Query { kind, id, selector, namespace: String::new(), view: format.parse::<Format>().expect("a format").into() }
     }
 
     #[tokio::test]
@@ -87,6 +105,16 @@ mod tests {
         assert!(found.starts_with("metadata:\n  namespace: external\n"), "{found}");
         let found = get(query("etcdbackupoverallstatus", "", "", "json")).await.expect("found");
         assert!(found.contains(r#""configurationname": "s3""#), "{found}");
+    }
+
+    #[tokio::test]
+    async fn names_are_what_the_next_command_takes() {
+        assert_eq!(get(query("eb", "", "", "name")).await, Ok("etcdbackup/a-7\netcdbackup/b-7\n".into()));
+        let both = |kind: &str, id: &str| address(kind.into(), id.into()).map_err(|error| error.to_string());
+        assert_eq!(both("etcdbackup/a-7", ""), Ok(("etcdbackup".into(), "a-7".into())));
+        assert_eq!(both("etcdbackup", "a-7"), both("etcdbackup/a-7", ""));
+        let twice = both("etcdbackup/a-7", "b-7").expect_err("two ids");
+        assert_eq!(twice, "the ID is given twice: in \"etcdbackup/a-7\" and as \"b-7\"");
     }
 
     #[tokio::test]

@@ -1,52 +1,64 @@
 //! `agents` and `runs`: who is connected, and what became of each attempt, for people.
 
-use backstay_protocol::Timestamp;
+use backstay_daemon::terminal;
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::backstay_types::{AgentSpec, BackupRunSpec, RunState};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::Spec;
-use backstay_protocol::types;
+use backstay_protocol::{Timestamp, machines, types};
 
 use super::api::{Api, Transport};
 use super::console::{Console, Failure};
-use super::output::{self, Format, table};
+use super::output::table::Layout;
+use super::output::{self, Format, View};
 use super::units;
+
+/// Tables of agents have at most so many characters in a line, those of runs and backups so many, where the names that
+/// cannot be cut are short enough.
+const AGENTS_WIDTH: usize = 80;
+pub const WIDTH: usize = 120;
 
 /// The connected agents; those of one cluster where it is not empty.
 pub async fn agents<T: Transport>(
     api: &Api<T>,
     cluster: &str,
-    format: &Format,
+    view: &View,
     now: Timestamp,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let items = of_cluster::<AgentSpec, T>(api, cluster).await?;
-    print::<AgentSpec>(&items, format, |items| agents_table(items, now), console)
+    print::<AgentSpec>(&items, view, |items| agents_table(items, view, now), console)
 }
 
-/// The latest attempts of a cluster, latest first.
+/// The latest attempts of a cluster, or of all where it is empty, latest first.
 pub async fn runs<T: Transport>(
     api: &Api<T>,
     cluster: &str,
-    format: &Format,
+    view: &View,
     now: Timestamp,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
+    let items = latest_runs(api, cluster).await?;
+    print::<BackupRunSpec>(&items, view, |items| runs_table(items, cluster.is_empty(), view, now), console)
+}
+
+/// The latest attempts, latest first.
+pub async fn latest_runs<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec<Resource>, Failure> {
     let mut items = of_cluster::<BackupRunSpec, T>(api, cluster).await?;
     items.sort_by_key(|item| std::cmp::Reverse(item.typed::<BackupRunSpec>().ok().and_then(|run| run.started)));
-    print::<BackupRunSpec>(&items, format, |items| runs_table(items, now), console)
+    Ok(items)
 }
 
 /// In a table for people, or as `get` prints them.
-fn print<S: Spec>(
+pub fn print<S: Spec>(
     items: &[Resource],
-    format: &Format,
+    view: &View,
     table: impl FnOnce(&[Resource]) -> String,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let text = match format {
-        Format::Table => table(items),
-        other => output::render(other, S::definition(), items)?,
+    let text = match view.format {
+        Format::Table | Format::Wide => table(items),
+        _ => output::render(view, S::definition(), items)?,
     };
     Ok(console.print(&text)?)
 }
@@ -78,41 +90,91 @@ pub fn typed<S: Spec>(items: &[Resource]) -> impl Iterator<Item = (&Resource, S)
     items.iter().filter_map(|item| Some((item, item.typed::<S>().ok()?)))
 }
 
-fn agents_table(items: &[Resource], now: Timestamp) -> String {
-    let heading = ["CLUSTER", "MACHINE", "ROLE", "ETCD", "DB SIZE", "REVISION", "LAST SEEN", "ERROR"];
-    let row = |(resource, agent): (&Resource, AgentSpec)| {
+/// Agents, one on each line; behind them what is wrong, each cause once. A wide table has all of it in the line.
+pub fn agents_table(items: &[Resource], view: &View, now: Timestamp) -> String {
+    let wide = view.is_wide();
+    let heading: &[&str] = match wide {
+        true => &[
+            "CLUSTER",
+            "MACHINE",
+            "MEMBER",
+            "HOST",
+            "ROLE",
+            "ETCD",
+            "DB SIZE",
+            "REVISION",
+            "AGENT",
+            "LAST SEEN",
+            "ERROR",
+        ],
+        false => &["CLUSTER", "MACHINE", "ROLE", "ETCD", "DB SIZE", "LAST SEEN"],
+    };
+    let mut errors = Vec::new();
+    let rows = typed::<AgentSpec>(items).map(|(resource, agent)| {
+        let id = &resource.metadata.id;
         let known = agent.error.is_empty() && !agent.etcdversion.is_empty();
         let of_etcd = |text: String| if known { text } else { String::new() };
-        vec![
-            agent.cluster,
-            resource.metadata.id.clone(),
-            agent.role,
-            agent.etcdversion,
-            of_etcd(units::bytes(agent.dbsize)),
-            of_etcd(agent.revision.to_string()),
-            agent.lastseen.map(|seen| units::ago(seen, now)).unwrap_or_default(),
-            agent.error,
-        ]
-    };
-    table::plain(&heading, typed::<AgentSpec>(items).map(row))
+        let size = of_etcd(units::bytes(agent.dbsize));
+        let seen = agent.lastseen.map(|seen| units::ago(seen, now)).unwrap_or_default();
+        if wide {
+            let revision = of_etcd(agent.revision.to_string());
+            let names = [agent.cluster, id.clone(), agent.member, agent.host, agent.role, agent.etcdversion];
+            return [names.to_vec(), vec![size, revision, agent.agentversion, seen, agent.error]].concat();
+        }
+        let name = machines::called(&agent.member, &agent.host, id);
+        if !agent.error.is_empty() {
+            errors.push((name.clone(), agent.error));
+        }
+        vec![agent.cluster, name, agent.role, agent.etcdversion, size, seen]
+    });
+    let table = layout(view, AGENTS_WIDTH).table(heading, rows);
+    table + &notes("machine", errors)
 }
 
-fn runs_table(items: &[Resource], now: Timestamp) -> String {
-    let heading = ["ATTEMPT", "MACHINE", "TRIGGER", "STATE", "STARTED", "DURATION", "BYTES", "VERDICT", "ERROR"];
-    let row = |(resource, run): (&Resource, BackupRunSpec)| {
-        vec![
-            resource.metadata.id.clone(),
-            run.machine.clone(),
-            run.trigger.clone(),
-            state(run.state).to_owned(),
-            run.started.map(Timestamp::rfc3339).unwrap_or_default(),
-            run.started.map(|at| units::took(run.ended.unwrap_or(now).since(at))).unwrap_or_default(),
-            amount(&run),
-            verdict(&run).to_owned(),
-            run.error,
-        ]
+/// Attempts, one on each line; behind them why they failed, each cause once.
+pub fn runs_table(items: &[Resource], of_all: bool, view: &View, now: Timestamp) -> String {
+    let wide = view.is_wide();
+    let heading: &[&str] = match wide {
+        true => &[
+            "ATTEMPT", "MACHINE", "MEMBER", "HOST", "TRIGGER", "STATE", "STARTED", "DURATION", "BYTES", "SNAPSHOT",
+            "VERDICT", "ERROR",
+        ],
+        false => &["ATTEMPT", "MACHINE", "TRIGGER", "STATE", "STARTED", "DURATION", "BYTES", "VERDICT"],
     };
-    table::plain(&heading, typed::<BackupRunSpec>(items).map(row))
+    let heading: Vec<&str> = of_all.then_some("CLUSTER").into_iter().chain(heading.iter().copied()).collect();
+    let mut errors = Vec::new();
+    let rows = typed::<BackupRunSpec>(items).map(|(resource, run)| {
+        let id = &resource.metadata.id;
+        let first = of_all.then(|| run.cluster.clone()).into_iter();
+        let duration = run.started.map(|at| units::took(run.ended.unwrap_or(now).since(at))).unwrap_or_default();
+        let (size, verdict, state) = (amount(&run), verdict(&run).to_owned(), state(run.state).to_owned());
+        if wide {
+            let started = run.started.map(Timestamp::rfc3339).unwrap_or_default();
+            let names = [id.clone(), run.machine, run.member, run.host, run.trigger, state];
+            let rest = vec![started, duration, size, run.snapshot, verdict, run.error];
+            return first.chain(names).chain(rest).collect();
+        }
+        let short = machines::short(id).to_owned();
+        if !run.error.is_empty() {
+            errors.push((short.clone(), run.error.clone()));
+        }
+        let started = run.started.map(|at| units::ago(at, now)).unwrap_or_default();
+        let name = machines::called(&run.member, &run.host, &run.machine);
+        first.chain([short, name, run.trigger, state, started, duration, size, verdict]).collect()
+    });
+    let table = layout(view, WIDTH).table(&heading, rows);
+    table + &notes("attempt", errors)
+}
+
+/// How a table of machines is laid out: their names are cut where a line would be too long.
+fn layout(view: &View, width: usize) -> Layout {
+    Layout { headings: view.headings, fit: (!view.is_wide()).then_some((width, "MACHINE")) }
+}
+
+/// What stands behind a table: a line for each cause.
+fn notes(noun: &str, errors: Vec<(String, String)>) -> String {
+    let lines: String = machines::once(noun, errors).iter().map(|line| format!("{}\n", terminal::line(line))).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 fn state(state: RunState) -> &'static str {
@@ -131,11 +193,13 @@ fn verdict(run: &BackupRunSpec) -> &str {
     }
 }
 
-/// `12.0 MiB`; `4.0 MiB of 12.0 MiB` while it runs; empty where nothing is known.
+/// `12.0 MiB`; `33% of 12.0 MiB` while it runs; empty where nothing is known.
 fn amount(run: &BackupRunSpec) -> String {
     match (run.state, run.bytesread, run.bytestotal) {
         (_, 0, 0) => String::new(),
-        (RunState::Running, read, total) if total > 0 => format!("{} of {}", units::bytes(read), units::bytes(total)),
+        (RunState::Running, read, total) if total > 0 => {
+            format!("{}% of {}", u128::from(read) * 100 / u128::from(total), units::bytes(total))
+        }
         (_, read, _) => units::bytes(read),
     }
 }

@@ -11,8 +11,8 @@ use clap::error::ErrorKind;
 use super::api::Api;
 use super::apply::{self, Mode};
 use super::arguments::{
-    Agents, Apply, Arguments, Backup, ClusterCommand, Command, Connection, Delete, ModeArgs, Runs, Schedule, Status,
-    TemplateVerb, Verify,
+    Apply, Arguments, Backup, ClusterCommand, Command, Connection, Delete, Describe, ModeArgs, OfCluster, Schedule,
+    Status, TemplateVerb, Verify, Version,
 };
 use super::bus::{self, Bus};
 use super::cluster_restore;
@@ -20,7 +20,10 @@ use super::console::{Console, Failure};
 use super::get::{self, Query};
 use super::output::yaml;
 use super::template::{self, Template, TemplateError, export, render, state, sync};
-use super::{arguments, backup, contexts, delete, documents, files, listing, manual, schedule, status, verify, watch};
+use super::{
+    arguments, backup, backups, contexts, delete, describe, documents, files, kinds, listing, manual, schedule, status,
+    verify, version, watch,
+};
 
 /// Where the connection's settings come from.
 struct Session {
@@ -58,13 +61,21 @@ pub async fn run(
     match command {
         Command::Get(get) => {
             let watched = get.watch;
-            let query = query(get);
+            let query = query(get)?;
+            if query.is_of_types() {
+                return kinds::run(&query, console);
+            }
             query.check()?;
             let api = session.api(console).await?;
             match watched {
                 true => watch::run(&api, &query, console).await,
                 false => get::run(&api, &query, console).await,
             }
+        }
+        Command::Describe(Describe { kind, id }) => {
+            let (kind, id) = get::address(kind, id)?;
+            let definition = types::resolve(&kind)?;
+            describe::run(&session.api(console).await?, definition, &id, clock.now(), console).await
         }
         Command::Apply(Apply { files, mode }) => {
             let documents = documents::load(&files, stdin)?;
@@ -80,8 +91,8 @@ pub async fn run(
         }
         Command::Completion { shell } => manual::completion(shell, console),
         Command::Man { folder } => manual::pages(&folder),
-        Command::Status(Status { clusters, grace, output, watch }) => {
-            let query = status::Query { clusters, grace, form: output };
+        Command::Status(Status { clusters, grace, output, watch, no_headers }) => {
+            let query = status::Query { clusters, grace, form: output, headings: !no_headers };
             let api = session.api(console).await?;
             match watch {
                 true => status::watch::run(&api, &query, clock, console).await,
@@ -103,12 +114,21 @@ pub async fn run(
             let query = verify::Query::new(cluster, &snapshot, boot, timeout, output).map_err(Failure::Name)?;
             verify::run(&session.api(console).await?, &query, console).await
         }
-        Command::Agents(Agents { cluster, output }) => {
-            listing::agents(&session.api(console).await?, &cluster, &output, clock.now(), console).await
+        Command::Backups(OfCluster { cluster, shown }) => {
+            backups::run(&session.api(console).await?, &cluster, &shown.into(), clock.now(), console).await
         }
-        Command::Runs(Runs { cluster, output }) => {
-            listing::runs(&session.api(console).await?, &cluster, &output, clock.now(), console).await
+        Command::Agents(OfCluster { cluster, shown }) => {
+            listing::agents(&session.api(console).await?, &cluster, &shown.into(), clock.now(), console).await
         }
+        Command::Runs(OfCluster { cluster, shown }) => {
+            listing::runs(&session.api(console).await?, &cluster, &shown.into(), clock.now(), console).await
+        }
+        Command::Version(Version { client: true, output }) => version::client(output, console),
+        Command::Version(Version { client: false, output }) => match session.api(console).await {
+            Ok(api) => version::run(&api, output, console).await,
+            Err(Failure::Call(error)) if error.is_absence() => version::alone(output, &error, console),
+            Err(error) => Err(error),
+        },
         Command::Restore(restore) => match cluster_restore::Query::of(&restore).map_err(Failure::Name)? {
             Some(query) => cluster_restore::run(&session.api(console).await?, &query, stdin, console).await,
             None => super::restore::run(*restore, clock.now(), console).await,
@@ -121,8 +141,9 @@ pub async fn run(
     }
 }
 
-fn query(get: arguments::Get) -> Query {
-    Query { kind: get.kind, id: get.id, namespace: get.namespace, selector: get.selector, format: get.output }
+fn query(get: arguments::Get) -> Result<Query, Failure> {
+    let (kind, id) = get::address(get.kind, get.id)?;
+    Ok(Query { kind, id, namespace: get.namespace, selector: get.selector, view: get.shown.into() })
 }
 
 impl From<ModeArgs> for Mode {
@@ -235,6 +256,10 @@ mod tests {
             "c t export --cluster x",
             "agents",
             "runs c",
+            "runs",
+            "backups",
+            "describe cluster c",
+            "get cluster/c",
             "backup c",
             "backup c --wait",
             "restore c --snapshot latest --yes",

@@ -60,7 +60,7 @@ impl Coordinator {
         coordinator
     }
 
-    /// Of a build that can only delete, and takes a restore of a named backup alone.
+    /// Of a build that can only delete, takes a restore of a named backup alone, and tells of backups by their names alone.
     pub fn earlier(self) -> Self {
         self.locked(|state| state.earlier = true);
         self
@@ -135,6 +135,9 @@ impl State {
     }
 
     fn get(&self, definition: &TypeDefinition, request: &GetRequest) -> Result<GetResponse, ApiError> {
+        if self.earlier && definition == &types::STORED_BACKUPS {
+            return Err(ApiError::invalid(format!("there is no type {:?}; there are: …", definition.plural())));
+        }
         let selector: Selector = request.selector.parse().map_err(|_| ApiError::invalid("selector"))?;
         let wanted = |r: &&Resource| {
             r.metadata.kind == definition.name

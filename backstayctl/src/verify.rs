@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstay_protocol::backstay_types::{RunState, VerificationSpec};
 use backstay_protocol::resource::Resource;
-use backstay_protocol::{SnapshotName, Timestamp, duration, types};
+use backstay_protocol::{SnapshotName, Timestamp, duration, machines, types};
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
@@ -89,6 +89,7 @@ async fn to_the_end<T: Transport>(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let cluster = query.cluster.as_str();
+    let for_people = matches!(query.format, Format::Table | Format::Wide);
     let mut show = Progress::new(false);
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -108,12 +109,16 @@ async fn to_the_end<T: Transport>(
                 verification`",
             ));
         }
-        if spec.state != RunState::Running && query.format != Format::Table {
+        if spec.state != RunState::Running && !for_people {
             // Who reads this reads the exit code, too.
-            console.print(&output::render(&query.format, &types::VERIFICATIONS, std::slice::from_ref(&resource))?)?;
+            console.print(&output::render(
+                &query.format.clone().into(),
+                &types::VERIFICATIONS,
+                std::slice::from_ref(&resource),
+            )?)?;
         }
         match spec.state {
-            RunState::Ok if query.format != Format::Table => return Ok(()),
+            RunState::Ok if !for_people => return Ok(()),
             RunState::Ok => return Ok(console.print(&end(cluster, &spec))?),
             RunState::Failed => return Err(failed(cluster, &format!("{}: {}", spec.snapshot, spec.error))),
             RunState::Running => show.message(line(&spec), console)?,
@@ -137,8 +142,9 @@ fn end(cluster: &str, spec: &VerificationSpec) -> String {
         (Some(started), Some(ended)) => format!(" in {}", units::took(ended.since(started))),
         _ => String::new(),
     };
+    let machine = machines::called(&spec.member, &spec.host, &spec.machine);
     let found = spec.found.replace("; ", "\n  ");
-    format!("* {} of {cluster} was verified{took} by machine {}\n  {found}\n", spec.snapshot, spec.machine)
+    format!("* {} of {cluster} was verified{took} by machine {machine}\n  {found}\n", spec.snapshot)
 }
 
 /// `3h ago, booted`; empty where nothing was ever proven.

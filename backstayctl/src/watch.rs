@@ -15,7 +15,7 @@ use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
 use super::get::Query;
 use super::output::table::Rows;
-use super::output::{self, Format, json, yaml};
+use super::output::{self, Format, View, json, yaml};
 
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -53,7 +53,7 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
     query.check()?;
     let definition = types::resolve(&query.kind)?;
     let request = query.request();
-    let mut print = Print::new(definition, &query.format);
+    let mut print = Print::new(definition, &query.view);
     let (mut seen, mut away) = (Seen::default(), false);
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -94,24 +94,26 @@ fn remark_once(away: &mut bool, error: &CallError, console: &mut Console<'_>) ->
 /// Turns changes into text.
 struct Print<'a> {
     definition: &'static TypeDefinition,
-    format: &'a Format,
+    view: &'a View,
     table: Rows,
     begun: bool,
 }
 
 impl<'a> Print<'a> {
-    fn new(definition: &'static TypeDefinition, format: &'a Format) -> Self {
-        Self { definition, format, table: Rows::default(), begun: false }
+    fn new(definition: &'static TypeDefinition, view: &'a View) -> Self {
+        Self { definition, view, table: Rows::default(), begun: false }
     }
 
     fn text(&mut self, changes: &[Change]) -> Result<String, Failure> {
         let begun = std::mem::replace(&mut self.begun, true);
-        match self.format {
-            Format::Table => {
-                let heading = (!begun).then(|| output::table::heading(self.definition, "*"));
+        match &self.view.format {
+            Format::Table | Format::Wide => {
+                let wide = self.view.is_wide();
+                let heading =
+                    (!begun && self.view.headings).then(|| output::table::marked_heading(wide, self.definition, "*"));
                 let rows = changes.iter().map(|change| {
                     let (mark, resource) = change.marked();
-                    output::table::marked_row(self.definition, mark, resource)
+                    output::table::marked_row(wide, self.definition, mark, resource)
                 });
                 let rows: Vec<Vec<String>> = heading.into_iter().chain(rows).collect();
                 Ok(self.table.more(&rows))
@@ -131,14 +133,14 @@ impl<'a> Print<'a> {
                     Change::Created(resource) | Change::Updated(resource) => json::render(resource),
                 })
                 .collect()),
-            // A value that is gone has no text.
-            Format::Field(_) => changes
+            // What is gone has no value, and no name.
+            Format::Field(_) | Format::Name => changes
                 .iter()
                 .filter_map(|change| match change {
                     Change::Deleted(_) => None,
                     Change::Created(resource) | Change::Updated(resource) => Some(resource),
                 })
-                .map(|resource| Ok(output::render(self.format, self.definition, std::slice::from_ref(resource))?))
+                .map(|resource| Ok(output::render(self.view, self.definition, std::slice::from_ref(resource))?))
                 .collect(),
         }
     }

@@ -19,7 +19,7 @@ fn query(id: &str, format: &str) -> Query {
     Query {
         kind: "etcdbackupstatus".into(),
         id: id.into(),
-        format: format.parse().expect("a format"),
+        view: format.parse::<Format>().expect("a format").into(),
         ..Query::default()
     }
 }
@@ -68,7 +68,7 @@ fn coordinator() -> Coordinator {
 
 #[tokio::test(start_paused = true)]
 async fn changes_follow_the_list_in_every_form() {
-    for format in ["table", "yaml", "json", "jsonpath={.metadata.id}"] {
+    for format in ["table", "wide", "name", "yaml", "json", "jsonpath={.metadata.id}"] {
         let coordinator = coordinator();
         let (out, err, ended) = watch(&coordinator, query("", format), story(&coordinator)).await;
         let name = format.split('=').next().unwrap_or(format);

@@ -1,9 +1,10 @@
-//! Which members of a cluster's etcd have an agent that is connected, by what the agents say of their member identity. Pure.
+//! Which members of a cluster's etcd have an agent that is connected, and what the machines are called, by what the agents
+//! say of their member identity. Pure.
 
 use std::collections::BTreeMap;
 
-use backstay_protocol::MachineId;
 use backstay_protocol::bus::{Beat, ListedMember, MemberIdentity};
+use backstay_protocol::{MachineId, machines};
 
 /// The names of etcd's members of which no agent is connected. The list of members is that of an agent whose etcd answers,
 /// else one that was kept; where none is known, nobody is missed. A member that was added and never started has no name
@@ -28,6 +29,25 @@ pub fn absent<'a>(beats: impl Iterator<Item = (MachineId, &'a Beat)>) -> Vec<Str
 pub fn own_name(identity: &MemberIdentity) -> String {
     let own = identity.members.iter().find(|member| member.id == identity.member_id);
     own.map(called).unwrap_or_default()
+}
+
+/// What people call a machine, as its latest beat tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names {
+    /// The name of its etcd member, as it was last known.
+    pub member: String,
+    pub host: String,
+}
+
+impl Names {
+    pub fn of(beat: &Beat) -> Self {
+        Self { member: beat.seat.as_ref().map(own_name).unwrap_or_default(), host: beat.host.clone() }
+    }
+
+    /// In one word or two; the beginning of its UUID where no name is known.
+    pub fn called(&self, machine: MachineId) -> String {
+        machines::called(&self.member, &self.host, &machine.to_string())
+    }
 }
 
 fn called(member: &ListedMember) -> String {

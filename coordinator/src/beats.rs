@@ -10,6 +10,7 @@ use backstay_protocol::limits;
 /// The beat, with texts and lists cut to what they may be.
 pub fn bounded(mut beat: Beat) -> Beat {
     words([&mut beat.cluster, &mut beat.machine, &mut beat.agent_version, &mut beat.recipient, &mut beat.attempt]);
+    words([&mut beat.host]);
     cut(&mut beat.etcd_error, limits::TEXT);
     beat.progress.iter_mut().for_each(progress);
     beat.member.iter_mut().for_each(member);
@@ -95,6 +96,7 @@ mod tests {
             agent_version: text.into(),
             recipient: text.into(),
             attempt: text.into(),
+            host: text.into(),
             etcd_error: text.into(),
             progress: Some(Progress { attempt: text.into(), ..Progress::default() }),
             member: Some(Member { etcd_version: text.into(), alarms: list(), ..Member::default() }),

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::agent_coverage::Names;
 use crate::member::Candidate;
 
 /// So many beats may be missed before an agent counts as gone.
@@ -168,6 +169,13 @@ impl Fleet {
     /// An agent's latest beat, also where it is silent since.
     pub fn last(&self, cluster: &ClusterName, machine: MachineId) -> Option<Agent> {
         self.lock().get(cluster)?.get(&machine).cloned()
+    }
+
+    /// What a machine is called, as its agent last told it.
+    pub fn names(&self, cluster: &ClusterName, machine: MachineId) -> Names {
+        let clusters = self.lock();
+        let agent = clusters.get(cluster).and_then(|machines| machines.get(&machine));
+        agent.map(|agent| Names::of(&agent.beat)).unwrap_or_default()
     }
 
     /// The connected agents as candidates for an attempt.

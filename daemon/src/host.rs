@@ -2,11 +2,14 @@
 
 /// As the kernel has it; where it cannot be read, "this machine".
 pub fn name() -> String {
+    known().unwrap_or_else(|| "this machine".to_owned())
+}
+
+/// As the kernel has it; `None` where it cannot be read or has none.
+pub fn known() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "this machine".to_owned(),
-        name => name.chars().filter(|c| !c.is_control()).collect(),
-    }
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();
+    (!name.is_empty() && name != "(none)").then_some(name)
 }
 
 #[cfg(test)]

@@ -25,9 +25,12 @@ pub struct AgentSpec {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub clock: String,
     pub lastseen: Option<Timestamp>,
-    /// The name of its etcd member; said while its etcd does not answer.
+    /// The name of its etcd member, as its agent last knew it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub member: String,
+    /// Its host name, as its agent tells it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
     /// etcd's members of which no agent is connected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<String>,
@@ -39,6 +42,7 @@ spec!(
         clock: "off".into(),
         lastseen: Some(Timestamp::default()),
         member: "any".into(),
+        host: "any".into(),
         absent: vec![String::new()],
         ..AgentSpec::default()
     }
@@ -128,16 +132,63 @@ pub struct BackupRunSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     pub error: String,
+    /// The name of that machine's etcd member, and its host name, as its agent last told them; empty where nobody knows.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub member: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
 }
 spec!(
     BackupRunSpec,
     BACKUP_RUNS,
     BackupRunSpec {
         warning: Some(String::new()),
+        member: "any".into(),
+        host: "any".into(),
         backupat: Some(Timestamp::default()),
         started: Some(Timestamp::default()),
         ended: Some(Timestamp::default()),
         ..BackupRunSpec::default()
+    }
+);
+
+/// A backup in the store with what its manifest says. The id is that of the cluster's `EtcdBackups`. A time, size or
+/// revision that is absent is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredBackupSpec {
+    pub cluster: String,
+    /// Its name, which `restore --snapshot` takes.
+    pub snapshot: String,
+    pub createdat: Option<Timestamp>,
+    /// Bytes of the sealed object.
+    pub stored: u64,
+    /// Bytes of the database.
+    pub size: Option<u64>,
+    pub revision: Option<u64>,
+    /// What was checked before it became visible: `checksum`, `pages` (the checksum and every page of the database) or
+    /// `pages+member` (another member held the same data, too); empty where its manifest cannot be read.
+    pub proven: String,
+    /// The same in words.
+    pub proof: String,
+    /// sha256 of the database in hexadecimal.
+    pub sha256: String,
+    pub encrypted: Option<bool>,
+    pub etcdversion: String,
+    /// etcd's own id of the cluster, in hexadecimal.
+    pub etcdclusterid: String,
+    /// Why its manifest cannot be read; empty otherwise.
+    pub error: String,
+}
+spec!(
+    StoredBackupSpec,
+    STORED_BACKUPS,
+    StoredBackupSpec {
+        createdat: Some(Timestamp::default()),
+        size: Some(0),
+        revision: Some(0),
+        encrypted: Some(true),
+        ..StoredBackupSpec::default()
     }
 );
 
@@ -211,6 +262,9 @@ pub struct RestoreMachineSpec {
     /// Every folder of this restore that is there beside the data folder.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,
+    /// Its host name, as its agent last told it; empty: nobody knows.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
 }
 
 /// A cluster's latest restore. The id is the cluster's name. Applied, the first fields ask for one; the rest is told.
@@ -271,6 +325,7 @@ spec!(
             etcd: "-".into(),
             etcdtext: "-".into(),
             left: vec!["-".into()],
+            host: "-".into(),
             ..RestoreMachineSpec::default()
         }],
         etcdversion: "-".into(),
@@ -316,6 +371,11 @@ pub struct VerificationSpec {
     pub failederror: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub faileddamaged: bool,
+    /// The name of that machine's etcd member, and its host name, as its agent last told them; empty where nobody knows.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub member: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
 }
 spec!(
     VerificationSpec,
@@ -328,6 +388,8 @@ spec!(
         failedsnapshot: "any".into(),
         failederror: "any".into(),
         faileddamaged: true,
+        member: "any".into(),
+        host: "any".into(),
         ..VerificationSpec::default()
     }
 );

@@ -22,6 +22,7 @@ pub fn every_field(definition: &TypeDefinition) -> Value {
         Kind::MachineSetNodes => spec::MachineSetNodeSpec::every_field(),
         Kind::MachineSets => spec::MachineSetSpec::every_field(),
         Kind::Restores => backstay_types::RestoreSpec::every_field(),
+        Kind::StoredBackups => backstay_types::StoredBackupSpec::every_field(),
         Kind::Verifications => backstay_types::VerificationSpec::every_field(),
     }
 }
@@ -78,6 +79,7 @@ mod tests {
             is_lenient::<MachineSetNodeSpec>(),
             is_lenient::<MachineSetSpec>(),
             is_lenient::<RestoreSpec>(),
+            is_lenient::<StoredBackupSpec>(),
             is_lenient::<VerificationSpec>(),
         ];
         let mut all: Vec<&str> = ALL.iter().map(|definition| definition.name).collect();
@@ -103,7 +105,7 @@ mod tests {
     fn columns_point_at_fields_that_exist() {
         for definition in ALL {
             let full = every_field(definition);
-            for (heading, path) in definition.columns {
+            for (heading, path) in definition.columns.iter().chain(definition.wide) {
                 let found = path.split('.').try_fold(&full, |value, key| value.get(key));
                 assert!(found.is_some(), "{} {heading}: no {path}", definition.name);
             }

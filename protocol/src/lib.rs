@@ -15,6 +15,7 @@ pub mod fields;
 pub mod hex;
 mod invalid;
 pub mod limits;
+pub mod machines;
 pub mod names;
 pub mod resource;
 pub mod selector;

@@ -14,6 +14,8 @@ pub struct TypeDefinition {
     pub owner: Option<&'static str>,
     /// Table columns after NAMESPACE TYPE ID VERSION: heading, and path into the resource (`spec.…`).
     pub columns: &'static [(&'static str, &'static str)],
+    /// What a wide table has behind them.
+    pub wide: &'static [(&'static str, &'static str)],
     /// Short forms besides the initials.
     pub aliases: &'static [&'static str],
 }
@@ -49,6 +51,7 @@ types! {
             ("CLUSTER", "cluster"), ("ROLE", "role"), ("ETCD VERSION", "etcdversion"), ("DB SIZE", "dbsize"),
             ("REVISION", "revision"), ("LAST SEEN", "lastseen"), ("ERROR", "error"),
         ],
+        wide: &[("MEMBER", "member"), ("HOST", "host"), ("AGENT VERSION", "agentversion"), ("ATTEMPT", "attempt")],
         aliases: &[],
     };
     BACKUP_RUNS, BackupRuns = TypeDefinition {
@@ -57,20 +60,29 @@ types! {
             ("CLUSTER", "cluster"), ("MACHINE", "machine"), ("TRIGGER", "trigger"), ("STATE", "state"),
             ("STARTED", "started"), ("ENDED", "ended"), ("BYTES", "bytesread"), ("ERROR", "error"),
         ],
+        wide: &[
+            ("MEMBER", "member"), ("HOST", "host"), ("SNAPSHOT", "snapshot"), ("REVISION", "revision"),
+            ("STORED", "bytesstored"), ("VERDICT", "verdict"),
+        ],
         aliases: &["br", "run", "runs"],
     };
     CLUSTER_UUIDS, ClusterUuids = TypeDefinition {
         name: "ClusterUUIDs.omni.sidero.dev", singular: "ClusterUUID", namespace: "default", owner: None,
-        columns: &[("UUID", "uuid")], aliases: &["cuuid", "cuuids"],
+        columns: &[("UUID", "uuid")],
+        wide: &[],
+        aliases: &["cuuid", "cuuids"],
     };
     CLUSTERS, Clusters = TypeDefinition {
         name: "Clusters.omni.sidero.dev", singular: "Cluster", namespace: "default", owner: None,
-        columns: &[("TALOS VERSION", "talosversion"), ("KUBERNETES VERSION", "kubernetesversion")], aliases: &["c"],
+        columns: &[("TALOS VERSION", "talosversion"), ("KUBERNETES VERSION", "kubernetesversion")],
+        wide: &[("BACKUP INTERVAL", "backupconfiguration.interval")],
+        aliases: &["c"],
     };
     COORDINATOR_STATUSES, CoordinatorStatuses = TypeDefinition {
         name: "CoordinatorStatuses.backstay.dev", singular: "CoordinatorStatus", namespace: "ephemeral",
         owner: Some("CoordinatorController"),
         columns: &[("HOST", "host"), ("COORDINATOR VERSION", "version"), ("STARTED", "started"), ("CLOCK", "clock")],
+        wide: &[("HOLDER", "holder"), ("EPOCH", "epoch")],
         aliases: &["coordinator", "coordinators"],
     };
     ETCD_BACKUP_OVERALL_STATUSES, EtcdBackupOverallStatuses = TypeDefinition {
@@ -84,11 +96,13 @@ types! {
             ("LAST BACKUP TIME", "lastbackupstatus.lastbackuptime"),
             ("CONFIGURATION ATTEMPT", "configurationattempt"),
         ],
+        wide: &[],
         aliases: &["ebos"],
     };
     ETCD_BACKUP_S3_CONFIGS, EtcdBackupS3Configs = TypeDefinition {
         name: "EtcdBackupS3Configs.omni.sidero.dev", singular: "EtcdBackupS3Config", namespace: "default", owner: None,
         columns: &[("BUCKET", "bucket"), ("REGION", "region"), ("ENDPOINT", "endpoint"), ("ACCESS KEY ID", "accesskeyid")],
+        wide: &[],
         aliases: &["ebsc", "ebscs"],
     };
     ETCD_BACKUP_STATUSES, EtcdBackupStatuses = TypeDefinition {
@@ -100,36 +114,59 @@ types! {
             ("LAST BACKUP", "lastbackuptime"),
             ("LAST BACKUP ATTEMPT", "lastbackupattempt"),
         ],
+        wide: &[],
         aliases: &["ebs"],
     };
     ETCD_BACKUPS, EtcdBackups = TypeDefinition {
         name: "EtcdBackups.omni.sidero.dev", singular: "EtcdBackup", namespace: "external", owner: Some("EtcdBackupController"),
-        columns: &[("CREATED AT", "createdat"), ("SNAPSHOT", "snapshot")], aliases: &["eb", "ebs"],
+        columns: &[("CREATED AT", "createdat"), ("SNAPSHOT", "snapshot")],
+        wide: &[("SIZE", "size")],
+        aliases: &["eb", "ebs"],
     };
     ETCD_MANUAL_BACKUPS, EtcdManualBackups = TypeDefinition {
         name: "EtcdManualBackups.omni.sidero.dev", singular: "EtcdManualBackup", namespace: "ephemeral", owner: None,
-        columns: &[("BACKUP AT", "backupat")], aliases: &["emb", "embs"],
+        columns: &[("BACKUP AT", "backupat")],
+        wide: &[],
+        aliases: &["emb", "embs"],
     };
     MACHINE_SET_NODES, MachineSetNodes = TypeDefinition {
         name: "MachineSetNodes.omni.sidero.dev", singular: "MachineSetNode", namespace: "default", owner: None,
-        columns: &[], aliases: &["msn", "msns"],
+        columns: &[],
+        wide: &[],
+        aliases: &["msn", "msns"],
     };
     MACHINE_SETS, MachineSets = TypeDefinition {
         name: "MachineSets.omni.sidero.dev", singular: "MachineSet", namespace: "default", owner: None,
-        columns: &[], aliases: &["ms"],
+        columns: &[],
+        wide: &[],
+        aliases: &["ms"],
     };
     RESTORES, Restores = TypeDefinition {
         name: "Restores.backstay.dev", singular: "Restore", namespace: "default", owner: None,
         columns: &[
             ("PHASE", "phase"), ("SNAPSHOT", "snapshot"), ("STARTED", "started"), ("ENDED", "ended"), ("ERROR", "error"),
         ],
+        wide: &[("REVISION", "revision"), ("SOURCE CLUSTER", "sourcecluster")],
         aliases: &[],
+    };
+    STORED_BACKUPS, StoredBackups = TypeDefinition {
+        name: "StoredBackups.backstay.dev", singular: "StoredBackup", namespace: "external", owner: Some("EtcdBackupController"),
+        columns: &[
+            ("CREATED AT", "createdat"), ("SNAPSHOT", "snapshot"), ("SIZE", "size"), ("REVISION", "revision"),
+            ("PROVEN", "proven"),
+        ],
+        wide: &[("STORED", "stored"), ("ETCD VERSION", "etcdversion"), ("ETCD CLUSTER", "etcdclusterid"), ("SHA256", "sha256")],
+        aliases: &["backup", "backups"],
     };
     VERIFICATIONS, Verifications = TypeDefinition {
         name: "Verifications.backstay.dev", singular: "Verification", namespace: "default", owner: None,
         columns: &[
             ("STATE", "state"), ("SNAPSHOT", "snapshot"), ("STARTED", "started"), ("ENDED", "ended"), ("ERROR", "error"),
             ("LAST VERIFIED", "lastproven"),
+        ],
+        wide: &[
+            ("MACHINE", "machine"), ("MEMBER", "member"), ("HOST", "host"), ("PROVEN", "provensnapshot"),
+            ("HOW", "provenhow"),
         ],
         aliases: &[],
     };

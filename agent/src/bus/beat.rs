@@ -34,6 +34,8 @@ pub struct Beats {
     pub address: Address,
     /// The public half of the agent's identity.
     pub recipient: String,
+    /// The machine's host name; empty where it is not known.
+    pub host: String,
     pub started_at_ms: i64,
     pub interval: Duration,
     pub clock: Arc<dyn Clock>,
@@ -103,6 +105,7 @@ impl Beats {
             seat: Some(self.member_identity.message()),
             restore: self.restores.state(),
             sent_at_ms: self.clock.now().as_millis(),
+            host: self.host.clone(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Arguments and help of the commands for daily work: status, backup, verify, agents, runs.
+//! Arguments and help of the commands for daily work: status, backup, verify.
 
 use std::time::Duration;
 
@@ -68,18 +68,6 @@ Examples:
   backstayctl verify talos-default --snapshot FFFFFFFF9A99FBF6.snapshot --boot
   backstayctl verify talos-default -o json";
 
-pub const AGENTS_HELP: &str = "\
-Examples:
-  backstayctl agents
-  backstayctl agents talos-default -o yaml";
-
-pub const RUNS_HELP: &str = "\
-The latest attempt comes first.
-
-Examples:
-  backstayctl runs talos-default
-  backstayctl runs talos-default -o jsonpath='{.spec.error}'";
-
 #[derive(Debug, Args)]
 pub struct Status {
     /// Show only these clusters
@@ -88,12 +76,15 @@ pub struct Status {
     /// How far past its interval a backup may age before it is stale [default: a tenth of the interval, at least 5m]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub grace: Option<Duration>,
-    /// Output format: table, yaml or json
+    /// Output format: table, wide, yaml or json
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Form,
     /// Keep watching: redraw on a terminal, otherwise print again on each change
     #[arg(short, long)]
     pub watch: bool,
+    /// Print the table without its heading
+    #[arg(long)]
+    pub no_headers: bool,
 }
 
 #[derive(Debug, Args)]
@@ -127,6 +118,7 @@ impl Interval {
 pub enum Form {
     #[default]
     Table,
+    Wide,
     Yaml,
     Json,
 }
@@ -137,9 +129,10 @@ impl std::str::FromStr for Form {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "table" => Ok(Self::Table),
+            "wide" => Ok(Self::Wide),
             "yaml" => Ok(Self::Yaml),
             "json" => Ok(Self::Json),
-            _ => Err(format!("output format {text:?} is not supported: use table, yaml or json")),
+            _ => Err(format!("output format {text:?} is not supported: use table, wide, yaml or json")),
         }
     }
 }
@@ -172,26 +165,6 @@ pub struct Verify {
     #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
     /// table, yaml, json, or jsonpath={.spec.FIELD}; other than table it is the Verification resource
-    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
-    pub output: Format,
-}
-
-#[derive(Debug, Args)]
-pub struct Agents {
-    /// Show only the agents of this cluster
-    #[arg(default_value = "", hide_default_value = true)]
-    pub cluster: String,
-    /// Output format: table, yaml, json or jsonpath={.spec.FIELD}
-    #[arg(short, long, default_value = "table", value_name = "FORMAT")]
-    pub output: Format,
-}
-
-#[derive(Debug, Args)]
-pub struct Runs {
-    /// Name of the cluster
-    #[arg(value_name = "CLUSTER")]
-    pub cluster: String,
-    /// Output format: table, yaml, json or jsonpath={.spec.FIELD}
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Format,
 }

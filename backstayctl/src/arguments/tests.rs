@@ -69,6 +69,16 @@ fn the_documented_commands_are_understood() {
         "agents",
         "agents talos-default -o yaml",
         "runs talos-default",
+        "runs -o wide --no-headers",
+        "backups",
+        "backups talos-default -o name",
+        "get types",
+        "get cluster/talos-default -o wide",
+        "describe cluster talos-default",
+        "describe cluster/talos-default",
+        "version --client",
+        "version -o json",
+        "status -o wide --no-headers",
         "backup talos-default",
         "backup talos-default --wait --timeout 90m",
         "status",
@@ -92,11 +102,11 @@ fn the_documented_commands_are_understood() {
 fn misuse_is_a_usage_error() {
     assert_eq!(parse("apply").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
     assert_eq!(parse("delete cluster").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
-    assert_eq!(parse("get cluster -o wide").map(|_| ()), Err(ErrorKind::ValueValidation));
+    assert_eq!(parse("get cluster -o tall").map(|_| ()), Err(ErrorKind::ValueValidation));
     assert_eq!(parse("backup c --timeout 1h").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
     assert_eq!(parse("backup c --wait --timeout soon").map(|_| ()), Err(ErrorKind::ValueValidation));
     assert_eq!(parse("status -o jsonpath={.x}").map(|_| ()), Err(ErrorKind::ValueValidation));
-    assert_eq!(parse("runs").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
+    assert_eq!(parse("describe").map(|_| ()), Err(ErrorKind::MissingRequiredArgument));
     assert_eq!(parse("completion powershell").map(|_| ()), Err(ErrorKind::InvalidValue));
     assert_eq!(parse("get cluster --bogus").map(|_| ()), Err(ErrorKind::UnknownArgument));
 }
@@ -280,6 +290,6 @@ fn misuse_is_explained() {
         format!("$ backstayctl {line}\n{}", error.render())
     };
     let lines =
-        ["backup", "statsu", "get cluster -o wide", "backup c --wait --timeout soon", "apply", "completion tcsh"];
+        ["backup", "statsu", "get cluster -o tall", "backup c --wait --timeout soon", "apply", "completion tcsh"];
     insta::assert_snapshot!("misuse", lines.map(explained).join("\n"));
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use backstay_protocol::backstay_types::BackupRunSpec;
+use backstay_protocol::machines;
 
 use super::follow::Seen;
 use crate::api::CallError;
@@ -27,11 +28,11 @@ impl Show {
         match seen {
             Seen::Running(run) if run.bytestotal > 0 => {
                 let name = format!("backup of {cluster}");
-                let line = format!("{name} is running on machine {}", run.machine);
+                let line = format!("{name} is running on machine {}", machine(run));
                 self.progress.amount(&name, &line, run.bytesread, run.bytestotal, console)
             }
             Seen::Running(run) => {
-                self.progress.message(format!("backup of {cluster} is starting on machine {}", run.machine), console)
+                self.progress.message(format!("backup of {cluster} is starting on machine {}", machine(run)), console)
             }
             _ => self.progress.message(format!("backup of {cluster} is waiting to start"), console),
         }
@@ -48,6 +49,11 @@ impl Show {
         let details = run.map(details).unwrap_or_default();
         console.print(&format!("backup of {} is complete{details}\n", self.cluster))
     }
+}
+
+/// What the machine is called that it runs on.
+fn machine(run: &BackupRunSpec) -> String {
+    machines::called(&run.member, &run.host, &run.machine)
 }
 
 fn details(run: &BackupRunSpec) -> String {

@@ -1,6 +1,7 @@
 //! What a restore that was put back leaves: for each machine, its data, its etcd, and every folder beside it.
 
 use backstay_protocol::backstay_types::{RestoreMachineSpec, RestoreSpec};
+use backstay_protocol::machines;
 
 /// The end of a sentence that names the cause, and a line for each machine.
 pub fn text(spec: &RestoreSpec) -> String {
@@ -21,7 +22,7 @@ fn is_as_before(machine: &RestoreMachineSpec) -> bool {
 }
 
 fn line(machine: &RestoreMachineSpec) -> String {
-    let RestoreMachineSpec { machine: id, member, step, etcd, etcdtext, error, left, .. } = machine;
+    let RestoreMachineSpec { machine: id, host, member, step, etcd, etcdtext, error, left, .. } = machine;
     let holds = match (step.as_str(), etcd.as_str()) {
         ("pending", _) | ("returned", "untouched") => "nothing was touched".to_owned(),
         ("returned", "serves") => "its old data is back and etcd is serving".to_owned(),
@@ -40,7 +41,7 @@ fn line(machine: &RestoreMachineSpec) -> String {
         left if step == "returned" => format!("; left behind, for you to delete: {}", left.join(", ")),
         left => format!("; next to its data directory: {}", left.join(", ")),
     };
-    format!("machine {id} ({member}): {holds}{left}")
+    format!("machine {}: {holds}{left}", machines::called(member, host, id))
 }
 
 #[cfg(test)]
@@ -78,7 +79,7 @@ mod tests {
             let text = said([machine("returned", "serves"), second]);
             assert_eq!(text.starts_with("the cluster is back as it was before\n"), as_before, "{step} {etcd}: {text}");
             assert_eq!(text.starts_with("NOT everything"), !as_before, "{text}");
-            assert_eq!(text.matches("\n  machine 4c4c4544-0039-3010-8048-b7c04f384432 (m1): ").count(), 2, "{text}");
+            assert_eq!(text.matches("\n  machine m1: ").count(), 2, "{text}");
             assert!(text.contains(error), "{text}");
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use backstay_protocol::Timestamp;
 use backstay_protocol::backstay_types::{RestoreMachineSpec, RestorePhase, RestoreSpec};
+use backstay_protocol::{Timestamp, machines};
 
 use crate::api::CallError;
 use crate::console::Console;
@@ -43,11 +43,16 @@ pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
     let heading = ["MACHINE", "MEMBER", "ETCD", "CONTROL", "FOLDER", "SET ASIDE AS"];
     let row = |m: &RestoreMachineSpec| {
         let etcd = known(&m.etcdversion).to_owned();
-        vec![m.machine.clone(), m.member.clone(), etcd, m.control.clone(), m.folder.clone(), m.aside.clone()]
+        vec![machine(m), m.member.clone(), etcd, m.control.clone(), m.folder.clone(), m.aside.clone()]
     };
     text.push_str(&table::plain(&heading, spec.machines.iter().map(row)));
     text.push_str("\nEverything written since the backup will be lost, except in the data that is moved aside.\n");
     text
+}
+
+/// Where a machine is: by its host name, since the member's stands beside it.
+fn machine(spec: &RestoreMachineSpec) -> String {
+    machines::called("", &spec.host, &spec.machine)
 }
 
 /// The etcd that the backup was taken from.
@@ -72,13 +77,11 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
     let members = spec.machines.len();
     let mut text = format!("* {cluster} was restored{took}: {members} member(s) are serving and agree\n");
     for machine in &spec.machines {
+        let name = self::machine(machine);
         // An agent that does not say it yet sets aside what the plan says.
         let left = if machine.left.is_empty() { std::slice::from_ref(&machine.aside) } else { &machine.left };
         for folder in left {
-            text.push_str(&format!(
-                "  the old data of {} is in {folder} on machine {}\n",
-                machine.member, machine.machine
-            ));
+            text.push_str(&format!("  the old data of {} is in {folder} on machine {}\n", machine.member, name));
         }
     }
     text.push_str(&format!(

@@ -112,17 +112,17 @@ fn list(contexts: &Contexts, form: Form) -> String {
             "login": context.shown_login(),
         })
     };
-    let values = || Value::Array(contexts.contexts.iter().map(value).collect());
+    let values = || contexts.contexts.iter().map(value).collect::<Vec<_>>();
     match form {
-        Form::Table => {
+        Form::Table | Form::Wide => {
             let row = |(name, context): (&String, &Context)| {
                 let mark = if is_current(name) { "*" } else { "" };
                 vec![mark.to_owned(), name.clone(), context.shown_url(), context.shown_login()]
             };
             table::plain(&["CURRENT", "NAME", "NATS", "LOGIN"], contexts.contexts.iter().map(row))
         }
-        Form::Yaml => yaml::document(&values()),
-        Form::Json => json::pretty(&values()),
+        Form::Yaml => yaml::document(&Value::Array(values())),
+        Form::Json => json::stream(&values()),
     }
 }
 

@@ -24,6 +24,11 @@ pub fn pretty(value: &Value) -> String {
     escaped(&String::from_utf8(out).expect("JSON is UTF-8")) + "\n"
 }
 
+/// Several values, one behind the other: the one shape of `-o json` everywhere, which `jq` and other readers take as it is.
+pub fn stream<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
+    values.into_iter().map(pretty).collect()
+}
+
 /// On one line, keys sorted: `{"nanos":0,"seconds":1702166400}`.
 pub fn compact(value: &Value) -> String {
     escaped(&sorted(value).to_string())

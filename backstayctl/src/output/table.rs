@@ -5,36 +5,44 @@ use backstay_protocol::resource::Resource;
 use backstay_protocol::types::TypeDefinition;
 use serde_json::Value;
 
-use super::json;
+use super::{View, json};
 
 const PADDING: usize = 3;
 
 /// The resources of one type, one on each line.
-pub fn render(definition: &TypeDefinition, resources: &[Resource]) -> String {
-    let mut rows = vec![columns(definition).collect()];
-    rows.extend(resources.iter().map(|resource| row(definition, resource)));
-    align(&rows)
+pub fn render(view: &View, definition: &TypeDefinition, resources: &[Resource]) -> String {
+    let wide = view.is_wide();
+    let heading = view.headings.then(|| heading(wide, definition).collect());
+    let rows = resources.iter().map(|resource| row(wide, definition, resource).collect());
+    align(&heading.into_iter().chain(rows).collect::<Vec<_>>())
 }
 
-fn columns(definition: &TypeDefinition) -> impl Iterator<Item = String> {
+fn heading(wide: bool, definition: &TypeDefinition) -> impl Iterator<Item = String> {
     let own = ["NAMESPACE", "TYPE", "ID", "VERSION"].into_iter();
-    own.chain(definition.columns.iter().map(|(name, _)| *name)).map(str::to_owned)
+    own.chain(columns(wide, definition).map(|(name, _)| name)).chain(wide.then_some("UPDATED")).map(str::to_owned)
+}
+
+fn columns(wide: bool, definition: &TypeDefinition) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let more = if wide { definition.wide } else { &[] };
+    definition.columns.iter().chain(more).copied()
 }
 
 /// The heading behind a column of marks.
-pub fn heading(definition: &TypeDefinition, mark: &str) -> Vec<String> {
-    std::iter::once(mark.to_owned()).chain(columns(definition)).collect()
+pub fn marked_heading(wide: bool, definition: &TypeDefinition, mark: &str) -> Vec<String> {
+    std::iter::once(mark.to_owned()).chain(heading(wide, definition)).collect()
 }
 
 /// A resource's cells behind its mark.
-pub fn marked_row(definition: &TypeDefinition, mark: &str, resource: &Resource) -> Vec<String> {
-    std::iter::once(mark.to_owned()).chain(row(definition, resource)).collect()
+pub fn marked_row(wide: bool, definition: &TypeDefinition, mark: &str, resource: &Resource) -> Vec<String> {
+    std::iter::once(mark.to_owned()).chain(row(wide, definition, resource)).collect()
 }
 
-fn row(definition: &TypeDefinition, resource: &Resource) -> Vec<String> {
+fn row(wide: bool, definition: &TypeDefinition, resource: &Resource) -> impl Iterator<Item = String> {
     let metadata = &resource.metadata;
     let own = [&metadata.namespace, definition.singular, &metadata.id, &metadata.version.to_string()].map(printable);
-    own.into_iter().chain(definition.columns.iter().map(|(_, path)| cell(&resource.spec, path))).collect()
+    let cells = columns(wide, definition).map(|(_, path)| cell(&resource.spec, path));
+    let updated = wide.then(|| printable(metadata.updated.as_deref().unwrap_or_default()));
+    own.into_iter().chain(cells).chain(updated)
 }
 
 /// What stands at `path`, dots between levels; what is missing is empty.
@@ -53,9 +61,54 @@ fn printable(text: &str) -> String {
 
 /// A table of its own columns; cells are made fit for one line.
 pub fn plain(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let heading = heading.iter().map(|name| (*name).to_owned()).collect();
-    let rows = rows.map(|row| row.iter().map(|cell| printable(cell)).collect());
-    align(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+    Layout::default().table(heading, rows)
+}
+
+/// How a table of its own columns is laid out.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    pub headings: bool,
+    /// Characters that a line may have, and the column whose cells are cut where one has more.
+    pub fit: Option<(usize, &'static str)>,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        Self { headings: true, fit: None }
+    }
+}
+
+/// A column is not cut further than this.
+const CUT_MIN: usize = 8;
+
+impl Layout {
+    /// The table; cells are made fit for one line.
+    pub fn table(self, heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+        let mut all: Vec<Vec<String>> = vec![heading.iter().map(|name| (*name).to_owned()).collect()];
+        all.extend(rows.map(|row| row.iter().map(|cell| printable(cell)).collect()));
+        if !self.headings {
+            all.remove(0);
+        }
+        if let Some((width, column)) = self.fit
+            && let Some(at) = heading.iter().position(|name| *name == column)
+        {
+            cut_column(&mut all, at, width);
+        }
+        align(&all)
+    }
+}
+
+/// Cuts the cells of a column until the lines have at most `width` characters.
+fn cut_column(rows: &mut [Vec<String>], at: usize, width: usize) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let widest = |n: usize| rows.iter().filter_map(|row| Some(row.get(n)?.chars().count())).max().unwrap_or_default();
+    let others: usize = (0..columns).filter(|n| *n != at).map(widest).sum();
+    let room = width.saturating_sub(others + PADDING * columns.saturating_sub(1)).max(CUT_MIN);
+    for cell in rows.iter_mut().filter_map(|row| row.get_mut(at)) {
+        if cell.chars().count() > room {
+            *cell = cell.chars().take(room - 1).chain(['…']).collect();
+        }
+    }
 }
 
 fn align(rows: &[Vec<String>]) -> String {
@@ -86,6 +139,7 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Format;
     use backstay_protocol::resource::Version;
     use backstay_protocol::spec::{
         BackupSpec, BackupState, BackupStatusSpec, OVERALL_STATUS_ID, OverallStatusSpec, S3ConfigSpec,
@@ -110,13 +164,13 @@ mod tests {
 NAMESPACE   TYPE                      ID                          VERSION   CONFIGURATION NAME   CONFIGURATION ERROR   LAST BACKUP STATUS   LAST BACKUP ERROR   LAST BACKUP TIME   CONFIGURATION ATTEMPT
 ephemeral   EtcdBackupOverallStatus   etcdbackup-overall-status   1         s3                   not initialized
 ";
-        assert_eq!(render(&types::ETCD_BACKUP_OVERALL_STATUSES, &[overall(1, &spec)]), expected);
+        assert_eq!(render(&View::default(), &types::ETCD_BACKUP_OVERALL_STATUSES, &[overall(1, &spec)]), expected);
         spec.configurationerror = String::new();
         let expected = "\
 NAMESPACE   TYPE                      ID                          VERSION   CONFIGURATION NAME   CONFIGURATION ERROR   LAST BACKUP STATUS   LAST BACKUP ERROR   LAST BACKUP TIME   CONFIGURATION ATTEMPT
 ephemeral   EtcdBackupOverallStatus   etcdbackup-overall-status   2         s3
 ";
-        assert_eq!(render(&types::ETCD_BACKUP_OVERALL_STATUSES, &[overall(2, &spec)]), expected);
+        assert_eq!(render(&View::default(), &types::ETCD_BACKUP_OVERALL_STATUSES, &[overall(2, &spec)]), expected);
     }
 
     #[test]
@@ -129,13 +183,16 @@ ephemeral   EtcdBackupOverallStatus   etcdbackup-overall-status   2         s3
         let expected = r#"NAMESPACE   TYPE         ID                         VERSION     CREATED AT                         SNAPSHOT
 external    EtcdBackup   talos-default-1702166400   undefined   {"nanos":0,"seconds":1702166400}   FFFFFFFF9A8AF980.snapshot
 "#;
-        assert_eq!(render(&types::ETCD_BACKUPS, &[Resource::of("talos-default-1702166400", &spec)]), expected);
+        assert_eq!(
+            render(&View::default(), &types::ETCD_BACKUPS, &[Resource::of("talos-default-1702166400", &spec)]),
+            expected
+        );
     }
 
     #[test]
     fn an_empty_list_is_its_heading() {
         let expected = "NAMESPACE   TYPE   ID   VERSION   STATUS   ERROR   LAST BACKUP   LAST BACKUP ATTEMPT\n";
-        assert_eq!(render(&types::ETCD_BACKUP_STATUSES, &[]), expected);
+        assert_eq!(render(&View::default(), &types::ETCD_BACKUP_STATUSES, &[]), expected);
     }
 
     #[test]
@@ -150,7 +207,7 @@ external    EtcdBackup   talos-default-1702166400   undefined   {"nanos":0,"seco
         let expected = r#"NAMESPACE   TYPE               ID   VERSION     STATUS   ERROR                 LAST BACKUP   LAST BACKUP ATTEMPT
 ephemeral   EtcdBackupStatus   ü    undefined   2        no such  [31mbucket                 {"nanos":2,"seconds":1}
 "#;
-        assert_eq!(render(&types::ETCD_BACKUP_STATUSES, &[Resource::of("ü", &spec)]), expected);
+        assert_eq!(render(&View::default(), &types::ETCD_BACKUP_STATUSES, &[Resource::of("ü", &spec)]), expected);
     }
 
     #[test]
@@ -163,6 +220,29 @@ ephemeral   EtcdBackupStatus   ü    undefined   2        no such  [31mbucket   
     }
 
     #[test]
+    fn a_table_fits_by_cutting_one_column_alone() {
+        let layout = Layout { fit: Some((24, "NAME")), headings: false };
+        let row = |name: &str| vec!["1234".to_owned(), name.to_owned(), "12".to_owned()];
+        let table = layout.table(&["ID", "NAME", "N"], [row("short"), row("a-name-that-is-long")].into_iter());
+        assert_eq!(table, "1234   short          12\n1234   a-name-that…   12\n");
+        assert_eq!(layout.table(&["ID", "NAME", "N"], std::iter::once(row("short"))), "1234   short   12\n");
+        let tight = Layout { fit: Some((1, "NAME")), headings: true };
+        assert!(tight.table(&["NAME"], std::iter::once(vec!["123456789".to_owned()])).ends_with("1234567…\n"));
+    }
+
+    #[test]
+    fn a_wide_table_has_more_columns_and_none_may_have_no_heading() {
+        let spec = BackupSpec { snapshot: "FFFFFFFF9A8AF980.snapshot".into(), size: 7, ..BackupSpec::default() };
+        let resource = [Resource::of("c-1", &spec)];
+        let wide = render(&Format::Wide.into(), &types::ETCD_BACKUPS, &resource);
+        let heading =
+            "NAMESPACE   TYPE         ID    VERSION     CREATED AT   SNAPSHOT                    SIZE   UPDATED\n";
+        assert!(wide.starts_with(heading), "{wide}");
+        let bare = render(&View { headings: false, ..View::default() }, &types::ETCD_BACKUPS, &resource);
+        assert_eq!(bare, "external   EtcdBackup   c-1   undefined      FFFFFFFF9A8AF980.snapshot\n");
+    }
+
+    #[test]
     fn tables_show_no_secret() {
         let spec = S3ConfigSpec {
             bucket: "b".into(),
@@ -170,7 +250,7 @@ ephemeral   EtcdBackupStatus   ü    undefined   2        no such  [31mbucket   
             sessiontoken: "token7".into(),
             ..Default::default()
         };
-        let text = render(&types::ETCD_BACKUP_S3_CONFIGS, &[Resource::of("x", &spec)]);
+        let text = render(&View::default(), &types::ETCD_BACKUP_S3_CONFIGS, &[Resource::of("x", &spec)]);
         assert!(!text.contains("hunter2") && !text.contains("token7"), "{text}");
     }
 }

@@ -92,6 +92,9 @@ pub struct List {
     /// Output format: table, yaml or json
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Form,
+    /// Print the table without its heading
+    #[arg(long)]
+    pub no_headers: bool,
     #[command(flatten)]
     pub bucket: Bucket,
 }

@@ -10,7 +10,8 @@ use super::arguments::List;
 use super::error::RestoreFailure;
 use crate::arguments::operate::Form;
 use crate::console::{Console, Failure};
-use crate::output::{json, table, yaml};
+use crate::output::table::Layout;
+use crate::output::{json, yaml};
 use crate::units;
 
 /// Prints what is in a store.
@@ -19,7 +20,7 @@ pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     let progress = Progress::default();
     let (manifests, skipped) =
         super::looking(read(&*store, list.cluster_uuid, &progress), &progress, console).await??;
-    console.print(&render(&manifests, list.output))?;
+    console.print(&render(&manifests, list.output, !list.no_headers))?;
     skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
     if manifests.is_empty() && skipped.count() == 0 {
         console.remark(&format!("Note: {} contains no backups", store.url()))?;
@@ -67,16 +68,16 @@ fn name(group: &[Manifest]) -> &str {
     group.first().map_or("", |manifest| manifest.cluster.as_str())
 }
 
-fn render(manifests: &[Manifest], form: Form) -> String {
-    let values = || Value::Array(manifests.iter().map(value).collect());
+fn render(manifests: &[Manifest], form: Form, headings: bool) -> String {
+    let values = || manifests.iter().map(value).collect::<Vec<_>>();
     match form {
-        Form::Table => rows(manifests),
-        Form::Yaml => yaml::document(&values()),
-        Form::Json => json::pretty(&values()),
+        Form::Table | Form::Wide => rows(manifests, headings),
+        Form::Yaml => yaml::document(&Value::Array(values())),
+        Form::Json => json::stream(&values()),
     }
 }
 
-fn rows(manifests: &[Manifest]) -> String {
+fn rows(manifests: &[Manifest], headings: bool) -> String {
     let heading = [
         "CLUSTER",
         "CLUSTER UUID",
@@ -101,7 +102,7 @@ fn rows(manifests: &[Manifest]) -> String {
             manifest.origin.etcd_cluster_id.clone(),
         ]
     };
-    table::plain(&heading, manifests.iter().map(row))
+    Layout { headings, fit: None }.table(&heading, manifests.iter().map(row))
 }
 
 fn value(manifest: &Manifest) -> Value {

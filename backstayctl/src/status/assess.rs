@@ -6,7 +6,7 @@ use std::time::Duration;
 use backstay_protocol::backstay_types::VerificationSpec;
 use backstay_protocol::spec::BackupState;
 use backstay_protocol::time::clock_is_off;
-use backstay_protocol::{Timestamp, duration};
+use backstay_protocol::{Timestamp, duration, machines};
 
 use super::advice;
 pub use super::facts::{Down, Facts, Schedule, Word};
@@ -148,11 +148,8 @@ fn restoring(facts: &Facts) -> Found {
 }
 
 fn member_down(facts: &Facts) -> Found {
-    let down = |down: &Down| match down.member.as_str() {
-        "" => format!("etcd on machine {} does not answer: {}", down.machine, down.error),
-        member => format!("etcd member {member} (machine {}) does not answer: {}", down.machine, down.error),
-    };
-    let all: Vec<String> = facts.down.iter().map(down).collect();
+    let one = |down: &Down| (down.machine.clone(), format!("etcd does not answer: {}", down.error));
+    let all = machines::once("machine", facts.down.iter().map(one));
     (!all.is_empty()).then(|| (Word::MemberDown, all.join("; ")))
 }
 

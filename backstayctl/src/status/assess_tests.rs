@@ -67,7 +67,7 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
         faileddamaged: true,
         ..VerificationSpec::default()
     };
-    let down = |member: &str| Down { member: member.into(), machine: "4c4c".into(), error: "refused".into() };
+    let down = |machine: &str| Down { machine: machine.into(), error: "refused".into() };
     let at_fault = "the verification of N.snapshot failed 2m ago: page 7";
     let prove = "backstayctl backup c --wait && backstayctl verify c";
     let absent = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -109,9 +109,9 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
             "backstayctl get restore c",
         ),
         (
-            Facts { down: vec![down("m2"), down("")], ..well() },
+            Facts { down: vec![down("m2"), down("4c4c4544")], ..well() },
             "member down",
-            "etcd member m2 (machine 4c4c) does not answer: refused; etcd on machine 4c4c does not answer: refused",
+            "2 machines (m2, 4c4c4544): etcd does not answer: refused",
             "backstayctl agents c",
         ),
         (Facts { verification: failed(PROOF_OF_DAMAGE), ..well() }, "damaged", at_fault, prove),

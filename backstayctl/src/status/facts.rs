@@ -82,8 +82,7 @@ impl Schedule {
 /// An agent whose etcd does not answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Down {
-    /// Empty where that was never known.
-    pub member: String,
+    /// What its machine is called.
     pub machine: String,
     pub error: String,
 }

@@ -8,12 +8,13 @@ pub mod watch;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use backstay_protocol::Timestamp;
+use backstay_daemon::terminal;
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::backstay_types::{AgentSpec, CoordinatorStatusSpec, RestoreSpec, VerificationSpec};
 use backstay_protocol::bus::FIRST_BEATS;
 use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec, OverallStatusSpec, Spec};
 use backstay_protocol::time::clock_is_off;
+use backstay_protocol::{Timestamp, machines};
 use serde_json::{Value, json};
 
 use super::api::{Api, CallError, Transport};
@@ -21,18 +22,27 @@ use super::arguments::operate::Form;
 use super::cluster_restore::show;
 use super::console::{Console, Failure};
 use super::listing;
-use super::output::{json, table, yaml};
+use super::output::table::Layout;
+use super::output::{json, yaml};
 use super::{units, verify};
 use assess::{Down, Facts, Health, Schedule, Word};
 
 /// What to look at.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Query {
     /// Empty: all.
     pub clusters: Vec<String>,
     /// How much older than its interval a backup may be; `None`: see [`assess::grace`].
     pub grace: Option<Duration>,
     pub form: Form,
+    /// Whether tables have a heading.
+    pub headings: bool,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { clusters: Vec::new(), grace: None, form: Form::default(), headings: true }
+    }
 }
 
 /// What one look shows.
@@ -47,8 +57,8 @@ pub struct Report {
 
 impl Report {
     /// The clusters in the form that is asked for.
-    pub fn text(&self, form: Form, now: Timestamp, colour: bool) -> String {
-        render(&self.listed, form, now, colour)
+    pub fn text(&self, query: &Query, now: Timestamp, colour: bool) -> String {
+        render(&self.listed, query, now, colour)
     }
 }
 
@@ -63,7 +73,7 @@ pub async fn run<T: Transport>(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let report = look(api, query, now).await?;
-    console.print(&report.text(query.form, now, console.colour))?;
+    console.print(&report.text(query, now, console.colour))?;
     report.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
     if report.is_fine { Ok(()) } else { Err(Failure::No) }
 }
@@ -135,7 +145,8 @@ async fn clocks<T: Transport>(
     let mut agents: Vec<(String, AgentSpec)> = all::<AgentSpec, T>(api).await?.into_iter().collect();
     agents.retain(|(_, agent)| !agent.clock.is_empty() && (clusters.is_empty() || clusters.contains(&agent.cluster)));
     agents.sort_by(|a, b| (&a.1.cluster, &a.0).cmp(&(&b.1.cluster, &b.0)));
-    let said = |(machine, agent): (String, AgentSpec)| {
+    let said = |(id, agent): (String, AgentSpec)| {
+        let machine = machines::called(&agent.member, &agent.host, &id);
         format!("the clock of machine {machine} of cluster {} is {}", agent.cluster, agent.clock)
     };
     wrong.extend(agents.into_iter().map(said));
@@ -169,7 +180,7 @@ async fn facts<T: Transport>(
     let wanted = clusters.into_iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));
     let facts = wanted.map(|(cluster, spec)| {
         let Agents { connected, mut down, absent } = agents.remove(&cluster).unwrap_or_default();
-        down.sort_by(|a, b| (&a.member, &a.machine).cmp(&(&b.member, &b.machine)));
+        down.sort_by(|a, b| a.machine.cmp(&b.machine));
         Facts {
             schedule: schedule(&spec),
             status: statuses.remove(&cluster).unwrap_or_default(),
@@ -208,22 +219,46 @@ impl Agents {
         self.connected += 1;
         // Without both, etcd was not asked yet.
         if agent.role.is_empty() && !agent.error.is_empty() {
-            self.down.push(Down { member: agent.member, machine, error: agent.error });
+            let machine = machines::called(&agent.member, &agent.host, &machine);
+            self.down.push(Down { machine, error: agent.error });
         }
         self.absent = agent.absent;
     }
 }
 
-fn render(listed: &[Health], form: Form, now: Timestamp, colour: bool) -> String {
-    let values = || Value::Array(listed.iter().map(value).collect());
-    match form {
-        Form::Table => coloured(&rows(listed, now), listed, colour),
-        Form::Yaml => yaml::document(&values()),
-        Form::Json => json::pretty(&values()),
+/// The table, but for reasons, has at most so many characters in a line.
+const WIDTH: usize = 80;
+
+fn render(listed: &[Health], query: &Query, now: Timestamp, colour: bool) -> String {
+    let values = || listed.iter().map(value).collect::<Vec<_>>();
+    match query.form {
+        Form::Table => {
+            let table = coloured(&rows(listed, query.headings, now), query.headings, listed, colour);
+            table + &reasons(listed)
+        }
+        Form::Wide => coloured(&wide_rows(listed, query.headings, now), query.headings, listed, colour),
+        Form::Yaml => yaml::document(&Value::Array(values())),
+        Form::Json => json::stream(&values()),
     }
 }
 
-fn rows(listed: &[Health], now: Timestamp) -> String {
+fn rows(listed: &[Health], headings: bool, now: Timestamp) -> String {
+    let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "INTERVAL", "AGENTS", "LAST VERIFIED"];
+    let row = |health: &Health| {
+        let ago = |span| format!("{} ago", units::span(span));
+        vec![
+            health.cluster.clone(),
+            health.word.text(),
+            health.age.map(ago).or(health.last.map(Timestamp::rfc3339)).unwrap_or_default(),
+            health.interval.map(units::span).unwrap_or_default(),
+            health.agents.to_string(),
+            health.verification.lastproven.map(|at| units::ago(at, now)).unwrap_or_default(),
+        ]
+    };
+    Layout { headings, fit: Some((WIDTH, "CLUSTER")) }.table(&heading, listed.iter().map(row))
+}
+
+fn wide_rows(listed: &[Health], headings: bool, now: Timestamp) -> String {
     let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "AGE", "INTERVAL", "AGENTS", "LAST VERIFIED", "NEXT", "REASON"];
     let row = |health: &Health| {
         vec![
@@ -238,23 +273,44 @@ fn rows(listed: &[Health], now: Timestamp) -> String {
             health.reason.clone(),
         ]
     };
-    table::plain(&heading, listed.iter().map(row))
+    Layout { headings, fit: None }.table(&heading, listed.iter().map(row))
+}
+
+/// Behind the table: why a cluster is not ok, each reason once, and the commands to run next.
+fn reasons(listed: &[Health]) -> String {
+    let mut told: Vec<(&str, Vec<&Health>)> = Vec::new();
+    for health in listed.iter().filter(|health| !health.reason.is_empty()) {
+        match told.iter_mut().find(|(reason, _)| *reason == health.reason) {
+            Some((_, clusters)) => clusters.push(health),
+            None => told.push((&health.reason, vec![health])),
+        }
+    }
+    let paragraph = |(reason, clusters): &(&str, Vec<&Health>)| {
+        let names: Vec<String> = clusters.iter().map(|health| health.cluster.clone()).collect();
+        let who = if names.len() == 1 { names.concat() } else { machines::group("cluster", &names) };
+        let mut commands: Vec<&str> =
+            clusters.iter().map(|health| health.next.as_str()).filter(|next| !next.is_empty()).collect();
+        commands.dedup();
+        let next: String = commands.iter().map(|command| format!("  {command}\n")).collect();
+        format!("\n{}\n{next}", terminal::line(&format!("{who}: {reason}")))
+    };
+    told.iter().map(paragraph).collect()
 }
 
 /// Whole lines are coloured, so that columns keep their widths.
-fn coloured(table: &str, listed: &[Health], colour: bool) -> String {
+fn coloured(table: &str, headings: bool, listed: &[Health], colour: bool) -> String {
     const RESET: &str = "\u{1b}[0m";
     if !colour {
         return table.to_owned();
     }
     let mut lines = table.lines();
-    let heading = lines.next().unwrap_or_default();
+    let heading = if headings { lines.next().map(|line| format!("{line}\n")) } else { None };
     let paint = |(line, health): (&str, &Health)| match health.word {
         word if word.is_fine() => format!("\u{1b}[32m{line}{RESET}\n"),
         word if word >= Word::Stale => format!("\u{1b}[33m{line}{RESET}\n"),
         _ => format!("\u{1b}[31m{line}{RESET}\n"),
     };
-    std::iter::once(format!("{heading}\n")).chain(lines.zip(listed).map(paint)).collect()
+    heading.into_iter().chain(lines.zip(listed).map(paint)).collect()
 }
 
 fn value(health: &Health) -> Value {

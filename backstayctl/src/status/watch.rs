@@ -33,7 +33,7 @@ pub async fn run<T: Transport>(
         let now = clock.now();
         match look(api, query, now).await {
             Ok(report) => {
-                show(&report, shown.as_ref(), !away.is_empty(), query.form, now, console)?;
+                show(&report, shown.as_ref(), !away.is_empty(), query, now, console)?;
                 away.clear();
                 shown = Some(report);
             }
@@ -57,7 +57,7 @@ fn show(
     report: &Report,
     before: Option<&Report>,
     was_away: bool,
-    form: Form,
+    query: &Query,
     now: Timestamp,
     console: &mut Console<'_>,
 ) -> io::Result<()> {
@@ -66,18 +66,18 @@ fn show(
         return if was_away { console.remark("the coordinator answers again") } else { Ok(()) };
     }
     let above = match (console.screen, before) {
-        (true, _) => heading(form, &now.rfc3339()),
+        (true, _) => heading(query.form, &now.rfc3339()),
         (false, None) => String::new(),
-        (false, Some(_)) => gap(form).to_owned(),
+        (false, Some(_)) => gap(query.form).to_owned(),
     };
-    console.redraw(&format!("{above}{}", report.text(form, now, console.colour)))?;
+    console.redraw(&format!("{above}{}", report.text(query, now, console.colour)))?;
     report.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))
 }
 
 /// What a terminal shows above the table.
 fn heading(form: Form, now: &str) -> String {
     match form {
-        Form::Table => format!("Every {} s, at {now}; Ctrl-C ends it\n\n", LOOK.as_secs()),
+        Form::Table | Form::Wide => format!("Every {} s, at {now}; Ctrl-C ends it\n\n", LOOK.as_secs()),
         Form::Yaml | Form::Json => String::new(),
     }
 }
@@ -85,7 +85,7 @@ fn heading(form: Form, now: &str) -> String {
 /// Between what is printed one below the other.
 fn gap(form: Form) -> &'static str {
     match form {
-        Form::Table => "\n",
+        Form::Table | Form::Wide => "\n",
         Form::Yaml => "---\n",
         Form::Json => "",
     }

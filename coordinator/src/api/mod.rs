@@ -80,10 +80,16 @@ async fn get(
     if !request.id.is_empty() && !selector.terms.is_empty() {
         return Err(ApiError::invalid("cannot specify both resource ID and selector"));
     }
-    let mut items = match in_namespace(definition, &request.namespace) {
-        true => all(term, definition, &request.id, &selector).await?,
-        false => Vec::new(),
-    };
+    let (mut items, mut more, mut after) = (Vec::new(), false, request.after.as_str());
+    if in_namespace(definition, &request.namespace) {
+        if definition.kind == Kind::StoredBackups {
+            // Whatever an answer does not hold need not be read for it.
+            (items, more) = backups::described(term, &request.id, &selector, after).await?;
+            after = "";
+        } else {
+            items = all(term, definition, &request.id, &selector).await?;
+        }
+    }
     items.retain(|item| selector.matches(&item.metadata.labels));
     if !request.id.is_empty() {
         items.retain(|item| item.metadata.id == request.id);
@@ -94,10 +100,14 @@ async fn get(
     }
     // What a list adds to each item: a comma, or a tag and a length.
     let size = |item: &Resource| content_type.encode(item).map_or(usize::MAX / 2, |bytes| bytes.len()) + 8;
-    GetResponse::page(items, &request.after, term.bus.max_payload(), size).map_err(|error| match error {
+    let mut page = GetResponse::page(items, after, term.bus.max_payload(), size).map_err(|error| match error {
         PageError::Gone(_) => ApiError::new(ErrorCode::Conflict, error.to_string()),
         PageError::TooLarge { .. } => ApiError::new(ErrorCode::Internal, format!("{}: {error}", definition.name)),
-    })
+    })?;
+    if let Some(last) = page.items.last().filter(|_| more && page.next.is_empty()) {
+        page.next = last.metadata.id.clone();
+    }
+    Ok(page)
 }
 
 async fn all(
@@ -120,6 +130,8 @@ async fn all(
         Kind::MachineSetNodes => kept::all::<MachineSetNodeSpec>(term).await?,
         Kind::MachineSets => kept::all::<MachineSetSpec>(term).await?,
         Kind::Restores => restores::all(term),
+        // One page at a time: see `get`.
+        Kind::StoredBackups => Vec::new(),
         Kind::Verifications => verifications::all(term),
     })
 }
@@ -171,7 +183,8 @@ async fn apply(
         | Kind::CoordinatorStatuses
         | Kind::EtcdBackupOverallStatuses
         | Kind::EtcdBackupStatuses
-        | Kind::EtcdBackups => Err(read_only(definition)),
+        | Kind::EtcdBackups
+        | Kind::StoredBackups => Err(read_only(definition)),
     }
 }
 
@@ -197,6 +210,7 @@ async fn delete(
         | Kind::EtcdBackupOverallStatuses
         | Kind::EtcdBackupStatuses
         | Kind::EtcdBackups
+        | Kind::StoredBackups
         | Kind::Restores
         | Kind::Verifications => Err(read_only(definition)),
     }

@@ -16,6 +16,7 @@ use crate::directory::{Handle, Message};
 use crate::latest::SnapshotSelector;
 use crate::record::ClusterRecord;
 use crate::restore::Restore;
+use crate::restore::model::Live;
 use crate::restore::plan::{Present, Target, plan, planned_at, version_notes};
 use crate::restore::unsettled;
 use crate::term::Term;
@@ -30,7 +31,11 @@ pub fn all(term: &Term) -> Vec<Resource> {
 }
 
 fn resource(term: &Term, record: &ClusterRecord, restore: &Restore) -> Resource {
-    restore.resource(&record.name, |machine| term.fleet.last(&record.name, *machine)?.beat.restore)
+    let live = |machine: &MachineId| {
+        let beat = term.fleet.last(&record.name, *machine)?.beat;
+        Some(Live { host: beat.host, state: beat.restore })
+    };
+    restore.resource(&record.name, live)
 }
 
 /// Asks for a restore; a dry run answers with the plan.

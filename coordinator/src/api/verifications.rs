@@ -19,7 +19,12 @@ use crate::verify::Verification;
 /// The latest proof of every cluster.
 pub fn all(term: &Term) -> Vec<Resource> {
     let records = term.directory.records();
-    records.iter().filter_map(|record| Some(record.verification.as_ref()?.resource(&record.name))).collect()
+    records.iter().filter_map(|record| Some(resource(term, record, record.verification.as_ref()?))).collect()
+}
+
+fn resource(term: &Term, record: &ClusterRecord, proof: &Verification) -> Resource {
+    let names = proof.machine.map(|machine| term.fleet.names(&record.name, machine)).unwrap_or_default();
+    proof.resource(&record.name, &names)
 }
 
 /// Asks for a proof.
@@ -28,17 +33,17 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
     let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
     let handle = existing(term, &name).await?;
     let record = handle.record.borrow().clone();
-    let before = record.verification.as_ref().map(|proof| proof.resource(&record.name));
+    let before = record.verification.as_ref().map(|proof| resource(term, &record, proof));
     if let Some(proof) = record.verification.as_ref().filter(|proof| proof.id.to_string() == spec.verify) {
         same("verify", &spec.verify, "", &spec.snapshot, proof.snapshot)?;
         return Ok(answer(before.clone(), before.unwrap_or_default(), Vec::new()));
     }
     let verification = plan_proof(term, &record, &spec).await?;
     if request.dry_run {
-        return Ok(answer(before, verification.resource(&record.name), Vec::new()));
+        return Ok(answer(before, resource(term, &record, &verification), Vec::new()));
     }
     let record = tell(&handle, |reply| Message::Verify { verification: Box::new(verification), reply }).await?;
-    let after = record.verification.as_ref().map(|proof| proof.resource(&record.name)).unwrap_or_default();
+    let after = record.verification.as_ref().map(|proof| resource(term, &record, proof)).unwrap_or_default();
     Ok(answer(before, after, Vec::new()))
 }
 

@@ -9,7 +9,7 @@ use backstay_protocol::resource::Resource;
 use backstay_protocol::{ClusterName, MachineId};
 use tokio::time::Instant;
 
-use crate::agent_coverage;
+use crate::agent_coverage::{self, Names};
 use crate::fleet::Agent;
 use crate::record::ClusterRecord;
 use crate::record::runs::{self, Run};
@@ -77,7 +77,7 @@ fn agent_resource(
     absent: Vec<String>,
 ) -> Resource {
     let beat = &agent.beat;
-    let seat = beat.seat.as_ref().filter(|_| beat.member.is_none());
+    let Names { member: name, host } = Names::of(beat);
     let member = beat.member.clone().unwrap_or_default();
     let spec = AgentSpec {
         cluster: cluster.to_string(),
@@ -90,7 +90,8 @@ fn agent_resource(
         error: lost.unwrap_or_else(|| beat.etcd_error.clone()),
         clock: agent.clock.clone().unwrap_or_default(),
         lastseen: Some(agent.seen_at),
-        member: seat.map(agent_coverage::own_name).unwrap_or_default(),
+        member: name,
+        host,
         absent,
     };
     Resource::of(machine.to_string(), &spec).in_cluster(cluster.as_str())
@@ -119,7 +120,8 @@ pub fn runs(term: &Term) -> Vec<Resource> {
 
 /// What is under way, with how far its agent says that it is.
 fn with_progress(term: &Term, record: &ClusterRecord, run: &Run) -> BackupRunSpec {
-    let spec = run.spec(&record.name);
+    let Names { member, host } = term.fleet.names(&record.name, run.machine);
+    let spec = BackupRunSpec { member, host, ..run.spec(&record.name) };
     let agent = term.fleet.last(&record.name, run.machine);
     let progress =
         agent.and_then(|agent| agent.beat.progress).filter(|progress| progress.attempt == run.id.to_string());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use age::x25519::Recipient;
 use backstay_protocol::bus::FailureCode;
-use backstay_protocol::{AttemptId, MachineId, SlotId};
+use backstay_protocol::{AttemptId, MachineId, SlotId, machines};
 use tokio::time::Instant;
 use tracing::{Instrument, info, warn};
 use uuid::Uuid;
@@ -113,13 +113,18 @@ impl ClusterTask {
     /// Why there is nobody (left) to ask.
     fn nobody(&self, slot: &Slot) -> String {
         let refused = steps::choices(&self.term, &self.record).1;
-        let reasons = refused.iter().map(|(machine, reason)| format!("machine {machine}: {reason}"));
-        let reasons: Vec<String> =
-            (!slot.error.is_empty()).then(|| slot.error.clone()).into_iter().chain(reasons).collect();
+        let reasons = refused.into_iter().map(|(machine, reason)| (self.called(machine), reason));
+        let earlier = (!slot.error.is_empty()).then(|| slot.error.clone());
+        let reasons: Vec<String> = earlier.into_iter().chain(machines::once("machine", reasons)).collect();
         match reasons.is_empty() {
             true => format!("no agent of cluster {:?} is connected", self.record.name.as_str()),
             false => reasons.join("; "),
         }
+    }
+
+    /// What people call a machine of this cluster.
+    fn called(&self, machine: MachineId) -> String {
+        self.term.fleet.names(&self.record.name, machine).called(machine)
     }
 
     pub(super) async fn on_attempt_failed(
@@ -131,11 +136,11 @@ impl ClusterTask {
     ) -> Result<(), Stopped> {
         let Some(attempt) = slot.attempt.clone() else { return Ok(()) };
         (self.step, self.confirming) = (None, None);
-        let error = format!("machine {}: {error}", attempt.machine);
-        warn!(cluster = %self.record.name, attempt = %attempt.id, %error, "the attempt failed");
+        let machine = self.called(attempt.machine);
+        warn!(cluster = %self.record.name, attempt = %attempt.id, machine = %attempt.machine, %error, "the attempt failed");
         self.term.attempts.count(&self.record.name, ended);
         let mut next = (*self.record).clone();
-        next.attempt_failed(attempt.id, &error, self.term.clock.now());
+        next.attempt_failed(attempt.id, &machine, error, self.term.clock.now());
         if ended == Ended::Failed(FailureCode::Disagreement) {
             next.runs.differs(attempt.id);
         }
@@ -155,6 +160,7 @@ impl ClusterTask {
         self.save(next).await?;
         // One member may be cut off from the store. Where a second one is, too, the schedule tries again after a pause.
         if store_failed && slot.store_failed {
+            let error = self.record.slot.as_ref().map(|slot| slot.error.clone()).unwrap_or_default();
             return self.give_up(slot.clone(), error, active_store).await;
         }
         Ok(())

@@ -323,17 +323,15 @@ pub async fn watch(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) -> S
         match agent {
             Some(agent) if agent.attempt() == Some(attempt.id) => seen_at_work = seen_at_work.max(agent.seen),
             Some(agent) if agent.alive(now) && now.duration_since(seen_at_work) > patience => {
-                return StepEnd::Lost(format!(
-                    "machine {machine} is no longer working on the attempt and sent no report"
-                ));
+                return StepEnd::Lost("it is no longer working on the attempt and sent no report".into());
             }
             _ => {}
         }
         if now.duration_since(seen_at_work) > patience {
-            return StepEnd::Lost(format!("machine {machine} stopped sending heartbeats"));
+            return StepEnd::Lost("it stopped sending heartbeats".into());
         }
         if now.duration_since(begun) > limit {
-            return StepEnd::Lost(format!("machine {machine} did not finish within the deadline"));
+            return StepEnd::Lost("it did not finish within the deadline".into());
         }
     }
 }

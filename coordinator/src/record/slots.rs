@@ -3,7 +3,7 @@
 use backstay_archive::Manifest;
 use backstay_protocol::bus::clipped;
 use backstay_protocol::spec::{BackupState, BackupStatusSpec, ManualBackupSpec};
-use backstay_protocol::{AttemptId, NameError, SlotId, SnapshotName, Timestamp};
+use backstay_protocol::{AttemptId, NameError, SlotId, SnapshotName, Timestamp, machines};
 
 use super::cluster::ClusterRecord;
 use super::kept::Kept;
@@ -123,19 +123,17 @@ impl ClusterRecord {
         }
     }
 
-    /// The attempt came to nothing; the slot stays open for the next member.
-    pub fn attempt_failed(&mut self, id: AttemptId, error: &str, now: Timestamp) -> bool {
+    /// The attempt came to nothing; the slot stays open for the next member. `machine` is what people call its machine.
+    pub fn attempt_failed(&mut self, id: AttemptId, machine: &str, cause: &str, now: Timestamp) -> bool {
         let Some(slot) = &mut self.slot else { return false };
         let Some(attempt) = slot.attempt.take_if(|a| a.id == id) else { return false };
         slot.tried.push(attempt.machine);
-        let error = clipped(error);
+        let error = clipped(&format!("machine {machine}: {cause}"));
         // Each member's reason, once: the last alone may be the least of them.
-        slot.error = match slot.error.as_str() {
-            "" => error.clone(),
-            before if before.contains(&error) => before.to_owned(),
-            before => clipped(&format!("{before}; {error}")),
-        };
-        self.runs.fail(id, &error, now);
+        if !slot.error.contains(&error) {
+            slot.error = clipped(&machines::and(&slot.error, machine, cause));
+        }
+        self.runs.fail(id, cause, now);
         self.set_status(now, |status| status.error = error);
         true
     }

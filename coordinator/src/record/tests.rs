@@ -166,14 +166,15 @@ fn what_was_asked_for_by_a_wrong_clock_is_forgotten_in_time() {
 fn each_member_s_reason_is_kept_once() {
     let mut r = record();
     r.open_slot(Trigger::Interval, slot(1), at(1_001)).expect("a name");
-    for (n, error) in [(1, "a: silent"), (2, "b: disk full"), (3, "a: silent")] {
+    for (n, name, cause) in [(1, "a", "silent"), (2, "b", "disk full"), (3, "a", "silent"), (4, "c", "silent")] {
         let machine = MachineId(Uuid::from_u128(n));
         r.begin_attempt(Attempt { id: attempt(n), machine, started: at(1_002) });
-        assert!(r.attempt_failed(attempt(n), error, at(1_003)));
+        assert!(r.attempt_failed(attempt(n), name, cause, at(1_003)));
     }
-    assert_eq!(r.slot.as_ref().expect("open").error, "a: silent; b: disk full");
-    assert_eq!(r.status.as_ref().expect("running").spec.error, "a: silent", "the latest, while it goes on");
-    assert_eq!(r.runs.latest_first().count(), 3);
+    assert_eq!(r.slot.as_ref().expect("open").error, "machine a: silent; machine b: disk full; machine c: silent");
+    assert_eq!(r.status.as_ref().expect("running").spec.error, "machine c: silent", "the latest, while it goes on");
+    assert_eq!(r.runs.latest_first().count(), 4);
+    assert_eq!(r.runs.latest_first().next().expect("four").error, "silent", "a run names its machine beside it");
 }
 
 #[test]
@@ -225,7 +226,7 @@ proptest! {
                 },
                 Operation::OpenManual => {}
                 Operation::Begin(n) => r.begin_attempt(Attempt { id: attempt(u128::from(n) + 1), machine: MachineId(Uuid::from_u128(5)), started: now }),
-                Operation::AttemptFailed(n) => { r.attempt_failed(attempt(u128::from(n) + 1), "x", now); }
+                Operation::AttemptFailed(n) => { r.attempt_failed(attempt(u128::from(n) + 1), "m", "x", now); }
                 Operation::Done(n) => if r.end_slot(slot(u128::from(n)), SlotEnd::Done { completed: now, proven: None }, now) {
                     ended.push(n);
                     let status = r.status.as_ref().expect("it ended").spec.clone();

@@ -1,7 +1,7 @@
 //! Whether the members of the restored cluster agree with each other and with the plan. Pure.
 
-use backstay_protocol::MachineId;
 use backstay_protocol::bus::{ListedMember, MemberCheck, RestoreStep};
+use backstay_protocol::{MachineId, machines};
 
 use super::model::{Heard, Machine, Restore, Round};
 
@@ -21,7 +21,7 @@ pub fn members(restore: &Restore, round: &Round) -> Compared {
         match checked(restore, id, machine, round) {
             Ok(check) => checks.push((machine, check)),
             Err(reason) => {
-                let reason = format!("machine {id} ({}): {reason}", machine.member);
+                let reason = format!("machine {}: {reason}", machines::called(&machine.member, "", &id.to_string()));
                 return Compared::NotYet { reason, ask: 0 };
             }
         }

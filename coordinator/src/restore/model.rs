@@ -141,8 +141,8 @@ impl Restore {
         self.machines.values().map(|m| m.new_cluster_id).find(|id| *id != 0)
     }
 
-    /// As people see it; `live` is what agents said of their progress since.
-    pub fn resource(&self, cluster: &ClusterName, live: impl Fn(&MachineId) -> Option<RestoreState>) -> Resource {
+    /// As people see it; `live` is what agents said since.
+    pub fn resource(&self, cluster: &ClusterName, live: impl Fn(&MachineId) -> Option<Live>) -> Resource {
         let spec = RestoreSpec {
             before: None,
             restore: self.id.to_string(),
@@ -172,8 +172,9 @@ impl Restore {
         resource
     }
 
-    fn machine_spec(&self, id: &MachineId, machine: &Machine, live: Option<RestoreState>) -> RestoreMachineSpec {
-        let live = live.filter(|state| state.restore == self.id.to_string());
+    fn machine_spec(&self, id: &MachineId, machine: &Machine, live: Option<Live>) -> RestoreMachineSpec {
+        let Live { host, state } = live.unwrap_or_default();
+        let live = state.filter(|state| state.restore == self.id.to_string());
         let now = live.as_ref().filter(|state| ended(state)).map(left);
         RestoreMachineSpec {
             machine: id.to_string(),
@@ -190,8 +191,16 @@ impl Restore {
             etcd: after(machine.etcd).into(),
             etcdtext: machine.etcd_text.clone(),
             left: now.unwrap_or_else(|| machine.left.clone()),
+            host,
         }
     }
+}
+
+/// What an agent's latest beat says of its machine and of the restore there.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Live {
+    pub host: String,
+    pub state: Option<RestoreState>,
 }
 
 /// Whether it has come to an end: only then the folders that it tells are those that stay.

@@ -9,6 +9,7 @@ use backstay_archive::manifest::{NO_OTHER_MEMBER, Verdict};
 use backstay_archive::release::{Fit, Origin};
 use backstay_protocol::backstay_types::{RESTORE_BUMP, RestorePhase, RestoreSpec};
 use backstay_protocol::bus::{ListedMember, MemberIdentity};
+use backstay_protocol::machines::{self, called, once};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Timestamp};
 
 use super::model::{Machine, Restore, Source};
@@ -163,9 +164,9 @@ pub fn version_notes(restore: &Restore) -> Vec<String> {
                 source.storage_version
             ),
         };
-        Some(format!("machine {id} ({member}): {text}"))
+        Some((machines::called(member, "", &id.to_string()), text))
     };
-    restore.machines.iter().filter_map(note).collect()
+    machines::once("machine", restore.machines.iter().filter_map(note))
 }
 
 /// The data of another cluster would replace this one's: whoever wants that says so.
@@ -208,8 +209,8 @@ fn storage_version(manifest: &Manifest) -> Option<&str> {
     manifest.inspection.as_ref()?.contents.as_ref()?.storage_version.as_deref()
 }
 
-/// What is known of the backup.
-fn proof(manifest: &Manifest) -> String {
+/// What is known of a backup beyond its digests, in words.
+pub fn proof(manifest: &Manifest) -> String {
     let digest = "sha256 matches etcd's own";
     let Some(inspection) = &manifest.inspection else { return digest.to_owned() };
     let pages = if inspection.contents.is_some() { "all pages intact" } else { "pages only partly inspected" };
@@ -278,7 +279,7 @@ fn machines(
     members: &[ListedMember],
     source: &Source,
 ) -> Result<BTreeMap<MachineId, Machine>, String> {
-    let (mut machines, mut problems) = (BTreeMap::new(), Vec::new());
+    let (mut machines, mut problems, mut of_machines) = (BTreeMap::new(), Vec::new(), Vec::new());
     for member in members {
         let mut seated = target.agents.iter().filter(|(_, agent)| agent.identity.member_id == member.id);
         match (seated.next(), seated.next()) {
@@ -290,10 +291,11 @@ fn machines(
                 Ok(machine) => {
                     machines.insert(*id, machine);
                 }
-                Err(problem) => problems.push(format!("machine {id} ({}): {problem}", member.name)),
+                Err(problem) => of_machines.push((called(&member.name, "", &id.to_string()), problem)),
             },
         }
     }
+    problems.extend(once("machine", of_machines));
     if problems.is_empty() { Ok(machines) } else { Err(problems.join("; ")) }
 }
 

@@ -90,7 +90,7 @@ fn what_speaks_against_it_is_said() {
             changed(|t| (of(t, 0).identity.control, of(t, 0).identity.error) = (String::new(), "set [restore]".into())),
         ),
         ("cannot restore", changed(|t| of(t, 0).identity.control.clear())),
-        ("(m1): it is still finishing restore 7", changed(|t| of(t, 0).unfinished = "7".into())),
+        ("machine m1: it is still finishing restore 7", changed(|t| of(t, 0).unfinished = "7".into())),
         ("are free", changed(|t| of(t, 2).identity.free_bytes = 10)),
         (
             "both report",
@@ -111,7 +111,7 @@ fn what_speaks_against_it_is_said() {
         of(t, 0).identity.free_bytes = 1;
         of(t, 2).identity.control.clear();
     });
-    assert!(both.contains("(m1)") && both.contains("(m3)"), "{both}");
+    assert!(both.contains("machine m1: ") && both.contains("machine m3: "), "{both}");
 }
 
 #[test]
@@ -149,20 +149,16 @@ fn taken_from(etcd: &str, mark: &str) -> Manifest {
 fn both_versions_are_known_and_what_cannot_start_is_refused() {
     let ask = |target: &Target, etcd, mark| super::tests::ask(target, &RestoreSpec::default(), &taken_from(etcd, mark));
     let error = ask(&target(3), "3.7.1", "3.7.0").expect_err("refused");
-    for part in [
-        "(m1): its etcd is 3.6.14",
-        "(m3): its etcd is 3.6.14",
-        "etcd 3.7.1",
-        "marked 3.7.0",
-        "update etcd there to 3.7",
-    ] {
+    for part in
+        ["3 machines (m1, m2, m3): its etcd is 3.6.14", "etcd 3.7.1", "marked 3.7.0", "update etcd there to 3.7"]
+    {
         assert!(error.contains(part), "{part}: {error}");
     }
     // One of three was updated already: the others are named.
     let mut mixed = target(3);
     of(&mut mixed, 0).etcd_version = "3.7.1".into();
     let error = ask(&mixed, "3.7.1", "3.7.0").expect_err("refused");
-    assert!(!error.contains("(m1)") && error.contains("(m2)") && error.contains("(m3)"), "{error}");
+    assert!(error.contains("2 machines (m2, m3): ") && !error.contains("m1"), "{error}");
     for (etcd, mark, note) in [
         ("3.6.14", "3.6.0", ""),
         ("3.5.30", "", ""),
@@ -180,7 +176,7 @@ fn both_versions_are_known_and_what_cannot_start_is_refused() {
     let mut dead = target(3);
     dead.agents.values_mut().for_each(|agent| agent.answers = false);
     let notes = version_notes(&ask(&dead, "3.7.1", "3.7.0").expect("a plan")).join("; ");
-    assert!(notes.contains("(m3): etcd 3.6.14, last seen there, cannot start"), "{notes}");
+    assert!(notes.contains("3 machines (m1, m2, m3): etcd 3.6.14, last seen there, cannot start"), "{notes}");
 }
 
 #[test]

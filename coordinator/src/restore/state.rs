@@ -5,7 +5,7 @@ use std::time::Duration;
 use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::bus::{EtcdAfter, RestoreStep};
 use backstay_protocol::hex::to_hex;
-use backstay_protocol::{MachineId, Timestamp};
+use backstay_protocol::{MachineId, Timestamp, machines};
 
 use super::compare::{self, Compared};
 use super::model::{Heard, Limits, Machine, Restore, Round, capped, ended, left, word};
@@ -156,7 +156,7 @@ impl Restore {
             let Some(stuck) = late().map(|(id, m)| stuck(id, m, round.get(id))).collect::<Option<Vec<_>>>() else {
                 return;
             };
-            let text = format!("{}; the coordinator will keep telling it", stuck.join(", "));
+            let text = format!("{}; the coordinator will keep telling it", machines::once("machine", stuck).join("; "));
             self.error = capped(&if self.error.is_empty() { text } else { format!("{}; {text}", self.error) });
             self.enter(end, now);
             self.ended = Some(now);
@@ -179,25 +179,30 @@ impl Restore {
     }
 
     fn named(&self, id: &MachineId, text: &str) -> String {
+        format!("machine {}: {text}", self.called(id))
+    }
+
+    fn called(&self, id: &MachineId) -> String {
         let member = self.machines.get(id).map(|m| m.member.as_str()).unwrap_or_default();
-        format!("machine {id} ({member}): {text}")
+        machines::called(member, "", &id.to_string())
     }
 
     fn not_at(&self, step: RestoreStep) -> String {
         let late = self.machines.iter().filter(|(_, m)| m.step() != step);
-        late.map(|(id, m)| format!("machine {id} ({}, {})", m.member, word(m.step()))).collect::<Vec<_>>().join(", ")
+        late.map(|(id, m)| format!("machine {} ({})", self.called(id), word(m.step()))).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// Why a machine does not come to the end; `None` where it is on its way.
-fn stuck(id: &MachineId, machine: &Machine, heard: Option<&Heard>) -> Option<String> {
+fn stuck(id: &MachineId, machine: &Machine, heard: Option<&Heard>) -> Option<(String, String)> {
     let why = match heard {
         Some(Heard::State(state)) if state.error.is_empty() => return None,
         Some(Heard::State(state)) => state.error.as_str(),
         Some(Heard::Refused(text)) => text.as_str(),
         Some(Heard::Silent(..)) | None => "it did not answer",
     };
-    Some(format!("machine {id} ({}, {}): {why}", machine.member, word(machine.step())))
+    let name = machines::called(&machine.member, "", &id.to_string());
+    Some((name, format!("it is {}: {why}", word(machine.step()))))
 }
 
 #[cfg(test)]

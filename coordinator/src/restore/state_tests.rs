@@ -1,6 +1,6 @@
 //! Decisions that the model of all interleavings (in the tests' crate) does not look at by themselves.
 
-use super::super::model::Source;
+use super::super::model::{Live, Source};
 use super::*;
 use backstay_protocol::backstay_types::RestoreSpec;
 use backstay_protocol::bus::{ListedMember, MemberCheck, RestoreGoal, RestoreState};
@@ -130,13 +130,13 @@ fn a_machine_that_is_late_or_silent_while_others_prepare_ends_it() {
     late.fold(&round, LIMITS, at(99));
     assert_eq!(late.phase, RestorePhase::Preparing);
     late.fold(&round, LIMITS, at(102));
-    assert!(late.phase == RestorePhase::PuttingBack && late.error.contains("(m2, preparing)"), "{}", late.error);
+    assert!(late.phase == RestorePhase::PuttingBack && late.error.contains("machine m2 (preparing)"), "{}", late.error);
     let mut silent = restore();
     let heard = |seconds| Heard::Silent(Duration::from_secs(seconds), "it does not answer".into());
     silent.fold(&[(id(2), heard(20))].into(), LIMITS, at(30));
     assert_eq!(silent.phase, RestorePhase::Preparing);
     silent.fold(&[(id(2), heard(21))].into(), LIMITS, at(30));
-    assert!(silent.error.contains("(m2): it does not answer"), "{}", silent.error);
+    assert!(silent.error.contains("machine m2: it does not answer"), "{}", silent.error);
 }
 
 #[test]
@@ -148,7 +148,11 @@ fn a_silent_machine_is_not_waited_for_once_all_others_serve() {
     restore.fold(&round(RestoreStep::Switched, 20), LIMITS, at(30));
     assert_eq!(restore.phase, RestorePhase::Switching);
     restore.fold(&round(RestoreStep::Switched, 21), LIMITS, at(31));
-    assert!(restore.phase == RestorePhase::PuttingBack && restore.error.contains("(m2): nothing"), "{}", restore.error);
+    assert!(
+        restore.phase == RestorePhase::PuttingBack && restore.error.contains("machine m2: nothing"),
+        "{}",
+        restore.error
+    );
 }
 
 #[test]
@@ -214,7 +218,10 @@ fn the_end_does_not_wait_for_ever_for_a_machine_that_cannot_follow() {
         early.fold(&round, LIMITS, at(30));
         assert_eq!(early.phase, RestorePhase::PuttingBack);
         restore.fold(&round, LIMITS, at(61));
-        assert!(restore.phase == RestorePhase::Failed && restore.error.contains("(m2, returning)"), "{second:?}");
+        assert!(
+            restore.phase == RestorePhase::Failed && restore.error.contains("machine m2: it is returning: "),
+            "{second:?}"
+        );
     }
     let mut kept = switching();
     kept.fold(&both(RestoreStep::Switched, |_| ()), LIMITS, at(2));
@@ -259,9 +266,11 @@ fn what_holds_on_each_machine_after_going_back_is_kept() {
     // What is left is as the machine says now: folders are removed by people.
     let now = restore.resource(&"one".parse().expect("a name"), |_| {
         let state = RestoreState { step: RestoreStep::Returned.into(), ..RestoreState::default() };
-        Some(RestoreState { restore: restore.id.to_string(), ..state })
+        let state = RestoreState { restore: restore.id.to_string(), ..state };
+        Some(Live { host: "cp-1".into(), state: Some(state) })
     });
     let spec: RestoreSpec = now.typed().expect("its spec");
+    assert!(spec.machines.iter().all(|machine| machine.host == "cp-1"), "{spec:?}");
     assert!(spec.machines.iter().all(|machine| machine.left.is_empty()), "{spec:?}");
 }
 

@@ -9,6 +9,7 @@ use backstay_protocol::{ClusterName, MachineId, SnapshotName, Timestamp, VerifyI
 use serde::{Deserialize, Serialize};
 
 use super::failed::{FailedProof, FailedProofs};
+use crate::agent_coverage::Names;
 use crate::reply::Reply;
 use crate::restore::Limits;
 use crate::restore::model::capped;
@@ -206,8 +207,8 @@ impl Verification {
         self.failed.note(failure);
     }
 
-    /// As people see it.
-    pub fn resource(&self, cluster: &ClusterName) -> Resource {
+    /// As people see it; `names` is what its machine is called.
+    pub fn resource(&self, cluster: &ClusterName, names: &Names) -> Resource {
         let state = match (self.ended, self.error.as_str()) {
             (None, _) => RunState::Running,
             (Some(_), "") => RunState::Ok,
@@ -242,6 +243,8 @@ impl Verification {
             failedsnapshot: failed.as_ref().map(|failed| failed.snapshot.to_string()).unwrap_or_default(),
             faileddamaged: failed.as_ref().is_some_and(|failed| failed.damaged),
             failederror: failed.map(|failed| failed.error).unwrap_or_default(),
+            member: names.member.clone(),
+            host: names.host.clone(),
         };
         let mut resource = Resource::of(cluster.as_str(), &spec);
         resource.metadata.stamp(self.version, self.started, self.updated);
@@ -369,7 +372,7 @@ mod tests {
             v.fold(machine(1), &end, LIMITS, at(now));
         };
         let spec = |v: &Verification| {
-            let resource = v.resource(&"one".parse().expect("a name"));
+            let resource = v.resource(&"one".parse().expect("a name"), &Names::default());
             resource.typed::<VerificationSpec>().expect("its own words")
         };
         for (fault, damaged) in

@@ -27,7 +27,7 @@ async fn every_kind_is_listed_and_each_item_is_found_by_its_id() {
     world.back_up(ONE).await;
     let mut shown = 0;
     // Backups are listed for one cluster at a time.
-    for definition in types::ALL.iter().filter(|definition| definition.kind != Kind::EtcdBackups) {
+    for definition in types::ALL.iter().filter(|d| !matches!(d.kind, Kind::EtcdBackups | Kind::StoredBackups)) {
         for item in world.get(definition).await {
             let found = world.get_one(definition, &item.metadata.id).await.expect("it was listed");
             assert_eq!(found.iter().map(|found| &found.metadata.id).collect::<Vec<_>>(), [&item.metadata.id]);
@@ -41,6 +41,12 @@ async fn every_kind_is_listed_and_each_item_is_found_by_its_id() {
     let request = GetRequest { selector, ..GetRequest::default() };
     let listed: GetResponse = world.ask(Verb::Get, &types::ETCD_BACKUPS, &request).await.expect("a list");
     assert_eq!((listed.items.len(), listed.next.as_str()), (1, ""));
+    let described: GetResponse = world.ask(Verb::Get, &types::STORED_BACKUPS, &request).await.expect("a list");
+    assert_eq!((described.items.len(), described.next.as_str()), (1, ""));
+    let (listed, described) = (&listed.items[0], &described.items[0]);
+    assert_eq!((&described.metadata.id, &described.spec["snapshot"]), (&listed.metadata.id, &listed.spec["snapshot"]));
+    let error = world.get_one(&types::STORED_BACKUPS, "one-7").await.expect_err("there is none");
+    assert_eq!(error.code, ErrorCode::NotFound, "{error}");
     world.at_peace();
 }
 

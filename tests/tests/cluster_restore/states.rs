@@ -21,8 +21,8 @@ struct Said {
 
 async fn said(rig: &Rig) -> Result<Said> {
     let output = rig.ctl(&["status", CLUSTER, "-o", "json"]).await?;
-    let all: Vec<Value> = serde_json::from_str(&output.stdout).with_context(|| format!("{output:?}"))?;
-    let text = |name: &str| all[0][name].as_str().unwrap_or_default().to_owned();
+    let one: Value = serde_json::from_str(&output.stdout).with_context(|| format!("{output:?}"))?;
+    let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
     Ok(Said { word: text("status"), reason: text("reason"), next: text("next"), code: output.status.code() })
 }
 
@@ -60,9 +60,8 @@ async fn each_trouble_of_a_cluster_has_its_word() -> Result<()> {
     says(&rig, "ok", "", "").await?;
 
     // One member's etcd is down: its agent says so.
-    let machine = rig.agent(CLUSTER, 2).machine.to_string();
     rig.cluster_mut(CLUSTER).etcd.members[2].kill();
-    says(&rig, "member down", &format!("etcd member m3 (machine {machine}) does not answer"), "agents one").await?;
+    says(&rig, "member down", ": etcd does not answer", "agents one").await?;
     rig.cluster_mut(CLUSTER).etcd.members[2].restart().await?;
     says(&rig, "ok", "", "").await?;
 

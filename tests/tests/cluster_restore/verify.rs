@@ -9,14 +9,14 @@ async fn a_backup_is_proven_by_an_etcd_that_serves_it() -> Result<()> {
     let ground = Ground::start(restorable(1)).await?;
     let printed = ground.ctl(&["verify", CLUSTER]).await?.ok()?;
     ensure!(printed.contains("was verified") && printed.contains("201 live keys"), "{printed}");
-    let status = ground.ctl(&["status"]).await?.stdout;
+    let status = ground.ctl(&["status", "-o", "wide"]).await?.stdout;
     ensure!(status.contains("ago, inspected"), "{status}");
 
     let printed = ground.ctl(&["verify", CLUSTER, "--snapshot", &ground.snapshot, "--boot"]).await?.ok()?;
     for part in ["started on it, and 64 keys were read back", "HashKV", "matches"] {
         ensure!(printed.contains(part), "no {part:?} in {printed}");
     }
-    let status = ground.ctl(&["status"]).await?.stdout;
+    let status = ground.ctl(&["status", "-o", "wide"]).await?.stdout;
     ensure!(status.contains("ago, booted"), "{status}");
     // Nothing is left of it on the machine.
     let scratch = ground.cluster(CLUSTER).agents[0].state_dir.join("verify");

@@ -2,6 +2,7 @@
 //! no restore guesses which backup is the latest.
 
 use anyhow::{Context, Result, ensure};
+use backstay_protocol::machines;
 use backstay_tests::daemon::Daemon;
 use backstay_tests::{FakeClock, Output, Stand, eventually};
 
@@ -181,14 +182,13 @@ async fn an_agent_s_clock_is_told_where_it_is_wrong_and_when_it_is_right_again()
     let machine = stand.cluster(CLUSTER).agents[0].machine;
     eventually(SOON, || async {
         let agent = resources(&stand, &["agent"]).await?[0]["spec"].clone();
+        let name = |field: &str| agent[field].as_str().unwrap_or_default();
+        let called = machines::called(name("member"), name("host"), &machine.to_string());
         let off = agent["clock"].as_str().context("no word of its clock")?;
         ensure!(off.starts_with("10m") || off.starts_with("9m59s"), "{agent}");
         ensure!(off.ends_with(" behind NATS's"), "{agent}");
         let told = not_ok(&stand).await?;
-        ensure!(
-            told.contains(&format!("Note: the clock of machine {machine} of cluster {CLUSTER} is {off}")),
-            "{told}"
-        );
+        ensure!(told.contains(&format!("Note: the clock of machine {called} of cluster {CLUSTER} is {off}")), "{told}");
         Ok(())
     })
     .await?;

@@ -130,7 +130,7 @@ async fn a_manifest_commands_no_terminal() -> Result<()> {
     is_shown_and_harmless(&listed)?;
     let json = terminal.prints(&format!("backstayctl list {store} -o json")).await?;
     let read: Value = serde_json::from_str(&json)?;
-    ensure!(read[0]["etcdclusterid"] == HOSTILE && !json.contains('\u{1b}'), "{json:?}");
+    ensure!(read["etcdclusterid"] == HOSTILE && !json.contains('\u{1b}'), "{json:?}");
     is_shown_and_harmless(&terminal.run(&restore).await?)?;
 
     // One that is refused is quoted where it is told why.

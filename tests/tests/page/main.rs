@@ -9,6 +9,7 @@ mod clocks;
 mod daily;
 mod deleting;
 mod encryption;
+mod habits;
 mod hostile;
 mod identity;
 mod kv;

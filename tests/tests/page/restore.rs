@@ -59,8 +59,8 @@ async fn the_bucket_and_the_recovery_key_are_enough() -> Result<()> {
         ensure!(row.starts_with(CLUSTER) && row.contains(&backup.snapshot) && row.contains(&backup.uuid), "{table}");
     }
     let json = terminal.prints(&format!("{environment} backstayctl list --store {store} -o json")).await?;
-    let listed: Value = serde_json::from_str(&json)?;
-    assert_eq!(listed[0]["snapshot"], backups[0].snapshot);
+    let listed: serde_json::Result<Vec<Value>> = serde_json::Deserializer::from_str(&json).into_iter().collect();
+    assert_eq!(listed?[0]["snapshot"], backups[0].snapshot);
 
     let key = stand.coordinators[0].folder.join("recovery.key").display().to_string();
     let base = format!("{environment} backstayctl restore --store {store} --identity {key}");

@@ -1,0 +1,173 @@
+//! A resource's metadata and spec as lines: times and sizes for people, and no secret. Pure.
+
+use std::time::Duration;
+
+use backstay_daemon::terminal;
+use backstay_protocol::resource::Resource;
+use backstay_protocol::spec::{HIDDEN, Interval};
+use backstay_protocol::types::{self, TypeDefinition};
+use backstay_protocol::{Timestamp, duration};
+use serde_json::{Map, Value};
+
+use crate::output::json;
+use crate::units;
+
+/// Never shown, whoever tells them.
+const SECRETS: [&str; 2] = ["secretaccesskey", "sessiontoken"];
+/// Fields that are amounts of bytes.
+const BYTES: [&str; 9] =
+    ["dbsize", "size", "stored", "bytes", "sealedbytes", "bytesread", "bytestotal", "bytesstored", "bytesdone"];
+/// The states of a backup, by their numbers.
+const STATES: [&str; 4] = ["unknown", "ok", "error", "running"];
+/// Where values begin.
+const VALUES_AT: usize = 23;
+
+/// The whole resource.
+pub fn text(definition: &TypeDefinition, resource: &Resource, now: Timestamp) -> String {
+    let metadata = &resource.metadata;
+    let version = metadata.version.to_string();
+    let pairs = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+    };
+    let (labels, annotations) = (pairs(&metadata.labels), pairs(&metadata.annotations));
+    let known = [
+        ("Name", metadata.id.as_str()),
+        ("Type", definition.name),
+        ("Namespace", &metadata.namespace),
+        ("Version", &version),
+        ("Owner", &metadata.owner),
+        ("Phase", &metadata.phase),
+        ("Created", metadata.created.as_deref().unwrap_or_default()),
+        ("Updated", metadata.updated.as_deref().unwrap_or_default()),
+        ("Labels", &labels),
+        ("Annotations", &annotations),
+    ];
+    let mut text = String::new();
+    for (name, value) in known.into_iter().filter(|(name, value)| *name == "Name" || !value.is_empty()) {
+        line(&mut text, 0, name, value);
+    }
+    match &resource.spec {
+        Value::Object(fields) if !fields.is_empty() => {
+            text.push_str("Spec:\n");
+            Shown { definition, now }.map(&mut text, 2, "", fields);
+        }
+        _ => {}
+    }
+    text
+}
+
+/// Lines of a part, indented; what is empty is left out.
+pub fn lines<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = String::new();
+    rows.filter(|(_, value)| !value.is_empty()).for_each(|(name, value)| line(&mut text, 2, name, value));
+    text
+}
+
+fn line(text: &mut String, indent: usize, name: &str, value: &str) {
+    let head = format!("{:indent$}{}:", "", terminal::line(name));
+    let value = if value.is_empty() { "-" } else { value };
+    let line = format!("{head:VALUES_AT$} {}", terminal::line(value));
+    text.push_str(&line);
+    text.push('\n');
+}
+
+struct Shown<'a> {
+    definition: &'a TypeDefinition,
+    now: Timestamp,
+}
+
+impl Shown<'_> {
+    fn map(&self, text: &mut String, indent: usize, path: &str, fields: &Map<String, Value>) {
+        for (key, value) in fields {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let name = self.name(&path, key);
+            match self.simple(key, value) {
+                Some(simple) => line(text, indent, &name, &simple),
+                None => {
+                    text.push_str(&format!("{:indent$}{}:\n", "", terminal::line(&name)));
+                    self.inner(text, indent + 2, &path, value);
+                }
+            }
+        }
+    }
+
+    fn inner(&self, text: &mut String, indent: usize, path: &str, value: &Value) {
+        match value {
+            Value::Object(fields) => self.map(text, indent, path, fields),
+            Value::Array(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    match self.simple(path, item) {
+                        Some(simple) => text.push_str(&format!("{:indent$}{}\n", "", terminal::line(&simple))),
+                        None => {
+                            text.push_str(&format!("{:indent$}{}.\n", "", at + 1));
+                            self.inner(text, indent + 2, path, item);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// As the table's heading calls it, else by its key.
+    fn name(&self, path: &str, key: &str) -> String {
+        let columns = self.definition.columns.iter().chain(self.definition.wide);
+        let heading = columns.into_iter().find(|(_, at)| *at == path).map(|(heading, _)| words(heading));
+        heading.unwrap_or_else(|| capital(key))
+    }
+
+    /// A value on one line; `None` where it has parts of its own.
+    fn simple(&self, key: &str, value: &Value) -> Option<String> {
+        match value {
+            Value::String(text) if SECRETS.contains(&key) && !text.is_empty() => Some(HIDDEN.into()),
+            Value::String(text) => Some(text.clone()),
+            Value::Null => Some(String::new()),
+            Value::Bool(yes) => Some(if *yes { "yes" } else { "no" }.into()),
+            Value::Number(number) => Some(self.number(key, number)),
+            Value::Array(items) if items.is_empty() => Some(String::new()),
+            Value::Object(fields) if fields.is_empty() => Some(String::new()),
+            Value::Object(fields) if is_time(fields) && key.ends_with("interval") => {
+                let interval: Interval = serde_json::from_value(value.clone()).ok()?;
+                Some(duration::format(Duration::from_secs(interval.seconds)))
+            }
+            Value::Object(fields) if is_time(fields) => {
+                let at: Timestamp = serde_json::from_value(value.clone()).ok()?;
+                Some(format!("{} ({})", at.rfc3339(), units::ago(at, self.now)))
+            }
+            Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    fn number(&self, key: &str, number: &serde_json::Number) -> String {
+        let told = number.as_u64();
+        let of_backup = [&types::ETCD_BACKUP_STATUSES, &types::ETCD_BACKUP_OVERALL_STATUSES].contains(&self.definition);
+        match told {
+            Some(bytes) if BYTES.contains(&key) => units::bytes(bytes),
+            Some(state) if of_backup && key == "status" => {
+                let known = usize::try_from(state).ok().and_then(|state| STATES.get(state));
+                known.map_or_else(|| state.to_string(), |state| (*state).to_owned())
+            }
+            _ => json::compact(&Value::Number(number.clone())),
+        }
+    }
+}
+
+fn is_time(fields: &Map<String, Value>) -> bool {
+    fields.len() == 2 && fields.contains_key("seconds") && fields.contains_key("nanos")
+}
+
+/// `LAST BACKUP` as `Last backup`; what is an abbreviation stays one.
+fn words(heading: &str) -> String {
+    const KEPT: [&str; 4] = ["UUID", "DB", "ID", "SHA256"];
+    let word = |word: &str| if KEPT.contains(&word) { word.to_owned() } else { word.to_ascii_lowercase() };
+    capital(&heading.split(' ').map(word).collect::<Vec<_>>().join(" "))
+}
+
+fn capital(text: &str) -> String {
+    // A name that begins with a small letter by right.
+    if text.starts_with("etcd") {
+        return text.to_owned();
+    }
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+}
