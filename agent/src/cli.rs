@@ -1,9 +1,9 @@
 //! The command line, and what it comes to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use backstay_archive::seal;
+use backstay_archive::seal::{self, Recipient};
 use backstay_archive::store::spec;
 use backstay_archive::writer::Limits;
 use backstay_daemon::bucket::WritableBucket;
@@ -13,7 +13,7 @@ use backstay_protocol::{ClusterName, ClusterUuid, MachineId};
 use clap::{Args, Parser, Subcommand};
 
 use crate::etcd::{EtcdSettings, Words};
-use crate::once::Once;
+use crate::once::{Named, Once};
 use crate::proof::settings::InspectionSettings;
 
 /// Backs up this machine's etcd and verifies each backup before it becomes visible.
@@ -123,6 +123,9 @@ pub struct OnceArgs {
     /// age recipient (age1…) that can decrypt the backup; can be repeated. Without one, the backup is not encrypted
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<String>,
+    /// A file with recipients, one on each line, as for `age -R`; may be given several times
+    #[arg(long = "recipients-file", value_name = "FILE")]
+    recipients_files: Vec<PathBuf>,
     #[command(flatten)]
     bucket: WritableBucket,
     /// Upload at most this many bytes per second
@@ -165,13 +168,14 @@ impl OnceArgs {
             memory_limit: self.inspection_memory,
             ..InspectionSettings::default()
         };
-        let recipients = self.recipients.iter().map(|r| seal::parse_recipient(r)).collect::<Result<_, _>>();
+        let recipients = self.recipients()?;
         let once = Once {
             cluster: self.cluster,
             cluster_uuid: self.cluster_uuid,
             new_cluster_id: self.new_cluster_id,
             store: spec::parse_url(&self.store, self.bucket.settings())?,
-            recipients: recipients.map_err(|e| e.to_string())?,
+            named: Named { url: self.store, flags: self.bucket.words() },
+            recipients,
             limits: Limits { upload_bytes_per_second: self.upload_limit, ..Limits::default() },
             deadline: self.deadline,
             stall: self.stall,
@@ -191,6 +195,35 @@ impl OnceArgs {
         }
         Ok((once, etcd, inspection))
     }
+
+    /// Each once, those of the flags first.
+    fn recipients(&self) -> Result<Vec<Recipient>, String> {
+        let given =
+            self.recipients.iter().map(|text| seal::parse_recipient(text).map_err(|e| format!("--recipient: {e}")));
+        let mut recipients = given.collect::<Result<Vec<_>, _>>()?;
+        for path in &self.recipients_files {
+            recipients.extend(recipients_in(path)?);
+        }
+        let mut unique: Vec<Recipient> = Vec::new();
+        for recipient in recipients {
+            if !unique.contains(&recipient) {
+                unique.push(recipient);
+            }
+        }
+        Ok(unique)
+    }
+}
+
+/// The recipients of a file; blank lines and those that begin with # are passed over. One without any is refused: the backup
+/// would not be encrypted.
+fn recipients_in(path: &Path) -> Result<Vec<Recipient>, String> {
+    let failed = |why: String| format!("--recipients-file {}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.trim().starts_with('#'));
+    let parsed = lines
+        .map(|(n, line)| seal::parse_recipient(line).map_err(|error| failed(format!("line {}: {error}", n + 1))))
+        .collect::<Result<Vec<_>, _>>()?;
+    if parsed.is_empty() { Err(failed("it holds no recipient (age1…)".into())) } else { Ok(parsed) }
 }
 
 #[cfg(test)]
@@ -259,6 +292,47 @@ mod tests {
         let line = "backstay-agent once --cluster c --etcd http://e:1 --store file:///x --recipient AGE-SECRET-KEY-1X";
         let Ok(Command::Once(once)) = parse(line) else { panic!("once") };
         let error = once.resolve().expect_err("a secret is no recipient");
-        assert!(!error.contains("AGE-SECRET"), "{error}");
+        assert!(!error.contains("AGE-SECRET") && error.starts_with("--recipient: "), "{error}");
+    }
+
+    const FIRST: &str = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg";
+
+    /// What comes of one recipient as a flag and of this text in a file.
+    fn recipients(in_file: &str) -> Result<Vec<String>, String> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), in_file).expect("written");
+        let line = "backstay-agent once --cluster c --etcd http://e:1 --store file:///x --recipient";
+        let line = format!("{line} {FIRST} --recipients-file {}", file.path().display());
+        let Ok(Command::Once(once)) = parse(&line) else { panic!("once") };
+        let (once, ..) = once.resolve()?;
+        Ok(once.recipients.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn recipients_come_from_flags_and_files() {
+        let second = seal::Identity::generate().to_public().to_string();
+        let text = format!("# those who may restore\n\n{second}\r\n {FIRST}\n");
+        assert_eq!(recipients(&text), Ok(vec![FIRST.to_owned(), second]));
+        let error = recipients("# nobody\n").expect_err("nobody could open it, or everybody");
+        assert!(
+            error.starts_with("--recipients-file /") && error.ends_with("it holds no recipient (age1…)"),
+            "{error}"
+        );
+        let error = recipients(&format!("{FIRST}\nAGE-SECRET-KEY-1X\n")).expect_err("a secret is no recipient");
+        assert!(error.contains(": line 2: ") && !error.contains("AGE-SECRET"), "{error}");
+        let line = "backstay-agent once --cluster c --etcd http://e:1 --store file:///x --recipients-file /no/such";
+        let Ok(Command::Once(once)) = parse(line) else { panic!("once") };
+        let error = once.resolve().expect_err("no such file");
+        assert!(error.starts_with("--recipients-file /no/such: No such file"), "{error}");
+    }
+
+    #[test]
+    fn the_store_is_remembered_as_it_was_typed() {
+        let line =
+            "backstay-agent once --cluster c --etcd http://e:1 --store s3://b/p --endpoint http://h --storage-class X";
+        let Ok(Command::Once(once)) = parse(line) else { panic!("once") };
+        let (once, ..) = once.resolve().expect("valid");
+        let flags = vec!["--endpoint".to_owned(), "http://h".to_owned()];
+        assert_eq!(once.named, Named { url: "s3://b/p".into(), flags });
     }
 }

@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_macros)]
 
+use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,12 @@ use anyhow::{Context, anyhow};
 use backstay_agent::attempt::Member;
 use backstay_agent::cli::{Cli, Command, OnceArgs, RunArgs};
 use backstay_agent::etcd::Etcd;
-use backstay_agent::once::once;
+use backstay_agent::once::{once, show};
 use backstay_agent::{Agent, Settings};
 use backstay_daemon::logs::{self, LEVEL_VARIABLE, LogFormat};
 use backstay_daemon::secrecy::no_core_file;
 use backstay_daemon::{SystemClock, settings, stop, terminal};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -75,12 +77,16 @@ async fn one_backup(args: OnceArgs) -> anyhow::Result<()> {
     }
     let (what, etcd, inspection) = args.resolve().map_err(|text| anyhow!(text))?;
     if what.recipients.is_empty() {
-        terminal::tell("Warning: the backup is not encrypted, because no --recipient was given");
+        terminal::tell(
+            "Warning: the backup is not encrypted, because neither --recipient nor --recipients-file was given",
+        );
     }
     let signals = TaskTracker::new();
     let stop = stop::on_signal(&signals).context("cannot install the signal handlers")?;
     let member = Member { etcd: Etcd::new(etcd)?, inspection };
-    match once(what, &member, &SystemClock, &stop).await {
+    let (tries, seen) = watch::channel(Arc::default());
+    let taken = once(what, &member, &SystemClock, &tries, &stop);
+    match show::shown(taken, stderr().is_terminal(), &seen).await {
         Ok(taken) => {
             if let Some(off) = &taken.clock_off {
                 terminal::tell(&format!(

@@ -1,11 +1,10 @@
 //! One backup without NATS or coordinator, through the very same pipeline.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::catalog::Settled;
-use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Replaced, Trigger};
+use backstay_archive::manifest::{Origin, Replaced, Trigger};
 use backstay_archive::names::{self, Claim};
 use backstay_archive::seal::Recipient;
 use backstay_archive::series::{self, Difference};
@@ -14,6 +13,8 @@ use backstay_archive::writer::{Limits, Plan, Progress};
 use backstay_archive::{Manifest, Store, catalog};
 use backstay_protocol::bus::FailureCode;
 use backstay_protocol::{AttemptId, Clock, ClusterName, ClusterUuid, SlotId, SnapshotName, Timestamp};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -21,6 +22,11 @@ use uuid::Uuid;
 use crate::attempt::{Backup, BackupFailure, Member, Taking, clock_off};
 use crate::etcd::{Etcd, source};
 use backstay_archive::store::spec::StoreSpec;
+
+pub mod show;
+mod told;
+
+pub use told::{Named, Taken};
 
 /// How many seconds the name may move on: one is taken by each backup of the same second.
 const NAME_TRIES: usize = 60;
@@ -38,6 +44,8 @@ pub struct Once {
     /// This etcd takes the place of the one that the newest backup is of.
     pub new_cluster_id: bool,
     pub store: StoreSpec,
+    /// The same as it was typed.
+    pub named: Named,
     /// Empty: not encrypted.
     pub recipients: Vec<Recipient>,
     pub limits: Limits,
@@ -45,25 +53,16 @@ pub struct Once {
     pub stall: Duration,
 }
 
-/// A backup that was taken.
-#[derive(Debug)]
-pub struct Taken {
-    pub manifest: Manifest,
-    /// Where the sealed object lies.
-    pub url: String,
-    /// Whether the store had no backup of this cluster.
-    pub first: bool,
-    /// How far this machine's clock, by which the backup is named, is from the store's; `None` where they agree.
-    pub clock_off: Option<String>,
-}
-
-/// Takes one backup. On failure, nothing of it is left in the store that the store lets go.
+/// Takes one backup; `tries` gets the progress of each try at it. On failure, nothing of it is left in the store that the
+/// store lets go.
 pub async fn once(
     once: Once,
     member: &Member,
     clock: &dyn Clock,
+    tries: &watch::Sender<Arc<Progress>>,
     cancel: &CancellationToken,
 ) -> Result<Taken, BackupFailure> {
+    let begun = Instant::now();
     let cancelled = || BackupFailure::new(FailureCode::Cancelled, "cancelled");
     let store = cancel.run_until_cancelled(once.store.clone().open_to_write()).await.ok_or_else(cancelled)??;
     let found =
@@ -72,28 +71,26 @@ pub async fn once(
     let clock_off = cancel.run_until_cancelled(clock_off(&*store, clock)).await.flatten();
     let mut name = SnapshotName::from_unix_seconds(clock.now().seconds)
         .map_err(|e| BackupFailure::new(FailureCode::Internal, e.to_string()))?;
-    let mut tries = 1;
+    let taken = |store: &dyn Store, name, manifest| {
+        let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
+        let (first, named, took) = (series.first, once.named.clone(), begun.elapsed());
+        Taken { manifest, url, named, first, clock_off: clock_off.clone(), took }
+    };
+    let mut tried = 1;
     loop {
         let backup = plan(&once, &series, name);
         let (store, progress) = (&store, &Arc::<Progress>::default());
+        tries.send_replace(Arc::clone(progress));
         match (Taking { backup: &backup, store, member, progress, clock, cancel }).take().await {
-            Ok(manifest) => {
-                let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
-                return Ok(Taken { manifest, url, first: series.first, clock_off });
-            }
-            Err(failure) if failure.code == FailureCode::NameTaken && tries < NAME_TRIES => {
+            Ok(manifest) => return Ok(taken(&**store, name, manifest)),
+            Err(failure) if failure.code == FailureCode::NameTaken && tried < NAME_TRIES => {
                 debug!(%name, "the backup's name is taken; trying the next second");
                 name = name.next().map_err(|e| BackupFailure::new(FailureCode::NameTaken, e.to_string()))?;
-                tries += 1;
+                tried += 1;
             }
             Err(failure) => {
-                return match sweep(&**store, &backup.plan, &failure, patience(cancel)).await {
-                    Some(manifest) => {
-                        let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
-                        Ok(Taken { manifest, url, first: series.first, clock_off })
-                    }
-                    None => Err(failure),
-                };
+                let found = sweep(&**store, &backup.plan, &failure, patience(cancel)).await;
+                return found.map(|manifest| taken(&**store, name, manifest)).ok_or(failure);
             }
         }
     }
@@ -224,56 +221,5 @@ async fn sweep(store: &dyn Store, plan: &Plan, failure: &BackupFailure, patience
             warn!("gave up looking for leftovers of the failed backup: the store does not answer");
             None
         }
-    }
-}
-
-impl fmt::Display for Taken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Manifest { cluster, cluster_uuid, origin, seal, .. } = &self.manifest;
-        let new = if self.first { ", new: the first backup of this name in the store" } else { "" };
-        writeln!(f, "stored     {}", self.url)?;
-        writeln!(f, "cluster    {cluster} (UUID {cluster_uuid}{new})")?;
-        let Origin { etcd_version, etcd_cluster_id, member_id, revision, .. } = origin;
-        writeln!(f, "etcd       {etcd_version}, cluster {etcd_cluster_id}, member {member_id}, revision {revision}")?;
-        if let Some(Replaced { etcd_cluster_id, revision, snapshot }) = &self.manifest.replaces {
-            writeln!(f, "replaces   cluster {etcd_cluster_id}, revision {revision} ({snapshot})")?;
-        }
-        writeln!(f, "database   {} bytes", self.manifest.snapshot_bytes)?;
-        writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
-        if let Some(inspection) = &self.manifest.inspection {
-            writeln!(f, "inspected  {}", Verdict(inspection, inspection.is_own(origin)))?;
-            if let Some(warning) = inspection.warning() {
-                writeln!(f, "warning    {warning}")?;
-            }
-        }
-        writeln!(f, "uploaded   {} bytes", self.manifest.sealed_bytes)?;
-        if seal.recipients.is_empty() {
-            writeln!(f, "encrypted  no")?;
-            write!(f, "open with  zstd -d < FILE > snapshot.db")
-        } else {
-            writeln!(f, "encrypted  for {}", seal.recipients.join(", "))?;
-            write!(f, "open with  age -d -i KEY FILE | zstd -d > snapshot.db")
-        }
-    }
-}
-
-/// An inspection in a line for people, and whether the member could be compared with itself alone.
-struct Verdict<'a>(&'a Inspection, bool);
-
-impl fmt::Display for Verdict<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inspection { verdict, compared_with, reason, contents, .. } = self.0;
-        match contents {
-            Some(contents) => write!(f, "{} entries, all pages intact; ", contents.entries)?,
-            None => write!(f, "incomplete; ")?,
-        }
-        if self.1 {
-            return f.write_str(NO_OTHER_MEMBER);
-        }
-        write!(f, "{}", verdict.as_str())?;
-        if let Some(member) = compared_with {
-            write!(f, " to member {member}")?;
-        }
-        reason.iter().try_for_each(|reason| write!(f, " ({reason})"))
     }
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use backstay_protocol::backstay_types::{RunState, VerificationSpec};
 use backstay_protocol::resource::Resource;
-use backstay_protocol::{SnapshotName, Timestamp, duration, machines, types};
+use backstay_protocol::{Timestamp, duration, machines, types};
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use super::api::{Api, CallError, Transport};
+use super::cluster_restore::choose::SnapshotSelector;
 use super::console::{Console, Failure};
 use super::interrupt::{Ended, follow};
 use super::output::{self, Format};
@@ -40,9 +41,9 @@ impl Query {
         timeout: Duration,
         format: Format,
     ) -> Result<Self, backstay_protocol::NameError> {
-        let snapshot = match snapshot {
-            "latest" => String::new(),
-            name => name.parse::<SnapshotName>()?.to_string(),
+        let snapshot = match SnapshotSelector::parse_snapshot(snapshot)? {
+            SnapshotSelector::Named(name) => name.to_string(),
+            SnapshotSelector::Latest | SnapshotSelector::Before(_) => String::new(),
         };
         Ok(Self { cluster, snapshot, boot, timeout, format })
     }

@@ -34,6 +34,19 @@ impl Bucket {
             ..S3Settings::default()
         }
     }
+
+    /// The flags that were given, as words of a command line that reads the same bucket.
+    pub fn words(&self) -> Vec<String> {
+        let ca = self.s3_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let addressing = Some(self.s3_addressing).filter(|way| *way != Addressing::default());
+        let given = [
+            ("--region", self.region.clone()),
+            ("--endpoint", self.endpoint.clone()),
+            ("--s3-ca", ca),
+            ("--s3-addressing", addressing.map(|way| way.to_string())),
+        ];
+        given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten().collect()
+    }
 }
 
 /// Flags for writing to a bucket.
@@ -57,6 +70,11 @@ pub struct WritableBucket {
 }
 
 impl WritableBucket {
+    /// As [`Bucket::words`]: what is only for writing is left out.
+    pub fn words(&self) -> Vec<String> {
+        self.bucket.words()
+    }
+
     /// As [`Bucket::settings`].
     pub fn settings(&self) -> S3Settings {
         let objects = ObjectSettings {
@@ -83,7 +101,10 @@ mod tests {
     fn every_flag_is_a_setting() {
         let line = "x --region r --endpoint http://e --s3-ca /ca --s3-addressing virtual --storage-class C \
                     --server-side-encryption aws:kms --kms-key-id k --s3-checksum crc32c";
-        let settings = Line::try_parse_from(line.split_whitespace()).expect("flags").bucket.settings();
+        let bucket = Line::try_parse_from(line.split_whitespace()).expect("flags").bucket;
+        let words = "--region r --endpoint http://e --s3-ca /ca --s3-addressing virtual";
+        assert_eq!(bucket.words().join(" "), words);
+        let settings = bucket.settings();
         let objects = ObjectSettings {
             storage_class: "C".into(),
             server_side_encryption: "aws:kms".into(),
@@ -93,7 +114,9 @@ mod tests {
         assert_eq!((settings.addressing, settings.checksum), (Addressing::Virtual, Checksum::Crc32c));
         assert_eq!((settings.region.as_str(), settings.endpoint.as_str()), ("r", "http://e"));
         assert_eq!(settings.ca_file, Some("/ca".into()));
-        let none = Line::try_parse_from(["x"]).expect("no flags").bucket.settings();
+        let none = Line::try_parse_from(["x"]).expect("no flags").bucket;
+        assert_eq!(none.words(), Vec::<String>::new());
+        let none = none.settings();
         assert_eq!((none.objects, none.addressing, none.checksum), Default::default());
     }
 }

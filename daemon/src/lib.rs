@@ -1,5 +1,5 @@
 //! What both daemons and the command line share at the edge: settings, the NATS connection, logs,
-//! metrics over HTTP, signals, systemd, the clock and the machine's name, the flags of a bucket.
+//! metrics over HTTP, signals, systemd, the clock and the machine's name, the flags of a bucket, sizes and durations for people.
 //!
 //! Nothing here knows what a backup is; of the archive it has the settings of a bucket alone.
 
@@ -19,5 +19,6 @@ pub mod stop;
 pub mod systemd;
 pub mod terminal;
 pub mod trouble;
+pub mod units;
 
 pub use clock::SystemClock;

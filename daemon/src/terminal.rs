@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
@@ -63,7 +64,38 @@ pub fn answer(text: &str) -> io::Result<()> {
 
 /// Says something on standard error; where nobody hears it, that is nobody's fault.
 pub fn tell(text: &str) {
-    let _ = io::stderr().lock().write_all(format!("{}\n", plain(text.trim_end())).as_bytes());
+    to_stderr(&format!("{}\n", plain(text.trim_end())));
+}
+
+/// Goes to the first column and clears the line: the one command that is written here.
+const CLEAR: &str = "\r\u{1b}[K";
+
+/// Whether a line of [`status`] stands on standard error.
+static STATUS: AtomicBool = AtomicBool::new(false);
+
+/// Shows one line on standard error that takes the place of the last such line, for terminals alone; an empty one takes it
+/// away. Whatever else is said there takes it away, too.
+pub fn status(text: &str) {
+    let _ = io::stderr().lock().write_all(status_line(text).as_bytes());
+    STATUS.store(!text.is_empty(), Ordering::Relaxed);
+}
+
+fn status_line(text: &str) -> String {
+    format!("{CLEAR}{}", line(text))
+}
+
+fn to_stderr(text: &str) {
+    let clear = if STATUS.swap(false, Ordering::Relaxed) { CLEAR } else { "" };
+    let _ = io::stderr().lock().write_all(format!("{clear}{text}").as_bytes());
+}
+
+/// A text as one word of a shell's command line.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+    }
 }
 
 /// The process's arguments, or how it ends without any: with their help, or a word on what is wrong with them.
@@ -92,7 +124,7 @@ pub struct LogLines;
 
 impl Write for LogLines {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().lock().write_all(log_line(event).as_bytes());
+        to_stderr(&log_line(event));
         Ok(event.len())
     }
 
@@ -141,7 +173,30 @@ mod tests {
         assert_eq!(log_line(b"\xff\x1b[0m\n"), "\u{fffd}\u{fffd}[0m\n");
     }
 
+    #[test]
+    fn a_status_is_one_line_over_the_last_and_cannot_command_either() {
+        assert_eq!(status_line("10 of\n20\u{1b}[2J"), "\r\u{1b}[K10 of 20\u{fffd}[2J");
+        assert_eq!(status_line(""), "\r\u{1b}[K");
+    }
+
+    #[test]
+    fn a_word_is_quoted_where_a_shell_would_read_more_than_a_word() {
+        for plain in ["/var/backups/etcd", "s3://b/p", "age1xyz", "--region=eu-1"] {
+            assert_eq!(shell_word(plain), plain);
+        }
+        assert_eq!(shell_word("file:///a b/$(x)"), "'file:///a b/$(x)'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
+    }
+
     proptest! {
+        #[test]
+        fn a_shell_reads_every_word_as_it_was(text in "[ -~äß]{0,20}") {
+            let script = format!("printf %s {}", shell_word(&text));
+            let read = std::process::Command::new("sh").args(["-c", &script]).output().expect("a shell");
+            prop_assert_eq!(String::from_utf8_lossy(&read.stdout).into_owned(), text);
+        }
+
         #[test]
         fn what_is_printed_is_the_text_but_for_commands(text in "\\PC{0,20}|[\\x00-\\x20a-z\u{80}-\u{9f}\u{2000}-\u{2070}]{0,20}") {
             let shown = plain(&text);

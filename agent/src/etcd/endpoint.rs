@@ -47,6 +47,17 @@ impl Words {
             (Self::Flags, _) => "--etcd-password-file",
         }
     }
+
+    /// The same where `[etcd]` does not stand before it.
+    fn whole(self, key: &'static str) -> &'static str {
+        match (self, key) {
+            (Self::Keys, "ca") => "etcd.ca",
+            (Self::Keys, "cert") => "etcd.cert",
+            (Self::Keys, "key") => "etcd.key",
+            (Self::Keys, "user") => "etcd.user",
+            (words, key) => words.word(key),
+        }
+    }
 }
 
 /// `[etcd]`.
@@ -101,8 +112,11 @@ impl EtcdSettings {
         if let Some((_, text)) = self.contradiction() {
             return Err(self.wrong(text));
         }
-        settings::secret("the etcd password", &self.password, self.password_file.as_deref())
-            .map_err(|e| self.wrong(e.to_string()))
+        let what = match self.words {
+            Words::Keys => "the etcd password",
+            Words::Flags => "the password of --etcd-password-file",
+        };
+        settings::secret(what, &self.password, self.password_file.as_deref()).map_err(|e| self.wrong(e.to_string()))
     }
 
     fn wrong(&self, text: String) -> EtcdError {
@@ -178,13 +192,25 @@ impl EtcdSettings {
     fn tls(&self) -> Result<ClientTlsConfig, EtcdError> {
         let mut tls = ClientTlsConfig::new();
         if let Some(ca) = &self.ca {
-            tls = tls.ca_certificate(Certificate::from_pem(read("CA", ca, PemKind::Certificates)?));
+            tls = tls.ca_certificate(Certificate::from_pem(self.read("CA", "ca", ca)?));
         }
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            let cert = read("certificate", cert, PemKind::Certificates)?;
-            tls = tls.identity(Identity::from_pem(cert, read("key", key, PemKind::PrivateKey)?));
+            let cert = self.read("certificate", "cert", cert)?;
+            tls = tls.identity(Identity::from_pem(cert, self.read("key", "key", key)?));
         }
         Ok(tls)
+    }
+
+    /// The PEM file of a setting, which can be used.
+    fn read(&self, what: &'static str, key: &'static str, path: &Path) -> Result<Vec<u8>, EtcdError> {
+        let set_by = self.words.whole(key);
+        let failed = |cause| EtcdError::File { what, path: path.display().to_string(), set_by, cause };
+        let wanted = if key == "key" { PemKind::PrivateKey } else { PemKind::Certificates };
+        let text = std::fs::read(path).map_err(|cause| failed(cause.to_string()))?;
+        match certificates::unusable(&text, wanted) {
+            None => Ok(text),
+            Some(cause) => Err(failed(cause)),
+        }
     }
 }
 
@@ -194,22 +220,15 @@ fn is_usable(url: &str) -> bool {
     behind.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
 }
 
-/// A PEM file that can be used.
-fn read(what: &'static str, path: &Path, kind: PemKind) -> Result<Vec<u8>, EtcdError> {
-    let failed = |cause| EtcdError::File { what, path: path.display().to_string(), cause };
-    let text = std::fs::read(path).map_err(|cause| failed(cause.to_string()))?;
-    match certificates::unusable(&text, kind) {
-        None => Ok(text),
-        Some(cause) => Err(failed(cause)),
-    }
-}
-
 /// What is probably wrong, and what to do, where a connection failed for `cause`. Since TLS 1.3 an etcd that does
 /// not take a client says so only after the connection stands, so that it is the first question that fails.
 pub(super) fn advice(url: &str, cause: &str, certificate: bool, words: Words) -> String {
     let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
     let closed = says(&["connection closed", "broken pipe", "reset by peer", "error reading a body"]);
-    let [ca, cert, key] = ["ca", "cert", "key"].map(|key| words.word(key));
+    let [ca, cert, key, user] = ["ca", "cert", "key", "user"].map(|key| words.whole(key));
+    if says(&["permission denied", "user name is empty"]) {
+        return format!(" (authentication is on: {user} must name a user with the root role)");
+    }
     if !url.starts_with("https://") {
         let tls = closed || says(&["frame with invalid size", "http2 error"]);
         return if tls {
@@ -289,14 +308,15 @@ mod tests {
     #[test]
     fn a_connection_that_fails_comes_with_advice() {
         for (url, cause, certificate, part) in [
-            ("https://h", "received fatal alert: BadCertificate", false, "set cert and key"),
-            ("https://h", "operation was canceled: transport error: connection closed", false, "set cert and key"),
+            ("https://h", "received fatal alert: BadCertificate", false, "set etcd.cert and"),
+            ("https://h", "operation was canceled: transport error: connection closed", false, "set etcd.cert and"),
             ("https://h", "received fatal alert: UnknownCA", true, "rejected this client certificate"),
             ("https://h", "invalid peer certificate: UnknownIssuer", true, "was not signed by"),
             ("https://h", "tls handshake eof", false, "begin with http://"),
             ("https://h", "received fatal alert: HandshakeFailure", false, "such as the curve P-521"),
             ("https://h", "invalid peer certificate: UnsupportedSignatureAlgorithmForPublicKeyContext", true, "P-521"),
             ("http://h", "stream closed because of a broken pipe", false, "begin with https://"),
+            ("http://h", "etcdserver: permission denied", false, "etcd.user must name a user with the root role"),
         ] {
             assert!(advice(url, cause, certificate, Words::Keys).contains(part), "{cause}");
         }
@@ -306,6 +326,25 @@ mod tests {
         assert!(flags.contains("--etcd-ca is required"), "{flags}");
         let flags = advice("https://h", "received fatal alert: CertificateRequired", false, Words::Flags);
         assert!(flags.contains("set --etcd-cert and --etcd-key"), "{flags}");
+        let flags = advice("https://h", "etcdserver: user name is empty", false, Words::Flags);
+        assert!(flags.contains("--etcd-user must name a user"), "{flags}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_with_what_named_it() {
+        let (endpoints, absent) = (vec!["https://h:1".to_owned()], std::path::PathBuf::from("/no/such.crt"));
+        for (words, ca, password) in [
+            (Words::Keys, "CA /no/such.crt (etcd.ca): No such", "[etcd] cannot read the etcd password from /no/such"),
+            (Words::Flags, "CA /no/such.crt (--etcd-ca): No such", "cannot read the password of --etcd-password-file"),
+        ] {
+            let (endpoints, absent) = (endpoints.clone(), absent.clone());
+            let settings = EtcdSettings { endpoints, ca: Some(absent.clone()), words, ..EtcdSettings::default() };
+            let error = settings.tls().expect_err("no such file").to_string();
+            assert!(error.starts_with(&format!("cannot use the etcd {ca}")), "{error}");
+            let settings = EtcdSettings { user: "u".into(), password_file: Some(absent), ..settings };
+            let error = settings.check().expect_err("no such file").to_string();
+            assert!(error.starts_with(password), "{error}");
+        }
     }
 
     #[test]

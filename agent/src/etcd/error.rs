@@ -9,8 +9,8 @@ use backstay_snapshot::FrameError;
 pub enum EtcdError {
     #[error("{0}")]
     Settings(String),
-    #[error("cannot use the etcd {what} {path}: {cause}")]
-    File { what: &'static str, path: String, cause: String },
+    #[error("cannot use the etcd {what} {path} ({set_by}): {cause}")]
+    File { what: &'static str, path: String, set_by: &'static str, cause: String },
     #[error("no etcd answers at {endpoints}: {cause}")]
     Unreachable { endpoints: String, cause: String },
     #[error("failed to {call} of etcd at {endpoint}: {cause}")]
@@ -46,13 +46,10 @@ pub(super) fn is_election(error: &etcd_client::Error) -> bool {
 pub(super) fn describe(error: &etcd_client::Error) -> String {
     match error {
         etcd_client::Error::GRpcStatus(status) => {
-            let mut text = match status.message() {
+            let text = match status.message() {
                 "" => status.code().description().to_owned(),
                 message => message.to_owned(),
             };
-            if status.code() == tonic::Code::PermissionDenied || text.contains("user name is empty") {
-                text.push_str(" (authentication is enabled: a user with the root role is required)");
-            }
             with_causes(text, std::error::Error::source(status))
         }
         etcd_client::Error::TransportError(error) => with_causes(error.to_string(), std::error::Error::source(error)),

@@ -177,7 +177,8 @@ async fn an_interrupted_backup_leaves_nothing() {
     let etcd = FakeEtcd::start(Script { frames: whole.frames[..3].to_vec(), end: End::Silence, ..whole }).await;
     let (shelf, cancel) = (Shelf::new(), CancellationToken::new());
     let member = etcd.member();
-    let work = backstay_agent::once::once(shelf.once(), &member, &StoppedClock, &cancel);
+    let tries = tokio::sync::watch::Sender::default();
+    let work = backstay_agent::once::once(shelf.once(), &member, &StoppedClock, &tries, &cancel);
     let interrupt = async {
         while etcd.snapshots() == 0 {
             tokio::task::yield_now().await;

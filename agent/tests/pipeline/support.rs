@@ -49,6 +49,7 @@ impl Shelf {
             cluster_uuid: None,
             new_cluster_id: false,
             store: StoreSpec::Local(self.path().into()),
+            named: backstay_agent::once::Named::default(),
             recipients: vec![self.identity.to_public()],
             limits: Limits::default(),
             deadline: LONG,
@@ -94,7 +95,14 @@ pub async fn back_up(
     what: Once,
     member: &backstay_agent::attempt::Member,
 ) -> Result<backstay_agent::once::Taken, backstay_agent::attempt::BackupFailure> {
-    once(what, member, &StoppedClock, &tokio_util::sync::CancellationToken::new()).await
+    once(
+        what,
+        member,
+        &StoppedClock,
+        &tokio::sync::watch::Sender::default(),
+        &tokio_util::sync::CancellationToken::new(),
+    )
+    .await
 }
 
 /// A few values of a strategy, from a fixed seed: for cases that are async and slow.

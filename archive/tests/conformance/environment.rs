@@ -203,6 +203,19 @@ async fn variables_that_are_set_and_empty_say_nothing() {
 }
 
 #[tokio::test]
+async fn no_credentials_at_all_is_said_as_that() {
+    let server = Server::start(Habits::default()).await;
+    let endpoint = [("AWS_ENDPOINT_URL", &*server.endpoint), ("AWS_EC2_METADATA_DISABLED", "true")];
+    for half in [None, Some(("AWS_ACCESS_KEY_ID", ACCESS_KEY))] {
+        let variables: Vec<_> = endpoint.into_iter().chain(half).collect();
+        let output = run_child(CHILD, &variables).await;
+        let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+        let said = "no S3 credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE";
+        assert!(!output.status.success() && text.contains(said) && !text.contains("Attempted"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn keys_and_regions_of_the_environment_that_no_request_can_carry_are_told() {
     let server = Server::start(Habits::default()).await;
     let good = [

@@ -12,7 +12,7 @@ use super::SnapshotSelector;
 #[command(next_help_heading = "With CLUSTER")]
 pub struct OfCluster {
     /// Restore the newest backup taken at or before this time, such as 2026-11-22T10:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = SnapshotSelector::parse_time, conflicts_with = "snapshot")]
+    #[arg(long, value_name = "TIME", value_parser = SnapshotSelector::parse_time, conflicts_with = "snapshot", help_heading = None::<&str>)]
     pub before: Option<SnapshotSelector>,
     /// Restore a backup of this other cluster instead, replacing the data of CLUSTER
     #[arg(long, value_name = "OTHER", default_value = "", hide_default_value = true)]

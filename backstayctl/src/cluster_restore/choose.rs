@@ -1,9 +1,12 @@
-//! Which backup is meant: by name, the latest, or the latest before a time.
+//! Which backup is meant: by name, the latest, or the latest before a time. For all commands that take a backup.
 
-use backstay_protocol::{NameError, SnapshotName, Timestamp};
+use backstay_protocol::{NameError, SnapshotName, Timestamp, validate};
 
 /// As a request asks for the latest one.
 pub const LATEST: &str = "latest";
+
+/// What a snapshot's name ends with.
+pub const SUFFIX: &str = ".snapshot";
 
 /// Which backup of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,11 +18,17 @@ pub enum SnapshotSelector {
 }
 
 impl SnapshotSelector {
+    /// What `--snapshot` and `--before` say together: one of them is given.
+    pub fn of(snapshot: Option<&str>, before: Option<&Self>) -> Result<Self, NameError> {
+        let named = snapshot.map(Self::parse_snapshot).transpose()?;
+        Ok(named.or_else(|| before.cloned()).unwrap_or(Self::Latest))
+    }
+
     /// From `latest` or a snapshot's name.
     pub fn parse_snapshot(text: &str) -> Result<Self, NameError> {
         match text {
             LATEST => Ok(Self::Latest),
-            name => name.parse().map(Self::Named),
+            name => parse_name(name).map(Self::Named),
         }
     }
 
@@ -36,5 +45,41 @@ impl SnapshotSelector {
             Self::Named(name) => (name.to_string(), None),
             Self::Before(time) => (LATEST.into(), Some(*time)),
         }
+    }
+}
+
+/// A snapshot's name as people type it: its suffix may be left out, and small letters will do.
+fn parse_name(text: &str) -> Result<SnapshotName, NameError> {
+    let digits = text.strip_suffix(SUFFIX).unwrap_or(text).to_ascii_uppercase();
+    format!("{digits}{SUFFIX}").parse().map_err(|_| {
+        let meant = validate::nearest(text, [LATEST].into_iter());
+        let hint = meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default();
+        let given = text.chars().take(80).collect();
+        let reason = format!("must be latest, or 16 hexadecimal digits with or without {SUFFIX}{hint}");
+        NameError { what: "snapshot name", given, reason }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_be_typed_without_its_suffix_and_in_small_letters() {
+        let name = SnapshotName::from_unix_seconds(1_701_184_522).expect("in range");
+        for text in [name.to_string(), name.to_string().replace(SUFFIX, ""), name.to_string().to_lowercase()] {
+            assert_eq!(SnapshotSelector::parse_snapshot(&text), Ok(SnapshotSelector::Named(name)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_slip_in_latest_is_noticed() {
+        for text in ["lastest", "Latest", "last", "lates"] {
+            let error = SnapshotSelector::parse_snapshot(text).expect_err(text).to_string();
+            assert!(error.ends_with(": did you mean latest?"), "{error}");
+        }
+        let error = SnapshotSelector::parse_snapshot("FFFFFFFF9A8AF98").expect_err("15 digits").to_string();
+        let said = "must be latest, or 16 hexadecimal digits with or without .snapshot";
+        assert_eq!(error, format!("invalid snapshot name \"FFFFFFFF9A8AF98\": {said}"));
     }
 }

@@ -51,11 +51,10 @@ impl Query {
     /// The backup's name is none.
     pub fn of(arguments: &Restore) -> Result<Option<Self>, NameError> {
         let Some(cluster) = arguments.cluster.clone() else { return Ok(None) };
-        let named = arguments.snapshot.as_deref().map(SnapshotSelector::parse_snapshot).transpose()?;
         let OfCluster { before, data_of_another_cluster, yes, timeout } = &arguments.of_cluster;
         Ok(Some(Self {
             cluster,
-            which: named.or_else(|| before.clone()).unwrap_or(SnapshotSelector::Latest),
+            which: SnapshotSelector::of(arguments.snapshot.as_deref(), before.as_ref())?,
             of_another: data_of_another_cluster.clone(),
             bump: arguments.from_store.bump_revision,
             yes: *yes,

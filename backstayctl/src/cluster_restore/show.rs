@@ -10,6 +10,7 @@ use crate::api::CallError;
 use crate::console::Console;
 use crate::output::table;
 use crate::progress::Progress;
+use crate::restore::next::{kubelets, numbered};
 use crate::units;
 
 /// What will be done.
@@ -91,7 +92,17 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
     if !spec.error.is_empty() {
         text.push_str(&format!("  {}\n", spec.error));
     }
-    text
+    let mut steps = vec![
+        kubelets("So that no component keeps watching the old data, restart"),
+        ("Take a first backup of the restored cluster:".into(), vec![format!("backstayctl backup {cluster} --wait")]),
+    ];
+    if !spec.machines.is_empty() {
+        steps.push((
+            "Once everything works, delete the old data named above: nothing else deletes it.".into(),
+            Vec::new(),
+        ));
+    }
+    text + "\n" + &numbered(&steps)
 }
 
 /// One line: the phase and how many machines are how far.

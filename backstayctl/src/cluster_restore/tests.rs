@@ -172,6 +172,13 @@ fn progress_is_one_line() {
     let end = show::end("one", &spec(RestorePhase::Restored));
     assert!(end.starts_with("* one was restored in 9.0s: 2 member(s) are serving and agree\n"), "{end}");
     assert!(end.contains("pass --new-cluster-id to the next `backstay-agent once --cluster one`, once"), "{end}");
+    let (_, next) = end.split_once("\nNext steps:\n").expect("what to do next");
+    for part in ["restart the kubelet on every node", "backstayctl backup one --wait", "delete the old data"] {
+        assert!(next.contains(part), "{part}: {next}");
+    }
+    let machines = vec![machine("switched"); 3];
+    let line = show::line(&RestoreSpec { machines, ..spec(RestorePhase::Keeping) });
+    assert_eq!(line, "confirming: 3 of 3 running on the restored data");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use backstay_archive::restore::{DEFAULT_BUMP, NewMember, Options};
 use backstay_daemon::bucket::Bucket;
-use backstay_protocol::ClusterUuid;
+use backstay_protocol::{ClusterName, ClusterUuid};
 use clap::{ArgAction, Args};
 
 use crate::arguments::operate::Form;
@@ -62,8 +62,10 @@ To restore a cluster on all its machines, through their agents, see
 
 Examples:
   backstayctl list --store s3://etcd-backups
-  backstayctl restore --store s3://etcd-backups --cluster-uuid 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10 \\
-    --snapshot latest --identity recovery.key --data-dir /var/lib/etcd
+  backstayctl restore --store s3://etcd-backups --cluster talos-default --snapshot latest \\
+    --identity recovery.key --data-dir /var/lib/etcd
+  backstayctl restore --store s3://etcd-backups --cluster talos-default \\
+    --before 2026-11-22T10:00:00Z --identity recovery.key --data-dir /var/lib/etcd
   backstayctl restore --store file:///srv/backups --snapshot FFFFFFFF9A8AF980.snapshot --identity recovery.key \\
     --data-dir /var/lib/etcd --name m1 --initial-advertise-peer-urls https://10.0.0.1:2380 \\
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380";
@@ -74,7 +76,10 @@ usual AWS environment.
 
 Examples:
   backstayctl list --store s3://etcd-backups
-  backstayctl list --store file:///srv/backups --cluster-uuid 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10 -o yaml";
+  backstayctl list --store file:///srv/backups --cluster talos-default -o yaml";
+
+/// The id of `--cluster`: that of the cluster that is restored by its agents is `cluster`.
+pub const CLUSTER_NAME: &str = "cluster_name";
 
 /// What etcd's own tools take for both where nothing is said.
 const DEFAULT_NAME: &str = "default";
@@ -86,7 +91,10 @@ pub struct List {
     /// URL of the store: file:///path or s3://bucket[/prefix]
     #[arg(long, value_name = "URL")]
     pub store: String,
-    /// List only this cluster
+    /// List only the cluster with this name
+    #[arg(long, value_name = "NAME", conflicts_with = "cluster_uuid")]
+    pub cluster: Option<ClusterName>,
+    /// List only the cluster with this UUID
     #[arg(long, value_name = "UUID")]
     pub cluster_uuid: Option<ClusterUuid>,
     /// Output format: table, yaml or json
@@ -126,6 +134,9 @@ pub struct Restore {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "With --store")]
 pub struct FromStore {
+    /// Name of the cluster that the backup belongs to; optional if the store holds only one cluster
+    #[arg(id = CLUSTER_NAME, long = "cluster", value_name = "NAME", conflicts_with = "cluster_uuid")]
+    pub cluster_name: Option<ClusterName>,
     /// UUID of the backup's cluster; not needed if the store has only one cluster
     #[arg(long, value_name = "UUID")]
     pub cluster_uuid: Option<ClusterUuid>,

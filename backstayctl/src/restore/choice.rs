@@ -1,24 +1,47 @@
-//! Which backup is meant: by its name or as the latest, of a cluster that is named or the only one.
+//! Which backup is meant: by its name, as the latest or the latest before a time, of a cluster that is named or the only
+//! one; and what was probably meant where there is no such backup.
 
-use backstay_archive::catalog::{self, Progress, Skipped};
+use backstay_archive::catalog::{self, ListedBackup, Progress, Skipped};
 use backstay_archive::latest::{self, LatestError, Scope};
-use backstay_archive::{Manifest, Store};
-use backstay_protocol::{ClusterUuid, NameError, SnapshotName, Timestamp};
+use backstay_archive::{Manifest, Store, merge, names};
+use backstay_protocol::{ClusterName, ClusterUuid, NameError, SnapshotName, Timestamp, validate};
 
 use super::error::RestoreFailure;
+use crate::cluster_restore::choose::{SUFFIX, SnapshotSelector};
 
-/// What `--snapshot` asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    Latest,
-    Named(SnapshotName),
+/// Clusters that an error names.
+const SHOWN_MAX: usize = 20;
+
+/// So many characters of a name may be mistyped.
+const SLIPS_MAX: usize = 2;
+
+/// Which cluster of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cluster {
+    /// None is named.
+    Any,
+    Named(ClusterName),
+    Uuid(ClusterUuid),
 }
 
-impl Wanted {
-    pub fn parse(text: &str) -> Result<Self, NameError> {
-        match text {
-            "latest" => Ok(Self::Latest),
-            name => name.parse().map(Self::Named),
+impl Cluster {
+    /// What `--cluster` and `--cluster-uuid` say together: at most one of them is given.
+    pub fn of(name: Option<ClusterName>, uuid: Option<ClusterUuid>) -> Self {
+        match (name, uuid) {
+            (_, Some(uuid)) => Self::Uuid(uuid),
+            (Some(name), None) => Self::Named(name),
+            (None, None) => Self::Any,
+        }
+    }
+
+    async fn find(&self, store: &dyn Store, now: Timestamp) -> Result<ClusterUuid, RestoreFailure> {
+        match self {
+            Self::Any => only_cluster(store).await,
+            Self::Uuid(uuid) => Ok(*uuid),
+            Self::Named(name) => match names::find(store, name, now).await? {
+                Some(uuid) => Ok(uuid),
+                None => Err(unknown(store, name).await?),
+            },
         }
     }
 }
@@ -26,34 +49,97 @@ impl Wanted {
 /// The manifest of the backup that is meant, and which others could not be read while it was looked for.
 pub async fn choose(
     store: &dyn Store,
-    cluster: Option<ClusterUuid>,
-    wanted: Wanted,
+    cluster: &Cluster,
+    which: &SnapshotSelector,
     now: Timestamp,
     progress: &Progress,
 ) -> Result<(Manifest, Skipped), RestoreFailure> {
-    let cluster = match cluster {
-        Some(cluster) => cluster,
-        None => only_cluster(store).await?,
-    };
-    let Wanted::Named(snapshot) = wanted else { return latest(store, cluster, now, progress).await };
-    let manifest = catalog::own_manifest(store, cluster, snapshot).await?;
-    let manifest = manifest.ok_or_else(|| RestoreFailure::NoSnapshot { store: store.url(), cluster, snapshot })?;
-    Ok((manifest, Skipped::default()))
+    let cluster = cluster.find(store, now).await?;
+    match which {
+        SnapshotSelector::Latest => latest(store, cluster, None, now, progress).await,
+        SnapshotSelector::Before(time) => latest(store, cluster, Some(*time), now, progress).await,
+        SnapshotSelector::Named(snapshot) => match catalog::own_manifest(store, cluster, *snapshot).await? {
+            Some(manifest) => Ok((manifest, Skipped::default())),
+            None => {
+                let hint = hint(&snapshot.to_string(), store, cluster).await?;
+                let (store, snapshot) = (store.url(), *snapshot);
+                Err(RestoreFailure::NoSnapshot { store, cluster, snapshot, hint })
+            }
+        },
+    }
 }
 
 async fn latest(
     store: &dyn Store,
     cluster: ClusterUuid,
+    until: Option<Timestamp>,
     now: Timestamp,
     progress: &Progress,
 ) -> Result<(Manifest, Skipped), RestoreFailure> {
-    let found = latest::find(store, cluster, &Scope::default(), now, progress).await.map_err(|error| match error {
+    let scope = Scope { until, ..Scope::default() };
+    let found = latest::find(store, cluster, &scope, now, progress).await.map_err(|error| match error {
         LatestError::Store(error) => RestoreFailure::Store(error),
         LatestError::Catalog(error) => RestoreFailure::Catalog(error),
         LatestError::Ambiguous(ambiguous) => RestoreFailure::Ambiguous(ambiguous),
     })?;
-    let manifest = found.manifest.ok_or_else(|| RestoreFailure::NoBackup { store: store.url(), cluster })?;
-    Ok((manifest, found.skipped))
+    let none = || match until {
+        Some(time) => RestoreFailure::NoneBefore { store: store.url(), cluster, time: time.rfc3339() },
+        None => RestoreFailure::NoBackup { store: store.url(), cluster },
+    };
+    Ok((found.manifest.ok_or_else(none)?, found.skipped))
+}
+
+/// The error about a text that is no snapshot's name, with the one in the store that was probably meant.
+pub async fn not_a_name(error: NameError, store: &dyn Store, cluster: &Cluster, now: Timestamp) -> RestoreFailure {
+    let looked = async { hint(&error.given, store, cluster.find(store, now).await?).await };
+    // Without the store's word the name is wrong all the same.
+    match looked.await {
+        Ok(hint) => RestoreFailure::NotAName { error, hint },
+        Err::<_, RestoreFailure>(failure) => RestoreFailure::NotAName { error, hint: failure.to_string() },
+    }
+}
+
+/// Whether a text that is no snapshot's name may be one with a slip in it: then the store is asked for the right one.
+pub fn is_nearly_a_name(typed: &str) -> bool {
+    let digits = typed.strip_suffix(SUFFIX).unwrap_or(typed);
+    let is_plain = digits.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_plain
+        && (8..=20).contains(&digits.len())
+        && digits.bytes().filter(|b| !b.is_ascii_hexdigit()).count() <= SLIPS_MAX
+}
+
+/// What to do about a name that is not there.
+async fn hint(typed: &str, store: &dyn Store, cluster: ClusterUuid) -> Result<String, RestoreFailure> {
+    Ok(match nearest(typed, &catalog::list(store, cluster).await?) {
+        Some(name) => format!("did you mean {name}, taken {}?", name.time().rfc3339()),
+        None => format!("run `backstayctl list --store {}` to see what it contains", store.url()),
+    })
+}
+
+/// The one name that begins so, else the one that differs in the fewest characters, where these are few.
+fn nearest(typed: &str, entries: &[ListedBackup]) -> Option<SnapshotName> {
+    let typed = typed.strip_suffix(SUFFIX).unwrap_or(typed).to_ascii_uppercase();
+    let names: Vec<(String, SnapshotName)> = entries
+        .iter()
+        .map(|entry| (entry.snapshot.to_string().trim_end_matches(SUFFIX).to_owned(), entry.snapshot))
+        .collect();
+    let mut beginning = names.iter().filter(|(digits, _)| digits.starts_with(&typed));
+    if let (Some((_, only)), None) = (beginning.next(), beginning.next()) {
+        return Some(*only);
+    }
+    let slips = names.iter().map(|(digits, name)| (strsim::osa_distance(&typed, digits), *name));
+    slips.filter(|(slips, _)| *slips <= SLIPS_MAX).min_by_key(|(slips, _)| *slips).map(|(_, name)| name)
+}
+
+/// All UUIDs under which the store has backups of a cluster with this name.
+///
+/// # Errors
+/// There is none.
+pub async fn series_of(store: &dyn Store, name: &ClusterName) -> Result<Vec<ClusterUuid>, RestoreFailure> {
+    match merge::series_of(store, name).await? {
+        none if none.is_empty() => Err(unknown(store, name).await?),
+        series => Ok(series),
+    }
 }
 
 async fn only_cluster(store: &dyn Store) -> Result<ClusterUuid, RestoreFailure> {
@@ -61,12 +147,105 @@ async fn only_cluster(store: &dyn Store) -> Result<ClusterUuid, RestoreFailure> 
         [] => Err(RestoreFailure::Empty { store: store.url() }),
         [only] => Ok(only),
         ref several => {
-            let mut named = Vec::new();
-            for cluster in several {
-                let newest = catalog::newest(store, *cluster).await?;
-                named.push(newest.map_or_else(|| cluster.to_string(), |m| format!("{cluster} ({})", m.cluster)));
-            }
-            Err(RestoreFailure::SeveralClusters { store: store.url(), clusters: named.join(", ") })
+            let text = |(uuid, name): (ClusterUuid, Option<ClusterName>)| match name {
+                Some(name) => format!("{name} ({uuid})"),
+                None => uuid.to_string(),
+            };
+            let clusters = shown(named(store, several).await?.into_iter().map(text));
+            Err(RestoreFailure::SeveralClusters { store: store.url(), clusters })
         }
+    }
+}
+
+/// Why there is no cluster of that name, with those that there are.
+async fn unknown(store: &dyn Store, name: &ClusterName) -> Result<RestoreFailure, RestoreFailure> {
+    let clusters = catalog::clusters(store).await?;
+    if clusters.is_empty() {
+        return Ok(RestoreFailure::Empty { store: store.url() });
+    }
+    let mut known: Vec<String> =
+        named(store, &clusters).await?.into_iter().filter_map(|(_, name)| name).map(|name| name.to_string()).collect();
+    known.sort();
+    known.dedup();
+    let meant = validate::nearest(name.as_str(), known.iter().map(String::as_str));
+    let known = shown(known.into_iter());
+    let hint = match meant {
+        Some(meant) => format!("did you mean {meant}? It contains backups of {known}"),
+        None => format!("it contains backups of {known}"),
+    };
+    Ok(RestoreFailure::UnknownCluster { store: store.url(), cluster: name.clone(), hint })
+}
+
+/// Each cluster with the name that its newest backup has.
+async fn named(
+    store: &dyn Store,
+    clusters: &[ClusterUuid],
+) -> Result<Vec<(ClusterUuid, Option<ClusterName>)>, RestoreFailure> {
+    let mut named = Vec::new();
+    for cluster in clusters {
+        named.push((*cluster, catalog::newest(store, *cluster).await?.map(|newest| newest.cluster)));
+    }
+    Ok(named)
+}
+
+/// The first of them in a line, and how many more there are.
+fn shown(clusters: impl ExactSizeIterator<Item = String>) -> String {
+    let others = clusters.len().saturating_sub(SHOWN_MAX);
+    let text = clusters.take(SHOWN_MAX).collect::<Vec<_>>().join(", ");
+    if others == 0 { text } else { format!("{text} and {others} more") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(seconds: i64) -> SnapshotName {
+        SnapshotName::from_unix_seconds(seconds).expect("in range")
+    }
+
+    fn entries() -> Vec<ListedBackup> {
+        let cluster = "7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10".parse().expect("a UUID");
+        // FFFFFFFF9A98E676, FFFFFFFF9A99F7E6 and FFFFFFFF9A9B4966.
+        let times = [1_701_255_562, 1_701_185_562, 1_701_099_162];
+        times.map(|time| ListedBackup { cluster, snapshot: name(time), size: 1, modified: None }).into()
+    }
+
+    #[test]
+    fn the_nearest_name_is_the_one_with_the_fewest_slips_or_the_only_one_that_begins_so() {
+        let entries = entries();
+        let digits = |at: usize| entries[at].snapshot.to_string().replace(SUFFIX, "");
+        let mut swapped: Vec<char> = digits(1).chars().collect();
+        swapped.swap(12, 13);
+        let swapped: String = swapped.into_iter().collect();
+        assert_ne!(swapped, digits(1));
+        for (typed, meant) in [
+            (format!("{}.snapshot", &digits(1)[1..]), Some(1)),
+            (format!("{}0", digits(2)), Some(2)),
+            (swapped, Some(1)),
+            (digits(0)[..13].to_owned(), Some(0)),
+            (digits(2).to_lowercase(), Some(2)),
+            (digits(0)[..9].to_owned(), None),
+            ("FFFFFFFF00000000.snapshot".into(), None),
+        ] {
+            assert_eq!(nearest(&typed, &entries), meant.map(|at| entries[at].snapshot), "{typed}");
+        }
+        assert_eq!(nearest(&digits(0), &[]), None);
+    }
+
+    #[test]
+    fn only_what_looks_like_a_name_is_looked_for() {
+        for typed in ["FFFFFFFF9A8AF98", "FFFFFFFF9A8AF980O.snapshot", "FFFFFFFF9A8AF9800"] {
+            assert!(is_nearly_a_name(typed), "{typed}");
+        }
+        for typed in ["", "lastest", "nonsense", "abc", "2026-11-22", "FFFFFFFF9A8AF980FFFFFFFF9A8AF980"] {
+            assert!(!is_nearly_a_name(typed), "{typed}");
+        }
+    }
+
+    #[test]
+    fn of_many_clusters_the_first_are_named() {
+        assert_eq!(shown(["a".to_owned(), "b".to_owned()].into_iter()), "a, b");
+        let many = (0..23).map(|n| n.to_string()).collect::<Vec<_>>();
+        assert!(shown(many.into_iter()).ends_with("18, 19 and 3 more"));
     }
 }

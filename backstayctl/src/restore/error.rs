@@ -8,7 +8,7 @@ use backstay_archive::merge::MergeError;
 use backstay_archive::restore::{RestoreBackupError, RestoreError};
 use backstay_archive::seal::SealError;
 use backstay_archive::store::StoreError;
-use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName};
+use backstay_protocol::{ClusterName, ClusterUuid, NameError, SnapshotName};
 
 /// Why a store could not be listed or restored from.
 #[derive(Debug, thiserror::Error)]
@@ -21,18 +21,26 @@ pub enum RestoreFailure {
     Catalog(#[from] CatalogError),
     #[error("{store} contains no backups: check the bucket and the prefix")]
     Empty { store: String },
-    #[error("{store} contains backups of several clusters: choose one with --cluster-uuid: {clusters}")]
+    #[error(
+        "{store} contains backups of several clusters: choose one with --cluster NAME or --cluster-uuid UUID: {clusters}"
+    )]
     SeveralClusters { store: String, clusters: String },
     #[error(
         "{store} contains no backup of cluster {cluster}: run `backstayctl list --store {store}` to see what it \
         contains"
     )]
     NoBackup { store: String, cluster: ClusterUuid },
+    #[error("{store} contains no backup {snapshot} of cluster {cluster}: {hint}")]
+    NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName, hint: String },
+    #[error("{error}: {hint}")]
+    NotAName { error: NameError, hint: String },
     #[error(
-        "{store} contains no backup {snapshot} of cluster {cluster}: run `backstayctl list --store {store}` to see \
-         what it contains"
+        "{store} contains no backup of cluster {cluster} taken at or before {time}: run `backstayctl list --store {store}` \
+         to see what it contains"
     )]
-    NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName },
+    NoneBefore { store: String, cluster: ClusterUuid, time: String },
+    #[error("{store} contains no backup of a cluster named {cluster}: {hint}")]
+    UnknownCluster { store: String, cluster: ClusterName, hint: String },
     #[error(transparent)]
     Ambiguous(Box<Ambiguous>),
     #[error(

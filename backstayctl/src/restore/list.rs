@@ -3,10 +3,10 @@
 use backstay_archive::catalog::{self, CatalogError, Progress, Reading, Skipped};
 use backstay_archive::store::ErrorKind;
 use backstay_archive::{Manifest, Store};
-use backstay_protocol::ClusterUuid;
 use serde_json::{Value, json};
 
 use super::arguments::List;
+use super::choice::{self, Cluster};
 use super::error::RestoreFailure;
 use crate::arguments::operate::Form;
 use crate::console::{Console, Failure};
@@ -18,8 +18,8 @@ use crate::units;
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     let store = super::open::open(&list.store, list.bucket.settings()).await?;
     let progress = Progress::default();
-    let (manifests, skipped) =
-        super::looking(read(&*store, list.cluster_uuid, &progress), &progress, console).await??;
+    let wanted = Cluster::of(list.cluster, list.cluster_uuid);
+    let (manifests, skipped) = super::looking(read(&*store, &wanted, &progress), &progress, console).await??;
     console.print(&render(&manifests, list.output, !list.no_headers))?;
     skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
     if manifests.is_empty() && skipped.count() == 0 {
@@ -31,18 +31,19 @@ pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
 /// The manifests, by cluster and then from the newest on; and what could not be read.
 async fn read(
     store: &dyn Store,
-    wanted: Option<ClusterUuid>,
+    wanted: &Cluster,
     progress: &Progress,
 ) -> Result<(Vec<Manifest>, Skipped), RestoreFailure> {
     let clusters = match wanted {
-        Some(cluster) => vec![cluster],
-        None => catalog::clusters(store).await?,
+        Cluster::Uuid(cluster) => vec![*cluster],
+        Cluster::Named(name) => choice::series_of(store, name).await?,
+        Cluster::Any => catalog::clusters(store).await?,
     };
     let (mut reading, mut groups) = (Reading::new(store, progress), Vec::new());
     for cluster in clusters {
         let entries = match catalog::list(store, cluster).await {
             // A policy may keep one folder to itself.
-            Err(error) if error.is(ErrorKind::Denied) && wanted.is_none() => {
+            Err(error) if error.is(ErrorKind::Denied) && *wanted == Cluster::Any => {
                 reading.skipped.note(CatalogError::Object(error));
                 continue;
             }

@@ -9,9 +9,7 @@ use std::time::Duration;
 use backstay_archive::Manifest;
 use backstay_archive::catalog::{self};
 use backstay_archive::release::Origin;
-use backstay_archive::restore::{
-    self, Contents, Options, Outcome, Progress, RestoreBackupError, RestoreError, Restored,
-};
+use backstay_archive::restore::{self, Contents, Outcome, Progress, RestoreBackupError, RestoreError, Restored};
 use backstay_daemon::stop;
 use backstay_protocol::{SnapshotName, Timestamp};
 use tokio::time::Instant;
@@ -21,8 +19,11 @@ use super::console::{Console, Failure};
 use super::progress;
 use super::units;
 use arguments::{FromStore, Restore};
+use choice::Cluster;
 use error::RestoreFailure;
 use open::open;
+
+use super::cluster_restore::choose::SnapshotSelector;
 
 pub mod arguments;
 pub mod choice;
@@ -31,6 +32,7 @@ pub mod error;
 pub mod keys;
 pub mod list;
 pub mod merge;
+pub mod next;
 mod open;
 pub mod ways;
 
@@ -45,17 +47,25 @@ const LOOK_IN_LINES: Duration = Duration::from_secs(5);
 /// # Errors
 /// Nothing was restored, and nothing is left in the folder, but with [`RestoreFailure::NotSynced`].
 pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) -> Result<(), Failure> {
-    let Restore { store, snapshot, from_store, bucket, dry_run, .. } = restore;
-    let (Some(url), Some(snapshot), Some(folder)) = (store, snapshot, from_store.data_dir.clone()) else {
-        return Err(RestoreFailure::Usage("--store, --snapshot and --data-dir must be used together".into()).into());
+    let Restore { store, snapshot, of_cluster, from_store, bucket, dry_run, .. } = restore;
+    let (Some(url), Some(folder)) = (store, from_store.data_dir.clone()) else {
+        return Err(RestoreFailure::Usage("--store and --data-dir must be used together".into()).into());
     };
-    let wanted = choice::Wanted::parse(&snapshot).map_err(Failure::Name)?;
+    let which = match SnapshotSelector::of(snapshot.as_deref(), of_cluster.before.as_ref()) {
+        Err(error) if !choice::is_nearly_a_name(&error.given) => return Err(Failure::Name(error)),
+        which => which,
+    };
+    let cluster = Cluster::of(from_store.cluster_name.clone(), from_store.cluster_uuid);
     let options = from_store.options().map_err(RestoreFailure::Usage)?;
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
     let looked_at = catalog::Progress::default();
     let prepared = cancel.run_until_cancelled(async {
         let store = open(&url, bucket.settings()).await?;
-        let (manifest, skipped) = choice::choose(&*store, from_store.cluster_uuid, wanted, now, &looked_at).await?;
+        let which = match which {
+            Ok(which) => which,
+            Err(error) => return Err(choice::not_a_name(error, &*store, &cluster, now).await),
+        };
+        let (manifest, skipped) = choice::choose(&*store, &cluster, &which, now, &looked_at).await?;
         let identity = keys::opener(&*store, &manifest, from_store.identity.as_deref()).await?;
         Ok::<_, RestoreFailure>((store, manifest, identity, skipped))
     });
@@ -78,7 +88,9 @@ pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) ->
     if let Err(unknown) = contents {
         console.remark(&format!("Note: the database could not be inspected completely: {unknown}"))?;
     }
-    notes(&options, &from_store, &restored).iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
+    notes(&from_store, &restored).iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
+    let folder = std::path::absolute(&restored.folder).unwrap_or_else(|_| restored.folder.clone());
+    console.print(&format!("\n{}", next::steps(&manifest, &options, &folder)))?;
     Ok(())
 }
 
@@ -155,7 +167,7 @@ fn told(manifest: &Manifest, restored: &Restored, contents: Option<&Contents>) -
     let _ = writeln!(text, "database   {}{keys}", units::bytes(restored.database_bytes));
     let origin =
         Origin { etcd: &manifest.origin.etcd_version, mark: restored.storage_version.as_deref().unwrap_or_default() };
-    // Which etcd will be started nobody can know here.
+    // SnapshotSelector etcd will be started nobody can know here.
     let starters = origin.starters();
     if !starters.is_empty() {
         let taken = if origin.etcd.is_empty() { String::new() } else { format!("taken from {}; ", origin.etcd) };
@@ -173,14 +185,8 @@ fn told(manifest: &Manifest, restored: &Restored, contents: Option<&Contents>) -
 }
 
 /// What a person should know before etcd is started.
-fn notes(options: &Options, from_store: &FromStore, restored: &Restored) -> Vec<String> {
+fn notes(from_store: &FromStore, restored: &Restored) -> Vec<String> {
     let mut notes = Vec::new();
-    if options.members.len() > 1 {
-        notes.push(format!(
-            "the new cluster has {} members: restore each of them, with the same --initial-cluster and its own --name",
-            options.members.len()
-        ));
-    }
     if restored.revision_after == restored.revision_before {
         notes.push("the revision was not raised: clients that watched the old cluster may keep stale data".into());
     }

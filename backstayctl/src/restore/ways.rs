@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
-use super::arguments::{CLUSTER_HELP, STORE_HELP};
+use super::arguments::{CLUSTER_HELP, CLUSTER_NAME, STORE_HELP};
 
 const RESTORE: &str = "restore";
 
@@ -30,9 +30,10 @@ impl Way {
 
     fn owns(self, id: &str) -> bool {
         let own: &[&str] = match self {
-            Self::Cluster => &["cluster", "before", "data_of_another_cluster", "yes", "timeout"],
+            Self::Cluster => &["cluster", "data_of_another_cluster", "yes", "timeout"],
             Self::Store => &[
                 "store",
+                CLUSTER_NAME,
                 "cluster_uuid",
                 "identity",
                 "data_dir",
@@ -74,7 +75,9 @@ impl Way {
     fn usage(self) -> &'static str {
         match self {
             Self::Cluster => "backstayctl restore [OPTIONS] <CLUSTER> <--snapshot <NAME|latest>|--before <TIME>>",
-            Self::Store => "backstayctl restore [OPTIONS] --store <URL> --snapshot <NAME|latest> --data-dir <DIR>",
+            Self::Store => {
+                "backstayctl restore [OPTIONS] --store <URL> <--snapshot <NAME|latest>|--before <TIME>> --data-dir <DIR>"
+            }
         }
     }
 
@@ -163,5 +166,8 @@ fn fits(restore: &ArgMatches) -> Result<(), (ErrorKind, String)> {
 }
 
 fn flag(id: &str) -> String {
-    format!("--{}", id.replace('_', "-"))
+    match id {
+        CLUSTER_NAME => "--cluster".into(),
+        id => format!("--{}", id.replace('_', "-")),
+    }
 }

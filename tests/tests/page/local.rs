@@ -39,7 +39,39 @@ async fn the_whole_line_in_a_folder() -> Result<()> {
     expected.sort();
     assert_eq!(visible(&folder)?, expected);
     ensure!(partial(&folder)?.is_empty(), "left over: {:?}", partial(&folder)?);
+    explained(&stand.local_path(), &backups[0].uuid)
+}
+
+/// Every file of the store, hidden ones too, is of a kind that README explains.
+fn explained(store: &Path, uuid: &str) -> Result<()> {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))?;
+    let (_, section) = readme.split_once("\n## What is in the store\n").context("no section in README.md")?;
+    let (section, _) = section.split_once("\n## ").context("the section has no end")?;
+    let mut kinds: Vec<String> = Vec::new();
+    for folder in [uuid, "names"] {
+        for name in names(&store.join(folder))?.iter().filter(|name| *name != "intents") {
+            kinds.push(kind(&format!("{folder}/{name}"), uuid));
+        }
+    }
+    for expected in ["UUID/NAME.snapshot", "UUID/key.age", "UUID/.NAME.snapshot.INODE.owner", "names/CLUSTER.json"] {
+        ensure!(kinds.iter().any(|kind| kind == expected), "the store has no {expected}: {kinds:?}");
+    }
+    for kind in kinds {
+        ensure!(section.contains(&format!("| `{kind}` |")), "README.md does not explain {kind}");
+    }
     Ok(())
+}
+
+/// A file as README names its kind.
+fn kind(path: &str, uuid: &str) -> String {
+    let segment = |segment: &str| match segment {
+        _ if segment == CLUSTER => "CLUSTER".to_owned(),
+        name if name.len() == 16 && name.starts_with("FFFF") => "NAME".to_owned(),
+        inode if !inode.is_empty() && inode.bytes().all(|b| b.is_ascii_hexdigit()) => "INODE".to_owned(),
+        other => other.to_owned(),
+    };
+    let place = |part: &str| part.split('.').map(segment).collect::<Vec<_>>().join(".");
+    path.replace(uuid, "UUID").split('/').map(place).collect::<Vec<_>>().join("/")
 }
 
 /// What `ls` shows, sorted.

@@ -88,6 +88,45 @@ async fn to_a_bucket_by_the_environment_and_a_coordinator_takes_it_over() -> Res
     Ok(())
 }
 
+#[tokio::test]
+async fn the_lines_that_it_prints_open_and_restore_the_backup() -> Result<()> {
+    let (_stand, terminal, etcd) = parts().await?;
+    terminal.silent("mkdir 'my store' && mv own.key recovery.key").await?;
+    terminal.silent("{ echo '# those who may restore'; age-keygen -y recovery.key; } > recipients").await?;
+    let store = terminal.folder().join("my store");
+    let once = format!(
+        "backstay-agent once --cluster {CLUSTER} --etcd {etcd} --store 'file://{}' --recipients-file recipients",
+        store.display()
+    );
+    let printed = terminal.prints(&once).await?;
+    let recipient = terminal.prints("age-keygen -y recovery.key").await?;
+    assert_eq!(said(&printed, "encrypted ")?, format!("to {}", recipient.trim()));
+    ensure!(said(&printed, "database ")?.contains(" bytes (") && said(&printed, "took ")?.ends_with('s'), "{printed}");
+    terminal.silent(said(&printed, "open with ")?).await?;
+    terminal.prints(&format!("{} snapshot status snapshot.db", snapshot_tool()?)).await?;
+    let restored = terminal.run(said(&printed, "restore ")?).await?;
+    ensure!(restored.status.success() && restored.stdout.starts_with("restored   restored\n"), "{restored:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn on_a_terminal_it_shows_how_far_it_is_and_nowhere_else() -> Result<()> {
+    let (_stand, terminal, etcd) = parts().await?;
+    terminal.silent("mkdir store").await?;
+    let once = format!(
+        "backstay-agent once --cluster {CLUSTER} --etcd {etcd} --store file://$PWD/store --recipient $(age-keygen -y own.key)"
+    );
+    terminal.silent(&format!("echo '{once}' > once.sh")).await?;
+    let shown = terminal.prints("script -qec 'bash once.sh' /dev/null").await?;
+    // The terminal turns line ends into two characters.
+    let lines: Vec<&str> = shown.split(['\r', '\n']).collect();
+    ensure!(lines.contains(&"\u{1b}[Kconnecting to etcd and the store"), "{shown:?}");
+    ensure!(lines.iter().any(|line| line.starts_with("\u{1b}[Kstored     file://")), "{shown:?}");
+    let silent = terminal.prints("bash once.sh").await?;
+    ensure!(silent.starts_with("stored ") && !silent.contains(['\r', '\u{1b}']), "{silent:?}");
+    Ok(())
+}
+
 /// Starts `once` with the stand's own S3 environment.
 fn spawn_once(stand: &Stand, etcd: &str, store: &str) -> Result<Process> {
     let mut command: Command = bare_command(&binary("backstay-agent")?);
@@ -172,6 +211,25 @@ async fn what_cannot_be_backed_up_is_said() -> Result<()> {
     let nowhere = format!("backstay-agent once --cluster c --etcd {etcd} --store file:///no/such/folder");
     let output = terminal.run(&nowhere).await?;
     ensure!(output.status.code() == Some(1) && output.stderr.contains("/no/such/folder"), "{output:?}");
+    // What was given as a flag is named as that flag; that there are no keys is said as that.
+    let tls = "backstay-agent once --cluster c --etcd https://127.0.0.1:1 --store";
+    let bucket =
+        "env -u AWS_PROFILE AWS_EC2_METADATA_DISABLED=true HOME=$PWD backstay-agent once --cluster c --store s3://b";
+    for (command, says) in [
+        (format!("{tls} {store}"), "--etcd-ca must be given for an https endpoint"),
+        (format!("{tls} {store} --etcd-ca absent.crt"), "the etcd CA absent.crt (--etcd-ca): No such file"),
+        (
+            format!("{tls} {store} --etcd-ca absent.crt --recipients-file absent"),
+            "--recipients-file absent: No such file",
+        ),
+        (
+            format!("{bucket} --endpoint http://127.0.0.1:1 --etcd {etcd}"),
+            "no S3 credentials were found: set AWS_ACCESS",
+        ),
+    ] {
+        let error = terminal.refused(&format!("{command} 2> >(grep -v ^Warning >&2)")).await?;
+        ensure!(error.contains(says), "`{command}`: {error}");
+    }
     assert_eq!(terminal.prints("find store -type f").await?, "");
     Ok(())
 }

@@ -142,10 +142,16 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
     let own = "--identity own.key";
     let cases = [
         (format!("{base} latest"), "pass the recovery key or the cluster's own key with --identity FILE"),
-        (format!("{base} latest --identity other.key"), "the identity other.key opens neither the backup"),
-        (format!("{base} latest --identity absent.key"), "failed to read the identity absent.key: No such file"),
+        (format!("{base} latest --identity other.key"), "the identity in other.key can decrypt neither the backup"),
+        (format!("{base} latest --identity absent.key"), "failed to read the identity file absent.key: No such file"),
         (format!("{base} FFFFFFFF00000000.snapshot {own}"), "backstayctl list --store"),
         (format!("{base} nonsense {own}"), "invalid snapshot name"),
+        (format!("{base} lastest {own}"), "did you mean latest?"),
+        (format!("{base} latest {own} --cluster prodd"), "contains no backup of a cluster named prodd"),
+        (
+            format!("{} --before 2001-01-01T00:00:00Z {own}", base.replace(" --snapshot", "")),
+            "taken at or before 2001-01-01T00:00:00Z",
+        ),
         (format!("{base} latest {own} --name a --initial-cluster b=http://b:1"), "none of the new cluster's: b"),
         (format!("{base} latest {own} --initial-advertise-peer-urls b:1"), "begins with http"),
         (
@@ -164,6 +170,63 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
     ensure!(full.contains("full is not empty: restore into a new directory"), "{full}");
     let restored = restores(&terminal, &format!("{base} latest {own}")).await?;
     ensure!(restored.starts_with("restored   data\n"), "{restored}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backup_is_chosen_by_the_cluster_s_name_and_a_time_and_a_slip_is_noticed() -> Result<()> {
+    let (stand, terminal, store) = one_backup().await?;
+    let etcd = &stand.cluster(CLUSTER).etcd;
+    let once = format!(
+        "backstay-agent once --etcd {} --store {store} --recipient $(age-keygen -y own.key)",
+        etcd.members[0].client_url
+    );
+    etcd.put_many("/b/", 10, 100).await?;
+    terminal.prints(&format!("{once} --cluster {CLUSTER}")).await?;
+    terminal.prints(&format!("{once} --cluster other")).await?;
+    let json = terminal.prints(&format!("backstayctl list --store {store} --cluster {CLUSTER} -o json")).await?;
+    let listed: Vec<Value> = serde_json::from_str(&json)?;
+    ensure!(listed.len() == 2 && listed.iter().all(|backup| backup["cluster"] == CLUSTER), "{json}");
+    let text = |at: usize, key: &str| listed[at][key].as_str().unwrap_or_default().to_owned();
+    let [newer, older] = [text(0, "snapshot"), text(1, "snapshot")];
+
+    let base = format!("backstayctl restore --store {store} --identity own.key --data-dir data");
+    let several = fails(&terminal, &format!("{base} --snapshot latest")).await?;
+    let named = format!("{CLUSTER} ({})", text(0, "clusteruuid"));
+    ensure!(several.contains("choose one with --cluster NAME") && several.contains(&named), "{several}");
+    let unknown = fails(&terminal, &format!("{base} --snapshot latest --cluster {CLUSTER}x")).await?;
+    ensure!(unknown.contains(&format!("did you mean {CLUSTER}?")) && unknown.contains("other"), "{unknown}");
+    let of = format!("{base} --cluster {CLUSTER}");
+    let digits = older.trim_end_matches(".snapshot");
+    for slip in [&digits[1..], &format!("{digits}0"), &format!("{}O", &digits[..15])] {
+        let error = fails(&terminal, &format!("{of} --snapshot {slip}")).await?;
+        ensure!(error.contains(": did you mean FFFFFFFF"), "{slip}: {error}");
+    }
+
+    let time = (u64::from_str_radix(digits, 16)? as i64).wrapping_neg();
+    for (which, snapshot) in [
+        ("--snapshot latest".to_owned(), &newer),
+        (format!("--before $(date -u -d @{time} +%FT%TZ)"), &older),
+        (format!("--snapshot {digits}"), &older),
+        (format!("--snapshot {}", older.to_lowercase()), &older),
+    ] {
+        let said = restores(&terminal, &format!("{of} {which}")).await?;
+        ensure!(said.contains(&format!("from       {snapshot} of {CLUSTER}")), "{which}: {said}");
+        terminal.silent("rm -r data").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restore_ends_with_what_to_do_next() -> Result<()> {
+    let (_stand, terminal, store) = one_backup().await?;
+    let base = format!("backstayctl restore --store {store} --identity own.key --snapshot latest");
+    let said = restores(&terminal, &format!("{base} --data-dir 'my data' --name m1")).await?;
+    let (_, next) = said.split_once("\nNext steps:\n").with_context(|| format!("no next steps: {said}"))?;
+    let start = format!("--name m1 --data-dir '{}/my data'", terminal.folder().display());
+    for part in [start.as_str(), "chown -R etcd: ", "systemctl restart kubelet", "--new-cluster-id"] {
+        ensure!(next.contains(part), "{part}: {next}");
+    }
     Ok(())
 }
 
@@ -191,12 +254,12 @@ async fn the_lines_of_the_readme_restore_a_cluster_from_the_store_alone() -> Res
     let lines = readme("From the store and the recovery key")?;
     let [list, restore] = lines.as_slice() else { anyhow::bail!("not two lines: {lines:?}") };
     let table = terminal.prints(&with(list, "s3://etcd-backups", &store)?).await?;
-    let uuid = table.lines().nth(1).and_then(|row| row.split_whitespace().nth(1)).context("no backup")?;
+    ensure!(table.lines().nth(1).is_some_and(|row| row.starts_with(CLUSTER)), "no backup: {table}");
 
     // On each member's machine with its own name; names and URLs are those of the etcds that are started here.
     let mut etcd = Etcd::prepare(EtcdOptions { members: 3, ..EtcdOptions::default() })?;
     let line = with(restore, "s3://etcd-backups", &store)?;
-    let line = with(&line, "7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10", uuid)?;
+    let line = with(&line, "--cluster prod", &format!("--cluster {CLUSTER}"))?;
     let line = with(&line, "recovery.key", "own.key")?;
     let members = "m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380";
     let line = with(&line, members, &etcd.initial_cluster())?;

@@ -38,13 +38,14 @@ async fn back_up_as(
         cluster_uuid: None,
         new_cluster_id: false,
         store: StoreSpec::Local(store.path().into()),
+        named: backstay_agent::once::Named::default(),
         recipients: Vec::new(),
         limits: Limits::default(),
         deadline: LONG,
         stall: LONG,
     };
     let member = Member { etcd: agents_etcd(member), inspection };
-    once(what, &member, &SystemClock, &CancellationToken::new()).await
+    once(what, &member, &SystemClock, &tokio::sync::watch::Sender::default(), &CancellationToken::new()).await
 }
 
 pub async fn back_up(member: &EtcdMember, store: &Folder) -> Result<Taken, BackupFailure> {

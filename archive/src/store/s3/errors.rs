@@ -9,6 +9,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use backstay_protocol::certificates;
 
 use super::advice;
+use super::login::innermost;
 use super::text::one_line;
 use crate::store::{ErrorKind, StoreError};
 
@@ -153,11 +154,7 @@ fn http_status(status: u16) -> String {
 
 /// The innermost reason of a failure that never got an answer: what the operating system or TLS said.
 fn root_cause(error: &dyn Error) -> String {
-    let mut root = error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    let cause = root.to_string();
+    let cause = innermost(error);
     match certificates::advice(&cause) {
         Some(advice) => format!("{cause} ({advice})"),
         None => format!("{cause}{}", advice::of_cause(&cause)),

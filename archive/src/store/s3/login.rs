@@ -1,5 +1,7 @@
 //! Keys, secrets and regions that no request can carry: a blank or a line end that came along when they were copied.
-//! The SDK would panic on some of them, and AWS would call others a wrong signature.
+//! The SDK would panic on some of them, and AWS would call others a wrong signature. And that there are no keys at all.
+
+use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future;
@@ -33,6 +35,34 @@ pub(super) fn check_keys(id: &str, secret: &str, token: Option<&str>) -> Result<
     }
 }
 
+/// What to do where nothing provides credentials.
+const SET: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role (a storage \
+                   configuration takes accesskeyid and secretaccesskey)";
+
+/// Says that there are no credentials where the SDK lists each place where it looked. An instance's metadata service is
+/// the last of these: whatever it answers instead of a role, there is none.
+fn none(error: CredentialsError) -> CredentialsError {
+    if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
+        return CredentialsError::not_loaded(format!("no S3 credentials were found: {SET}"));
+    }
+    match innermost(&error) {
+        cause if cause.contains("IMDS") => CredentialsError::not_loaded(format!(
+            "no S3 credentials were found (instance metadata: {}): {SET}",
+            cause.trim_end_matches('.')
+        )),
+        _ => error,
+    }
+}
+
+/// The innermost reason of an error.
+pub(super) fn innermost(error: &dyn Error) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.to_string()
+}
+
 /// Looks at what the environment's chain provides before it is used.
 #[derive(Debug)]
 pub(super) struct Checked(pub(super) SharedCredentialsProvider);
@@ -43,7 +73,7 @@ impl ProvideCredentials for Checked {
         Self: 'a,
     {
         future::ProvideCredentials::new(async {
-            let found = self.0.provide_credentials().await?;
+            let found = self.0.provide_credentials().await.map_err(none)?;
             check_keys(found.access_key_id(), found.secret_access_key(), found.session_token())
                 .map_err(CredentialsError::invalid_configuration)?;
             Ok(found)
@@ -58,6 +88,19 @@ impl ProvideCredentials for Checked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_credentials_at_all_is_said_as_that() {
+        let said = |error| innermost(&none(error));
+        let text = said(CredentialsError::not_loaded("no credentials found in chain. Attempted: …"));
+        assert_eq!(text, format!("no S3 credentials were found: {SET}"));
+        let text = said(CredentialsError::provider_error("request forbidden: IMDS is disabled."));
+        let begin =
+            "no S3 credentials were found (instance metadata: request forbidden: IMDS is disabled): set AWS_ACC";
+        assert!(text.starts_with(begin), "{text}");
+        let text = said(CredentialsError::provider_error("the process of the profile ended with 1"));
+        assert_eq!(text, "the process of the profile ended with 1");
+    }
 
     #[test]
     fn what_came_along_is_named_and_nothing_is_quoted() {

@@ -1,0 +1,203 @@
+//! A backup that `once` took, as it is told: what it is, and the lines that open and restore it.
+
+use std::fmt;
+use std::time::Duration;
+
+use backstay_archive::Manifest;
+use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Replaced};
+use backstay_daemon::terminal::shell_word;
+use backstay_daemon::units;
+
+/// The file that `age-keygen -o` wrote, as README names it.
+const KEY_FILE: &str = "recovery.key";
+
+/// A store as it was typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    pub url: String,
+    /// The flags that say how to get into it, such as `--endpoint URL`.
+    pub flags: Vec<String>,
+}
+
+/// A backup that was taken.
+#[derive(Debug)]
+pub struct Taken {
+    pub manifest: Manifest,
+    /// Where the sealed object lies.
+    pub url: String,
+    pub named: Named,
+    /// Whether the store had no backup of this cluster.
+    pub first: bool,
+    /// How far this machine's clock, by which the backup is named, is from the store's; `None` where they agree.
+    pub clock_off: Option<String>,
+    /// From the beginning to the manifest in the store.
+    pub took: Duration,
+}
+
+impl Taken {
+    /// The command that makes `snapshot.db` of it with standard tools alone.
+    fn open_line(&self) -> String {
+        let file = self.url.strip_prefix("file://");
+        let is_encrypted = !self.manifest.seal.recipients.is_empty();
+        match (file.map(shell_word), is_encrypted) {
+            (Some(file), true) => format!("age -d -i {KEY_FILE} {file} | zstd -d > snapshot.db"),
+            (Some(file), false) => format!("zstd -d < {file} > snapshot.db"),
+            (None, true) => format!("{} | age -d -i {KEY_FILE} | zstd -d > snapshot.db", self.fetch_line()),
+            (None, false) => format!("{} | zstd -d > snapshot.db", self.fetch_line()),
+        }
+    }
+
+    /// The command that prints the object of a bucket.
+    fn fetch_line(&self) -> String {
+        let mut line = "aws".to_owned();
+        for pair in self.named.flags.chunks(2) {
+            let [flag, value] = pair else { continue };
+            let theirs = match flag.as_str() {
+                "--endpoint" => "--endpoint-url",
+                "--s3-ca" => "--ca-bundle",
+                "--region" => "--region",
+                // It is a setting there, and no flag.
+                _ => continue,
+            };
+            line.push_str(&format!(" {theirs} {}", shell_word(value)));
+        }
+        format!("{line} s3 cp {} -", shell_word(&self.url))
+    }
+
+    /// The command that makes etcd's data folder of it.
+    fn restore_line(&self) -> String {
+        let Manifest { cluster_uuid, snapshot, seal, .. } = &self.manifest;
+        let mut line = format!("backstayctl restore --store {}", shell_word(&self.named.url));
+        for word in &self.named.flags {
+            line.push_str(&format!(" {}", shell_word(word)));
+        }
+        line.push_str(&format!(" --cluster-uuid {cluster_uuid} --snapshot {snapshot}"));
+        if !seal.recipients.is_empty() {
+            line.push_str(&format!(" --identity {KEY_FILE}"));
+        }
+        line + " --data-dir restored"
+    }
+}
+
+/// For programs and for people.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0)?;
+        if self.0 < 1024 { Ok(()) } else { write!(f, " ({})", units::bytes(self.0)) }
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Manifest { cluster, cluster_uuid, origin, seal, .. } = &self.manifest;
+        let new = if self.first { ", new: first backup of this name in the store" } else { "" };
+        writeln!(f, "stored     {}", self.url)?;
+        writeln!(f, "cluster    {cluster} (UUID {cluster_uuid}{new})")?;
+        let Origin { etcd_version, etcd_cluster_id, member_id, revision, .. } = origin;
+        writeln!(f, "etcd       {etcd_version}, cluster {etcd_cluster_id}, member {member_id}, revision {revision}")?;
+        if let Some(Replaced { etcd_cluster_id, revision, snapshot }) = &self.manifest.replaces {
+            writeln!(f, "instead of cluster {etcd_cluster_id}, revision {revision} ({snapshot})")?;
+        }
+        writeln!(f, "database   {}", Size(self.manifest.snapshot_bytes))?;
+        writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
+        if let Some(inspection) = &self.manifest.inspection {
+            writeln!(f, "inspected  {}", Verdict(inspection, inspection.is_own(origin)))?;
+            if let Some(warning) = inspection.warning() {
+                writeln!(f, "warning    {warning}")?;
+            }
+        }
+        writeln!(f, "sealed     {}", Size(self.manifest.sealed_bytes))?;
+        writeln!(f, "took       {}", units::took(self.took))?;
+        match seal.recipients.as_slice() {
+            [] => writeln!(f, "encrypted  no")?,
+            recipients => writeln!(f, "encrypted  to {}", recipients.join(", "))?,
+        }
+        writeln!(f, "open with  {}", self.open_line())?;
+        write!(f, "restore    {}", self.restore_line())
+    }
+}
+
+/// An inspection in a line for people, and whether the member could be compared with itself alone.
+struct Verdict<'a>(&'a Inspection, bool);
+
+impl fmt::Display for Verdict<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inspection { verdict, compared_with, reason, contents, .. } = self.0;
+        match contents {
+            Some(contents) => write!(f, "{} entries, every page whole; ", contents.entries)?,
+            None => write!(f, "not wholly; ")?,
+        }
+        if self.1 {
+            return f.write_str(NO_OTHER_MEMBER);
+        }
+        write!(f, "{}", verdict.as_str())?;
+        if let Some(member) = compared_with {
+            write!(f, " to member {member}")?;
+        }
+        reason.iter().try_for_each(|reason| write!(f, " ({reason})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = include_str!("../../../archive/tests/golden/manifest.json");
+
+    fn taken(url: &str, named: &[&str], recipients: &[&str]) -> Taken {
+        let mut manifest = Manifest::from_json(MANIFEST.as_bytes()).expect("a manifest");
+        manifest.seal.recipients = recipients.iter().map(|&recipient| recipient.to_owned()).collect();
+        (manifest.snapshot_bytes, manifest.sealed_bytes) = (20_488_224, 900);
+        let (first, rest) = named.split_first().expect("a store");
+        let named = Named { url: (*first).to_owned(), flags: rest.iter().map(|&word| word.to_owned()).collect() };
+        Taken { manifest, url: url.to_owned(), named, first: true, clock_off: None, took: Duration::from_millis(3_210) }
+    }
+
+    fn line<'a>(text: &'a str, heading: &str) -> &'a str {
+        text.lines().find_map(|line| line.strip_prefix(heading)).expect(heading).trim_start()
+    }
+
+    #[test]
+    fn sizes_are_for_programs_and_people_and_the_time_is_told() {
+        let text = taken("file:///b/u/F.snapshot", &["file:///b"], &["age1x"]).to_string();
+        assert_eq!(line(&text, "database "), "20488224 bytes (19.5 MiB)");
+        assert_eq!(line(&text, "sealed "), "900 bytes");
+        assert_eq!(line(&text, "took "), "3.2s");
+        assert_eq!(line(&text, "encrypted "), "to age1x");
+    }
+
+    #[test]
+    fn the_lines_that_open_it_can_be_pasted() {
+        let text = taken("file:///my backups/u/F.snapshot", &["file:///my%20backups"], &["age1x"]).to_string();
+        let open = "age -d -i recovery.key '/my backups/u/F.snapshot' | zstd -d > snapshot.db";
+        assert_eq!(line(&text, "open with "), open);
+        let (uuid, name) = {
+            let Taken { manifest, .. } = taken("", &[""], &[]);
+            (manifest.cluster_uuid, manifest.snapshot)
+        };
+        let which = format!("--cluster-uuid {uuid} --snapshot {name}");
+        let restore = format!("backstayctl restore --store file:///my%20backups {which} --identity recovery.key");
+        assert_eq!(line(&text, "restore "), format!("{restore} --data-dir restored"));
+        let text = taken("file:///b/u/F.snapshot", &["file:///b"], &[]).to_string();
+        assert_eq!(line(&text, "open with "), "zstd -d < /b/u/F.snapshot > snapshot.db");
+        assert_eq!(
+            line(&text, "restore "),
+            format!("backstayctl restore --store file:///b {which} --data-dir restored")
+        );
+
+        let flags =
+            ["s3://b/p", "--region", "eu", "--endpoint", "http://h:1", "--s3-ca", "a b", "--s3-addressing", "path"];
+        let text = taken("s3://b/p/u/F.snapshot", &flags, &["age1x"]).to_string();
+        let fetch = "aws --region eu --endpoint-url http://h:1 --ca-bundle 'a b' s3 cp s3://b/p/u/F.snapshot -";
+        let open = format!("{fetch} | age -d -i recovery.key | zstd -d > snapshot.db");
+        assert_eq!(line(&text, "open with "), open);
+        let flags = "--region eu --endpoint http://h:1 --s3-ca 'a b' --s3-addressing path";
+        let restore =
+            format!("backstayctl restore --store s3://b/p {flags} {which} --identity recovery.key --data-dir restored");
+        assert_eq!(line(&text, "restore "), restore);
+        let text = taken("s3://b/u/F.snapshot", &["s3://b"], &[]).to_string();
+        assert_eq!(line(&text, "open with "), "aws s3 cp s3://b/u/F.snapshot - | zstd -d > snapshot.db");
+    }
+}
