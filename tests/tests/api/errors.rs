@@ -52,7 +52,7 @@ async fn malformed_and_too_large_requests_are_told_so() -> Result<()> {
             let garbage = b"\xC1\xFF{".to_vec();
             refused(&client, subject, content_type, garbage, invalid, "malformed").await?;
             let large = vec![b' '; REQUEST_MAX + 1];
-            refused(&client, subject, content_type, large, invalid, "more than the 524288").await?;
+            refused(&client, subject, content_type, large, invalid, "at most 524288 are allowed").await?;
         }
     }
     // A list is no request, though a struct could be read from one.
