@@ -92,7 +92,7 @@ impl fmt::Display for Size {
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Manifest { cluster, cluster_uuid, origin, seal, .. } = &self.manifest;
-        let new = if self.first { ", new: first backup of this name in the store" } else { "" };
+        let new = if self.first { ", new: the first backup of this name in the store" } else { "" };
         writeln!(f, "stored     {}", self.url)?;
         writeln!(f, "cluster    {cluster} (UUID {cluster_uuid}{new})")?;
         let Origin { etcd_version, etcd_cluster_id, member_id, revision, .. } = origin;
@@ -126,8 +126,8 @@ impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inspection { verdict, compared_with, reason, contents, .. } = self.0;
         match contents {
-            Some(contents) => write!(f, "{} entries, every page whole; ", contents.entries)?,
-            None => write!(f, "not wholly; ")?,
+            Some(contents) => write!(f, "{} entries, all pages intact; ", contents.entries)?,
+            None => write!(f, "incomplete; ")?,
         }
         if self.1 {
             return f.write_str(NO_OTHER_MEMBER);
