@@ -77,7 +77,7 @@ async fn an_etcd_that_ends_at_once_puts_all_machines_back_and_is_quoted() -> Res
     ground.cluster(CLUSTER).supervisors[2].sabotage(Sabotage::EndsAtOnce);
     let output = ground.restore(&[]).await?;
     for part in [
-        "machine m3: etcd does not run: nobody has had its database open",
+        "machine m3: etcd is not running: no process has had its database open",
         "no-such-flag",
         "the cluster is back as it was before",
     ] {
