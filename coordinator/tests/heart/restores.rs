@@ -181,7 +181,7 @@ async fn a_machine_that_falls_silent_is_told_the_end_when_it_comes_again() {
     agents[2].vanish();
     let (phase, error) = ended(&world).await;
     assert_eq!(phase, RestorePhase::Failed);
-    assert!(error.starts_with("machine m3: it does not answer"), "{error}");
+    assert!(error.starts_with("machine m3: no agent is running there"), "{error}");
     all_at(&agents[..2], RestoreStep::Returned);
     agents[2].begin();
     let back = || (agents[2].restored().0 == Some(RestoreStep::Returned)).then_some(());
