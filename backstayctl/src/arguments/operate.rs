@@ -164,7 +164,7 @@ pub struct Verify {
     /// How long to wait for the result
     #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
-    /// table, yaml, json, or jsonpath={.spec.FIELD}; other than table it is the Verification resource
+    /// table, wide, name, yaml, json, or jsonpath={.spec.FIELD}; other than table it is the Verification resource
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Format,
 }
