@@ -101,7 +101,10 @@ fn damage_is_named_with_its_page_and_offset() {
         look(&database, at(&sample), &[]).expect_err("broken").to_string()
     };
     assert!(broken(&|d, _| d[20] ^= 1).starts_with("page 0 at offset 0: there is no valid meta page: its version"));
-    assert!(broken(&|d, _| d[4096 + 40] ^= 1).starts_with("page 1 at offset 4096: there is no valid meta page: its checksum"));
+    assert!(
+        broken(&|d, _| d[4096 + 40] ^= 1)
+            .starts_with("page 1 at offset 4096: there is no valid meta page: its checksum")
+    );
     assert!(broken(&|d, root| d[root + 8] = 77).contains("no branch or leaf page begins there"));
     assert!(broken(&|d, root| d[root + 20] ^= 1).contains("does not directly follow"));
     assert!(broken(&|d, root| d[root + 12] = 1).contains("pages"));

@@ -117,7 +117,10 @@ async fn a_dry_run_checks_what_can_be_checked_and_touches_nothing() -> Result<()
     for (command, says) in [
         (format!("{base_without} --data-dir data"), "pass the recovery key"),
         (format!("{base} --data-dir full"), "cannot restore into full: full is not empty"),
-        (format!("{base} --data-dir data --name a --initial-cluster b=http://b:1"), "not one of the new cluster's members: b"),
+        (
+            format!("{base} --data-dir data --name a --initial-cluster b=http://b:1"),
+            "not one of the new cluster's members: b",
+        ),
     ] {
         let error = fails(&terminal, &command).await?;
         ensure!(error.contains(says), "`{command}`: {error}");
@@ -152,7 +155,10 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
             format!("{} --before 2001-01-01T00:00:00Z {own}", base.replace(" --snapshot", "")),
             "taken at or before 2001-01-01T00:00:00Z",
         ),
-        (format!("{base} latest {own} --name a --initial-cluster b=http://b:1"), "not one of the new cluster's members: b"),
+        (
+            format!("{base} latest {own} --name a --initial-cluster b=http://b:1"),
+            "not one of the new cluster's members: b",
+        ),
         (format!("{base} latest {own} --initial-advertise-peer-urls b:1"), "must begin with http"),
         (
             format!("{base} latest {own} --cluster-uuid 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10"),
