@@ -70,10 +70,15 @@ pub struct Now {
 
 type Machines = BTreeMap<MachineId, Agent>;
 
+/// How many silent machines of a cluster are remembered by name. Anybody who may beat can make up machines.
+const REMEMBERED_MAX: usize = 64;
+
 /// Every agent that beat lately.
 #[derive(Debug)]
 pub struct Fleet {
     clusters: Mutex<BTreeMap<ClusterName, Machines>>,
+    /// What machines that have fallen silent were called: their attempts end after them, and errors name them.
+    silent: Mutex<BTreeMap<ClusterName, BTreeMap<MachineId, Names>>>,
     /// Clusters that are being restored: their members change from one etcd cluster to another, one after the other.
     changing: Mutex<BTreeSet<ClusterName>>,
     changed: watch::Sender<u64>,
@@ -81,7 +86,12 @@ pub struct Fleet {
 
 impl Default for Fleet {
     fn default() -> Self {
-        Self { clusters: Mutex::default(), changing: Mutex::default(), changed: watch::Sender::new(0) }
+        Self {
+            clusters: Mutex::default(),
+            silent: Mutex::default(),
+            changing: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 }
 
@@ -90,7 +100,7 @@ impl Fleet {
     pub fn note(&self, cluster: &ClusterName, machine: MachineId, beat: Beat, now: Now) -> bool {
         let mut clusters = self.lock();
         let machines = clusters.entry(cluster.clone()).or_default();
-        machines.retain(|_, agent| agent.alive(now.monotonic));
+        self.remember_silent(cluster, machines.extract_if(.., |_, agent| !agent.alive(now.monotonic)));
         let before = machines.get(&machine).and_then(|agent| agent.etcd_cluster);
         let etcd_cluster = beat.member.as_ref().map(|m| m.cluster_id).or(before);
         let differs = etcd_cluster != before
@@ -174,8 +184,25 @@ impl Fleet {
     /// What a machine is called, as its agent last told it.
     pub fn names(&self, cluster: &ClusterName, machine: MachineId) -> Names {
         let clusters = self.lock();
-        let agent = clusters.get(cluster).and_then(|machines| machines.get(&machine));
-        agent.map(|agent| Names::of(&agent.beat)).unwrap_or_default()
+        if let Some(agent) = clusters.get(cluster).and_then(|machines| machines.get(&machine)) {
+            return Names::of(&agent.beat);
+        }
+        self.lock_silent().get(cluster).and_then(|names| names.get(&machine)).cloned().unwrap_or_default()
+    }
+
+    fn remember_silent(&self, cluster: &ClusterName, silent: impl Iterator<Item = (MachineId, Agent)>) {
+        for (machine, agent) in silent {
+            let mut remembered = self.lock_silent();
+            let names = remembered.entry(cluster.clone()).or_default();
+            if names.len() >= REMEMBERED_MAX {
+                names.clear();
+            }
+            names.insert(machine, Names::of(&agent.beat));
+        }
+    }
+
+    fn lock_silent(&self) -> std::sync::MutexGuard<'_, BTreeMap<ClusterName, BTreeMap<MachineId, Names>>> {
+        self.silent.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The connected agents as candidates for an attempt.
@@ -243,6 +270,26 @@ mod tests {
         assert_eq!(fleet.agents(&name, Instant::now()).len(), 1);
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(fleet.agents(&name, Instant::now()).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_gone_is_called_by_its_name() {
+        let fleet = Fleet::default();
+        let name: ClusterName = "one".parse().expect("a name");
+        let machine = |number| MachineId(Uuid::from_u128(number));
+        let hosted = |number: u128| Beat { host: format!("cp-{number}"), ..beat(1, 0) };
+        fleet.note(&name, machine(1), hosted(1), now());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        fleet.note(&name, machine(2), hosted(2), now());
+        assert!(fleet.last(&name, machine(1)).is_none());
+        assert_eq!(fleet.names(&name, machine(1)).host, "cp-1");
+        // However many are made up, few are kept.
+        for number in 100..1000 {
+            fleet.note(&name, machine(number), hosted(number), now());
+        }
+        tokio::time::advance(Duration::from_secs(60)).await;
+        fleet.note(&name, machine(3), hosted(3), now());
+        assert!(fleet.lock_silent()[&name].len() <= REMEMBERED_MAX);
     }
 
     #[tokio::test]
