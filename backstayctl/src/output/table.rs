@@ -5,7 +5,8 @@ use backstay_protocol::resource::Resource;
 use backstay_protocol::types::TypeDefinition;
 use serde_json::Value;
 
-use super::{View, json};
+use super::json;
+use super::view::View;
 
 const PADDING: usize = 3;
 
@@ -139,7 +140,7 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::Format;
+    use crate::output::view::Format;
     use backstay_protocol::resource::Version;
     use backstay_protocol::spec::{
         BackupSpec, BackupState, BackupStatusSpec, OVERALL_STATUS_ID, OverallStatusSpec, S3ConfigSpec,
