@@ -127,9 +127,12 @@ fn values(kind: Kind, words: &[OsString]) -> Vec<String> {
         let api = Api::new(Bus::connect(&line.settings(variables)?).await.ok()?);
         line.ask(kind, &api).await
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok();
-    let found =
-        runtime.and_then(|runtime| runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok()? }));
+    let found = tokio::runtime::Builder::new_current_thread().enable_all().build().ok().and_then(|runtime| {
+        let found = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok()? });
+        // A name that is still being resolved is not waited for.
+        runtime.shutdown_background();
+        found
+    });
     let mut found = found.unwrap_or_default();
     if kind == Kind::Snapshots {
         found.push(LATEST.to_owned());

@@ -47,8 +47,8 @@ impl fmt::Debug for Console<'_> {
 /// The only commands to a terminal that are printed: our own colours.
 const COLOURS: [&str; 6] = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[36m"];
 
-/// Clears a terminal, and begins at its first line.
-const CLEAR: &str = "\u{1b}[2J\u{1b}[3J\u{1b}[H";
+/// Clears what a terminal shows, and begins at its first line. What was scrolled away stays.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
 impl<'a> Console<'a> {
     /// Two outputs that are no terminals, with somebody at standard input.

@@ -52,6 +52,11 @@ use interrupt::Interrupts;
 
 /// The whole program: parses the process's arguments, runs, and prints what went wrong.
 pub fn main() -> ExitCode {
+    // Completion may read passwords, too.
+    if let Err(cause) = no_core_file() {
+        terminal::tell(&format!("Error: cannot disable core dumps: {cause}"));
+        return ExitCode::FAILURE;
+    }
     match completion::complete() {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,
@@ -68,10 +73,6 @@ pub fn main() -> ExitCode {
     let screen = io::stdout().is_terminal();
     let interrupts = Interrupts::Process;
     let mut console = Console { out: &mut out, err: &mut err, colour, bar, screen, asks, interrupts, lost: None };
-    if let Err(cause) = no_core_file() {
-        let _ = console.remark(&format!("Error: cannot disable core dumps: {cause}"));
-        return ExitCode::FAILURE;
-    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => {

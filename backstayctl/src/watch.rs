@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use backstay_protocol::resource::Resource;
-use backstay_protocol::types::{self, TypeDefinition};
+use backstay_protocol::types::{self, Kind, TypeDefinition};
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 
@@ -18,6 +18,9 @@ use super::output::table::Rows;
 use super::output::{self, Format, View, json, yaml};
 
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Between looks at what is read from the store, each time all of it.
+const LOOK_AT_STORE: Duration = Duration::from_secs(60);
 
 /// What became of a resource since the last look.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +58,10 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
     let request = query.request();
     let mut print = Print::new(definition, &query.view);
     let (mut seen, mut away) = (Seen::default(), false);
-    let mut ticks = tokio::time::interval(LOOK);
+    let mut ticks = tokio::time::interval(match definition.kind {
+        Kind::StoredBackups => LOOK_AT_STORE,
+        _ => LOOK,
+    });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Nobody there at the beginning is an error; later it is waited out.
     let mut first = true;

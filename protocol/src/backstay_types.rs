@@ -394,11 +394,11 @@ spec!(
     }
 );
 
-/// `found` of a proof that failed for what the backup holds.
-pub const PROOF_OF_DAMAGE: &str = "the backup is damaged";
+/// `found` of a proof that failed for what the backup holds. Other versions compare this very text.
+pub const PROOF_OF_DAMAGE: &str = "the backup is at fault: it does not hold what it should";
 
-/// `found` of a proof that failed for what was in its way: it says nothing of the backup.
-pub const PROOF_NOT_TRIED: &str = "the verification could not be run, so nothing is known about the backup";
+/// `found` of a proof that failed for what was in its way: it says nothing of the backup. Other versions show this text.
+pub const PROOF_NOT_TRIED: &str = "nothing is known of the backup: it could not be tried";
 
 /// A failed proof that stands: no later one has made it good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

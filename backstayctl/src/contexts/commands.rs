@@ -21,7 +21,11 @@ pub fn chosen(named: Option<&str>, variables: &[(String, String)]) -> Result<Opt
         Err(ContextError::NoPlace) if named.is_none() => return Ok(None),
         file => file?,
     };
-    let contexts = file::load(&file)?;
+    let contexts = match file::load(&file) {
+        // Nobody named a context or a file: another user's home is no reason to fail.
+        Err(error) if named.is_none() && error.is_denied() && !file::is_named(variables) => return Ok(None),
+        contexts => contexts?,
+    };
     let Some(name) = named.map(str::to_owned).or_else(|| contexts.current.clone()) else { return Ok(None) };
     let missing = |cause| ContextError::Missing { file: file.clone(), cause };
     let nats = contexts.get(&name).map_err(missing)?.nats.clone();

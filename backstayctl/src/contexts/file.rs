@@ -38,6 +38,18 @@ pub enum ContextError {
     Contradiction { name: String, cause: String },
 }
 
+impl ContextError {
+    /// Whether the system does not let this user read it.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Settings(SettingsError::Read { cause, .. }) if cause.kind() == ErrorKind::PermissionDenied)
+    }
+}
+
+/// Whether somebody named the file by its variable.
+pub fn is_named(variables: &[(String, String)]) -> bool {
+    variables.iter().any(|(variable, value)| variable == VARIABLE && !value.is_empty())
+}
+
 /// Where the file is: named by its variable, else in the user's folder for configuration.
 ///
 /// # Errors
@@ -59,7 +71,10 @@ pub fn path(variables: &[(String, String)]) -> Result<PathBuf, ContextError> {
 pub fn load(path: &Path) -> Result<Contexts, ContextError> {
     let mode = match fs::metadata(path) {
         Ok(metadata) => metadata.permissions().mode() & 0o7777,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Contexts::default()),
+        // A part of the path that is a file: a home that is /dev/null, for one.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Contexts::default());
+        }
         Err(cause) => return Err(SettingsError::Read { path: path.to_owned(), cause }.into()),
     };
     let mut contexts: Contexts = settings::load(Some(path), &[])?;
@@ -87,6 +102,10 @@ pub fn save(path: &Path, contexts: &Contexts) -> Result<(), ContextError> {
     let failed = |cause| ContextError::Write { file: path.to_owned(), cause };
     // A link stays one: what it leads to is replaced.
     let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    // What is no file, such as /dev/null, is not replaced by one.
+    if fs::metadata(&place).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(failed(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file")));
+    }
     let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let text = settings::print(contexts)?;
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
@@ -114,6 +133,16 @@ mod tests {
 
     fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced_and_a_home_that_is_none_has_no_contexts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = save(folder.path(), &Contexts::default()).expect_err("it is a folder").to_string();
+        assert!(error.contains("not a regular file"), "{error}");
+        assert!(folder.path().is_dir());
+        let nowhere = Path::new("/dev/null/.config/backstay/config.toml");
+        assert!(load(nowhere).expect("nothing is there").contexts.is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use backstay_protocol::{Clock, Timestamp};
 use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 
+use super::assess::Word;
 use super::{Query, Report, look};
 use crate::api::{Api, Transport};
 use crate::arguments::operate::Form;
@@ -97,8 +98,8 @@ fn essence(report: &Report) -> (Vec<Value>, &[String]) {
         let mut value = super::value(health);
         if let Some(fields) = value.as_object_mut() {
             fields.remove("ageseconds");
-            // It says how long ago, too; the verification itself is compared.
-            if health.verification.standing().is_some() {
+            // These say how long ago, or how far ahead, too: what they tell of is compared beside them.
+            if matches!(health.word, Word::Damaged | Word::Unproven | Word::Clock) {
                 fields.remove("reason");
             }
         }

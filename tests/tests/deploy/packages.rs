@@ -169,7 +169,8 @@ fn they_install_start_once_configured_upgrade_and_purge() {
         eprintln!("skipped: dpkg changes its root, which is root's alone");
         return;
     }
-    for (name, deb) in packages() {
+    // What has no unit has nothing to start.
+    for (name, deb) in packages().into_iter().filter(|(name, _)| name != "backstayctl") {
         let (root, folder) = (Root::new(), tempfile::tempdir().expect("a folder"));
         let (deb, who) = (deb.to_str().expect("text"), name.trim_start_matches("backstay-"));
         let newer = upgraded(deb, folder.path());

@@ -216,7 +216,7 @@ async fn what_cannot_be_backed_up_is_said() -> Result<()> {
     let bucket =
         "env -u AWS_PROFILE AWS_EC2_METADATA_DISABLED=true HOME=$PWD backstay-agent once --cluster c --store s3://b";
     for (command, says) in [
-        (format!("{tls} {store}"), "--etcd-ca must be given for an https endpoint"),
+        (format!("{tls} {store}"), "--etcd-ca is required for an https endpoint"),
         (format!("{tls} {store} --etcd-ca absent.crt"), "the etcd CA absent.crt (--etcd-ca): No such file"),
         (
             format!("{tls} {store} --etcd-ca absent.crt --recipients-file absent"),

@@ -164,7 +164,7 @@ async fn bash_completes_commands_clusters_types_and_snapshots() -> Result<()> {
     let stand = configured().await?;
     let terminal = Terminal::new(&stand)?;
     let backup = back_up(&stand, CLUSTER).await?.remove(0);
-    assert_eq!(completes(&terminal, "backstayctl ba").await?, ["backup"]);
+    assert_eq!(completes(&terminal, "backstayctl ba").await?, ["backup", "backups"]);
     offers(&terminal, "backstayctl backup ta", CLUSTER).await?;
     offers(&terminal, "backstayctl get etcdbackups3", "etcdbackups3config").await?;
     offers(&terminal, "backstayctl get cluster ", CLUSTER).await?;

@@ -191,7 +191,7 @@ async fn a_backup_is_chosen_by_the_cluster_s_name_and_a_time_and_a_slip_is_notic
     terminal.prints(&format!("{once} --cluster {CLUSTER}")).await?;
     terminal.prints(&format!("{once} --cluster other")).await?;
     let json = terminal.prints(&format!("backstayctl list --store {store} --cluster {CLUSTER} -o json")).await?;
-    let listed: Vec<Value> = serde_json::from_str(&json)?;
+    let listed: Vec<Value> = serde_json::Deserializer::from_str(&json).into_iter().collect::<Result<_, _>>()?;
     ensure!(listed.len() == 2 && listed.iter().all(|backup| backup["cluster"] == CLUSTER), "{json}");
     let text = |at: usize, key: &str| listed[at][key].as_str().unwrap_or_default().to_owned();
     let [newer, older] = [text(0, "snapshot"), text(1, "snapshot")];
