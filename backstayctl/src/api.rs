@@ -78,6 +78,12 @@ impl CallError {
         matches!(self, Self::Refused(error) if error.code == ErrorCode::NotFound)
     }
 
+    /// The coordinator is of a build that does not have the type.
+    pub fn is_unknown_type(&self) -> bool {
+        matches!(self, Self::Refused(error)
+            if error.code == ErrorCode::InvalidArgument && error.text.starts_with("there is no type "))
+    }
+
     /// The coordinator is of a build that does not know this field of a request.
     pub fn is_unknown_field(&self, field: &str) -> bool {
         let Self::Refused(error) = self else { return false };

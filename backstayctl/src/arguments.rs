@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use backstay_daemon::help;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::restore::arguments::{self as restore, List, Restore};
 use super::restore::merge::{self as restore_merge, Merge};
@@ -66,9 +66,7 @@ impl Arguments {
         let matches = program.try_get_matches_from_mut(words)?;
         ways::check(&mut program, &matches)?;
         let mut arguments = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
-        if matches.value_source("nats") == Some(ValueSource::EnvVariable) {
-            arguments.connection.nats_of_environment = arguments.connection.nats.take();
-        }
+        arguments.connection.note_environment(&matches);
         Ok(arguments)
     }
 
@@ -112,6 +110,13 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Keeps a URL that is the environment's apart from one that a flag gives. An empty variable gives none.
+    pub fn note_environment(&mut self, matches: &ArgMatches) {
+        if matches.value_source("nats") == Some(ValueSource::EnvVariable) {
+            self.nats_of_environment = self.nats.take().filter(|url| !url.is_empty());
+        }
+    }
+
     /// The flags that were given, under the names of the `[nats]` settings.
     pub fn settings(self) -> BTreeMap<String, String> {
         let all = [

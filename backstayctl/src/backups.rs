@@ -1,17 +1,17 @@
 //! `backups`: what is in the store, for people, with what the manifests say. A coordinator of before tells the names alone.
 
+use backstay_daemon::units;
 use backstay_protocol::Timestamp;
-use backstay_protocol::api::{ErrorCode, GetRequest};
+use backstay_protocol::api::GetRequest;
 use backstay_protocol::backstay_types::StoredBackupSpec;
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::{BackupSpec, ClusterSpec, Spec};
 
-use super::api::{Api, CallError, Transport};
+use super::api::{Api, Transport};
 use super::console::{Console, Failure};
 use super::listing::{self, WIDTH};
 use super::output::View;
 use super::output::table::Layout;
-use super::units;
 
 /// The backups of a cluster, newest first; those of all clusters where it is empty.
 pub async fn run<T: Transport>(
@@ -63,18 +63,12 @@ pub async fn run<T: Transport>(
 pub async fn of_cluster<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec<Resource>, Failure> {
     let request = GetRequest { selector: format!("{LABEL_CLUSTER}={cluster}"), ..GetRequest::default() };
     match api.get(StoredBackupSpec::definition(), &request).await {
-        Err(error) if knows_no_such_type(&error) => {
+        Err(error) if error.is_unknown_type() => {
             let items = api.get(BackupSpec::definition(), &request).await?;
             Ok(items.iter().filter_map(|item| by_name(item, cluster)).collect())
         }
         found => Ok(found?),
     }
-}
-
-/// Whether the coordinator is of a build that does not have this type.
-fn knows_no_such_type(error: &CallError) -> bool {
-    matches!(error, CallError::Refused(refusal)
-        if refusal.code == ErrorCode::InvalidArgument && refusal.text.starts_with("there is no type "))
 }
 
 /// What a name tells by itself.

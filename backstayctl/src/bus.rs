@@ -44,7 +44,7 @@ pub fn settings(
     let environment = settings::from_environment::<Sections>(variables).into_iter();
     let mut environment: BTreeMap<String, String> =
         environment.filter_map(|Override { mut path, value }| Some((path.pop()?, value))).collect();
-    environment.extend(url.filter(|url| !url.is_empty()).map(|url| ("url".to_owned(), url)));
+    environment.extend(url.map(|url| ("url".to_owned(), url)));
     let of_context = |key: &str| {
         let context = context.filter(|context| context.nats.contains_key(key))?;
         let is_over = flags.contains_key(key) || !context.named && environment.contains_key(key);

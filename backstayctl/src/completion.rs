@@ -16,9 +16,10 @@ use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use super::api::{Api, Transport};
 use super::arguments::{Arguments, Connection};
-use super::bus::{self, Bus};
+use super::bus::Bus;
 use super::contexts;
 use super::listing;
+use super::session::Session;
 
 /// With this variable set, the program completes a line instead of running it.
 pub const VARIABLE: &str = "BACKSTAYCTL_COMPLETE";
@@ -124,7 +125,7 @@ fn values(kind: Kind, words: &[OsString]) -> Vec<String> {
     }
     let line = Line::of(words);
     let asked = async {
-        let api = Api::new(Bus::connect(&line.settings(variables)?).await.ok()?);
+        let api = Api::new(Bus::connect(&line.session(variables).settings().ok()?).await.ok()?);
         line.ask(kind, &api).await
     };
     let found = tokio::runtime::Builder::new_current_thread().enable_all().build().ok().and_then(|runtime| {
@@ -157,9 +158,7 @@ impl Line {
         let mut program = Arguments::command().ignore_errors(true);
         let Ok(matches) = program.try_get_matches_from_mut(words) else { return Self::default() };
         let mut connection = Connection::from_arg_matches(&matches).unwrap_or_default();
-        if matches.value_source("nats") == Some(clap::parser::ValueSource::EnvVariable) {
-            connection.nats_of_environment = connection.nats.take();
-        }
+        connection.note_environment(&matches);
         let mut leaf: &ArgMatches = &matches;
         while let Some((_, below)) = leaf.subcommand() {
             leaf = below;
@@ -175,11 +174,9 @@ impl Line {
         }
     }
 
-    fn settings(&self, variables: Vec<(String, String)>) -> Option<backstay_daemon::nats::NatsSettings> {
-        let context = contexts::commands::chosen(self.context.as_deref(), &variables).ok()?;
-        let connection = self.connection.clone();
-        let url = connection.nats_of_environment.clone();
-        bus::settings(variables, url, context.as_ref(), connection.settings()).ok()
+    /// What a command of this line would connect by.
+    fn session(&self, variables: Vec<(String, String)>) -> Session {
+        Session { connection: self.connection.clone(), context: self.context.clone(), variables }
     }
 
     async fn ask<T: Transport>(&self, kind: Kind, api: &Api<T>) -> Option<Vec<String>> {

@@ -50,6 +50,15 @@ const COLOURS: [&str; 6] = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[31m", "\u{1b}[32m"
 /// Clears what a terminal shows, and begins at its first line. What was scrolled away stays.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
+/// Why nothing was done that somebody has to confirm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unconfirmed {
+    #[error("stdin is not a terminal; pass --yes to skip the confirmation")]
+    NoTerminal,
+    #[error("not confirmed; nothing was changed")]
+    NotTyped,
+}
+
 impl<'a> Console<'a> {
     /// Two outputs that are no terminals, with somebody at standard input.
     #[cfg(test)]
@@ -80,6 +89,14 @@ impl<'a> Console<'a> {
             self.lost = written.err();
         }
         Ok(())
+    }
+
+    /// Whether somebody can be asked at all.
+    ///
+    /// # Errors
+    /// Standard input is no terminal.
+    pub fn can_ask(&self) -> Result<(), Unconfirmed> {
+        if self.asks { Ok(()) } else { Err(Unconfirmed::NoTerminal) }
     }
 
     /// Whether this very text is typed on standard input: a stray `y` replaces or deletes nothing.
@@ -127,6 +144,8 @@ fn coloured(text: &str) -> String {
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    #[error(transparent)]
+    Unconfirmed(#[from] Unconfirmed),
     #[error(transparent)]
     Call(#[from] CallError),
     #[error(transparent)]

@@ -10,7 +10,7 @@ use backstay_protocol::spec::{ClusterSpec, ClusterUuidSpec};
 use backstay_protocol::types::{self, TypeDefinition};
 
 use super::api::{Api, CallError, Transport};
-use super::console::{Console, Failure};
+use super::console::{Console, Failure, Unconfirmed};
 use super::listing;
 
 /// What was asked for.
@@ -49,8 +49,8 @@ pub async fn run<T: Transport>(
         let request = query.request(id);
         let address = format!("{}({}/{id})", query.definition.name, request.namespace);
         let failed = |reason: &str| Failure::NotDeleted { address: address.clone(), reason: reason.into() };
-        if query.asks() && !console.asks {
-            return Err(failed("stdin is not a terminal; pass --yes to skip the confirmation"));
+        if query.asks() {
+            console.can_ask().map_err(|why| failed(&why.to_string()))?;
         }
         if query.definition == &types::CLUSTERS {
             // What is refused is refused before anybody is asked.
@@ -58,7 +58,7 @@ pub async fn run<T: Transport>(
             console.print(&consequences(api, id).await?)?;
         }
         if query.asks() && !console.typed("Type the name of the cluster to delete it: ", id, stdin)? {
-            return Err(failed("not confirmed; nothing was changed"));
+            return Err(failed(&Unconfirmed::NotTyped.to_string()));
         }
         api.delete(query.definition, &request).await.map_err(|cause| refused(&address, cause))?;
         console.remark(&format!("destroyed{} {address}", if query.dry_run { " (dry run)" } else { "" }))?;

@@ -2,6 +2,7 @@
 
 mod fields;
 
+use backstay_daemon::units;
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::backstay_types::{AgentSpec, VerificationSpec};
 use backstay_protocol::resource::Resource;
@@ -12,7 +13,7 @@ use backstay_protocol::{Timestamp, duration};
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
 use super::output::View;
-use super::{listing, units, verify};
+use super::{listing, verify};
 
 /// So many of a cluster's latest attempts are shown.
 const RUNS: usize = 5;

@@ -32,11 +32,11 @@ pub mod reader;
 pub mod restore;
 pub mod run;
 pub mod schedule;
+pub mod session;
 pub mod status;
 pub mod template;
 #[cfg(test)]
 pub mod testing;
-pub mod units;
 pub mod verify;
 pub mod version;
 pub mod watch;

@@ -1,6 +1,7 @@
 //! `agents` and `runs`: who is connected, and what became of each attempt, for people.
 
 use backstay_daemon::terminal;
+use backstay_daemon::units;
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::backstay_types::{AgentSpec, BackupRunSpec, RunState};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
@@ -11,7 +12,6 @@ use super::api::{Api, Transport};
 use super::console::{Console, Failure};
 use super::output::table::Layout;
 use super::output::{self, Format, View};
-use super::units;
 
 /// Tables of agents have at most so many characters in a line, those of runs and backups so many, where the names that
 /// cannot be cut are short enough.

@@ -3,10 +3,10 @@
 use std::io;
 
 use backstay_daemon::terminal;
+use backstay_daemon::units;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::console::Console;
-use super::units;
 
 const BAR: &str = "{msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
 const MESSAGE: &str = "{spinner} {msg}";

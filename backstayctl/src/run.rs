@@ -3,49 +3,25 @@
 use std::ffi::OsString;
 use std::io::Read;
 
-use backstay_daemon::nats::NatsSettings;
 use backstay_protocol::{Clock, types};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 
-use super::api::Api;
 use super::apply::{self, Mode};
 use super::arguments::{
-    Apply, Arguments, Backup, ClusterCommand, Command, Connection, Delete, Describe, ModeArgs, OfCluster, Schedule,
-    Status, TemplateVerb, Verify, Version,
+    Apply, Arguments, Backup, ClusterCommand, Command, Delete, Describe, ModeArgs, OfCluster, Schedule, Status,
+    TemplateVerb, Verify, Version,
 };
-use super::bus::{self, Bus};
 use super::cluster_restore;
 use super::console::{Console, Failure};
 use super::get::{self, Query};
 use super::output::yaml;
+use super::session::Session;
 use super::template::{self, Template, TemplateError, export, render, state, sync};
 use super::{
     arguments, backup, backups, contexts, delete, describe, documents, files, kinds, listing, manual, schedule, status,
     verify, version, watch,
 };
-
-/// Where the connection's settings come from.
-struct Session {
-    connection: Connection,
-    /// The one that `--context` names.
-    context: Option<String>,
-    variables: Vec<(String, String)>,
-}
-
-impl Session {
-    async fn api(self, console: &mut Console<'_>) -> Result<Api<Bus>, Failure> {
-        bus::unknown(&self.variables).iter().try_for_each(|unknown| console.remark(&format!("Warning: {unknown}")))?;
-        let settings = self.settings()?;
-        Ok(Api::new(Bus::connect(&settings).await?))
-    }
-
-    fn settings(self) -> Result<NatsSettings, Failure> {
-        let context = contexts::commands::chosen(self.context.as_deref(), &self.variables)?;
-        let url = self.connection.nats_of_environment.clone();
-        Ok(bus::settings(self.variables, url, context.as_ref(), self.connection.settings())?)
-    }
-}
 
 /// Does what the arguments say. `variables` is the environment; what is not text there is not ours.
 pub async fn run(

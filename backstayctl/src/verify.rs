@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backstay_daemon::units;
 use backstay_protocol::backstay_types::{RunState, VerificationSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::{Timestamp, duration, machines, types};
@@ -12,9 +13,9 @@ use super::api::{Api, CallError, Transport};
 use super::cluster_restore::choose::SnapshotSelector;
 use super::console::{Console, Failure};
 use super::interrupt::{Ended, follow};
+use super::listing;
 use super::output::{self, Format};
 use super::progress::Progress;
-use super::{listing, units};
 
 /// How often is looked how far it is.
 const LOOK: Duration = Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use backstay_daemon::units;
 use backstay_protocol::backstay_types::BackupRunSpec;
 use backstay_protocol::machines;
 
@@ -9,7 +10,6 @@ use super::follow::Seen;
 use crate::api::CallError;
 use crate::console::Console;
 use crate::progress::Progress;
-use crate::units;
 
 #[derive(Debug)]
 pub struct Show {

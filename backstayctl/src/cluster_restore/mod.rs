@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use super::api::{Api, CallError, Transport};
-use super::console::{Console, Failure};
+use super::console::{Console, Failure, Unconfirmed};
 use super::interrupt::{Ended, follow};
 use super::listing;
 use super::restore::arguments::Restore;
@@ -73,8 +73,8 @@ pub async fn run<T: Transport>(
 ) -> Result<(), Failure> {
     let cluster = query.cluster.as_str();
     listing::must_be_name(cluster)?;
-    if !query.yes && !query.dry_run && !console.asks {
-        return Err(failed(cluster, "stdin is not a terminal; pass --yes to skip the confirmation"));
+    if !query.yes && !query.dry_run {
+        console.can_ask().map_err(|why| failed(cluster, &why.to_string()))?;
     }
     let mut request = request(api, query).await?;
     let plan = api.apply(&types::RESTORES, request.clone(), true).await;
@@ -88,7 +88,7 @@ pub async fn run<T: Transport>(
         return Ok(console.remark("Nothing was changed (dry run).")?);
     }
     if !query.yes && !console.typed("Type the name of the cluster to replace its data: ", cluster, stdin)? {
-        return Err(failed(cluster, "not confirmed; nothing was changed"));
+        return Err(failed(cluster, &Unconfirmed::NotTyped.to_string()));
     }
     // What was agreed to, also where a later backup has come meanwhile.
     request.spec["snapshot"] = planned.snapshot.clone().into();

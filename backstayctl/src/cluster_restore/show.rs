@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use backstay_daemon::units;
 use backstay_protocol::backstay_types::{RestoreMachineSpec, RestorePhase, RestoreSpec};
 use backstay_protocol::{Timestamp, machines};
 
@@ -11,7 +12,6 @@ use crate::console::Console;
 use crate::output::table;
 use crate::progress::Progress;
 use crate::restore::next::{kubelets, numbered};
-use crate::units;
 
 /// What will be done.
 pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backstay_daemon::terminal;
+use backstay_daemon::units;
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{HIDDEN, Interval};
 use backstay_protocol::types::{self, TypeDefinition};
@@ -10,7 +11,6 @@ use backstay_protocol::{Timestamp, duration};
 use serde_json::{Map, Value};
 
 use crate::output::json;
-use crate::units;
 
 /// Never shown, whoever tells them.
 const SECRETS: [&str; 2] = ["secretaccesskey", "sessiontoken"];

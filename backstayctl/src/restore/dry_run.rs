@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use backstay_archive::restore::{Options, Plan, check};
 use backstay_archive::{Key, Manifest, Store};
+use backstay_daemon::units;
 
 use super::error::RestoreFailure;
-use crate::units;
 
 /// The plan in words. The backup was chosen, and what opens it was found.
 pub async fn run(

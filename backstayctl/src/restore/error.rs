@@ -66,10 +66,6 @@ pub enum RestoreFailure {
     Merge(MergeError),
     #[error("interrupted: what was copied so far is kept; run the same command again to continue")]
     MergeInterrupted,
-    #[error("stdin is not a terminal; pass --yes to skip the confirmation")]
-    MergeUnasked,
-    #[error("not confirmed; nothing was changed")]
-    MergeUnconfirmed,
     #[error("failed to install the signal handlers: {0}")]
     Signals(std::io::Error),
     #[error("{store} has the manifest of {snapshot}, but not the backup itself: choose another")]

@@ -3,6 +3,7 @@
 use backstay_archive::catalog::{self, CatalogError, Progress, Reading, Skipped};
 use backstay_archive::store::ErrorKind;
 use backstay_archive::{Manifest, Store};
+use backstay_daemon::units;
 use serde_json::{Value, json};
 
 use super::arguments::List;
@@ -12,7 +13,6 @@ use crate::arguments::operate::Form;
 use crate::console::{Console, Failure};
 use crate::output::table::Layout;
 use crate::output::{json, yaml};
-use crate::units;
 
 /// Prints what is in a store.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {

@@ -6,15 +6,15 @@ use backstay_archive::merge::{self, Copy, MergeError, Plan};
 use backstay_archive::{Store, catalog, names};
 use backstay_daemon::bucket::WritableBucket;
 use backstay_daemon::stop;
+use backstay_daemon::units;
 use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::RestoreFailure;
-use crate::console::{Console, Failure};
+use crate::console::{Console, Failure, Unconfirmed};
 use crate::output::table;
-use crate::units;
 
 pub const MERGE_HELP: &str = "\
 A cluster can end up with several UUIDs, for example if an older release made its first
@@ -78,11 +78,9 @@ pub async fn run(merge: Merge, now: Timestamp, stdin: &mut dyn Read, console: &m
     }
     if !merge.yes {
         let name = merge.cluster.as_str();
-        if !console.asks {
-            return Err(RestoreFailure::MergeUnasked.into());
-        }
+        console.can_ask()?;
         if !console.typed("Type the name of the cluster to continue: ", name, stdin)? {
-            return Err(RestoreFailure::MergeUnconfirmed.into());
+            return Err(Unconfirmed::NotTyped.into());
         }
     }
     for source in &sources {

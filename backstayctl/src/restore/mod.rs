@@ -11,13 +11,13 @@ use backstay_archive::catalog::{self};
 use backstay_archive::release::Origin;
 use backstay_archive::restore::{self, Contents, Outcome, Progress, RestoreBackupError, RestoreError, Restored};
 use backstay_daemon::stop;
+use backstay_daemon::units;
 use backstay_protocol::{SnapshotName, Timestamp};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::console::{Console, Failure};
 use super::progress;
-use super::units;
 use arguments::{FromStore, Restore};
 use choice::Cluster;
 use error::RestoreFailure;

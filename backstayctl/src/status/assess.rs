@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use backstay_daemon::units;
 use backstay_protocol::backstay_types::VerificationSpec;
 use backstay_protocol::spec::BackupState;
 use backstay_protocol::time::clock_is_off;
@@ -10,7 +11,6 @@ use backstay_protocol::{Timestamp, duration, machines};
 
 use super::advice;
 pub use super::facts::{Down, Facts, Schedule, Word};
-use crate::units;
 
 /// How a cluster stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

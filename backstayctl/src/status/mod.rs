@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use backstay_daemon::terminal;
+use backstay_daemon::units;
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::backstay_types::{AgentSpec, CoordinatorStatusSpec, RestoreSpec, VerificationSpec};
 use backstay_protocol::bus::FIRST_BEATS;
@@ -24,7 +25,7 @@ use super::console::{Console, Failure};
 use super::listing;
 use super::output::table::Layout;
 use super::output::{json, yaml};
-use super::{units, verify};
+use super::verify;
 use assess::{Down, Facts, Health, Schedule, Word};
 
 /// What to look at.

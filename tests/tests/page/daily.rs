@@ -11,13 +11,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 
 use crate::terminal::Terminal;
-use crate::world::{CLUSTER, SOON, configured, leads, listed, resources, stand, start};
+use crate::world::{CLUSTER, SOON, configured, leads, listed, objects, resources, stand, start};
 
 /// The word of each cluster, in the order of `status`, and its exit code.
 async fn words(terminal: &Terminal) -> Result<(Vec<(String, String)>, Option<i32>)> {
     let Output { status, stdout, .. } = terminal.run("backstayctl status -o json").await?;
-    let all: serde_json::Result<Vec<Value>> = serde_json::Deserializer::from_str(&stdout).into_iter().collect();
-    let all = all.with_context(|| format!("no JSON: {stdout}"))?;
+    let all = objects(&stdout)?;
     let word = |health: &Value| Some((health["cluster"].as_str()?.to_owned(), health["status"].as_str()?.to_owned()));
     Ok((all.iter().filter_map(word).collect(), status.code()))
 }

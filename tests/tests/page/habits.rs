@@ -1,20 +1,15 @@
 //! What people of other tools type first, on real parts: lists of backups, descriptions, names, versions.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use backstay_tests::{Output, eventually};
 use serde_json::Value;
 
 use crate::terminal::Terminal;
-use crate::world::{CLUSTER, SOON, back_up, manifest, resources, stand, start};
+use crate::world::{CLUSTER, SOON, back_up, manifest, objects, resources, stand, start};
 
 /// Characters in the longest line.
 fn width(table: &str) -> usize {
     table.lines().map(|line| line.chars().count()).max().unwrap_or_default()
-}
-
-fn stream(text: &str) -> Result<Vec<Value>> {
-    let read: serde_json::Result<Vec<Value>> = serde_json::Deserializer::from_str(text).into_iter().collect();
-    read.with_context(|| format!("no JSON: {text}"))
 }
 
 #[tokio::test]
@@ -53,11 +48,11 @@ async fn what_is_there_is_read_as_with_other_tools() -> Result<()> {
         ("get types".to_owned(), backstay_protocol::types::ALL.len()),
         ("version".to_owned(), 1),
     ] {
-        let all = stream(&terminal.prints(&format!("backstayctl {command} -o json")).await?)?;
+        let all = objects(&terminal.prints(&format!("backstayctl {command} -o json")).await?)?;
         ensure!(all.len() == count && all.iter().all(Value::is_object), "{command}: {all:?}");
     }
     let status = terminal.run("backstayctl status -o json").await?;
-    ensure!(stream(&status.stdout)?.iter().all(|health| health["cluster"] == CLUSTER), "{status:?}");
+    ensure!(objects(&status.stdout)?.iter().all(|health| health["cluster"] == CLUSTER), "{status:?}");
 
     // Names in place of UUIDs, in lines that fit.
     let machine = stand.cluster(CLUSTER).agents[0].machine.to_string();

@@ -6,10 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use backstay_tests::{Etcd, EtcdOptions, Op, Output, Process, Stand, eventually, loader};
 use etcd_client::GetOptions;
-use serde_json::Value;
 
 use crate::terminal::{Terminal, path};
-use crate::world::{CLUSTER, back_up, configured, stand};
+use crate::world::{CLUSTER, back_up, configured, objects, stand};
 
 const LOAD_BYTES: u64 = 12 << 20;
 const SOON: Duration = Duration::from_secs(60);
@@ -59,8 +58,7 @@ async fn the_bucket_and_the_recovery_key_are_enough() -> Result<()> {
         ensure!(row.starts_with(CLUSTER) && row.contains(&backup.snapshot) && row.contains(&backup.uuid), "{table}");
     }
     let json = terminal.prints(&format!("{environment} backstayctl list --store {store} -o json")).await?;
-    let listed: serde_json::Result<Vec<Value>> = serde_json::Deserializer::from_str(&json).into_iter().collect();
-    assert_eq!(listed?[0]["snapshot"], backups[0].snapshot);
+    assert_eq!(objects(&json)?[0]["snapshot"], backups[0].snapshot);
 
     let key = stand.coordinators[0].folder.join("recovery.key").display().to_string();
     let base = format!("{environment} backstayctl restore --store {store} --identity {key}");
@@ -191,7 +189,7 @@ async fn a_backup_is_chosen_by_the_cluster_s_name_and_a_time_and_a_slip_is_notic
     terminal.prints(&format!("{once} --cluster {CLUSTER}")).await?;
     terminal.prints(&format!("{once} --cluster other")).await?;
     let json = terminal.prints(&format!("backstayctl list --store {store} --cluster {CLUSTER} -o json")).await?;
-    let listed: Vec<Value> = serde_json::Deserializer::from_str(&json).into_iter().collect::<Result<_, _>>()?;
+    let listed = objects(&json)?;
     ensure!(listed.len() == 2 && listed.iter().all(|backup| backup["cluster"] == CLUSTER), "{json}");
     let text = |at: usize, key: &str| listed[at][key].as_str().unwrap_or_default().to_owned();
     let [newer, older] = [text(0, "snapshot"), text(1, "snapshot")];

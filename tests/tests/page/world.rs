@@ -72,12 +72,17 @@ impl Listed {
     }
 }
 
+/// What `-o json` prints: an object for each item, one after the other.
+pub fn objects(text: &str) -> Result<Vec<Value>> {
+    let read: serde_json::Result<Vec<Value>> = serde_json::Deserializer::from_str(text).into_iter().collect();
+    read.with_context(|| format!("no JSON: {text}"))
+}
+
 /// The resources of a `get`, read from its JSON.
 pub async fn resources(stand: &Stand, arguments: &[&str]) -> Result<Vec<Value>> {
     let arguments: Vec<&str> = ["get"].iter().chain(arguments).chain(&["-o", "json"]).copied().collect();
     let text = stand.ctl(&arguments).await?.ok()?;
-    let read = serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<_, _>>();
-    read.with_context(|| format!("{arguments:?} printed no JSON:\n{text}"))
+    objects(&text).with_context(|| format!("{arguments:?}"))
 }
 
 /// The backups of a cluster, in the order of the listing.
