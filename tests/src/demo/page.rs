@@ -1,5 +1,6 @@
 //! The documentation page, step by step: its commands with `backstayctl` for `omnictl`, and what each must show.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -93,8 +94,8 @@ pub async fn refuse_a_wrong_secret(system: &System) -> Result<()> {
     Ok(())
 }
 
-/// "Create a manual backup". The answer is the time that was asked for, in Unix seconds.
-pub async fn manual_backup(system: &System) -> Result<i64> {
+/// "Create a manual backup". The answer is when it may have begun, in Unix seconds.
+pub async fn manual_backup(system: &System) -> Result<RangeInclusive<i64>> {
     const STATUS: &str = "backstayctl get etcdbackupstatus -o yaml";
     let console = &system.console;
     console.heading("Create a manual backup");
@@ -114,12 +115,16 @@ pub async fn manual_backup(system: &System) -> Result<i64> {
     console.say("The same file once more asks for nothing new: the listing below shows one backup.");
     prints_nothing(&console.run("backstayctl apply -f etcd-manual-backup.yaml").await?)?;
     let applied = std::fs::read_to_string(console.folder().join("etcd-manual-backup.yaml"))?;
-    let seconds = applied.lines().find_map(|line| line.strip_prefix("    seconds: "));
-    seconds.and_then(|s| s.parse().ok()).context("the manual backup's file names no time")
+    let asked = applied.lines().find_map(|line| line.strip_prefix("    seconds: "));
+    let asked: i64 = asked.and_then(|s| s.parse().ok()).context("the manual backup's file names no time")?;
+    // It is named by the second in which it was begun: after the request, and before its attempt was made.
+    let taken = shown.split("lastbackuptime:").nth(1).and_then(|rest| rest.split("seconds: ").nth(1)?.lines().next());
+    let taken: i64 = taken.and_then(|s| s.trim().parse().ok()).context("the overall status names no time")?;
+    Ok(asked..=taken)
 }
 
 /// "Enable automatic backups", by a cluster template.
-pub async fn cluster_template(system: &System, manual: i64) -> Result<()> {
+pub async fn cluster_template(system: &System, manual: RangeInclusive<i64>) -> Result<()> {
     let console = &system.console;
     console.heading("Enable automatic backups: cluster templates");
     let (masters, workers) = (system.machines(), [Uuid::new_v4(), Uuid::new_v4()].map(|id| id.to_string()));
@@ -137,9 +142,12 @@ pub async fn cluster_template(system: &System, manual: i64) -> Result<()> {
     prints_nothing(&again)?;
     let shown = console.run(&listing()).await?;
     let table = Table::parse(&shown)?;
-    ensure!(table.column("ID")? == [format!("{CLUSTER}-{manual}")], "the listing is not the one manual backup");
+    let id = table.cell("ID")?;
+    let seconds = id.strip_prefix(&format!("{CLUSTER}-")).and_then(|seconds| seconds.parse::<i64>().ok());
+    let seconds = seconds.filter(|seconds| manual.contains(seconds)).context("the listing is not the manual backup")?;
+    ensure!(table.column("ID")?.len() == 1, "the listing is not the one manual backup");
     ensure!(table.cell("VERSION")? == "undefined", "the version is not the page's");
-    ensure!(table.cell("CREATED AT")? == format!("{{\"nanos\":0,\"seconds\":{manual}}}"), "the time is another");
+    ensure!(table.cell("CREATED AT")? == format!("{{\"nanos\":0,\"seconds\":{seconds}}}"), "the time is another");
     Ok(())
 }
 
