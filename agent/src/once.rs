@@ -188,6 +188,7 @@ fn plan(once: &Once, series: &Series, snapshot: SnapshotName) -> Backup {
         recipients: once.recipients.clone(),
         agent_version: crate::VERSION.to_owned(),
         replaces: series.replaces.clone(),
+        signing: None,
     };
     let etcd_cluster = Some(series.etcd);
     Backup { plan, limits: once.limits.clone(), deadline: once.deadline, stall: once.stall, etcd_cluster }

@@ -8,10 +8,12 @@
 //! skipped with a warning that names it. What is the whole store's (no answer, no login, no listing) is an error.
 
 mod error;
+mod intent;
 mod listing;
 mod lookup;
 mod reading;
 mod settle;
+mod signature;
 mod skipped;
 mod sweep;
 
@@ -21,9 +23,10 @@ use uuid::Uuid;
 
 pub use self::error::CatalogError;
 pub use self::listing::{ListedBackup, clusters, list};
-pub use self::lookup::{get_if_there, listed_manifest, manifest, own_manifest};
+pub use self::lookup::{Vouched, get_if_there, listed_manifest, manifest, own_manifest, vouched_manifest};
 pub use self::reading::{Progress, Reading};
 pub use self::settle::{Settled, settle};
+pub use self::signature::put_signature;
 pub use self::skipped::Skipped;
 pub use self::sweep::{Swept, sweep, sweep_slot};
 use crate::manifest::{MANIFEST_MAX, Manifest};

@@ -12,9 +12,10 @@ use std::time::Duration;
 use backstay_protocol::time;
 use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp, duration};
 
-use crate::catalog::{self, CatalogError, ListedBackup, Progress, Reading, Skipped};
-use crate::manifest::{Manifest, Replaced};
+use crate::catalog::{self, CatalogError, ListedBackup, Progress, Reading, Skipped, Vouched};
+use crate::manifest::Replaced;
 use crate::store::{Store, StoreError};
+use crate::trust::{Doubt, Trust, Voucher};
 
 /// Candidates that an error shows.
 const SHOWN_MAX: usize = 8;
@@ -30,6 +31,8 @@ pub struct Candidate {
     pub modified: Option<Timestamp>,
     /// What it says that it takes the place of.
     pub replaces: Option<Replaced>,
+    /// Its place among the signed backups; `None` where nobody who is trusted vouches for one.
+    pub number: Option<u64>,
 }
 
 impl Candidate {
@@ -74,20 +77,20 @@ pub struct Ambiguous {
 pub enum LatestError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The manifest of the newest one: an older backup is nobody's idea of the latest one.
+    /// The newest one cannot be used: an older backup is nobody's idea of the latest one.
     #[error(transparent)]
-    Catalog(CatalogError),
+    Refused(Box<Refused>),
     #[error(transparent)]
     Ambiguous(Box<Ambiguous>),
 }
 
-impl From<CatalogError> for LatestError {
-    fn from(error: CatalogError) -> Self {
-        match error {
-            CatalogError::Store(error) => Self::Store(error),
-            error => Self::Catalog(error),
-        }
-    }
+/// The newest backup by its name is not one to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub snapshot: SnapshotName,
+    pub why: Doubt,
+    /// The newest that can be used, where there is one.
+    pub good: Option<Candidate>,
 }
 
 /// Which backups come into question.
@@ -98,20 +101,33 @@ pub struct Scope {
     /// Those that somebody made and knows the order of, the latest first: of these the first that is there counts,
     /// whatever they are named.
     pub own: Vec<SnapshotName>,
+    /// Who must vouch for one.
+    pub trust: Trust,
 }
 
-/// The latest backup, and what was skipped because its manifest could not be read.
+/// The latest backup, and what was skipped because its manifest could not be read or nobody vouches for it.
 #[derive(Debug)]
 pub struct Latest {
-    pub manifest: Option<Manifest>,
+    pub found: Option<Vouched>,
     pub skipped: Skipped,
 }
 
-/// The latest by name of those that no other takes the place of; `None` where there is none.
+/// The latest of those that no other takes the place of; `None` where there is none. It is the one with the highest
+/// number of those that are signed, unless one without a number was made after it: then the latest by name.
 ///
 /// # Errors
 /// Its name lies in the future, or another one of the same etcd cluster has a higher revision.
 pub fn choose(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candidate>, Box<Ambiguous>> {
+    let by_number = |one: &&Candidate| (one.number, one.snapshot.unix_seconds());
+    let numbered = candidates.iter().filter(|one| one.number.is_some()).max_by_key(by_number);
+    match (choose_by_name(candidates, now), numbered) {
+        (Ok(Some(named)), Some(_)) if named.number.is_none() => Ok(Some(named)),
+        (_, Some(numbered)) => Ok(Some(numbered)),
+        (by_name, None) => by_name,
+    }
+}
+
+fn choose_by_name(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candidate>, Box<Ambiguous>> {
     let candidates = counted(candidates);
     let Some(newest) = candidates.iter().copied().max_by_key(|candidate| candidate.snapshot.unix_seconds()) else {
         return Ok(None);
@@ -183,6 +199,9 @@ pub fn rivals(own: &Candidate, scope: &Scope, candidates: Vec<Candidate>) -> Vec
 /// Every manifest in question is read: the revision stands nowhere else, and a backup that a wrong clock named may stand
 /// anywhere. When the store wrote an object cannot spare a look at it: on one machine, or one site, that clock is wrong
 /// in the same way.
+///
+/// # Errors
+/// The store's; the newest cannot be used; or which is the latest cannot be told.
 pub async fn find(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -192,38 +211,133 @@ pub async fn find(
 ) -> Result<Latest, LatestError> {
     let mut entries = catalog::list(store, cluster).await?;
     entries.retain(|entry| scope.until.is_none_or(|until| entry.snapshot.unix_seconds() <= until.seconds));
-    let own = scope.own.iter().find_map(|own| entries.iter().find(|entry| entry.snapshot == *own)).cloned();
+    let is_own = |own: &&SnapshotName| entries.iter().any(|entry| entry.snapshot == **own);
+    let own = scope.own.iter().find(is_own).copied();
     // Without somebody who knows better, each is a candidate.
-    let (must, others) = match &own {
-        Some(own) => {
-            entries.retain(|entry| entry.snapshot.unix_seconds() > own.snapshot.unix_seconds());
-            entries.retain(|entry| !scope.own.contains(&entry.snapshot));
-            (own.clone(), entries)
-        }
-        None if entries.is_empty() => return Ok(Latest { manifest: None, skipped: Skipped::default() }),
-        None => (entries.remove(0), entries),
-    };
-    let first = candidate(&must, &catalog::listed_manifest(store, cluster, must.snapshot).await?);
-    let (mut reading, mut candidates) = (Reading::new(store, progress), Vec::new());
-    reading.each(others, |entry, manifest| candidates.push(candidate(&entry, &manifest))).await?;
-    let candidates = if own.is_some() { rivals(&first, scope, candidates) } else { candidates };
-    let alone = own.is_some() && candidates.is_empty();
-    let candidates: Vec<Candidate> = std::iter::once(first.clone()).chain(candidates).collect();
-    let chosen = match alone {
-        true => first.snapshot,
-        false => choose(&candidates, now).map_err(LatestError::Ambiguous)?.map_or(first.snapshot, |c| c.snapshot),
-    };
-    let manifest = catalog::listed_manifest(store, cluster, chosen).await?;
-    Ok(Latest { manifest: Some(manifest), skipped: reading.end() })
+    if let Some(own) = own {
+        entries.retain(|entry| entry.snapshot == own || entry.snapshot.unix_seconds() > own.unix_seconds());
+        entries.retain(|entry| entry.snapshot == own || !scope.own.contains(&entry.snapshot));
+    }
+    let mut reading = Reading::new(store, progress).trusting(scope.trust.signers.clone());
+    let mut read = Read::default();
+    reading.each_vouched(entries, |entry, found, skipped| read.take(&scope.trust, &entry, found, skipped)).await?;
+    let Read { candidates, refused } = read;
+    let skipped = reading.end();
+    let chosen = decide(own, scope, &candidates, now).map_err(LatestError::Ambiguous)?;
+    // What its maker does not know and cannot be read may be anything; what nobody vouches for is not passed over.
+    if let Some((snapshot, why)) = refused
+        && chosen.is_none_or(|good| snapshot.unix_seconds() > good.snapshot.unix_seconds())
+        && (own.is_none() || own == Some(snapshot) || scope.trust.asks())
+    {
+        return Err(LatestError::Refused(Box::new(Refused { snapshot, why, good: chosen.cloned() })));
+    }
+    let Some(chosen) = chosen else { return Ok(Latest { found: None, skipped }) };
+    Ok(Latest { found: Some(usable(store, cluster, chosen.snapshot, &scope.trust).await?), skipped })
 }
 
-fn candidate(entry: &ListedBackup, manifest: &Manifest) -> Candidate {
+/// What was read of a cluster's backups.
+#[derive(Default)]
+struct Read {
+    candidates: Vec<Candidate>,
+    /// The newest that cannot be used, and why.
+    refused: Option<(SnapshotName, Doubt)>,
+}
+
+impl Read {
+    /// Backups come from the newest on.
+    fn take(
+        &mut self,
+        trust: &Trust,
+        entry: &ListedBackup,
+        found: Result<Vouched, CatalogError>,
+        skipped: &mut Skipped,
+    ) {
+        let doubt = match found {
+            Ok(found) => match trust.doubt(found.voucher.as_ref()) {
+                None => return self.candidates.push(candidate(entry, &found)),
+                Some(doubt) => {
+                    let (cluster, snapshot) = (entry.cluster, entry.snapshot);
+                    skipped.note(CatalogError::Unvouched { cluster, snapshot, why: doubt.clone() });
+                    doubt
+                }
+            },
+            Err(error) => {
+                let doubt = Doubt::Unreadable(error.to_string());
+                skipped.note(error);
+                doubt
+            }
+        };
+        self.refused.get_or_insert((entry.snapshot, doubt));
+    }
+}
+
+/// Which of them is the latest: its maker's word counts unless another contradicts it.
+fn decide<'a>(
+    own: Option<SnapshotName>,
+    scope: &Scope,
+    candidates: &'a [Candidate],
+    now: Timestamp,
+) -> Result<Option<&'a Candidate>, Box<Ambiguous>> {
+    let Some(own) = candidates.iter().find(|candidate| Some(candidate.snapshot) == own) else {
+        return choose(candidates, now);
+    };
+    let mut rivals = rivals(own, scope, candidates.to_vec());
+    if rivals.is_empty() {
+        return Ok(Some(own));
+    }
+    rivals.push(own.clone());
+    let chosen = choose(&rivals, now)?.map(|chosen| chosen.snapshot);
+    Ok(candidates.iter().find(|candidate| Some(candidate.snapshot) == chosen))
+}
+
+/// The manifest of a backup that was chosen by its name or as the latest.
+///
+/// # Errors
+/// It cannot be read, is gone, or nobody who is trusted vouches for it.
+pub async fn usable(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    snapshot: SnapshotName,
+    trust: &Trust,
+) -> Result<Vouched, LatestError> {
+    let refused = |why| LatestError::Refused(Box::new(Refused { snapshot, why, good: None }));
+    let found = match catalog::vouched_manifest(store, cluster, snapshot, &trust.signers).await {
+        Err(CatalogError::Store(error)) => return Err(error.into()),
+        Err(error) => return Err(refused(Doubt::Unreadable(error.to_string()))),
+        Ok(None) => {
+            return Err(refused(Doubt::Unreadable(CatalogError::Gone { cluster, snapshot }.to_string())));
+        }
+        Ok(Some(found)) => found,
+    };
+    match trust.doubt(found.voucher.as_ref()) {
+        None => Ok(found),
+        Some(why) => Err(refused(why)),
+    }
+}
+
+fn candidate(entry: &ListedBackup, found: &Vouched) -> Candidate {
+    let manifest = &found.manifest;
+    let number = manifest.sequence.as_ref().map(|place| place.number);
     Candidate {
         snapshot: entry.snapshot,
         etcd_cluster_id: manifest.origin.etcd_cluster_id.clone(),
         revision: manifest.origin.revision,
         modified: entry.modified,
         replaces: manifest.replaces.clone(),
+        number: number.filter(|_| matches!(found.voucher, Some(Voucher::Signed(_)))),
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { snapshot, why, good } = self;
+        write!(f, "the backup {snapshot} cannot be used: {why}")?;
+        match good {
+            Some(good) => write!(f, ". The newest one that can be used:\n  {good}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ fn backup(seconds: i64, cluster: u64, revision: i64) -> Candidate {
         revision,
         modified: Some(Timestamp::from_seconds(seconds + 5)),
         replaces: None,
+        number: None,
     }
 }
 
@@ -101,7 +102,8 @@ fn the_error_says_what_to_type() {
 fn who_made_them_knows_which_one_is_the_latest() {
     let t = NOW.seconds;
     let own = backup(t - 60, 1, 50);
-    let scope = Scope { own: [t - 60, t + 86_400, t - 3_600].map(|s| backup(s, 1, 0).snapshot).to_vec(), until: None };
+    let scope =
+        Scope { own: [t - 60, t + 86_400, t - 3_600].map(|s| backup(s, 1, 0).snapshot).to_vec(), ..Scope::default() };
     let rivals = |others: &[Candidate]| rivals(&own, &scope, others.to_vec());
     // An earlier one of its own under a wrong name, one that it has forgotten, one that is older by every account.
     assert_eq!(rivals(&[backup(t + 86_400, 1, 40), backup(t + 90_000, 1, 30), backup(t - 90, 1, 60)]), []);

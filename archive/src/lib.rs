@@ -12,6 +12,7 @@
 //! - `merge` (of the same feature): several series become one;
 //! - [`names`]: which UUID a cluster's name stands for;
 //! - [`series`]: the newest backup of a cluster, and whether an etcd is the one that it is of;
+//! - [`trust`]: who must vouch for a backup before it is used;
 //! - [`blocking`]: work that blocks, where it delays nobody.
 //!
 //! Nothing here knows etcd or NATS.
@@ -32,6 +33,7 @@ pub mod restore;
 pub mod seal;
 pub mod series;
 pub mod store;
+pub mod trust;
 pub mod writer;
 
 pub use backstay_snapshot::release;

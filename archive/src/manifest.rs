@@ -1,10 +1,12 @@
 //! The manifest: what a backup is, as JSON beside the sealed object. A backup without one is not visible.
 
+use backstay_protocol::hex::to_hex;
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, SlotId, SnapshotName, Timestamp};
 use backstay_snapshot::inspect;
 use backstay_snapshot::release::Release;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 /// The version of the manifest's meaning that this build writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -189,6 +191,30 @@ impl From<&Manifest> for Replaced {
     }
 }
 
+/// The place of a backup among the signed ones of its cluster. Names are times that some clock told; this is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// From 1; each signed backup has the next one. Where the backup before it was removed there is a gap.
+    pub number: u64,
+    /// sha256 in hexadecimal of the manifest with the number before, as it is stored; `None` in the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_sha256: Option<String>,
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Sequence {
+    /// The place after `previous`, whose manifest has these bytes; the first place where there is none.
+    pub fn after(previous: Option<(&Manifest, &[u8])>) -> Self {
+        let number = previous.and_then(|(manifest, _)| manifest.sequence.as_ref()).map_or(0, |place| place.number);
+        Self {
+            number: number.saturating_add(1),
+            previous_sha256: previous.map(|(_, json)| to_hex(&Sha256::digest(json))),
+            extra: Map::new(),
+        }
+    }
+}
+
 /// What a backup is. Fields that this build does not know survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -219,6 +245,9 @@ pub struct Manifest {
     /// Where this is the first backup of another etcd: what it takes the place of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Replaced>,
+    /// Where it was made to be signed: its place among the signed backups of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Sequence>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -295,6 +324,7 @@ mod tests {
             agent_version: "0.1.0".into(),
             inspection: None,
             replaces: None,
+            sequence: None,
             extra: Map::new(),
         }
     }
@@ -358,6 +388,15 @@ mod tests {
         let manifest = Manifest { replaces: Some(replaces), ..golden() };
         assert_eq!(String::from_utf8(manifest.to_json()).expect("text"), REPLACES);
         assert_eq!(Manifest::from_json(REPLACES.as_bytes()).expect("readable"), manifest);
+    }
+
+    #[test]
+    fn a_place_among_the_signed_is_written_as_it_always_was() {
+        const SIGNED: &str = include_str!("../tests/golden/manifest-signed.json");
+        let sequence = Sequence { number: 7, previous_sha256: Some("c".repeat(64)), extra: Map::new() };
+        let manifest = Manifest { sequence: Some(sequence), ..golden() };
+        assert_eq!(String::from_utf8(manifest.to_json()).expect("text"), SIGNED);
+        assert_eq!(Manifest::from_json(SIGNED.as_bytes()).expect("readable"), manifest);
     }
 
     #[test]

@@ -34,6 +34,7 @@ fn manifest(seconds: i64, revision: i64) -> Manifest {
         agent_version: "1".into(),
         inspection: None,
         replaces: None,
+        sequence: None,
         extra: serde_json::Map::new(),
     }
 }
@@ -47,7 +48,7 @@ async fn find(store: &MemoryStore, scope: &Scope) -> Result<(Option<i64>, usize)
     let progress = Progress::default();
     let found = latest::find(store, cluster(), scope, Timestamp::from_seconds(NOW), &progress).await?;
     assert_eq!(progress.done(), progress.total());
-    Ok((found.manifest.map(|manifest| manifest.snapshot.unix_seconds()), found.skipped.count()))
+    Ok((found.found.map(|found| found.manifest.snapshot.unix_seconds()), found.skipped.count()))
 }
 
 #[tokio::test]
@@ -62,9 +63,9 @@ async fn a_higher_revision_is_found_among_thousands() {
     let error = find(&store, &Scope::default()).await.expect_err("the oldest name is the furthest");
     assert!(error.to_string().contains("has revision 10001"), "{error}");
     let until = Some(Timestamp::from_seconds(NOW - 100));
-    assert!(find(&store, &Scope { until, own: Vec::new() }).await.is_err(), "it is before that, too");
+    assert!(find(&store, &Scope { until, ..Scope::default() }).await.is_err(), "it is before that, too");
     // Whoever made them knows the order, and looks only at what stands before its own.
-    let scope = Scope { until: None, own: vec![name(NOW - 1), name(NOW - 90_000)] };
+    let scope = Scope { own: vec![name(NOW - 1), name(NOW - 90_000)], ..Scope::default() };
     store.on_call(move |call| match call.op {
         Op::Get if call.key.contains(&Key::manifest(cluster(), name(NOW - 2)).to_string()) => {
             Fate::Fail(ErrorKind::Unavailable)

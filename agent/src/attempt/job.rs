@@ -82,6 +82,7 @@ impl Job {
             recipients: recipients.collect::<Result<_, _>>().map_err(|e| e.to_string())?,
             agent_version: crate::VERSION.to_owned(),
             replaces: None,
+            signing: None,
         };
         let limits = command.limits.unwrap_or_default();
         let or = |ms: u32, default| if ms == 0 { default } else { Duration::from_millis(ms.into()) };

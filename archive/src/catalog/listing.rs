@@ -31,7 +31,7 @@ pub async fn list(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<ListedB
             Some(FileName::Manifest(snapshot)) => {
                 described.insert(snapshot);
             }
-            Some(FileName::Intent(..)) => {}
+            Some(FileName::Signature(_) | FileName::Intent(..)) => {}
             None => tracing::debug!(key = %object.key, "skipped an object whose name is not that of a backup"),
         }
     }
@@ -55,6 +55,8 @@ pub(super) fn folder(cluster: ClusterUuid) -> String {
 pub(super) enum FileName {
     Object(SnapshotName),
     Manifest(SnapshotName),
+    Signature(SnapshotName),
+    /// An intent, or the signature of one.
     Intent(SnapshotName, AttemptId),
 }
 
@@ -63,8 +65,12 @@ impl FileName {
         let name = key.as_str().strip_prefix(folder)?;
         let snapshot = |stem: &str| exactly(&format!("{stem}.snapshot"));
         if let Some(intent) = name.strip_prefix("intents/") {
+            let intent = intent.strip_suffix(".sig").unwrap_or(intent);
             let (stem, attempt) = intent.strip_suffix(".json")?.split_once('.')?;
             return Some(Self::Intent(snapshot(stem)?, exactly(attempt)?));
+        }
+        if let Some(stem) = name.strip_suffix(".manifest.json.sig") {
+            return Some(Self::Signature(snapshot(stem)?));
         }
         match name.strip_suffix(".manifest.json") {
             Some(stem) => Some(Self::Manifest(snapshot(stem)?)),
@@ -92,7 +98,9 @@ mod tests {
             let parse = |key: Key| FileName::parse(&folder(cluster), &key);
             prop_assert_eq!(parse(Key::snapshot(cluster, name)), Some(FileName::Object(name)));
             prop_assert_eq!(parse(Key::manifest(cluster, name)), Some(FileName::Manifest(name)));
+            prop_assert_eq!(parse(Key::signature(cluster, name)), Some(FileName::Signature(name)));
             prop_assert_eq!(parse(Key::intent(cluster, name, attempt)), Some(FileName::Intent(name, attempt)));
+            prop_assert_eq!(parse(Key::intent_signature(cluster, name, attempt)), Some(FileName::Intent(name, attempt)));
             prop_assert_eq!(parse(Key::cluster_key(cluster)), None);
         }
 
@@ -101,7 +109,7 @@ mod tests {
             if let Some(key) = Key::new(&format!("c/{text}")) {
                 match FileName::parse("c/", &key) {
                     Some(FileName::Object(name)) => prop_assert_eq!(name.to_string(), text),
-                    Some(other) => prop_assert!(text.ends_with(".json"), "{other:?}"),
+                    Some(other) => prop_assert!(text.ends_with(".json") || text.ends_with(".sig"), "{other:?}"),
                     None => {}
                 }
             }

@@ -3,11 +3,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use backstay_trust::Signers;
 use futures::{StreamExt, stream};
 
 use super::error::CatalogError;
 use super::listing::ListedBackup;
-use super::lookup::listed_manifest;
+use super::lookup::{Vouched, vouched_manifest};
 use super::skipped::Skipped;
 use crate::manifest::Manifest;
 use crate::store::{Store, StoreError};
@@ -38,13 +39,20 @@ impl Progress {
 pub struct Reading<'a> {
     store: &'a dyn Store,
     progress: &'a Progress,
+    signers: Signers,
     /// What could not be read, so far.
     pub skipped: Skipped,
 }
 
 impl<'a> Reading<'a> {
     pub fn new(store: &'a dyn Store, progress: &'a Progress) -> Self {
-        Self { store, progress, skipped: Skipped::default() }
+        Self { store, progress, signers: Signers::default(), skipped: Skipped::default() }
+    }
+
+    /// The same, with a look at the signatures.
+    #[must_use]
+    pub fn trusting(self, signers: Signers) -> Self {
+        Self { signers, ..self }
     }
 
     /// Reads the manifests of these backups, and hands them on in their order.
@@ -56,19 +64,36 @@ impl<'a> Reading<'a> {
         entries: Vec<ListedBackup>,
         mut take: impl FnMut(ListedBackup, Manifest),
     ) -> Result<(), StoreError> {
+        let each = |entry, read: Result<Vouched, CatalogError>, skipped: &mut Skipped| match read {
+            Ok(found) => take(entry, found.manifest),
+            Err(error) => skipped.note(error),
+        };
+        self.each_vouched(entries, each).await
+    }
+
+    /// The same, with who vouches for each, and with those of which there is nothing to read.
+    ///
+    /// # Errors
+    /// As [`Reading::each`].
+    pub async fn each_vouched(
+        &mut self,
+        entries: Vec<ListedBackup>,
+        mut take: impl FnMut(ListedBackup, Result<Vouched, CatalogError>, &mut Skipped),
+    ) -> Result<(), StoreError> {
         self.progress.total.fetch_add(entries.len(), Ordering::Relaxed);
-        let store = self.store;
+        let (store, signers) = (self.store, &self.signers);
         let read = entries.into_iter().map(async |entry| {
-            let manifest = listed_manifest(store, entry.cluster, entry.snapshot).await;
-            (entry, manifest)
+            let ListedBackup { cluster, snapshot, .. } = entry;
+            let found = vouched_manifest(store, cluster, snapshot, signers).await;
+            let found = found.and_then(|found| found.ok_or(CatalogError::Gone { cluster, snapshot }));
+            (entry, found)
         });
         let mut read = stream::iter(read).buffered(AT_ONCE);
-        while let Some((entry, manifest)) = read.next().await {
+        while let Some((entry, found)) = read.next().await {
             self.progress.done.fetch_add(1, Ordering::Relaxed);
-            match manifest {
-                Ok(manifest) => take(entry, manifest),
+            match found {
                 Err(CatalogError::Store(error)) => return Err(error),
-                Err(error) => self.skipped.note(error),
+                found => take(entry, found, &mut self.skipped),
             }
         }
         Ok(())

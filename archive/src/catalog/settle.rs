@@ -3,6 +3,7 @@
 use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName};
 
 use super::error::CatalogError;
+use super::intent::{delete_intent, promote_signature};
 use super::lookup::{get_if_there, manifest};
 use crate::manifest::{MANIFEST_MAX, Manifest};
 use crate::store::{ErrorKind, Key, ObjectInfo, Store, StoreError};
@@ -117,6 +118,7 @@ async fn promote(
         tracing::warn!(%key, "an intent does not match its object");
         return Ok(None);
     }
+    promote_signature(store, cluster, name, owner).await?;
     match store.put_new(&Key::manifest(cluster, name), json).await {
         Ok(()) => {}
         // Another one stands there: the caller looks again.
@@ -125,7 +127,7 @@ async fn promote(
     }
     tracing::info!(%cluster, snapshot = %name, "created the manifest from the intent of an attempt that died after its \
         upload was complete");
-    if let Err(error) = store.delete(&key).await {
+    if let Err(error) = delete_intent(store, cluster, name, owner).await {
         tracing::warn!(%error, "an intent could not be removed; the next sweep tries again");
     }
     Ok(Some(intent))

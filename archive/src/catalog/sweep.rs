@@ -4,6 +4,7 @@ use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName, Timestamp};
 use futures::TryStreamExt;
 
 use super::error::CatalogError;
+use super::intent::delete_intent;
 use super::listing::{FileName, folder};
 use super::settle::{Settled, settle_counted};
 use super::skipped::Skipped;
@@ -84,7 +85,7 @@ async fn sweep_intent(store: &dyn Store, cluster: ClusterUuid, intent: &Intent) 
         Settled::Free | Settled::Done(_) => false,
     };
     if !keep {
-        store.delete(&Key::intent(cluster, intent.snapshot, intent.attempt)).await?;
+        delete_intent(store, cluster, intent.snapshot, intent.attempt).await?;
     }
     Ok((!keep, promoted))
 }
@@ -99,12 +100,16 @@ struct Intent {
 async fn intents(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<Intent>, StoreError> {
     let prefix = folder(cluster);
     let mut objects = store.list(&format!("{prefix}intents/"));
-    let mut intents = Vec::new();
+    let mut intents: Vec<Intent> = Vec::new();
     while let Some(object) = objects.try_next().await? {
         match FileName::parse(&prefix, &object.key) {
-            Some(FileName::Intent(snapshot, attempt)) => {
-                intents.push(Intent { snapshot, attempt, modified: object.modified });
-            }
+            Some(FileName::Intent(snapshot, attempt)) => match intents.last_mut() {
+                // Its signature comes next in the order of keys.
+                Some(last) if (last.snapshot, last.attempt) == (snapshot, attempt) => {
+                    last.modified = last.modified.max(object.modified);
+                }
+                _ => intents.push(Intent { snapshot, attempt, modified: object.modified }),
+            },
             _ => tracing::debug!(key = %object.key, "skipped an object whose name is not that of an intent"),
         }
     }

@@ -42,11 +42,21 @@ impl Key {
         Self(format!("{cluster}/{stem}.manifest.json"))
     }
 
+    /// The detached signature over the manifest's bytes.
+    pub fn signature(cluster: ClusterUuid, name: SnapshotName) -> Self {
+        Self(format!("{}.sig", Self::manifest(cluster, name)))
+    }
+
     /// What an attempt is about to complete: the manifest to be, written before the object becomes visible.
     pub fn intent(cluster: ClusterUuid, name: SnapshotName, attempt: AttemptId) -> Self {
         let snapshot = name.to_string();
         let stem = snapshot.trim_end_matches(".snapshot");
         Self(format!("{cluster}/intents/{stem}.{attempt}.json"))
+    }
+
+    /// The signature of that manifest to be, where whoever makes the backup signs it.
+    pub fn intent_signature(cluster: ClusterUuid, name: SnapshotName, attempt: AttemptId) -> Self {
+        Self(format!("{}.sig", Self::intent(cluster, name, attempt)))
     }
 
     /// The cluster's identity, sealed to the coordinator and to the operator.

@@ -34,7 +34,7 @@ mod upload;
 
 pub use error::WriteError;
 pub use examine::{Examination, Observer, Rejected, VerdictFuture};
-pub use plan::{Limits, Plan};
+pub use plan::{Limits, Plan, Signing};
 pub use progress::Progress;
 pub use source::{Proof, Source, SourceError};
 

@@ -383,6 +383,7 @@ fn describe(job: &Job<'_>, proof: Proof, verified: &Verified, inspection: Option
         agent_version: plan.agent_version.clone(),
         inspection,
         replaces: plan.replaces.clone(),
+        sequence: plan.signing.as_ref().map(|signing| signing.sequence.clone()),
         extra: Map::new(),
     }
 }

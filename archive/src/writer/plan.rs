@@ -1,8 +1,11 @@
 //! What a backup is to be, and how hard its attempt may press.
 
-use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, SlotId, SnapshotName};
+use std::sync::Arc;
 
-use crate::manifest::{Replaced, Trigger};
+use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, SlotId, SnapshotName};
+use backstay_trust::SigningKey;
+
+use crate::manifest::{Replaced, Sequence, Trigger};
 use crate::seal::Recipient;
 
 /// What a backup is to be called and whom it is for.
@@ -20,6 +23,17 @@ pub struct Plan {
     pub agent_version: String,
     /// Where this is the first backup of another etcd: what it takes the place of.
     pub replaces: Option<Replaced>,
+    /// Where the backup is to be signed: by what, and its place among the signed ones.
+    pub signing: Option<Signing>,
+}
+
+/// How a backup is signed by whoever makes it.
+#[derive(Debug, Clone)]
+pub struct Signing {
+    /// Shared with the tries under other names.
+    pub key: Arc<SigningKey>,
+    /// Stands in the manifest.
+    pub sequence: Sequence,
 }
 
 /// How hard an attempt may press.

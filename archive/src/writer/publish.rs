@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use backstay_protocol::AttemptId;
+use backstay_trust::MANIFESTS;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +57,7 @@ impl Publication<'_> {
             let text = format!("its manifest would have {} bytes, more than the maximum of {MANIFEST_MAX}", json.len());
             return Err(self.abandon(WriteError::Manifest(text), false).await);
         }
-        let intent = async { Ok(self.store.put_new(&self.intent_key(), json.clone()).await?) };
+        let intent = async { Ok(self.put_intent(&json).await?) };
         if let Err(error) = or_cancelled(self.cancel, intent).await {
             return Err(self.abandon(error, true).await);
         }
@@ -84,8 +85,7 @@ impl Publication<'_> {
 
     /// The object is there: so is the backup, once its manifest is.
     async fn appear(&self, manifest: Manifest, json: Bytes) -> Result<Manifest, WriteError> {
-        let key = Key::manifest(self.plan.cluster_uuid, self.plan.snapshot);
-        let put = bounded(self.cancel, None, self.store.put_new(&key, json)).await;
+        let put = bounded(self.cancel, None, self.put_manifest(json)).await;
         let error = match put {
             Some(Ok(())) => {
                 bounded(self.cancel, Some(PATIENCE), self.delete_intent()).await;
@@ -143,13 +143,45 @@ impl Publication<'_> {
         catalog::settle(self.store, self.plan.cluster_uuid, self.plan.snapshot).await
     }
 
+    /// The signature first: whoever promotes the intent finds it.
+    async fn put_intent(&self, json: &Bytes) -> Result<(), StoreError> {
+        if let Some(signature) = self.signature(json) {
+            let Plan { cluster_uuid, snapshot, attempt, .. } = *self.plan;
+            self.store.put_new(&Key::intent_signature(cluster_uuid, snapshot, attempt), signature).await?;
+        }
+        self.store.put_new(&self.intent_key(), json.clone()).await
+    }
+
+    async fn put_manifest(&self, json: Bytes) -> Result<(), StoreError> {
+        let Plan { cluster_uuid, snapshot, .. } = *self.plan;
+        if let Some(signature) = self.signature(&json) {
+            catalog::put_signature(self.store, cluster_uuid, snapshot, signature).await?;
+        }
+        self.store.put_new(&Key::manifest(cluster_uuid, snapshot), json).await
+    }
+
+    /// The same each time: Ed25519 leaves nothing to chance.
+    fn signature(&self, json: &Bytes) -> Option<Bytes> {
+        let signing = self.plan.signing.as_ref()?;
+        Some(Bytes::from(signing.key.sign(MANIFESTS, json)))
+    }
+
     fn intent_key(&self) -> Key {
         Key::intent(self.plan.cluster_uuid, self.plan.snapshot, self.plan.attempt)
     }
 
+    async fn remove_intent(&self) -> Result<(), StoreError> {
+        let Plan { cluster_uuid, snapshot, attempt, .. } = *self.plan;
+        self.store.delete(&self.intent_key()).await?;
+        match self.plan.signing {
+            Some(_) => self.store.delete(&Key::intent_signature(cluster_uuid, snapshot, attempt)).await,
+            None => Ok(()),
+        }
+    }
+
     async fn delete_intent(&self) {
         for pause in pauses() {
-            match self.store.delete(&self.intent_key()).await {
+            match self.remove_intent().await {
                 Ok(()) => return,
                 Err(error) if error.is(ErrorKind::Unavailable) => tokio::time::sleep(pause).await,
                 Err(error) => return tracing::warn!(%error, "an intent stays until the next sweep"),

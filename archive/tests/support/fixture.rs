@@ -42,6 +42,7 @@ pub fn plan(slot: u128, attempt: u128, recipients: Vec<Recipient>) -> Plan {
         recipients,
         agent_version: "0.1.0".into(),
         replaces: None,
+        signing: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn manifest(cluster: &str, uuid: u128) -> Manifest {
         agent_version: "0".into(),
         inspection: None,
         replaces: None,
+        sequence: None,
         extra: serde_json::Map::new(),
     }
 }
