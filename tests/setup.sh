@@ -6,7 +6,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin
 
 # program:package
 needed="etcd:etcd-server etcdctl:etcd-client nats-server:nats-server age:age zstd:zstd promtool:prometheus
-  protoc:protobuf-compiler openssl:openssl cc:build-essential make:build-essential systemd-analyze:systemd python3:python3"
+  protoc:protobuf-compiler openssl:openssl cc:build-essential make:build-essential systemd-analyze:systemd python3:python3
+  ssh-keygen:openssh-client"
 # Tests set the clock of a program.
 [ "${1:-}" != test ] || needed="$needed faketime:faketime"
 # With its check, bbolt itself looks at what a restore has written.

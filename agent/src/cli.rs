@@ -1,12 +1,15 @@
 //! The command line, and what it comes to.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::seal::{self, Recipient};
 use backstay_archive::store::spec;
+use backstay_archive::trust::SigningKey;
 use backstay_archive::writer::Limits;
 use backstay_daemon::bucket::WritableBucket;
+use backstay_daemon::key_file;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::settings::Override;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId};
@@ -126,6 +129,9 @@ pub struct OnceArgs {
     /// A file with recipients, one on each line, as for `age -R`; may be given several times
     #[arg(long = "recipients-file", value_name = "FILE")]
     recipients_files: Vec<PathBuf>,
+    /// SSH private key (Ed25519, without a passphrase) to sign the backup with. Without one, the backup is unsigned
+    #[arg(long, value_name = "FILE")]
+    sign_key: Option<PathBuf>,
     #[command(flatten)]
     bucket: WritableBucket,
     /// Upload at most this many bytes per second
@@ -176,6 +182,7 @@ impl OnceArgs {
             store: spec::parse_url(&self.store, self.bucket.settings())?,
             named: Named { url: self.store, flags: self.bucket.words() },
             recipients,
+            sign_key: self.sign_key.as_deref().map(signing_key).transpose()?.map(Arc::new),
             limits: Limits { upload_bytes_per_second: self.upload_limit, ..Limits::default() },
             deadline: self.deadline,
             stall: self.stall,
@@ -212,6 +219,13 @@ impl OnceArgs {
         }
         Ok(unique)
     }
+}
+
+/// The key in an OpenSSH private key file.
+fn signing_key(path: &Path) -> Result<SigningKey, String> {
+    let failed = |why: String| format!("--sign-key {}: {why}", path.display());
+    let text = key_file::read(path).map_err(|error| failed(error.to_string()))?;
+    SigningKey::from_openssh(&text).map_err(|error| failed(error.to_string()))
 }
 
 /// The recipients of a file; blank lines and those that begin with # are passed over. One without any is refused: the backup

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::catalog::Settled;
-use backstay_archive::manifest::{Origin, Replaced, Trigger};
+use backstay_archive::manifest::{Origin, Replaced, Sequence, Trigger};
 use backstay_archive::names::{self, Claim};
 use backstay_archive::seal::Recipient;
 use backstay_archive::series::{self, Difference};
 use backstay_archive::store::Key;
-use backstay_archive::writer::{Limits, Plan, Progress};
+use backstay_archive::trust::{Signers, SigningKey};
+use backstay_archive::writer::{Limits, Plan, Progress, Signing};
 use backstay_archive::{Manifest, Store, catalog};
 use backstay_protocol::bus::FailureCode;
 use backstay_protocol::{AttemptId, Clock, ClusterName, ClusterUuid, SlotId, SnapshotName, Timestamp};
@@ -48,9 +49,19 @@ pub struct Once {
     pub named: Named,
     /// Empty: not encrypted.
     pub recipients: Vec<Recipient>,
+    /// Signs the backup, where there is one.
+    pub sign_key: Option<Arc<SigningKey>>,
     pub limits: Limits,
     pub deadline: Duration,
     pub stall: Duration,
+}
+
+impl Once {
+    /// Whose earlier backups count first: those of the same key.
+    fn signers(&self) -> Signers {
+        let own = self.sign_key.as_ref().and_then(|key| key.signer("own").ok());
+        own.into_iter().collect()
+    }
 }
 
 /// Takes one backup; `tries` gets the progress of each try at it. On failure, nothing of it is left in the store that the
@@ -74,7 +85,8 @@ pub async fn once(
     let taken = |store: &dyn Store, name, manifest| {
         let url = format!("{}/{}", store.url(), Key::snapshot(series.uuid, name));
         let (first, named, took) = (series.first, once.named.clone(), begun.elapsed());
-        Taken { manifest, url, named, first, clock_off: clock_off.clone(), took }
+        let signed_by = once.sign_key.as_ref().map(|key| key.fingerprint());
+        Taken { manifest, url, named, first, clock_off: clock_off.clone(), took, signed_by }
     };
     let mut tried = 1;
     loop {
@@ -105,23 +117,35 @@ struct Series {
     etcd: u64,
     /// What this backup takes the place of.
     replaces: Option<Replaced>,
+    /// How this backup is signed.
+    signing: Option<Signing>,
 }
 
 /// The series of the UUID that was given, else of the name. An etcd that cannot be the one that the series is of is refused,
 /// unless that was said.
 async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Result<Series, BackupFailure> {
     let mut origin = source::origin(etcd).await?;
+    let signers = once.signers();
     let claim = match once.cluster_uuid {
         Some(uuid) => Claim { uuid, is_new: false, etcd_cluster_id: None, listed: None },
         None => {
-            names::claim(store, &once.cluster, ClusterUuid(Uuid::new_v4()), Some(&origin.etcd_cluster_id), now).await?
+            let proposed = ClusterUuid(Uuid::new_v4());
+            names::claim(store, &once.cluster, proposed, Some(&origin.etcd_cluster_id), now, &signers).await?
         }
     };
     let entries = match claim.listed {
         Some(entries) => entries,
         None => catalog::list(store, claim.uuid).await?,
     };
-    let newest = series::newest(store, entries, now).await?;
+    let signing = match &once.sign_key {
+        None => None,
+        Some(key) => {
+            let before = catalog::newest_signed(store, &entries, &signers).await?;
+            let before = before.as_ref().map(|before| (&before.manifest, &*before.json));
+            Some(Signing { key: Arc::clone(key), sequence: Sequence::after(before) })
+        }
+    };
+    let newest = series::newest(store, entries, now, &signers).await?;
     let difference = |is: &Origin| series::difference(newest.as_ref()?, &is.etcd_cluster_id, is.revision);
     let mut differs = difference(&origin);
     if differs == Some(Difference::Behind) {
@@ -148,7 +172,7 @@ async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Re
         return Err(refusal(&text));
     }
     let etcd = u64::from_str_radix(id, 16).expect("it was printed so");
-    Ok(Series { uuid: claim.uuid, first: claim.is_new, etcd, replaces })
+    Ok(Series { uuid: claim.uuid, first: claim.is_new, etcd, replaces, signing })
 }
 
 fn refusal(text: &str) -> BackupFailure {
@@ -188,7 +212,7 @@ fn plan(once: &Once, series: &Series, snapshot: SnapshotName) -> Backup {
         recipients: once.recipients.clone(),
         agent_version: crate::VERSION.to_owned(),
         replaces: series.replaces.clone(),
-        signing: None,
+        signing: series.signing.clone(),
     };
     let etcd_cluster = Some(series.etcd);
     Backup { plan, limits: once.limits.clone(), deadline: once.deadline, stall: once.stall, etcd_cluster }

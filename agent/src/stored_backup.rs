@@ -76,7 +76,7 @@ impl StoredBackup {
     /// The store's, or the backup that is meant is not there.
     pub async fn find(&self) -> Result<(Arc<dyn Store>, Manifest), FindError> {
         let store = self.store.clone().open().await?;
-        let manifest = catalog::manifest(&*store, self.cluster, self.snapshot).await?;
+        let manifest = catalog::own_manifest(&*store, self.cluster, self.snapshot).await?;
         let manifest = manifest.ok_or(FindError::NoBackup(self.snapshot, self.cluster))?;
         match manifest.snapshot_sha256 == self.sha256 {
             true => Ok((store, manifest)),

@@ -14,19 +14,22 @@ mod lookup;
 mod reading;
 mod settle;
 mod signature;
+mod signed;
 mod skipped;
 mod sweep;
 
 use backstay_protocol::time::is_ahead;
 use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
+use backstay_trust::Signers;
 use uuid::Uuid;
 
 pub use self::error::CatalogError;
 pub use self::listing::{ListedBackup, clusters, list};
-pub use self::lookup::{Vouched, get_if_there, listed_manifest, manifest, own_manifest, vouched_manifest};
+pub use self::lookup::{Vouched, get_if_there, listed_backup, manifest, own_manifest, vouched_manifest};
 pub use self::reading::{Progress, Reading};
 pub use self::settle::{Settled, settle};
 pub use self::signature::put_signature;
+pub use self::signed::newest_signed;
 pub use self::skipped::Skipped;
 pub use self::sweep::{Swept, sweep, sweep_slot};
 use crate::manifest::{MANIFEST_MAX, Manifest};
@@ -53,7 +56,14 @@ pub struct Series {
 ///
 /// Where not one manifest can be read, the fault may be the store's: then an object that cannot be there is asked
 /// for. A store that refuses even that lets nobody read, and that is the error.
-pub async fn find_by_name(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Option<Series>, StoreError> {
+///
+/// What somebody of `signers` vouches for comes first, however many later backups others planted.
+pub async fn find_by_name(
+    store: &dyn Store,
+    name: &ClusterName,
+    now: Timestamp,
+    signers: &Signers,
+) -> Result<Option<Series>, StoreError> {
     let mut found: Option<(Rank, Series)> = None;
     let (mut skipped, mut nameless, mut read_one) = (Skipped::default(), None, false);
     for cluster in clusters(store).await? {
@@ -64,12 +74,12 @@ pub async fn find_by_name(store: &dyn Store, name: &ClusterName, now: Timestamp)
                 continue;
             }
         };
-        match look_for_newest_true(store, &entries, now, &mut skipped).await? {
-            Newest::Manifest(manifest) => {
+        match look_for_newest_true(store, &entries, now, signers, &mut skipped).await? {
+            Newest::Found(newest) => {
                 read_one = true;
-                let place = (Rank::of(manifest.snapshot, now), cluster);
+                let place = (Rank::of(&newest, now), cluster);
                 let is_newer = found.as_ref().is_none_or(|(rank, series)| (*rank, series.cluster) < place);
-                if manifest.cluster == *name && is_newer {
+                if newest.manifest.cluster == *name && is_newer {
                     found = Some((place.0, Series { cluster, entries }));
                 }
             }
@@ -101,27 +111,37 @@ pub async fn is_reading_allowed(store: &dyn Store) -> Result<bool, StoreError> {
     }
 }
 
-/// How much a backup's name says of what is newest: a time that can be true before one that cannot, then the later.
+/// How much a backup says of what is newest: one that somebody who is trusted vouches for before any other, then a time
+/// that can be true before one that cannot, then the later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
+    is_signed: bool,
     can_be_true: bool,
     seconds: i64,
 }
 
 impl Rank {
-    pub fn of(snapshot: SnapshotName, now: Timestamp) -> Self {
-        Self { can_be_true: !is_ahead(snapshot.time(), now), seconds: snapshot.unix_seconds() }
+    pub fn of(backup: &Vouched, now: Timestamp) -> Self {
+        let snapshot = backup.manifest.snapshot;
+        let is_signed = backup.is_signed();
+        Self { is_signed, can_be_true: can_be_true(snapshot, now), seconds: snapshot.unix_seconds() }
     }
 }
 
-/// The manifest of the newest backup whose name does not lie ahead of `now`; where there is none such, of the newest.
+fn can_be_true(snapshot: SnapshotName, now: Timestamp) -> bool {
+    !is_ahead(snapshot.time(), now)
+}
+
+/// The newest backup that one of `signers` vouches for; where there is none such, the newest whose name does not lie ahead
+/// of `now`, and where there is none of these either, the newest.
 pub async fn newest_true(
     store: &dyn Store,
     cluster: ClusterUuid,
     now: Timestamp,
-) -> Result<Option<Manifest>, StoreError> {
+    signers: &Signers,
+) -> Result<Option<Vouched>, StoreError> {
     let Ok(entries) = list_or_skip(store, cluster, &mut Skipped::default()).await? else { return Ok(None) };
-    newest_true_among(store, &entries, now).await
+    newest_true_among(store, &entries, now, signers).await
 }
 
 /// The same of backups that were listed already.
@@ -129,11 +149,12 @@ pub async fn newest_true_among(
     store: &dyn Store,
     entries: &[ListedBackup],
     now: Timestamp,
-) -> Result<Option<Manifest>, StoreError> {
+    signers: &Signers,
+) -> Result<Option<Vouched>, StoreError> {
     let mut skipped = Skipped::default();
-    let newest = look_for_newest_true(store, entries, now, &mut skipped).await?;
+    let newest = look_for_newest_true(store, entries, now, signers, &mut skipped).await?;
     skipped.end();
-    Ok(newest.manifest())
+    Ok(newest.found())
 }
 
 /// The manifest of the newest backup whose manifest can be read.
@@ -147,7 +168,7 @@ pub async fn newest_among(store: &dyn Store, entries: &[ListedBackup]) -> Result
     let mut skipped = Skipped::default();
     let newest = look_for_newest(store, entries, &mut skipped).await?;
     skipped.end();
-    Ok(newest.manifest())
+    Ok(newest.found().map(|found| found.manifest))
 }
 
 /// A cluster's backups; why not, where a policy keeps its folder to itself.
@@ -167,16 +188,16 @@ async fn list_or_skip(
 
 /// What is known of a cluster's newest backup.
 enum Newest {
-    Manifest(Box<Manifest>),
+    Found(Box<Vouched>),
     /// There are backups, and none of the newest can be read: why not the first of them.
     Unreadable(StoreError),
     None,
 }
 
 impl Newest {
-    fn manifest(self) -> Option<Manifest> {
+    fn found(self) -> Option<Vouched> {
         match self {
-            Self::Manifest(manifest) => Some(*manifest),
+            Self::Found(found) => Some(*found),
             Self::Unreadable(_) | Self::None => None,
         }
     }
@@ -187,12 +208,18 @@ async fn look_for_newest_true(
     store: &dyn Store,
     entries: &[ListedBackup],
     now: Timestamp,
+    signers: &Signers,
     skipped: &mut Skipped,
 ) -> Result<Newest, StoreError> {
-    let true_ones = entries.partition_point(|entry| !Rank::of(entry.snapshot, now).can_be_true);
+    let true_ones = entries.partition_point(|entry| !can_be_true(entry.snapshot, now));
     let (ahead, true_ones) = entries.split_at(true_ones);
+    for entries in [true_ones, ahead] {
+        if let Some(signed) = newest_signed(store, entries, signers).await? {
+            return Ok(Newest::Found(Box::new(signed)));
+        }
+    }
     let true_one = look_for_newest(store, true_ones, skipped).await?;
-    if matches!(true_one, Newest::Manifest(_)) {
+    if matches!(true_one, Newest::Found(_)) {
         return Ok(true_one);
     }
     match (look_for_newest(store, ahead, skipped).await?, true_one) {
@@ -208,8 +235,8 @@ async fn look_for_newest(
 ) -> Result<Newest, StoreError> {
     let mut unreadable = None;
     for entry in entries.iter().take(NAME_TRIES) {
-        match listed_manifest(store, entry.cluster, entry.snapshot).await {
-            Ok(manifest) => return Ok(Newest::Manifest(Box::new(manifest))),
+        match listed_backup(store, entry.cluster, entry.snapshot, &Signers::default()).await {
+            Ok(found) => return Ok(Newest::Found(Box::new(found))),
             Err(CatalogError::Store(error)) => return Err(error),
             Err(error) => {
                 if let CatalogError::Object(error) = &error {

@@ -15,7 +15,7 @@ use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp, duration};
 use crate::catalog::{self, CatalogError, ListedBackup, Progress, Reading, Skipped, Vouched};
 use crate::manifest::Replaced;
 use crate::store::{Store, StoreError};
-use crate::trust::{Doubt, Trust, Voucher};
+use crate::trust::{Doubt, Trust};
 
 /// Candidates that an error shows.
 const SHOWN_MAX: usize = 8;
@@ -301,13 +301,10 @@ pub async fn usable(
     trust: &Trust,
 ) -> Result<Vouched, LatestError> {
     let refused = |why| LatestError::Refused(Box::new(Refused { snapshot, why, good: None }));
-    let found = match catalog::vouched_manifest(store, cluster, snapshot, &trust.signers).await {
+    let found = match catalog::listed_backup(store, cluster, snapshot, &trust.signers).await {
         Err(CatalogError::Store(error)) => return Err(error.into()),
         Err(error) => return Err(refused(Doubt::Unreadable(error.to_string()))),
-        Ok(None) => {
-            return Err(refused(Doubt::Unreadable(CatalogError::Gone { cluster, snapshot }.to_string())));
-        }
-        Ok(Some(found)) => found,
+        Ok(found) => found,
     };
     match trust.doubt(found.voucher.as_ref()) {
         None => Ok(found),
@@ -324,7 +321,7 @@ fn candidate(entry: &ListedBackup, found: &Vouched) -> Candidate {
         revision: manifest.origin.revision,
         modified: entry.modified,
         replaces: manifest.replaces.clone(),
-        number: number.filter(|_| matches!(found.voucher, Some(Voucher::Signed(_)))),
+        number: number.filter(|_| found.is_signed()),
     }
 }
 

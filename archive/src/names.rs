@@ -5,11 +5,12 @@
 //! count: it may be forged, or from before a cluster got another name.
 
 use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
+use backstay_trust::Signers;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::catalog::{self, ListedBackup, Series};
+use crate::catalog::{self, ListedBackup, Series, Vouched};
 use crate::store::{ErrorKind, Key, Store, StoreError};
 
 /// The folder of these objects. It is no UUID, so whoever looks for clusters passes it over.
@@ -52,8 +53,15 @@ pub fn key(name: &ClusterName) -> Key {
 }
 
 /// The UUID that the store has for a name.
-pub async fn find(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Option<ClusterUuid>, StoreError> {
-    Ok(look(store, name, now).await?.known.map(|known| known.uuid))
+///
+/// Backups that one of `signers` vouches for say it before all others.
+pub async fn find(
+    store: &dyn Store,
+    name: &ClusterName,
+    now: Timestamp,
+    signers: &Signers,
+) -> Result<Option<ClusterUuid>, StoreError> {
+    Ok(look(store, name, now, signers).await?.known.map(|known| known.uuid))
 }
 
 /// The UUID that the store has for a name; where it has none, `proposed`, unless somebody else is faster. What backups
@@ -65,8 +73,9 @@ pub async fn claim(
     proposed: ClusterUuid,
     etcd_cluster_id: Option<&str>,
     now: Timestamp,
+    signers: &Signers,
 ) -> Result<Claim, StoreError> {
-    let Said { note, known } = look(store, name, now).await?;
+    let Said { note, known } = look(store, name, now, signers).await?;
     if let Some(Known { uuid, has_backups, listed }) = known {
         if note.is_none() {
             put(store, name, uuid, None).await?;
@@ -81,7 +90,7 @@ pub async fn claim(
     if uuid == proposed {
         return Ok(own);
     }
-    let Looked { is_of, listed } = look_at(store, uuid, name, now).await?;
+    let Looked { is_of, listed, .. } = look_at(store, uuid, name, now, signers).await?;
     Ok(if is_of == Some(false) { own } else { Claim { uuid, is_new: false, etcd_cluster_id, listed } })
 }
 
@@ -107,18 +116,21 @@ struct Known {
     listed: Option<Vec<ListedBackup>>,
 }
 
-async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Said, StoreError> {
+async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp, signers: &Signers) -> Result<Said, StoreError> {
     let note = read(store, name).await?;
     let noted = note.as_ref().map(|note| note.cluster_uuid);
     let looked = match noted {
-        Some(uuid) => look_at(store, uuid, name, now).await?,
+        Some(uuid) => look_at(store, uuid, name, now, signers).await?,
         None => Looked::default(),
     };
-    if let (Some(uuid), Looked { is_of: Some(true), listed }) = (noted, &looked) {
+    // Who can write the object can plant backups, too: only a signed one needs no second look.
+    if let (Some(uuid), Looked { is_of: Some(true), is_signed, listed }) = (noted, &looked)
+        && (*is_signed || signers.is_empty())
+    {
         let known = Known { uuid, has_backups: true, listed: listed.clone() };
         return Ok(Said { note, known: Some(known) });
     }
-    let known = match (catalog::find_by_name(store, name, now).await?, noted) {
+    let known = match (catalog::find_by_name(store, name, now, signers).await?, noted) {
         (Some(Series { cluster, entries }), _) => {
             Some(Known { uuid: cluster, has_backups: true, listed: Some(entries) })
         }
@@ -137,6 +149,8 @@ async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<S
 struct Looked {
     /// Whether the newest backup is of a cluster with that name; `None` where there is none to tell.
     is_of: Option<bool>,
+    /// Whether somebody who is trusted vouches for that backup.
+    is_signed: bool,
     /// `None` where the store does not let its folder be listed.
     listed: Option<Vec<ListedBackup>>,
 }
@@ -146,16 +160,21 @@ async fn look_at(
     uuid: ClusterUuid,
     name: &ClusterName,
     now: Timestamp,
+    signers: &Signers,
 ) -> Result<Looked, StoreError> {
     let entries = match catalog::list(store, uuid).await {
         Err(error) if error.is_one_object_s() => return Ok(Looked::default()),
         listed => listed?,
     };
-    let newest = match catalog::newest_true_among(store, &entries, now).await {
+    let newest = match catalog::newest_true_among(store, &entries, now, signers).await {
         Err(error) if error.is_one_object_s() => None,
         newest => newest?,
     };
-    Ok(Looked { is_of: newest.map(|manifest| manifest.cluster == *name), listed: Some(entries) })
+    Ok(Looked {
+        is_signed: newest.as_ref().is_some_and(Vouched::is_signed),
+        is_of: newest.map(|newest| newest.manifest.cluster == *name),
+        listed: Some(entries),
+    })
 }
 
 /// What a name's object says; `None` where there is none, or none that can be used.

@@ -6,8 +6,9 @@
 //! coordinator's does not say so; there the name tells which etcd the series went on with.
 
 use backstay_protocol::{SnapshotName, Timestamp, time};
+use backstay_trust::Signers;
 
-use crate::catalog::{ListedBackup, Progress, Reading};
+use crate::catalog::{self, ListedBackup, Progress, Reading, Skipped, Vouched};
 use crate::manifest::{Manifest, Replaced};
 use crate::store::{Store, StoreError};
 
@@ -24,19 +25,31 @@ pub struct Newest {
     pub named: Option<Manifest>,
 }
 
-/// The newest of a cluster's backups that counts, as they were listed; `None` where none can be read.
+/// The newest of a cluster's backups that counts, as they were listed; `None` where none can be read. Where one of `signers`
+/// vouches for any, only these count.
 pub async fn newest(
     store: &dyn Store,
     entries: Vec<ListedBackup>,
     now: Timestamp,
+    signers: &Signers,
 ) -> Result<Option<Newest>, StoreError> {
+    let signed = catalog::newest_signed(store, &entries, signers).await?;
     let (future, past): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_ahead(entry.snapshot, now));
     let looked_at = future.into_iter().take(LOOKED_AT).chain(past.into_iter().take(LOOKED_AT)).collect();
-    let (progress, mut manifests) = (Progress::default(), Vec::new());
-    let mut reading = Reading::new(store, &progress);
-    reading.each(looked_at, |_, manifest| manifests.push(manifest)).await?;
+    let (progress, mut backups) = (Progress::default(), Vec::<Vouched>::new());
+    let mut reading = Reading::new(store, &progress).trusting(signers.clone());
+    let take = |_, found, skipped: &mut Skipped| match found {
+        Ok(found) => backups.push(found),
+        Err(error) => skipped.note(error),
+    };
+    reading.each_vouched(looked_at, take).await?;
     reading.end();
-    Ok(newest_of(manifests, now))
+    if let Some(signed) = signed {
+        // However many others were planted beside it.
+        backups.retain(Vouched::is_signed);
+        backups.push(signed);
+    }
+    Ok(newest_of(backups.into_iter().map(|backup| backup.manifest).collect(), now))
 }
 
 fn is_ahead(name: SnapshotName, now: Timestamp) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use backstay_archive::catalog::{self, CatalogError, Settled};
 use backstay_archive::manifest::Manifest;
 use backstay_archive::store::{ErrorKind, Key, Store};
+use backstay_archive::trust::Signers;
 use backstay_archive::writer::{Limits, Plan, Progress, write};
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, Timestamp};
 use support::fixture::{Database, FixedClock, NOW, cluster, name, plan};
@@ -61,7 +62,11 @@ async fn a_listing_that_fails_is_an_error_and_no_short_list() {
     backup(&store, &plan(1, 1, vec![])).await;
     store.on_call(|call| if call.op == Op::List { Fate::Fail(ErrorKind::Unavailable) } else { Fate::Pass });
     assert!(catalog::list(&store, cluster()).await.is_err());
-    assert!(catalog::find_by_name(&store, &"talos-default".parse().expect("a name"), NOW).await.is_err());
+    assert!(
+        catalog::find_by_name(&store, &"talos-default".parse().expect("a name"), NOW, &Signers::default())
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -83,7 +88,10 @@ async fn clusters_are_found_by_name_from_their_newest_manifest() {
 
     let found = async |name: &str| {
         let name: ClusterName = name.parse().expect("a name");
-        catalog::find_by_name(&store, &name, NOW).await.expect("no faults").map(|series| series.cluster.0.as_u128())
+        catalog::find_by_name(&store, &name, NOW, &Signers::default())
+            .await
+            .expect("no faults")
+            .map(|series| series.cluster.0.as_u128())
     };
     assert_eq!(found("alpha").await, Some(2), "the newest backup decides between two");
     assert_eq!(found("beta").await, Some(3));
@@ -102,8 +110,10 @@ async fn clusters_are_found_by_name_from_their_newest_manifest() {
     backup(&store, &plan_of(7, "zeta", NOW.seconds + 60)).await;
     assert_eq!(found("zeta").await, Some(7), "clocks differ by a little");
     let newest = async |uuid| {
-        let newest = catalog::newest_true(&store, ClusterUuid(Uuid::from_u128(uuid)), NOW).await.expect("no faults");
-        newest.map(|manifest| manifest.snapshot.unix_seconds())
+        let newest = catalog::newest_true(&store, ClusterUuid(Uuid::from_u128(uuid)), NOW, &Signers::default())
+            .await
+            .expect("no faults");
+        newest.map(|newest| newest.manifest.snapshot.unix_seconds())
     };
     assert_eq!(newest(7).await, Some(NOW.seconds + 60));
     assert_eq!(newest(6).await, Some(NOW.seconds + 2 * year));
@@ -205,6 +215,9 @@ async fn a_manifest_that_is_too_large_is_its_own_backups_trouble_alone() {
     let large = catalog::manifest(&store, good.cluster_uuid, name(1_700_000_001)).await.expect_err("too large");
     assert!(matches!(&large, CatalogError::Manifest { .. }) && large.to_string().contains("65536"), "{large}");
     assert_eq!(catalog::newest(&store, good.cluster_uuid).await.expect("the store is fine"), Some(good.clone()));
-    let found = catalog::find_by_name(&store, &good.cluster, NOW).await.expect("the store is fine").map(|s| s.cluster);
+    let found = catalog::find_by_name(&store, &good.cluster, NOW, &Signers::default())
+        .await
+        .expect("the store is fine")
+        .map(|s| s.cluster);
     assert_eq!(found, Some(good.cluster_uuid));
 }

@@ -11,6 +11,7 @@ use backstay_archive::reader;
 use backstay_archive::seal::Identity;
 use backstay_archive::store::Key;
 use backstay_archive::store::local::LocalStore;
+use backstay_archive::trust::Signers;
 use backstay_archive::writer::{Limits, Plan, Progress, Source, WriteError, write};
 use support::fixture::{Database, End, FixedClock, NOW, cluster, file_of, name, noise, plan};
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,7 @@ async fn a_backup_on_disk_is_two_files_and_opens() {
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0].size, manifest.sealed_bytes);
     assert_eq!(
-        catalog::find_by_name(&store, &plan.cluster, NOW).await.expect("finds").map(|s| s.cluster),
+        catalog::find_by_name(&store, &plan.cluster, NOW, &Signers::default()).await.expect("finds").map(|s| s.cluster),
         Some(cluster())
     );
 }

@@ -5,6 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use backstay_archive::store::{ErrorKind, Key, Store};
+use backstay_archive::trust::Signers;
 use backstay_archive::writer::{Limits, Plan, Progress, write};
 use backstay_archive::{catalog, names, series};
 use backstay_protocol::{ClusterName, ClusterUuid};
@@ -35,7 +36,7 @@ async fn backup(store: &MemoryStore, cluster: u128, of: &str, seconds: i64) {
 }
 
 async fn found(store: &MemoryStore) -> Option<u128> {
-    names::find(store, &prod(), NOW).await.expect("no faults").map(|uuid| uuid.0.as_u128())
+    names::find(store, &prod(), NOW, &Signers::default()).await.expect("no faults").map(|uuid| uuid.0.as_u128())
 }
 
 #[tokio::test]
@@ -43,23 +44,29 @@ async fn one_wins_and_the_others_take_its_uuid() {
     let store = MemoryStore::new();
     let claims = (1..=20).map(|n| {
         let store = store.clone();
-        async move { names::claim(&store, &prod(), uuid(n), Some("cdf818194e3a8c32"), NOW).await.expect("no faults") }
+        async move {
+            names::claim(&store, &prod(), uuid(n), Some("cdf818194e3a8c32"), NOW, &Signers::default())
+                .await
+                .expect("no faults")
+        }
     });
     let claims = futures::future::join_all(claims).await;
     assert_eq!(claims.iter().filter(|claim| claim.is_new).count(), 1);
     assert!(claims.iter().all(|claim| claim.uuid == claims[0].uuid), "{claims:?}");
-    let later = names::claim(&store, &prod(), uuid(99), Some("another"), NOW).await.expect("no faults");
+    let later =
+        names::claim(&store, &prod(), uuid(99), Some("another"), NOW, &Signers::default()).await.expect("no faults");
     assert_eq!((later.uuid, later.is_new), (claims[0].uuid, false));
     assert_eq!(later.etcd_cluster_id.as_deref(), Some("cdf818194e3a8c32"), "as long as no backup says more");
     backup(&store, claims[0].uuid.0.as_u128(), "prod", 1_000).await;
-    let later = names::claim(&store, &prod(), uuid(99), Some("another"), NOW).await.expect("no faults");
+    let later =
+        names::claim(&store, &prod(), uuid(99), Some("another"), NOW, &Signers::default()).await.expect("no faults");
     assert_eq!((later.uuid, later.etcd_cluster_id), (claims[0].uuid, None));
 }
 
 #[tokio::test]
 async fn where_create_only_is_not_kept_what_stands_there_counts() {
     let other = MemoryStore::new();
-    names::claim(&other, &prod(), uuid(7), None, NOW).await.expect("no faults");
+    names::claim(&other, &prod(), uuid(7), None, NOW, &Signers::default()).await.expect("no faults");
     let note = other.body(&names::key(&prod()));
     let store = MemoryStore::new();
     let (overwritten, mut reads) = (store.clone(), 0);
@@ -71,7 +78,7 @@ async fn where_create_only_is_not_kept_what_stands_there_counts() {
         }
         Fate::Pass
     });
-    let claim = names::claim(&store, &prod(), uuid(1), None, NOW).await.expect("no faults");
+    let claim = names::claim(&store, &prod(), uuid(1), None, NOW, &Signers::default()).await.expect("no faults");
     assert_eq!((claim.uuid, claim.is_new), (uuid(7), false));
 }
 
@@ -82,7 +89,7 @@ async fn a_store_from_before_there_were_such_objects_gets_one() {
     backup(&store, 2, "prod", 5_000).await;
     backup(&store, 3, "other", 9_000).await;
     assert_eq!(found(&store).await, Some(2), "as it was before: the newest backup decides");
-    let claim = names::claim(&store, &prod(), uuid(99), Some("x"), NOW).await.expect("no faults");
+    let claim = names::claim(&store, &prod(), uuid(99), Some("x"), NOW, &Signers::default()).await.expect("no faults");
     assert_eq!((claim.uuid, claim.is_new), (uuid(2), false));
     // From here on it is settled, whatever is backed up where.
     backup(&store, 1, "prod", 7_000).await;
@@ -108,7 +115,7 @@ async fn what_is_broken_or_forged_does_not_count() {
         store.plant(names::key(&prod()).as_str(), note.to_vec());
         let shown = String::from_utf8_lossy(note);
         assert_eq!(found(&store).await, Some(2), "{shown}");
-        let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");
+        let claim = names::claim(&store, &prod(), uuid(99), None, NOW, &Signers::default()).await.expect("no faults");
         assert_eq!(claim.uuid, uuid(2), "{shown}");
     }
     // Without any backup of that name: another cluster's UUID is not taken either.
@@ -116,7 +123,7 @@ async fn what_is_broken_or_forged_does_not_count() {
     backup(&store, 3, "other", 9_000).await;
     store.plant(names::key(&prod()).as_str(), to_another.to_vec());
     assert_eq!(found(&store).await, None);
-    let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");
+    let claim = names::claim(&store, &prod(), uuid(99), None, NOW, &Signers::default()).await.expect("no faults");
     assert_eq!((claim.uuid, claim.is_new), (uuid(99), true));
 }
 
@@ -127,12 +134,12 @@ async fn who_may_not_create_or_read_it_does_without_and_a_store_s_trouble_is_an_
     let at_names = |fate: ErrorKind| move |key: &str| key.starts_with("names/").then_some(Fate::Fail(fate));
     let denied = at_names(ErrorKind::Denied);
     store.on_call(move |call| denied(&call.key).unwrap_or(Fate::Pass));
-    let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");
+    let claim = names::claim(&store, &prod(), uuid(99), None, NOW, &Signers::default()).await.expect("no faults");
     assert_eq!(claim.uuid, uuid(2));
     let gone = at_names(ErrorKind::Unavailable);
     store.on_call(move |call| gone(&call.key).unwrap_or(Fate::Pass));
-    assert!(names::claim(&store, &prod(), uuid(99), None, NOW).await.is_err());
-    assert!(names::find(&store, &prod(), NOW).await.is_err());
+    assert!(names::claim(&store, &prod(), uuid(99), None, NOW, &Signers::default()).await.is_err());
+    assert!(names::find(&store, &prod(), NOW, &Signers::default()).await.is_err());
 }
 
 #[tokio::test]
@@ -157,9 +164,10 @@ async fn a_series_is_listed_once_on_the_way_to_its_newest_backup() {
     // First without a note of the name, then by it.
     for _ in 0..2 {
         let before = store.calls().len();
-        let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");
+        let claim = names::claim(&store, &prod(), uuid(99), None, NOW, &Signers::default()).await.expect("no faults");
         let listed = claim.listed.expect("it was listed");
-        let newest = series::newest(&store, listed, NOW).await.expect("no faults").expect("there are two");
+        let newest =
+            series::newest(&store, listed, NOW, &Signers::default()).await.expect("no faults").expect("there are two");
         assert_eq!(newest.manifest.cluster_uuid, uuid(2));
         let folder = format!("{}/", uuid(2));
         let lists = store.calls()[before..].iter().filter(|call| call.op == Op::List && call.key == folder).count();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use backstay_archive::catalog::{self, CatalogError, Settled};
 use backstay_archive::manifest::Manifest;
 use backstay_archive::store::{ErrorKind, Key, Store};
+use backstay_archive::trust::Signers;
 use backstay_archive::writer::{Limits, Plan, Progress, WriteError, write};
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, Timestamp};
 use support::fixture::{Database, FixedClock, NOW, cluster, name, plan};
@@ -55,7 +56,7 @@ fn ail(store: &MemoryStore, part: &'static str, kind: ErrorKind) {
 }
 
 async fn found(store: &MemoryStore, name: &str) -> Option<u128> {
-    let found = catalog::find_by_name(store, &cluster_name(name), NOW).await;
+    let found = catalog::find_by_name(store, &cluster_name(name), NOW, &Signers::default()).await;
     found.expect("one object's trouble").map(|series| series.cluster.0.as_u128())
 }
 
@@ -77,7 +78,11 @@ async fn a_manifest_that_cannot_be_read_is_skipped() {
     for kind in THE_STORE_S {
         let store = store().await;
         ail(&store, newest, kind);
-        assert!(catalog::find_by_name(&store, &cluster_name("gamma"), NOW).await.is_err_and(|e| e.is(kind)));
+        assert!(
+            catalog::find_by_name(&store, &cluster_name("gamma"), NOW, &Signers::default())
+                .await
+                .is_err_and(|e| e.is(kind))
+        );
         assert!(catalog::newest(&store, ClusterUuid(Uuid::from_u128(1))).await.is_err_and(|e| e.is(kind)));
     }
 }
@@ -106,7 +111,9 @@ async fn a_new_cluster_gets_its_first_backup_beside_clusters_that_cannot_be_read
 async fn where_nothing_at_all_may_be_read_no_name_is_new() {
     let store = store().await;
     store.on_call(|call| if call.op == Op::Get { Fate::Fail(ErrorKind::Denied) } else { Fate::Pass });
-    let error = catalog::find_by_name(&store, &cluster_name("alpha"), NOW).await.expect_err("nobody may read");
+    let error = catalog::find_by_name(&store, &cluster_name("alpha"), NOW, &Signers::default())
+        .await
+        .expect_err("nobody may read");
     assert!(error.is(ErrorKind::Denied) && error.target.contains("manifest.json"), "{error}");
     assert!(!catalog::is_reading_allowed(&store).await.expect("it answers"));
 }

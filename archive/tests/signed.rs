@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use backstay_archive::catalog::{self, Progress as Looked, Settled};
@@ -11,7 +12,8 @@ use backstay_archive::manifest::{Manifest, Sequence};
 use backstay_archive::store::{ErrorKind, Key};
 use backstay_archive::trust::{Doubt, MANIFESTS, Signers, SigningKey, Trust, Voucher};
 use backstay_archive::writer::{Limits, Plan, Progress, Signing, WriteError, write};
-use backstay_protocol::{SnapshotName, Timestamp};
+use backstay_archive::{names, series};
+use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
 use support::fixture::{Database, FixedClock, cluster, name, noise, plan};
 use support::memory::{Fate, MemoryStore, Op};
 use tokio_util::sync::CancellationToken;
@@ -228,4 +230,44 @@ async fn the_number_says_which_signed_backup_is_the_latest() {
     plant_signed(&store, &key, &backup(NOW, 5, Some(1)));
     plant_signed(&store, &key, &backup(NOW + 60, 6, None));
     assert_eq!(latest_of(find(&store, &trust(&key)).await), 60);
+}
+
+fn plant_of(store: &MemoryStore, uuid: u128, seconds: i64, key: Option<&SigningKey>) {
+    let uuid = ClusterUuid(uuid::Uuid::from_u128(uuid));
+    let manifest = Manifest { cluster_uuid: uuid, ..backup(seconds, 5, Some(1)) };
+    store.plant(Key::snapshot(uuid, manifest.snapshot).as_str(), vec![0; 3]);
+    store.plant(Key::manifest(uuid, manifest.snapshot).as_str(), manifest.to_json());
+    if let Some(key) = key {
+        store.plant(Key::signature(uuid, manifest.snapshot).as_str(), key.sign(MANIFESTS, &manifest.to_json()));
+    }
+}
+
+#[tokio::test]
+async fn planted_backups_never_become_the_cluster_where_its_own_are_signed() {
+    let (store, key) = (MemoryStore::new(), key());
+    let signers = trust(&key).signers;
+    let (name, now) = (ClusterName::from_str("talos-default").expect("a name"), Timestamp::from_seconds(NOW + 9_000));
+    let known = async |signers: &Signers| {
+        names::find(&store, &name, now, signers).await.expect("no faults").map(|uuid| uuid.0.as_u128())
+    };
+    plant_of(&store, 1, NOW, Some(&key));
+    plant_of(&store, 2, NOW + 60, None);
+    plant_of(&store, 3, NOW + 70, Some(&SigningKey::generate("thief")));
+    assert_eq!(known(&signers).await, Some(1));
+    assert_eq!(known(&Signers::default()).await, Some(3), "who trusts nobody takes the newest");
+    // The name's object points to the thief's, and there are many of them, also beside the cluster's own.
+    let note =
+        r#"{"format_version":1,"cluster":"talos-default","cluster_uuid":"00000000-0000-0000-0000-000000000002"}"#;
+    store.plant(names::key(&name).as_str(), note);
+    for n in 0..100 {
+        plant_of(&store, 2, NOW + 100 + n, None);
+        plant_of(&store, 1, NOW + 100 + n, None);
+    }
+    assert_eq!(known(&signers).await, Some(1));
+    assert_eq!(known(&Signers::default()).await, Some(2));
+    let entries = catalog::list(&store, ClusterUuid(uuid::Uuid::from_u128(1))).await.expect("no faults");
+    let newest = catalog::newest_true_among(&store, &entries, now, &signers).await.expect("no faults");
+    assert_eq!(newest.map(|newest| newest.manifest.snapshot.unix_seconds()), Some(NOW));
+    let newest = series::newest(&store, entries, now, &signers).await.expect("no faults");
+    assert_eq!(newest.map(|newest| newest.manifest.snapshot.unix_seconds()), Some(NOW));
 }

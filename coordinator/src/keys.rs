@@ -158,7 +158,7 @@ impl Keys {
     ) -> Result<Identity, KeyError> {
         let own = self.existing_identity(kv, store, cluster).await;
         // Where the manifest cannot be read now, whoever restores says so.
-        let Ok(Some(manifest)) = catalog::manifest(store, cluster, snapshot).await else { return own };
+        let Ok(Some(manifest)) = catalog::own_manifest(store, cluster, snapshot).await else { return own };
         let opens = |key: &Identity| manifest.seal.recipients.contains(&key.to_public().to_string());
         if own.as_ref().is_ok_and(opens) {
             return own;

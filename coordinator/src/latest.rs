@@ -78,7 +78,7 @@ pub async fn find(
         SnapshotSelector::Latest { until } => {
             let record = term.directory.records().into_iter().find(|record| record.uuid == cluster);
             let own = record.as_deref().map(own).unwrap_or_default();
-            let scope = Scope { until, own };
+            let scope = Scope { until, own, ..Scope::default() };
             let progress = Progress::default();
             let found = latest::find(&*active_store.store, cluster, &scope, term.clock.now(), &progress);
             let late = |_| NotFound::Unknown(not_in_time(progress.done(), progress.total()));
@@ -88,7 +88,7 @@ pub async fn find(
                 error => NotFound::None(error.to_string()),
             })?;
             let name = record.map_or_else(|| cluster.to_string(), |record| record.name.to_string());
-            found.manifest.ok_or_else(|| NotFound::None(none(&name, until)))
+            found.found.map(|found| found.manifest).ok_or_else(|| NotFound::None(none(&name, until)))
         }
     }
 }

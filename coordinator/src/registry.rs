@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::catalog::Rank;
+use backstay_archive::trust::Signers;
 use backstay_archive::{catalog, names};
 use backstay_daemon::trouble::Troubles;
 use backstay_protocol::spec::ClusterSpec;
@@ -149,10 +150,10 @@ async fn rebuild(term: &Arc<Term>, active_store: &ActiveStore, troubles: &mut Tr
     let mut newest: BTreeMap<ClusterName, (Rank, ClusterUuid)> = BTreeMap::new();
     let (mut complete, now) = (true, term.clock.now());
     for uuid in folders.into_iter().filter(|uuid| !known.contains(uuid)) {
-        match catalog::newest_true(&*active_store.store, uuid, now).await {
-            Ok(Some(manifest)) => {
-                let found = (Rank::of(manifest.snapshot, now), uuid);
-                let entry = newest.entry(manifest.cluster).or_insert(found);
+        match catalog::newest_true(&*active_store.store, uuid, now, &Signers::default()).await {
+            Ok(Some(backup)) => {
+                let found = (Rank::of(&backup, now), uuid);
+                let entry = newest.entry(backup.manifest.cluster).or_insert(found);
                 *entry = found.max(*entry);
             }
             Ok(None) => {}
@@ -167,7 +168,7 @@ async fn rebuild(term: &Arc<Term>, active_store: &ActiveStore, troubles: &mut Tr
     }
     for (name, (_, newest)) in newest {
         // The same answer as everybody else's who asks the store for the name.
-        let uuid = match names::find(&*active_store.store, &name, now).await {
+        let uuid = match names::find(&*active_store.store, &name, now, &Signers::default()).await {
             Ok(found) => found.unwrap_or(newest),
             Err(error) => {
                 if let Some(told) = troubles.note(name.as_str(), &error.to_string()) {

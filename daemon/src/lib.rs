@@ -1,5 +1,5 @@
 //! What both daemons and the command line share at the edge: settings, the NATS connection, logs,
-//! metrics over HTTP, signals, systemd, the clock and the machine's name, the flags of a bucket, sizes and durations for people.
+//! metrics over HTTP, signals, systemd, the clock and the machine's name, the flags of a bucket, key files, sizes and durations for people.
 //!
 //! Nothing here knows what a backup is; of the archive it has the settings of a bucket alone.
 
@@ -10,6 +10,7 @@ pub mod clock;
 pub mod help;
 pub mod host;
 pub mod http;
+pub mod key_file;
 pub mod logs;
 pub mod metrics;
 pub mod nats;

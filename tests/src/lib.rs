@@ -32,6 +32,7 @@ pub mod releases;
 pub mod s3;
 pub mod stand;
 pub mod supervisor;
+pub mod terminal;
 mod wait;
 
 pub use clock::FakeClock;

@@ -69,6 +69,11 @@ impl SigningKey {
         Signer::new(name, self.0.public_key().key_data().clone())
     }
 
+    /// `SHA256:…` of the public half, as `ssh-keygen -l` prints it.
+    pub fn fingerprint(&self) -> String {
+        self.0.fingerprint(HashAlg::Sha256).to_string()
+    }
+
     /// A detached signature over `bytes` for that namespace, as `ssh-keygen -Y sign -n NAMESPACE` writes it.
     ///
     /// # Panics
@@ -81,6 +86,6 @@ impl SigningKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.0.fingerprint(HashAlg::Sha256))
+        write!(f, "SigningKey({})", self.fingerprint())
     }
 }

@@ -6,6 +6,12 @@ use std::str::FromStr;
 use ssh_key::public::{KeyData, PublicKey};
 use ssh_key::{HashAlg, SshSig};
 
+/// The name of a public key that has no comment.
+const UNNAMED: &str = "unnamed";
+
+/// What stands before a signer in a file where it must be a comment, as that of an age identity.
+const IN_COMMENT: &str = "# signer:";
+
 /// Somebody whose signatures count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer {
@@ -19,7 +25,9 @@ pub struct Signer {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SignerError {
     /// A name that a line cannot hold.
-    #[error("the name {0:?} of a signer must be 1 to 200 characters without spaces, quotes, commas, * ? ! or #")]
+    #[error(
+        "the name {0:?} of a signer must be 1 to 200 characters without spaces, quotes, commas, * ? ! or #, and not a type of key"
+    )]
     Name(String),
     /// No public key.
     #[error("not a public key as in a .pub file: {0}")]
@@ -48,13 +56,18 @@ pub struct LineError {
 impl Signer {
     pub(crate) fn new(name: &str, key: KeyData) -> Result<Self, SignerError> {
         let forbidden = |c: char| c.is_whitespace() || c.is_control() || "\"',*?!#".contains(c);
-        if name.is_empty() || name.chars().count() > 200 || name.contains(forbidden) {
+        if name.is_empty() || name.chars().count() > 200 || name.contains(forbidden) || is_key_type(name) {
             return Err(SignerError::Name(name.chars().take(200).collect()));
         }
         match key {
             KeyData::Ed25519(_) => Ok(Self { name: name.to_owned(), key, namespaces: None }),
             other => Err(SignerError::Algorithm(other.algorithm().to_string())),
         }
+    }
+
+    /// The comment line that names it in a file of another kind, without a line feed.
+    pub fn in_comment(&self) -> String {
+        format!("{IN_COMMENT} {self}")
     }
 
     /// The name that people gave it.
@@ -90,12 +103,17 @@ impl fmt::Display for Signer {
     }
 }
 
-/// Reads one line of `allowed_signers`.
+/// Reads one line of `allowed_signers`, or the line of a `.pub` file: then its comment is the name.
 impl FromStr for Signer {
     type Err = SignerError;
 
     fn from_str(line: &str) -> Result<Self, SignerError> {
         let (name, rest) = word(line).ok_or(SignerError::Incomplete)?;
+        if is_key_type(name) {
+            let key = PublicKey::from_openssh(line.trim()).map_err(|e| SignerError::Key(e.to_string()))?;
+            let name = key.comment().split_whitespace().next().unwrap_or(UNNAMED);
+            return Self::new(name, key.key_data().clone());
+        }
         let (second, after) = word(rest).ok_or(SignerError::Incomplete)?;
         let (options, key) = if is_key_type(second) { (None, rest) } else { (Some(second), after) };
         if key.trim().is_empty() {
@@ -177,6 +195,26 @@ impl Signers {
     /// Whether nobody is on the list.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Those of the comment lines `# signer: NAME KEY` in a file of another kind.
+    ///
+    /// # Errors
+    /// The first such line that cannot be read.
+    pub fn in_comments(text: &str) -> Result<Self, LineError> {
+        let lines = text
+            .lines()
+            .enumerate()
+            .filter_map(|(index, line)| Some((index + 1, line.trim().strip_prefix(IN_COMMENT)?)));
+        lines.map(|(line, signer)| signer.parse().map_err(|error| LineError { line, error })).collect()
+    }
+
+    /// These and those.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        let new: Vec<Signer> = others.0.into_iter().filter(|signer| !self.0.contains(signer)).collect();
+        self.0.extend(new);
+        self
     }
 
     /// All of them, in the order of the list.

@@ -25,6 +25,21 @@ fn what_narrows_or_widens_trust_is_refused_where_it_is_not_supported() {
     assert_eq!(second.expect_err("it is refused").line, 4);
 }
 
+#[test]
+fn a_pub_file_is_a_list_of_one_and_a_file_of_another_kind_names_signers_in_comments() {
+    let one: Signers = format!("{KEY} root@host\n").parse().expect("a .pub file");
+    assert_eq!(one.iter().map(|signer| signer.name()).collect::<Vec<_>>(), ["root@host"]);
+    let one: Signers = KEY.parse().expect("a .pub file without a comment");
+    assert_eq!(one.iter().map(|signer| signer.name()).collect::<Vec<_>>(), ["unnamed"]);
+
+    let signer = one.iter().next().expect("one");
+    let text = format!("# created: today\n{}\n# public key: age1x\nAGE-SECRET-KEY-1X\n", signer.in_comment());
+    assert_eq!(Signers::in_comments(&text).expect("comments"), one);
+    assert_eq!(Signers::in_comments("# no signer\nAGE-SECRET-KEY-1X\n").expect("none"), Signers::default());
+    assert_eq!(Signers::in_comments(&format!("\n# signer: a b {KEY}")).expect_err("an option").line, 2);
+    assert_eq!(one.clone().and(one.clone()), one);
+}
+
 fn error_of(key: &str) -> String {
     match error(&format!("x {key}")) {
         SignerError::Key(text) => text,

@@ -32,6 +32,8 @@ pub struct Taken {
     pub clock_off: Option<String>,
     /// From the beginning to the manifest in the store.
     pub took: Duration,
+    /// The fingerprint of the key that signed it.
+    pub signed_by: Option<String>,
 }
 
 impl Taken {
@@ -114,6 +116,10 @@ impl fmt::Display for Taken {
             [] => writeln!(f, "encrypted  no")?,
             recipients => writeln!(f, "encrypted  to {}", recipients.join(", "))?,
         }
+        match &self.signed_by {
+            Some(key) => writeln!(f, "signed     by {key}")?,
+            None => writeln!(f, "signed     no")?,
+        }
         writeln!(f, "open with  {}", self.open_line())?;
         write!(f, "restore    {}", self.restore_line())
     }
@@ -152,7 +158,15 @@ mod tests {
         (manifest.snapshot_bytes, manifest.sealed_bytes) = (20_488_224, 900);
         let (first, rest) = named.split_first().expect("a store");
         let named = Named { url: (*first).to_owned(), flags: rest.iter().map(|&word| word.to_owned()).collect() };
-        Taken { manifest, url: url.to_owned(), named, first: true, clock_off: None, took: Duration::from_millis(3_210) }
+        Taken {
+            manifest,
+            url: url.to_owned(),
+            named,
+            first: true,
+            clock_off: None,
+            took: Duration::from_millis(3_210),
+            signed_by: None,
+        }
     }
 
     fn line<'a>(text: &'a str, heading: &str) -> &'a str {

@@ -77,7 +77,10 @@ fn find_is_of_backup(error: &FindError) -> bool {
         // A manifest that may not be read, as where it is archived, says nothing of the backup.
         FindError::Store(_) | FindError::Catalog(CatalogError::Store(_) | CatalogError::Object(_)) => false,
         FindError::Catalog(
-            CatalogError::Manifest { .. } | CatalogError::Foreign { .. } | CatalogError::Gone { .. },
+            CatalogError::Manifest { .. }
+            | CatalogError::Foreign { .. }
+            | CatalogError::Unvouched { .. }
+            | CatalogError::Gone { .. },
         )
         | FindError::NoBackup(..)
         | FindError::Other { .. } => true,

@@ -51,6 +51,7 @@ impl Shelf {
             store: StoreSpec::Local(self.path().into()),
             named: backstay_agent::once::Named::default(),
             recipients: vec![self.identity.to_public()],
+            sign_key: None,
             limits: Limits::default(),
             deadline: LONG,
             stall: LONG,

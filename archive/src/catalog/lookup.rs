@@ -22,6 +22,13 @@ pub struct Vouched {
     pub voucher: Option<Voucher>,
 }
 
+impl Vouched {
+    /// Whether somebody who is trusted vouches for it.
+    pub fn is_signed(&self) -> bool {
+        matches!(self.voucher, Some(Voucher::Signed(_)))
+    }
+}
+
 /// The manifest of a backup; `None` where there is none.
 ///
 /// # Errors
@@ -81,18 +88,6 @@ async fn own(
     }
 }
 
-/// The same, of a backup that was listed.
-///
-/// # Errors
-/// [`CatalogError::Gone`] as well: there is none any more.
-pub async fn listed_manifest(
-    store: &dyn Store,
-    cluster: ClusterUuid,
-    snapshot: SnapshotName,
-) -> Result<Manifest, CatalogError> {
-    own_manifest(store, cluster, snapshot).await?.ok_or(CatalogError::Gone { cluster, snapshot })
-}
-
 /// The same as [`own_manifest`], with who vouches for it.
 ///
 /// # Errors
@@ -109,6 +104,20 @@ pub async fn vouched_manifest(
         false => Some(voucher(store, cluster, snapshot, &json, signers).await?),
     };
     Ok(Some(Vouched { manifest, json, voucher }))
+}
+
+/// The same, of a backup that was listed.
+///
+/// # Errors
+/// [`CatalogError::Gone`] as well: there is none any more.
+pub async fn listed_backup(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    snapshot: SnapshotName,
+    signers: &Signers,
+) -> Result<Vouched, CatalogError> {
+    let found = vouched_manifest(store, cluster, snapshot, signers).await?;
+    found.ok_or(CatalogError::Gone { cluster, snapshot })
 }
 
 async fn voucher(

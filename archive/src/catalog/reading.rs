@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 
 use super::error::CatalogError;
 use super::listing::ListedBackup;
-use super::lookup::{Vouched, vouched_manifest};
+use super::lookup::{Vouched, listed_backup};
 use super::skipped::Skipped;
 use crate::manifest::Manifest;
 use crate::store::{Store, StoreError};
@@ -84,8 +84,7 @@ impl<'a> Reading<'a> {
         let (store, signers) = (self.store, &self.signers);
         let read = entries.into_iter().map(async |entry| {
             let ListedBackup { cluster, snapshot, .. } = entry;
-            let found = vouched_manifest(store, cluster, snapshot, signers).await;
-            let found = found.and_then(|found| found.ok_or(CatalogError::Gone { cluster, snapshot }));
+            let found = listed_backup(store, cluster, snapshot, signers).await;
             (entry, found)
         });
         let mut read = stream::iter(read).buffered(AT_ONCE);

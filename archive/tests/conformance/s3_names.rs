@@ -4,6 +4,7 @@ use backstay_archive::Store;
 use backstay_archive::catalog;
 use backstay_archive::store::s3::S3Settings;
 use backstay_archive::store::{ErrorKind, Key};
+use backstay_archive::trust::Signers;
 use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp};
 use futures::TryStreamExt;
 use uuid::Uuid;
@@ -71,7 +72,7 @@ async fn what_is_archived_or_kept_back_is_one_object_s_trouble() {
         assert!(error.is(ErrorKind::Denied) && error.is_one_object_s(), "{error:?}");
         let other = "another".parse().expect("a name");
         assert_eq!(
-            catalog::find_by_name(&store, &other, Timestamp::from_seconds(1_800_000_000))
+            catalog::find_by_name(&store, &other, Timestamp::from_seconds(1_800_000_000), &Signers::default())
                 .await
                 .expect("its own trouble"),
             None,

@@ -7,6 +7,7 @@ use backstay_daemon::bucket::Bucket;
 use backstay_protocol::{ClusterName, ClusterUuid};
 use clap::{ArgAction, Args};
 
+use super::trust::SignerFlags;
 use crate::arguments::operate::Form;
 use crate::cluster_restore::arguments::OfCluster;
 
@@ -104,6 +105,8 @@ pub struct List {
     #[arg(long)]
     pub no_headers: bool,
     #[command(flatten)]
+    pub signers: SignerFlags,
+    #[command(flatten)]
     pub bucket: Bucket,
 }
 
@@ -143,6 +146,14 @@ pub struct FromStore {
     /// File with the recovery key or the cluster's own key (an age identity); needed for encrypted backups
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
+    #[command(flatten)]
+    pub signers: SignerFlags,
+    /// Use the backup even if it is not signed by one of the signers
+    #[arg(long)]
+    pub allow_unsigned: bool,
+    /// Use the backup even if it is not encrypted, although --identity is given
+    #[arg(long)]
+    pub allow_unencrypted: bool,
     /// Data directory for etcd; must be empty or not exist
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,

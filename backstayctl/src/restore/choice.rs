@@ -1,9 +1,10 @@
 //! Which backup is meant: by its name, as the latest or the latest before a time, of a cluster that is named or the only
 //! one; and what was probably meant where there is no such backup.
 
-use backstay_archive::catalog::{self, ListedBackup, Progress, Skipped};
-use backstay_archive::latest::{self, LatestError, Scope};
-use backstay_archive::{Manifest, Store, merge, names};
+use backstay_archive::catalog::{self, ListedBackup, Progress, Skipped, Vouched};
+use backstay_archive::latest::{self, LatestError, Refused, Scope};
+use backstay_archive::trust::{Signers, Trust};
+use backstay_archive::{Store, merge, names};
 use backstay_protocol::{ClusterName, ClusterUuid, NameError, SnapshotName, Timestamp, validate};
 
 use super::error::RestoreFailure;
@@ -34,11 +35,11 @@ impl Cluster {
         }
     }
 
-    async fn find(&self, store: &dyn Store, now: Timestamp) -> Result<ClusterUuid, RestoreFailure> {
+    async fn find(&self, store: &dyn Store, now: Timestamp, signers: &Signers) -> Result<ClusterUuid, RestoreFailure> {
         match self {
             Self::Any => only_cluster(store).await,
             Self::Uuid(uuid) => Ok(*uuid),
-            Self::Named(name) => match names::find(store, name, now).await? {
+            Self::Named(name) => match names::find(store, name, now, signers).await? {
                 Some(uuid) => Ok(uuid),
                 None => Err(unknown(store, name).await?),
             },
@@ -46,52 +47,72 @@ impl Cluster {
     }
 }
 
-/// The manifest of the backup that is meant, and which others could not be read while it was looked for.
+/// The backup that is meant, and which others could not be read while it was looked for.
+///
+/// # Errors
+/// There is none, it cannot be told which, or nobody who is trusted vouches for it.
 pub async fn choose(
     store: &dyn Store,
     cluster: &Cluster,
     which: &SnapshotSelector,
     now: Timestamp,
+    trust: &Trust,
     progress: &Progress,
-) -> Result<(Manifest, Skipped), RestoreFailure> {
-    let cluster = cluster.find(store, now).await?;
-    match which {
-        SnapshotSelector::Latest => latest(store, cluster, None, now, progress).await,
-        SnapshotSelector::Before(time) => latest(store, cluster, Some(*time), now, progress).await,
-        SnapshotSelector::Named(snapshot) => match catalog::own_manifest(store, cluster, *snapshot).await? {
-            Some(manifest) => Ok((manifest, Skipped::default())),
-            None => {
-                let hint = hint(&snapshot.to_string(), store, cluster).await?;
-                let (store, snapshot) = (store.url(), *snapshot);
-                Err(RestoreFailure::NoSnapshot { store, cluster, snapshot, hint })
-            }
-        },
+) -> Result<(Vouched, Skipped), RestoreFailure> {
+    let cluster = cluster.find(store, now, &trust.signers).await?;
+    let until = match which {
+        SnapshotSelector::Latest => None,
+        SnapshotSelector::Before(time) => Some(*time),
+        SnapshotSelector::Named(snapshot) => return named(store, cluster, *snapshot, trust).await,
+    };
+    let scope = Scope { until, trust: trust.clone(), ..Scope::default() };
+    latest(store, cluster, &scope, now, progress).await
+}
+
+async fn named(
+    store: &dyn Store,
+    cluster: ClusterUuid,
+    snapshot: SnapshotName,
+    trust: &Trust,
+) -> Result<(Vouched, Skipped), RestoreFailure> {
+    let Some(found) = catalog::vouched_manifest(store, cluster, snapshot, &trust.signers).await? else {
+        let hint = hint(&snapshot.to_string(), store, cluster).await?;
+        return Err(RestoreFailure::NoSnapshot { store: store.url(), cluster, snapshot, hint });
+    };
+    match trust.doubt(found.voucher.as_ref()) {
+        None => Ok((found, Skipped::default())),
+        Some(why) => Err(RestoreFailure::Refused { refused: Box::new(Refused { snapshot, why, good: None }) }),
     }
 }
 
 async fn latest(
     store: &dyn Store,
     cluster: ClusterUuid,
-    until: Option<Timestamp>,
+    scope: &Scope,
     now: Timestamp,
     progress: &Progress,
-) -> Result<(Manifest, Skipped), RestoreFailure> {
-    let scope = Scope { until, ..Scope::default() };
-    let found = latest::find(store, cluster, &scope, now, progress).await.map_err(|error| match error {
+) -> Result<(Vouched, Skipped), RestoreFailure> {
+    let found = latest::find(store, cluster, scope, now, progress).await.map_err(|error| match error {
         LatestError::Store(error) => RestoreFailure::Store(error),
-        LatestError::Catalog(error) => RestoreFailure::Catalog(error),
+        LatestError::Refused(refused) => RestoreFailure::Refused { refused },
         LatestError::Ambiguous(ambiguous) => RestoreFailure::Ambiguous(ambiguous),
     })?;
-    let none = || match until {
+    let none = || match scope.until {
         Some(time) => RestoreFailure::NoneBefore { store: store.url(), cluster, time: time.rfc3339() },
         None => RestoreFailure::NoBackup { store: store.url(), cluster },
     };
-    Ok((found.manifest.ok_or_else(none)?, found.skipped))
+    Ok((found.found.ok_or_else(none)?, found.skipped))
 }
 
 /// The error about a text that is no snapshot's name, with the one in the store that was probably meant.
-pub async fn not_a_name(error: NameError, store: &dyn Store, cluster: &Cluster, now: Timestamp) -> RestoreFailure {
-    let looked = async { hint(&error.given, store, cluster.find(store, now).await?).await };
+pub async fn not_a_name(
+    error: NameError,
+    store: &dyn Store,
+    cluster: &Cluster,
+    now: Timestamp,
+    signers: &Signers,
+) -> RestoreFailure {
+    let looked = async { hint(&error.given, store, cluster.find(store, now, signers).await?).await };
     // Without the store's word the name is wrong all the same.
     match looked.await {
         Ok(hint) => RestoreFailure::NotAName { error, hint },
@@ -151,7 +172,7 @@ async fn only_cluster(store: &dyn Store) -> Result<ClusterUuid, RestoreFailure> 
                 Some(name) => format!("{name} ({uuid})"),
                 None => uuid.to_string(),
             };
-            let clusters = shown(named(store, several).await?.into_iter().map(text));
+            let clusters = shown(names_of(store, several).await?.into_iter().map(text));
             Err(RestoreFailure::SeveralClusters { store: store.url(), clusters })
         }
     }
@@ -163,8 +184,12 @@ async fn unknown(store: &dyn Store, name: &ClusterName) -> Result<RestoreFailure
     if clusters.is_empty() {
         return Ok(RestoreFailure::Empty { store: store.url() });
     }
-    let mut known: Vec<String> =
-        named(store, &clusters).await?.into_iter().filter_map(|(_, name)| name).map(|name| name.to_string()).collect();
+    let mut known: Vec<String> = names_of(store, &clusters)
+        .await?
+        .into_iter()
+        .filter_map(|(_, name)| name)
+        .map(|name| name.to_string())
+        .collect();
     known.sort();
     known.dedup();
     let meant = validate::nearest(name.as_str(), known.iter().map(String::as_str));
@@ -177,7 +202,7 @@ async fn unknown(store: &dyn Store, name: &ClusterName) -> Result<RestoreFailure
 }
 
 /// Each cluster with the name that its newest backup has.
-async fn named(
+async fn names_of(
     store: &dyn Store,
     clusters: &[ClusterUuid],
 ) -> Result<Vec<(ClusterUuid, Option<ClusterName>)>, RestoreFailure> {

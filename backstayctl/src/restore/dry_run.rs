@@ -6,22 +6,27 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use backstay_archive::restore::{Options, Plan, check};
+use backstay_archive::trust::Voucher;
 use backstay_archive::{Key, Manifest, Store};
 use backstay_daemon::units;
 
 use super::error::RestoreFailure;
+use super::trust;
 
 /// The plan in words. The backup was chosen, and what opens it was found.
 pub async fn run(
     store: &dyn Store,
     manifest: &Manifest,
+    voucher: Option<&Voucher>,
     folder: &Path,
     options: &Options,
 ) -> Result<String, RestoreFailure> {
     is_whole(store, manifest).await?;
     let plan = check(folder, options).map_err(|cause| RestoreFailure::Folder { folder: folder.into(), cause })?;
     let free = room(folder, needed(manifest, options))?;
-    Ok(text(&store.url(), manifest, folder, options, &plan, free))
+    let mut text = text(&store.url(), manifest, folder, options, &plan, free);
+    text.push_str(&format!("signed         {}\n", trust::told(voucher)));
+    Ok(text)
 }
 
 /// The object is there, with all its bytes. Whether they are the right ones is known when they are fetched.

@@ -3,12 +3,23 @@
 use std::path::PathBuf;
 
 use backstay_archive::catalog::CatalogError;
-use backstay_archive::latest::Ambiguous;
+use backstay_archive::latest::{Ambiguous, Refused};
 use backstay_archive::merge::MergeError;
 use backstay_archive::restore::{RestoreBackupError, RestoreError};
 use backstay_archive::seal::SealError;
 use backstay_archive::store::StoreError;
+use backstay_archive::trust::Doubt;
 use backstay_protocol::{ClusterName, ClusterUuid, NameError, SnapshotName};
+
+/// How to use a backup that is refused for want of a signature.
+fn anyway(refused: &Refused) -> String {
+    let name = refused.snapshot;
+    match (&refused.why, &refused.good) {
+        (Doubt::Unreadable(_), _) => String::new(),
+        (_, None) => ". Pass --allow-unsigned to use it anyway".into(),
+        (_, Some(_)) => format!("\nTo use {name} anyway, pass --snapshot {name} --allow-unsigned"),
+    }
+}
 
 /// Why a store could not be listed or restored from.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +60,15 @@ pub enum RestoreFailure {
     NoIdentity { recipients: String },
     #[error("failed to read the identity file {path}: {cause}")]
     ReadIdentity { path: PathBuf, cause: std::io::Error },
+    #[error("the signers in {path} cannot be used: {why}")]
+    Signers { path: PathBuf, why: String },
+    #[error("{refused}{}", anyway(refused))]
+    Refused { refused: Box<Refused> },
+    #[error(
+        "{snapshot} is not encrypted, but a key was given ({path}): somebody else may have made it. Pass \
+        --allow-unencrypted to use it anyway"
+    )]
+    NotEncrypted { snapshot: SnapshotName, path: PathBuf },
     #[error("the identity file {path} cannot be used: {cause}")]
     Identity { path: PathBuf, cause: SealError },
     #[error("the identity in {path} can decrypt neither the backup (encrypted for {recipients}) nor {key}: {cause}")]

@@ -1,37 +1,41 @@
 //! The identity that opens a backup: the one that was given, or the cluster's own, which rests in the store sealed to
 //! the recovery key.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-
 use backstay_archive::seal::{self, Identity};
 use backstay_archive::{Key, Manifest, Store, keys};
-use zeroize::Zeroizing;
+use backstay_daemon::key_file::KEY_FILE_MAX;
 
 use super::error::RestoreFailure;
-
-/// No key file is larger.
-const KEY_FILE_MAX: usize = 16 * 1024;
+use super::trust::KeyFile;
 
 /// The identity that opens the backup; `None` where it is not encrypted.
+///
+/// # Errors
+/// There is none; or a key was given, so an encrypted backup is expected, and this one is not.
 pub async fn opener(
     store: &dyn Store,
     manifest: &Manifest,
-    file: Option<&Path>,
+    file: Option<KeyFile>,
+    allow_unencrypted: bool,
 ) -> Result<Option<Identity>, RestoreFailure> {
     if manifest.seal.encryption == "none" {
-        return Ok(None);
+        return match file {
+            Some(file) if !allow_unencrypted => {
+                Err(RestoreFailure::NotEncrypted { snapshot: manifest.snapshot, path: file.path })
+            }
+            _ => Ok(None),
+        };
     }
     let recipients = manifest.seal.recipients.join(", ");
-    let Some(path) = file else { return Err(RestoreFailure::NoIdentity { recipients }) };
-    let given = read(path)?;
+    let Some(KeyFile { path, identity: given, .. }) = file else {
+        return Err(RestoreFailure::NoIdentity { recipients });
+    };
     if opens(&given, manifest) {
         return Ok(Some(given));
     }
     let key = Key::cluster_key(manifest.cluster_uuid);
     let wrong = |cause: String| RestoreFailure::WrongIdentity {
-        path: path.to_owned(),
+        path: path.clone(),
         recipients: recipients.clone(),
         key: format!("{}/{key}", store.url()),
         cause,
@@ -59,12 +63,4 @@ fn unsealed(identity: &Identity, sealed: &[u8]) -> Result<Identity, String> {
 fn opens(identity: &Identity, manifest: &Manifest) -> bool {
     let public = identity.to_public().to_string();
     manifest.seal.recipients.contains(&public)
-}
-
-fn read(path: &Path) -> Result<Identity, RestoreFailure> {
-    let failed = |cause| RestoreFailure::ReadIdentity { path: path.to_owned(), cause };
-    // Room for all that is taken: the buffer never grows and leaves no copy behind.
-    let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_MAX));
-    File::open(path).and_then(|file| file.take(KEY_FILE_MAX as u64).read_to_string(&mut text)).map_err(failed)?;
-    seal::parse_identity(&text).map_err(|cause| RestoreFailure::Identity { path: path.to_owned(), cause })
 }

@@ -1,8 +1,9 @@
 //! `list`: clusters and their backups, from the manifests alone.
 
-use backstay_archive::catalog::{self, CatalogError, Progress, Reading, Skipped};
+use backstay_archive::Store;
+use backstay_archive::catalog::{self, CatalogError, Progress, Reading, Skipped, Vouched};
 use backstay_archive::store::ErrorKind;
-use backstay_archive::{Manifest, Store};
+use backstay_archive::trust::{Signers, Voucher};
 use backstay_daemon::units;
 use serde_json::{Value, json};
 
@@ -17,29 +18,30 @@ use crate::output::{json, yaml};
 /// Prints what is in a store.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     let store = super::open::open(&list.store, list.bucket.settings()).await?;
-    let progress = Progress::default();
+    let (progress, signers) = (Progress::default(), list.signers.signers()?);
     let wanted = Cluster::of(list.cluster, list.cluster_uuid);
-    let (manifests, skipped) = super::looking(read(&*store, &wanted, &progress), &progress, console).await??;
-    console.print(&render(&manifests, list.output, !list.no_headers))?;
+    let (backups, skipped) = super::looking(read(&*store, &wanted, &signers, &progress), &progress, console).await??;
+    console.print(&render(&backups, list.output, !list.no_headers))?;
     skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
-    if manifests.is_empty() && skipped.count() == 0 {
+    if backups.is_empty() && skipped.count() == 0 {
         console.remark(&format!("Note: {} contains no backups", store.url()))?;
     }
     Ok(())
 }
 
-/// The manifests, by cluster and then from the newest on; and what could not be read.
+/// The backups, by cluster and then from the newest on; and what could not be read.
 async fn read(
     store: &dyn Store,
     wanted: &Cluster,
+    signers: &Signers,
     progress: &Progress,
-) -> Result<(Vec<Manifest>, Skipped), RestoreFailure> {
+) -> Result<(Vec<Vouched>, Skipped), RestoreFailure> {
     let clusters = match wanted {
         Cluster::Uuid(cluster) => vec![*cluster],
         Cluster::Named(name) => choice::series_of(store, name).await?,
         Cluster::Any => catalog::clusters(store).await?,
     };
-    let (mut reading, mut groups) = (Reading::new(store, progress), Vec::new());
+    let (mut reading, mut groups) = (Reading::new(store, progress).trusting(signers.clone()), Vec::new());
     for cluster in clusters {
         let entries = match catalog::list(store, cluster).await {
             // A policy may keep one folder to itself.
@@ -50,7 +52,11 @@ async fn read(
             entries => entries?,
         };
         let mut group = Vec::new();
-        reading.each(entries, |_, manifest| group.push(manifest)).await?;
+        let take = |_, found, skipped: &mut Skipped| match found {
+            Ok(found) => group.push(found),
+            Err(error) => skipped.note(error),
+        };
+        reading.each_vouched(entries, take).await?;
         groups.push(group);
     }
     groups.sort_by(|a, b| name(a).cmp(name(b)));
@@ -65,20 +71,22 @@ async fn read(
     Ok((groups.into_iter().flatten().collect(), skipped))
 }
 
-fn name(group: &[Manifest]) -> &str {
-    group.first().map_or("", |manifest| manifest.cluster.as_str())
+fn name(group: &[Vouched]) -> &str {
+    group.first().map_or("", |backup| backup.manifest.cluster.as_str())
 }
 
-fn render(manifests: &[Manifest], form: Form, headings: bool) -> String {
-    let values = || manifests.iter().map(value).collect::<Vec<_>>();
+fn render(backups: &[Vouched], form: Form, headings: bool) -> String {
+    let values = || backups.iter().map(value).collect::<Vec<_>>();
     match form {
-        Form::Table | Form::Wide => rows(manifests, headings),
+        Form::Table | Form::Wide => rows(backups, headings),
         Form::Yaml => yaml::document(&Value::Array(values())),
         Form::Json => json::stream(&values()),
     }
 }
 
-fn rows(manifests: &[Manifest], headings: bool) -> String {
+fn rows(backups: &[Vouched], headings: bool) -> String {
+    // Without anybody to trust there is nothing to say of it.
+    let is_looked_at = backups.iter().any(|backup| backup.voucher.is_some());
     let heading = [
         "CLUSTER",
         "CLUSTER UUID",
@@ -89,9 +97,12 @@ fn rows(manifests: &[Manifest], headings: bool) -> String {
         "STORED",
         "ENCRYPTED",
         "ETCD CLUSTER",
+        "SIGNED",
     ];
-    let row = |manifest: &Manifest| {
-        vec![
+    let columns = heading.len() - usize::from(!is_looked_at);
+    let row = |backup: &Vouched| {
+        let manifest = &backup.manifest;
+        let mut row = vec![
             manifest.cluster.to_string(),
             manifest.cluster_uuid.to_string(),
             manifest.snapshot.to_string(),
@@ -101,12 +112,31 @@ fn rows(manifests: &[Manifest], headings: bool) -> String {
             units::bytes(manifest.sealed_bytes),
             if manifest.seal.encryption == "none" { "no" } else { "yes" }.to_owned(),
             manifest.origin.etcd_cluster_id.clone(),
-        ]
+            signed(backup.voucher.as_ref()),
+        ];
+        row.truncate(columns);
+        row
     };
-    Layout { headings, fit: None }.table(&heading, manifests.iter().map(row))
+    Layout { headings, fit: None }.table(&heading[..columns], backups.iter().map(row))
 }
 
-fn value(manifest: &Manifest) -> Value {
+/// In a column.
+fn signed(voucher: Option<&Voucher>) -> String {
+    match voucher {
+        Some(Voucher::Signed(by)) => format!("by {}", by.name()),
+        Some(Voucher::Bad(_)) => "BAD".into(),
+        Some(Voucher::Unsigned) | None => "no".into(),
+    }
+}
+
+fn value(backup: &Vouched) -> Value {
+    let manifest = &backup.manifest;
+    let (signature, by) = match &backup.voucher {
+        Some(Voucher::Signed(by)) => (Some("good"), Some(by.name())),
+        Some(Voucher::Bad(_)) => (Some("bad"), None),
+        Some(Voucher::Unsigned) => (Some("none"), None),
+        None => (None, None),
+    };
     json!({
         "cluster": manifest.cluster,
         "clusteruuid": manifest.cluster_uuid,
@@ -119,5 +149,8 @@ fn value(manifest: &Manifest) -> Value {
         "stored": manifest.sealed_bytes,
         "sha256": manifest.snapshot_sha256,
         "recipients": manifest.seal.recipients,
+        "number": manifest.sequence.as_ref().map(|place| place.number),
+        "signature": signature,
+        "signedby": by,
     })
 }

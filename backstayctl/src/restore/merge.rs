@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use backstay_archive::merge::{self, Copy, MergeError, Plan};
+use backstay_archive::trust::Signers;
 use backstay_archive::{Store, catalog, names};
 use backstay_daemon::bucket::WritableBucket;
 use backstay_daemon::stop;
@@ -108,7 +109,7 @@ async fn prepare(merge: &Merge, now: Timestamp, progress: &catalog::Progress) ->
     let none = || RestoreFailure::NoBackupOfName { store: store.url(), cluster: merge.cluster.clone() };
     let into = match merge.into {
         Some(into) => into,
-        None => names::find(&*store, &merge.cluster, now).await?.ok_or_else(none)?,
+        None => names::find(&*store, &merge.cluster, now, &Signers::default()).await?.ok_or_else(none)?,
     };
     let mut sources = match merge.from.is_empty() {
         true => merge::series_of(&*store, &merge.cluster).await?,

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backstay_archive::Manifest;
-use backstay_archive::catalog::{self};
+use backstay_archive::catalog::{self, Vouched};
 use backstay_archive::release::Origin;
 use backstay_archive::restore::{self, Contents, Outcome, Progress, RestoreBackupError, RestoreError, Restored};
+use backstay_archive::trust::Voucher;
 use backstay_daemon::stop;
 use backstay_daemon::units;
 use backstay_protocol::{SnapshotName, Timestamp};
@@ -22,6 +23,7 @@ use arguments::{FromStore, Restore};
 use choice::Cluster;
 use error::RestoreFailure;
 use open::open;
+use trust::KeyFile;
 
 use super::cluster_restore::choose::SnapshotSelector;
 
@@ -34,6 +36,7 @@ pub mod list;
 pub mod merge;
 pub mod next;
 mod open;
+pub mod trust;
 pub mod ways;
 
 /// How often is looked how far it is; also the shortest time between two lines.
@@ -57,23 +60,26 @@ pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) ->
     };
     let cluster = Cluster::of(from_store.cluster_name.clone(), from_store.cluster_uuid);
     let options = from_store.options().map_err(RestoreFailure::Usage)?;
+    let key = from_store.identity.as_deref().map(KeyFile::read).transpose()?;
+    let trust = trust::trust(&from_store.signers, key.as_ref(), from_store.allow_unsigned)?;
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
     let looked_at = catalog::Progress::default();
     let prepared = cancel.run_until_cancelled(async {
         let store = open(&url, bucket.settings()).await?;
         let which = match which {
             Ok(which) => which,
-            Err(error) => return Err(choice::not_a_name(error, &*store, &cluster, now).await),
+            Err(error) => return Err(choice::not_a_name(error, &*store, &cluster, now, &trust.signers).await),
         };
-        let (manifest, skipped) = choice::choose(&*store, &cluster, &which, now, &looked_at).await?;
-        let identity = keys::opener(&*store, &manifest, from_store.identity.as_deref()).await?;
-        Ok::<_, RestoreFailure>((store, manifest, identity, skipped))
+        let (backup, skipped) = choice::choose(&*store, &cluster, &which, now, &trust, &looked_at).await?;
+        let identity = keys::opener(&*store, &backup.manifest, key, from_store.allow_unencrypted).await?;
+        Ok::<_, RestoreFailure>((store, backup, identity, skipped))
     });
     let prepared = looking(prepared, &looked_at, console).await?;
-    let (store, manifest, identity, skipped) = prepared.ok_or(RestoreFailure::Interrupted)??;
+    let (store, Vouched { manifest, voucher, .. }, identity, skipped) =
+        prepared.ok_or(RestoreFailure::Interrupted)??;
     skipped.lines().try_for_each(|skipped| console.remark(&format!("Note: skipped: {skipped}")))?;
     if dry_run {
-        let planned = cancel.run_until_cancelled(dry_run::run(&*store, &manifest, &folder, &options));
+        let planned = cancel.run_until_cancelled(dry_run::run(&*store, &manifest, voucher.as_ref(), &folder, &options));
         let plan = planned.await.ok_or(RestoreFailure::Interrupted)??;
         console.print(&plan)?;
         return Ok(console.remark("Nothing was changed (dry run).")?);
@@ -84,7 +90,7 @@ pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) ->
     let Outcome { restored, contents } = shown(restored, &manifest, &progress, console)
         .await?
         .map_err(|cause| failure(manifest.snapshot, folder, cause))?;
-    console.print(&told(&manifest, &restored, contents.as_ref().ok()))?;
+    console.print(&told(&manifest, voucher.as_ref(), &restored, contents.as_ref().ok()))?;
     if let Err(unknown) = contents {
         console.remark(&format!("Note: the database could not be inspected completely: {unknown}"))?;
     }
@@ -155,13 +161,14 @@ async fn shown(
     }
 }
 
-fn told(manifest: &Manifest, restored: &Restored, contents: Option<&Contents>) -> String {
+fn told(manifest: &Manifest, voucher: Option<&Voucher>, restored: &Restored, contents: Option<&Contents>) -> String {
     let Manifest { cluster, cluster_uuid, snapshot, created_at, .. } = manifest;
     let Restored { revision_before, revision_after, cluster_id, member_id, .. } = restored;
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(text, "restored   {}", restored.folder.display());
     let _ = writeln!(text, "from       {snapshot} of {cluster} (UUID {cluster_uuid}), taken {}", created_at.rfc3339());
+    let _ = writeln!(text, "signed     {}", trust::told(voucher));
     let keys =
         contents.and_then(|contents| contents.live_keys).map(|keys| format!(", {keys} keys")).unwrap_or_default();
     let _ = writeln!(text, "database   {}{keys}", units::bytes(restored.database_bytes));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use age::x25519::Recipient;
 use backstay_archive::catalog::{self, Settled};
+use backstay_archive::trust::Signers;
 use backstay_archive::{Manifest, Store, StoreError, names};
 use backstay_protocol::bus::{self, start_reply};
 use backstay_protocol::subject::Command;
@@ -110,7 +111,7 @@ pub async fn sync(active_store: Arc<ActiveStore>, record: Arc<ClusterRecord>, no
     let store = &*active_store.store;
     let found = match record.uuid_final {
         true => None,
-        false => match names::find(store, &record.name, now).await {
+        false => match names::find(store, &record.name, now, &Signers::default()).await {
             Ok(found) => found,
             Err(error) => return StepEnd::Synced(Synced { found: None, newest: Err(error.to_string()) }),
         },
@@ -121,7 +122,9 @@ pub async fn sync(active_store: Arc<ActiveStore>, record: Arc<ClusterRecord>, no
 
 /// The newest backup. One from the future hides none that is true.
 async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Stored>, StoreError> {
-    Ok(catalog::newest_true(store, cluster, now).await?.as_ref().map(Stored::from))
+    Ok(catalog::newest_true(store, cluster, now, &Signers::default())
+        .await?
+        .map(|newest| Stored::from(&newest.manifest)))
 }
 
 /// Looks whether the slot's backup is there already, removes what dead attempts left, and gets the keys. Where
@@ -159,7 +162,9 @@ async fn try_look(
         let etcd = term.fleet.cluster_id(&record.name, record.etcd_cluster_id, Instant::now());
         let etcd = etcd.map(|id| format!("{id:016x}"));
         // From here on the name is this UUID's: also for a `backstay-agent once` of the same second.
-        let claim = names::claim(store, &record.name, record.uuid, etcd.as_deref(), term.clock.now()).await;
+        let claim =
+            names::claim(store, &record.name, record.uuid, etcd.as_deref(), term.clock.now(), &Signers::default())
+                .await;
         let claim = claim.map_err(|e| e.to_string())?;
         if claim.uuid != record.uuid {
             return Ok(Looked::Known(claim.uuid));

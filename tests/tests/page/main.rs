@@ -27,5 +27,6 @@ mod resource;
 mod restore;
 mod secrets;
 mod storage;
-mod terminal;
 mod world;
+
+use backstay_tests::terminal;

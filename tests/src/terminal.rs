@@ -6,9 +6,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backstay_tests::daemon::{bare_command, binary};
-use backstay_tests::{Output, Stand, releases};
 use tokio::process::Child;
+
+use crate::daemon::{bare_command, binary};
+use crate::{Output, Stand, releases};
 
 const COMMAND: Duration = Duration::from_secs(120);
 
