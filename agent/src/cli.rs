@@ -129,6 +129,9 @@ pub struct OnceArgs {
     /// A file with recipients, one on each line, as for `age -R`; may be given several times
     #[arg(long = "recipients-file", value_name = "FILE")]
     recipients_files: Vec<PathBuf>,
+    /// Store the backup unencrypted although earlier backups of the cluster are encrypted
+    #[arg(long)]
+    allow_unencrypted: bool,
     /// SSH private key (Ed25519, without a passphrase) to sign the backup with. Without one, the backup is unsigned
     #[arg(long, value_name = "FILE")]
     sign_key: Option<PathBuf>,
@@ -182,6 +185,7 @@ impl OnceArgs {
             store: spec::parse_url(&self.store, self.bucket.settings())?,
             named: Named { url: self.store, flags: self.bucket.words() },
             recipients,
+            allow_unencrypted: self.allow_unencrypted,
             sign_key: self.sign_key.as_deref().map(signing_key).transpose()?.map(Arc::new),
             limits: Limits { upload_bytes_per_second: self.upload_limit, ..Limits::default() },
             deadline: self.deadline,

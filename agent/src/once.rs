@@ -49,6 +49,8 @@ pub struct Once {
     pub named: Named,
     /// Empty: not encrypted.
     pub recipients: Vec<Recipient>,
+    /// Nobody is to open it, although earlier backups of the cluster are encrypted.
+    pub allow_unencrypted: bool,
     /// Signs the backup, where there is one.
     pub sign_key: Option<Arc<SigningKey>>,
     pub limits: Limits,
@@ -146,6 +148,19 @@ async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Re
         }
     };
     let newest = series::newest(store, entries, now, &signers).await?;
+    if let Some(newest) = &newest
+        && newest.manifest.seal.encryption != "none"
+        && once.recipients.is_empty()
+        && !once.allow_unencrypted
+    {
+        let text = format!(
+            "earlier backups of {} in {} are encrypted, but neither --recipient nor --recipients-file was given. To store \
+             this one unencrypted, pass --allow-unencrypted",
+            once.cluster,
+            store.url()
+        );
+        return Err(BackupFailure::new(FailureCode::Source, text));
+    }
     let difference = |is: &Origin| series::difference(newest.as_ref()?, &is.etcd_cluster_id, is.revision);
     let mut differs = difference(&origin);
     if differs == Some(Difference::Behind) {

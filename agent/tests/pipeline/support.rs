@@ -51,6 +51,7 @@ impl Shelf {
             store: StoreSpec::Local(self.path().into()),
             named: backstay_agent::once::Named::default(),
             recipients: vec![self.identity.to_public()],
+            allow_unencrypted: false,
             sign_key: None,
             limits: Limits::default(),
             deadline: LONG,

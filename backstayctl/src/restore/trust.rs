@@ -14,7 +14,7 @@ use super::error::RestoreFailure;
 pub struct SignerFlags {
     /// File with the public keys that may have signed a backup (a .pub file, or several as in ssh-keygen's
     /// allowed_signers); can be repeated
-    #[arg(long = "signer", value_name = "FILE", help_heading = None::<&str>)]
+    #[arg(long = "signer", value_name = "FILE")]
     pub signers: Vec<PathBuf>,
 }
 

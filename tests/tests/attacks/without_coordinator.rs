@@ -134,6 +134,10 @@ async fn a_planted_backup_is_not_restored() -> Result<()> {
 async fn a_backup_that_is_not_encrypted_is_not_restored_with_a_key() -> Result<()> {
     let operator = Operator::with_two_backups().await?;
     let line = format!("backstay-agent once --cluster {CLUSTER} --etcd {} --store file://$PWD/store", operator.etcd);
+    // Nobody does so by mistake.
+    let error = operator.terminal.run(&line).await?.stderr;
+    ensure!(error.contains("are encrypted, but neither --recipient"), "{error}");
+    let line = format!("{line} --allow-unencrypted");
     operator.succeeds(&line).await?;
     let refused = ["is not encrypted, but a key was given", "--allow-unencrypted"];
     operator.refuses("--snapshot latest", "--identity bare.key", &refused).await?;

@@ -71,7 +71,12 @@ async fn to_a_bucket_by_the_environment_and_a_coordinator_takes_it_over() -> Res
     ensure!(said(&first, "cluster ")?.contains("new:") && !said(&second, "cluster ")?.contains("new:"), "{second}");
     assert_eq!(only_whole_backups(&stand).await?, 2);
     let for_all = once.replace("--recipient $(age-keygen -y own.key)", "");
-    let unsealed = terminal.run(&format!("{environment} {for_all}")).await?;
+    let refused = terminal.run(&format!("{environment} {for_all}")).await?;
+    let is_told =
+        refused.stderr.contains("are encrypted, but neither") && refused.stderr.contains("--allow-unencrypted");
+    ensure!(!refused.status.success() && is_told, "{refused:?}");
+    assert_eq!(only_whole_backups(&stand).await?, 2);
+    let unsealed = terminal.run(&format!("{environment} {for_all} --allow-unencrypted")).await?;
     ensure!(unsealed.stderr.contains("the backup is not encrypted"), "{unsealed:?}");
 
     let wrong = environment.replace(stand.s3.secret_access_key(), "wrong-secret");

@@ -40,6 +40,7 @@ async fn back_up_as(
         store: StoreSpec::Local(store.path().into()),
         named: backstay_agent::once::Named::default(),
         recipients: Vec::new(),
+        allow_unencrypted: false,
         sign_key: None,
         limits: Limits::default(),
         deadline: LONG,
