@@ -6,9 +6,10 @@ use backstay_protocol::Timestamp;
 use backstay_protocol::api::{ApiError, ErrorCode, check_version};
 use backstay_protocol::bus::{FailureCode, Report, report};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::steps;
+use super::steps::{self, Unconfirmed};
 use super::task::{ClusterTask, Stopped};
 use crate::attempts::Ended;
 use crate::directory::{Message, Reply};
@@ -155,6 +156,12 @@ impl ClusterTask {
         if self.confirming.replace(done).is_some() && self.step.is_some() {
             return;
         }
-        self.step = Some(Box::pin(steps::confirm(active_store, self.record.clone(), slot, completed)));
+        let reported = Unconfirmed { completed, since: Instant::now(), tries: 0 };
+        self.confirm(active_store, slot, reported);
+    }
+
+    pub(super) fn confirm(&mut self, active_store: Arc<ActiveStore>, slot: Slot, reported: Unconfirmed) {
+        let (term, record) = (self.term.clone(), self.record.clone());
+        self.step = Some(Box::pin(steps::confirm(term, active_store, record, slot, reported)));
     }
 }

@@ -52,8 +52,8 @@ impl ClusterTask {
     }
 
     /// etcd's own cluster id changes when somebody restores the cluster: backups go on, with a warning.
-    pub(super) async fn note_origin(&mut self, manifest: Option<&Manifest>) -> Result<(), Stopped> {
-        let id = manifest.and_then(|m| u64::from_str_radix(&m.origin.etcd_cluster_id, 16).ok());
+    pub(super) async fn note_origin(&mut self, manifest: &Manifest) -> Result<(), Stopped> {
+        let id = u64::from_str_radix(&manifest.origin.etcd_cluster_id, 16).ok();
         let Some(id) = id.filter(|id| Some(*id) != self.record.etcd_cluster_id) else { return Ok(()) };
         if let Some(before) = self.record.etcd_cluster_id {
             warn!(cluster = %self.record.name, "etcd's cluster ID changed from {before:016x} to {id:016x}: the cluster \

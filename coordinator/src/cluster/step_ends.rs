@@ -58,8 +58,8 @@ impl ClusterTask {
             StepEnd::Confirmed { visible, completed } => {
                 let end = match visible {
                     Ok(manifest) => {
-                        self.note_origin(manifest.as_deref()).await?;
-                        SlotEnd::Done { completed, proven: manifest.as_deref().map(Proven::of) }
+                        self.note_origin(&manifest).await?;
+                        SlotEnd::Done { completed, proven: Some(Proven::of(&manifest)) }
                     }
                     Err(error) => SlotEnd::Failed { error },
                 };
@@ -68,6 +68,17 @@ impl ClusterTask {
                 if let Some(reported) = reported {
                     let _ = reported.send(());
                 }
+                Ok(())
+            }
+            StepEnd::Unconfirmed(reported, error) => {
+                // The attempt stands in the record: a successor looks for its backup, too.
+                if let Some(told) = self.confirming.take() {
+                    let _ = told.send(());
+                }
+                let mut next = (*self.record).clone();
+                next.unconfirmed(&error, self.term.clock.now());
+                self.save(next).await?;
+                self.confirm(active_store, slot, reported);
                 Ok(())
             }
         }

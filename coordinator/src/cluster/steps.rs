@@ -37,6 +37,9 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(16);
 /// How long a reported backup is looked for in the store.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(20);
+/// The pause before the store is asked again; it grows by this with each try.
+const CONFIRM_PAUSE: Duration = Duration::from_secs(2);
+const CONFIRM_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often the cluster's key is asked for where the KV does not answer, and the pause between.
 const KEY_TRIES: u32 = 4;
 const KEY_PAUSE: Duration = Duration::from_millis(500);
@@ -55,10 +58,13 @@ pub enum StepEnd {
     AgentReplied(AgentReply),
     /// The attempt under way will not report any more.
     Lost(String),
+    /// A report says that the slot's backup is there: it is, or why not.
     Confirmed {
-        visible: Result<Option<Box<Manifest>>, String>,
+        visible: Result<Box<Manifest>, String>,
         completed: Timestamp,
     },
+    /// The store does not say whether it is.
+    Unconfirmed(Unconfirmed, String),
     /// No attempt is under way any more: the slot's backup, where one got there after all, and the error otherwise.
     Concluded {
         done: Option<Box<Manifest>>,
@@ -68,6 +74,17 @@ pub enum StepEnd {
     Verified(proof_rounds::Round),
     /// All machines of a restore were told once.
     RestoreRound(Box<RoundResult>),
+}
+
+/// A report of a backup that the store has not confirmed.
+#[derive(Debug, Clone, Copy)]
+pub struct Unconfirmed {
+    /// When the backup was complete, as the report says.
+    pub completed: Timestamp,
+    /// When the report came.
+    pub since: Instant,
+    /// How often the store was asked in vain.
+    pub tries: u32,
 }
 
 /// What the store says of a cluster.
@@ -341,27 +358,34 @@ pub async fn watch(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) -> S
     }
 }
 
-/// Looks whether a reported backup is really in the store. Where the store does not answer, the report
-/// stands: the agent proved the backup before it reported.
+/// Looks whether a reported backup is really in the store: the report alone is somebody's word. Where the store does not
+/// answer, the backup counts for nothing yet, and is looked for again until the attempt's deadline.
 pub async fn confirm(
+    term: Arc<Term>,
     active_store: Arc<ActiveStore>,
     record: Arc<ClusterRecord>,
     slot: Slot,
-    completed: Timestamp,
+    reported: Unconfirmed,
 ) -> StepEnd {
+    if reported.tries > 0 {
+        tokio::time::sleep(CONFIRM_PAUSE.saturating_mul(reported.tries).min(CONFIRM_PAUSE_MAX)).await;
+    }
     let settled = catalog::settle(&*active_store.store, record.uuid, slot.snapshot);
-    let unanswered = |error: &dyn std::fmt::Display| {
-        warn!(cluster = %record.name, %error, "the report could not be checked against the store");
-        Ok(None)
+    let completed = reported.completed;
+    let (answered, error) = match tokio::time::timeout(CONFIRM_TIMEOUT, settled).await {
+        Ok(Ok(Settled::Done(manifest))) if manifest.slot == slot.id => {
+            return StepEnd::Confirmed { visible: Ok(manifest), completed };
+        }
+        Ok(Ok(Settled::Unreadable(error))) => (true, error.to_string()),
+        Ok(Ok(_)) => (true, active_store.not_visible(&slot.snapshot.to_string())),
+        Ok(Err(error)) => (false, error.to_string()),
+        Err(_) => (false, format!("the store did not answer within {} s", CONFIRM_TIMEOUT.as_secs())),
     };
-    let visible = match tokio::time::timeout(CONFIRM_TIMEOUT, settled).await {
-        Ok(Ok(Settled::Done(manifest))) if manifest.slot == slot.id => Ok(Some(manifest)),
-        Ok(Ok(Settled::Unreadable(error))) => unanswered(&error),
-        Ok(Ok(_)) => Err(active_store.not_visible(&slot.snapshot.to_string())),
-        Ok(Err(error)) => unanswered(&error),
-        Err(_) => unanswered(&"it did not answer in time"),
-    };
-    StepEnd::Confirmed { visible, completed }
+    if answered || reported.since.elapsed() > term.config.settings.backup.deadline {
+        return StepEnd::Confirmed { visible: Err(error), completed };
+    }
+    warn!(cluster = %record.name, %error, "a reported backup is not confirmed by the store yet; looking again");
+    StepEnd::Unconfirmed(Unconfirmed { tries: reported.tries.saturating_add(1), ..reported }, error)
 }
 
 /// Removes what the slot's attempts left, then looks whether one of them completed all the same: after the

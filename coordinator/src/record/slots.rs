@@ -138,6 +138,13 @@ impl ClusterRecord {
         true
     }
 
+    /// The slot's backup was reported, and the store does not say whether it is there: it counts for nothing yet.
+    pub fn unconfirmed(&mut self, cause: &str, now: Timestamp) {
+        let error =
+            clipped(&format!("the backup was reported as complete, but the store could not confirm it yet: {cause}"));
+        self.set_status(now, |status| status.error = error);
+    }
+
     /// Ends the slot; nothing happens where it has ended already.
     pub fn end_slot(&mut self, id: SlotId, end: SlotEnd, now: Timestamp) -> bool {
         let Some(slot) = self.slot.take_if(|s| s.id == id) else { return false };

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_archive::store::ErrorKind;
 use backstay_archive::{Key, Store};
-use backstay_coordinator::record::PENDING_MAX;
+use backstay_coordinator::record::{ClusterRecord, PENDING_MAX};
 use backstay_protocol::backstay_types::RunState;
-use backstay_protocol::bus::{self, FailureCode, Finished, Report, report};
+use backstay_protocol::bus::{self, FailureCode, Finished, Report, StartBackup, report};
 use backstay_protocol::spec::{BackupConfiguration, BackupState, ClusterSpec, ManualBackupSpec};
 use backstay_protocol::subject::Command;
 use backstay_protocol::{AttemptId, Clock, ClusterName, Timestamp, VERSION};
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::agent::{Agent, Way};
+use super::memory::{Fate, Op};
 use super::people::ONE;
 use super::world::{Process, Setup, World, seeded};
 
@@ -278,24 +280,84 @@ async fn a_cancel_goes_to_the_attempt_s_own_machine_and_stops_nothing_elsewhere(
     world.at_peace();
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_report_for_another_machine_s_attempt_changes_nothing() {
-    let (world, _, agents) = ready(2).await;
-    world.manual(ONE).await;
-    let command = world.until("one is asked", || agents[1].asked().pop()).await;
-    let finished = report::State::Finished(Finished::default());
-    let forged = Report {
+/// A report that the command's backup is complete, in the name of that agent.
+fn say_finished(world: &Arc<World>, command: &StartBackup, agent: &Agent) {
+    let report = Report {
         version: VERSION,
         attempt: command.attempt.clone(),
         slot: command.slot.clone(),
         cluster: command.cluster.clone(),
         cluster_uuid: command.cluster_uuid.clone(),
-        machine: agents[0].machine.to_string(),
+        machine: agent.machine.to_string(),
         at_ms: world.clock.now().as_millis(),
         snapshot: command.snapshot.clone(),
-        state: Some(finished),
+        state: Some(report::State::Finished(Finished::default())),
     };
-    world.report(agents[0].cluster.clone(), agents[0].machine, forged);
+    world.report(agent.cluster.clone(), agent.machine, report);
+}
+
+fn state_of(record: &ClusterRecord) -> (Option<BackupState>, String) {
+    let status = record.status.as_ref().map(|status| status.spec.clone()).unwrap_or_default();
+    (record.status.as_ref().map(|_| status.status), status.error)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_is_not_enough_while_the_store_is_away() {
+    let (world, _, agents) = ready(2).await;
+    agents[1].always(Way::Hangs);
+    world.manual(ONE).await;
+    let command = world.until("one is asked", || agents[1].asked().pop()).await;
+    world.store.on_call(|_| Fate::Fail(ErrorKind::Unavailable));
+    say_finished(&world, &command, &agents[1]);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let record = world.record(ONE).await;
+    let (state, error) = state_of(&record);
+    assert_ne!(state, Some(BackupState::Ok), "{error}");
+    assert!(error.contains("the store could not confirm it yet"), "{error}");
+    assert!(record.slot.is_some() && record.last_backup.is_none(), "it counts for nothing: {record:?}");
+    // The store is back, and has no such backup.
+    world.store.no_faults();
+    let (state, error) = state_of(&*world.settled(ONE).await);
+    assert_eq!(state, Some(BackupState::Error), "{error}");
+    assert_eq!((world.manifests().len(), world.counted(ONE, "succeeded")), (0, 0));
+    world.at_peace();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_the_store_confirms_late_counts_then_and_once() {
+    let (world, _, agents) = ready(2).await;
+    let mut written = false;
+    world.store.on_call(move |call| {
+        let is_manifest = call.op == Op::PutNew && call.key.ends_with(".manifest.json");
+        let away = written;
+        written |= is_manifest;
+        if away { Fate::Fail(ErrorKind::Unavailable) } else { Fate::Pass }
+    });
+    world.manual(ONE).await;
+    let waits = || {
+        let error = world.leaders().pop()?.1.directory.get(&ONE.parse().expect("a name"))?;
+        let error = state_of(&error.record.borrow()).1;
+        error.contains("could not confirm it yet").then_some(())
+    };
+    world.until("the report is there, and the store is not", waits).await;
+    // Also where a successor has to find out.
+    world.processes()[0].die();
+    world.start();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    world.store.no_faults();
+    world.heard(&agents).await;
+    world.settled(ONE).await;
+    world.has_one_backup(ONE).await;
+    assert_eq!(asked(&agents).iter().sum::<usize>(), 1, "nobody else was asked");
+    world.at_peace();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_for_another_machine_s_attempt_changes_nothing() {
+    let (world, _, agents) = ready(2).await;
+    world.manual(ONE).await;
+    let command = world.until("one is asked", || agents[1].asked().pop()).await;
+    say_finished(&world, &command, &agents[0]);
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!((world.manifests().len(), world.counted(ONE, "succeeded")), (0, 0), "it is under way still");
     world.settled(ONE).await;
