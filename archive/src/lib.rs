@@ -16,6 +16,7 @@
 //!
 //! Nothing here knows etcd or NATS.
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
 #![deny(clippy::disallowed_macros)]
 
 pub mod blocking;

@@ -7,6 +7,7 @@
 //! - [`release`]: which release of etcd starts on whose database;
 //! - [`restore`]: the way back, from a database to a data folder that etcd starts from.
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
 #![deny(clippy::disallowed_macros)]
 
 pub mod bolt;
