@@ -140,7 +140,12 @@ pub enum MetaError {
     Version(u32),
     /// The stored checksum is wrong: the metadata is damaged.
     #[error("its checksum is {said:#018x}, but its content has {is:#018x}")]
-    Checksum { said: u64, is: u64 },
+    Checksum {
+        /// The checksum that is stored.
+        said: u64,
+        /// The checksum of the content.
+        is: u64,
+    },
 }
 
 impl Meta {

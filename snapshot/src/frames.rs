@@ -40,22 +40,42 @@ pub enum FrameError {
     Empty,
     /// The announced size, `total`, is not a multiple of [`SECTOR_BYTES`].
     #[error("the snapshot stream announces a database of {total} bytes, which is not a multiple of {SECTOR_BYTES}")]
-    NotSectors { total: u64 },
+    NotSectors {
+        /// The announced size of the database.
+        total: u64,
+    },
     /// The announced size and the trailer together do not fit into 64 bits.
     #[error("the snapshot stream announces a database of more than {max} bytes", max = u64::MAX)]
     TooLarge,
     /// After `read` of `total` bytes of the database, a frame announces `said` remaining bytes instead of the
     /// difference.
     #[error("after {read} of {total} bytes, the snapshot stream says that {said} remain")]
-    Inconsistent { read: u64, total: u64, said: u64 },
+    Inconsistent {
+        /// Bytes of the database so far, this frame's included.
+        read: u64,
+        /// The size of the database that the first frame announced.
+        total: u64,
+        /// The number of remaining bytes that this frame states.
+        said: u64,
+    },
     /// `extra` bytes follow the database of `total` bytes and its trailer.
     #[error(
         "the snapshot stream continues after the trailer: {extra} bytes too many after {total} and {TRAILER_BYTES}"
     )]
-    TooLong { total: u64, extra: u64 },
+    TooLong {
+        /// The size of the database.
+        total: u64,
+        /// How many bytes follow database and trailer.
+        extra: u64,
+    },
     /// The stream ended after `got` of `want` bytes, trailer included.
     #[error("the snapshot stream ended early: {got} of {want} bytes")]
-    EndedEarly { got: u64, want: u64 },
+    EndedEarly {
+        /// Bytes that arrived, database and trailer.
+        got: u64,
+        /// The bytes of database and trailer together.
+        want: u64,
+    },
     /// The stream ended before its first frame, so the size of the database is not known.
     #[error("the snapshot stream ended before its first frame")]
     NoFrames,

@@ -19,7 +19,12 @@ pub struct InspectError {
 pub enum Fault {
     /// The database has `got` bytes, but its meta page states `want`.
     #[error("the database ends after {got} bytes, but its meta page says {want}")]
-    Truncated { got: u64, want: u64 },
+    Truncated {
+        /// Bytes that arrived.
+        got: u64,
+        /// Bytes of the pages in use; if not even the meta pages are complete, the bytes of those.
+        want: u64,
+    },
     /// The metadata of a meta page is not valid.
     #[error("there is no valid meta page: {0}")]
     Meta(#[from] MetaError),
@@ -28,7 +33,16 @@ pub enum Fault {
         "this is not a meta page: its header says page {id}, flags {flags:#06x}, {count} elements, {overflow} more \
         pages"
     )]
-    MetaHeader { id: u64, flags: u16, count: u16, overflow: u32 },
+    MetaHeader {
+        /// The page number in the header; should be 0 or 1.
+        id: u64,
+        /// The flags in the header; should be [`META`](crate::bolt::page::META).
+        flags: u16,
+        /// The number of elements; should be 0.
+        count: u16,
+        /// The number of further pages; should be 0.
+        overflow: u32,
+    },
     /// The page size is not a power of two in the accepted range; this is what was read, in bytes.
     #[error("the page size of {0} bytes is not one that bbolt uses")]
     PageSize(u32),
@@ -37,16 +51,30 @@ pub enum Fault {
     Metas(&'static str),
     /// Page `parent` points at a page beyond the first `end` pages, which are all that are in use.
     #[error("page {parent} points at it, but it is beyond the {end} pages in use")]
-    Beyond { parent: u64, end: u64 },
+    Beyond {
+        /// The page that points at it.
+        parent: u64,
+        /// The number of pages in use.
+        end: u64,
+    },
     /// Page `parent` points at a page that is not the first page of a branch or leaf.
     #[error("page {parent} points at it, but no branch or leaf page begins there")]
-    NoHead { parent: u64 },
+    NoHead {
+        /// The page that points at it.
+        parent: u64,
+    },
     /// Page `parent` points at a page that was already reached another way.
     #[error("page {parent} points at it, but it belongs to another page already")]
-    Twice { parent: u64 },
+    Twice {
+        /// The page that points at it the second time.
+        parent: u64,
+    },
     /// Page `parent` gives a first key for this page that differs from the one that the page has.
     #[error("page {parent} gives a different first key for it")]
-    FirstKey { parent: u64 },
+    FirstKey {
+        /// The page that points at it.
+        parent: u64,
+    },
     /// A page is in the free list and was reached from the root.
     #[error("the free list contains it, although it is in use")]
     FreeInUse,
@@ -70,7 +98,12 @@ pub enum Fault {
     Page(#[from] PageFault),
     /// The pages are valid, but the bucket named `bucket` (shortened to 64 bytes) is not what etcd writes.
     #[error("bucket {bucket:?}: {fault}")]
-    Bucket { bucket: String, fault: BucketFault },
+    Bucket {
+        /// Its name, shortened to 64 bytes.
+        bucket: String,
+        /// What is wrong with it.
+        fault: BucketFault,
+    },
 }
 
 /// A fault within one page, whatever points at it.

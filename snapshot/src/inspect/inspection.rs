@@ -37,11 +37,21 @@ pub enum Unknown {
     NotAsked,
     /// HashKV was asked at `at`, but the database ends at the earlier revision `is`.
     #[error("the database ends at revision {is}, before {at}")]
-    Future { at: i64, is: i64 },
+    Future {
+        /// The revision that was asked for.
+        at: i64,
+        /// The current revision of the database.
+        is: i64,
+    },
     /// The database is compacted up to `file`, and the other member's answer is for the earlier compact revision
     /// `member`. An answer that the member gives after its own compaction can be compared.
     #[error("the database is compacted up to {file}, but the other member only up to {member}: asking again may help")]
-    CompactedFurther { file: i64, member: i64 },
+    CompactedFurther {
+        /// The compact revision of the database.
+        file: i64,
+        /// The compact revision in the member's answer.
+        member: i64,
+    },
     /// The database is compacted at the very revision `at` that was asked for. etcd answers with a hash that it
     /// computed before it compacted, over data that is gone (3.5.10 and later). `left` is HashKV of what is left: if
     /// it equals the answer, nothing had been removed. `member` is the compact revision in the answer.
@@ -49,10 +59,22 @@ pub enum Unknown {
         "the database is itself compacted up to {at}, and etcd's hash covers earlier data that is no longer in the \
          database"
     )]
-    CompactedThere { at: i64, member: i64, left: HashKv },
+    CompactedThere {
+        /// The revision that was asked for.
+        at: i64,
+        /// The compact revision in the member's answer; -1 if never compacted.
+        member: i64,
+        /// HashKV of what is left. If it equals the answer, nothing had been removed.
+        left: HashKv,
+    },
     /// The database is compacted up to `file`, beyond the revision `at` that was asked for.
     #[error("the database was meanwhile compacted up to {file}, beyond revision {at} of the requested HashKV")]
-    CompactedBeyond { at: i64, file: i64 },
+    CompactedBeyond {
+        /// The revision that was asked for.
+        at: i64,
+        /// The compact revision of the database.
+        file: i64,
+    },
 }
 
 /// What is known about a database without a fault.

@@ -76,7 +76,7 @@ impl Inspector {
     }
 
     /// Takes the next bytes of the database, cut anywhere; the trailer is not part of it. Pieces that are multiples
-    /// of the page size are read without a copy.
+    /// of the page size cost the least.
     ///
     /// # Errors
     /// [`InspectError`] if the meta pages are not valid. Faults in other pages are reported by
