@@ -7,22 +7,25 @@
 //! warning that names it. If the whole store fails (no answer, no login, no listing), that is an error.
 //!
 //! ```
+#![doc = include_str!("example.txt")]
 //! use backstay_archive::catalog;
-//! use backstay_archive::store::local::LocalStore;
 //!
-//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
-//! # let path = directory.path();
-//! let store = LocalStore::open(path)?;
+//! # let store = LocalStore::open(directory.path())?;
+//! # backup(&store, &Identity::generate()).await?;
+//! # let mut found = Vec::new();
 //! for cluster in catalog::clusters(&store).await? {
 //!     for backup in catalog::list(&store, cluster).await? {
 //!         let manifest = catalog::listed_manifest(&store, cluster, backup.snapshot).await?;
-//!         println!("{} {} {} bytes", manifest.cluster, backup.snapshot, backup.size);
+//!         println!("{} {} revision {}", manifest.cluster, backup.snapshot, manifest.origin.revision);
+//! #       found.push(manifest.origin.revision);
 //!     }
 //! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! # })?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # assert_eq!(found, [8]);
+//! # Ok(())
+//! # }
 //! ```
 
 mod error;

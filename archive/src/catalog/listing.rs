@@ -12,7 +12,7 @@ use crate::store::{Key, Store, StoreError};
 pub struct ListedBackup {
     /// The cluster in whose folder it is.
     pub cluster: ClusterUuid,
-    /// The backup's name, which is its time in UTC.
+    /// The backup's name, which encodes its time in whole seconds.
     pub snapshot: SnapshotName,
     /// Size of the sealed object in bytes.
     pub size: u64,
