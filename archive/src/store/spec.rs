@@ -38,7 +38,7 @@ impl StoreSpec {
     /// The same for writing. A folder that can never hold backups is reported before anything is read.
     ///
     /// # Errors
-    /// [`StoreError`] as for reading; [`ErrorKind::Invalid`](super::ErrorKind::Invalid) for such a folder.
+    /// [`StoreError`] as for reading; [`ErrorKind::Invalid`] for such a folder.
     pub async fn open_to_write(self) -> Result<Arc<dyn Store>, StoreError> {
         let Self::Local(path) = self.clone() else { return self.open_to_read().await };
         let store = self.open().await?;

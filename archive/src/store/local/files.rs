@@ -1,4 +1,4 @@
-//! The few steps on the file system that the local store is made of: blocking, each durable by itself.
+//! The few file system operations of the local store. They block, and each is durable by itself.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::hidden::Hidden;
 use crate::store::{ErrorKind, Key, StoreError};
 
-/// An object's place: where its file is or would be.
+/// The place of an object, whether or not it exists.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     /// The folder of the object.
@@ -26,7 +26,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place of `key` below `root`. A key has no `..` and no empty segment, so it cannot lead out.
+    /// The place of `key` below `root`. A key has no `..` and no empty segment, so it cannot lead out of it.
     pub(super) fn of(root: &Path, key: &Key, naming: Naming) -> Self {
         let (folder, name) = key.as_str().rsplit_once('/').unwrap_or(("", key.as_str()));
         Self { folder: root.join(folder), name: name.to_owned(), key: key.clone(), naming }
@@ -40,8 +40,8 @@ impl Place {
         self.folder.join(hidden.to_string())
     }
 
-    /// Makes the folders between `root` and the object, never `root` itself: where it is gone, perhaps a
-    /// mount is, and a backup must not be written under it.
+    /// Creates the folders between `root` and the object, but never `root`: if it is missing, a mount may be missing,
+    /// and a backup must not be written beneath it.
     pub(super) fn make_folders(&self, root: &Path) -> io::Result<()> {
         let mut folder = root.to_path_buf();
         let below = self.folder.strip_prefix(root).expect("a place is made below its root");
@@ -57,12 +57,12 @@ impl Place {
         Ok(())
     }
 
-    /// The object's inode; `None` where there is no file of that name.
+    /// The object's inode; `None` if there is no such file.
     pub(super) fn inode(&self) -> io::Result<Option<u64>> {
         Ok(stat(&self.path())?.map(|found| found.ino()))
     }
 
-    /// The attempt that uploaded the file with this inode, where one did.
+    /// The attempt that uploaded the file with this inode, if it is known.
     pub(super) fn owner_of(&self, inode: u64) -> io::Result<Option<AttemptId>> {
         match std::fs::read_to_string(self.beside(&Hidden::owner(&self.name, inode))) {
             Ok(text) => Ok(text.trim_end().parse().ok()),
@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-/// A regular file's metadata; `None` for nothing, a folder or a symbolic link, which are no objects.
+/// A regular file's metadata. `None` for nothing, and for folders and symbolic links, which are not objects.
 pub(super) fn stat(path: &Path) -> io::Result<Option<std::fs::Metadata>> {
     match path.symlink_metadata() {
         Ok(found) => Ok(found.is_file().then_some(found)),
@@ -104,20 +104,20 @@ pub(super) fn open_range(path: &Path, range: &Range<u64>) -> io::Result<File> {
     Ok(file)
 }
 
-/// Creates a file that must not exist, readable by its owner alone.
+/// Creates a file that must not exist and that only its owner can access.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// How a file that is whole gets its final name, without ever replacing another: by a hard link, or, where the file
-/// system has none (SMB, exFAT), by a rename that never overwrites.
+/// How a complete file gets its final name without ever replacing another: by a hard link, or, if the file system has
+/// none (SMB, exFAT), by a rename that never overwrites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Naming {
     #[default]
     LinkOrRename,
     /// As on a file system without hard links.
     Rename,
-    /// As on one that has neither.
+    /// As on a file system with neither.
     #[cfg(test)]
     Neither,
 }
