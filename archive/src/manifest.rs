@@ -434,7 +434,7 @@ mod tests {
         json["format_version"] = 2.into();
         let error = Manifest::from_json(json.to_string().as_bytes()).expect_err("of the future");
         assert!(error.to_string().contains("version 2"), "{error}");
-        // A future version may look entirely different and is still named as such.
+        // A future version may look entirely different, and is still reported as such.
         let error = Manifest::from_json(br#"{"format_version": 3}"#).expect_err("of the future");
         assert!(matches!(error, ManifestError::UnknownVersion(3)), "{error}");
     }

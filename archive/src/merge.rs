@@ -182,7 +182,7 @@ fn free(name: SnapshotName, taken: &HashSet<SnapshotName>) -> Option<SnapshotNam
 /// Copies one backup to the series `into`, and returns the copy's name.
 ///
 /// # Errors
-/// [`MergeError`]. The copy is then either not visible or removed, and copying can be repeated.
+/// [`MergeError`] by its cause. Copying can then be repeated.
 pub async fn copy(store: &dyn Store, copy: &Copy, into: ClusterUuid) -> Result<SnapshotName, MergeError> {
     let source = &copy.backup;
     let from = Key::snapshot(source.cluster_uuid, source.snapshot);
@@ -193,7 +193,7 @@ pub async fn copy(store: &dyn Store, copy: &Copy, into: ClusterUuid) -> Result<S
                 // An interrupted copy had come so far; whether all of it arrived was still to be seen.
                 return prove(store, source, into, name).await.map(|()| name);
             }
-            // What an interrupted copy left of it.
+            // Removes what an interrupted copy left.
             Settled::Free => drop(catalog::sweep_slot(store, into, name).await?),
             _ => {
                 name = name.next().map_err(|_| MergeError::NoName { from: from.clone() })?;

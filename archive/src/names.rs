@@ -87,7 +87,7 @@ pub async fn claim(
         return Ok(Claim { uuid, is_new: false, etcd_cluster_id, listed });
     }
     put(store, name, proposed, etcd_cluster_id).await?;
-    // Whatever this store makes of "only where there is none": what stands there is what the next one reads.
+    // However this store treats create-only: what is stored now is what the next machine reads.
     let own = Claim { uuid: proposed, is_new: true, etcd_cluster_id: None, listed: None };
     let Some(Note { cluster_uuid: uuid, etcd_cluster_id, .. }) = read(store, name).await? else { return Ok(own) };
     if uuid == proposed {

@@ -154,7 +154,7 @@ pub async fn examine(
     inspecting.spawn_blocking(move || inspect(Database { pieces: to_inspect, left: bytes }, look, count.as_deref()));
     if let Some((folder, options)) = into {
         let folder = folder.to_owned();
-        // Also where inspection finds no room to say where the database ends.
+        // The revision is checked here, too, because the inspection may lack the memory to find it.
         let restorer = blocking(move || Restorer::create(&folder, options)).await?.at_least(manifest.origin.revision);
         let (write_out, to_write) = mpsc::channel(PIECES);
         writing.spawn_blocking(move || write(restorer, Database { pieces: to_write, left: bytes }, &counted));

@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn newest(manifests: &[&Manifest]) -> (String, i64) {
-        // The order in which they come decides nothing.
+        // Their order decides nothing.
         let all = |reversed: bool| {
             let mut all: Vec<Manifest> = manifests.iter().map(|m| (*m).clone()).collect();
             if reversed {
@@ -150,7 +150,8 @@ mod tests {
         for id in ["x", "y"] {
             let first = after(&old, id, 5, 2_000);
             assert_eq!(newest(&[&backup("x", 90, 1_000), &old, &first]), (id.into(), 5));
-            // The same id and revisions that were taken before: the first of the new ones stands for all, up to there.
+            // With the same ID, revisions that the old etcd had reached count as replaced. So the first backup stays
+            // the newest until later ones go beyond them.
             let (second, later) = (backup(id, 6, 3_000), backup(id, 101, 4_000));
             let expected = if id == "x" { 5 } else { 6 };
             assert_eq!(newest(&[&old, &first, &second]), (id.into(), expected));
@@ -188,7 +189,7 @@ mod tests {
         assert_eq!(differs(&[&old, &new], "z", 7), Some(Difference::Other));
         assert_eq!(differs(&[&old, &backup("y", 6, 500)], "y", 7), Some(Difference::Other), "an older one");
         assert_eq!(differs(&[&old, &backup("y", 6, NOW.seconds + 3_600)], "y", 7), Some(Difference::Other), "ahead");
-        // What was said to be replaced stays so, whatever it is named.
+        // What was stated as replaced stays so, whatever its name.
         let first = after(&old, "y", 6, 500);
         assert_eq!(differs(&[&old, &first], "x", 100), Some(Difference::Other));
     }

@@ -122,8 +122,8 @@ pub struct Meta {
     pub root: BucketHeader,
     /// Number of the page with the free list, or [`NO_FREELIST`].
     pub freelist: u64,
-    /// Number of pages in use, counted from the beginning of the file: every page in use has a lower number (bbolt's
-    /// `pgid`, its high water mark).
+    /// The first page number that was never used: all pages of the database have lower numbers (bbolt's `pgid`, its
+    /// high water mark).
     pub end: u64,
     /// ID of the transaction that wrote this page.
     pub txid: u64,

@@ -111,7 +111,7 @@ impl Reduce {
 
     /// `a · b` modulo the polynomial.
     fn multiply(&self, a: u32, b: u32) -> u32 {
-        // Bit 63 of the product stands for x^0.
+        // Bit 63 of the product is the coefficient of x^0.
         let wide = u64::from(b) << 1;
         let mut windows = [0_u64; 16];
         for bit in 0..4 {

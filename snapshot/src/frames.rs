@@ -180,15 +180,16 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    /// A frame as the wire has it.
+    /// A frame as it is sent.
     type Frame = (Vec<u8>, u64);
 
-    /// What a member sends: `sizes` cut the database and the trailer after it, at most one cut per size.
+    /// What a member sends: `sizes` cuts the database and the trailer after it, at most one cut per size.
     fn stream(database: &[u8], trailer: &[u8], sizes: &[usize]) -> Vec<Frame> {
         let whole = [database, trailer].concat();
         let (mut at, mut frames) = (0_usize, Vec::new());
         for size in sizes.iter().copied().chain(std::iter::repeat(usize::MAX)) {
-            // The first frame cannot hold trailer bytes: it is what tells one from the other.
+            // The first frame cannot contain bytes of the trailer, because the end of the database follows from that
+            // frame.
             let end = if at == 0 { database.len() } else { whole.len() };
             let next = at.saturating_add(size).min(end);
             frames.push((whole[at..next].to_vec(), database.len().saturating_sub(next) as u64));

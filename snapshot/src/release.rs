@@ -167,10 +167,10 @@ mod tests {
             ("3.7.2", "3.8.0", "3.8.0", Fit::Refuses(mark(8))),
             ("3.6.14", "", "3.7.0", Fit::Refuses(mark(7))),
             ("3.6.14", "4.0.0", "4.0.0", Fit::Refuses(Release { major: 4, minor: 0 })),
-            // In the middle of an update: the members are 3.7's and the database is not marked yet.
+            // In the middle of an update: the members are 3.7, and the database is not marked yet.
             ("3.6.14", "3.7.1", "3.6.0", Fit::Older),
             ("3.6.14", "3.7.1", "", Fit::MayRefuse),
-            // Tried on the corpus: these do not look at the mark.
+            // Tested on the corpus: these releases ignore the mark.
             ("3.5.30", "3.7.1", "3.7.0", Fit::Older),
             ("3.4.23", "3.6.14", "3.6.0", Fit::Older),
             ("3.4.23", "3.5.1", "", Fit::Older),

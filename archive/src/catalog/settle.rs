@@ -124,7 +124,7 @@ async fn promote(
     }
     match store.put_new(&Key::manifest(cluster, name), json).await {
         Ok(()) => {}
-        // Another one stands there: the caller looks again.
+        // Another manifest exists: the caller looks again.
         Err(error) if error.is(ErrorKind::AlreadyExists) => return Ok(None),
         Err(error) => return Err(error),
     }

@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(opens(b"", 100), Ok(Vec::new()));
         assert_eq!(opens(&frame(b""), 100), Err("a frame is empty".into()));
         let mut damaged = frame(&[7; 5000]);
-        // The type of its first block: reserved.
+        // The type of its first block becomes a reserved one.
         damaged[7] |= 0b110;
         let error = opens(&damaged, 100).expect_err("damaged");
         assert!(error.contains("damaged"), "{error}");

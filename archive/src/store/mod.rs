@@ -136,7 +136,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// It is not allowed: the credentials lack a permission, a policy denies it, or the object is archived.
     Denied,
-    /// The credentials are not accepted: they are unknown, expired, or the signature is wrong.
+    /// The credentials are not accepted: they are unknown or expired, the signature is wrong, or the clocks differ too
+    /// much.
     Login,
     /// The store did not answer, not in time, or asked to come back later, also after all retries.
     Unavailable,

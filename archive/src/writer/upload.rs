@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes when each part starts; each takes a second.
+    /// Records when each part starts; each takes a second.
     #[derive(Debug, Default)]
     struct Watch(Mutex<Vec<(u32, Instant)>>);
 
@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rate_spaces_the_parts() {
-        // 100 bytes at 40 bytes a second: one part each 2.5 s. Timers round up to the next millisecond.
+        // 100 bytes at 40 bytes per second: one part every 2.5 s. Timers round up to the next millisecond.
         let starts = starts(3, Some(40)).await;
         for (n, (number, at)) in starts.iter().take(5).enumerate() {
             assert_eq!(*number as usize, n + 1);

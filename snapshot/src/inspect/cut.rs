@@ -36,7 +36,7 @@ impl Cutter {
         while !piece.is_empty() {
             let need = to.need(piece);
             if need > piece.len() {
-                // Exactly what is needed: growing by itself it would take up to twice that.
+                // Exactly what is needed: growing on its own, the buffer could take twice as much.
                 self.held.reserve_exact(need);
                 self.held.extend_from_slice(piece);
                 return;
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Records of one byte of length and as many bytes, of which the first `step` are done with.
+    /// Records with one byte for the length and as many bytes, of which the first `step` are finished with.
     #[derive(Default)]
     struct Records(Vec<Vec<u8>>);
 

@@ -1,10 +1,10 @@
-//! The entries of the bucket `key` in a table, and HashKV from it.
+//! The entries of the bucket `key` in a table, and HashKV computed from it.
 //!
-//! etcd's HashKV is a CRC-32C over the bucket's name and then, in the order of revisions up to `at`, over key and value
-//! of each entry. What the asked member has compacted (revisions up to `compact`) counts only where a compaction at
-//! `at` would keep it: the newest of its user key at or below `at`, and no tombstone. So it takes to know, of each
-//! entry, whether a newer one of the same user key follows. User keys stand here as hashes, keyed at random: who
-//! writes keys cannot make two collide.
+//! etcd's HashKV is a CRC-32C over the bucket's name and then, in the order of revisions up to `at`, over key and
+//! value of each entry. Of the revisions that the asked member has compacted (up to `compact`), an entry counts only
+//! if a compaction at `at` would keep it: it is the newest of its user key at or below `at`, and not a tombstone. So
+//! for each entry it must be known whether a newer one of the same user key follows. User keys are stored here as
+//! hashes with a random key, so nobody can write keys that collide.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -57,7 +57,7 @@ pub struct Entries {
 
 impl Entries {
     pub fn len(&self) -> u32 {
-        // The table is given up long before: see `push`.
+        // The table is dropped long before it has that many: see `push`.
         self.rows.len() as u32
     }
 
@@ -94,7 +94,8 @@ impl Entries {
     pub fn judge(mut self, leaves: Vec<Slice>, at: Option<i64>) -> HashTable {
         let at = at.map_or(u64::MAX, |at| u64::try_from(at).unwrap_or(0));
         let live = leaves.iter().map(|leaf| u64::from(leaf.count)).sum();
-        // A restore that moved the revision on left a row with no key: etcd hashes it, and no client ever sees it.
+        // A restore that raised the revision left a row with an empty key: etcd hashes it, but no client ever sees
+        // it.
         let nobody = self.hasher.hash_one::<&[u8]>(&[]);
         let mut newest = Newest::new(live);
         let (mut live_keys, mut seen_keys) = (0, 0);
@@ -187,7 +188,7 @@ impl HashTable {
     /// compacted).
     pub fn hash(&self, compact: i64, combiner: &Combiner) -> HashKv {
         let kept = |entry: &EntryRow| entry.bytes & (NEWEST | TOMBSTONE) == NEWEST;
-        // Where a compaction would keep nothing, etcd passes over nothing.
+        // If a compaction would keep nothing, etcd skips nothing.
         let any = self.entries().any(kept);
         let compacted = |entry: &EntryRow| i64::try_from(entry.main).is_ok_and(|main| main <= compact);
         let odd = |entry: &EntryRow| entry.tombstone() && i64::try_from(entry.main).is_ok_and(|main| main == compact);

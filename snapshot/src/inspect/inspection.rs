@@ -132,8 +132,8 @@ impl Inspection {
             return Err(Unknown::Future { at, is: contents.revision });
         }
         match contents.about.compacted() {
-            // A compaction at the very revision takes nothing of what is kept there: what is left says the same where there
-            // was nothing else to take.
+            // A compaction at this very revision removes nothing that is visible there. So what is left gives the
+            // same hash if there was nothing else to remove.
             Some(file) if file > compact && file == at => {
                 let left = table.hash(compact, &self.combiner);
                 Err(Unknown::CompactedThere { at, member: compact, left })

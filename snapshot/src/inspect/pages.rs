@@ -188,7 +188,7 @@ impl Pages {
         let from = self.children.len();
         let children = &mut self.children;
         let end = leaf::branch(run, header.count, &mut |page, key| {
-            // What does not fit is beyond every page in use, and says so when it is followed.
+            // A number that does not fit is beyond every page in use, which is reported when it is followed.
             children.push(Child { page: u32::try_from(page).unwrap_or(u32::MAX), key: crc32c(key) });
         });
         let end = end.inspect_err(|_| self.children.truncate(from))?;

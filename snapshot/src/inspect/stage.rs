@@ -131,7 +131,7 @@ impl Stage {
         let kind = matches!(header.flags, page::BRANCH | page::LEAF)
             || (header.flags == page::FREELIST && header.id == meta.freelist);
         let again = if header.id < self.behind { self.again + bytes } else { 0 };
-        // What is held already stays: a page that may be nothing but stale is not worth it.
+        // What is already held is kept: a page that may only be stale is not worth dropping it.
         let held = self.pages.as_ref().map(|pages| pages.held_without_entries());
         held.is_some_and(|held| held + bytes <= self.options.memory)
             && kind
@@ -148,7 +148,7 @@ impl Stage {
                 self.free = read_free_list(bytes, header);
                 return;
             }
-            // Without the free list nothing can be said of the whole.
+            // Without the free list, nothing can be said about the whole.
             page::FREELIST if header.id == meta.freelist => {
                 self.pages = None;
                 return;
@@ -272,7 +272,7 @@ fn read_metas(bytes: &[u8]) -> Result<Meta, InspectError> {
         return contradiction("the same transaction");
     }
     let meta = if second.txid > first.txid { second } else { first };
-    // Two meta pages, and a root of its own.
+    // Two meta pages and at least one root page.
     if meta.end < 3 || meta.end >= u64::from(u32::MAX) {
         return contradiction("an impossible number of pages");
     }

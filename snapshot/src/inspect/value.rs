@@ -99,7 +99,7 @@ impl<'a> KeyValue<'a> {
             let bare = Self { key: this.key, ..Self::default() };
             return if this == bare { Ok(this) } else { Err(ValueFault::Tombstone) };
         }
-        // A restore that bumps the revision leaves one with an empty value.
+        // A restore that raises the revision leaves a revision with an empty value.
         if bytes.is_empty() {
             return Ok(this);
         }

@@ -65,7 +65,7 @@ pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &
     }
     let mut buckets = Vec::new();
     Tree { pages, reached: &mut reached, combiner }.buckets(meta.root.root, &mut buckets)?;
-    // A list of buckets that is not whole would let some be missed.
+    // If the list of buckets is incomplete, some would be missed.
     reached.all_read()?;
     let mut walked = Walked::default();
     for bucket in &buckets {
@@ -120,7 +120,7 @@ struct ReachedPages {
 
 impl ReachedPages {
     fn new(meta: &Meta) -> Self {
-        // Inspection looks at the pages that came, so `end` is no more than they were.
+        // Only pages that arrived are inspected, so `end` is not more than their number.
         let words = meta.end.div_ceil(64) as usize;
         Self { bits: vec![0; words], end: meta.end, page_bytes: u64::from(meta.page_bytes), pages: 0, unread: None }
     }
@@ -341,7 +341,7 @@ impl Bucket<'_> {
                 (Last::Bytes(first.clone()), Last::Bytes(last.clone()))
             }
             Kind::Buckets { .. } => return Err(self.fault(reached, BucketFault::Nested).into()),
-            // Only an inline bucket can be: pages that are empty ended the walk.
+            // Only an inline bucket can be empty here: empty pages ended the walk.
             _ => return Ok(()),
         };
         if self.last.as_ref().is_some_and(|before| !before.below(&first)) {

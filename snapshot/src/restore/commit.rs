@@ -59,7 +59,7 @@ pub(super) fn make<S: Source + ?Sized>(pages: &Pages<'_, S>, changes: &Changes<'
         root: BucketHeader { root: new_root, sequence: pages.meta.root.sequence },
         freelist: NO_FREELIST,
         end: tail.next,
-        // A number that only a foreign file can have reached its end.
+        // Only a file that etcd did not write can be at the end of the numbers.
         txid: pages.meta.txid.max(1).saturating_add(1),
         ..pages.meta
     };
@@ -147,7 +147,7 @@ impl<S: Source + ?Sized> Draft<'_, S> {
     /// Adds an empty entry at the raised revision, as `etcdutl snapshot restore --bump-revision` does.
     fn jump(&mut self, revision: i64, bump: u64) -> Result<i64, RestoreError> {
         let beyond = RestoreError::Bump { revision, bump };
-        // Room for what is written afterwards: half of what can be counted.
+        // Leaves room for later writes: half of the range.
         let to = revision.checked_add_unsigned(bump).filter(|to| *to <= i64::MAX / 2).ok_or(beyond)?;
         let bucket = self.bucket("key")?.ok_or(RestoreError::NoBucket("key"))?;
         let mut edge = self.pages.right_edge(&bucket)?;

@@ -107,7 +107,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     if port.contains(['/', '?', '#']) {
         return Err("a peer URL cannot have a path");
     }
-    // Rust takes a plus, Go does not.
+    // Rust accepts a plus sign here, Go does not.
     if !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err() {
         return Err("a peer URL needs a port");
     }
@@ -147,7 +147,7 @@ pub(super) mod tests {
         NewMember { name: name.into(), peer_urls: urls.iter().map(|u| (*u).to_owned()).collect() }
     }
 
-    /// What `etcdctl snapshot restore` was given for the files in `golden`.
+    /// The members that `etcdctl snapshot restore` was given for the files in `golden`.
     pub(in crate::restore) fn three() -> Vec<NewMember> {
         ["a", "b", "c"].iter().zip(1111..).map(|(n, port)| member(n, &[&format!("http://127.0.0.1:{port}")])).collect()
     }

@@ -34,7 +34,7 @@ fn store(membership: &Membership) -> String {
     let count = membership.members.len();
     let mut children: Vec<String> = Vec::with_capacity(count);
     let mut events: Vec<String> = Vec::with_capacity(EVENTS);
-    // Go sorts the keys of a map as texts; the events stand in the order of the ids.
+    // Go sorts the keys of a map as text; the events are in the order of the IDs.
     let mut by_name: Vec<(String, &Member, usize)> =
         membership.members.iter().zip(1..).map(|(m, index)| (format!("{:x}", m.id), m, index)).collect();
     events.extend(by_name.iter().map(|(id, member, index)| event(id, member, *index)));
@@ -121,7 +121,7 @@ mod tests {
     use super::super::membership::tests::three;
     use super::*;
 
-    /// What `etcdctl snapshot restore` of 3.4.23 and `etcdutl` of 3.5.1 wrote, both the same.
+    /// What `etcdctl snapshot restore` of 3.4.23 and `etcdutl` of 3.5.1 wrote; both are the same.
     const GOLDEN: &[u8] = include_bytes!("../../tests/golden/restore/0000000000000001-0000000000000003.snap");
 
     #[test]

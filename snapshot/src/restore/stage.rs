@@ -114,7 +114,8 @@ fn is_there_and_empty(folder: &Path) -> Result<bool, RestoreError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Nothing can be renamed to where a link leads. Without what may stand behind the name, or it is followed.
+            // Nothing can be renamed onto a link. A trailing slash is removed, because otherwise the link would be
+            // followed.
             let link = fs::symlink_metadata(folder.components().as_path()).is_ok();
             let dangling = || failed(io::Error::other("it is a link to a directory that does not exist"));
             return if link { Err(dangling()) } else { Ok(false) };

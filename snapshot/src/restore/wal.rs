@@ -87,10 +87,10 @@ mod tests {
         assert_eq!(log, GOLDEN);
     }
 
-    /// A record as a reader takes it from the log: kind, crc, data.
+    /// A record as a reader finds it in the log: kind, CRC, data.
     type Record = (u64, u64, Option<Vec<u8>>);
 
-    /// A plain decoder, by the rules of etcd's.
+    /// A plain decoder, by etcd's rules.
     fn decode(mut log: &[u8]) -> Vec<Record> {
         let mut records = Vec::new();
         while let Some((head, rest)) = log.split_first_chunk::<8>() {

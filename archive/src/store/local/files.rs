@@ -123,7 +123,7 @@ pub(super) enum Naming {
 }
 
 impl Naming {
-    /// `from` is the file's name no more where it was renamed; the answer is whether that was so.
+    /// Whether `from` is no longer the file's name, because it was renamed.
     pub(super) fn give(self, from: &Path, to: &Path) -> io::Result<bool> {
         let linked = match self {
             Self::LinkOrRename => std::fs::hard_link(from, to),
@@ -145,14 +145,14 @@ impl Naming {
         }
         let folder = rustix::fs::CWD;
         match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
-            // The file system, or the kernel, does not know the flag.
+            // The file system, or the kernel, does not support the flag.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(no_way()),
             result => Ok(result?),
         }
     }
 }
 
-/// What file systems say that have no hard links.
+/// The answers of file systems without hard links.
 fn has_no_links(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(code, Some(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK | Errno::INVAL))
@@ -166,19 +166,19 @@ fn no_way() -> io::Error {
     )
 }
 
-/// Writes a whole small file, replacing what an earlier crash may have left of it.
+/// Writes a whole small file, and replaces what an earlier crash may have left of it.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Makes the names in a folder durable.
+/// Syncs the names in a folder to disk.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Removes a file; one that is not there is fine.
+/// Removes a file. It is not an error if there is none.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Err(error),
@@ -190,7 +190,7 @@ pub(super) fn modified(found: &std::fs::Metadata) -> Timestamp {
     Timestamp { seconds: found.mtime(), nanos: found.mtime_nsec() as i32 }
 }
 
-/// What time it is by the file system: a network mount has its server's clock.
+/// The time by the file system's clock; on a network mount, that of its server.
 pub(super) fn time(root: &Path) -> io::Result<Timestamp> {
     let path = root.join(format!(".backstay-clock-{}", Uuid::new_v4().simple()));
     let file = create(&path)?;

@@ -34,7 +34,7 @@ const ATTEMPTS_WORTH: u32 = 3;
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            // Under a store that answers every third request with 503, three attempts were too few.
+            // Three tries were too few for a store that answered every third request with 503.
             attempts: 10,
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(10),
@@ -118,7 +118,7 @@ mod tests {
     fn a_first_contact_that_is_refused_pauses_for_less_than_5_s_in_all() {
         let brief = Patience::default().brief();
         let pauses: Duration = (0..brief.attempts - 1).map(|n| brief.first_pause * 2_u32.pow(n)).sum();
-        // The SDK spreads each by up to as much again.
+        // The SDK makes each up to twice as long, at random.
         assert!(pauses * 2 < Duration::from_secs(5), "{pauses:?}");
         assert!(brief.attempts >= 2, "a connection that breaks off is tried again");
     }
