@@ -213,7 +213,8 @@ impl From<&Manifest> for Replaced {
 /// # let json = br#"{
 /// #   "format_version": 1, "cluster": "prod", "cluster_uuid": "3f2c1e9a-8f0b-4d55-9d6e-6a1f0c7b2a10",
 /// #   "snapshot": "FFFFFFFF9A99FBF6.snapshot", "slot": "a8098c1a-f86e-41da-bd1a-00112444be1e",
-/// #   "attempt": "c9bf9e57-1685-4c89-bafb-ff5af830be8a", "trigger": "once", "created_at": {"seconds": 1701184523, "nanos": 0},
+/// #   "attempt": "c9bf9e57-1685-4c89-bafb-ff5af830be8a", "trigger": "once",
+/// #   "created_at": {"seconds": 1701184523, "nanos": 0},
 /// #   "origin": {"etcd_cluster_id": "cdf818194e3a8c32", "member_id": "8e9e05c52164694d", "etcd_version": "3.6.14",
 /// #   "revision": 42}, "seal": {"compression": "zstd", "encryption": "none", "recipients": []}, "snapshot_bytes": 1,
 /// #   "snapshot_sha256": "", "sealed_bytes": 1, "sealed_sha256": "", "agent_version": "0.1.0", "written_by": "later"
