@@ -1,9 +1,9 @@
-//! Which of a cluster's backups is the latest. Names are times that some clock told, so where a name or a revision
-//! contradicts the others nothing is guessed: the candidates are said instead.
+//! Which backup of a cluster is the latest. A backup's name is a time from some machine's clock. If a name or a
+//! revision contradicts the others, nothing is guessed; the error lists the candidates instead.
 //!
-//! Within one etcd cluster id revisions only rise: a restore that jumps or falls back makes a new id. An etcd that was made
-//! anew under the same id is the exception; its first backup says what it takes the place of. When the store
-//! itself wrote an object is shown and decides nothing, since copying a bucket changes it.
+//! Within one etcd cluster ID revisions only grow, because a restore that changes them also creates a new ID. The
+//! exception is an etcd that was created anew under the same ID; its first backup states what it replaces. The time
+//! at which the store wrote an object is shown but decides nothing, because copying a bucket changes it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,27 +17,28 @@ use crate::manifest::Replaced;
 use crate::store::{Store, StoreError};
 use crate::trust::{Doubt, Trust};
 
-/// Candidates that an error shows.
+/// How many candidates an error shows.
 const SHOWN_MAX: usize = 8;
 
-/// A backup, as far as it matters for which one is the latest.
+/// What matters about a backup for deciding which one is the latest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
+    /// The backup's name.
     pub snapshot: SnapshotName,
-    /// As the manifest has them.
+    /// etcd's cluster ID in the manifest, 16 hexadecimal digits.
     pub etcd_cluster_id: String,
+    /// The revision in the manifest.
     pub revision: i64,
-    /// When the store wrote the object, by its clock.
+    /// When the object was written, by the store's clock; `None` if the store does not say.
     pub modified: Option<Timestamp>,
-    /// What it says that it takes the place of.
+    /// The backup that it replaces, if its manifest states one.
     pub replaces: Option<Replaced>,
-    /// Its place among the signed backups; `None` where nobody who is trusted vouches for one.
+    /// Its number among the signed backups; `None` if it has none, or no trusted signer signed it.
     pub number: Option<u64>,
 }
 
 impl Candidate {
-    /// Whether this one says that `old` does not count any more: it is the one that it takes the place of, or was made
-    /// before that by the same etcd.
+    /// Whether this backup states that `old` no longer counts: it replaces `old`, or a later backup of the same etcd.
     fn takes_place_of(&self, old: &Self) -> bool {
         let Some(replaced) = &self.replaces else { return false };
         let at = |name: SnapshotName| name.unix_seconds();
@@ -47,7 +48,7 @@ impl Candidate {
         old.snapshot != self.snapshot && old.etcd_cluster_id == replaced.etcd_cluster_id && (is_it || is_older)
     }
 
-    /// Whether `other` holds what this one holds, and more or nothing else.
+    /// Whether `other` contains everything that this backup contains.
     fn is_contained_in(&self, other: &Self) -> bool {
         self.etcd_cluster_id == other.etcd_cluster_id && self.revision <= other.revision
     }
@@ -56,67 +57,87 @@ impl Candidate {
 /// What contradicts the newest name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contradiction {
-    /// It lies ahead of the clock here, which says this.
-    Ahead { newest: SnapshotName, now: Timestamp },
+    /// The name is later than the clock of this machine says.
+    Ahead {
+        /// The backup with the newest name.
+        newest: SnapshotName,
+        /// The time by this machine's clock.
+        now: Timestamp,
+    },
     /// Another backup of the same etcd cluster has a higher revision.
-    Revision { newest: SnapshotName, revision: i64, higher: i64 },
+    Revision {
+        /// The backup with the newest name.
+        newest: SnapshotName,
+        /// Its revision.
+        revision: i64,
+        /// The highest revision of the others.
+        higher: i64,
+    },
 }
 
-/// Nobody can tell which backup is the latest.
+/// It is uncertain which backup is the latest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ambiguous {
+    /// Why it is uncertain.
     pub why: Contradiction,
-    /// Those that may be meant, by their names from the newest on.
+    /// The backups that may be meant, newest name first; at most 8.
     pub candidates: Vec<Candidate>,
-    /// How many further ones there are.
+    /// How many further candidates there are.
     pub others: usize,
 }
 
 /// Why the latest backup was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum LatestError {
+    /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The newest one cannot be used: an older backup is nobody's idea of the latest one.
+    /// The newest backup cannot be used. An older backup would not be the latest, so it is not returned.
     #[error(transparent)]
     Refused(Box<Refused>),
+    /// It is uncertain which backup is the latest.
     #[error(transparent)]
     Ambiguous(Box<Ambiguous>),
 }
 
-/// The newest backup by its name is not one to use.
+/// The newest backup by name, or the one that was asked for, cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
+    /// The backup.
     pub snapshot: SnapshotName,
+    /// The reason.
     pub why: Doubt,
-    /// The newest that can be used, where there is one.
+    /// The newest backup that can be used, if there is one.
     pub good: Option<Candidate>,
 }
 
-/// Which backups come into question.
+/// Which backups are considered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Only those that stand for this time or an earlier one.
+    /// Only backups that were named for this time or earlier; `None` for all.
     pub until: Option<Timestamp>,
-    /// Those that somebody made and knows the order of, the latest first: of these the first that is there counts,
-    /// whatever they are named.
+    /// Backups whose order is known, latest first, because one program made them. The first of these that still
+    /// exists counts, whatever its name.
     pub own: Vec<SnapshotName>,
-    /// Who must vouch for one.
+    /// Which signers must have signed them.
     pub trust: Trust,
 }
 
-/// The latest backup, and what was skipped because its manifest could not be read or nobody vouches for it.
+/// The latest backup, and what was skipped because its manifest could not be read or no trusted signer signed it.
 #[derive(Debug)]
 pub struct Latest {
+    /// The latest backup; `None` if there is no backup.
     pub found: Option<Vouched>,
+    /// Backups that could not be used.
     pub skipped: Skipped,
 }
 
-/// The latest of those that no other takes the place of; `None` where there is none. It is the one with the highest
-/// number of those that are signed, unless one without a number was made after it: then the latest by name.
+/// Picks the latest backup of those that no other replaces; `None` if there is none. Among signed backups it is the one
+/// with the highest number, unless one without a number was made later; otherwise the latest by name. `now` is the time
+/// by this machine's clock.
 ///
 /// # Errors
-/// Its name lies in the future, or another one of the same etcd cluster has a higher revision.
+/// [`Ambiguous`] if its name is in the future, or another backup of the same etcd cluster has a higher revision.
 pub fn choose(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candidate>, Box<Ambiguous>> {
     let by_number = |one: &&Candidate| (one.number, one.snapshot.unix_seconds());
     let numbered = candidates.iter().filter(|one| one.number.is_some()).max_by_key(by_number);
@@ -143,7 +164,7 @@ fn choose_by_name(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Ca
     Err(Box::new(Ambiguous { why, candidates: candidates_shown, others }))
 }
 
-/// Those that no other takes the place of; all, where each says so of another.
+/// The candidates that no other replaces; all of them if each is replaced by another.
 fn counted(candidates: &[Candidate]) -> Vec<&Candidate> {
     let new: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.replaces.is_some()).collect();
     let counts = |old: &&Candidate| !new.iter().any(|new| new.takes_place_of(old));
@@ -155,8 +176,9 @@ fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
     time::is_ahead(candidate.snapshot.time(), now)
 }
 
-/// The newest by name, the newest whose name can be true, and the furthest of each etcd cluster; then whatever is
-/// further than the newest. So many as fit, by their names from the newest on.
+/// Picks the candidates to show: the newest by name, the newest whose name is not in the future, the one with the
+/// highest revision of each etcd cluster, then everything with a higher revision than the newest, until the limit is
+/// reached. Sorted by name, newest first.
 fn shown(newest: &Candidate, candidates: &[&Candidate], now: Timestamp) -> Vec<Candidate> {
     let by_name = |candidate: &&Candidate| candidate.snapshot.unix_seconds();
     let true_ones = candidates.iter().copied().filter(|candidate| !is_ahead(candidate, now));
@@ -184,8 +206,8 @@ fn shown(newest: &Candidate, candidates: &[&Candidate], now: Timestamp) -> Vec<C
     unique.into_iter().cloned().collect()
 }
 
-/// Those that come into question beside the one that its maker calls the latest: named later, not the maker's own, and
-/// not contained in it.
+/// The backups that compete with `own`, the one that its maker says is the latest: they are named later, are not
+/// among [`Scope::own`], and contain something that `own` does not.
 pub fn rivals(own: &Candidate, scope: &Scope, candidates: Vec<Candidate>) -> Vec<Candidate> {
     let is_rival = |other: &Candidate| {
         let later = other.snapshot.unix_seconds() > own.snapshot.unix_seconds();
@@ -194,14 +216,15 @@ pub fn rivals(own: &Candidate, scope: &Scope, candidates: Vec<Candidate>) -> Vec
     candidates.into_iter().filter(is_rival).collect()
 }
 
-/// Finds the latest backup of a cluster.
+/// Finds the latest backup of a cluster. `now` is the time by this machine's clock; `progress` is updated meanwhile.
 ///
-/// Every manifest in question is read: the revision stands nowhere else, and a backup that a wrong clock named may stand
-/// anywhere. When the store wrote an object cannot spare a look at it: on one machine, or one site, that clock is wrong
-/// in the same way.
+/// The manifest of every backup in question is read, because only manifests contain revisions, and a backup that was
+/// named by a wrong clock may have any name. The time at which the store wrote an object does not help: on one
+/// machine, or one site, that clock is wrong in the same way.
 ///
 /// # Errors
-/// The store's; the newest cannot be used; or which is the latest cannot be told.
+/// [`LatestError`] if the store fails, the newest backup cannot be used, or it is uncertain which backup is the latest.
+/// Other backups that cannot be used are skipped.
 pub async fn find(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -213,7 +236,7 @@ pub async fn find(
     entries.retain(|entry| scope.until.is_none_or(|until| entry.snapshot.unix_seconds() <= until.seconds));
     let is_own = |own: &&SnapshotName| entries.iter().any(|entry| entry.snapshot == **own);
     let own = scope.own.iter().find(is_own).copied();
-    // Without somebody who knows better, each is a candidate.
+    // If no program knows the order, each backup is a candidate.
     if let Some(own) = own {
         entries.retain(|entry| entry.snapshot == own || entry.snapshot.unix_seconds() > own.unix_seconds());
         entries.retain(|entry| entry.snapshot == own || !scope.own.contains(&entry.snapshot));
@@ -290,10 +313,11 @@ fn decide<'a>(
     Ok(candidates.iter().find(|candidate| Some(candidate.snapshot) == chosen))
 }
 
-/// The manifest of a backup that was chosen by its name or as the latest.
+/// Reads a backup that was chosen by its name or as the latest.
 ///
 /// # Errors
-/// It cannot be read, is gone, or nobody who is trusted vouches for it.
+/// [`LatestError::Store`] if the store fails; [`LatestError::Refused`] if the manifest cannot be read, is gone, or no
+/// trusted signer signed it.
 pub async fn usable(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -376,10 +400,10 @@ impl fmt::Display for Contradiction {
     }
 }
 
-/// The flag that chooses it, then what a person may choose by.
+/// The flag that selects this backup, then what a person may choose by.
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a manifest says is nobody's promise: an id has 16 digits.
+        // A manifest may contain anything; an ID has 16 digits.
         let id: String = self.etcd_cluster_id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
         let stored = self.modified.map_or_else(|| "at an unknown time".into(), Timestamp::rfc3339);
         let Self { snapshot, revision, .. } = self;

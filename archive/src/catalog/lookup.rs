@@ -1,4 +1,4 @@
-//! One backup's manifest, and other small objects that may be there.
+//! Reads the manifest of one backup, and other small objects that may exist.
 
 use backstay_protocol::{ClusterUuid, SnapshotName};
 use backstay_trust::{BadSignature, MANIFESTS, Signers, Voucher};
@@ -11,28 +11,29 @@ use crate::store::{ErrorKind, Key, Store, StoreError};
 /// No signature is larger than this many bytes.
 pub(crate) const SIGNATURE_MAX: usize = 4096;
 
-/// A manifest, its bytes as they are stored, and who vouches for them.
+/// A manifest, its bytes as they are stored, and what its signature is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vouched {
-    /// What the bytes say.
+    /// The parsed manifest.
     pub manifest: Manifest,
-    /// What a signature is over.
+    /// The stored bytes, which a signature covers.
     pub json: Bytes,
-    /// What the signature beside it is worth; `None` where nobody is trusted, so it was not looked at.
+    /// What the signature is worth; `None` if no signer is trusted, so it was not read.
     pub voucher: Option<Voucher>,
 }
 
 impl Vouched {
-    /// Whether somebody who is trusted vouches for it.
+    /// Whether a trusted signer signed it.
     pub fn is_signed(&self) -> bool {
         matches!(self.voucher, Some(Voucher::Signed(_)))
     }
 }
 
-/// The manifest of a backup; `None` where there is none.
+/// Reads the manifest of a backup; `None` if there is none.
 ///
 /// # Errors
-/// The store does not hand it out, or it is no manifest.
+/// [`CatalogError::Store`] if the store fails; [`CatalogError::Object`] or [`CatalogError::Manifest`] if only this
+/// manifest cannot be read.
 pub async fn manifest(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -54,7 +55,7 @@ async fn stored(
             Err(cause) => Err(CatalogError::Manifest { key, cause }),
         },
         Ok(None) => Ok(None),
-        // That backup's trouble, not the store's: others are listed all the same.
+        // Only this backup is affected, so others can still be listed.
         Err(error) if error.is(ErrorKind::TooLarge) => {
             Err(CatalogError::Manifest { key, cause: ManifestError::TooLarge })
         }
@@ -63,11 +64,11 @@ async fn stored(
     }
 }
 
-/// The same, of what is said to be a backup of this cluster with this name: a manifest that was copied here from another
-/// place is no answer.
+/// Reads the manifest of a backup, and checks that it belongs to this cluster and name. A manifest that was copied
+/// here from another place is refused.
 ///
 /// # Errors
-/// [`CatalogError::Foreign`]: it is of another place.
+/// [`CatalogError::Foreign`] for such a manifest; otherwise as [`manifest`].
 pub async fn own_manifest(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -88,10 +89,10 @@ async fn own(
     }
 }
 
-/// The same as [`own_manifest`], with who vouches for it.
+/// The same as [`own_manifest`], with what its signature is worth. Without `signers` the signature is not read.
 ///
 /// # Errors
-/// As [`own_manifest`]. A signature that the store keeps back is a bad one, and no error.
+/// As [`own_manifest`]. A signature that cannot be read is not an error but a bad signature.
 pub async fn vouched_manifest(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -106,10 +107,10 @@ pub async fn vouched_manifest(
     Ok(Some(Vouched { manifest, json, voucher }))
 }
 
-/// The same, of a backup that was listed.
+/// The same for a backup that was listed, so that there must be a manifest.
 ///
 /// # Errors
-/// [`CatalogError::Gone`] as well: there is none any more.
+/// [`CatalogError::Gone`] if there is none any more; otherwise as [`vouched_manifest`].
 pub async fn listed_backup(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -137,7 +138,11 @@ async fn voucher(
     }
 }
 
-/// A small object, or `None` where there is none: some providers say "forbidden" of what is not there.
+/// Reads a small object of at most `limit` bytes; `None` if there is none, including on providers that answer
+/// "forbidden" in that case.
+///
+/// # Errors
+/// [`StoreError`] if the object cannot be read; [`ErrorKind::TooLarge`] if it is larger than `limit`.
 pub async fn get_if_there(store: &dyn Store, key: &Key, limit: usize) -> Result<Option<Bytes>, StoreError> {
     match store.get(key, limit).await {
         Ok(bytes) => Ok(Some(bytes)),

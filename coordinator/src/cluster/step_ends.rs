@@ -71,10 +71,7 @@ impl ClusterTask {
                 Ok(())
             }
             StepEnd::Unconfirmed(reported, error) => {
-                // The attempt stands in the record: a successor looks for its backup, too.
-                if let Some(told) = self.confirming.take() {
-                    let _ = told.send(());
-                }
+                // The report is not acknowledged before: it comes again, to a successor too.
                 let mut next = (*self.record).clone();
                 next.unconfirmed(&error, self.term.clock.now());
                 self.save(next).await?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_archive::store::ErrorKind;
 use backstay_archive::{Key, Store};
 use backstay_coordinator::record::{ClusterRecord, PENDING_MAX};
 use backstay_protocol::backstay_types::RunState;
@@ -15,7 +14,6 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::agent::{Agent, Way};
-use super::memory::{Fate, Op};
 use super::people::ONE;
 use super::world::{Process, Setup, World, seeded};
 
@@ -307,7 +305,7 @@ async fn a_word_is_not_enough_while_the_store_is_away() {
     agents[1].always(Way::Hangs);
     world.manual(ONE).await;
     let command = world.until("one is asked", || agents[1].asked().pop()).await;
-    world.store.on_call(|_| Fate::Fail(ErrorKind::Unavailable));
+    world.silence_store(true);
     say_finished(&world, &command, &agents[1]);
     tokio::time::sleep(Duration::from_secs(600)).await;
     let record = world.record(ONE).await;
@@ -316,7 +314,7 @@ async fn a_word_is_not_enough_while_the_store_is_away() {
     assert!(error.contains("the store could not confirm it yet"), "{error}");
     assert!(record.slot.is_some() && record.last_backup.is_none(), "it counts for nothing: {record:?}");
     // The store is back, and has no such backup.
-    world.store.no_faults();
+    world.silence_store(false);
     let (state, error) = state_of(&*world.settled(ONE).await);
     assert_eq!(state, Some(BackupState::Error), "{error}");
     assert_eq!((world.manifests().len(), world.counted(ONE, "succeeded")), (0, 0));
@@ -326,14 +324,9 @@ async fn a_word_is_not_enough_while_the_store_is_away() {
 #[tokio::test(start_paused = true)]
 async fn a_backup_that_the_store_confirms_late_counts_then_and_once() {
     let (world, _, agents) = ready(2).await;
-    let mut written = false;
-    world.store.on_call(move |call| {
-        let is_manifest = call.op == Op::PutNew && call.key.ends_with(".manifest.json");
-        let away = written;
-        written |= is_manifest;
-        if away { Fate::Fail(ErrorKind::Unavailable) } else { Fate::Pass }
-    });
     world.manual(ONE).await;
+    world.until("one is asked", || agents[1].asked().pop()).await;
+    world.silence_store(true);
     let waits = || {
         let error = world.leaders().pop()?.1.directory.get(&ONE.parse().expect("a name"))?;
         let error = state_of(&error.record.borrow()).1;
@@ -344,7 +337,7 @@ async fn a_backup_that_the_store_confirms_late_counts_then_and_once() {
     world.processes()[0].die();
     world.start();
     tokio::time::sleep(Duration::from_secs(30)).await;
-    world.store.no_faults();
+    world.silence_store(false);
     world.heard(&agents).await;
     world.settled(ONE).await;
     world.has_one_backup(ONE).await;

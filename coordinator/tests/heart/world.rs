@@ -184,6 +184,7 @@ pub struct World {
     pub recipient: String,
     pub keys: Arc<Keys>,
     there: Arc<AtomicBool>,
+    silent: Arc<AtomicBool>,
     random: Mutex<Box<dyn FnMut(u64) -> u64 + Send>>,
     processes: Mutex<Vec<Arc<Process>>>,
     reports: AtomicUsize,
@@ -223,6 +224,7 @@ impl World {
             keys: Arc::new(Keys::new(Identity::generate(), config.recovery.clone())),
             config,
             there: Arc::new(AtomicBool::new(true)),
+            silent: Arc::default(),
             random: Mutex::new(random),
             processes: Mutex::default(),
             reports: AtomicUsize::new(0),
@@ -243,6 +245,11 @@ impl World {
     /// Takes the folder of the backups away, or brings it back.
     pub fn mount(&self, there: bool) {
         self.there.store(there, Ordering::SeqCst);
+    }
+
+    /// The store answers no coordinator, or does again; agents reach it all the same.
+    pub fn silence_store(&self, silent: bool) {
+        self.silent.store(silent, Ordering::SeqCst);
     }
 
     /// One more process that may lead.
@@ -277,7 +284,12 @@ impl World {
         };
         let store = self.store.door();
         let dead = process.dead.clone();
-        store.on_call(move |_| if dead.is_cancelled() { StoreFate::Hang } else { StoreFate::Pass });
+        let silent = self.silent.clone();
+        store.on_call(move |_| match dead.is_cancelled() {
+            true => StoreFate::Hang,
+            false if silent.load(Ordering::SeqCst) => StoreFate::Fail(ErrorKind::Unavailable),
+            false => StoreFate::Pass,
+        });
         let deps = TermDependencies {
             config: self.config.clone(),
             keys: self.keys.clone(),
