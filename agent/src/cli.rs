@@ -4,16 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backstay_archive::seal::{self, Recipient};
-use backstay_archive::store::spec;
 use backstay_archive::writer::Limits;
-use backstay_daemon::bucket::WritableBucket;
+use backstay_daemon::bucket::{Named, WritableBucket};
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::settings::Override;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId};
 use clap::{Args, Parser, Subcommand};
 
 use crate::etcd::{EtcdSettings, Words};
-use crate::once::{Named, Once};
+use crate::once::Once;
 use crate::proof::settings::InspectionSettings;
 
 /// Backs up this machine's etcd and verifies each backup before it becomes visible.
@@ -169,12 +168,13 @@ impl OnceArgs {
             ..InspectionSettings::default()
         };
         let recipients = self.recipients()?;
+        let named = Named { url: self.store, flags: self.bucket.words() };
         let once = Once {
             cluster: self.cluster,
             cluster_uuid: self.cluster_uuid,
             new_cluster_id: self.new_cluster_id,
-            store: spec::parse_url(&self.store, self.bucket.settings())?,
-            named: Named { url: self.store, flags: self.bucket.words() },
+            store: named.parse(self.bucket.settings())?,
+            named,
             recipients,
             limits: Limits { upload_bytes_per_second: self.upload_limit, ..Limits::default() },
             deadline: self.deadline,

@@ -11,6 +11,7 @@ use backstay_archive::series::{self, Difference};
 use backstay_archive::store::Key;
 use backstay_archive::writer::{Limits, Plan, Progress};
 use backstay_archive::{Manifest, Store, catalog};
+use backstay_daemon::bucket::Named;
 use backstay_protocol::bus::FailureCode;
 use backstay_protocol::{AttemptId, Clock, ClusterName, ClusterUuid, SlotId, SnapshotName, Timestamp};
 use tokio::sync::watch;
@@ -26,7 +27,7 @@ use backstay_archive::store::spec::StoreSpec;
 pub mod show;
 mod told;
 
-pub use told::{Named, Taken};
+pub use told::Taken;
 
 /// How many seconds the name may move on: one is taken by each backup of the same second.
 const NAME_TRIES: usize = 60;

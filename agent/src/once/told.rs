@@ -5,19 +5,12 @@ use std::time::Duration;
 
 use backstay_archive::Manifest;
 use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Replaced};
+use backstay_daemon::bucket::Named;
 use backstay_daemon::terminal::shell_word;
 use backstay_daemon::units;
 
 /// The file that `age-keygen -o` wrote, as README names it.
 const KEY_FILE: &str = "recovery.key";
-
-/// A store as it was typed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Named {
-    pub url: String,
-    /// The flags that say how to get into it, such as `--endpoint URL`.
-    pub flags: Vec<String>,
-}
 
 /// A backup that was taken.
 #[derive(Debug)]
@@ -67,11 +60,8 @@ impl Taken {
     /// The command that makes etcd's data folder of it.
     fn restore_line(&self) -> String {
         let Manifest { cluster_uuid, snapshot, seal, .. } = &self.manifest;
-        let mut line = format!("backstayctl restore --store {}", shell_word(&self.named.url));
-        for word in &self.named.flags {
-            line.push_str(&format!(" {}", shell_word(word)));
-        }
-        line.push_str(&format!(" --cluster-uuid {cluster_uuid} --snapshot {snapshot}"));
+        let named = &self.named;
+        let mut line = format!("backstayctl restore {named} --cluster-uuid {cluster_uuid} --snapshot {snapshot}");
         if !seal.recipients.is_empty() {
             line.push_str(&format!(" --identity {KEY_FILE}"));
         }

@@ -61,9 +61,10 @@ pub struct Shown {
     pub no_headers: bool,
 }
 
-impl From<Shown> for View {
-    fn from(shown: Shown) -> Self {
-        Self { format: shown.output, headings: !shown.no_headers }
+impl Shown {
+    /// The same for an output that is a terminal, or none.
+    pub fn view(self, is_terminal: bool) -> View {
+        View { format: self.output, headings: !self.no_headers, fits: is_terminal }
     }
 }
 

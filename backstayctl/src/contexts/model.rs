@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use backstay_daemon::nats::NatsSettings;
+use backstay_daemon::nats::{NatsSettings, login};
 use backstay_daemon::settings::{SettingsError, keys};
 use backstay_protocol::validate::nearest;
 use serde::{Deserialize, Serialize};
@@ -77,19 +77,18 @@ impl Contexts {
 
 impl Context {
     fn holds_secrets(&self) -> bool {
-        self.nats.contains_key("password") || self.nats.get("url").is_some_and(|url| url.contains('@'))
+        self.nats.contains_key("password") || self.nats.get("url").is_some_and(|url| login::is_in(url))
     }
 
     /// Where NATS is, without a user or a password in it.
     pub fn shown_url(&self) -> String {
-        let url = self.nats.get("url").cloned();
-        url.map(|url| NatsSettings { url, ..NatsSettings::default() }.shown_url()).unwrap_or_default()
+        self.nats.get("url").map(|url| login::without(url)).unwrap_or_default()
     }
 
     /// Who calls: the user, or the file that says it. Never a secret.
     pub fn shown_login(&self) -> String {
         let said = |key: &str, word: &str| self.nats.get(key).map(|value| format!("{word} {value}"));
-        let url = self.nats.get("url").filter(|url| url.contains('@'));
+        let url = self.nats.get("url").filter(|url| login::is_in(url));
         said("user", "user")
             .or_else(|| said("credentials", "credentials"))
             .or_else(|| said("nkey", "nkey"))
@@ -102,20 +101,24 @@ impl Context {
     /// # Errors
     /// Its keys contradict each other.
     pub fn check(&self) -> Result<(), SettingsError> {
-        let text = |key: &str| self.nats.get(key).cloned().unwrap_or_default();
-        let path = |key: &str| self.nats.get(key).map(PathBuf::from);
-        let settings = NatsSettings {
-            url: self.nats.get("url").cloned().unwrap_or_else(|| NatsSettings::default().url),
-            user: text("user"),
-            password: text("password"),
-            password_file: path("password_file"),
-            credentials: path("credentials"),
-            nkey: path("nkey"),
-            ca: path("ca"),
-            cert: path("cert"),
-            key: path("key"),
-        };
-        settings.check(|_| String::new())
+        settings(&self.nats).check(|_| String::new())
+    }
+}
+
+/// The settings that keys stand for. Each value is taken as it is: quotes in a password belong to it.
+pub fn settings(nats: &Nats) -> NatsSettings {
+    let text = |key: &str| nats.get(key).cloned().unwrap_or_default();
+    let path = |key: &str| nats.get(key).map(PathBuf::from);
+    NatsSettings {
+        url: nats.get("url").cloned().unwrap_or_else(|| NatsSettings::default().url),
+        user: text("user"),
+        password: text("password"),
+        password_file: path("password_file"),
+        credentials: path("credentials"),
+        nkey: path("nkey"),
+        ca: path("ca"),
+        cert: path("cert"),
+        key: path("key"),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::jsonpath::{JsonPath, PathError};
+use super::table::Layout;
 
 /// What `-o` asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,6 +42,8 @@ impl FromStr for Format {
 pub struct View {
     pub format: Format,
     pub headings: bool,
+    /// Whether tables are made to fit a terminal. Names are never cut in a pipe or a file.
+    pub fits: bool,
 }
 
 impl Default for View {
@@ -51,7 +54,7 @@ impl Default for View {
 
 impl From<Format> for View {
     fn from(format: Format) -> Self {
-        Self { format, headings: true }
+        Self { format, headings: true, fits: true }
     }
 }
 
@@ -59,6 +62,12 @@ impl View {
     /// Whether a table shows all there is.
     pub fn is_wide(&self) -> bool {
         self.format == Format::Wide
+    }
+
+    /// How a table is laid out whose lines have at most `width` characters where it is made to fit, by cutting a column.
+    pub fn layout(&self, width: usize, column: &'static str) -> Layout {
+        let fit = (self.fits && !self.is_wide()).then_some((width, column));
+        Layout { headings: self.headings, fit }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use backstay_archive::restore::{DEFAULT_BUMP, NewMember, Options};
-use backstay_daemon::bucket::Bucket;
+use backstay_daemon::bucket::{Bucket, Named};
 use backstay_protocol::{ClusterName, ClusterUuid};
 use clap::{ArgAction, Args};
 
@@ -105,6 +105,13 @@ pub struct List {
     pub no_headers: bool,
     #[command(flatten)]
     pub bucket: Bucket,
+}
+
+impl List {
+    /// The store as it was typed.
+    pub fn named(&self) -> Named {
+        Named { url: self.store.clone(), flags: self.bucket.words() }
+    }
 }
 
 /// Both ways to restore; which flags belong to which, and what each needs, is in [`super::ways`].

@@ -7,6 +7,7 @@ use backstay_archive::{Manifest, Store, merge, names};
 use backstay_protocol::{ClusterName, ClusterUuid, NameError, SnapshotName, Timestamp, validate};
 
 use super::error::RestoreFailure;
+use super::open::Opened;
 use crate::cluster_restore::choose::{SUFFIX, SnapshotSelector};
 
 /// Clusters that an error names.
@@ -48,17 +49,17 @@ impl Cluster {
 
 /// The manifest of the backup that is meant, and which others could not be read while it was looked for.
 pub async fn choose(
-    store: &dyn Store,
+    store: &Opened,
     cluster: &Cluster,
     which: &SnapshotSelector,
     now: Timestamp,
     progress: &Progress,
 ) -> Result<(Manifest, Skipped), RestoreFailure> {
-    let cluster = cluster.find(store, now).await?;
+    let cluster = cluster.find(&**store, now).await?;
     match which {
         SnapshotSelector::Latest => latest(store, cluster, None, now, progress).await,
         SnapshotSelector::Before(time) => latest(store, cluster, Some(*time), now, progress).await,
-        SnapshotSelector::Named(snapshot) => match catalog::own_manifest(store, cluster, *snapshot).await? {
+        SnapshotSelector::Named(snapshot) => match catalog::own_manifest(&**store, cluster, *snapshot).await? {
             Some(manifest) => Ok((manifest, Skipped::default())),
             None => {
                 let hint = hint(&snapshot.to_string(), store, cluster).await?;
@@ -70,28 +71,28 @@ pub async fn choose(
 }
 
 async fn latest(
-    store: &dyn Store,
+    store: &Opened,
     cluster: ClusterUuid,
     until: Option<Timestamp>,
     now: Timestamp,
     progress: &Progress,
 ) -> Result<(Manifest, Skipped), RestoreFailure> {
     let scope = Scope { until, ..Scope::default() };
-    let found = latest::find(store, cluster, &scope, now, progress).await.map_err(|error| match error {
+    let found = latest::find(&**store, cluster, &scope, now, progress).await.map_err(|error| match error {
         LatestError::Store(error) => RestoreFailure::Store(error),
         LatestError::Catalog(error) => RestoreFailure::Catalog(error),
         LatestError::Ambiguous(ambiguous) => RestoreFailure::Ambiguous(ambiguous),
     })?;
-    let none = || match until {
-        Some(time) => RestoreFailure::NoneBefore { store: store.url(), cluster, time: time.rfc3339() },
-        None => RestoreFailure::NoBackup { store: store.url(), cluster },
+    let none = || match (until, store.list_line()) {
+        (Some(time), list) => RestoreFailure::NoneBefore { store: store.url(), cluster, time: time.rfc3339(), list },
+        (None, list) => RestoreFailure::NoBackup { store: store.url(), cluster, list },
     };
     Ok((found.manifest.ok_or_else(none)?, found.skipped))
 }
 
 /// The error about a text that is no snapshot's name, with the one in the store that was probably meant.
-pub async fn not_a_name(error: NameError, store: &dyn Store, cluster: &Cluster, now: Timestamp) -> RestoreFailure {
-    let looked = async { hint(&error.given, store, cluster.find(store, now).await?).await };
+pub async fn not_a_name(error: NameError, store: &Opened, cluster: &Cluster, now: Timestamp) -> RestoreFailure {
+    let looked = async { hint(&error.given, store, cluster.find(&**store, now).await?).await };
     // Without the store's word the name is wrong all the same.
     match looked.await {
         Ok(hint) => RestoreFailure::NotAName { error, hint },
@@ -109,10 +110,10 @@ pub fn is_nearly_a_name(typed: &str) -> bool {
 }
 
 /// What to do about a name that is not there.
-async fn hint(typed: &str, store: &dyn Store, cluster: ClusterUuid) -> Result<String, RestoreFailure> {
-    Ok(match nearest(typed, &catalog::list(store, cluster).await?) {
+async fn hint(typed: &str, store: &Opened, cluster: ClusterUuid) -> Result<String, RestoreFailure> {
+    Ok(match nearest(typed, &catalog::list(&**store, cluster).await?) {
         Some(name) => format!("did you mean {name}, taken {}?", name.time().rfc3339()),
-        None => format!("run `backstayctl list --store {}` to see what it contains", store.url()),
+        None => format!("run `{}` to see what it contains", store.list_line()),
     })
 }
 

@@ -26,19 +26,18 @@ pub enum RestoreFailure {
     )]
     SeveralClusters { store: String, clusters: String },
     #[error(
-        "{store} contains no backup of cluster {cluster}: run `backstayctl list --store {store}` to see what it \
-        contains"
+        "{store} contains no backup of cluster {cluster}: run `{list}` to see what it contains"
     )]
-    NoBackup { store: String, cluster: ClusterUuid },
+    NoBackup { store: String, cluster: ClusterUuid, list: String },
     #[error("{store} contains no backup {snapshot} of cluster {cluster}: {hint}")]
     NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName, hint: String },
     #[error("{error}: {hint}")]
     NotAName { error: NameError, hint: String },
     #[error(
-        "{store} contains no backup of cluster {cluster} taken at or before {time}: run `backstayctl list --store {store}` \
-         to see what it contains"
+        "{store} contains no backup of cluster {cluster} taken at or before {time}: run `{list}` to see what it \
+         contains"
     )]
-    NoneBefore { store: String, cluster: ClusterUuid, time: String },
+    NoneBefore { store: String, cluster: ClusterUuid, time: String, list: String },
     #[error("{store} contains no backup of a cluster named {cluster}: {hint}")]
     UnknownCluster { store: String, cluster: ClusterName, hint: String },
     #[error(transparent)]
@@ -58,10 +57,9 @@ pub enum RestoreFailure {
     #[error("{snapshot} was restored into {folder}, but could not be synced to disk: {cause}")]
     NotSynced { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreError> },
     #[error(
-        "{store} contains no backup of a cluster named {cluster}: run `backstayctl list --store {store}` to see \
-        what it contains"
+        "{store} contains no backup of a cluster named {cluster}: run `{list}` to see what it contains"
     )]
-    NoBackupOfName { store: String, cluster: ClusterName },
+    NoBackupOfName { store: String, cluster: ClusterName, list: String },
     #[error("failed to merge: {0}")]
     Merge(MergeError),
     #[error("interrupted: what was copied so far is kept; run the same command again to continue")]

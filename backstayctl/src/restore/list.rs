@@ -16,7 +16,7 @@ use crate::output::{json, yaml};
 
 /// Prints what is in a store.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
-    let store = super::open::open(&list.store, list.bucket.settings()).await?;
+    let store = super::open::open(list.named(), list.bucket.settings()).await?;
     let progress = Progress::default();
     let wanted = Cluster::of(list.cluster, list.cluster_uuid);
     let (manifests, skipped) = super::looking(read(&*store, &wanted, &progress), &progress, console).await??;

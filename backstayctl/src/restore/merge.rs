@@ -4,7 +4,7 @@ use std::io::Read;
 
 use backstay_archive::merge::{self, Copy, MergeError, Plan};
 use backstay_archive::{Store, catalog, names};
-use backstay_daemon::bucket::WritableBucket;
+use backstay_daemon::bucket::{Named, WritableBucket};
 use backstay_daemon::stop;
 use backstay_daemon::units;
 use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::RestoreFailure;
+use super::open::Opened;
 use crate::console::{Console, Failure, Unconfirmed};
 use crate::output::table;
 
@@ -101,11 +102,16 @@ pub async fn run(merge: Merge, now: Timestamp, stdin: &mut dyn Read, console: &m
     Ok(console.print(&format!("all backups of {} are under {into}\n", merge.cluster))?)
 }
 
-type Prepared = (std::sync::Arc<dyn Store>, ClusterUuid, Vec<ClusterUuid>, Plan);
+type Prepared = (Opened, ClusterUuid, Vec<ClusterUuid>, Plan);
 
 async fn prepare(merge: &Merge, now: Timestamp, progress: &catalog::Progress) -> Result<Prepared, RestoreFailure> {
-    let store = super::open::open(&merge.store, merge.bucket.settings()).await?;
-    let none = || RestoreFailure::NoBackupOfName { store: store.url(), cluster: merge.cluster.clone() };
+    let named = Named { url: merge.store.clone(), flags: merge.bucket.words() };
+    let store = super::open::open(named, merge.bucket.settings()).await?;
+    let none = || RestoreFailure::NoBackupOfName {
+        store: store.url(),
+        cluster: merge.cluster.clone(),
+        list: store.list_line(),
+    };
     let into = match merge.into {
         Some(into) => into,
         None => names::find(&*store, &merge.cluster, now).await?.ok_or_else(none)?,

@@ -10,6 +10,7 @@ use backstay_archive::Manifest;
 use backstay_archive::catalog::{self};
 use backstay_archive::release::Origin;
 use backstay_archive::restore::{self, Contents, Outcome, Progress, RestoreBackupError, RestoreError, Restored};
+use backstay_daemon::bucket::Named;
 use backstay_daemon::stop;
 use backstay_daemon::units;
 use backstay_protocol::{SnapshotName, Timestamp};
@@ -60,12 +61,12 @@ pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) ->
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
     let looked_at = catalog::Progress::default();
     let prepared = cancel.run_until_cancelled(async {
-        let store = open(&url, bucket.settings()).await?;
+        let store = open(Named { url, flags: bucket.words() }, bucket.settings()).await?;
         let which = match which {
             Ok(which) => which,
-            Err(error) => return Err(choice::not_a_name(error, &*store, &cluster, now).await),
+            Err(error) => return Err(choice::not_a_name(error, &store, &cluster, now).await),
         };
-        let (manifest, skipped) = choice::choose(&*store, &cluster, &which, now, &looked_at).await?;
+        let (manifest, skipped) = choice::choose(&store, &cluster, &which, now, &looked_at).await?;
         let identity = keys::opener(&*store, &manifest, from_store.identity.as_deref()).await?;
         Ok::<_, RestoreFailure>((store, manifest, identity, skipped))
     });

@@ -23,6 +23,8 @@ pub struct S3Settings {
     pub credentials: Option<S3Credentials>,
     /// A PEM file of the only authorities that are trusted; `None`: those of this machine.
     pub ca_file: Option<PathBuf>,
+    /// What a person calls the setting that `ca_file` comes from, such as `--s3-ca`: for errors.
+    pub ca_source: &'static str,
     pub objects: ObjectSettings,
     pub addressing: Addressing,
     pub checksum: Checksum,
