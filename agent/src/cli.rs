@@ -26,11 +26,21 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent: carry out the coordinator's commands until SIGTERM
+    #[command(after_help = RUN_HELP)]
     Run(RunArgs),
     /// Take one backup now, without NATS or a coordinator
     #[command(after_help = ONCE_EXAMPLES)]
     Once(Box<OnceArgs>),
 }
+
+const RUN_HELP: &str = "\
+Settings come from the configuration file, then the environment (BACKSTAY_ and the key
+in capitals, with __ between levels, such as BACKSTAY_NATS__URL), then flags. Later ones
+override earlier ones. The sample agent.toml explains every setting.
+
+Examples:
+  backstay-agent run --config /etc/backstay/agent.toml
+  backstay-agent run --config /etc/backstay/agent.toml --print-config";
 
 const ONCE_EXAMPLES: &str = "\
 Examples:
@@ -122,7 +132,7 @@ pub struct OnceArgs {
     /// age recipient (age1…) that can decrypt the backup; can be repeated. Without one, the backup is not encrypted
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<String>,
-    /// A file with recipients, one on each line, as for `age -R`; may be given several times
+    /// File with recipients, one on each line, as for `age -R`; can be repeated
     #[arg(long = "recipients-file", value_name = "FILE")]
     recipients_files: Vec<PathBuf>,
     #[command(flatten)]

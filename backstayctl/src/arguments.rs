@@ -152,7 +152,7 @@ Examples:
   backstayctl get backupruns --watch"
     )]
     Get(Get),
-    /// Show a whole resource, for people
+    /// Show all details of a resource
     #[command(after_help = look::DESCRIBE_HELP)]
     Describe(Describe),
     /// Create or update resources from files
@@ -228,8 +228,9 @@ Examples:
     Version(Version),
     /// Print the completion script for a shell
     #[command(after_help = "\
-The script asks backstayctl itself, so it also completes clusters, resources, snapshots
-and contexts. What the coordinator knows is completed where one answers.
+The script calls backstayctl, so it also completes clusters, resources, snapshots and
+contexts. Names that only the coordinator knows are completed if it answers. For zsh,
+the directory of the script must be in $fpath before compinit runs.
 
 Examples:
   backstayctl completion bash > /etc/bash_completion.d/backstayctl

@@ -88,7 +88,7 @@ impl fmt::Display for Taken {
         let Origin { etcd_version, etcd_cluster_id, member_id, revision, .. } = origin;
         writeln!(f, "etcd       {etcd_version}, cluster {etcd_cluster_id}, member {member_id}, revision {revision}")?;
         if let Some(Replaced { etcd_cluster_id, revision, snapshot }) = &self.manifest.replaces {
-            writeln!(f, "instead of cluster {etcd_cluster_id}, revision {revision} ({snapshot})")?;
+            writeln!(f, "replaces   cluster {etcd_cluster_id}, revision {revision} ({snapshot})")?;
         }
         writeln!(f, "database   {}", Size(self.manifest.snapshot_bytes))?;
         writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
@@ -98,11 +98,11 @@ impl fmt::Display for Taken {
                 writeln!(f, "warning    {warning}")?;
             }
         }
-        writeln!(f, "sealed     {}", Size(self.manifest.sealed_bytes))?;
+        writeln!(f, "in store   {}", Size(self.manifest.sealed_bytes))?;
         writeln!(f, "took       {}", units::took(self.took))?;
         match seal.recipients.as_slice() {
             [] => writeln!(f, "encrypted  no")?,
-            recipients => writeln!(f, "encrypted  to {}", recipients.join(", "))?,
+            recipients => writeln!(f, "encrypted  for {}", recipients.join(", "))?,
         }
         writeln!(f, "open with  {}", self.open_line())?;
         write!(f, "restore    {}", self.restore_line())
@@ -153,9 +153,9 @@ mod tests {
     fn sizes_are_for_programs_and_people_and_the_time_is_told() {
         let text = taken("file:///b/u/F.snapshot", &["file:///b"], &["age1x"]).to_string();
         assert_eq!(line(&text, "database "), "20488224 bytes (19.5 MiB)");
-        assert_eq!(line(&text, "sealed "), "900 bytes");
+        assert_eq!(line(&text, "in store "), "900 bytes");
         assert_eq!(line(&text, "took "), "3.2s");
-        assert_eq!(line(&text, "encrypted "), "to age1x");
+        assert_eq!(line(&text, "encrypted "), "for age1x");
     }
 
     #[test]

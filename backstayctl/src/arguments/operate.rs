@@ -35,9 +35,9 @@ Examples:
   backstayctl status --grace 30m -o json";
 
 pub const SCHEDULE_HELP: &str = "\
-Shows a cluster's backup schedule, or changes it. Only the schedule of the cluster's
-resource is changed; everything else in it stays. `off` keeps the interval, for when
-the schedule is turned on again.
+Without an interval, shows how often the cluster is backed up. With an interval, sets
+it, and changes nothing else in the cluster's resource. `off` stops automatic backups;
+set an interval to start them again.
 
 Examples:
   backstayctl schedule talos-default
@@ -89,7 +89,7 @@ pub struct Status {
 
 #[derive(Debug, Args)]
 pub struct Schedule {
-    /// The cluster's name
+    /// Name of the cluster
     #[arg(value_name = "CLUSTER")]
     pub cluster: String,
     /// How often to back it up, such as 1h or 30m; `off` turns automatic backups off
@@ -164,7 +164,8 @@ pub struct Verify {
     /// How long to wait for the result
     #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
-    /// table, wide, name, yaml, json, or jsonpath={.spec.FIELD}; other than table it is the Verification resource
+    /// Output format: table, wide, name, yaml, json or jsonpath={.spec.FIELD}; all but table print the Verification
+    /// resource
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Format,
 }

@@ -87,7 +87,7 @@ fn set(contexts: &mut Contexts, name: &str, flags: Nats) -> Result<String, Conte
     Ok(match (known, contexts.current.as_deref() == Some(name)) {
         (true, _) => format!("Context {name:?} modified."),
         (false, true) => format!("Context {name:?} created."),
-        (false, false) => format!("Context {name:?} created. Switch to it: backstayctl config use-context {name}"),
+        (false, false) => format!("Context {name:?} created. To switch to it, run: backstayctl config use-context {name}"),
     })
 }
 
@@ -102,7 +102,7 @@ fn delete(contexts: &mut Contexts, name: &str, path: &Path) -> Result<String, Co
     contexts.get(name).map_err(|cause| ContextError::Missing { file, cause })?;
     contexts.contexts.remove(name);
     let was_current = contexts.current.take_if(|current| current == name).is_some();
-    let no_more = if was_current { " It was the current one: no context is in use now." } else { "" };
+    let no_more = if was_current { " It was the current context; none is set now." } else { "" };
     Ok(format!("Deleted context {name:?} from {}.{no_more}", path.display()))
 }
 

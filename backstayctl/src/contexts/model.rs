@@ -52,8 +52,8 @@ impl Contexts {
             let names: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
             match (nearest(name, names.iter().copied()), names.is_empty()) {
                 (Some(nearest), _) => format!("context {name:?} does not exist: did you mean {nearest:?}?"),
-                (None, true) => format!("context {name:?} does not exist: there are no contexts"),
-                (None, false) => format!("context {name:?} does not exist: there are {}", names.join(", ")),
+                (None, true) => format!("context {name:?} does not exist: no contexts are defined"),
+                (None, false) => format!("context {name:?} does not exist: the contexts are {}", names.join(", ")),
             }
         })
     }
@@ -131,7 +131,7 @@ pub fn name(text: &str) -> Result<String, String> {
     match !text.is_empty() && text.len() <= NAME_MAX && !text.starts_with('-') && text.chars().all(fits) {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "a context's name has 1 to {NAME_MAX} letters, digits and any of . _ - @ : /, and does not begin with -"
+            "a context name must have 1 to {NAME_MAX} characters (letters, digits and . _ - @ : /) and must not begin with -"
         )),
     }
 }
@@ -167,8 +167,8 @@ mod tests {
             missing(&["production"], "prodction"),
             r#"context "prodction" does not exist: did you mean "production"?"#
         );
-        assert_eq!(missing(&["a", "b"], "x"), r#"context "x" does not exist: there are a, b"#);
-        assert_eq!(missing(&[], "x"), r#"context "x" does not exist: there are no contexts"#);
+        assert_eq!(missing(&["a", "b"], "x"), r#"context "x" does not exist: the contexts are a, b"#);
+        assert_eq!(missing(&[], "x"), r#"context "x" does not exist: no contexts are defined"#);
         let misspelt = Contexts { current: None, contexts: [("a".to_owned(), context(&[("usr", "x")]))].into() };
         let fault = misspelt.fault().expect("a fault");
         assert_eq!(fault, r#"context "a": unknown key "usr" in nats: did you mean "user"?"#);

@@ -126,7 +126,7 @@ pub struct Restore {
     /// Name of the backup as shown by `list`, or latest
     #[arg(long, value_name = "NAME|latest", required_unless_present = "before")]
     pub snapshot: Option<String>,
-    /// Check all that can be checked, print the plan, and change nothing
+    /// Check everything that can be checked, print the plan, and change nothing
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
@@ -144,7 +144,7 @@ pub struct FromStore {
     /// Name of the cluster that the backup belongs to; optional if the store holds only one cluster
     #[arg(id = CLUSTER_NAME, long = "cluster", value_name = "NAME", conflicts_with = "cluster_uuid")]
     pub cluster_name: Option<ClusterName>,
-    /// UUID of the backup's cluster; not needed if the store has only one cluster
+    /// UUID of the cluster that the backup belongs to; optional if the store holds only one cluster
     #[arg(long, value_name = "UUID")]
     pub cluster_uuid: Option<ClusterUuid>,
     /// File with the recovery key or the cluster's own key (an age identity); needed for encrypted backups

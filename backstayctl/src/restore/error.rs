@@ -66,15 +66,15 @@ pub enum RestoreFailure {
     MergeInterrupted,
     #[error("failed to install the signal handlers: {0}")]
     Signals(std::io::Error),
-    #[error("{store} has the manifest of {snapshot}, but not the backup itself: choose another")]
+    #[error("{store} has the manifest of {snapshot}, but not the backup itself: choose another backup")]
     NoObject { store: String, snapshot: SnapshotName },
-    #[error("{snapshot} has {is} bytes in {store}, its manifest says {said}: choose another backup")]
+    #[error("{snapshot} has {is} bytes in {store}, but its manifest says {said}: choose another backup")]
     OtherSize { store: String, snapshot: SnapshotName, is: u64, said: u64 },
     #[error("cannot restore into {folder}: {cause}")]
     Folder { folder: PathBuf, cause: RestoreError },
     #[error("cannot write into {folder}: {cause}")]
     NotWritable { folder: PathBuf, cause: std::io::Error },
-    #[error("the database needs {needed}, and {folder} has {free} free")]
+    #[error("the database needs {needed}, but {folder} has only {free} free")]
     NoRoom { folder: PathBuf, needed: String, free: String },
     #[error("interrupted: nothing was restored")]
     Interrupted,

@@ -168,7 +168,7 @@ fn told(manifest: &Manifest, restored: &Restored, contents: Option<&Contents>) -
     let _ = writeln!(text, "database   {}{keys}", units::bytes(restored.database_bytes));
     let origin =
         Origin { etcd: &manifest.origin.etcd_version, mark: restored.storage_version.as_deref().unwrap_or_default() };
-    // SnapshotSelector etcd will be started nobody can know here.
+    // Nobody can know here which etcd will be started.
     let starters = origin.starters();
     if !starters.is_empty() {
         let taken = if origin.etcd.is_empty() { String::new() } else { format!("taken from {}; ", origin.etcd) };
