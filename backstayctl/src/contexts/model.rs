@@ -52,8 +52,8 @@ impl Contexts {
             let names: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
             match (nearest(name, names.iter().copied()), names.is_empty()) {
                 (Some(nearest), _) => format!("context {name:?} does not exist: did you mean {nearest:?}?"),
-                (None, true) => format!("context {name:?} does not exist: no contexts are defined"),
-                (None, false) => format!("context {name:?} does not exist: the contexts are {}", names.join(", ")),
+                (None, true) => format!("context {name:?} does not exist; no contexts are defined"),
+                (None, false) => format!("context {name:?} does not exist; defined contexts: {}", names.join(", ")),
             }
         })
     }
@@ -167,8 +167,8 @@ mod tests {
             missing(&["production"], "prodction"),
             r#"context "prodction" does not exist: did you mean "production"?"#
         );
-        assert_eq!(missing(&["a", "b"], "x"), r#"context "x" does not exist: the contexts are a, b"#);
-        assert_eq!(missing(&[], "x"), r#"context "x" does not exist: no contexts are defined"#);
+        assert_eq!(missing(&["a", "b"], "x"), r#"context "x" does not exist; defined contexts: a, b"#);
+        assert_eq!(missing(&[], "x"), r#"context "x" does not exist; no contexts are defined"#);
         let misspelt = Contexts { current: None, contexts: [("a".to_owned(), context(&[("usr", "x")]))].into() };
         let fault = misspelt.fault().expect("a fault");
         assert_eq!(fault, r#"context "a": unknown key "usr" in nats: did you mean "user"?"#);
