@@ -31,9 +31,7 @@ const FROM: &str = "copied_from";
 pub enum MergeError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(
-        "{uuid} contains no backups of cluster {wanted}, but of {found}: only backups of one cluster can be merged"
-    )]
+    #[error("{uuid} contains {found}: only backups of cluster {wanted} can be merged")]
     Foreign { uuid: ClusterUuid, wanted: ClusterName, found: String },
     #[error("{key} does not match its manifest ({what}); it was not copied")]
     Damaged { key: Key, what: String },
@@ -123,7 +121,8 @@ async fn listed(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> Res
     match catalog::newest_among(store, &entries).await? {
         Some(newest) if newest.cluster == *name => {}
         found => {
-            let found = found.map_or_else(|| "nobody".to_owned(), |newest| newest.cluster.to_string());
+            let found = found
+                .map_or_else(|| "no backups".to_owned(), |newest| format!("backups of cluster {}", newest.cluster));
             return Err(MergeError::Foreign { uuid, wanted: name.clone(), found });
         }
     }

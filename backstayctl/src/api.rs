@@ -67,6 +67,9 @@ pub enum CallError {
     TooLargeForNats { url: String, bytes: usize, max_payload: usize },
     #[error("the coordinator's answer on {subject} cannot be parsed: {cause}")]
     Malformed { subject: String, cause: String },
+    /// A file or a setting of the connection cannot be used: nobody was asked. The text holds no secret.
+    #[error("{0}")]
+    Unusable(String),
     /// Something else went wrong on the way.
     #[error("the request to {url} failed: {cause}")]
     Transport { url: String, cause: String },
@@ -110,9 +113,11 @@ impl CallError {
             Self::Refused(refusal) => {
                 matches!(refusal.code, ErrorCode::Unavailable | ErrorCode::Conflict | ErrorCode::Internal)
             }
-            Self::NotAllowed { .. } | Self::TooLarge(_) | Self::TooLargeForNats { .. } | Self::Malformed { .. } => {
-                false
-            }
+            Self::NotAllowed { .. }
+            | Self::TooLarge(_)
+            | Self::TooLargeForNats { .. }
+            | Self::Malformed { .. }
+            | Self::Unusable(_) => false,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::api::{Api, Transport, known};
 use super::console::{Console, Failure};
 use super::listing::{self, WIDTH};
 use super::output::View;
+use super::output::table::Layout;
 
 /// The backups of a cluster, newest first; those of all clusters where it is empty.
 pub async fn run<T: Transport>(
@@ -97,7 +98,7 @@ fn table(items: &[Resource], of_all: bool, view: &View, now: Timestamp) -> Strin
         let more = more.into_iter().filter(|_| wide);
         of_all.then_some(backup.cluster).into_iter().chain(cells).chain(more).collect()
     });
-    view.layout(WIDTH, "CLUSTER").table(&heading, rows)
+    Layout::of(view, WIDTH, "CLUSTER").table(&heading, rows)
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ impl Bus {
                 Err(CallError::Transport { url: url.clone(), cause: "NATS rejected the user or password".into() })
             }
             Ok(Err(NatsError::Connect { cause, .. })) => Err(absent(&settings.without_secrets(&cause))),
-            Ok(Err(other)) => Err(CallError::Transport { url: url.clone(), cause: other.to_string() }),
+            Ok(Err(other)) => Err(CallError::Unusable(other.to_string())),
             Ok(Ok(client)) => Ok(Self { client, url, refusals, spent: begun.elapsed(), answered: Mutex::new(None) }),
         }
     }
@@ -339,6 +339,13 @@ mod tests {
         assert!(text.starts_with("cannot reach NATS on nats://127.0.0.1:1 (IO error: Connection refused"), "{text}");
         assert!(text.contains("nats-server") && text.contains("BACKSTAY_NATS_URL"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_used_is_no_failed_request() {
+        let settings = read(&[], &[("credentials", "/nowhere/ops.creds")]);
+        let text = Bus::connect(&settings).await.expect_err("no file").to_string();
+        assert!(text.starts_with("cannot use the NATS credentials file /nowhere/ops.creds: No such file"), "{text}");
     }
 
     #[test]

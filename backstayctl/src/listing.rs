@@ -10,6 +10,7 @@ use backstay_protocol::{Timestamp, machines, types};
 
 use super::api::{Api, Transport};
 use super::console::{Console, Failure};
+use super::output::table::Layout;
 use super::output::{self, Format, View};
 
 /// Tables of agents have at most so many characters in a line, those of runs and backups so many, where the names that
@@ -126,7 +127,7 @@ pub fn agents_table(items: &[Resource], view: &View, now: Timestamp) -> String {
         }
         vec![agent.cluster, name, agent.role, agent.etcdversion, size, seen]
     });
-    let table = view.layout(AGENTS_WIDTH, "MACHINE").table(heading, rows);
+    let table = Layout::of(view, AGENTS_WIDTH, "MACHINE").table(heading, rows);
     table + &notes("machine", errors)
 }
 
@@ -161,7 +162,7 @@ pub fn runs_table(items: &[Resource], of_all: bool, view: &View, now: Timestamp)
         let name = machines::called(&run.member, &run.host, &run.machine);
         first.chain([short, name, run.trigger, state, started, duration, size, verdict]).collect()
     });
-    let table = view.layout(WIDTH, "MACHINE").table(&heading, rows);
+    let table = Layout::of(view, WIDTH, "MACHINE").table(&heading, rows);
     table + &notes("attempt", errors)
 }
 

@@ -68,13 +68,7 @@ pub async fn run(
         Command::Completion { shell } => manual::completion(shell, console),
         Command::Man { folder } => manual::pages(&folder),
         Command::Status(Status { clusters, grace, output, watch, no_headers }) => {
-            let query = status::Query {
-                clusters,
-                grace,
-                form: output,
-                headings: !no_headers,
-                fits: console.screen,
-            };
+            let query = status::Query { clusters, grace, form: output, headings: !no_headers, fits: console.screen };
             let api = session.api(console).await?;
             match watch {
                 true => status::watch::run(&api, &query, clock, console).await,

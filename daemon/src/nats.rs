@@ -93,7 +93,7 @@ impl NatsSettings {
         let other = self.separate_login().filter(|_| in_url);
         if let Some(key) = other {
             let name = key.trim_start_matches("nats.");
-            return Some((key, format!("url contains a login, and {name} is another: use only one of them")));
+            return Some((key, format!("the URL contains a login, and {name} is another: use only one of them")));
         }
         let ways = [
             ("nats.user", !self.user.is_empty()),
@@ -256,7 +256,10 @@ pub async fn connect(
         std::future::ready(())
     });
     options = tls(settings, user(settings, options).await?)?;
-    options.connect(settings.servers()).await.map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: cause(&e) })
+    options
+        .connect(settings.servers())
+        .await
+        .map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: cause(&e) })
 }
 
 /// A cause in the client's words, and in ours where it is a certificate.
@@ -437,7 +440,10 @@ mod tests {
         let two = wrong(|s| (s.credentials, s.nkey) = (Some("c".into()), Some("n".into())));
         assert!(two.starts_with("x.toml: nats.nkey: [nats] user, credentials and nkey"), "{two}");
         let url = wrong(|s| (s.url, s.user) = ("nats://me:hunter2@h".into(), "u".into()));
-        assert_eq!(url, "x.toml: nats.user: [nats] url contains a login, and user is another: use only one of them");
+        assert_eq!(
+            url,
+            "x.toml: nats.user: [nats] the URL contains a login, and user is another: use only one of them"
+        );
         let two = wrong(|s| s.url = "nats://me:hunter2@h,nats://you:hunter2@i".into());
         assert!(two.starts_with("x.toml: nats.url: ") && !two.contains("hunter2"), "{two}");
         let url = wrong(|s| s.url = "nats://h:1, http://me:hunter2@h".into());

@@ -87,7 +87,9 @@ fn set(contexts: &mut Contexts, name: &str, flags: Nats) -> Result<String, Conte
     Ok(match (known, contexts.current.as_deref() == Some(name)) {
         (true, _) => format!("Context {name:?} modified."),
         (false, true) => format!("Context {name:?} created."),
-        (false, false) => format!("Context {name:?} created. To switch to it, run: backstayctl config use-context {name}"),
+        (false, false) => {
+            format!("Context {name:?} created. To switch to it, run: backstayctl config use-context {name}")
+        }
     })
 }
 

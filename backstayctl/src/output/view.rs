@@ -3,7 +3,6 @@
 use std::str::FromStr;
 
 use super::jsonpath::{JsonPath, PathError};
-use super::table::Layout;
 
 /// What `-o` asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,12 +61,6 @@ impl View {
     /// Whether a table shows all there is.
     pub fn is_wide(&self) -> bool {
         self.format == Format::Wide
-    }
-
-    /// How a table is laid out whose lines have at most `width` characters where it is made to fit, by cutting a column.
-    pub fn layout(&self, width: usize, column: &'static str) -> Layout {
-        let fit = (self.fits && !self.is_wide()).then_some((width, column));
-        Layout { headings: self.headings, fit }
     }
 }
 

@@ -25,9 +25,7 @@ pub enum RestoreFailure {
         "{store} contains backups of several clusters: choose one with --cluster NAME or --cluster-uuid UUID: {clusters}"
     )]
     SeveralClusters { store: String, clusters: String },
-    #[error(
-        "{store} contains no backup of cluster {cluster}: run `{list}` to see what it contains"
-    )]
+    #[error("{store} contains no backup of cluster {cluster}: run `{list}` to see what it contains")]
     NoBackup { store: String, cluster: ClusterUuid, list: String },
     #[error("{store} contains no backup {snapshot} of cluster {cluster}: {hint}")]
     NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName, hint: String },
@@ -56,9 +54,7 @@ pub enum RestoreFailure {
     Restore { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreBackupError> },
     #[error("{snapshot} was restored into {folder}, but could not be synced to disk: {cause}")]
     NotSynced { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreError> },
-    #[error(
-        "{store} contains no backup of a cluster named {cluster}: run `{list}` to see what it contains"
-    )]
+    #[error("{store} contains no backup of a cluster named {cluster}: run `{list}` to see what it contains")]
     NoBackupOfName { store: String, cluster: ClusterName, list: String },
     #[error("failed to merge: {0}")]
     Merge(MergeError),

@@ -4,7 +4,10 @@
 /// Who connects, as a URL says it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum UrlLogin {
-    User { user: String, password: String },
+    User {
+        user: String,
+        password: String,
+    },
     /// A name without a password is a token, as in every NATS client.
     Token(String),
 }
