@@ -34,9 +34,10 @@ pub enum Command {
 }
 
 const RUN_HELP: &str = "\
-Settings come from the configuration file, then the environment (BACKSTAY_ and the key
-in capitals, with __ between levels, such as BACKSTAY_NATS__URL), then flags. Later ones
-override earlier ones. The sample agent.toml explains every setting.
+Settings come from the configuration file, then the environment (BACKSTAY_ and
+the key in capitals, with __ between levels, such as BACKSTAY_NATS__URL), then
+flags. Later ones override earlier ones. The sample agent.toml explains every
+setting.
 
 Examples:
   backstay-agent run --config /etc/backstay/agent.toml

@@ -27,9 +27,10 @@ Examples:
   backstay-coordinator init --dir /etc/backstay --local /srv/backups";
 
 const SERVE_HELP: &str = "\
-Settings come from the configuration file, then the environment (BACKSTAY_ and the key
-in capitals, with __ between levels, such as BACKSTAY_NATS__URL), then flags. Later ones
-override earlier ones. The sample coordinator.toml explains every setting.
+Settings come from the configuration file, then the environment (BACKSTAY_ and
+the key in capitals, with __ between levels, such as BACKSTAY_NATS__URL), then
+flags. Later ones override earlier ones. The sample coordinator.toml explains
+every setting.
 
 Examples:
   backstay-coordinator serve --config /etc/backstay/coordinator.toml

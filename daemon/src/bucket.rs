@@ -12,6 +12,7 @@ use crate::terminal::shell_word;
 /// A store as it was typed. As text, what names it in a command that can be pasted: `--store URL`, and the flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Named {
+    /// `file:///path` or `s3://bucket[/prefix]`, not checked yet.
     pub url: String,
     /// The flags that say how to get into it, such as `--endpoint URL`.
     pub flags: Vec<String>,

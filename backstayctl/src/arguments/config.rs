@@ -6,12 +6,12 @@ use super::operate::Form;
 use crate::contexts::model;
 
 pub const CONFIG_HELP: &str = "\
-A context is a named connection to NATS. Contexts are stored in a file that only you can
-read: $BACKSTAYCTL_CONFIG or, if that is not set, $XDG_CONFIG_HOME/backstay/config.toml
-or ~/.config/backstay/config.toml.
+A context is a named connection to NATS. Contexts are stored in a file that only
+you can read: $BACKSTAYCTL_CONFIG or, if that is not set,
+$XDG_CONFIG_HOME/backstay/config.toml or ~/.config/backstay/config.toml.
 
-Each setting is taken from the flags (--context is one of them), then the environment,
-then the current context, then the default.
+Each setting is taken from the flags (--context is one of them), then the
+environment, then the current context, then the default.
 
 Examples:
   backstayctl config set-context prod --nats tls://nats.example:4222 --nats-credentials ops.creds
@@ -40,8 +40,9 @@ pub enum ConfigCommand {
     CurrentContext,
     /// Create a context, or change settings of an existing one
     #[command(after_help = "\
-Pass the flags under \"Connection\" that are to be stored. Keep a password in a separate
-file (--nats-user with --nats-password-file), or use a credentials file.
+Pass the flags under \"Connection\" that are to be stored. Keep a password in a
+separate file (--nats-user with --nats-password-file), or use a credentials
+file.
 
 Examples:
   backstayctl config set-context prod --nats nats://nats.example:4222 --nats-user ops --nats-password-file ops.password

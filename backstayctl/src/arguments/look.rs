@@ -5,9 +5,9 @@ use clap::Args;
 use crate::output::{Format, View};
 
 pub const DESCRIBE_HELP: &str = "\
-Prints every field of a resource in a readable form. For a cluster, it also prints the
-schedule, the last backup, the last verification, the agents and the latest runs.
-Secrets are hidden.
+Prints every field of a resource in a readable form. For a cluster, it also
+prints the schedule, the last backup, the last verification, the agents and the
+latest runs. Secrets are hidden.
 
 Examples:
   backstayctl describe cluster talos-default
@@ -27,9 +27,9 @@ Examples:
   backstayctl backups talos-default -o json";
 
 pub const AGENTS_HELP: &str = "\
-MACHINE is the name of the etcd member, with the host name if that differs. If no name
-is known, it is the first eight characters of the machine's UUID. Use -o wide to see
-whole UUIDs.
+MACHINE is the name of the etcd member, with the host name if that differs. If
+no name is known, it is the first eight characters of the machine's UUID. Use -o
+wide to see whole UUIDs.
 
 Examples:
   backstayctl agents

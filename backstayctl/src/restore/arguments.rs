@@ -12,10 +12,11 @@ use crate::cluster_restore::arguments::OfCluster;
 
 /// Of both ways, for the manual.
 pub const RESTORE_HELP: &str = "\
-There are two ways to restore. `restore CLUSTER` restores a cluster on all its machines,
-through their agents. `restore --store URL` restores a backup into a data directory on this
-machine and needs no coordinator. Each has its own flags and refuses those of the other:
-see `restore --help` and `restore --store URL --help`.
+There are two ways to restore. `restore CLUSTER` restores a cluster on all its
+machines, through their agents. `restore --store URL` restores a backup into a
+data directory on this machine and needs no coordinator. Each has its own flags
+and refuses those of the other: see `restore --help` and `restore --store URL
+--help`.
 
 Examples:
   backstayctl restore talos-default --snapshot latest
@@ -23,20 +24,21 @@ Examples:
 
 /// Of `restore CLUSTER`.
 pub const CLUSTER_HELP: &str = "\
-The command first prints the plan (the backup, the machines and their etcd, and where the
-old data will be kept) and asks for confirmation. Then the agent on every machine downloads
-and checks the backup, and prepares the new data next to the live data. Once all machines
-are ready, each of them stops etcd, moves the old data directory aside (it is never
-deleted), puts the new one in place and starts etcd. If a machine fails before the switch,
-nothing has changed; if one fails after it, all machines go back to their old data.
-Interrupting the command does not stop the restore.
+The command first prints the plan (the backup, the machines and their etcd, and
+where the old data will be kept) and asks for confirmation. Then the agent on
+every machine downloads and checks the backup, and prepares the new data next to
+the live data. Once all machines are ready, each of them stops etcd, moves the
+old data directory aside (it is never deleted), puts the new one in place and
+starts etcd. If a machine fails before the switch, nothing has changed; if one
+fails after it, all machines go back to their old data. Interrupting the command
+does not stop the restore.
 
-The revision is raised by a large step, and everything before it is marked as compacted.
-This makes every client that watched the old data, including each Kubernetes component,
-notice the change and list everything again.
+The revision is raised by a large step, and everything before it is marked as
+compacted. This makes every client that watched the old data, including each
+Kubernetes component, notice the change and list everything again.
 
-To restore a backup into a data directory on this machine, without a coordinator, see
-`backstayctl restore --store URL --help`.
+To restore a backup into a data directory on this machine, without a
+coordinator, see `backstayctl restore --store URL --help`.
 
 Examples:
   backstayctl restore talos-default --snapshot latest
@@ -45,17 +47,17 @@ Examples:
 
 /// Of `restore --store`.
 pub const STORE_HELP: &str = "\
-Restores a backup into a data directory on this machine, from which etcd can start. This
-needs neither a coordinator nor NATS: the store and the recovery key are enough. Restore
-each member of the new cluster separately, from the same backup and with the same
---initial-cluster, as with `etcdctl snapshot restore`.
+Restores a backup into a data directory on this machine, from which etcd can
+start. This needs neither a coordinator nor NATS: the store and the recovery key
+are enough. Restore each member of the new cluster separately, from the same
+backup and with the same --initial-cluster, as with `etcdctl snapshot restore`.
 
-Everything is checked again during the restore, and the directory appears only if every
-check passes. S3 credentials come from the usual AWS environment.
+Everything is checked again during the restore, and the directory appears only
+if every check passes. S3 credentials come from the usual AWS environment.
 
-The revision is raised by a large step, and everything before it is marked as compacted.
-This makes every client that watched the old data, including each Kubernetes component,
-notice the change and list everything again.
+The revision is raised by a large step, and everything before it is marked as
+compacted. This makes every client that watched the old data, including each
+Kubernetes component, notice the change and list everything again.
 
 To restore a cluster on all its machines, through their agents, see
 `backstayctl restore --help`.
@@ -71,8 +73,8 @@ Examples:
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380";
 
 pub const LIST_HELP: &str = "\
-Reads only the store: no coordinator and no key is needed. S3 credentials come from the
-usual AWS environment.
+Reads only the store: no coordinator and no key is needed. S3 credentials come
+from the usual AWS environment.
 
 Examples:
   backstayctl list --store s3://etcd-backups

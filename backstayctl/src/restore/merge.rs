@@ -18,18 +18,19 @@ use crate::console::{Console, Failure, Unconfirmed};
 use crate::output::table;
 
 pub const MERGE_HELP: &str = "\
-A cluster can end up with several UUIDs, for example if an older release made its first
-backups on several machines at once, or if --cluster-uuid was used. This command copies
-all its backups, and the keys that open them, under one of these UUIDs. Each backup is
-checked while it is copied. If a backup's name is already taken, the copy gets the name of
-the next second. An interrupted merge can be run again. The exit code is 3 if something
-could not be copied.
+A cluster can end up with several UUIDs, for example if an older release made
+its first backups on several machines at once, or if --cluster-uuid was used.
+This command copies all its backups, and the keys that open them, under one of
+these UUIDs. Each backup is checked while it is copied. If a backup's name is
+already taken, the copy gets the name of the next second. An interrupted merge
+can be run again. The exit code is 3 if something could not be copied.
 
-Nothing is deleted. Once the exit code is 0, and `backstayctl list` and `backstayctl verify`
-find everything under the one UUID, delete the folders of the other UUIDs with the store's
-own tools.
+Nothing is deleted. Once the exit code is 0, and `backstayctl list` and
+`backstayctl verify` find everything under the one UUID, delete the folders of
+the other UUIDs with the store's own tools.
 
-Merge into the UUID that the coordinator uses: `backstayctl get clusteruuid NAME` shows it.
+Merge into the UUID that the coordinator uses: `backstayctl get clusteruuid
+NAME` shows it.
 
 Examples:
   backstayctl merge --store s3://etcd-backups --cluster prod --dry-run

@@ -31,6 +31,9 @@ impl Deref for Opened {
 }
 
 /// Opens the store that a URL names, with what the flags and the usual AWS environment say of its bucket.
+///
+/// # Errors
+/// The URL is invalid, or the store cannot be reached or read.
 pub async fn open(named: Named, s3: S3Settings) -> Result<Opened, RestoreFailure> {
     let store = named.parse(s3).map_err(RestoreFailure::Usage)?.open_to_read().await?;
     Ok(Opened { store, named })
