@@ -255,7 +255,7 @@ pub async fn connect(
         }
         std::future::ready(())
     });
-    options = tls(settings, user(settings, options).await?)?;
+    options = tls(settings, user(settings, options)?)?;
     options
         .connect(settings.servers())
         .await
@@ -269,7 +269,7 @@ fn cause(error: &async_nats::ConnectError) -> String {
 }
 
 /// Who one is: a login in the URL, a user with a password, a credentials file, or an nkey.
-async fn user(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
+fn user(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
     // What contradicts itself was refused before.
     match login::find(&settings.url).ok().flatten() {
         Some(UrlLogin::User { user, password }) => options = options.user_and_password(user, password),
@@ -282,7 +282,8 @@ async fn user(settings: &NatsSettings, mut options: ConnectOptions) -> Result<Co
     }
     if let Some(path) = &settings.credentials {
         let failed = |cause| NatsError::Credentials { path: path.clone(), cause };
-        options = options.credentials_file(path).await.map_err(failed)?;
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        options = options.credentials(&text).map_err(failed)?;
     }
     if let Some(path) = &settings.nkey {
         options = options.nkey(seed(path)?);

@@ -16,7 +16,7 @@ next:
   never        the cluster has no backup
   failing      the latest backup attempt failed
   clock        the last backup is dated in the future: a clock is or was wrong
-  stale        the last good backup is older than the interval plus the grace period
+  stale        the last good backup is older than interval plus grace period
   restoring    the cluster is being restored
   member down  an agent is connected, but its etcd does not answer
   2/3 agents   some etcd members have no connected agent

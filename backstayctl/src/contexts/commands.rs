@@ -203,7 +203,7 @@ mod tests {
         place.config("use-context a").await.expect("chosen");
         assert!(!chosen(None, &place.variables()).expect("read").expect("there").named);
         let error = chosen(Some("b"), &place.variables()).expect_err("missing").to_string();
-        assert!(error.starts_with("context \"b\" does not exist: "), "{error}");
+        assert!(error.starts_with("context \"b\" does not exist; defined contexts: a"), "{error}");
         assert!(chosen(None, &[]).expect("no place").is_none());
     }
 
