@@ -1,11 +1,32 @@
-//! What a store holds, and what unfinished attempts left in it.
+//! What a store contains, and what unfinished attempts left in it.
 //!
-//! A backup is an object with a manifest. An object without one is either about to get it or was left by an
-//! attempt that died in between; the owner's intent, written before the object became visible, holds the
-//! manifest to be.
+//! A backup is an object with a manifest. An object without a manifest is either about to get one, or was left by an
+//! attempt that died in between. Its intent, written before the object became visible, contains the future manifest.
 //!
-//! One object's trouble is its own: what is archived, refused by a policy, too large or no manifest at all is
-//! skipped with a warning that names it. What is the whole store's (no answer, no login, no listing) is an error.
+//! If a single object cannot be used (archived, denied by a policy, too large, not a manifest), it is skipped with a
+//! warning that names it. If the whole store fails (no answer, no login, no listing), that is an error.
+//!
+//! ```
+#![doc = include_str!("example.txt")]
+//! use backstay_archive::catalog;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let store = LocalStore::open(directory.path())?;
+//! # backup(&store, &Identity::generate()).await?;
+//! # let mut found = Vec::new();
+//! for cluster in catalog::clusters(&store).await? {
+//!     for backup in catalog::list(&store, cluster).await? {
+//!         let manifest = catalog::listed_manifest(&store, cluster, backup.snapshot).await?;
+//!         println!("{} {} revision {}", manifest.cluster, backup.snapshot, manifest.origin.revision);
+//! #       found.push(manifest.origin.revision);
+//!     }
+//! }
+//! # assert_eq!(found, [8]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod error;
 mod listing;
@@ -29,27 +50,30 @@ pub use self::sweep::{Swept, sweep, sweep_slot};
 use crate::manifest::{MANIFEST_MAX, Manifest};
 use crate::store::{ErrorKind, Key, Store, StoreError};
 
-/// How many of a cluster's newest backups are tried for a manifest that can be read.
+/// For how many of a cluster's newest backups the manifest is tried, until one can be read.
 const NAME_TRIES: usize = 5;
 
-/// A cluster's backups, as [`list`] has them.
+/// The backups of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
+    /// The cluster's UUID.
     pub cluster: ClusterUuid,
+    /// Its backups, newest name first, as [`list`] returns them.
     pub entries: Vec<ListedBackup>,
 }
 
-/// Finds the backups of a cluster by name, from the newest manifest of each folder. Where several clusters
-/// had the name, it is the one with the newest backup. A backup whose name lies ahead of `now` was named by a wrong
-/// clock: it decides only where there is no other.
+/// Finds the backups of a cluster by its name, which is read from the newest manifest of each folder. If several
+/// clusters have the name, the one with the newest backup is returned. A backup whose name is later than `now` was
+/// named by a wrong clock; it counts only if there are no others.
 ///
-/// A folder of which no manifest can be read (archived, or refused by a policy) cannot be asked for its name. It is
-/// skipped with a warning and the answer may be `None`: who asks then begins a new series. That is the better of two
-/// evils: the backup is made, and two series of one name can be told and put together later; an error here would
-/// keep every new cluster from its first backup for as long as one old object is archived.
+/// If no manifest of a folder can be read (archived, or denied by a policy), the folder is skipped with a warning,
+/// and the result may be `None`. The caller then starts a new series. This is the lesser evil: the backup is made,
+/// and two series with one name can be recognised and merged later. With an error instead, no new cluster could make
+/// its first backup while one old object is archived.
 ///
-/// Where not one manifest can be read, the fault may be the store's: then an object that cannot be there is asked
-/// for. A store that refuses even that lets nobody read, and that is the error.
+/// # Errors
+/// [`StoreError`] if the store fails. If not a single manifest can be read, an object that cannot exist is requested:
+/// a store that denies even that allows no reading at all, and the denial is returned.
 pub async fn find_by_name(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Option<Series>, StoreError> {
     let mut found: Option<(Rank, Series)> = None;
     let (mut skipped, mut nameless, mut read_one) = (Skipped::default(), None, false);
@@ -87,8 +111,11 @@ pub async fn find_by_name(store: &dyn Store, name: &ClusterName, now: Timestamp)
     }
 }
 
-/// Whether the store lets anybody read at all, told by an object that cannot be there: refused means that
-/// everything is.
+/// Whether the store allows reading at all. Tested with an object that cannot exist: if that is denied, everything
+/// is.
+///
+/// # Errors
+/// [`StoreError`] if the store fails for another reason.
 pub async fn is_reading_allowed(store: &dyn Store) -> Result<bool, StoreError> {
     let absent = Key::cluster_key(ClusterUuid(Uuid::new_v4()));
     match store.get(&absent, MANIFEST_MAX).await {
@@ -98,7 +125,7 @@ pub async fn is_reading_allowed(store: &dyn Store) -> Result<bool, StoreError> {
     }
 }
 
-/// How much a backup's name says of what is newest: a time that can be true before one that cannot, then the later.
+/// Orders backups by name, from old to new. Names that are in the future, from a wrong clock, come before all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     can_be_true: bool,
@@ -106,12 +133,17 @@ pub struct Rank {
 }
 
 impl Rank {
+    /// The rank of a backup at the time `now`.
     pub fn of(snapshot: SnapshotName, now: Timestamp) -> Self {
         Self { can_be_true: !is_ahead(snapshot.time(), now), seconds: snapshot.unix_seconds() }
     }
 }
 
-/// The manifest of the newest backup whose name does not lie ahead of `now`; where there is none such, of the newest.
+/// The manifest of the newest backup whose name is not later than `now`; if there is none, of the newest of all.
+/// `None` if no manifest can be read.
+///
+/// # Errors
+/// [`StoreError`] if the store fails.
 pub async fn newest_true(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -121,7 +153,10 @@ pub async fn newest_true(
     newest_true_among(store, &entries, now).await
 }
 
-/// The same of backups that were listed already.
+/// The same for backups that were already listed.
+///
+/// # Errors
+/// [`StoreError`] if the store fails.
 pub async fn newest_true_among(
     store: &dyn Store,
     entries: &[ListedBackup],
@@ -133,13 +168,19 @@ pub async fn newest_true_among(
     Ok(newest.manifest())
 }
 
-/// The manifest of the newest backup whose manifest can be read.
+/// The manifest of the newest backup, by name, whose manifest can be read; `None` if there is none.
+///
+/// # Errors
+/// [`StoreError`] if the store fails.
 pub async fn newest(store: &dyn Store, cluster: ClusterUuid) -> Result<Option<Manifest>, StoreError> {
     let Ok(entries) = list_or_skip(store, cluster, &mut Skipped::default()).await? else { return Ok(None) };
     newest_among(store, &entries).await
 }
 
-/// The same of backups that were listed already.
+/// The same for backups that were already listed.
+///
+/// # Errors
+/// [`StoreError`] if the store fails.
 pub async fn newest_among(store: &dyn Store, entries: &[ListedBackup]) -> Result<Option<Manifest>, StoreError> {
     let mut skipped = Skipped::default();
     let newest = look_for_newest(store, entries, &mut skipped).await?;
@@ -147,7 +188,7 @@ pub async fn newest_among(store: &dyn Store, entries: &[ListedBackup]) -> Result
     Ok(newest.manifest())
 }
 
-/// A cluster's backups; why not, where a policy keeps its folder to itself.
+/// The backups of a cluster; the inner error if a policy denies listing its folder.
 async fn list_or_skip(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -162,10 +203,10 @@ async fn list_or_skip(
     }
 }
 
-/// What is known of a cluster's newest backup.
+/// What is known about a cluster's newest backup.
 enum Newest {
     Manifest(Box<Manifest>),
-    /// There are backups, and none of the newest can be read: why not the first of them.
+    /// There are backups, but none of the newest can be read; this is the error for the first of them.
     Unreadable(StoreError),
     None,
 }
@@ -179,7 +220,7 @@ impl Newest {
     }
 }
 
-/// Of entries from the newest on: those from the future come last.
+/// Searches from the newest entry on. Those from the future come last.
 async fn look_for_newest_true(
     store: &dyn Store,
     entries: &[ListedBackup],

@@ -1,4 +1,4 @@
-//! The keys that were copied into a series when others were merged into it.
+//! The keys that were copied into a series when other series were merged into it.
 
 use backstay_protocol::ClusterUuid;
 use bytes::Bytes;
@@ -6,11 +6,15 @@ use futures::TryStreamExt;
 
 use crate::store::{Key, Store, StoreError};
 
-/// No key file is larger than this many bytes.
+/// Limit for the size of a key file, in bytes.
 pub(crate) const KEY_MAX: usize = 16 * 1024;
 
-/// The sealed keys of the series that were copied into this one, by the name of each. One that cannot be read is skipped
-/// with a warning: another may be the one that is needed.
+/// The encrypted keys that were copied into this series: for each the UUID of the series that it came from, as text,
+/// and the age file. A key that cannot be read is skipped with a warning, because another may be the one that is
+/// needed.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer, or cannot be listed.
 pub async fn copied_keys(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<(String, Bytes)>, StoreError> {
     let mut keys = Vec::new();
     for (name, _, read) in key_files(store, cluster).await? {
@@ -23,7 +27,7 @@ pub async fn copied_keys(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<
     Ok(keys)
 }
 
-/// The files of the keys that were copied into a series, the name of each, and what came of reading it.
+/// The files of the copied keys: the name of each, its key in the store, and the result of reading it.
 pub(crate) async fn key_files(
     store: &dyn Store,
     cluster: ClusterUuid,

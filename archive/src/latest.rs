@@ -1,9 +1,9 @@
-//! Which of a cluster's backups is the latest. Names are times that some clock told, so where a name or a revision
-//! contradicts the others nothing is guessed: the candidates are said instead.
+//! Which backup of a cluster is the latest. A backup's name is a time from some machine's clock. If a name or a
+//! revision contradicts the others, nothing is guessed; the error lists the candidates instead.
 //!
-//! Within one etcd cluster id revisions only rise: a restore that jumps or falls back makes a new id. An etcd that was made
-//! anew under the same id is the exception; its first backup says what it takes the place of. When the store
-//! itself wrote an object is shown and decides nothing, since copying a bucket changes it.
+//! Within one etcd cluster ID revisions only grow, because a restore that changes them also creates a new ID. The
+//! exception is an etcd that was created anew under the same ID; its first backup states what it replaces. The time
+//! at which the store wrote an object is shown but decides nothing, because copying a bucket changes it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,25 +16,26 @@ use crate::catalog::{self, CatalogError, ListedBackup, Progress, Reading, Skippe
 use crate::manifest::{Manifest, Replaced};
 use crate::store::{Store, StoreError};
 
-/// Candidates that an error shows.
+/// How many candidates an error shows.
 const SHOWN_MAX: usize = 8;
 
-/// A backup, as far as it matters for which one is the latest.
+/// What matters about a backup for deciding which one is the latest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
+    /// The backup's name.
     pub snapshot: SnapshotName,
-    /// As the manifest has them.
+    /// etcd's cluster ID in the manifest, 16 hexadecimal digits.
     pub etcd_cluster_id: String,
+    /// The revision in the manifest.
     pub revision: i64,
-    /// When the store wrote the object, by its clock.
+    /// When the object was written, by the store's clock; `None` if the store does not say.
     pub modified: Option<Timestamp>,
-    /// What it says that it takes the place of.
+    /// The backup that it replaces, if its manifest states one.
     pub replaces: Option<Replaced>,
 }
 
 impl Candidate {
-    /// Whether this one says that `old` does not count any more: it is the one that it takes the place of, or was made
-    /// before that by the same etcd.
+    /// Whether this backup states that `old` no longer counts: it replaces `old`, or a later backup of the same etcd.
     fn takes_place_of(&self, old: &Self) -> bool {
         let Some(replaced) = &self.replaces else { return false };
         let at = |name: SnapshotName| name.unix_seconds();
@@ -44,7 +45,7 @@ impl Candidate {
         old.snapshot != self.snapshot && old.etcd_cluster_id == replaced.etcd_cluster_id && (is_it || is_older)
     }
 
-    /// Whether `other` holds what this one holds, and more or nothing else.
+    /// Whether `other` contains everything that this backup contains.
     fn is_contained_in(&self, other: &Self) -> bool {
         self.etcd_cluster_id == other.etcd_cluster_id && self.revision <= other.revision
     }
@@ -53,30 +54,46 @@ impl Candidate {
 /// What contradicts the newest name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contradiction {
-    /// It lies ahead of the clock here, which says this.
-    Ahead { newest: SnapshotName, now: Timestamp },
+    /// The name is later than the clock of this machine says.
+    Ahead {
+        /// The backup with the newest name.
+        newest: SnapshotName,
+        /// The time by this machine's clock.
+        now: Timestamp,
+    },
     /// Another backup of the same etcd cluster has a higher revision.
-    Revision { newest: SnapshotName, revision: i64, higher: i64 },
+    Revision {
+        /// The backup with the newest name.
+        newest: SnapshotName,
+        /// Its revision.
+        revision: i64,
+        /// The highest revision of the others.
+        higher: i64,
+    },
 }
 
-/// Nobody can tell which backup is the latest.
+/// It is uncertain which backup is the latest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ambiguous {
+    /// Why it is uncertain.
     pub why: Contradiction,
-    /// Those that may be meant, by their names from the newest on.
+    /// The backups that may be meant, newest name first; at most 8.
     pub candidates: Vec<Candidate>,
-    /// How many further ones there are.
+    /// How many further candidates there are.
     pub others: usize,
 }
 
 /// Why the latest backup was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum LatestError {
+    /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The manifest of the newest one: an older backup is nobody's idea of the latest one.
+    /// The manifest of the newest backup cannot be read. An older backup would not be the latest, so it is not
+    /// returned.
     #[error(transparent)]
     Catalog(CatalogError),
+    /// It is uncertain which backup is the latest.
     #[error(transparent)]
     Ambiguous(Box<Ambiguous>),
 }
@@ -90,27 +107,30 @@ impl From<CatalogError> for LatestError {
     }
 }
 
-/// Which backups come into question.
+/// Which backups are considered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Only those that stand for this time or an earlier one.
+    /// Only backups that were named for this time or earlier; `None` for all.
     pub until: Option<Timestamp>,
-    /// Those that somebody made and knows the order of, the latest first: of these the first that is there counts,
-    /// whatever they are named.
+    /// Backups whose order is known, latest first, because one program made them. The first of these that still
+    /// exists counts, whatever its name.
     pub own: Vec<SnapshotName>,
 }
 
 /// The latest backup, and what was skipped because its manifest could not be read.
 #[derive(Debug)]
 pub struct Latest {
+    /// Manifest of the latest backup; `None` if there is no backup.
     pub manifest: Option<Manifest>,
+    /// Backups whose manifests could not be read.
     pub skipped: Skipped,
 }
 
-/// The latest by name of those that no other takes the place of; `None` where there is none.
+/// Picks the latest backup by name of those that no other replaces; `None` if there is none. `now` is the time by
+/// this machine's clock.
 ///
 /// # Errors
-/// Its name lies in the future, or another one of the same etcd cluster has a higher revision.
+/// [`Ambiguous`] if its name is in the future, or another backup of the same etcd cluster has a higher revision.
 pub fn choose(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candidate>, Box<Ambiguous>> {
     let candidates = counted(candidates);
     let Some(newest) = candidates.iter().copied().max_by_key(|candidate| candidate.snapshot.unix_seconds()) else {
@@ -127,7 +147,7 @@ pub fn choose(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candid
     Err(Box::new(Ambiguous { why, candidates: candidates_shown, others }))
 }
 
-/// Those that no other takes the place of; all, where each says so of another.
+/// The candidates that no other replaces; all of them if each is replaced by another.
 fn counted(candidates: &[Candidate]) -> Vec<&Candidate> {
     let new: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.replaces.is_some()).collect();
     let counts = |old: &&Candidate| !new.iter().any(|new| new.takes_place_of(old));
@@ -139,8 +159,9 @@ fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
     time::is_ahead(candidate.snapshot.time(), now)
 }
 
-/// The newest by name, the newest whose name can be true, and the furthest of each etcd cluster; then whatever is
-/// further than the newest. So many as fit, by their names from the newest on.
+/// Picks the candidates to show: the newest by name, the newest whose name is not in the future, the one with the
+/// highest revision of each etcd cluster, then everything with a higher revision than the newest, until the limit is
+/// reached. Sorted by name, newest first.
 fn shown(newest: &Candidate, candidates: &[&Candidate], now: Timestamp) -> Vec<Candidate> {
     let by_name = |candidate: &&Candidate| candidate.snapshot.unix_seconds();
     let true_ones = candidates.iter().copied().filter(|candidate| !is_ahead(candidate, now));
@@ -168,8 +189,8 @@ fn shown(newest: &Candidate, candidates: &[&Candidate], now: Timestamp) -> Vec<C
     unique.into_iter().cloned().collect()
 }
 
-/// Those that come into question beside the one that its maker calls the latest: named later, not the maker's own, and
-/// not contained in it.
+/// The backups that compete with `own`, the one that its maker says is the latest: they are named later, are not
+/// among [`Scope::own`], and contain something that `own` does not.
 pub fn rivals(own: &Candidate, scope: &Scope, candidates: Vec<Candidate>) -> Vec<Candidate> {
     let is_rival = |other: &Candidate| {
         let later = other.snapshot.unix_seconds() > own.snapshot.unix_seconds();
@@ -178,11 +199,15 @@ pub fn rivals(own: &Candidate, scope: &Scope, candidates: Vec<Candidate>) -> Vec
     candidates.into_iter().filter(is_rival).collect()
 }
 
-/// Finds the latest backup of a cluster.
+/// Finds the latest backup of a cluster. `now` is the time by this machine's clock; `progress` is updated meanwhile.
 ///
-/// Every manifest in question is read: the revision stands nowhere else, and a backup that a wrong clock named may stand
-/// anywhere. When the store wrote an object cannot spare a look at it: on one machine, or one site, that clock is wrong
-/// in the same way.
+/// The manifest of every backup in question is read, because only manifests contain revisions, and a backup that was
+/// named by a wrong clock may have any name. The time at which the store wrote an object does not help: on one
+/// machine, or one site, that clock is wrong in the same way.
+///
+/// # Errors
+/// [`LatestError`] if the store fails, the manifest of the newest backup cannot be read, or it is uncertain which
+/// backup is the latest. Other manifests that cannot be read are skipped.
 pub async fn find(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -193,7 +218,7 @@ pub async fn find(
     let mut entries = catalog::list(store, cluster).await?;
     entries.retain(|entry| scope.until.is_none_or(|until| entry.snapshot.unix_seconds() <= until.seconds));
     let own = scope.own.iter().find_map(|own| entries.iter().find(|entry| entry.snapshot == *own)).cloned();
-    // Without somebody who knows better, each is a candidate.
+    // If no program knows the order, each backup is a candidate.
     let (must, others) = match &own {
         Some(own) => {
             entries.retain(|entry| entry.snapshot.unix_seconds() > own.snapshot.unix_seconds());
@@ -265,10 +290,10 @@ impl fmt::Display for Contradiction {
     }
 }
 
-/// The flag that chooses it, then what a person may choose by.
+/// The flag that selects this backup, then what a person may choose by.
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a manifest says is nobody's promise: an id has 16 digits.
+        // A manifest may contain anything; an ID has 16 digits.
         let id: String = self.etcd_cluster_id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
         let stored = self.modified.map_or_else(|| "at an unknown time".into(), Timestamp::rfc3339);
         let Self { snapshot, revision, .. } = self;

@@ -1,4 +1,4 @@
-//! Nothing is guessed: every contradiction is found, and nothing else is one.
+//! Nothing is guessed: every contradiction is found, and nothing else is reported as one.
 
 use super::*;
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn the_newest_name_is_the_latest_where_nothing_contradicts_it() {
     assert_eq!(chosen(&[]), Ok(None));
     assert_eq!(chosen(&[backup(t - 60, 1, 5), backup(t, 1, 9), backup(t - 30, 1, 9)]), Ok(Some(t)));
     assert_eq!(chosen(&[backup(t + 60, 1, 5)]), Ok(Some(t + 60)), "clocks differ by a little");
-    // A restore jumps upward, or falls back without a jump, and makes a new cluster id.
+    // A restore raises the revision, or goes back without raising it, and creates a new cluster ID.
     assert_eq!(chosen(&[backup(t - 60, 1, 500), backup(t, 2, 9)]), Ok(Some(t)));
     assert_eq!(chosen(&[backup(t - 60, 1, 5), backup(t, 2, 1_000_000_009)]), Ok(Some(t)));
 }
@@ -63,16 +63,16 @@ fn a_higher_revision_of_the_same_cluster_is_no_answer_wherever_it_stands() {
 fn what_another_takes_the_place_of_contradicts_nothing() {
     let t = NOW.seconds;
     let (older, old) = (backup(t - 90, 1, 990), backup(t - 60, 1, 1_000));
-    // Made anew under the same id.
+    // Created anew under the same ID.
     let first = after(&old, backup(t - 30, 1, 5));
     let all = [older.clone(), old.clone(), first.clone(), backup(t, 1, 6)];
     assert_eq!(chosen(&all), Ok(Some(t)));
     assert_eq!(chosen(&all[..3]), Ok(Some(t - 30)));
-    // One that came after it counts, and so does what its like do not say.
+    // A later backup counts, and so do those of the same etcd that do not state what they replace.
     assert!(chosen(&[old.clone(), first.clone(), backup(t - 10, 1, 8), backup(t, 1, 6)]).is_err());
     assert!(chosen(&[old.clone(), backup(t - 30, 1, 5)]).is_err());
     assert!(chosen(&[backup(t - 60, 2, 9), after(&old, backup(t - 30, 2, 5))]).is_err(), "of another etcd");
-    // What was replaced had a name from the future.
+    // The replaced backup had a name from the future.
     let ahead = backup(t + 86_400, 1, 1_000);
     assert_eq!(chosen(&[older, ahead.clone(), after(&ahead, backup(t - 30, 1, 5)), backup(t, 1, 6)]), Ok(Some(t)));
     // An old etcd that came back.
@@ -103,9 +103,9 @@ fn who_made_them_knows_which_one_is_the_latest() {
     let own = backup(t - 60, 1, 50);
     let scope = Scope { own: [t - 60, t + 86_400, t - 3_600].map(|s| backup(s, 1, 0).snapshot).to_vec(), until: None };
     let rivals = |others: &[Candidate]| rivals(&own, &scope, others.to_vec());
-    // An earlier one of its own under a wrong name, one that it has forgotten, one that is older by every account.
+    // One of its own with an earlier, wrong name; one that it no longer knows; one that is older in every respect.
     assert_eq!(rivals(&[backup(t + 86_400, 1, 40), backup(t + 90_000, 1, 30), backup(t - 90, 1, 60)]), []);
-    // Somebody else's, further on, or of another etcd cluster.
+    // Of someone else: at a higher revision, or of another etcd cluster.
     let further = [backup(t, 1, 51), backup(t + 5, 2, 1)];
     assert_eq!(rivals(&further), further);
 }

@@ -1,21 +1,22 @@
-//! Bytes at rest: where backups are kept (stores), how they are sealed, and what describes them.
+//! Stored backups: where they are kept (stores), how they are encrypted, and what describes them.
 //!
-//! - [`store`]: one trait, two stores (a folder, a bucket), one conformance suite;
-//! - [`seal`]: zstd and age, for streams and for small secrets;
-//! - [`manifest`]: what a backup is;
-//! - [`writer`]: one backup from a source to a store, visible only once it is proven;
-//! - [`reader`]: the way back;
-//! - `restore` (a feature): the way back into a data folder of etcd's;
-//! - [`catalog`]: what a store holds, and what unfinished attempts left in it;
-//! - [`keys`]: those that were copied into a series;
-//! - [`latest`]: which backup of a cluster is the latest, where that can be told;
-//! - `merge` (of the same feature): several series become one;
-//! - [`names`]: which UUID a cluster's name stands for;
-//! - [`series`]: the newest backup of a cluster, and whether an etcd is the one that it is of;
-//! - [`blocking`]: work that blocks, where it delays nobody.
+//! - [`store`]: one trait and two stores, a folder and a bucket, with one conformance suite;
+//! - [`seal`]: compression with zstd and encryption with age, for streams and for small secrets;
+//! - [`manifest`]: what describes a backup;
+//! - [`writer`]: makes one backup from a source in a store; it becomes visible only once it is verified;
+//! - [`reader`]: reads a backup back and verifies it;
+//! - `restore` (with the feature `restore`): restores a backup to an etcd data directory;
+//! - [`catalog`]: what a store contains, and what unfinished attempts left in it;
+//! - [`keys`]: the keys that were copied into a series;
+//! - [`latest`]: which backup of a cluster is the latest, if that is certain;
+//! - `merge` (with the same feature): merges several series into one;
+//! - [`names`]: which UUID belongs to a cluster's name;
+//! - [`series`]: the newest backup of a cluster, and whether an etcd is the one that was backed up;
+//! - [`blocking`]: runs blocking work on threads where it delays nothing else.
 //!
-//! Nothing here knows etcd or NATS.
+//! Nothing here connects to etcd or NATS.
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
 #![deny(clippy::disallowed_macros)]
 
 pub mod blocking;

@@ -1,9 +1,9 @@
-//! Several series of one cluster become one: the backups of some UUIDs are copied under another.
+//! Merges several series of one cluster into one: copies the backups of some UUIDs to another UUID.
 //!
-//! A copy is a backup of its own: the sealed bytes unchanged, proven against the manifest's digest on the way and again where
-//! they arrived, the manifest with its new address. Nothing of the sources changes, and nothing of them is ever deleted.
-//! Whatever is interrupted can be begun again: a backup that is there already, known by its attempt and digest, is not
-//! copied twice.
+//! A copy is a backup of its own: the sealed bytes are unchanged and the manifest has the new address. The bytes are
+//! verified against the manifest's digest while they are sent, and again where they arrived. The sources are neither
+//! changed nor deleted. A merge that was interrupted can be repeated: a backup that was already copied, recognised by
+//! its attempt and digest, is not copied twice.
 
 use std::collections::HashSet;
 
@@ -20,50 +20,90 @@ use crate::manifest::Manifest;
 use crate::store::{ErrorKind, Key, PART_BYTES, Store, StoreError, Upload};
 use crate::writer::publish::{self, Landed};
 
-/// So many seconds a name moves on at most.
+/// By how many seconds a copy's name is moved at most.
 const NAME_TRIES: usize = 60;
 
-/// Where a copy's manifest says where it comes from.
+/// The field in a copy's manifest that names its source.
 const FROM: &str = "copied_from";
 
-/// Why series could not be put together.
+/// Why series could not be merged.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// One of the UUIDs contains backups of another cluster, or none.
     #[error("{uuid} contains {found}: only backups of cluster {wanted} can be merged")]
-    Foreign { uuid: ClusterUuid, wanted: ClusterName, found: String },
+    Foreign {
+        /// The UUID.
+        uuid: ClusterUuid,
+        /// The cluster that was to be merged.
+        wanted: ClusterName,
+        /// What it contains, as text: the backups of another cluster, or none that can be read.
+        found: String,
+    },
+    /// The object of a source does not match its manifest. It was not copied.
     #[error("{key} does not match its manifest ({what}); it was not copied")]
-    Damaged { key: Key, what: String },
+    Damaged {
+        /// The object.
+        key: Key,
+        /// What differs, as text.
+        what: String,
+    },
+    /// The copy differs from what was sent, so it was removed.
     #[error("the copy {key} differs from what was sent; it was removed again")]
-    Changed { key: Key },
+    Changed {
+        /// The copy.
+        key: Key,
+    },
+    /// The names of the next 60 seconds are all taken.
     #[error("there is no free name for {from} in the next {NAME_TRIES} seconds")]
-    NoName { from: Key },
+    NoName {
+        /// The object that was to be copied.
+        from: Key,
+    },
+    /// A cluster's key could not be read, so it was not copied.
     #[error("the key {from} was not copied: {cause}")]
-    UnreadKey { from: Key, cause: StoreError },
+    UnreadKey {
+        /// The key's object.
+        from: Key,
+        /// Why it could not be read.
+        cause: StoreError,
+    },
+    /// A different key was already copied under this name.
     #[error("the key {from} was not copied: {to} already exists and is different")]
-    OtherKey { from: Key, to: Key },
+    OtherKey {
+        /// The key's object.
+        from: Key,
+        /// The existing one.
+        to: Key,
+    },
 }
 
-/// One backup that is to be copied.
+/// A backup to copy.
 #[derive(Debug, Clone)]
 pub struct Copy {
+    /// The manifest of the source.
     pub backup: Manifest,
-    /// What it is to be called: its own name, or a later second's where that is taken.
+    /// The name of the copy: the source's own, or that of the next free second if it is taken.
     pub name: SnapshotName,
 }
 
-/// What is to be done.
+/// What a merge has to do.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// The backups to copy, in this order.
     pub copies: Vec<Copy>,
-    /// Backups that are there already, or are copied from another source.
+    /// Number of backups that are already there, or are copied from another source.
     pub done: usize,
-    /// Backups that cannot be copied, and why.
+    /// The backups that cannot be copied, with reasons.
     pub problems: Skipped,
 }
 
-/// The UUIDs under which the store has backups of a cluster with this name.
+/// The UUIDs under which the store has backups of a cluster with this name, by the newest readable manifest of each.
+///
+/// # Errors
+/// [`StoreError`] if the store fails.
 pub async fn series_of(store: &dyn Store, name: &ClusterName) -> Result<Vec<ClusterUuid>, StoreError> {
     let mut found = Vec::new();
     for uuid in catalog::clusters(store).await? {
@@ -74,10 +114,12 @@ pub async fn series_of(store: &dyn Store, name: &ClusterName) -> Result<Vec<Clus
     Ok(found)
 }
 
-/// Looks what has to be copied from `sources` to `into`.
+/// Determines which backups of `sources` have to be copied to `into`. Changes nothing; `progress` is updated
+/// meanwhile.
 ///
 /// # Errors
-/// One of them is another cluster's.
+/// [`MergeError::Foreign`] if one of the UUIDs belongs to another cluster; [`MergeError::NoName`] or
+/// [`MergeError::Store`].
 pub async fn plan(
     store: &dyn Store,
     name: &ClusterName,
@@ -102,7 +144,7 @@ pub async fn plan(
     reading.each(backups, |_, manifest| found.push(manifest)).await?;
     plan.problems = reading.end();
     for backup in found {
-        // It may also be in two sources: an earlier merge copied it.
+        // It may also be in two sources, if an earlier merge copied it.
         if !known.insert((backup.attempt, backup.sealed_sha256.clone())) {
             plan.done += 1;
             continue;
@@ -115,7 +157,7 @@ pub async fn plan(
     Ok(plan)
 }
 
-/// The backups of a series that must be this cluster's, the oldest first.
+/// The backups of a series, which must belong to this cluster, oldest first.
 async fn listed(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> Result<Vec<ListedBackup>, MergeError> {
     let mut entries = catalog::list(store, uuid).await?;
     match catalog::newest_among(store, &entries).await? {
@@ -130,13 +172,16 @@ async fn listed(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> Res
     Ok(entries)
 }
 
-/// A name that is not taken: this one, or the first later second's.
+/// The first name from this one on that is not taken.
 fn free(name: SnapshotName, taken: &HashSet<SnapshotName>) -> Option<SnapshotName> {
     let mut names = std::iter::successors(Some(name), |name| name.next().ok()).take(NAME_TRIES);
     names.find(|name| !taken.contains(name))
 }
 
-/// Copies one backup, and says under which name it is there now.
+/// Copies one backup to the series `into`, and returns the copy's name.
+///
+/// # Errors
+/// [`MergeError`] by its cause. Copying can then be repeated.
 pub async fn copy(store: &dyn Store, copy: &Copy, into: ClusterUuid) -> Result<SnapshotName, MergeError> {
     let source = &copy.backup;
     let from = Key::snapshot(source.cluster_uuid, source.snapshot);
@@ -147,7 +192,7 @@ pub async fn copy(store: &dyn Store, copy: &Copy, into: ClusterUuid) -> Result<S
                 // An interrupted copy had come so far; whether all of it arrived was still to be seen.
                 return prove(store, source, into, name).await.map(|()| name);
             }
-            // What an interrupted copy left of it.
+            // Removes what an interrupted copy left.
             Settled::Free => drop(catalog::sweep_slot(store, into, name).await?),
             _ => {
                 name = name.next().map_err(|_| MergeError::NoName { from: from.clone() })?;
@@ -162,7 +207,7 @@ pub async fn copy(store: &dyn Store, copy: &Copy, into: ClusterUuid) -> Result<S
     Err(MergeError::NoName { from })
 }
 
-/// Whether the name was free.
+/// Returns whether the name was free.
 async fn copy_as(
     store: &dyn Store,
     source: &Manifest,
@@ -182,7 +227,7 @@ async fn copy_as(
     let parts = match sent.await {
         Ok(parts) => parts,
         Err(error) => {
-            // The first error is the one that is told; what stays is found by the next try.
+            // The first error is reported; the next try finds what is left.
             publish::abort(&*upload).await;
             let _ = store.delete(&intent).await;
             return Err(error);
@@ -195,7 +240,7 @@ async fn copy_as(
         return if error.is(ErrorKind::AlreadyExists) { Ok(false) } else { Err(error.into()) };
     }
     if let Err(error) = prove(store, source, into, name).await {
-        // The intent of what may be there stays: the next try proves it.
+        // The intent of an object that may be there is kept: the next try verifies it.
         if let MergeError::Changed { .. } = error {
             store.delete(&intent).await?;
         }
@@ -206,10 +251,10 @@ async fn copy_as(
     Ok(true)
 }
 
-/// Whether the copy is there although its completion failed: the answer may have been lost.
+/// Whether the copy is there although its completion failed, because the answer may have been lost.
 ///
 /// # Errors
-/// That cannot be told. The intent stays: the next try makes a backup of what may be there, or removes what is left.
+/// It is unknown. The intent is kept: the next try turns what is there into a backup, or removes what is left.
 async fn landed(
     store: &dyn Store,
     source: &Manifest,
@@ -219,14 +264,14 @@ async fn landed(
 ) -> Result<bool, MergeError> {
     match publish::landed(store, upload, key, source.attempt, source.sealed_bytes).await {
         Landed::Own => Ok(true),
-        // Not every provider says whose it is. What it holds tells.
+        // Not every provider says who uploaded an object. Its content tells.
         Landed::Nobodys => Ok(digest(store, key).await? == source.sealed_sha256),
         Landed::Not => Ok(false),
         Landed::Unknown => Err(error.clone().into()),
     }
 }
 
-/// Reads the copy back: it must be what was sent, or it is removed again.
+/// Reads the copy back. If it differs from what was sent, it is removed.
 async fn prove(store: &dyn Store, source: &Manifest, into: ClusterUuid, name: SnapshotName) -> Result<(), MergeError> {
     let key = Key::snapshot(into, name);
     if digest(store, &key).await? == source.sealed_sha256 {
@@ -241,12 +286,12 @@ async fn prove(store: &dyn Store, source: &Manifest, into: ClusterUuid, name: Sn
 fn moved(source: &Manifest, into: ClusterUuid, name: SnapshotName) -> Manifest {
     let mut manifest = Manifest { cluster_uuid: into, snapshot: name, ..source.clone() };
     let from = Key::snapshot(source.cluster_uuid, source.snapshot).to_string();
-    // A copy of a copy keeps where the first one was made.
+    // A copy of a copy keeps the address of the first source.
     manifest.extra.entry(FROM).or_insert(Value::String(from));
     manifest
 }
 
-/// Sends the sealed bytes, which must be those of the manifest, and says how many parts they are.
+/// Sends the sealed bytes, which must match the manifest, and returns the number of parts.
 async fn send(store: &dyn Store, source: &Manifest, from: &Key, upload: &dyn Upload) -> Result<u32, MergeError> {
     let mut body = store.read(from).await?;
     let (mut hash, mut bytes, mut parts) = (Sha256::new(), 0, 0);
@@ -255,7 +300,7 @@ async fn send(store: &dyn Store, source: &Manifest, from: &Key, upload: &dyn Upl
         hash.update(&chunk);
         bytes += chunk.len() as u64;
         held.extend_from_slice(&chunk);
-        // The last part is held: it may be a whole one.
+        // The last part is held back, because it may be a full one.
         while held.len() > PART_BYTES {
             parts += 1;
             upload.part(parts, held.split_to(PART_BYTES).freeze()).await?;
@@ -282,12 +327,16 @@ async fn digest(store: &dyn Store, key: &Key) -> Result<String, StoreError> {
     Ok(to_hex(&hash.finalize()))
 }
 
-/// Where the key of a source is kept among those of the series that it was copied into.
+/// The place of a source's key in the series into which it was copied.
 fn copied_key(into: ClusterUuid, source: &str) -> Key {
     Key::new(&format!("{into}/keys/{source}.age")).expect("UUIDs are segments of a key")
 }
 
-/// Copies the keys of a source, without which its backups could not be opened any more, and says which could not be.
+/// Copies the keys of a source, without which its backups could not be decrypted. Returns those that could not be
+/// copied.
+///
+/// # Errors
+/// [`StoreError`] if the store fails.
 pub async fn copy_keys(
     store: &dyn Store,
     source: ClusterUuid,
@@ -308,7 +357,7 @@ pub async fn copy_keys(
         };
         let to = copied_key(into, &name);
         match store.put_new(&to, key.clone()).await {
-            // Fine where an earlier merge copied it; else the source has the only one.
+            // Fine if an earlier merge copied it; otherwise the source has the only one.
             Err(error) if error.is(ErrorKind::AlreadyExists) => match store.get(&to, KEY_MAX).await {
                 Ok(there) if there == key => {}
                 Err(error) if !error.is_one_object_s() => return Err(error),

@@ -1,8 +1,9 @@
-//! Which UUID a cluster's name stands for: an object of its own, `names/<cluster>.json`, that only the first can create.
+//! Which UUID belongs to a cluster's name: an object `names/<cluster>.json` for each name, which is created once and
+//! not overwritten.
 //!
-//! So several machines that back up a cluster for the first time in the same second agree on one UUID. Stores from before
-//! there were such objects are asked as ever, by their manifests; and where an object contradicts the backups, the backups
-//! count: it may be forged, or from before a cluster got another name.
+//! So several machines that back up a cluster for the first time in the same second agree on one UUID. If there is no
+//! such object, as in older stores, the manifests of the backups are searched for the name. If an object contradicts
+//! the backups, the backups count: the object may be forged, or older than a change of the cluster's name.
 
 use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
 use bytes::Bytes;
@@ -12,53 +13,64 @@ use serde_json::{Map, Value};
 use crate::catalog::{self, ListedBackup, Series};
 use crate::store::{ErrorKind, Key, Store, StoreError};
 
-/// The folder of these objects. It is no UUID, so whoever looks for clusters passes it over.
+/// The folder of these objects. It is not a UUID, so the search for clusters ignores it.
 const FOLDER: &str = "names";
 
-/// The version of an object's meaning that this build writes.
+/// The format version of these objects that this build writes.
 const FORMAT_VERSION: u32 = 1;
 
-/// No such object is larger than this many bytes.
+/// Limit for the size of such an object, in bytes.
 const NAME_MAX: usize = 4096;
 
-/// What stands in a name's object.
+/// The content of a name's object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     format_version: u32,
     cluster: ClusterName,
     cluster_uuid: ClusterUuid,
-    /// etcd's own cluster id, 16 hexadecimal digits, where whoever came first knew it.
+    /// etcd's own cluster ID, 16 hexadecimal digits, if the creator of the object knew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     etcd_cluster_id: Option<String>,
     #[serde(flatten)]
     extra: Map<String, Value>,
 }
 
-/// A name and its UUID.
+/// The UUID of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
+    /// The cluster's UUID, which is the name of its folder in the store.
     pub uuid: ClusterUuid,
-    /// Nobody had the name before.
+    /// Whether the name was free until now.
     pub is_new: bool,
-    /// etcd's cluster id for which the name was taken, where there is no backup yet that says more.
+    /// etcd's cluster ID (16 hexadecimal digits) that was recorded with the name; `None` if there are backups, whose
+    /// manifests say more, or if it is unknown.
     pub etcd_cluster_id: Option<String>,
-    /// The backups that it has, where they were listed on the way.
+    /// The cluster's backups, newest first, if they were listed for this; otherwise `None`.
     pub listed: Option<Vec<ListedBackup>>,
 }
 
-/// The object of a name.
+/// The key of a name's object.
 pub fn key(name: &ClusterName) -> Key {
     Key::new(&format!("{FOLDER}/{name}.json")).expect("a cluster's name is one segment of a key")
 }
 
-/// The UUID that the store has for a name.
+/// Looks up the UUID of a name; `None` if the store has none. `now` is the current time: backups named for a later
+/// time count only if there are no others.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer or cannot be read.
 pub async fn find(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<Option<ClusterUuid>, StoreError> {
     Ok(look(store, name, now).await?.known.map(|known| known.uuid))
 }
 
-/// The UUID that the store has for a name; where it has none, `proposed`, unless somebody else is faster. What backups
-/// say counts as far as their names can be true `now`.
-/// `etcd_cluster_id` is etcd's own id of the cluster, where it is known.
+/// Looks up the UUID of a name, or records `proposed` as its UUID. If another machine is faster, the result is that
+/// machine's. `etcd_cluster_id` is etcd's own ID of the cluster (16 hexadecimal digits), if it is known; `now` is
+/// used as in [`find`].
+///
+/// Without the permission to create the object, the backup still gets a UUID; only a warning is logged.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer, cannot be read, or cannot be written for another reason.
 pub async fn claim(
     store: &dyn Store,
     name: &ClusterName,
@@ -75,7 +87,7 @@ pub async fn claim(
         return Ok(Claim { uuid, is_new: false, etcd_cluster_id, listed });
     }
     put(store, name, proposed, etcd_cluster_id).await?;
-    // Whatever this store makes of "only where there is none": what stands there is what the next one reads.
+    // However this store treats create-only: what is stored now is what the next machine reads.
     let own = Claim { uuid: proposed, is_new: true, etcd_cluster_id: None, listed: None };
     let Some(Note { cluster_uuid: uuid, etcd_cluster_id, .. }) = read(store, name).await? else { return Ok(own) };
     if uuid == proposed {
@@ -85,7 +97,10 @@ pub async fn claim(
     Ok(if is_of == Some(false) { own } else { Claim { uuid, is_new: false, etcd_cluster_id, listed } })
 }
 
-/// Makes a name stand for another UUID: for whoever put several series together.
+/// Makes a name belong to another UUID, after several series were merged into that one.
+///
+/// # Errors
+/// [`StoreError`] if the old object cannot be deleted or the new one cannot be created.
 pub async fn point(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> Result<(), StoreError> {
     if read(store, name).await?.is_some_and(|note| note.cluster_uuid == uuid) {
         return Ok(());
@@ -94,7 +109,7 @@ pub async fn point(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> 
     put(store, name, uuid, None).await
 }
 
-/// What the store says of a name.
+/// What the store says about a name.
 struct Said {
     note: Option<Note>,
     known: Option<Known>,
@@ -132,12 +147,12 @@ async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp) -> Result<S
     Ok(Said { note, known })
 }
 
-/// What stands under a UUID.
+/// What the store contains under a UUID.
 #[derive(Default)]
 struct Looked {
-    /// Whether the newest backup is of a cluster with that name; `None` where there is none to tell.
+    /// Whether the newest backup belongs to a cluster with that name; `None` if no backup can be read.
     is_of: Option<bool>,
-    /// `None` where the store does not let its folder be listed.
+    /// `None` if the store does not allow listing that folder.
     listed: Option<Vec<ListedBackup>>,
 }
 
@@ -158,7 +173,7 @@ async fn look_at(
     Ok(Looked { is_of: newest.map(|manifest| manifest.cluster == *name), listed: Some(entries) })
 }
 
-/// What a name's object says; `None` where there is none, or none that can be used.
+/// The content of a name's object; `None` if there is none, or none that can be used.
 async fn read(store: &dyn Store, name: &ClusterName) -> Result<Option<Note>, StoreError> {
     let key = key(name);
     let json = match catalog::get_if_there(store, &key, NAME_MAX).await {
@@ -194,7 +209,7 @@ fn checked(note: Note, name: &ClusterName) -> Result<Note, String> {
     Ok(note)
 }
 
-/// Creates the object of a name. One that is there stays; who may not create it does without.
+/// Creates the object of a name. An existing one is kept; without permission only a warning is logged.
 async fn put(
     store: &dyn Store,
     name: &ClusterName,

@@ -1,6 +1,6 @@
-//! From a backup in a store to a data folder that etcd starts from: fetched ahead, opened, proven against the
-//! manifest, inspected and written by threads of their own, all at once; the folder becomes visible only when all is
-//! good.
+//! Restores a backup in a store to a data directory that etcd starts from. It is fetched, decrypted, verified against
+//! its manifest, inspected and written at the same time, by threads of their own. The directory becomes visible only
+//! if everything is good.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,44 +21,92 @@ use crate::reader::{self, ReadError};
 use crate::seal::Identity;
 use crate::store::Store;
 
-/// Pieces that wait to be written.
+/// How many pieces wait to be written.
 const PIECES: usize = 8;
 
-/// Why a backup could not be restored; nothing of it is left behind but with [`RestoreError::NotSynced`].
+/// Why a backup could not be restored. Nothing is left behind, except after [`RestoreError::NotSynced`].
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreBackupError {
+    /// The backup cannot be read, or is not what its manifest describes.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The data directory cannot be written, or the database cannot be turned into the new cluster's.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// The database is damaged, although its digest is right: it was damaged when it was backed up.
     #[error("the database is damaged: {0}")]
     Inspect(#[from] InspectError),
+    /// The database ends before the revision in its manifest.
     #[error("the database ends at revision {is}, but its manifest says {wanted} or later")]
-    TooOld { is: i64, wanted: i64 },
+    TooOld {
+        /// The current revision of the database.
+        is: i64,
+        /// The origin's revision in the manifest.
+        wanted: i64,
+    },
+    /// The database has other contents than the inspection during the backup found.
     #[error("the database has {found}, but its manifest says {said}")]
-    Contradicts { found: String, said: String },
+    Contradicts {
+        /// Revision, number of keys and hash of the database.
+        found: String,
+        /// The same in the manifest.
+        said: String,
+    },
+    /// The caller cancelled it.
     #[error("cancelled")]
     Cancelled,
 }
 
-/// How far a restore is; read it from anywhere.
+/// How far a restore is. Can be read from any thread.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Bytes of the database that are written, out of the manifest's `snapshot_bytes`.
+    /// Bytes of the database that were written (or inspected, if nothing is restored), out of
+    /// [`Manifest::snapshot_bytes`](crate::manifest::Manifest::snapshot_bytes).
     pub written: AtomicU64,
 }
 
-/// A backup that was restored, and what it was seen to hold.
+/// A restored backup.
 #[derive(Debug)]
 pub struct Outcome {
+    /// The data directory and its new cluster.
     pub restored: Restored,
-    /// Unknown where that would have taken more memory than inspection may use; no fault was found as far as it went.
+    /// What the database contains; unknown if that would have taken too much memory. No fault was found in the part
+    /// that was checked.
     pub contents: Result<Contents, Unknown>,
 }
 
-/// Restores a backup into `folder`, which must be empty or not there. Memory depends on the database only by what
-/// inspection takes: 60 bytes per page, up to its cap. Cancelled, it has removed what it made when it returns; what is
-/// proven already it finishes.
+/// Restores a backup to the data directory `folder`, which must be empty or not exist.
+///
+/// Only the inspection's memory grows with the database: 60 bytes per page, up to its limit. If `cancel` is cancelled,
+/// everything that was created is removed before this returns. Once everything is verified, the restore is completed
+/// even so.
+///
+/// ```
+#[doc = include_str!("example.txt")]
+/// use backstay_archive::restore::{self, NewMember, Options};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let store_directory = tempfile::tempdir()?;
+/// # let store = LocalStore::open(store_directory.path())?;
+/// # let identity = Identity::generate();
+/// # let data_dir = directory.path().join("etcd");
+/// let manifest = backup(&store, &identity).await?;
+/// let peer_urls = vec!["https://10.0.0.1:2380".to_owned()];
+/// let options = Options::new("node-1", vec![NewMember { name: "node-1".to_owned(), peer_urls }]);
+///
+/// let (progress, cancel) = (Arc::new(restore::Progress::default()), CancellationToken::new());
+/// let outcome =
+///     restore::restore(&store, &manifest, Some(&identity), &data_dir, options, &progress, &cancel).await?;
+/// assert_eq!(outcome.restored.revision_before, 8);
+/// assert!(data_dir.join("member/snap/db").is_file());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`RestoreBackupError`] by its cause. Nothing is left behind, except after [`RestoreError::NotSynced`].
 pub async fn restore(
     store: &dyn Store,
     manifest: &Manifest,
@@ -74,16 +122,21 @@ pub async fn restore(
     Ok(Outcome { restored, contents: examined.inspection.contents })
 }
 
-/// A backup that was looked at from end to end.
+/// A backup that was read and inspected from end to end.
 #[derive(Debug)]
 pub struct Examined {
-    /// Where it was to be restored.
+    /// The restored data directory, if one was requested.
     pub restored: Option<Restored>,
+    /// What the inspection found.
     pub inspection: Inspection,
 }
 
-/// Fetches, opens, proves and inspects a backup; restores it too where `into` names a folder, which appears only when
-/// all is good. `hash_at` of `look` may ask for HashKV.
+/// Reads, verifies and inspects a backup. Restores it, too, if `into` names a data directory, which becomes visible
+/// only if everything is good. `hash_at` of `look` may ask for HashKV. `identity` may be `None` if the backup is not
+/// encrypted.
+///
+/// # Errors
+/// [`RestoreBackupError`] as for [`restore`].
 pub async fn examine(
     store: &dyn Store,
     manifest: &Manifest,
@@ -101,7 +154,7 @@ pub async fn examine(
     inspecting.spawn_blocking(move || inspect(Database { pieces: to_inspect, left: bytes }, look, count.as_deref()));
     if let Some((folder, options)) = into {
         let folder = folder.to_owned();
-        // Also where inspection finds no room to say where the database ends.
+        // The revision is checked here, too, because the inspection may lack the memory to find it.
         let restorer = blocking(move || Restorer::create(&folder, options)).await?.at_least(manifest.origin.revision);
         let (write_out, to_write) = mpsc::channel(PIECES);
         writing.spawn_blocking(move || write(restorer, Database { pieces: to_write, left: bytes }, &counted));
@@ -110,7 +163,7 @@ pub async fn examine(
     let proven = cancel.run_until_cancelled(reader::run(store, manifest, identity, outs)).await;
     let written = writing.join_next().await.transpose().map_err(failed)?;
     let inspected = inspecting.join_next().await.expect("one thread was started").map_err(failed)?;
-    // A disk that is full, or pages that are none, end the reading too: their own reasons come first.
+    // A full disk or damaged pages end the reading, too: their own reasons come first.
     let restorer = written.transpose()?;
     let inspection = settled(proven, inspected)?;
     if let Ok(contents) = &inspection.contents
@@ -127,7 +180,7 @@ pub async fn examine(
     Ok(Examined { restored, inspection })
 }
 
-/// What was inspected, where it was proven too; `proven` is `None` where it was cancelled.
+/// The inspection, if the data was also verified. `proven` is `None` if it was cancelled.
 fn settled<T>(
     proven: Option<Result<(), ReadError>>,
     inspected: Result<T, InspectError>,
@@ -135,13 +188,14 @@ fn settled<T>(
     match proven {
         None => Err(RestoreBackupError::Cancelled),
         Some(Ok(())) => Ok(inspected?),
-        // Whoever closed knows why. Where none of them does, it was the proof that broke off: nothing is proven.
+        // Whoever closed its channel knows why. If none of them does, the verification itself broke off, and nothing
+        // is proven.
         Some(Err(closed @ ReadError::Closed)) => inspected.map_err(Into::into).and(Err(closed.into())),
         Some(Err(error)) => Err(error.into()),
     }
 }
 
-/// What was seen before the backup became visible must be seen again.
+/// What the inspection found before the backup became visible must be found again.
 fn agree(manifest: &Manifest, inspection: &Inspection) -> Result<(), RestoreBackupError> {
     let said = manifest.inspection.as_ref().and_then(|said| said.contents.as_ref());
     let (Some(said), Some(found)) = (said, manifest::Contents::of(inspection, &manifest.origin.etcd_version)) else {
@@ -155,7 +209,7 @@ fn agree(manifest: &Manifest, inspection: &Inspection) -> Result<(), RestoreBack
     Err(RestoreBackupError::Contradicts { found: text(&found), said: text(said) })
 }
 
-/// The database out of a snapshot file, without its trailer.
+/// The database in a snapshot file, without its trailer.
 struct Database {
     pieces: mpsc::Receiver<Bytes>,
     /// Bytes to come.
@@ -179,7 +233,7 @@ fn write(mut restorer: Restorer, mut database: Database, progress: &Progress) ->
     Ok(restorer)
 }
 
-/// `count` where nobody else counts what is done.
+/// `count` is set if nothing else counts the progress.
 fn inspect(mut database: Database, look: Look, count: Option<&Progress>) -> Result<Inspection, InspectError> {
     let mut inspector = Inspector::new(look);
     while let Some(piece) = database.next() {

@@ -1,9 +1,10 @@
-//! A cluster's backups as one series of one etcd: which of them is the newest that counts, and whether the etcd that is
-//! there now can be the one that they are of.
+//! The backups of a cluster as one series of one etcd: which of them is the newest, and whether the etcd that runs
+//! now can be the one that was backed up.
 //!
-//! Neither names nor times decide: clocks may be wrong. Within one etcd revisions only grow, so the highest is the newest.
-//! An etcd that was restored, or made anew, begins elsewhere: its first backup says what it takes the place of. Only a
-//! coordinator's does not say so; there the name tells which etcd the series went on with.
+//! Neither names nor times decide, because clocks may be wrong. Within one etcd revisions only grow, so the highest
+//! is the newest. An etcd that was restored or created anew starts at another revision; its first backup states which
+//! backup it replaces. Only a backup that a coordinator made does not state this; then its name shows with which etcd
+//! the series continued.
 
 use backstay_protocol::{SnapshotName, Timestamp, time};
 
@@ -11,20 +12,25 @@ use crate::catalog::{ListedBackup, Progress, Reading};
 use crate::manifest::{Manifest, Replaced};
 use crate::store::{Store, StoreError};
 
-/// So many backups are looked at: the newest by their names, and as many of those whose names are from the future, which a
-/// wrong clock made.
+/// How many backups are read: this many of the newest by name, and this many of those whose names are in the future
+/// because of a wrong clock.
 const LOOKED_AT: usize = 32;
 
 /// The newest backup of a series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Newest {
-    /// The one that counts.
+    /// The newest backup by revision.
     pub manifest: Manifest,
-    /// The newest by its name, where that is not from the future and no other takes its place.
+    /// The newest backup by name, unless that name is in the future or another backup replaces it.
     pub named: Option<Manifest>,
 }
 
-/// The newest of a cluster's backups that counts, as they were listed; `None` where none can be read.
+/// Reads the manifests of a cluster's backups, as [`catalog::list`](crate::catalog::list) returned them, and picks
+/// the newest. `None` if no manifest can be read. At most 32 backups are read, and 32 more whose names are later than
+/// `now`.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer. A single manifest that cannot be read is skipped with a warning.
 pub async fn newest(
     store: &dyn Store,
     entries: Vec<ListedBackup>,
@@ -43,14 +49,14 @@ fn is_ahead(name: SnapshotName, now: Timestamp) -> bool {
     time::is_ahead(name.time(), now)
 }
 
-/// The one with the highest revision of those that no other takes the place of.
+/// Of the backups that no other replaces, the one with the highest revision; `None` if there are none.
 pub fn newest_of(manifests: Vec<Manifest>, now: Timestamp) -> Option<Newest> {
     let is_replaced = |old: &Manifest| {
         let others = manifests.iter().filter(|new| new.attempt != old.attempt);
         others.filter_map(|new| new.replaces.as_ref()).any(|replaced| takes_place(replaced, old))
     };
     let replaced: Vec<bool> = manifests.iter().map(is_replaced).collect();
-    // Where an old etcd came back exactly as it was, each takes the place of the other.
+    // If an old etcd came back exactly as it was, each replaces the other.
     let all = replaced.iter().all(|replaced| *replaced);
     let true_names = manifests.iter().zip(&replaced).filter(|(manifest, _)| !is_ahead(manifest.snapshot, now));
     let named = true_names.max_by_key(|(manifest, _)| manifest.snapshot.unix_seconds());
@@ -67,20 +73,22 @@ fn takes_place(replaced: &Replaced, of: &Manifest) -> bool {
     of.origin.etcd_cluster_id == replaced.etcd_cluster_id && of.origin.revision <= replaced.revision
 }
 
-/// Why an etcd cannot be the one that the newest backup is of.
+/// Why an etcd cannot be the one that was backed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
-    /// It has another cluster id.
+    /// It has another cluster ID.
     Other,
-    /// Its revision is lower: it has lost what the backup holds, or is another one with the same members and token.
+    /// Its revision is lower than that of the backup: it lost data, or it is another etcd with the same members and
+    /// token.
     Behind,
 }
 
-/// Whether the etcd that has this id and stands at this revision differs from that of the newest backup.
+/// Whether an etcd with this cluster ID (16 hexadecimal digits) and current revision differs from the etcd of the
+/// newest backup. `None` if it can be the same.
 pub fn difference(newest: &Newest, etcd_cluster_id: &str, revision: i64) -> Option<Difference> {
     let origin = &newest.manifest.origin;
     if origin.etcd_cluster_id != etcd_cluster_id {
-        // A coordinator has gone on with this one, which was made anew with lower revisions.
+        // A coordinator has continued with this etcd, which was created anew with lower revisions.
         let goes_on =
             |named: &Manifest| named.origin.etcd_cluster_id == etcd_cluster_id && named.origin.revision <= revision;
         return (!newest.named.as_ref().is_some_and(goes_on)).then_some(Difference::Other);
@@ -114,7 +122,7 @@ mod tests {
     }
 
     fn newest(manifests: &[&Manifest]) -> (String, i64) {
-        // The order in which they come decides nothing.
+        // Their order decides nothing.
         let all = |reversed: bool| {
             let mut all: Vec<Manifest> = manifests.iter().map(|m| (*m).clone()).collect();
             if reversed {
@@ -142,7 +150,8 @@ mod tests {
         for id in ["x", "y"] {
             let first = after(&old, id, 5, 2_000);
             assert_eq!(newest(&[&backup("x", 90, 1_000), &old, &first]), (id.into(), 5));
-            // The same id and revisions that were taken before: the first of the new ones stands for all, up to there.
+            // With the same ID, revisions that the old etcd had reached count as replaced. So the first backup stays
+            // the newest until later ones go beyond them.
             let (second, later) = (backup(id, 6, 3_000), backup(id, 101, 4_000));
             let expected = if id == "x" { 5 } else { 6 };
             assert_eq!(newest(&[&old, &first, &second]), (id.into(), expected));
@@ -180,7 +189,7 @@ mod tests {
         assert_eq!(differs(&[&old, &new], "z", 7), Some(Difference::Other));
         assert_eq!(differs(&[&old, &backup("y", 6, 500)], "y", 7), Some(Difference::Other), "an older one");
         assert_eq!(differs(&[&old, &backup("y", 6, NOW.seconds + 3_600)], "y", 7), Some(Difference::Other), "ahead");
-        // What was said to be replaced stays so, whatever it is named.
+        // What was stated as replaced stays so, whatever its name.
         let first = after(&old, "y", 6, 500);
         assert_eq!(differs(&[&old, &first], "x", 100), Some(Difference::Other));
     }

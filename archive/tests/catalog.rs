@@ -1,4 +1,4 @@
-//! What a store holds: listing, finding, settling, sweeping.
+//! What a store contains: listing, finding, settling, sweeping.
 
 mod support;
 
@@ -34,7 +34,7 @@ fn plan_of(cluster: u128, name_of: &str, seconds: i64) -> Plan {
 async fn the_list_is_newest_first_over_all_pages_and_needs_both_halves() {
     let store = MemoryStore::new();
     for n in 0..2_500_i64 {
-        // Out of order, so that it is the names that decide.
+        // Out of order, so that the names decide.
         let seconds = 1_700_000_000 + (n * 1_009) % 2_500;
         store.plant(Key::snapshot(cluster(), name(seconds)).as_str(), vec![0; 3]);
         store.plant(Key::manifest(cluster(), name(seconds)).as_str(), "{}");
@@ -70,7 +70,7 @@ async fn clusters_are_found_by_name_from_their_newest_manifest() {
     backup(&store, &plan_of(1, "alpha", 1_000)).await;
     backup(&store, &plan_of(2, "alpha", 5_000)).await;
     backup(&store, &plan_of(3, "beta", 9_000)).await;
-    // Once alpha, now gamma.
+    // First alpha, now gamma.
     backup(&store, &plan_of(4, "alpha", 6_000)).await;
     backup(&store, &plan_of(4, "gamma", 7_000)).await;
     // Its newest manifest cannot be read; the one before it can.
@@ -90,7 +90,8 @@ async fn clusters_are_found_by_name_from_their_newest_manifest() {
     assert_eq!(found("gamma").await, Some(4));
     assert_eq!(found("delta").await, Some(5));
     assert_eq!(found("epsilon").await, None);
-    // A name that a wrong clock gave decides between two only where there is no other; another backup of its folder may.
+    // A name from a wrong clock decides between two clusters only if there is no other; another backup of its folder
+    // may decide.
     let year = 365 * 86_400;
     backup(&store, &plan_of(6, "alpha", NOW.seconds + year)).await;
     assert_eq!(found("alpha").await, Some(2));
@@ -117,7 +118,7 @@ async fn clusters_are_found_by_name_from_their_newest_manifest() {
     assert!(none.is_none());
 }
 
-/// A store in which the attempt of `plan` died after completion and before the manifest.
+/// A store in which the attempt of `plan` died between completion and manifest.
 async fn died_before_the_manifest(plan: &Plan) -> MemoryStore {
     let store = MemoryStore::new();
     let made = backup(&store, plan).await;

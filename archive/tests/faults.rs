@@ -1,5 +1,5 @@
-//! Every call to the store fails, hangs or loses its answer; the attempt is cancelled or dropped anywhere;
-//! several attempts meet. Each time there is one backup or none, and nothing else is left.
+//! Every call to the store fails, hangs or loses its answer; the attempt is cancelled or dropped at any point;
+//! several attempts meet. Each time there is one backup or none, and nothing else remains.
 
 mod support;
 
@@ -28,8 +28,7 @@ async fn run(
     write(Arc::new(store.clone()), plan, &mut source, &progress, &limits, &FixedClock, cancel).await
 }
 
-/// The state that every story must end in, once the leftovers are swept: one whole backup, or nothing.
-/// Says which.
+/// The state in which every run must end, once the remains are swept: one whole backup, or nothing. Returns which.
 async fn settled(store: &MemoryStore, data: &[u8]) -> bool {
     store.no_faults();
     catalog::sweep_slot(store, cluster(), name(NAME)).await.expect("no faults any more");
@@ -51,7 +50,7 @@ async fn settled(store: &MemoryStore, data: &[u8]) -> bool {
     }
 }
 
-/// The calls of a run where all is well.
+/// The calls of a run without faults.
 async fn good_calls(data: &[u8]) -> Vec<Op> {
     let store = MemoryStore::new();
     run(&store, &plan(1, 1, vec![]), data, &CancellationToken::new()).await.expect("all is well");
@@ -77,7 +76,7 @@ async fn every_call_that_fails_once_leaves_one_backup_or_nothing() {
             let proven = nth > complete || (nth == complete && matches!(fate, Fate::FailAfter(_)));
             assert_eq!(written.is_ok(), proven, "{op:?} {fate:?}: {written:?}");
             match (op, fate) {
-                // The upload's id is lost with the answer: only a sweep finds it.
+                // The upload's ID is lost with the answer, so only a sweep finds it.
                 (Op::Begin, Fate::FailAfter(_)) => assert_eq!(before_sweep, (0, 1)),
                 (Op::Delete, Fate::Fail(kind)) if kind != ErrorKind::Unavailable => assert_eq!(before_sweep, (3, 0)),
                 _ => assert_eq!(before_sweep, (if proven { 2 } else { 0 }, 0), "{op:?} {fate:?}"),
@@ -152,7 +151,7 @@ async fn a_store_that_hangs_for_good_does_not_hold_a_cancelled_attempt() {
     }
 }
 
-/// Runs with the clock in jumps: the threads of the pipeline keep a paused clock from moving by itself.
+/// Runs with a clock that jumps: the threads of the pipeline prevent a paused clock from advancing by itself.
 async fn hurried<T>(work: impl Future<Output = T>) -> T {
     tokio::time::pause();
     let mut work = std::pin::pin!(work);
@@ -162,7 +161,7 @@ async fn hurried<T>(work: impl Future<Output = T>) -> T {
             result = &mut work => break result,
             () = async { for _ in 0..2_000 { tokio::task::yield_now().await } } => {}
         }
-        // Threads that still run get their time, too.
+        // Threads that still run get time, too.
         std::thread::yield_now();
         tokio::time::advance(std::time::Duration::from_millis(50)).await;
     };
@@ -225,7 +224,7 @@ async fn a_crash_at_any_call_leaves_one_backup_or_nothing_without_a_sweep_first(
             let (first, cancel) = (plan(1, 1, vec![]), CancellationToken::new());
             let crashed = async {
                 crashed.await.expect("the call comes");
-                // The call takes its effect, if it has one, and then never answers.
+                // The call takes effect, if it has one, and then never answers.
                 for _ in 0..10 {
                     tokio::task::yield_now().await;
                 }
@@ -235,7 +234,7 @@ async fn a_crash_at_any_call_leaves_one_backup_or_nothing_without_a_sweep_first(
                 written = run(&store, &first, &data, &cancel) => panic!("{written:?}"),
             }
             store.no_faults();
-            // The next attempt comes with no sweep in between, and may find the first one's backup.
+            // The next attempt follows without a sweep, and may find the first one's backup.
             match run(&store, &plan(1, 2, vec![]), &data, &CancellationToken::new()).await {
                 Ok(_) | Err(WriteError::SlotDone(_)) => {}
                 Err(error) => panic!("call {nth}, {fate:?}: {error}"),
@@ -245,7 +244,7 @@ async fn a_crash_at_any_call_leaves_one_backup_or_nothing_without_a_sweep_first(
     }
 }
 
-/// A store whose calls take turns of different lengths, the same for the same seed.
+/// A store whose calls take turns of different lengths, reproducible by the seed.
 fn shuffled(seed: u64) -> MemoryStore {
     let store = MemoryStore::new();
     let turns = noise(seed, 4096);

@@ -1,5 +1,5 @@
-//! The latest backup of a store: every manifest is read, one that cannot be read hides no other, and the newest's own
-//! trouble is an error.
+//! The latest backup of a store: every manifest is read, one that cannot be read hides no other, and a fault of the
+//! newest is an error.
 
 mod support;
 
@@ -63,7 +63,7 @@ async fn a_higher_revision_is_found_among_thousands() {
     assert!(error.to_string().contains("has revision 10001"), "{error}");
     let until = Some(Timestamp::from_seconds(NOW - 100));
     assert!(find(&store, &Scope { until, own: Vec::new() }).await.is_err(), "it is before that, too");
-    // Whoever made them knows the order, and looks only at what stands before its own.
+    // The program that made them knows the order, and checks only those whose names are newer than its own.
     let scope = Scope { until: None, own: vec![name(NOW - 1), name(NOW - 90_000)] };
     store.on_call(move |call| match call.op {
         Op::Get if call.key.contains(&Key::manifest(cluster(), name(NOW - 2)).to_string()) => {

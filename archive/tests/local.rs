@@ -22,7 +22,7 @@ async fn run(store: &LocalStore, plan: &Plan, source: &mut dyn Source) -> Result
     write(Arc::new(store.clone()), plan, source, &progress, &limits, &FixedClock, &cancel).await
 }
 
-/// Every file below `folder`, hidden ones too, but for the notes on owners.
+/// Every file below `folder`, hidden ones included, without the owners' notes.
 fn files(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {

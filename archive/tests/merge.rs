@@ -1,4 +1,4 @@
-//! Several series of one cluster become one: nothing lost, nothing twice, nothing that is not what it was.
+//! Several series of one cluster become one: nothing is lost, duplicated or changed.
 
 mod support;
 
@@ -51,7 +51,7 @@ async fn merged(store: &MemoryStore, into: u128, sources: &[u128]) -> Result<Vec
     Ok(names)
 }
 
-/// The manifests of a series, and each proven: its object is what it says.
+/// The manifests of a series. Each is verified against its object.
 async fn proven(store: &MemoryStore, cluster: u128) -> Vec<Manifest> {
     let mut found = Vec::new();
     for entry in catalog::list(store, uuid(cluster)).await.expect("no faults") {
@@ -68,7 +68,7 @@ async fn every_backup_is_there_once_under_one_uuid() {
     let store = MemoryStore::new();
     backup(&store, 1, "prod", 1_000, 5).await;
     let same_second = backup(&store, 2, "prod", 1_000, 7).await;
-    // More than a part, so that it takes several; and exactly as many bytes as they are.
+    // Large enough for more than one part.
     let large = backup(&store, 2, "prod", 2_000, PART_BYTES + 100).await;
     backup(&store, 3, "prod", 1_001, 9).await;
     backup(&store, 4, "other", 1_002, 9).await;
@@ -155,7 +155,7 @@ async fn the_keys_go_along_and_none_is_lost_unsaid() {
     }
     let key_of_2 = (uuid(2).to_string(), "sealed key of 2".into());
     assert_eq!(keys::copied_keys(&store, uuid(1)).await.expect("no faults"), std::slice::from_ref(&key_of_2));
-    // Merged once more, its keys go along.
+    // When it is merged again, its keys are copied, too.
     backup(&store, 3, "prod", 3_000, 5).await;
     assert!(merge::copy_keys(&store, uuid(1), uuid(3)).await.expect("no faults").is_empty());
     assert_eq!(keys::copied_keys(&store, uuid(3)).await.expect("no faults").len(), 1);
@@ -168,7 +168,7 @@ async fn the_keys_go_along_and_none_is_lost_unsaid() {
         std::slice::from_ref(&key_of_2),
         "nothing is overwritten"
     );
-    // One that cannot be read hides no other.
+    // One that cannot be read does not hide the others.
     store.plant(&format!("{}/keys/damaged.age", uuid(1)), vec![0; 100_000]);
     assert_eq!(keys::copied_keys(&store, uuid(1)).await.expect("no faults"), [key_of_2]);
     let problems = merge::copy_keys(&store, uuid(1), uuid(3)).await.expect("no faults");
@@ -199,7 +199,7 @@ async fn a_manifest_of_another_place_is_not_copied() {
     assert_eq!((plan.copies.len(), plan.problems.count()), (2, 1), "{:?}", plan.problems);
 }
 
-/// The objects of series 1, backups or not.
+/// The objects of series 1, whether or not they are backups.
 fn objects(store: &MemoryStore) -> usize {
     let folder = format!("{}/", uuid(1));
     store.keys().iter().filter(|key| key.starts_with(&folder) && key.ends_with(".snapshot")).count()
@@ -256,7 +256,7 @@ async fn a_name_that_somebody_else_takes_meanwhile_is_theirs() {
     let (planted, at) = (theirs.clone(), key.clone());
     store.on_call(move |call| {
         if call.op == Op::Complete && call.key == at.as_str() {
-            // As long as ours, and of nobody who is known.
+            // As long as ours, with an unknown owner.
             other.plant(at.as_str(), planted.clone());
         }
         Fate::Pass
@@ -282,7 +282,7 @@ async fn a_copy_that_did_not_arrive_as_it_was_sent_is_removed_also_by_the_next_t
             if reads == 1 {
                 damaged.damage(&key, |body| body[7] ^= 1);
             }
-            // The first look at it fails: the next try has to see it.
+            // The first check fails, so the next try has to find it.
             if silent && reads == 1 { Fate::Fail(ErrorKind::Unavailable) } else { Fate::Pass }
         });
         if silent {

@@ -1,4 +1,5 @@
-//! Which UUID a name stands for: one wins, the others take it; older stores are asked as ever; nothing forged counts.
+//! Which UUID belongs to a name: one claim wins and the others use it; older stores are searched as before; forged
+//! objects do not count.
 
 mod support;
 
@@ -64,7 +65,7 @@ async fn where_create_only_is_not_kept_what_stands_there_counts() {
     let store = MemoryStore::new();
     let (overwritten, mut reads) = (store.clone(), 0);
     store.on_call(move |call| {
-        // Between our creation and the look at what stands there somebody else's creation is taken too.
+        // Between our own creation and the check of the result, another machine's creation is accepted, too.
         reads += usize::from(call.op == Op::Get && call.key.starts_with("names/"));
         if reads == 2 {
             overwritten.plant(names::key(&prod()).as_str(), note.clone());
@@ -84,7 +85,7 @@ async fn a_store_from_before_there_were_such_objects_gets_one() {
     assert_eq!(found(&store).await, Some(2), "as it was before: the newest backup decides");
     let claim = names::claim(&store, &prod(), uuid(99), Some("x"), NOW).await.expect("no faults");
     assert_eq!((claim.uuid, claim.is_new), (uuid(2), false));
-    // From here on it is settled, whatever is backed up where.
+    // From here on the UUID is fixed, whatever is backed up where.
     backup(&store, 1, "prod", 7_000).await;
     assert_eq!(found(&store).await, Some(2));
     let clusters = catalog::clusters(&store).await.expect("no faults");
@@ -111,7 +112,7 @@ async fn what_is_broken_or_forged_does_not_count() {
         let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");
         assert_eq!(claim.uuid, uuid(2), "{shown}");
     }
-    // Without any backup of that name: another cluster's UUID is not taken either.
+    // Without a backup of that name, another cluster's UUID is not used, either.
     let store = MemoryStore::new();
     backup(&store, 3, "other", 9_000).await;
     store.plant(names::key(&prod()).as_str(), to_another.to_vec());
@@ -154,7 +155,7 @@ async fn a_series_is_listed_once_on_the_way_to_its_newest_backup() {
     for seconds in [1_000, 5_000] {
         backup(&store, 2, "prod", seconds).await;
     }
-    // First without a note of the name, then by it.
+    // First without an object for the name, then with it.
     for _ in 0..2 {
         let before = store.calls().len();
         let claim = names::claim(&store, &prod(), uuid(99), None, NOW).await.expect("no faults");

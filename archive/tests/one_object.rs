@@ -1,5 +1,5 @@
-//! One object's trouble is its own: whatever ails one manifest, intent or folder, the others are found, listed and
-//! swept. What ails the whole store is an error.
+//! A fault of one object concerns only that object: whatever is wrong with one manifest, intent or folder, the others
+//! are found, listed and swept. A fault of the whole store is an error.
 
 mod support;
 
@@ -15,9 +15,9 @@ use support::memory::{Fate, MemoryStore, Op};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// What may ail one object.
+/// The faults of one object.
 const ITS_OWN: [ErrorKind; 3] = [ErrorKind::Denied, ErrorKind::Invalid, ErrorKind::TooLarge];
-/// What ails all of them.
+/// The faults of the whole store.
 const THE_STORE_S: [ErrorKind; 2] = [ErrorKind::Unavailable, ErrorKind::Login];
 
 async fn backup(store: &MemoryStore, plan: &Plan) -> Result<Manifest, WriteError> {
@@ -48,7 +48,7 @@ async fn store() -> MemoryStore {
     store
 }
 
-/// From now on reading what has `part` in its key fails.
+/// From now on, reading a key that contains `part` fails.
 fn ail(store: &MemoryStore, part: &'static str, kind: ErrorKind) {
     let ails = move |op, key: &str| op == Op::Get && key.contains(part);
     store.on_call(move |call| if ails(call.op, &call.key) { Fate::Fail(kind) } else { Fate::Pass });
@@ -85,13 +85,13 @@ async fn a_manifest_that_cannot_be_read_is_skipped() {
 #[tokio::test]
 async fn a_new_cluster_gets_its_first_backup_beside_clusters_that_cannot_be_read() {
     for kind in ITS_OWN {
-        // Not one manifest is readable, and others would be.
+        // No manifest can be read, although the store allows reading.
         let store = store().await;
         ail(&store, "manifest.json", kind);
         assert_eq!(found(&store, "gamma").await, None, "{kind:?}");
         backup(&store, &plan_of(3, "gamma", 4_000)).await.expect("the first");
     }
-    // One folder may not even be listed.
+    // Listing is denied for one folder.
     let store = store().await;
     let folder = format!("{}/", ClusterUuid(Uuid::from_u128(1)));
     store.on_call(move |call| match call.op {
@@ -113,7 +113,7 @@ async fn where_nothing_at_all_may_be_read_no_name_is_new() {
 
 #[tokio::test]
 async fn forbidden_is_what_some_say_of_what_is_not_there() {
-    // The object is there, its manifest is not, and asking for it is forbidden: the intent is promoted all the same.
+    // The object exists, its manifest does not, and asking for it is denied: the intent still becomes the manifest.
     let store = store().await;
     let plan = plan_of(1, "alpha", 2_000);
     let manifest = Key::manifest(plan.cluster_uuid, plan.snapshot);

@@ -1,4 +1,4 @@
-//! The way back: damage is caught, and standard tools open what the writer made.
+//! Reading backups back: damage is noticed, and standard tools can read what the writer wrote.
 
 mod support;
 
@@ -40,12 +40,14 @@ proptest! {
         let mut manifest = runtime.block_on(backup(&store, &plan, &data));
         store.damage(&object(&manifest), |body| { let at = at.index(body.len()); body[at] ^= 1 << bit });
         if !trust {
-            // Even where the manifest vouches for the damaged object, the seal and the snapshot's digest do not.
+            // Even if the manifest matches the damaged object, encryption and the snapshot's digest reveal the
+            // damage.
             manifest.sealed_sha256 = sha256(&store.body(&object(&manifest)));
         }
         let mut out = Vec::new();
         let opened = runtime.block_on(reader::open(&store, &manifest, Some(&identity), &mut out));
-        // A flipped bit that changes nothing of what comes out (unused bits of a frame) is only visible in the object.
+        // A flipped bit in unused bits of a frame changes nothing in the result, and shows only in the object's
+        // digest.
         let harmless = !seal && !trust && out == file_of(&data);
         prop_assert!(opened.is_err() || harmless, "at {at:?}: opened");
     }
@@ -93,7 +95,7 @@ async fn what_the_manifest_says_is_checked() {
     reader::open(&store, &good, None, &mut Vec::new()).await.expect("unchanged it opens");
 }
 
-/// Takes a little, and then no more.
+/// Accepts a few bytes, and then no more.
 struct Full(usize);
 
 impl tokio::io::AsyncWrite for Full {

@@ -1,4 +1,4 @@
-//! Restoring: what a database must hold is known also where it could not be inspected.
+//! Restoring: what a database must contain is checked even if it could not be inspected.
 
 mod support;
 

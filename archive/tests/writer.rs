@@ -1,4 +1,4 @@
-//! The writer: what a good backup looks like, and that a source which is not whole never makes one.
+//! The writer: what a good backup looks like, and that a source that is not complete never becomes one.
 
 mod support;
 
@@ -21,7 +21,7 @@ use support::memory::{Fate, MemoryStore, Op};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for anything on a busy machine; no test waits it out.
+/// Long enough for anything on a busy machine; no test waits for it to end.
 const LONG: Duration = Duration::from_secs(60);
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -112,7 +112,7 @@ async fn parts_are_equal_but_the_last_and_few_are_in_flight() {
     let data = noise(4, 5 * PART_BYTES);
     for allowed in [1, 2, 3] {
         let store = MemoryStore::new();
-        // Nobody gets further before so many are under way; then those linger, so that one too many would be seen.
+        // No part proceeds before this many are in flight. Then they wait, so that one too many would be noticed.
         store.hold_parts_until(allowed);
         let limits = Limits { parts_in_flight: allowed, ..Limits::default() };
         let (progress, cancel, plan) = (Progress::default(), CancellationToken::new(), plan(1, 1, vec![]));
@@ -155,7 +155,7 @@ async fn the_last_part_waits_for_the_proof() {
     assert_empty(&store);
 }
 
-/// What a stream of so many bytes that ends early, or fails, says.
+/// Checks the error for a source of `whole` bytes that ends, or fails, after `at` bytes.
 fn assert_cut(written: Result<Manifest, WriteError>, end: End, whole: usize, at: usize) {
     match (end, written) {
         (End::Cut, Err(WriteError::Total { expected, got })) => assert_eq!((expected, got), (whole as u64, at as u64)),
@@ -278,7 +278,7 @@ async fn a_failed_part_stops_a_source_that_hangs() {
     let store = MemoryStore::new();
     store.on_call(|call| if call.op == Op::Part { Fate::Fail(ErrorKind::Denied) } else { Fate::Pass });
     let (plan, _) = sealed_plan();
-    // Never ends: only the failed part can end the attempt.
+    // Never ends, so only the failed part can end the attempt.
     let mut source = Database::ending(&data, MIB, data.len(), End::Hangs);
     let written = run(&store, &plan, &mut source).await;
     assert!(matches!(&written, Err(WriteError::Store(error)) if error.is(ErrorKind::Denied)), "{written:?}");
@@ -325,7 +325,7 @@ async fn a_name_held_by_something_else_is_taken() {
     }
 }
 
-/// A source that is looked into: the observer notes what it saw, and the verdict is `rejected` or what was seen.
+/// A source with an inspection: the observer records what it saw, and the verdict is `rejected` or what was seen.
 struct Watched {
     database: Database,
     rejected: Option<Rejected>,

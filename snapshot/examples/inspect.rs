@@ -1,5 +1,6 @@
-//! Looks at a snapshot file, `inspect FILE [AT [COMPACT [MEMORY]]]`: what it holds, HashKV at AT as a member says it
-//! that is compacted up to COMPACT, and how fast that went. The file is read beforehand, in pieces of 256 KiB.
+//! Inspects a snapshot file: `inspect FILE [AT [COMPACT [MEMORY]]]`. Prints what it contains, the HashKV at revision
+//! AT that a member with compact revision COMPACT reports, and how long that took. The file is read beforehand, in
+//! pieces of 256 KiB.
 
 use std::time::Instant;
 

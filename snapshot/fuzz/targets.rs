@@ -1,5 +1,5 @@
-//! What is fuzzed: functions that take any bytes and must come back. The fuzzer's targets call them, and so do the tests
-//! that run on every change.
+//! What is fuzzed: functions that accept any bytes and must return. The fuzzer's targets call them, and so do the
+//! tests that run on every change.
 
 use backstay_snapshot::Frames;
 use backstay_snapshot::bolt::{META_BYTES, Meta, NO_FREELIST, PAGE_HEADER_BYTES, PageHeader, page};
@@ -8,13 +8,13 @@ use backstay_snapshot::inspect::{Inspector, KeyValue, Options, Revision};
 /// All of them.
 pub const ALL: [fn(&[u8]); 4] = [database, pages, values, frames];
 
-/// A database as it comes.
+/// Any bytes as a database.
 pub fn database(bytes: &[u8]) {
     look(bytes);
 }
 
-/// The pages behind meta pages that are right, of the smallest size, so that what counts is soon reached. The first byte says
-/// which page is the root.
+/// Any pages behind valid meta pages, with the smallest page size, so that the interesting parts are reached soon.
+/// The first byte selects the root page.
 pub fn pages(bytes: &[u8]) {
     const SIZE: usize = 512;
     let Some((root, bytes)) = bytes.split_first() else { return };
@@ -42,7 +42,7 @@ pub fn values(bytes: &[u8]) {
     }
 }
 
-/// Frames: a length, what is said to remain, the blob.
+/// Frames: a length, the number of remaining bytes, the blob.
 pub fn frames(mut bytes: &[u8]) {
     let mut frames = Frames::default();
     while let Some(([length, remaining], rest)) = bytes.split_first_chunk() {

@@ -1,69 +1,82 @@
-//! The vocabulary of bbolt's file: what stands where in a page, in both directions.
+//! The layout of a bbolt file: what each page contains, for reading and for writing.
 //!
-//! A file is pages of one size. Pages 0 and 1 are meta pages; the one with the higher transaction id and a good
-//! checksum counts and names the root. A page is a [`PageHeader`], then `count` elements of 16 bytes, then the keys
-//! and values that they point at; what is larger than a page takes `overflow` pages more, which have no header.
-//! Everything is little endian, as bbolt writes it on every machine that etcd supports.
+//! A file consists of pages of one size. Pages 0 and 1 are meta pages; the one with the higher transaction ID and a
+//! valid checksum is the current one and names the root. Every other page is a [`PageHeader`], then `count` elements
+//! of 16 bytes, then the keys and values that the elements point at. Content that is larger than a page continues in
+//! the next `overflow` pages, which have no header of their own. All numbers are little endian, because bbolt writes
+//! the byte order of the machine and etcd supports only little-endian ones.
 //!
-//! Only layouts stand here: what a file must look like as a whole is inspection's to say.
+//! The source is bbolt's `internal/common` (`page.go`, `meta.go`, `bucket.go`, `types.go`) and, for the limits on
+//! keys and values, its `bucket.go`. This module knows single structures only; whether a file as a whole is
+//! consistent is checked by [`inspect`](crate::inspect).
 
-/// Bytes of a page's header.
+/// Size of a page's header, in bytes.
 pub const PAGE_HEADER_BYTES: usize = 16;
-/// Bytes of an element of a leaf or branch page.
+/// Size of an element of a leaf or branch page, in bytes.
 pub const ELEMENT_BYTES: usize = 16;
-/// Bytes of a bucket's header, which is the value (or the value's beginning) of the bucket's element.
+/// Size of a bucket's header, in bytes. The header is the value of the bucket's element, or the beginning of that
+/// value.
 pub const BUCKET_HEADER_BYTES: usize = 16;
-/// Bytes of the meta data behind a meta page's header.
+/// Size of the metadata that follows the header of a meta page, in bytes.
 pub const META_BYTES: usize = 64;
 
-/// What a meta page begins with.
+/// The first field of the metadata.
 pub const MAGIC: u32 = 0xED0C_DAED;
-/// The one version of the format that there is.
+/// The only version of the file format.
 pub const VERSION: u32 = 2;
-/// A meta page's `freelist` where the free pages are not written down, as etcd leaves it on Linux.
+/// The value of [`Meta::freelist`] if the free pages are not written to the file. etcd on Linux never writes them.
 pub const NO_FREELIST: u64 = u64::MAX;
 
-/// The page sizes that a file may have: bbolt takes the operating system's.
+/// The smallest page size that is accepted, in bytes. bbolt uses the operating system's page size, which is a power
+/// of two.
 pub const PAGE_BYTES_MIN: u32 = 512;
+/// The largest page size that is accepted, in bytes.
 pub const PAGE_BYTES_MAX: u32 = 1 << 20;
 
-/// The longest key that bbolt accepts.
+/// Size of the longest key that bbolt accepts, in bytes (`MaxKeySize`).
 pub const KEY_BYTES_MAX: u32 = 32768;
-/// The longest value that bbolt accepts.
+/// Size of the longest value that bbolt accepts, in bytes (`MaxValueSize`).
 pub const VALUE_BYTES_MAX: u32 = (1 << 31) - 2;
 
-/// A page's flags: what kind of page it is.
+/// The flags in a page's header, which say what kind of page it is. A page has exactly one of them.
 pub mod page {
+    /// The page lists child pages and the first key of each.
     pub const BRANCH: u16 = 0x01;
+    /// The page contains keys and values.
     pub const LEAF: u16 = 0x02;
+    /// The page is one of the two meta pages.
     pub const META: u16 = 0x04;
+    /// The page lists the numbers of free pages.
     pub const FREELIST: u16 = 0x10;
 }
 
-/// The one flag of a leaf element: its value is a bucket.
+/// The only flag of a leaf element: its value is a bucket, not user data.
 pub const LEAF_IS_BUCKET: u32 = 0x01;
 
-/// Where the checksum stands in the meta data, and so how much of it is summed.
+/// Offset of the checksum in the metadata, in bytes. The checksum covers everything before it.
 const CHECKSUM_AT: usize = 56;
 
-/// What every page begins with.
+/// The header at the beginning of every page (bbolt's `Page`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PageHeader {
-    /// The page's own number: its place in the file, in pages. 0 for the page of an inline bucket.
+    /// The page's own number, which is its offset in the file divided by the page size. 0 in the page of an inline
+    /// bucket.
     pub id: u64,
-    /// One of [`page`]'s.
+    /// One of the constants in [`page`].
     pub flags: u16,
-    /// Elements.
+    /// Number of elements. In a free list, number of pages, or 0xFFFF if the first entry contains that number.
     pub count: u16,
-    /// Pages after this one that belong to it.
+    /// Number of further pages that belong to this one.
     pub overflow: u32,
 }
 
 impl PageHeader {
+    /// Reads a header from its bytes. Any bytes are accepted.
     pub fn parse(bytes: &[u8; PAGE_HEADER_BYTES]) -> Self {
         Self { id: u64_at(bytes, 0), flags: u16_at(bytes, 8), count: u16_at(bytes, 10), overflow: u32_at(bytes, 12) }
     }
 
+    /// Encodes the header as bbolt stores it.
     pub fn to_bytes(&self) -> [u8; PAGE_HEADER_BYTES] {
         let mut bytes = [0; PAGE_HEADER_BYTES];
         bytes[..8].copy_from_slice(&self.id.to_le_bytes());
@@ -74,19 +87,22 @@ impl PageHeader {
     }
 }
 
-/// Where a bucket's pages begin.
+/// The header of a bucket (bbolt's `InBucket`): where its pages begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BucketHeader {
-    /// The page of its root; 0 where the bucket is inline: its one leaf follows this header in the value.
+    /// Number of its root page. 0 if the bucket is inline: its only leaf follows this header in the value.
     pub root: u64,
+    /// bbolt's counter for `NextSequence`. etcd does not use it, so it is 0 in etcd's databases.
     pub sequence: u64,
 }
 
 impl BucketHeader {
+    /// Reads a header from its bytes. Any bytes are accepted.
     pub fn parse(bytes: &[u8; BUCKET_HEADER_BYTES]) -> Self {
         Self { root: u64_at(bytes, 0), sequence: u64_at(bytes, 8) }
     }
 
+    /// Encodes the header as bbolt stores it.
     pub fn to_bytes(&self) -> [u8; BUCKET_HEADER_BYTES] {
         let mut bytes = [0; BUCKET_HEADER_BYTES];
         bytes[..8].copy_from_slice(&self.root.to_le_bytes());
@@ -95,36 +111,48 @@ impl BucketHeader {
     }
 }
 
-/// The meta data of pages 0 and 1, behind the page's header.
+/// The metadata in pages 0 and 1, after the page's header (bbolt's `Meta`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
-    /// Bytes of a page.
+    /// Page size in bytes. Not checked here: see [`PAGE_BYTES_MIN`] and [`PAGE_BYTES_MAX`].
     pub page_bytes: u32,
+    /// Reserved by bbolt; always 0.
     pub flags: u32,
-    /// The bucket of buckets.
+    /// The bucket that contains all other buckets.
     pub root: BucketHeader,
-    /// The page of the free list, or [`NO_FREELIST`].
+    /// Number of the page with the free list, or [`NO_FREELIST`].
     pub freelist: u64,
-    /// The first page number that was never used: what is in use ends before it (bbolt's `pgid`, its high water mark).
+    /// The first page number that was never used: all pages of the database have lower numbers (bbolt's `pgid`, its
+    /// high water mark).
     pub end: u64,
-    /// The transaction that wrote this page.
+    /// ID of the transaction that wrote this page.
     pub txid: u64,
 }
 
-/// Why bytes are no meta data.
+/// Why bytes are not valid metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MetaError {
+    /// The first field is not [`MAGIC`]; this is what was read.
     #[error("it begins with {0:#010x} instead of bbolt's {MAGIC:#010x}")]
     Magic(u32),
+    /// The format version is not [`VERSION`]; this is what was read.
     #[error("its version is {0}, but only {VERSION} is supported")]
     Version(u32),
+    /// The stored checksum is wrong: the metadata is damaged.
     #[error("its checksum is {said:#018x}, but its content has {is:#018x}")]
-    Checksum { said: u64, is: u64 },
+    Checksum {
+        /// The checksum that is stored.
+        said: u64,
+        /// The checksum of the content.
+        is: u64,
+    },
 }
 
 impl Meta {
+    /// Reads metadata and verifies its checksum.
+    ///
     /// # Errors
-    /// It is not meta data, or damaged.
+    /// [`MetaError`] if the magic number, the version or the checksum is wrong.
     pub fn parse(bytes: &[u8; META_BYTES]) -> Result<Self, MetaError> {
         let (magic, version) = (u32_at(bytes, 0), u32_at(bytes, 4));
         if magic != MAGIC {
@@ -147,7 +175,7 @@ impl Meta {
         })
     }
 
-    /// With its checksum.
+    /// Encodes the metadata as bbolt stores it, with a new checksum.
     pub fn to_bytes(&self) -> [u8; META_BYTES] {
         let mut bytes = [0; META_BYTES];
         let mut at = 0;
@@ -169,21 +197,24 @@ impl Meta {
     }
 }
 
-/// One entry of a branch page: a child and the first key below it.
+/// One element of a branch page (bbolt's `branchPageElement`): a child page and the first key below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BranchElement {
-    /// Where the key stands, counted from this element's first byte.
+    /// Offset of the key in bytes, counted from the first byte of this element.
     pub position: u32,
+    /// Length of the key in bytes.
     pub key_bytes: u32,
-    /// The child's page.
+    /// Number of the child page.
     pub child: u64,
 }
 
 impl BranchElement {
+    /// Reads an element from its bytes. Any bytes are accepted.
     pub fn parse(bytes: &[u8; ELEMENT_BYTES]) -> Self {
         Self { position: u32_at(bytes, 0), key_bytes: u32_at(bytes, 4), child: u64_at(bytes, 8) }
     }
 
+    /// Encodes the element as bbolt stores it.
     pub fn to_bytes(&self) -> [u8; ELEMENT_BYTES] {
         let mut bytes = [0; ELEMENT_BYTES];
         bytes[..4].copy_from_slice(&self.position.to_le_bytes());
@@ -193,18 +224,21 @@ impl BranchElement {
     }
 }
 
-/// One entry of a leaf page. The value stands directly behind the key.
+/// One element of a leaf page (bbolt's `leafPageElement`). The value directly follows the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LeafElement {
-    /// [`LEAF_IS_BUCKET`] or 0.
+    /// [`LEAF_IS_BUCKET`], or 0 for a plain entry.
     pub flags: u32,
-    /// Where the key stands, counted from this element's first byte.
+    /// Offset of the key in bytes, counted from the first byte of this element.
     pub position: u32,
+    /// Length of the key in bytes.
     pub key_bytes: u32,
+    /// Length of the value in bytes.
     pub value_bytes: u32,
 }
 
 impl LeafElement {
+    /// Reads an element from its bytes. Any bytes are accepted.
     pub fn parse(bytes: &[u8; ELEMENT_BYTES]) -> Self {
         Self {
             flags: u32_at(bytes, 0),
@@ -214,6 +248,7 @@ impl LeafElement {
         }
     }
 
+    /// Encodes the element as bbolt stores it.
     pub fn to_bytes(&self) -> [u8; ELEMENT_BYTES] {
         let mut bytes = [0; ELEMENT_BYTES];
         for (place, field) in
@@ -225,17 +260,17 @@ impl LeafElement {
     }
 }
 
-/// FNV-1a over `bytes`, 64 bits: the checksum of meta data.
+/// The 64-bit FNV-1a hash of `bytes`, which bbolt uses as the checksum of its metadata.
 pub fn fnv64a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
-/// The array of `N` bytes at `at`, where `bytes` reaches that far.
+/// Borrows the `N` bytes at offset `at`; `None` if `bytes` ends before.
 pub fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
     bytes.get(at..)?.first_chunk()
 }
 
-/// Little endian, at an offset that the array's type vouches for.
+/// Little endian. Callers pass arrays that are long enough.
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(*array_at(bytes, at).expect("callers pass whole arrays"))
 }

@@ -1,68 +1,117 @@
-//! The frames of `Maintenance.Snapshot`: which of their bytes are the database, which the trailer, and
-//! whether the stream was whole.
+//! Reads the frames of `Maintenance.Snapshot`: tells database from trailer and checks that the stream is complete.
 //!
-//! A frame is a blob and the number of database bytes that are still to come after it. The trailer, the
-//! sha256 of the database, is not counted: the first frame's blob and its `remaining_bytes` add up to the
-//! database, and exactly [`TRAILER_BYTES`] follow it (`maintenanceServer.Snapshot` in etcd 3.4 to 3.6).
-//! Nothing here hashes or keeps the database; the trailer is handed on for whoever does.
+//! A frame is a blob and the number of database bytes that are still to come after it. The trailer, which is the
+//! SHA-256 of the database, is not counted in that number. So the first frame's blob and its `remaining_bytes` add up
+//! to the size of the database, and exactly [`TRAILER_BYTES`] follow it. (Source: `maintenanceServer.Snapshot` in
+//! etcd 3.4 to 3.6.)
+//!
+//! Nothing here hashes or stores the database. Whoever hashes it compares the result with [`Trailer::sha256`].
+//!
+//! ```
+//! use backstay_snapshot::Frames;
+//!
+//! let (database, digest) = ([0; 1024], [7; 32]);
+//! let mut frames = Frames::default();
+//! // Which bytes of the frame are the database's.
+//! assert_eq!(frames.feed(&database[..600], 424)?, 0..600);
+//! assert_eq!(frames.feed(&database[600..], 0)?, 0..424);
+//! // The trailer's frame has none.
+//! assert_eq!(frames.feed(&digest, 0)?, 0..0);
+//!
+//! let trailer = frames.finish()?;
+//! assert_eq!((trailer.bytes, trailer.sha256), (1024, digest));
+//! # Ok::<(), backstay_snapshot::FrameError>(())
+//! ```
 
 use std::ops::Range;
 
-/// The bytes of the trailer: one sha256.
+/// Size of the trailer in bytes: one SHA-256.
 pub const TRAILER_BYTES: usize = 32;
 
-/// A database is a multiple of this many bytes: etcd's own tools tell by it that a file has its trailer.
+/// The size of a database is a multiple of this, in bytes. From the remainder, etcd's own tools tell whether a file
+/// has a trailer (`hasChecksum` in etcdutl's `snapshot/v3_snapshot.go`).
 pub const SECTOR_BYTES: u64 = 512;
 
-/// Why frames do not make a whole snapshot.
+/// Why frames are not a complete snapshot. All numbers are bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
+    /// The first frame announces a database of 0 bytes.
     #[error("the snapshot stream contains no database: its first frame is empty and announces no data")]
     Empty,
+    /// The announced size, `total`, is not a multiple of [`SECTOR_BYTES`].
     #[error("the snapshot stream announces a database of {total} bytes, which is not a multiple of {SECTOR_BYTES}")]
-    NotSectors { total: u64 },
+    NotSectors {
+        /// The announced size of the database.
+        total: u64,
+    },
+    /// The announced size and the trailer together do not fit into 64 bits.
     #[error("the snapshot stream announces a database of more than {max} bytes", max = u64::MAX)]
     TooLarge,
+    /// After `read` of `total` bytes of the database, a frame announces `said` remaining bytes instead of the
+    /// difference.
     #[error("after {read} of {total} bytes, the snapshot stream says that {said} remain")]
-    Inconsistent { read: u64, total: u64, said: u64 },
+    Inconsistent {
+        /// Bytes of the database so far, this frame's included.
+        read: u64,
+        /// The size of the database that the first frame announced.
+        total: u64,
+        /// The number of remaining bytes that this frame states.
+        said: u64,
+    },
+    /// `extra` bytes follow the database of `total` bytes and its trailer.
     #[error(
         "the snapshot stream continues after the trailer: {extra} bytes too many after {total} and {TRAILER_BYTES}"
     )]
-    TooLong { total: u64, extra: u64 },
+    TooLong {
+        /// The size of the database.
+        total: u64,
+        /// How many bytes follow database and trailer.
+        extra: u64,
+    },
+    /// The stream ended after `got` of `want` bytes, trailer included.
     #[error("the snapshot stream ended early: {got} of {want} bytes")]
-    EndedEarly { got: u64, want: u64 },
+    EndedEarly {
+        /// Bytes that arrived, database and trailer.
+        got: u64,
+        /// The bytes of database and trailer together.
+        want: u64,
+    },
+    /// The stream ended before its first frame, so the size of the database is not known.
     #[error("the snapshot stream ended before its first frame")]
     NoFrames,
 }
 
-/// What the end of a whole stream says of the database.
+/// What the end of a complete stream says about the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trailer {
-    /// The sha256 of the database, by the member that sent it.
+    /// SHA-256 of the database, computed by the member that sent it. It proves the transfer, not the data on the
+    /// member's disk.
     pub sha256: [u8; TRAILER_BYTES],
-    /// The bytes of the database, without the trailer.
+    /// Size of the database in bytes, without the trailer.
     pub bytes: u64,
 }
 
-/// The state of a stream between two frames. Start with `default()`, [`feed`](Self::feed) each frame in its
-/// order, and [`finish`](Self::finish) when the stream says that it is over. Feed nothing after an error.
+/// The state of a stream between two frames.
+///
+/// Start with `default()`, pass each frame to [`feed`](Self::feed) in order, and call [`finish`](Self::finish) when
+/// the stream has ended. Do not continue after an error.
 #[derive(Debug, Clone, Default)]
 pub struct Frames {
-    /// The bytes of the database, known from the first frame on.
+    /// Size of the database in bytes; known once the first frame was read.
     total: Option<u64>,
-    /// Database bytes seen, at most `total`.
+    /// Bytes of the database seen so far; at most `total`.
     read: u64,
     trailer: [u8; TRAILER_BYTES],
-    /// Bytes of `trailer` seen.
+    /// Bytes of `trailer` seen so far.
     filled: usize,
 }
 
 impl Frames {
-    /// Takes the next frame and says which bytes of `blob` are the database's (an empty range for an
-    /// empty frame and for the trailer's own).
+    /// Takes the next frame: its blob and its `remaining_bytes`. Returns which bytes of `blob` belong to the
+    /// database. The range is empty for an empty frame and for the trailer.
     ///
     /// # Errors
-    /// The frame does not belong to a whole snapshot; the stream is worth nothing then.
+    /// [`FrameError`] if the frame does not fit what came before. The whole stream is useless then.
     pub fn feed(&mut self, blob: &[u8], remaining: u64) -> Result<Range<usize>, FrameError> {
         let total = match self.total {
             Some(total) => total,
@@ -101,20 +150,20 @@ impl Frames {
         Ok(())
     }
 
-    /// The bytes of the database, without the trailer; known from the first frame on.
+    /// Size of the database in bytes, without the trailer; `None` before the first frame.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
 
-    /// The bytes of the database seen so far.
+    /// Bytes of the database seen so far.
     pub fn read(&self) -> u64 {
         self.read
     }
 
-    /// Takes the end of the stream.
+    /// Checks that the stream is complete and returns its trailer.
     ///
     /// # Errors
-    /// Database or trailer are not all there.
+    /// [`FrameError::NoFrames`] or [`FrameError::EndedEarly`] if the database or the trailer is incomplete.
     pub fn finish(&self) -> Result<Trailer, FrameError> {
         let total = self.total.ok_or(FrameError::NoFrames)?;
         let (got, want) = (self.read + self.filled as u64, total + TRAILER_BYTES as u64);
@@ -131,15 +180,16 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    /// A frame as the wire has it.
+    /// A frame as it is sent.
     type Frame = (Vec<u8>, u64);
 
-    /// What a member sends: `sizes` cut the database and the trailer after it, at most one cut per size.
+    /// What a member sends: `sizes` cuts the database and the trailer after it, at most one cut per size.
     fn stream(database: &[u8], trailer: &[u8], sizes: &[usize]) -> Vec<Frame> {
         let whole = [database, trailer].concat();
         let (mut at, mut frames) = (0_usize, Vec::new());
         for size in sizes.iter().copied().chain(std::iter::repeat(usize::MAX)) {
-            // The first frame cannot hold trailer bytes: it is what tells one from the other.
+            // The first frame cannot contain bytes of the trailer, because the end of the database follows from that
+            // frame.
             let end = if at == 0 { database.len() } else { whole.len() };
             let next = at.saturating_add(size).min(end);
             frames.push((whole[at..next].to_vec(), database.len().saturating_sub(next) as u64));

@@ -1,12 +1,13 @@
-//! etcd's snapshot file, with no network: what a stream of it must look like to be whole.
+//! Reads, checks and restores the snapshot file that etcd's `Maintenance.Snapshot` sends. No network.
 //!
-//! - [`bolt`]: what stands where in bbolt's pages, read and written;
-//! - [`crc`]: CRC-32C of parts, put together;
-//! - [`frames`]: the messages of `Maintenance.Snapshot`, put together into a database and its trailer;
-//! - [`inspect`]: one look at a database as it streams by;
-//! - [`release`]: which release of etcd starts on whose database;
-//! - [`restore`]: the way back, from a database to a data folder that etcd starts from.
+//! - [`bolt`]: the layout of bbolt's pages, for reading and writing;
+//! - [`crc`]: computes the CRC-32C of a whole from the CRCs of its parts;
+//! - [`frames`]: turns the messages of `Maintenance.Snapshot` into a database and its trailer;
+//! - [`inspect`]: checks a database while it streams by, and computes HashKV;
+//! - [`release`]: which etcd release can start on a given database;
+//! - [`restore`]: turns a database into a data directory that etcd can start from.
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
 #![deny(clippy::disallowed_macros)]
 
 pub mod bolt;

@@ -1,32 +1,45 @@
-//! Which release of etcd starts on whose database. Pure.
+//! Which etcd release starts on a database that another release wrote. Pure functions.
 //!
-//! From 3.6 on etcd marks its database with a version (`storageVersion` in the bucket `meta`) once all members of a
-//! cluster are that new, and refuses one that is marked with a later minor version than its own: "version 3.7.0 is not
-//! supported". Older releases do not look at the mark: 3.4.23, 3.5.16 and 3.5.30 serve what 3.6.14 and 3.7.1 marked.
+//! Once all members of a cluster run 3.6 or later, etcd marks its database with a version (`storageVersion` in the
+//! bucket `meta`). A release from 3.6 on refuses a database whose mark is a later minor version than its own:
+//! "version 3.7.0 is not supported". Older releases ignore the mark: 3.4.23, 3.5.16 and 3.5.30 serve databases that
+//! 3.6.14 and 3.7.1 marked.
+//!
+//! ```
+//! use backstay_snapshot::release::{Fit, Origin, Release};
+//!
+//! let origin = Origin { etcd: "3.7.1", mark: "3.7.0" };
+//! assert_eq!(origin.fits("3.6.14"), Fit::Refuses(Release { major: 3, minor: 7 }));
+//! assert_eq!(origin.fits("3.7.1"), Fit::Starts);
+//! ```
 
 use std::fmt;
 
-/// The first release that looks at the mark, and that counts keys in its own way.
+/// The first release that checks the mark, and that counts keys in a different way.
 const LOOKS: Release = Release { major: 3, minor: 6 };
-/// The first release whose databases are read at all.
+/// The first release whose databases can be read.
 const FIRST: Release = Release { major: 3, minor: 4 };
 
-/// A release of etcd, without its patch.
+/// A release of etcd, without its patch number. Ordered from old to new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release {
+    /// The `3` in `3.6.14`.
     pub major: u32,
+    /// The `6` in `3.6.14`.
     pub minor: u32,
 }
 
 impl Release {
-    /// From a version such as `3.6.14`, `3.6`, or `3.7.0-rc.1`.
+    /// Reads a version such as `3.6.14`, `3.6`, `v3.6.1` or `3.7.0-rc.1`. `None` if it does not begin with two
+    /// numbers.
     pub fn parse(version: &str) -> Option<Self> {
         let mut numbers = version.trim().trim_start_matches('v').split(['.', '-', '+']);
         let mut number = || numbers.next()?.parse().ok();
         Some(Self { major: number()?, minor: number()? })
     }
 
-    /// Whether its `snapshot status` counts user keys that are not deleted; older ones count keys of all buckets.
+    /// Whether this release's `snapshot status` counts live user keys (3.6 and later). Older releases count the keys
+    /// of all buckets.
     pub fn counts_user_keys(self) -> bool {
         self >= LOOKS
     }
@@ -38,32 +51,33 @@ impl fmt::Display for Release {
     }
 }
 
-/// Whose a database is.
+/// Which etcd wrote a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Origin<'a> {
-    /// The version of the etcd that it was taken from; empty: not known.
+    /// Version of the etcd that the backup was taken from; empty if unknown.
     pub etcd: &'a str,
-    /// The version that it is marked with; empty: none, or not known.
+    /// The version that the database is marked with (`storageVersion`); empty if there is none, or if it is unknown.
     pub mark: &'a str,
 }
 
 /// Whether an etcd starts on a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// Nothing is known that speaks against it.
+    /// It starts, as far as is known.
     Starts,
-    /// It is of an older minor release than the etcd that the database was taken from.
+    /// It should start, but its minor release is older than that of the etcd that wrote the database.
     Older,
-    /// The same, and it refuses the database if that is marked, which is not known.
+    /// Its minor release is older than that of the etcd that wrote the database. It refuses the database if that is
+    /// marked, and whether it is marked is unknown.
     MayRefuse,
-    /// It refuses the database, which is marked with this release.
+    /// It refuses the database, which is marked with this later release.
     Refuses(Release),
-    /// One of the versions is not known.
+    /// One of the versions is unknown or unreadable.
     Unknown,
 }
 
 impl Origin<'_> {
-    /// Whether an etcd of this version starts on it.
+    /// Whether an etcd of version `etcd` (such as `3.6.14`) starts on this database.
     pub fn fits(&self, etcd: &str) -> Fit {
         let (Some(etcd), origin, mark) = (Release::parse(etcd), Release::parse(self.etcd), Release::parse(self.mark))
         else {
@@ -79,7 +93,8 @@ impl Origin<'_> {
         }
     }
 
-    /// Why an etcd of this version is not started on it, where it is known that it would not, and what to do.
+    /// If an etcd of version `etcd` would refuse this database: why, and what to do instead, as text for an error
+    /// message. `None` if it may start.
     pub fn refusal(&self, etcd: &str) -> Option<String> {
         let Fit::Refuses(mark) = self.fits(etcd) else { return None };
         let of = if self.etcd.is_empty() { String::new() } else { format!(" of etcd {}", self.etcd) };
@@ -90,7 +105,7 @@ impl Origin<'_> {
         ))
     }
 
-    /// Which releases start on it, for people; empty where that is not known.
+    /// Which releases start on this database, as text for people; empty if unknown.
     pub fn starters(&self) -> String {
         let marked = Release::parse(self.mark);
         match (marked.or(Release::parse(self.etcd)), marked) {
@@ -114,7 +129,7 @@ impl Origin<'_> {
     }
 }
 
-/// The releases that look at a mark and are older than it.
+/// The releases that check the mark and are older than it, as text.
 fn refusing(mark: Release) -> String {
     let last = Release { minor: mark.minor.saturating_sub(1), ..mark };
     if last.major == LOOKS.major && last <= LOOKS { format!("etcd {LOOKS}") } else { format!("etcd {LOOKS} to {last}") }
@@ -152,10 +167,10 @@ mod tests {
             ("3.7.2", "3.8.0", "3.8.0", Fit::Refuses(mark(8))),
             ("3.6.14", "", "3.7.0", Fit::Refuses(mark(7))),
             ("3.6.14", "4.0.0", "4.0.0", Fit::Refuses(Release { major: 4, minor: 0 })),
-            // In the middle of an update: the members are 3.7's and the database is not marked yet.
+            // In the middle of an update: the members are 3.7, and the database is not marked yet.
             ("3.6.14", "3.7.1", "3.6.0", Fit::Older),
             ("3.6.14", "3.7.1", "", Fit::MayRefuse),
-            // Tried on the corpus: these do not look at the mark.
+            // Tested on the corpus: these releases ignore the mark.
             ("3.5.30", "3.7.1", "3.7.0", Fit::Older),
             ("3.4.23", "3.6.14", "3.6.0", Fit::Older),
             ("3.4.23", "3.5.1", "", Fit::Older),

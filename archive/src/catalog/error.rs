@@ -8,18 +8,37 @@ use crate::store::{Key, StoreError};
 /// Why a manifest could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
+    /// The whole store fails: no answer, or the credentials are not accepted.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// This object's own trouble: archived, refused by a policy, damaged.
+    /// Only this object cannot be read: it is archived, a policy denies it, or it is damaged.
     #[error("{0}")]
     Object(StoreError),
+    /// The object is not a manifest that this version can read.
     #[error("failed to read {key}: {cause}")]
-    Manifest { key: Key, cause: ManifestError },
+    Manifest {
+        /// The object.
+        key: Key,
+        /// What is wrong with it.
+        cause: ManifestError,
+    },
+    /// The manifest was copied here from another place: it names another cluster or snapshot.
     #[error("the manifest of {snapshot} of cluster {cluster} describes another backup and cannot be used")]
-    Foreign { cluster: ClusterUuid, snapshot: SnapshotName },
+    Foreign {
+        /// The cluster in whose folder it is.
+        cluster: ClusterUuid,
+        /// The backup beside which it is.
+        snapshot: SnapshotName,
+    },
+    /// The manifest was listed and has been removed since.
     #[error(
         "the manifest of {snapshot} of cluster {cluster} no longer exists: it was removed after the store was \
         listed"
     )]
-    Gone { cluster: ClusterUuid, snapshot: SnapshotName },
+    Gone {
+        /// The cluster.
+        cluster: ClusterUuid,
+        /// The backup.
+        snapshot: SnapshotName,
+    },
 }

@@ -1,4 +1,4 @@
-//! Which backups are there, and what the names in a cluster's folder stand for.
+//! Which backups there are, and what the names in a cluster's folder mean.
 
 use std::collections::HashSet;
 
@@ -7,18 +7,24 @@ use futures::TryStreamExt;
 
 use crate::store::{Key, Store, StoreError};
 
-/// A backup as the listing shows it.
+/// A backup as found in the listing; its manifest was not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedBackup {
+    /// The cluster in whose folder it is.
     pub cluster: ClusterUuid,
+    /// The backup's name, which encodes its time in whole seconds.
     pub snapshot: SnapshotName,
-    /// Bytes of the sealed object.
+    /// Size of the sealed object in bytes.
     pub size: u64,
-    /// When the store wrote it, by its clock.
+    /// When the object was written, by the store's clock; `None` if the store does not say.
     pub modified: Option<Timestamp>,
 }
 
-/// Backups that have both object and manifest, newest first, all pages.
+/// Lists the backups of a cluster, newest name first: those that have both an object and a manifest. Manifests are
+/// not read.
+///
+/// # Errors
+/// [`StoreError`] if the folder cannot be listed. An unknown cluster is not an error; it has no backups.
 pub async fn list(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<ListedBackup>, StoreError> {
     let prefix = folder(cluster);
     let mut objects = store.list(&prefix);
@@ -40,7 +46,10 @@ pub async fn list(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<ListedB
     Ok(entries)
 }
 
-/// The clusters that have a folder here.
+/// Lists the clusters that have a folder in the store. They need not have a backup.
+///
+/// # Errors
+/// [`StoreError`] if the store cannot be listed.
 pub async fn clusters(store: &dyn Store) -> Result<Vec<ClusterUuid>, StoreError> {
     let folders = store.folders().await?;
     Ok(folders.iter().filter_map(|folder| exactly(folder)).collect())
@@ -50,7 +59,7 @@ pub(super) fn folder(cluster: ClusterUuid) -> String {
     format!("{cluster}/")
 }
 
-/// What a key in a cluster's folder stands for.
+/// What a key in a cluster's folder means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FileName {
     Object(SnapshotName),
@@ -73,7 +82,7 @@ impl FileName {
     }
 }
 
-/// Parses a name that must be in the form in which it is printed.
+/// Parses a name, which must be in the form in which it is printed.
 fn exactly<T: std::str::FromStr + std::fmt::Display>(text: &str) -> Option<T> {
     text.parse::<T>().ok().filter(|name| name.to_string() == text)
 }

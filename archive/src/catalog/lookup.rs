@@ -1,4 +1,4 @@
-//! One backup's manifest, and other small objects that may be there.
+//! Reads the manifest of one backup, and other small objects that may exist.
 
 use backstay_protocol::{ClusterUuid, SnapshotName};
 use bytes::Bytes;
@@ -7,7 +7,11 @@ use super::error::CatalogError;
 use crate::manifest::{MANIFEST_MAX, Manifest, ManifestError};
 use crate::store::{ErrorKind, Key, Store, StoreError};
 
-/// The manifest of a backup; `None` where there is none.
+/// Reads the manifest of a backup; `None` if there is none.
+///
+/// # Errors
+/// [`CatalogError::Store`] if the store fails; [`CatalogError::Object`] or [`CatalogError::Manifest`] if only this
+/// manifest cannot be read.
 pub async fn manifest(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -17,7 +21,7 @@ pub async fn manifest(
     match get_if_there(store, &key, MANIFEST_MAX).await {
         Ok(Some(json)) => Manifest::from_json(&json).map(Some).map_err(|cause| CatalogError::Manifest { key, cause }),
         Ok(None) => Ok(None),
-        // That backup's trouble, not the store's: others are listed all the same.
+        // Only this backup is affected, so others can still be listed.
         Err(error) if error.is(ErrorKind::TooLarge) => {
             Err(CatalogError::Manifest { key, cause: ManifestError::TooLarge })
         }
@@ -26,11 +30,11 @@ pub async fn manifest(
     }
 }
 
-/// The same, of what is said to be a backup of this cluster with this name: a manifest that was copied here from another
-/// place is no answer.
+/// Reads the manifest of a backup, and checks that it belongs to this cluster and name. A manifest that was copied
+/// here from another place is refused.
 ///
 /// # Errors
-/// [`CatalogError::Foreign`]: it is of another place.
+/// [`CatalogError::Foreign`] for such a manifest; otherwise as [`manifest`].
 pub async fn own_manifest(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -43,10 +47,10 @@ pub async fn own_manifest(
     }
 }
 
-/// The same, of a backup that was listed.
+/// Reads the manifest of a backup that was listed, so that there must be one.
 ///
 /// # Errors
-/// [`CatalogError::Gone`] as well: there is none any more.
+/// [`CatalogError::Gone`] if there is none any more; otherwise as [`own_manifest`].
 pub async fn listed_manifest(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -55,7 +59,11 @@ pub async fn listed_manifest(
     own_manifest(store, cluster, snapshot).await?.ok_or(CatalogError::Gone { cluster, snapshot })
 }
 
-/// A small object, or `None` where there is none: some providers say "forbidden" of what is not there.
+/// Reads a small object of at most `limit` bytes; `None` if there is none, including on providers that answer
+/// "forbidden" in that case.
+///
+/// # Errors
+/// [`StoreError`] if the object cannot be read; [`ErrorKind::TooLarge`] if it is larger than `limit`.
 pub async fn get_if_there(store: &dyn Store, key: &Key, limit: usize) -> Result<Option<Bytes>, StoreError> {
     match store.get(key, limit).await {
         Ok(bytes) => Ok(Some(bytes)),

@@ -1,5 +1,5 @@
-//! Many manifests at once, as whoever looks at a whole series reads them: what cannot be read hides nothing else, and is
-//! told in the end.
+//! Reads many manifests, as needed to look at a whole series. One that cannot be read does not hide the others, and
+//! is reported at the end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,10 +12,10 @@ use super::skipped::Skipped;
 use crate::manifest::Manifest;
 use crate::store::{Store, StoreError};
 
-/// Manifests that are read at once.
+/// How many manifests are read at the same time.
 const AT_ONCE: usize = 32;
 
-/// How many manifests were looked at, of those that are known by now.
+/// How many manifests have been read, of those known so far. Can be read from any thread.
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicUsize,
@@ -23,34 +23,37 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Manifests read so far, including those that could not be read.
     pub fn done(&self) -> usize {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// 0 as long as nothing was listed.
+    /// Manifests to read, as far as known; 0 until something was listed.
     pub fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
 }
 
-/// A pass over the manifests of a store.
+/// A pass over many manifests of a store.
 #[derive(Debug)]
 pub struct Reading<'a> {
     store: &'a dyn Store,
     progress: &'a Progress,
-    /// What could not be read, so far.
+    /// What could not be read so far.
     pub skipped: Skipped,
 }
 
 impl<'a> Reading<'a> {
+    /// Starts a pass. `progress` is updated while it runs.
     pub fn new(store: &'a dyn Store, progress: &'a Progress) -> Self {
         Self { store, progress, skipped: Skipped::default() }
     }
 
-    /// Reads the manifests of these backups, and hands them on in their order.
+    /// Reads the manifests of these backups, 32 at a time, and passes them to `take` in the order of `entries`. One
+    /// that cannot be read goes to [`skipped`](Self::skipped).
     ///
     /// # Errors
-    /// The whole store's: no answer, or no login.
+    /// [`StoreError`] if the whole store fails: no answer, or the credentials are not accepted.
     pub async fn each(
         &mut self,
         entries: Vec<ListedBackup>,
@@ -74,7 +77,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// What could not be read in all.
+    /// Ends the pass, and returns everything that could not be read.
     pub fn end(self) -> Skipped {
         self.skipped.end();
         self.skipped

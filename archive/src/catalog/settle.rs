@@ -1,4 +1,4 @@
-//! What holds a name, and the promotion of an intent where its attempt died before the manifest.
+//! What a backup's name is used for. Turns the intent of an attempt that died before its manifest into that manifest.
 
 use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName};
 
@@ -7,26 +7,31 @@ use super::lookup::{get_if_there, manifest};
 use crate::manifest::{MANIFEST_MAX, Manifest};
 use crate::store::{ErrorKind, Key, ObjectInfo, Store, StoreError};
 
-/// What holds a name.
+/// What a backup's name is used for.
 #[derive(Debug)]
 pub enum Settled {
+    /// Nothing: the name is free.
     Free,
+    /// A backup, with this manifest.
     Done(Box<Manifest>),
-    /// Something that is no backup: an object with neither a manifest that can be read nor its owner's
-    /// intent, or a manifest without object. Nothing is ever overwritten, so the name cannot be used.
+    /// Something that is not a backup: an object with neither a readable manifest nor its owner's intent, or a
+    /// manifest without an object. Nothing is ever overwritten, so the name cannot be used.
     Orphan(ObjectInfo),
-    /// An object whose manifest is there and cannot be read: archived, or refused by a policy. The name cannot be
-    /// used either; whether it is a backup cannot be told.
+    /// An object whose manifest exists but cannot be read, because it is archived or a policy denies it. The name
+    /// cannot be used; whether this is a backup is unknown.
     Unreadable(StoreError),
 }
 
-/// What holds the name. Where an object stands without its manifest (its attempt died between completion
-/// and manifest), the owner's intent is promoted to the manifest.
+/// Finds out what a name is used for. If there is an object without a manifest, because its attempt died in between,
+/// the owner's intent becomes the manifest.
+///
+/// # Errors
+/// [`StoreError`] if the store fails. An object that cannot be read is not an error, but [`Settled::Unreadable`].
 pub async fn settle(store: &dyn Store, cluster: ClusterUuid, name: SnapshotName) -> Result<Settled, StoreError> {
     Ok(settle_counted(store, cluster, name).await?.0)
 }
 
-/// The same, and whether a manifest was put.
+/// The same, and whether a manifest was created.
 pub(super) async fn settle_counted(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -42,12 +47,12 @@ pub(super) async fn settle_counted(
     {
         return Ok((Settled::Done(Box::new(manifest)), true));
     }
-    // Somebody else may have promoted it meanwhile, and then removed the intent.
+    // Another process may have created the manifest meanwhile, and then removed the intent.
     let settled = by_manifest(store, cluster, name, &object).await?;
     Ok((settled.unwrap_or(Settled::Orphan(object)), false))
 }
 
-/// What the object's manifest says of it; `None` where it has none.
+/// What the object's manifest says about it; `None` if it has none.
 async fn by_manifest(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -68,8 +73,8 @@ async fn by_manifest(
     })
 }
 
-/// A manifest proves only the object that it was written for: where a store does not keep to create-only,
-/// another attempt's may stand beside it.
+/// A manifest counts only for the object that it was written for. In a store that does not honour create-only, the
+/// manifest of another attempt may be beside it.
 fn described(manifest: Manifest, object: ObjectInfo) -> Settled {
     let owned = object.owner.is_none_or(|owner| owner == manifest.attempt);
     if owned && object.size == manifest.sealed_bytes {
@@ -88,7 +93,7 @@ async fn without_object(
     Ok((manifest.map_or(Settled::Free, Settled::Orphan), false))
 }
 
-/// Puts the owner's intent as the manifest; `None` where there is no intent that describes the object.
+/// Creates the manifest from the owner's intent; `None` if there is no intent that describes the object.
 async fn promote(
     store: &dyn Store,
     cluster: ClusterUuid,
@@ -119,7 +124,7 @@ async fn promote(
     }
     match store.put_new(&Key::manifest(cluster, name), json).await {
         Ok(()) => {}
-        // Another one stands there: the caller looks again.
+        // Another manifest exists: the caller looks again.
         Err(error) if error.is(ErrorKind::AlreadyExists) => return Ok(None),
         Err(error) => return Err(error),
     }

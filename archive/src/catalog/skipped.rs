@@ -1,12 +1,13 @@
-//! What one pass over a store passes over: each is named once, and a thousand of them flood neither log nor terminal.
+//! What a pass over a store skipped. The first ones are named, so that a thousand of them flood neither log nor
+//! terminal.
 
 use super::error::CatalogError;
 use crate::store::StoreError;
 
-/// So many are named; of the others only the count is told.
+/// How many are named; the others are only counted.
 const NAMED: usize = 20;
 
-/// Objects that were passed over, each for a trouble of its own.
+/// Objects that were skipped, each for its own reason.
 #[derive(Debug, Default)]
 pub struct Skipped {
     count: usize,
@@ -15,7 +16,7 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// The error names the object.
+    /// Records a skipped object, which the error names. The first 20 are also logged as warnings.
     pub fn note(&mut self, error: CatalogError) {
         self.count += 1;
         if self.named.len() < NAMED {
@@ -27,23 +28,25 @@ impl Skipped {
         }
     }
 
+    /// How many objects were skipped.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Why the first of those is not handed out that the store keeps back: archived, or refused by a policy.
+    /// The error for the first object that the store holds back: it is archived, or a policy denies it. `None` if
+    /// there is none.
     pub fn kept_back(&self) -> Option<&StoreError> {
         self.kept_back.as_ref()
     }
 
-    /// For people: what was skipped and why, and how many more there are that are not named.
+    /// Text for people: the first 20 objects with their reasons, and how many more there are.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let more = self.count - self.named.len();
         let more = (more > 0).then(|| format!("{more} more, each for its own reason"));
         self.named.iter().cloned().chain(more)
     }
 
-    /// Tells the log of those that were not named.
+    /// Logs how many were not named.
     pub(super) fn end(&self) {
         let more = self.count - self.named.len();
         if more > 0 {

@@ -1,4 +1,4 @@
-//! Removing what dead attempts left: unfinished uploads, and intents.
+//! Removes what dead attempts left: unfinished uploads and intents.
 
 use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName, Timestamp};
 use futures::TryStreamExt;
@@ -12,19 +12,25 @@ use crate::store::{Key, Store, StoreError, Unfinished};
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
+    /// Unfinished uploads that were removed.
     pub uploads: usize,
+    /// Intents that were removed.
     pub intents: usize,
-    /// Objects that got the manifest which they lacked.
+    /// Objects without a manifest that got one from their intent.
     pub promoted: usize,
-    /// What could not be removed or looked into, each for a reason of its own.
+    /// Uploads and intents that could not be removed or checked; each is logged as a warning.
     pub skipped: usize,
 }
 
-/// Removes what dead attempts left of one name: unfinished uploads, and intents whose object is not theirs.
-/// Promotes what [`settle`] would promote. Attempts that still run for this name fail by it.
+/// Removes what dead attempts left for one name: unfinished uploads, and intents that do not belong to its object.
+/// Creates manifests as [`settle`](super::settle()) does. Attempts that are still running for this name fail because
+/// of it.
+///
+/// # Errors
+/// [`StoreError`] if the store fails, or what is left cannot be listed.
 pub async fn sweep_slot(store: &dyn Store, cluster: ClusterUuid, name: SnapshotName) -> Result<Swept, StoreError> {
-    // Intents are looked for before uploads are aborted: then no intent that is found can still be followed
-    // by its completion, and one that is written later is not touched.
+    // Intents are listed before uploads are aborted. So an intent that was found can no longer be followed by its
+    // completion, and one that is written later is not touched.
     let intents = intents(store, cluster).await?;
     let intents: Vec<_> = intents.into_iter().filter(|intent| intent.snapshot == name).collect();
     let key = Key::snapshot(cluster, name);
@@ -33,8 +39,11 @@ pub async fn sweep_slot(store: &dyn Store, cluster: ClusterUuid, name: SnapshotN
     sweep_these(store, cluster, uploads, intents).await
 }
 
-/// The same for everything of the cluster that was begun before `older_than`. What the store knows no time
-/// of is left alone.
+/// The same for everything of the cluster that was started before `older_than`. Whatever the store knows no time for
+/// is kept.
+///
+/// # Errors
+/// [`StoreError`] if the store fails, or what is left cannot be listed.
 pub async fn sweep(store: &dyn Store, cluster: ClusterUuid, older_than: Timestamp) -> Result<Swept, StoreError> {
     let old = |time: Option<Timestamp>| time.is_some_and(|time| time < older_than);
     let mut intents = intents(store, cluster).await?;
@@ -73,11 +82,11 @@ async fn sweep_these(
     Ok(swept)
 }
 
-/// Whether the intent was removed, and whether a manifest was made of it.
+/// Whether the intent was removed, and whether it became a manifest.
 async fn sweep_intent(store: &dyn Store, cluster: ClusterUuid, intent: &Intent) -> Result<(bool, bool), StoreError> {
     let (settled, promoted) = settle_counted(store, cluster, intent.snapshot).await?;
-    // An object without a manifest keeps its owner's intent, even one that cannot be read: it is all
-    // that is known of it.
+    // An object without a manifest keeps its owner's intent, even one that cannot be read: nothing else describes the
+    // object.
     let keep = match &settled {
         Settled::Orphan(object) => object.owner == Some(intent.attempt),
         Settled::Unreadable(_) => true,
@@ -89,7 +98,7 @@ async fn sweep_intent(store: &dyn Store, cluster: ClusterUuid, intent: &Intent) 
     Ok((!keep, promoted))
 }
 
-/// An intent as its key names it.
+/// An intent, as its key describes it.
 struct Intent {
     snapshot: SnapshotName,
     attempt: AttemptId,

@@ -1,5 +1,5 @@
-//! Fetching an object ahead of whoever opens it: a few ranges at once, handed on in their order, so that neither
-//! the way there nor a single connection decides how fast it goes. What is under way is bounded.
+//! Fetches an object before it is needed: a few ranges at the same time, passed on in order, so that neither latency
+//! nor a single connection limits the speed. The amount in flight is bounded.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,24 +12,24 @@ use tokio::sync::mpsc;
 use super::error::{ReadError, mismatch, size};
 use crate::store::{Key, Store, StoreError};
 
-/// Bytes of a range.
+/// Size of a range in bytes.
 const RANGE_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Ranges under way at once.
+/// How many ranges are fetched at the same time.
 const AHEAD: usize = 4;
 
-/// Hands the first `expected` bytes of an object to `out`.
+/// Sends the first `expected` bytes of an object to `out`.
 ///
 /// # Errors
-/// The store's, or the object is not as long as it should be. Where `out` is closed the fetching ends without an
-/// error: whoever closed it knows why.
+/// The store fails, or the object has another length. If `out` is closed, fetching ends without an error: the
+/// receiver knows why.
 pub(super) async fn fetch(
     store: &dyn Store,
     key: &Key,
     expected: u64,
     out: mpsc::Sender<Bytes>,
 ) -> Result<(), ReadError> {
-    // Asked at first: less or more is then said as it is, and what is missing altogether too.
+    // Asked first, so that a wrong length or a missing object is reported as such.
     if let Some(object) = store.head(key).await?
         && object.size != expected
     {
@@ -40,7 +40,7 @@ pub(super) async fn fetch(
     let mut under_way = FuturesOrdered::new();
     let (mut ready, mut ready_bytes) = (VecDeque::<Bytes>::new(), 0);
     loop {
-        // So nothing is asked for while the opening lags: at most a range waits besides those under way.
+        // So nothing more is requested while decryption lags: at most one range waits besides those in flight.
         while under_way.len() < AHEAD && ready_bytes < RANGE_BYTES {
             let Some(range) = ranges.next() else { break };
             under_way.push_back(read(store, key, range));
@@ -51,7 +51,7 @@ pub(super) async fn fetch(
                 ready_bytes -= piece.len() as u64;
                 room.send(piece);
             }
-            // Also while the opening is waited for: what is under way goes on.
+            // What is in flight continues while decryption is waited for.
             Some(came) = under_way.next(), if !under_way.is_empty() => {
                 let came: Vec<Bytes> = came?;
                 ready_bytes += came.iter().map(|piece| piece.len() as u64).sum::<u64>();

@@ -1,6 +1,6 @@
-//! The way back: a sealed object as a stream, opened and checked against its manifest.
+//! Reads a backup back: streams the sealed object, decrypts it, and verifies it against its manifest.
 //!
-//! What is written before the end is not proven: a caller whose `open` fails must throw it away.
+//! What was written before the end is not verified: if [`open`] fails, the caller must discard it.
 
 use std::io;
 
@@ -24,11 +24,34 @@ pub use error::ReadError;
 use error::{mismatch, size};
 use fetch::fetch;
 
-/// Pieces on either side of the opening thread.
+/// How many pieces wait before and after the decrypting thread.
 const PIECES: usize = 4;
 
-/// Streams the snapshot file of a backup into `out`: the database and its trailer, as `etcdctl snapshot restore`
-/// takes it. Checks digests and lengths, sealed and open.
+/// Reads a backup and writes its snapshot file to `out`: the database and its trailer, as `etcdctl snapshot restore`
+/// reads it. Digests and lengths of the object and of the snapshot are verified. `identity` may be `None` if the
+/// backup is not encrypted.
+///
+/// ```
+#[doc = include_str!("../example.txt")]
+/// use backstay_archive::reader;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let store = LocalStore::open(directory.path())?;
+/// # let identity = Identity::generate();
+/// let manifest = backup(&store, &identity).await?;
+/// let mut snapshot = Vec::new();
+/// reader::open(&store, &manifest, Some(&identity), &mut snapshot).await?;
+/// // The trailer is a SHA-256.
+/// assert_eq!(snapshot.len() as u64, manifest.snapshot_bytes + 32);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`ReadError`] if the backup cannot be read, is damaged, or cannot be written to `out`. `out` may have received a
+/// part of it, or all of it.
 pub async fn open<W: AsyncWrite + Unpin>(
     store: &dyn Store,
     manifest: &Manifest,
@@ -41,7 +64,7 @@ pub async fn open<W: AsyncWrite + Unpin>(
         while let Some(chunk) = plain.recv().await {
             let chunk: Bytes = chunk;
             if let Err(error) = out.write_all(&chunk).await {
-                // With the channel everything before it ends.
+                // When the channel closes, everything before it ends, too.
                 failed = Some(error);
                 break;
             }
@@ -58,11 +81,10 @@ pub async fn open<W: AsyncWrite + Unpin>(
     }
 }
 
-/// Fetches and opens a backup, and hands the snapshot file that comes out, in the same pieces, to each of `outs`.
-/// Ends well only where all of it was proven. Where one of them closes its channel, everything ends with
-/// [`ReadError::Closed`].
+/// Fetches and decrypts a backup, and sends the pieces of the snapshot file to each of `outs`. Succeeds only if all
+/// of it was verified. If a receiver closes its channel, everything ends with [`ReadError::Closed`].
 ///
-/// The opening and the proof are threads of their own: it takes both to keep up with a disk.
+/// Decrypting and hashing have a thread each: one thread could not keep up with a disk.
 pub(crate) async fn run(
     store: &dyn Store,
     manifest: &Manifest,
@@ -89,13 +111,13 @@ pub(crate) async fn run(
     check(manifest, sealed, snapshot)
 }
 
-/// The end of the one thread in `set`.
+/// The result of the one thread in `set`.
 async fn joined<T: 'static>(set: &mut JoinSet<T>, what: &str) -> Result<T, ReadError> {
     let ended = set.join_next().await.expect("one thread was started");
     ended.map_err(|error| ReadError::Internal(format!("the {what} thread failed: {error}")))
 }
 
-/// The identity that opens this backup; `None` where it is only compressed.
+/// The identity that decrypts this backup; `None` if it is only compressed.
 fn lock(manifest: &Manifest, identity: Option<&Identity>) -> Result<Option<Identity>, ReadError> {
     let seal = &manifest.seal;
     if seal.compression != "zstd" {
@@ -111,7 +133,7 @@ fn lock(manifest: &Manifest, identity: Option<&Identity>) -> Result<Option<Ident
     }
 }
 
-/// Sends what opens to all of `outs`, and returns digest and length of what was sealed.
+/// Sends the decrypted data to all of `outs`. Returns digest and length of the sealed object.
 fn unseal(
     sealed: mpsc::Receiver<Bytes>,
     identity: Option<&Identity>,

@@ -1,8 +1,29 @@
-//! Sealing and opening of a whole snapshot file as a stream, off the async threads: the database and its
-//! trailer, as `etcdctl snapshot save` writes them.
+//! Compresses and encrypts a snapshot file as a stream, and reads it back, on threads that may block. The snapshot
+//! file is the database followed by its trailer, as `etcdctl snapshot save` writes it.
 //!
-//! The form: zstd frames, one per block, each with its content size; then age over all of them. Without
-//! recipients there is no age, and each frame has a checksum instead. `age -d -i KEY | zstd -d` opens it: frames concatenate.
+//! The format is a sequence of zstd frames, one per block, each with the size of its content, all of it encrypted
+//! with age. Without recipients there is no age, and each frame has a checksum instead. `age -d -i KEY | zstd -d`
+//! decrypts it, because zstd frames can be concatenated.
+//!
+//! ```
+//! use backstay_archive::seal::{Identity, stream};
+//!
+//! let identity = Identity::generate();
+//! let mut sealer = stream::Sealer::new(&[identity.to_public()], Vec::new())?;
+//! for block in [b"snap", b"shot"] {
+//!     sealer.compress(block)?;
+//!     sealer.push()?;
+//! }
+//! let sealed = sealer.finish()?;
+//!
+//! let mut opened = Vec::new();
+//! stream::open(&sealed[..], Some(&identity), &mut |piece| {
+//!     opened.extend_from_slice(piece);
+//!     Ok(())
+//! })?;
+//! assert_eq!(opened, b"snapshot");
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::io::{self, BufRead, Read, Write};
 use std::iter;
@@ -18,29 +39,30 @@ use zstd::zstd_safe::{self, CParameter};
 
 use super::{Identity, Recipient};
 
-/// Higher levels cost much more on etcd's data and gain nothing.
+/// The compression level. Higher levels cost much more on etcd's data and gain nothing.
 const LEVEL: i32 = 1;
 
-/// As a power of two; 8192 entries stay in a core's nearest cache. That is a tenth faster, and 0.7 % larger, than the
-/// level's own.
+/// Size of zstd's hash table, as a power of two: 8192 entries stay in a core's nearest cache. That is a tenth faster
+/// than the level's own size, and the result is 0.7 % larger.
 const HASH_LOG: u32 = 13;
 
-/// What a frame may hold at most: a reader keeps one, sealed and opened.
+/// Limit for the content of a frame, in bytes. A reader keeps one frame in memory, compressed and decompressed.
 pub const BLOCK_MAX: usize = 8 * 1024 * 1024;
 
-/// No frame's header is longer.
+/// Limit for the header of a frame, in bytes.
 const HEADER_MAX: usize = 18;
 
-/// What zstd says of a frame of which more is to come.
+/// zstd's error for a frame that is not complete yet.
 const INCOMPLETE: &str = "Src size is incorrect";
 
-/// How much is read at a time.
+/// How much is read at a time, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How much plain text is handed on at a time.
+/// How much decompressed data is passed on at a time, in bytes.
 const PLAIN_CHUNK: usize = 256 * 1024;
 
-/// Compresses and encrypts blocks into `out`.
+/// Compresses and encrypts blocks, and writes the result to `out`. Each block needs [`compress`](Self::compress) and
+/// then [`push`](Self::push).
 pub struct Sealer<W: Write> {
     compressor: Compressor<'static>,
     frame: Vec<u8>,
@@ -53,10 +75,13 @@ enum Sink<W: Write> {
 }
 
 impl<W: Write> Sealer<W> {
-    /// No recipients: compressed only.
+    /// Starts a stream. Without recipients it is only compressed.
+    ///
+    /// # Errors
+    /// The error of zstd, of age, or of `out`.
     pub fn new(recipients: &[Recipient], out: W) -> io::Result<Self> {
         let mut compressor = Compressor::new(LEVEL)?;
-        // Where age authenticates every byte, a checksum of its own would only cost.
+        // age authenticates every byte, so a checksum would only cost time.
         compressor.set_parameter(CParameter::ChecksumFlag(recipients.is_empty()))?;
         compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
         compressor.set_parameter(CParameter::HashLog(HASH_LOG))?;
@@ -70,16 +95,23 @@ impl<W: Write> Sealer<W> {
         Ok(Self { compressor, frame: Vec::new(), out })
     }
 
-    /// Compresses a block into a frame of its own, which [`Self::push`] then encrypts.
+    /// Compresses a block of at most [`BLOCK_MAX`] bytes into a frame of its own. [`push`](Self::push) then encrypts
+    /// that frame.
+    ///
+    /// # Errors
+    /// The error of zstd.
     pub fn compress(&mut self, block: &[u8]) -> io::Result<&mut [u8]> {
         self.frame.clear();
-        // Nothing is copied: the buffer is empty when it grows.
+        // Nothing is copied, because the buffer is empty when it grows.
         self.frame.reserve(zstd_safe::compress_bound(block.len()));
         self.compressor.compress_to_buffer(block, &mut self.frame)?;
         Ok(&mut self.frame)
     }
 
-    /// Encrypts the frame that [`Self::compress`] made.
+    /// Encrypts the frame that [`compress`](Self::compress) made, and writes it.
+    ///
+    /// # Errors
+    /// The error of `out`.
     pub fn push(&mut self) -> io::Result<()> {
         match &mut self.out {
             Sink::Plain(out) => out.write_all(&self.frame),
@@ -87,7 +119,10 @@ impl<W: Write> Sealer<W> {
         }
     }
 
-    /// Ends the stream; without this the sealed form does not open.
+    /// Ends the stream and returns `out`. Without this the result cannot be decrypted.
+    ///
+    /// # Errors
+    /// The error of `out`.
     pub fn finish(self) -> io::Result<W> {
         match self.out {
             Sink::Plain(out) => Ok(out),
@@ -96,7 +131,12 @@ impl<W: Write> Sealer<W> {
     }
 }
 
-/// Opens a sealed stream to its end and hands what it holds to `sink` in pieces.
+/// Decrypts and decompresses a stream to its end, and passes the content to `sink` in pieces. `identity` must be
+/// `None` if the stream was made without recipients.
+///
+/// # Errors
+/// The error of `sealed` or `sink`, or a description of what is wrong with the data. Pieces that were passed on
+/// before are not verified then.
 pub fn open<R: BufRead>(
     sealed: R,
     identity: Option<&Identity>,
@@ -122,16 +162,17 @@ fn decompress(source: impl Read, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) 
     Ok(())
 }
 
-/// Collects whole frames: opened in one call, nothing is copied through a window.
+/// Collects whole frames. Each is decompressed in one call, so nothing is copied through a window.
 struct Frames<R> {
     source: R,
     bytes: Vec<u8>,
-    /// How many of `bytes` were read.
+    /// How many of `bytes` were filled.
     filled: usize,
 }
 
 impl<R: Read> Frames<R> {
-    /// Reads until a whole frame is there: its length, and how much it holds. `None` at the end of the stream.
+    /// Reads until a whole frame is there. Returns its length and that of its content; `None` at the end of the
+    /// stream.
     fn whole(&mut self) -> io::Result<Option<(usize, usize)>> {
         loop {
             if let Some(frame) = look(&self.bytes[..self.filled], false)? {
@@ -157,7 +198,7 @@ impl<R: Read> Frames<R> {
     }
 }
 
-/// The length of the frame at the beginning of `bytes`, and how much it holds; `None` where more bytes could complete it.
+/// The length of the frame at the beginning of `bytes`, and of its content. `None` if the frame is not complete yet.
 fn look(bytes: &[u8], at_end: bool) -> io::Result<Option<(usize, usize)>> {
     if bytes.len() < HEADER_MAX && !at_end {
         return Ok(None);
@@ -186,7 +227,7 @@ fn look(bytes: &[u8], at_end: bool) -> io::Result<Option<(usize, usize)>> {
     }
 }
 
-/// Sealed bytes as they come through a channel, hashed and counted as they are taken.
+/// Sealed bytes that arrive through a channel, hashed and counted when they are read. Reading blocks the thread.
 pub struct Incoming {
     pieces: mpsc::Receiver<Bytes>,
     current: Bytes,
@@ -195,11 +236,12 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// Reads from this channel until it is closed.
     pub fn new(pieces: mpsc::Receiver<Bytes>) -> Self {
         Self { pieces, current: Bytes::new(), digest: Sha256::new(), bytes: 0 }
     }
 
-    /// The sha256 and the number of the bytes that came.
+    /// SHA-256 and number of the bytes that were read.
     pub fn finish(self) -> ([u8; 32], u64) {
         (self.digest.finalize().into(), self.bytes)
     }
@@ -208,7 +250,7 @@ impl Incoming {
 impl BufRead for Incoming {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
-            // Dropped before the wait: the sealer may need this buffer to go on.
+            // Dropped before waiting, because the sender may need this buffer to continue.
             self.current = Bytes::new();
             let Some(next) = self.pieces.blocking_recv() else { break };
             self.digest.update(&next);
@@ -233,37 +275,37 @@ impl Read for Incoming {
     }
 }
 
-/// A snapshot file as it comes out of its sealed form: the database, and behind it the trailer that says the
-/// database's sha256.
+/// Splits a decrypted snapshot file into the database and the trailer that follows it, and hashes the database.
 #[derive(Default)]
 pub struct Opened {
     digest: Sha256,
-    /// Bytes so far, those in `last` included.
+    /// Bytes so far, including those in `last`.
     bytes: u64,
-    /// The last bytes so far, at most a trailer's: they are not hashed yet.
+    /// The last bytes so far, at most as many as a trailer has. They are not hashed yet.
     last: Vec<u8>,
 }
 
-/// What an opened snapshot file holds.
+/// What a decrypted snapshot file contains. It is intact if `sha256` equals `trailer`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Bytes of the database, without the trailer.
+    /// Size of the database in bytes, without the trailer.
     pub bytes: u64,
-    /// Of the database, computed.
+    /// SHA-256 of the database, computed.
     pub sha256: [u8; TRAILER_BYTES],
-    /// What the file says that the sha256 is.
+    /// SHA-256 of the database, as stated by the trailer.
     pub trailer: [u8; TRAILER_BYTES],
 }
 
 impl Opened {
+    /// Takes the next bytes of the file, in pieces of any size.
     pub fn update(&mut self, chunk: &[u8]) {
         self.update_seen(chunk, &mut |_| ());
     }
 
-    /// [`update`](Self::update), and lends what is the database's to `seen`.
+    /// Like [`update`](Self::update), and lends the bytes that belong to the database to `seen`.
     pub fn update_seen(&mut self, chunk: &[u8], seen: &mut dyn FnMut(&[u8])) {
         self.bytes += chunk.len() as u64;
-        // What no longer can be the trailer is the database's.
+        // What can no longer be the trailer belongs to the database.
         let passed = (self.last.len() + chunk.len()).saturating_sub(TRAILER_BYTES);
         let held = passed.min(self.last.len());
         let mut take = |database: &[u8]| {
@@ -276,11 +318,15 @@ impl Opened {
         self.last.extend_from_slice(&chunk[passed - held..]);
     }
 
-    /// Bytes so far, database and trailer.
+    /// Bytes so far, of database and trailer.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// The file is shorter than a trailer.
     pub fn finish(self) -> io::Result<Snapshot> {
         let trailer = self.last.try_into().map_err(|last: Vec<u8>| {
             io::Error::other(format!("it contains {} bytes, less than the trailer of a snapshot", last.len()))
@@ -336,7 +382,7 @@ mod tests {
         assert_eq!(opens(b"", 100), Ok(Vec::new()));
         assert_eq!(opens(&frame(b""), 100), Err("a frame is empty".into()));
         let mut damaged = frame(&[7; 5000]);
-        // The type of its first block: reserved.
+        // The type of its first block becomes a reserved one.
         damaged[7] |= 0b110;
         let error = opens(&damaged, 100).expect_err("damaged");
         assert!(error.contains("damaged"), "{error}");

@@ -1,8 +1,8 @@
-//! The local store: a folder, perhaps on a network mount, that agents and the coordinator both see.
+//! The local store: a folder, perhaps on a network mount, that the agents and the coordinator can access.
 //!
-//! Nothing appears under its final name before it is whole and on disk: bytes go to a hidden file in the
-//! same folder, are synced, and get the final name by a hard link, or by a rename that never overwrites where the file
-//! system has no links. See `hidden` for the names, `upload` for objects in parts, `walk` for listings.
+//! Nothing appears under its final name before it is complete and on disk. Bytes are written to a hidden file in the
+//! same folder and synced. The file gets its final name by a hard link, or, if the file system has no links, by a
+//! rename that never overwrites. See `hidden` for the names, `upload` for objects in parts, `walk` for listings.
 
 mod files;
 mod hidden;
@@ -32,7 +32,7 @@ use self::upload::LocalUpload;
 use super::{Body, ErrorKind, Key, Listing, ObjectInfo, Store, StoreError, Unfinished, Upload};
 use crate::blocking::blocking;
 
-/// How much of an object is read at a time.
+/// How much of an object is read at a time, in bytes.
 const READ_BYTES: usize = 256 * 1024;
 
 /// A store in a folder.
@@ -43,8 +43,12 @@ pub struct LocalStore {
 }
 
 impl LocalStore {
-    /// Opens the store at `path`: absolute, and a folder that is there. It is never created here: where
-    /// it is missing, perhaps a mount is.
+    /// Opens the store at `path`, which must be absolute and an existing folder. It is never created: if it is
+    /// missing, a mount may be missing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the path is not absolute or not a folder, [`ErrorKind::NotFound`] if there is
+    /// nothing.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let root = path.into();
         if !root.is_absolute() {
@@ -58,14 +62,16 @@ impl LocalStore {
         Ok(Self { root: Arc::new(root), naming: Naming::default() })
     }
 
-    /// The same store, as it is on a file system without hard links.
+    /// The same store, used as if the file system had no hard links. For tests.
     pub fn without_links(self) -> Self {
         Self { naming: Naming::Rename, ..self }
     }
 
-    /// Proves that this folder can do what the store needs: write, give a name that is free, refuse one that is
-    /// taken, delete. The notes say what it cannot, where backups are possible all the same. `Invalid` where it
-    /// cannot hold backups at all, whatever is free or mounted.
+    /// Tests whether the folder supports what the store needs: write, give a free name, refuse a taken one, delete.
+    /// The returned notes, for people, say what it does not support although backups are possible.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the folder cannot hold backups at all; another kind if it is full or fails now.
     pub async fn probe(&self) -> Result<Vec<String>, StoreError> {
         let (root, naming) = (self.root.clone(), self.naming);
         blocking(move || probe::probe(&root, naming)).await
@@ -75,7 +81,7 @@ impl LocalStore {
         Place::of(&self.root, key, self.naming)
     }
 
-    /// The place of a key that is to be written.
+    /// The place of a key that will be written.
     fn writable(&self, action: &str, key: &Key) -> Result<Place, StoreError> {
         let place = self.place(key);
         if key.is_hidden() {
@@ -175,7 +181,7 @@ impl Store for LocalStore {
 
     async fn abort_unfinished(&self, upload: &Unfinished) -> Result<(), StoreError> {
         let place = self.writable("abort an upload of", &upload.key)?;
-        // The name comes from a listing, but it decides on a file: only one of ours, for this key.
+        // The name comes from a listing, but it selects a file: it must be one of ours, for this key.
         let Some(hidden) = Hidden::parse(&upload.upload).filter(|hidden| hidden.name() == place.name) else {
             let cause = format!("{:?} is not an upload of it", upload.upload);
             let target = place.path();
@@ -191,7 +197,7 @@ fn put_new(root: &Path, place: &Place, body: &[u8]) -> Result<(), StoreError> {
     place.make_folders(root).map_err(failed)?;
     let temporary = place.beside(&Hidden::new(&place.name));
     let result = write_and_link(place, &temporary, body);
-    // Goes in every case; what stays after a crash is found by a sweep.
+    // Removed in every case. What remains after a crash is found by a sweep.
     files::remove(&temporary).map_err(failed)?;
     match result {
         Ok(()) => files::sync_folder(&place.folder).map_err(failed),
@@ -214,7 +220,7 @@ fn write_and_link(place: &Place, temporary: &Path, body: &[u8]) -> io::Result<()
     place.naming.give(temporary, &place.path()).map(drop)
 }
 
-/// Whether the object holds these very bytes.
+/// Whether the object contains exactly these bytes.
 fn holds(place: &Place, body: &[u8]) -> io::Result<bool> {
     match files::stat(&place.path())? {
         Some(found) if found.len() == body.len() as u64 => Ok(std::fs::read(place.path())? == body),
@@ -229,8 +235,8 @@ fn head(place: &Place) -> io::Result<Option<ObjectInfo>> {
     Ok(Some(ObjectInfo { key: place.key.clone(), size: found.len(), modified, owner }))
 }
 
-/// The note of the owner goes first: a crash in between leaves an object that can be deleted again,
-/// not a note that nobody looks for.
+/// The owner's note is deleted first: a crash in between leaves an object that can be deleted again, not a note that
+/// nobody looks for.
 fn delete(place: &Place) -> io::Result<()> {
     let Some(inode) = place.inode()? else { return Ok(()) };
     files::remove(&place.beside(&Hidden::owner(&place.name, inode)))?;

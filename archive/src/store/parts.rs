@@ -1,4 +1,4 @@
-//! The parts of one upload that a store has acknowledged, and the check that they make a whole.
+//! The parts of an upload that the store has acknowledged, and the check that they are complete.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::{ErrorKind, PART_BYTES, PARTS_MAX, StoreError};
 
-/// Acknowledged parts by number: their length, and what the store said of them.
+/// Acknowledged parts by number: their length in bytes, and what the store answered.
 #[derive(Debug)]
 pub(super) struct AcknowledgedParts<T> {
     acknowledged: Mutex<BTreeMap<u32, (u64, T)>>,
@@ -17,7 +17,7 @@ impl<T: Clone> AcknowledgedParts<T> {
         Self { acknowledged: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Whether a part may be sent at all: its number and its length are within bounds.
+    /// Checks that number and length of a part are within the limits.
     pub(super) fn admit(number: u32, bytes: usize, target: impl Display) -> Result<(), StoreError> {
         let cause = if !(1..=PARTS_MAX).contains(&number) {
             format!("a part number must be from 1 to {PARTS_MAX}")
@@ -33,13 +33,13 @@ impl<T: Clone> AcknowledgedParts<T> {
         self.lock().is_empty()
     }
 
-    /// Notes a part that the store has taken; one of the same number is replaced.
+    /// Records a part that the store accepted. One with the same number is replaced.
     pub(super) fn acknowledge(&self, number: u32, bytes: usize, said: T) {
         self.lock().insert(number, (bytes as u64, said));
     }
 
-    /// The total length and what the store said of parts `1..=count`, in order; an error unless these
-    /// are exactly the parts that it has, all but the last full.
+    /// The total length, and what the store answered for parts `1..=count`, in order. Fails unless these are exactly
+    /// the parts that it has, and all but the last are full.
     pub(super) fn whole(&self, count: u32, target: impl Display) -> Result<(u64, Vec<T>), StoreError> {
         let parts = self.lock();
         let wrong = |cause: String| Err(StoreError::new(ErrorKind::Invalid, "complete", &target, cause));

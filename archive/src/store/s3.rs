@@ -1,10 +1,9 @@
-//! The S3 store: a bucket, or everything below one prefix of it, at AWS or at any provider that speaks
-//! its protocol.
+//! The S3 store: a bucket, or everything below a prefix in it, at AWS or any compatible provider.
 //!
-//! `client` connects, `login` looks at what it logs in with, `ways` knows how this provider wants to be asked, `bucket`
-//! asks S3 one thing at a time, `look` finds out what stands at a name, `upload` keeps the rules of an upload in
-//! parts, `body` reads an object through broken connections, `listing` reads the names in listings, `errors` and `advice` turn what S3 says into what
-//! callers decide upon, `probe` proves that a configuration works.
+//! `client` connects; `login` checks the credentials; `ways` knows how this provider wants to be asked; `bucket`
+//! sends single requests; `look` finds out what exists under a name; `upload` keeps the rules of an upload in parts;
+//! `body` reads an object across broken connections; `listing` decodes the names in listings; `errors` and `advice`
+//! turn S3's answers into kinds and texts of errors; `probe` tests a configuration.
 
 mod advice;
 mod body;
@@ -41,7 +40,7 @@ pub use self::patience::Patience;
 pub use self::settings::{ObjectSettings, S3Credentials, S3Settings};
 pub use self::ways::{Addressing, Checksum, InUse};
 
-/// How often a small object is tried again where S3 says that two writers met.
+/// How many times a small object is tried again if S3 reports two simultaneous writers.
 const CONFLICT_TRIES: u32 = 3;
 
 /// A store in a bucket.
@@ -51,37 +50,49 @@ pub struct S3Store {
 }
 
 impl S3Store {
-    /// Prepares the client; asks S3 nothing yet. `Invalid` where the settings cannot be used.
+    /// Prepares the client. S3 is not contacted yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the settings cannot be used.
     pub async fn new(settings: S3Settings) -> Result<Self, StoreError> {
         Self::with_patience(settings, Patience::default()).await
     }
 
-    /// The same with other limits of time and retries.
+    /// The same with other time limits and retries.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the settings cannot be used.
     pub async fn with_patience(settings: S3Settings, patience: Patience) -> Result<Self, StoreError> {
         Ok(Self { bucket: Arc::new(connect::connect(settings, patience).await?) })
     }
 
-    /// What is asked before a configuration is taken, which is all that a backup does: look up what is not there,
-    /// upload two parts, complete create-only, look at it, read a part of it, list it, delete it. The notes say what
-    /// this provider cannot, where backups are possible all the same. How it wants to be asked is found out on the
-    /// way, and in use from then on.
+    /// Tests everything that a backup does, before a configuration is accepted: looks up what does not exist, uploads
+    /// two parts, completes create-only, looks the object up, reads a part of it, lists it and deletes it. The
+    /// returned notes, for people, say what this provider does not support although backups are possible. It also
+    /// finds out how the provider wants to be asked, and uses that from then on.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the first step that fails.
     pub async fn probe(&self) -> Result<Vec<String>, StoreError> {
         probe::probe(self.bucket.impatient()).await
     }
 
-    /// How this bucket is asked.
+    /// How requests to this bucket are made.
     pub fn in_use(&self) -> InUse {
         self.bucket.ways.in_use()
     }
 
-    /// The same, for people.
+    /// The same as text for people.
     pub fn told(&self) -> Vec<String> {
         self.bucket.ways.told()
     }
 
-    /// A first contact for a person who waits: one listing. That nobody is there, that it is no S3, or that the
-    /// login is not taken, is told at once. A store that answers, and cannot just now, is left to the patience
-    /// of what follows. Whoever may not list may still be allowed to do what is wanted.
+    /// First contact, for someone who waits: one listing, with few and short tries. A store that answers, but is
+    /// unavailable right now, is not an error; later requests have more patience. Nor is a denied listing, because
+    /// what is wanted may still be allowed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if nobody answers, this is not S3, or the credentials are not accepted.
     pub async fn greet(&self) -> Result<(), StoreError> {
         let bucket = self.bucket.brief();
         match bucket.try_list().await {
@@ -98,7 +109,7 @@ impl S3Store {
         }
     }
 
-    /// The full name of a key that is to be written.
+    /// The bucket's full name of a key that will be written.
     fn writable(&self, action: &str, key: &Key) -> Result<String, StoreError> {
         let full = self.bucket.full(key);
         if key.is_hidden() {
@@ -108,14 +119,14 @@ impl S3Store {
         Ok(full)
     }
 
-    /// Whether the object is there, with these very bytes or with others.
+    /// Whether the object exists, with exactly these bytes or with others.
     async fn compare(&self, key: &Key, full: &str, body: &[u8]) -> Result<Found, StoreError> {
         match body::collect(&self.bucket, full, body.len()).await {
             Ok(found) if found == body => Ok(Found::Same),
             Ok(_) => Ok(Found::Other),
             Err(error) if error.is(ErrorKind::TooLarge) => Ok(Found::Other),
             Err(error) if error.is(ErrorKind::NotFound) => Ok(Found::Nothing),
-            // Some say so of what is not there.
+            // Some providers answer so if there is nothing.
             Err(error) if error.is(ErrorKind::Denied) && matches!(self.bucket.head(key, full).await, Ok(None)) => {
                 Ok(Found::Nothing)
             }
@@ -124,7 +135,7 @@ impl S3Store {
     }
 }
 
-/// What stands at a key, compared with what was to be put there.
+/// What exists under a key, compared with what was to be created.
 enum Found {
     Nothing,
     Same,
@@ -152,8 +163,8 @@ impl Store for S3Store {
         let error = |failure: RequestFailure| failure.at("create", self.bucket.target(&full));
         let mut last = None;
         for _ in 0..=CONFLICT_TRIES {
-            // Looked at before, because some providers ignore the condition of the request, and after,
-            // because a retry after a lost answer meets its own object.
+            // Compared before, because some providers ignore the condition of the request, and after, because a retry
+            // after a lost answer finds its own object.
             match self.compare(key, &full, &body).await? {
                 Found::Same => return Ok(()),
                 Found::Other => {
@@ -175,7 +186,7 @@ impl Store for S3Store {
                 Err(failure) => return Err(error(failure)),
             }
         }
-        // The name was taken each time, and each time it was free again when looked at.
+        // The name was taken each time, and free again each time it was looked up.
         let last = last.expect("the loop ends early unless a try failed");
         Err(error(last.taken_as(ErrorKind::Unavailable)))
     }

@@ -1,4 +1,4 @@
-//! Which store is meant, as a command or a URL says it.
+//! Names a store, as on a command line or in a URL.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,12 +13,17 @@ use crate::blocking::blocking;
 /// A store that is not open yet.
 #[derive(Debug, Clone)]
 pub enum StoreSpec {
+    /// A folder, by its absolute path.
     Local(PathBuf),
+    /// A bucket.
     S3(Box<S3Settings>),
 }
 
 impl StoreSpec {
-    /// Opens it for a person who waits, and makes the first contact: that nobody is there is told at once.
+    /// Opens the store for someone who waits, and contacts it, so that an unreachable store is reported immediately.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the settings are invalid, nobody answers, or the credentials are not accepted.
     pub async fn open_to_read(self) -> Result<Arc<dyn Store>, StoreError> {
         match self {
             Self::S3(settings) => {
@@ -30,7 +35,10 @@ impl StoreSpec {
         }
     }
 
-    /// The same for what is to be written. A folder that can never hold backups is told before anything is read.
+    /// The same for writing. A folder that can never hold backups is reported before anything is read.
+    ///
+    /// # Errors
+    /// [`StoreError`] as for reading; [`ErrorKind::Invalid`] for such a folder.
     pub async fn open_to_write(self) -> Result<Arc<dyn Store>, StoreError> {
         let Self::Local(path) = self.clone() else { return self.open_to_read().await };
         let store = self.open().await?;
@@ -42,19 +50,36 @@ impl StoreSpec {
         Ok(store)
     }
 
+    /// Opens the store. A bucket is not contacted yet; a folder must exist.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the settings are invalid, or the folder is not there.
     pub async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
-            // A mount that hangs must not hang the threads that everything else runs on.
+            // A mount that hangs must not block the threads that run everything else.
             Self::Local(path) => Arc::new(blocking(move || LocalStore::open(path)).await?),
             Self::S3(settings) => Arc::new(S3Store::new(*settings).await?),
         })
     }
 }
 
-/// Reads `file:///path` or `s3://bucket[/prefix]`. For a bucket, `s3` has everything but its name and the prefix.
+/// Reads `file:///path` or `s3://bucket[/prefix]`. For a bucket, `s3` contains the other settings; its bucket and
+/// prefix are replaced.
+///
+/// ```
+/// use backstay_archive::store::s3::S3Settings;
+/// use backstay_archive::store::spec::{StoreSpec, parse_url};
+///
+/// let local = parse_url("file:///var/backups", S3Settings::default())?;
+/// assert!(matches!(local, StoreSpec::Local(path) if path.is_absolute()));
+///
+/// let bucket = parse_url("s3://backups/prod", S3Settings::default())?;
+/// assert!(matches!(bucket, StoreSpec::S3(s3) if s3.bucket == "backups" && s3.prefix == "prod"));
+/// # Ok::<(), String>(())
+/// ```
 ///
 /// # Errors
-/// In words, for whoever typed it.
+/// A text for the person who typed it.
 pub fn parse_url(text: &str, s3: S3Settings) -> Result<StoreSpec, String> {
     // What looks like a login is not repeated.
     let shown = if text.contains('@') { "" } else { text };

@@ -1,13 +1,13 @@
-//! The memory that one attempt may use: a fixed number of buffers that come back when they are done with.
+//! The memory that one attempt may use: a fixed number of buffers, which return when they are no longer used.
 //!
-//! All buffers of a pool are pieces of one large allocation. Allocators map such a one by itself and unmap it
-//! when it goes, so the peak is the sum of the buffers, for the first attempt of a process as for the
-//! hundredth. Pages that are never touched cost nothing.
+//! All buffers of a pool are pieces of one large allocation. Allocators map such an allocation by itself and unmap it
+//! when it is freed, so the peak is the sum of the buffers, for the first attempt of a process as for the hundredth.
+//! Pages that are never touched cost nothing.
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-/// No allocation is smaller: glibc serves up to 32 MiB from heaps that it keeps, once it has seen such sizes.
+/// Smallest allocation in bytes. glibc serves up to 32 MiB from heaps that it keeps, once it has seen such sizes.
 const SLAB_MIN: usize = 33 * 1024 * 1024;
 
 /// At most `limit` buffers of `size` bytes.
@@ -64,7 +64,7 @@ impl Pool {
     }
 }
 
-/// A buffer of a [`Pool`]; it goes home when it is dropped.
+/// A buffer of a [`Pool`]; it returns when it is dropped.
 pub struct Buffer {
     bytes: BytesMut,
     size: usize,
@@ -76,7 +76,7 @@ impl Buffer {
         self.bytes.len() >= self.size
     }
 
-    /// Copies as much of `data` as fits and says how much that was.
+    /// Copies as much of `data` as fits, and returns how many bytes that was.
     pub fn fill(&mut self, data: &[u8]) -> usize {
         let n = data.len().min(self.size - self.bytes.len());
         self.bytes.extend_from_slice(&data[..n]);
@@ -87,7 +87,7 @@ impl Buffer {
         &mut self.bytes
     }
 
-    /// Immutable bytes that share the buffer; it goes home with the last of them.
+    /// Immutable bytes that share the buffer, which returns with the last of them.
     pub fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
     }
@@ -101,7 +101,7 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // There is room for all; where the pool has gone the memory goes, too.
+        // There is room for all. If the pool is gone, the memory is freed.
         let _ = self.home.try_send(std::mem::take(&mut self.bytes));
     }
 }

@@ -1,7 +1,7 @@
-//! From the source to a proven, sealed object of which only completion is missing.
+//! From the source to a verified, encrypted object that only needs completion.
 //!
-//! Two threads (seal and verify) and two loops (pull and upload), joined by bounded channels. Each side ends
-//! when a channel to its neighbour closes, so whichever fails first takes the others with it.
+//! Two threads (seal and verify) and two loops (pull and upload), connected by bounded channels. Each side ends when
+//! the channel to its neighbour closes, so whichever fails first ends the others.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,8 @@ use crate::seal::stream::{self, Incoming, Opened, Sealer, Snapshot};
 use crate::seal::{Identity, Recipient};
 use crate::store::{PART_BYTES, Upload};
 
-/// What is compressed at a time, as a frame of its own. Smaller ones cost the compressor more: at 1 MiB a fifth.
+/// How much is compressed at a time, in bytes, as a frame of its own. Smaller blocks cost the compressor more: a
+/// fifth at 1 MiB.
 pub const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 const _: () = assert!(BLOCK_BYTES <= stream::BLOCK_MAX, "readers take it");
 
@@ -34,7 +35,7 @@ const BLOCKS: usize = 3;
 
 const PARTS_IN_FLIGHT_MAX: usize = 8;
 
-/// Where a test may damage what passes between two stages; [`NoTap`] costs nothing.
+/// Lets a test damage what passes between two stages; [`NoTap`] costs nothing.
 pub trait Tap: Clone + Send + 'static {
     /// A block of the database before it is compressed.
     fn block(&mut self, _bytes: &mut [u8]) {}
@@ -58,13 +59,13 @@ pub struct Job<'a> {
     pub created_at: Timestamp,
 }
 
-/// All parts are stored and proven.
+/// All parts are stored and verified.
 pub struct Staged {
     pub manifest: Manifest,
     pub parts: u32,
 }
 
-/// What came out when the sealed form was opened again.
+/// What came out when the encrypted form was decrypted again.
 struct Verified {
     snapshot: Snapshot,
     sealed_sha256: [u8; 32],
@@ -74,7 +75,7 @@ struct Verified {
 /// Why a stage ended.
 enum Stop {
     Failed(WriteError),
-    /// A neighbour has gone; the reason is in [`Fault`].
+    /// A neighbour ended; the reason is in [`Fault`].
     Gone,
 }
 
@@ -84,7 +85,7 @@ impl<E: Into<WriteError>> From<E> for Stop {
     }
 }
 
-/// The first reason for which a thread gave up. Set before its channels close.
+/// The first reason why a thread ended. Set before its channels close.
 #[derive(Clone, Default)]
 struct Fault(Arc<Mutex<Option<WriteError>>>);
 
@@ -98,7 +99,7 @@ impl Fault {
     }
 }
 
-/// Streams `source` into `job.upload` until every part is stored and the whole is proven.
+/// Streams `source` into `job.upload` until every part is stored and the whole is verified.
 pub async fn run<T: Tap>(job: &Job<'_>, source: &mut dyn Source, tap: T) -> Result<Staged, WriteError> {
     let fault = Fault::default();
     let mut threads = JoinSet::new();
@@ -151,7 +152,7 @@ async fn stream<T: Tap>(
         async { verified.await.map_err(|_| Stop::Gone) },
         examine(verdict),
     )?;
-    // First the bytes, then what they say: damage on the way would be taken for the member's.
+    // First the bytes, then their meaning: otherwise damage on the way would be blamed on the member.
     compare(&proof, &verified.snapshot)?;
     let inspection = examined?;
     let parts = last.number;
@@ -159,7 +160,7 @@ async fn stream<T: Tap>(
     Ok(Staged { manifest: describe(job, proof, &verified, inspection), parts })
 }
 
-/// Waits for the verdict where there is to be one. Never an error itself: the digest comes first.
+/// Waits for the verdict, if there is to be one. Never fails itself, because the digest is compared first.
 async fn examine(verdict: Option<VerdictFuture>) -> Result<Result<Option<Inspection>, WriteError>, Stop> {
     match verdict {
         Some(verdict) => Ok(verdict.await.map(Some).map_err(WriteError::from)),
@@ -167,10 +168,10 @@ async fn examine(verdict: Option<VerdictFuture>) -> Result<Result<Option<Inspect
     }
 }
 
-/// To whom the stream is sealed, and with what it is opened again.
+/// Who can decrypt the stream, and what decrypts it for verification.
 struct Lock {
     recipients: Vec<Recipient>,
-    /// Made for this attempt and gone with it.
+    /// Created for this attempt and dropped with it.
     ephemeral: Option<Identity>,
 }
 
@@ -182,13 +183,13 @@ impl Lock {
     }
 }
 
-/// Pulls the source to its end, in blocks, and returns what it vouches for. The digest goes in behind the
-/// database: the whole is the file that `etcdctl snapshot save` writes.
+/// Reads the source to its end, in blocks, and returns what it states. The digest follows the database, so that the
+/// whole is the file that `etcdctl snapshot save` writes.
 async fn pull(source: &mut dyn Source, out: mpsc::Sender<Buffer>, progress: &Progress) -> Result<Proof, Stop> {
     let mut blocks = Blocks::new(out);
     let mut total = 0_u64;
     loop {
-        // The source may be silent for long: a stage that died meanwhile is noticed at once.
+        // The source may be silent for a long time; a stage that failed meanwhile is noticed immediately.
         let next = tokio::select! {
             biased;
             () = blocks.out.closed() => return Err(Stop::Gone),
@@ -208,7 +209,7 @@ async fn pull(source: &mut dyn Source, out: mpsc::Sender<Buffer>, progress: &Pro
     Ok(proof)
 }
 
-/// Fills blocks and hands on the full ones.
+/// Fills blocks, and passes on the full ones.
 struct Blocks {
     pool: Pool,
     filling: Option<Buffer>,
@@ -265,18 +266,18 @@ fn seal<T: Tap>(mut blocks: mpsc::Receiver<Buffer>, recipients: &[Recipient], cu
         sealer.finish()?.finish()
     };
     match work() {
-        // A neighbour has gone and says why itself.
+        // A neighbour ended and reports the reason itself.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(error) => fault.set(WriteError::Internal(format!("failed to encrypt the snapshot: {error}"))),
         Ok(()) => {}
     }
 }
 
-/// Cuts the sealed stream into parts of [`PART_BYTES`]; only the last may be smaller.
+/// Cuts the encrypted stream into parts of [`PART_BYTES`]; only the last may be smaller.
 struct Cutter<T> {
     pool: Pool,
     filling: Option<Buffer>,
-    /// Parts so far.
+    /// Number of parts so far.
     cut: u32,
     uploader: mpsc::Sender<SealedPart>,
     verifier: mpsc::Sender<Bytes>,
@@ -303,7 +304,7 @@ impl<T: Tap> Cutter<T> {
 
 impl<T: Tap> Write for Cutter<T> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        // A full part goes only when more follows: so the last is known when it goes.
+        // A full part is passed on only when more follows, so that the last one is known.
         match self.filling.take() {
             Some(full) if full.is_full() => self.emit(full, false)?,
             other => self.filling = other,
@@ -316,7 +317,7 @@ impl<T: Tap> Write for Cutter<T> {
     }
 }
 
-/// The verifying thread: opens what was sealed, from the very bytes that are uploaded.
+/// The verifying thread: decrypts the very bytes that are uploaded.
 fn verify(
     pieces: mpsc::Receiver<Bytes>,
     identity: Option<&Identity>,
@@ -341,11 +342,11 @@ fn verify(
         observer.finish();
     }
     let (sealed_sha256, sealed_bytes) = incoming.finish();
-    // Nobody waits for it where the attempt has ended meanwhile.
+    // Nobody waits for it if the attempt has ended meanwhile.
     let _ = proven.send(Verified { snapshot, sealed_sha256, sealed_bytes });
 }
 
-/// The proof itself: what came out of the sealed form is what the source vouches for.
+/// The verification: what came out of the encrypted form is what the source states.
 fn compare(proof: &Proof, out: &Snapshot) -> Result<(), WriteError> {
     if out.bytes != proof.bytes {
         let text = format!("{} bytes went in, {} came out", proof.bytes, out.bytes);

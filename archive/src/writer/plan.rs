@@ -1,33 +1,43 @@
-//! What a backup is to be, and how hard its attempt may press.
+//! Describes the backup to make, and how much an attempt may use.
 
 use backstay_protocol::{AttemptId, ClusterName, ClusterUuid, MachineId, SlotId, SnapshotName};
 
 use crate::manifest::{Replaced, Trigger};
 use crate::seal::Recipient;
 
-/// What a backup is to be called and whom it is for.
+/// The backup to make: its name, its cluster, and who can decrypt it. Most fields are copied to the
+/// [`Manifest`](crate::manifest::Manifest).
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// The cluster's name.
     pub cluster: ClusterName,
+    /// The cluster's UUID, in whose folder the backup is stored.
     pub cluster_uuid: ClusterUuid,
+    /// The machine that makes the backup; `None` without an agent.
     pub machine: Option<MachineId>,
+    /// This attempt; must be used only once.
     pub attempt: AttemptId,
+    /// The slot that the backup fills: of all attempts for a slot, one makes the backup.
     pub slot: SlotId,
+    /// The backup's name.
     pub snapshot: SnapshotName,
+    /// Why it is made.
     pub trigger: Trigger,
-    /// Who can open it; empty: compressed only.
+    /// Who can decrypt it; if empty, the backup is only compressed.
     pub recipients: Vec<Recipient>,
+    /// The version of the program that makes it.
     pub agent_version: String,
-    /// Where this is the first backup of another etcd: what it takes the place of.
+    /// The backup that this one replaces; only for the first backup of another etcd.
     pub replaces: Option<Replaced>,
 }
 
-/// How hard an attempt may press.
+/// How much an attempt may use.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Averaged over parts; `None`: as fast as it goes.
+    /// Limit for the upload in bytes per second, averaged over parts; `None` for no limit.
     pub upload_bytes_per_second: Option<u64>,
-    /// 1 to 8; each costs the memory of a part.
+    /// How many parts are sent at the same time, from 1 to 8. Each needs [`PART_BYTES`](crate::store::PART_BYTES) of
+    /// memory. The default is 3.
     pub parts_in_flight: usize,
 }
 

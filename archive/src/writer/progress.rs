@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Shared counters of one attempt; they only grow.
+/// Counters of one attempt, which can be read from any thread. They only grow.
 #[derive(Debug, Default)]
 pub struct Progress {
     pub(super) read: AtomicU64,
@@ -17,22 +17,22 @@ impl Progress {
         self.read.load(Relaxed)
     }
 
-    /// Sealed bytes that the store has.
+    /// Sealed bytes that are stored.
     pub fn stored(&self) -> u64 {
         self.stored.load(Relaxed)
     }
 
-    /// Bytes of the database in all; 0 as long as that is unknown.
+    /// Size of the database in bytes; 0 while it is unknown.
     pub fn total(&self) -> u64 {
         self.total.load(Relaxed)
     }
 
-    /// For the source, which learns it first.
+    /// Sets the size of the database in bytes. For the source, which knows it first.
     pub fn set_total(&self, bytes: u64) {
         self.total.store(bytes, Relaxed);
     }
 
-    /// How many times a part had to be sent again.
+    /// How many times a part had to be sent again so far.
     pub fn retried(&self) -> u32 {
         self.retried.load(Relaxed)
     }

@@ -1,7 +1,7 @@
-//! The last steps of a backup (intent, completion, manifest), and what is left when something fails.
+//! The last steps of a backup (intent, completion, manifest), and what remains after a failure.
 //!
-//! Until completion is asked for, a failure takes everything back. From then on the object may be there,
-//! and then it is a proven backup: the only way is forward.
+//! Until completion is requested, a failure undoes everything. From then on the object may exist, and then it is a
+//! verified backup, so the only way is forward.
 
 use std::time::Duration;
 
@@ -16,17 +16,18 @@ use crate::catalog::{self, Settled};
 use crate::manifest::{MANIFEST_MAX, Manifest};
 use crate::store::{ErrorKind, Key, Store, StoreError, Upload};
 
-/// How long tidying up may take; what is left then is for the sweep.
+/// Time limit for cleaning up. The sweep removes what remains.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long each step may still take once the attempt is cancelled. At most four follow one another, and a
-/// stop has ten seconds in all.
+/// Time limit for each step after the attempt was cancelled. At most four steps follow each other, and a stop has ten
+/// seconds in all.
 const GRACE: Duration = Duration::from_secs(2);
 
 const ABORT_TRIES: u32 = 4;
 const ABORT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Begins the upload. A cancelled begin gets a short while to end, so that its upload can be aborted.
+/// Starts the upload. If it is cancelled meanwhile, it still has a short time to finish, so that the upload can be
+/// aborted.
 pub async fn begin(store: &dyn Store, plan: &Plan, cancel: &CancellationToken) -> Result<Box<dyn Upload>, WriteError> {
     let key = Key::snapshot(plan.cluster_uuid, plan.snapshot);
     let begun = bounded(cancel, None, store.begin(&key, plan.attempt)).await;
@@ -40,7 +41,7 @@ pub async fn begin(store: &dyn Store, plan: &Plan, cancel: &CancellationToken) -
     }
 }
 
-/// One attempt's way to visibility.
+/// The last steps of one attempt.
 pub struct Publication<'a> {
     pub store: &'a dyn Store,
     pub plan: &'a Plan,
@@ -49,7 +50,7 @@ pub struct Publication<'a> {
 }
 
 impl Publication<'_> {
-    /// Makes a staged object a backup.
+    /// Turns a staged object into a backup.
     pub async fn publish(&self, staged: Staged) -> Result<Manifest, WriteError> {
         let json = Bytes::from(staged.manifest.to_json());
         if json.len() > MANIFEST_MAX {
@@ -68,7 +69,7 @@ impl Publication<'_> {
         }
     }
 
-    /// Takes everything back; only before completion was asked for.
+    /// Undoes everything. Only before completion was requested.
     pub async fn abandon(&self, error: WriteError, with_intent: bool) -> WriteError {
         let tidy = async {
             abort(self.upload).await;
@@ -82,7 +83,7 @@ impl Publication<'_> {
         error
     }
 
-    /// The object is there: so is the backup, once its manifest is.
+    /// The object exists. Its manifest makes it a backup.
     async fn appear(&self, manifest: Manifest, json: Bytes) -> Result<Manifest, WriteError> {
         let key = Key::manifest(self.plan.cluster_uuid, self.plan.snapshot);
         let put = bounded(self.cancel, None, self.store.put_new(&key, json)).await;
@@ -94,7 +95,7 @@ impl Publication<'_> {
             Some(Err(error)) => error.into(),
             None => WriteError::Cancelled,
         };
-        // The answer may be lost, or somebody else may have promoted our intent.
+        // The answer may have been lost, or another process may have turned our intent into the manifest.
         match bounded(self.cancel, Some(PATIENCE), self.settle()).await {
             Some(Ok(Settled::Done(found))) if found.attempt == self.plan.attempt => {
                 bounded(self.cancel, Some(PATIENCE), self.delete_intent()).await;
@@ -104,7 +105,7 @@ impl Publication<'_> {
         }
     }
 
-    /// Completion failed or did not answer: the object may be there.
+    /// Completion failed or did not answer: the object may exist.
     async fn unclear(&self, manifest: Manifest, json: Bytes, error: WriteError) -> Result<Manifest, WriteError> {
         let key = Key::snapshot(self.plan.cluster_uuid, self.plan.snapshot);
         let look = landed(self.store, self.upload, &key, self.plan.attempt, manifest.sealed_bytes);
@@ -114,12 +115,12 @@ impl Publication<'_> {
                 bounded(self.cancel, Some(PATIENCE), self.delete_intent()).await;
                 Err(error)
             }
-            // The intent stays, so that whoever settles the name can promote it or sweep it.
+            // The intent is kept, so that whoever settles the name can use it or sweep it.
             Landed::Unknown => Err(error),
         }
     }
 
-    /// Somebody else's object has the name.
+    /// Another object has the name.
     async fn taken(&self, error: StoreError) -> Result<Manifest, WriteError> {
         let settle = async {
             abort(self.upload).await;
@@ -134,7 +135,7 @@ impl Publication<'_> {
                 Err(WriteError::NameTaken(self.plan.snapshot))
             }
             Some(Err(error)) => Err(error.into()),
-            // Gone again, or not to be found out in time: what completion said stands.
+            // Removed again, or unknown within the time: the error of the completion stands.
             Some(Ok(Settled::Free)) | None => Err(error.into()),
         }
     }
@@ -159,21 +160,21 @@ impl Publication<'_> {
     }
 }
 
-/// What a completion has left that failed or did not answer.
+/// What remains of a completion that failed or did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Landed {
-    /// The object that was to be made.
+    /// The object that was to be created.
     Own,
-    /// One of that length, of which the store does not say whose it is.
+    /// An object of that length, but the store does not say who uploaded it.
     Nobodys,
     Not,
     /// The store does not say.
     Unknown,
 }
 
-/// Ends an upload whose completion failed or did not answer, and looks what came of it.
+/// Ends an upload whose completion failed or did not answer, and finds out what became of it.
 pub async fn landed(store: &dyn Store, upload: &dyn Upload, key: &Key, owner: AttemptId, bytes: u64) -> Landed {
-    // After an abort no completion can land any more, so what is there then is final.
+    // After an abort no completion can succeed any more, so what exists then is final.
     if !abort(upload).await {
         return Landed::Unknown;
     }
@@ -185,7 +186,7 @@ pub async fn landed(store: &dyn Store, upload: &dyn Upload, key: &Key, owner: At
     }
 }
 
-/// Aborts the upload, with retries; false where it may still be there.
+/// Aborts the upload, with retries; `false` if it may still exist.
 pub async fn abort(upload: &dyn Upload) -> bool {
     for pause in pauses() {
         match upload.abort().await {
@@ -206,7 +207,7 @@ fn pauses() -> impl Iterator<Item = Duration> {
     (0..ABORT_TRIES).map(|n| ABORT_PAUSE * 3_u32.pow(n))
 }
 
-/// Runs `work` to its end, but no longer than `patience` nor than [`GRACE`] after a cancellation.
+/// Runs `work` to its end, but no longer than `patience`, nor than [`GRACE`] after a cancellation.
 async fn bounded<T>(
     cancel: &CancellationToken,
     patience: Option<Duration>,

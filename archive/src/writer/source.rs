@@ -1,4 +1,4 @@
-//! Where the bytes of a backup come from, and what vouches for them.
+//! Where the bytes of a backup come from, and what they must be.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -6,33 +6,34 @@ use bytes::Bytes;
 use super::examine::Examination;
 use crate::manifest::Origin;
 
-/// A database as it arrives. Pulled by the writer.
+/// A database that arrives in pieces. The writer asks for each.
 #[async_trait]
 pub trait Source: Send {
-    /// The next bytes of the database, without any trailer; `None` at its end. Dropped in mid-wait when
-    /// the attempt ends early.
+    /// The next bytes of the database, without a trailer; `None` at its end. The future is dropped if the attempt
+    /// ends early.
     async fn next(&mut self) -> Result<Option<Bytes>, SourceError>;
 
-    /// After `None`: what the source says the whole must be, and where it came from.
+    /// Called after `None`: what the whole database must be, and where it comes from.
     async fn proof(&mut self) -> Result<Proof, SourceError>;
 
-    /// Asked once, before the first bytes: a look into the database on its way, where one is wanted.
+    /// Called once, before the first bytes: an inspection of the database, if one is wanted.
     fn examination(&mut self) -> Option<Examination> {
         None
     }
 }
 
-/// What a source vouches for.
+/// What the source states about the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// sha256 of the database: etcd's trailer.
+    /// SHA-256 of the database, from etcd's trailer.
     pub sha256: [u8; 32],
-    /// Bytes of the database, without the trailer.
+    /// Size of the database in bytes, without the trailer.
     pub bytes: u64,
+    /// The etcd that it comes from.
     pub origin: Origin,
 }
 
-/// Why a source could not go on, in words.
+/// Why a source failed, as text.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct SourceError(pub String);

@@ -1,4 +1,4 @@
-//! Tests with damage between the stages of the pipeline: the writer must notice before anything is visible.
+//! Damages data between the stages of the pipeline: the writer must notice before anything is visible.
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -33,7 +33,7 @@ struct Flip(Arc<Mutex<Aim>>);
 #[derive(Debug)]
 struct Aim {
     stage: Stage,
-    /// Pieces still to pass by.
+    /// Pieces that still pass before the bit is flipped.
     nth: usize,
     at: prop::sample::Index,
     bit: u8,
@@ -80,10 +80,10 @@ async fn run<T: Tap>(store: &MemoryStore, plan: &Plan, data: &[u8], tap: T) -> R
     write_tapped(store, plan, &mut source, &progress, &limits, &FixedClock, &cancel, tap).await
 }
 
-/// Makes two parts, and three full blocks.
+/// Large enough for two parts and three full blocks.
 static TWELVE_MIB: LazyLock<Vec<u8>> = LazyLock::new(|| database(12 * 1024 * 1024));
 
-/// A quarter of it compresses, as etcd's data does in part.
+/// A quarter of it can be compressed, as is common in etcd's data.
 fn database(len: usize) -> Vec<u8> {
     let mut data = noise(1, len);
     for chunk in data.chunks_mut(8192) {
@@ -102,7 +102,7 @@ proptest! {
         nth in 0..40_usize, at in any::<prop::sample::Index>(), bit in 0..8_u8, sealed: bool,
     ) {
         let data = &TWELVE_MIB;
-        // The trailer has a block to itself.
+        // The trailer is a block of its own.
         let nth = nth % if stage == Stage::Part { 2 } else { data.len() / BLOCK_BYTES + 1 };
         let recipients = if sealed { vec![crate::seal::Identity::generate().to_public()] } else { vec![] };
         let tap = Flip::new(stage, nth, at, bit);
@@ -158,7 +158,7 @@ fn any_index() -> prop::sample::Index {
     any::<prop::sample::Index>().new_tree(&mut runner).expect("any index").current()
 }
 
-/// Agents run attempts on a runtime of several threads.
+/// Agents run attempts on a runtime with several threads.
 #[allow(dead_code)] // compiling is the test
 fn futures_can_move_between_threads(store: &MemoryStore, plan: &Plan, source: &mut Database, manifest: &Manifest) {
     fn movable(_: impl Send) {}

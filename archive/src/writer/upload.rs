@@ -1,4 +1,4 @@
-//! Parts on their way to the store: a few at a time, at the rate that is allowed.
+//! Sends parts to the store: a few at a time, at the allowed rate.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct SealedPart {
     /// From 1.
     pub number: u32,
     pub body: Bytes,
-    /// Nothing follows it.
+    /// Whether it is the last part.
     pub last: bool,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Uploader<'a> {
         Self { upload, progress, in_flight, pace: rate.map(Pace::new) }
     }
 
-    /// Sends every part but the last, which it returns; `None` where the parts ended without one.
+    /// Sends every part but the last, and returns the last; `None` if the parts ended without one.
     pub async fn send_all_but_last(
         &mut self,
         parts: &mut mpsc::Receiver<SealedPart>,
@@ -56,13 +56,13 @@ impl<'a> Uploader<'a> {
         Ok(last)
     }
 
-    /// Sends the part that was held back. It has had its turn: the pace was kept when it was taken.
+    /// Sends the part that was held back. The rate was kept when it was taken.
     pub async fn send_last(&self, part: SealedPart) -> Result<(), StoreError> {
         send(self.upload, self.progress, part).await
     }
 }
 
-/// The wait comes before the part is taken, so that a cancelled wait loses none.
+/// Waits before the part is taken, so that a cancelled wait loses none.
 async fn next_part(pace: &mut Option<Pace>, parts: &mut mpsc::Receiver<SealedPart>) -> Option<SealedPart> {
     if let Some(pace) = pace {
         pace.wait().await;
@@ -83,7 +83,7 @@ async fn send(upload: &dyn Upload, progress: &Progress, part: SealedPart) -> Res
     Ok(())
 }
 
-/// When the next part may start: each pushes the one after it back by its bytes at the allowed rate.
+/// When the next part may start: each part delays the next by its length at the allowed rate.
 struct Pace {
     bytes_per_second: u64,
     next: Instant,
@@ -100,7 +100,7 @@ impl Pace {
 
     fn sent(&mut self, bytes: usize) {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
-        // Time that was not used is not saved up: the rate holds at every moment.
+        // Unused time is not saved up: the rate holds at every moment.
         self.next = self.next.max(Instant::now()) + cost;
     }
 }
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// Notes when each part starts; each takes a second.
+    /// Records when each part starts; each takes a second.
     #[derive(Debug, Default)]
     struct Watch(Mutex<Vec<(u32, Instant)>>);
 
@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rate_spaces_the_parts() {
-        // 100 bytes at 40 bytes a second: one part each 2.5 s. Timers round up to the next millisecond.
+        // 100 bytes at 40 bytes per second: one part every 2.5 s. Timers round up to the next millisecond.
         let starts = starts(3, Some(40)).await;
         for (n, (number, at)) in starts.iter().take(5).enumerate() {
             assert_eq!(*number as usize, n + 1);

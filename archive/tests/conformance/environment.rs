@@ -1,4 +1,4 @@
-//! The usual AWS environment: a child process with variables of its own opens the store that they name.
+//! The usual AWS environment: a child process with its own variables opens the store that they name.
 
 use std::convert::Infallible;
 use std::process::Output;
@@ -21,12 +21,12 @@ use super::server::{ACCESS_KEY, BUCKET, DOMAIN, LATER_ACCESS_KEY, LATER_SECRET_K
 use super::tls::Certificate;
 
 const CHILD: &str = "environment::child";
-/// The child's CA file: what an agent has from its settings.
+/// The child's CA file, which an agent has from its settings.
 const CHILD_CA: &str = "CA_OF_THE_CHILD";
-/// The machine's, for everything that talks to AWS.
+/// The machine's CA file, for everything that uses AWS.
 const MACHINE_CA: &str = "AWS_CA_BUNDLE";
 
-/// Runs in a process of its own, with nothing but what the environment says.
+/// Runs in a process of its own, with only the variables of the environment under test.
 #[tokio::test]
 #[ignore = "started by the other tests here"]
 async fn child() {
@@ -45,7 +45,7 @@ pub async fn run_child(test: &str, variables: &[(&str, &str)]) -> Output {
     child.output().await.expect("it runs")
 }
 
-/// There were requests, and each was signed with the first key, for this region and session.
+/// Checks that there were requests, and that each was signed with the first key, for this region and session.
 fn signed_all(server: &Server, region: &str, token: Option<&str>) {
     let seen = server.seen.lock().expect("unpoisoned");
     let expected =
@@ -70,7 +70,7 @@ async fn keys_and_endpoint_come_from_variables() {
     for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"] {
         passed(&run_child(CHILD, &[keys[0], keys[1], (name, &server.endpoint)]).await);
     }
-    // The one for S3 goes before the one for everything.
+    // The variable for S3 takes precedence over the general one.
     let wrong = ("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
     passed(&run_child(CHILD, &[keys[0], keys[1], wrong, ("AWS_ENDPOINT_URL_S3", &server.endpoint)]).await);
     signed_all(&server, "us-east-1", None);
@@ -115,7 +115,7 @@ async fn a_token_of_the_platform_is_exchanged_for_credentials() {
     signed_all(&server, "eu-west-3", Some("of-this-session"));
 }
 
-/// STS, for one token.
+/// An STS server, for one token.
 async fn token_service(request: Request<Incoming>) -> Response<Full<Bytes>> {
     let body = request.into_body().collect().await.expect("the body").to_bytes();
     let body = String::from_utf8_lossy(&body);
@@ -156,7 +156,7 @@ async fn profiles_give_keys_region_and_endpoint() {
 
 #[tokio::test]
 async fn the_proxy_of_the_environment_is_used() {
-    // A server that is asked in a proxy's manner answers by itself: nobody has this name.
+    // A server that is asked as a proxy answers by itself: no host has this name.
     let server = Server::start(Habits::default()).await;
     let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
     let nobody = ("AWS_ENDPOINT_URL", "http://storage.invalid:9000");
@@ -165,7 +165,7 @@ async fn the_proxy_of_the_environment_is_used() {
     assert!(!run_child(CHILD, &exempt).await.status.success(), "nobody answers there without the proxy");
 }
 
-/// Opens the store, probes it and tells what is in use.
+/// Opens the store, probes it and prints what is in use.
 #[tokio::test]
 #[ignore = "started by the test below"]
 async fn child_tells_what_is_in_use() {
@@ -178,7 +178,7 @@ async fn child_tells_what_is_in_use() {
 async fn a_provider_without_path_style_is_found_out() {
     let server = Server::start(Habits { wants_virtual: true, ..Habits::default() }).await;
     let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
-    // Nobody has the bucket's name before this host's: the server answers as a proxy.
+    // No host has the bucket's name in front of this host's: the server answers as a proxy.
     let endpoint = format!("http://{DOMAIN}");
     let variables = [keys[0], keys[1], ("AWS_ENDPOINT_URL", &*endpoint), ("HTTP_PROXY", &server.endpoint)];
     let output = run_child("environment::child_tells_what_is_in_use", &variables).await;
@@ -195,7 +195,7 @@ async fn variables_that_are_set_and_empty_say_nothing() {
     for empty in ["", " "] {
         passed(&run_child(CHILD, &[keys[0], keys[1], good, ("AWS_ENDPOINT_URL_S3", empty)]).await);
     }
-    // Both empty: Amazon's own, which nobody asks here; it is not an address without a host.
+    // Both are empty: Amazon's own endpoint, which nobody contacts here, and not an address without a host.
     let none = [keys[0], keys[1], ("AWS_ENDPOINT_URL", ""), ("HTTPS_PROXY", "http://127.0.0.1:1")];
     let output = run_child(CHILD, &none).await;
     let text = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
@@ -251,7 +251,7 @@ async fn tls_goes_through_the_proxy_of_the_environment() {
     let ca = certificate.file();
     let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
     let ca = (CHILD_CA, ca.path().to_str().expect("text"));
-    // Nobody has this name: only the proxy knows the way.
+    // No host has this name: only the proxy can reach it.
     let endpoint = ("AWS_ENDPOINT_URL", "https://storage.invalid:9443");
     let with_user = proxy.url("backstay:let-me-out@");
     passed(&run_child(CHILD, &[keys[0], keys[1], ca, endpoint, ("HTTPS_PROXY", &with_user)]).await);
@@ -264,15 +264,15 @@ async fn tls_goes_through_the_proxy_of_the_environment() {
         assert!(head.starts_with("CONNECT storage.invalid:9443 HTTP/1.1"), "{head}");
         assert!(!head.contains(ACCESS_KEY), "what is in the tunnel is the store's alone: {head}");
     }
-    // Whoever does not say who he is does not get out.
+    // Without credentials, the proxy refuses.
     let without = proxy.url("");
     assert!(!run_child(CHILD, &[keys[0], keys[1], ca, endpoint, ("HTTPS_PROXY", &without)]).await.status.success());
 }
 
-/// A proxy that makes tunnels to one server, for one user.
+/// A proxy that opens tunnels to one server, for one user.
 struct TunnelProxy {
     address: std::net::SocketAddr,
-    /// What it was asked, from the first line to the empty one.
+    /// The requests that it got, from the first line to the empty one.
     heads: Arc<Mutex<Vec<String>>>,
     _tasks: JoinSet<()>,
 }
@@ -317,7 +317,7 @@ impl TunnelProxy {
     }
 }
 
-/// Uploads two parts; between them the credentials of the environment change.
+/// Uploads two parts; between them, the credentials in the environment change.
 #[tokio::test]
 #[ignore = "started by the test below"]
 async fn child_between_two_parts() {
@@ -337,7 +337,7 @@ async fn child_between_two_parts() {
 async fn credentials_may_change_between_two_parts() {
     let server = Server::start(Habits::default()).await;
     let home = tempfile::tempdir().expect("a folder");
-    // Over already: whoever obeys asks again before each request.
+    // Expired already: whoever respects that asks again before each request.
     let keys = |id: &str, secret: &str| {
         format!(
             r#"{{"Version":1,"AccessKeyId":"{id}","SecretAccessKey":"{secret}","Expiration":"2020-01-01T00:00:00Z"}}"#
@@ -357,7 +357,7 @@ async fn credentials_may_change_between_two_parts() {
     assert_eq!(seen.last().map(String::as_str), Some(LATER_ACCESS_KEY), "{seen:?}");
 }
 
-/// An instance's metadata service that answers nobody without a session token.
+/// An instance's metadata service that answers only with a session token.
 async fn instance_metadata() -> (String, JoinSet<()>) {
     listen(|request| async move { metadata(&request) }).await
 }

@@ -1,11 +1,11 @@
-//! Faults between the store and S3: each request is judged when it arrives, and its body remembered.
+//! Faults between the store and S3: each request is decided on when it arrives, and its body is recorded.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-/// Which request of S3's this is.
+/// The kind of a request to S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Op {
     Head,
@@ -21,7 +21,7 @@ pub enum Op {
     ListUploads,
 }
 
-/// One request; `nth` counts those of the same kind, `all` every one, both from 0.
+/// One request. `nth` counts those of the same kind, `all` every one, both from 0.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub op: Op,
@@ -29,27 +29,27 @@ pub struct Call {
     pub all: usize,
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Pass,
-    /// Answered with this status, never done.
+    /// Answered with this status, and not carried out.
     Refuse(u16),
-    /// The connection ends before the request is done.
+    /// The connection ends before the request is carried out.
     Reset,
     /// The connection ends in the middle of the request's body.
     CutRequest,
-    /// Done, but the connection ends instead of the answer.
+    /// Carried out, but the connection ends before the answer.
     LoseAnswer,
-    /// Done, but the connection ends after so many bytes of the answer's body.
+    /// Carried out, but the connection ends after this many bytes of the answer's body.
     CutAnswer(usize),
     /// Never answered.
     Hang,
-    /// Answered by somebody who is no S3, or not the one that has the bucket.
+    /// Answered by something that is not S3, or not the S3 with the bucket.
     Say(&'static Words),
 }
 
-/// An answer, word for word.
+/// An answer, sent as it is.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Words {
     pub status: u16,
@@ -59,23 +59,23 @@ pub struct Words {
 
 type FaultPolicy = Box<dyn Fn(&Call) -> Fate + Send + Sync>;
 
-/// The policy for all requests, and what they carried.
+/// The policy for all requests, and what they contained.
 #[derive(Default)]
 pub struct Faults {
     policy: Mutex<Option<FaultPolicy>>,
     counts: Mutex<BTreeMap<Op, usize>>,
-    /// The digest of every body that arrived whole, by the query of the request: part and upload.
+    /// The digest of every body that arrived completely, by the query of the request: part and upload.
     parts: Mutex<BTreeMap<String, Vec<[u8; 32]>>>,
 }
 
 impl Faults {
-    /// From now on `policy` decides on each request; the counts begin anew.
+    /// From now on `policy` decides on each request; the counts start again.
     pub fn set_policy(&self, policy: impl Fn(&Call) -> Fate + Send + Sync + 'static) {
         self.counts.lock().expect("unpoisoned").clear();
         *self.policy.lock().expect("unpoisoned") = Some(Box::new(policy));
     }
 
-    /// From now on everything passes; the counts begin anew.
+    /// From now on everything passes; the counts start again.
     pub fn clear(&self) {
         self.set_policy(|_| Fate::Pass);
     }
@@ -85,7 +85,7 @@ impl Faults {
         self.counts.lock().expect("unpoisoned").get(&op).copied().unwrap_or(0)
     }
 
-    /// The bodies of every attempt at every part.
+    /// The bodies of every try of every part.
     pub fn parts(&self) -> Vec<Vec<[u8; 32]>> {
         self.parts.lock().expect("unpoisoned").values().cloned().collect()
     }
@@ -105,5 +105,5 @@ impl Faults {
     }
 }
 
-/// Handed to the server and kept by the test.
+/// Given to the server and kept by the test.
 pub type SharedFaults = Arc<Faults>;

@@ -1,4 +1,4 @@
-//! One suite that every store keeps, a folder and a bucket alike; then what only S3 can do wrong.
+//! One suite that every store must pass, a folder and a bucket alike; then what can go wrong only with S3.
 
 mod faults;
 mod provider;
@@ -27,7 +27,7 @@ fn attempt(n: u128) -> AttemptId {
     AttemptId(Uuid::from_u128(n))
 }
 
-/// Bytes that differ from place to place, so that no part can stand in for another.
+/// Bytes that differ everywhere, so that no part can be mistaken for another.
 fn bytes(seed: u8, length: usize) -> Bytes {
     let mut state = u32::from(seed).wrapping_mul(2_654_435_761).wrapping_add(1);
     let mut next = move || {

@@ -1,4 +1,4 @@
-//! What an upload needs in memory: its parts in flight, however large the object.
+//! The memory that an upload needs: its parts in flight, however large the object is.
 
 use backstay_archive::Store;
 use backstay_archive::store::PART_BYTES;
@@ -13,7 +13,7 @@ use super::{attempt, key};
 
 const PARTS: u32 = 16;
 const IN_FLIGHT: usize = 3;
-/// What a whole agent may use at its peak. Here there is only the client, and the test around it.
+/// The most memory that a whole agent may use. Here there is only the client, and the test around it.
 const PEAK_MIB: usize = 64;
 
 /// Runs in a process of its own, so that the server's memory is not counted.

@@ -1,5 +1,5 @@
-//! An S3 provider: s3s-fs, and around it what it lacks or does otherwise than AWS, and the habits of
-//! other providers that a store must live with.
+//! An S3 provider: s3s-fs, with what it lacks or does differently from AWS, and with the habits of other providers
+//! that a store must cope with.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,23 +14,24 @@ use s3s_fs::FileSystem;
 pub struct Habits {
     /// Answers 501 to ListMultipartUploads.
     pub cannot_list_uploads: bool,
-    /// Takes `If-None-Match` and overwrites all the same.
+    /// Accepts `If-None-Match`, but overwrites nevertheless.
     pub ignores_create_only: bool,
     /// Answers 501 to `If-None-Match`.
     pub refuses_create_only: bool,
     /// Answers 403 to deletes, as a bucket under object lock does.
     pub refuses_deletes: bool,
-    /// Refuses what is not put there under this KMS key, as a bucket's policy may.
+    /// Refuses objects without this KMS key, as a bucket's policy may.
     pub wants_kms_key: Option<&'static str>,
     /// Refuses uploads of another storage class than this.
     pub wants_class: Option<&'static str>,
     /// Forgets the metadata of objects that were uploaded in parts.
     pub drops_metadata: bool,
-    /// Answers GET of keys with this in them as AWS does of what is archived, or kept from the asker by a policy.
+    /// Answers GET of keys that contain this text as AWS answers for archived objects, or for those denied by a
+    /// policy.
     pub keeps_to_itself: Option<(&'static str, Why)>,
-    /// Gives names as they are although it was asked for their URL form; the flag is whether it then says so.
+    /// Returns plain names although URL encoding was requested; the flag is whether it then states an encoding.
     pub does_not_encode: Option<bool>,
-    /// Says nothing of lengths in answers to HEAD, as some proxies; and of those to GET as well.
+    /// States no lengths in answers to HEAD, like some proxies; or to GET either.
     pub says_no_length: bool,
     /// Answers 403 for objects that do not exist.
     pub absent_is_denied: bool,
@@ -38,33 +39,33 @@ pub struct Habits {
     pub may_not_list: bool,
     /// Refuses bodies without Content-MD5, or without CRC32C.
     pub demands: Option<Checksum>,
-    /// Takes parts with CRC32C only of uploads that were begun with a word of it, as AWS does.
+    /// Accepts parts with CRC32C only for uploads that announced it, as AWS does.
     pub wants_announcement: bool,
-    /// Loses all but a byte of what is completed.
+    /// Loses all but a byte of a completed object.
     pub truncates: bool,
-    /// Locks what is put there, and says so when it is asked for its rule, or with each object alone.
+    /// Locks new objects, and states so as the bucket's rule, or only with each object.
     pub locks: Option<Says>,
-    /// Knows the bucket by the host's name alone.
+    /// Accepts the bucket only in the host's name.
     pub wants_virtual: bool,
     /// The most uploads on one page of a listing; 0 for S3's own 1,000.
     pub uploads_per_page: usize,
 }
 
-/// Why an object is not handed out.
+/// Why an object is not returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     Archived,
     Policy,
 }
 
-/// Where a lock is said.
+/// Where a lock is stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Says {
     Rule,
     Object,
 }
 
-/// A name as a listing carries it: in its URL form where that was asked for.
+/// A name as in a listing: URL-encoded if that was requested.
 fn listed(name: &str, encoding: Option<&EncodingType>) -> String {
     match encoding {
         None => name.to_owned(),
@@ -81,24 +82,24 @@ fn listed(name: &str, encoding: Option<&EncodingType>) -> String {
     }
 }
 
-/// The name that a token stands for.
+/// The name in a token.
 fn unlisted(token: &str) -> String {
     let digits = |at: usize| u8::from_str_radix(&token[at..at + 2], 16).expect("a token of this server");
     String::from_utf8((0..token.len()).step_by(2).map(digits).collect()).expect("made of text")
 }
 
-/// The key and the id of an upload. s3s-fs binds it to the key pair that began it, S3 to the account: so the pair is
-/// taken out of requests that are about uploads.
+/// The key and the ID of an upload. s3s-fs binds an upload to the key pair that started it, S3 to the account; so the
+/// pair is removed from requests about uploads.
 type Upload = (String, String);
 
-/// Whether an upload was begun with a word of CRC32C.
+/// Whether an upload announced CRC32C when it was started.
 type Announced = bool;
 
 pub struct Provider {
     files: FileSystem,
     habits: Habits,
     uploads: Mutex<BTreeMap<Upload, Announced>>,
-    /// s3s-fs looks and then writes; AWS decides at once.
+    /// s3s-fs checks and then writes; AWS does both in one step.
     deciding: tokio::sync::Mutex<()>,
 }
 
@@ -112,7 +113,7 @@ impl Provider {
         known.ok_or_else(|| s3_error!(NoSuchUpload, "The specified upload does not exist."))
     }
 
-    /// The condition, as this provider takes it.
+    /// The condition, as this provider treats it.
     fn condition(&self, given: Option<IfNoneMatch>) -> S3Result<Option<IfNoneMatch>> {
         if given.is_some() && self.habits.refuses_create_only {
             return Err(s3_error!(
@@ -123,12 +124,12 @@ impl Provider {
         Ok(given.filter(|_| !self.habits.ignores_create_only))
     }
 
-    /// The form of names in listings, as this provider takes what it was asked for.
+    /// The encoding of names in listings, as this provider chooses it for a request.
     fn encoding(&self, asked: Option<&EncodingType>) -> Option<EncodingType> {
         asked.filter(|_| self.habits.does_not_encode.is_none()).cloned()
     }
 
-    /// The error of a look at what is not there, as this provider words it.
+    /// This provider's error for an object that does not exist.
     fn absent(&self, error: s3s::S3Error) -> s3s::S3Error {
         if self.habits.absent_is_denied { s3_error!(AccessDenied, "Access Denied") } else { error }
     }
@@ -146,7 +147,7 @@ impl Provider {
         }
     }
 
-    /// Leaves a byte of an object, and what is known of it.
+    /// Leaves one byte of an object, and everything known about it.
     async fn truncate(&self, bucket: String, key: String) -> S3Result<()> {
         let head = HeadObjectInput { bucket: bucket.clone(), key: key.clone(), ..HeadObjectInput::default() };
         let metadata = self.files.head_object(request(head)).await?.output.metadata;
@@ -168,7 +169,7 @@ impl Provider {
     }
 }
 
-/// A request of the provider's own.
+/// A request that the provider handles itself.
 fn request<T>(input: T) -> S3Request<T> {
     S3Request {
         input,
@@ -242,7 +243,7 @@ impl S3 for Provider {
             return Err(s3_error!(AccessDenied, "Access Denied"));
         }
         let encoding = self.encoding(req.input.encoding_type.as_ref());
-        // A token holds no name as it is.
+        // A token contains no name as plain text.
         req.input.continuation_token = req.input.continuation_token.map(|token| unlisted(&token));
         let mut page = self.files.list_objects_v2(req).await?;
         let next = page.output.next_continuation_token.take();
@@ -292,7 +293,7 @@ impl S3 for Provider {
             return Err(s3_error!(InvalidStorageClass, "The storage class you specified is not valid."));
         }
         let mut begun = self.files.create_multipart_upload(req).await?;
-        // The answer is XML, and not every key fits into that.
+        // The answer is XML, which cannot represent every key.
         begun.output.key = None;
         let id = begun.output.upload_id.clone().expect("s3s-fs gives one");
         self.uploads.lock().expect("unpoisoned").insert((key, id), announced);

@@ -1,4 +1,4 @@
-//! The suite on a bucket, at its root and below a prefix; then what S3 says, and how it reads.
+//! The suite on a bucket, at its root and below a prefix; then the texts of S3's errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ mod below_a_prefix {
     super::suite::conformance!(super::open("some/where"));
 }
 
-/// The checks on a provider that ignores create-only, where nobody races.
+/// The checks on a provider that ignores create-only, without races.
 mod where_create_only_is_ignored {
     use super::*;
 
@@ -44,7 +44,7 @@ mod where_create_only_is_ignored {
         a_taken_name_is_refused, a_taken_name_of_a_small_object_is_refused, complete_is_idempotent);
 }
 
-/// The same where the header itself is refused.
+/// The same for a provider that refuses the header itself.
 mod where_create_only_is_refused {
     use super::*;
 
@@ -134,7 +134,7 @@ async fn a_probe_proves_a_good_bucket_and_leaves_nothing() {
     assert_eq!(left_by_probes(&server).await, (0, 0));
 }
 
-/// Objects in the probe's folder, and unfinished uploads there, as a store that calls it by another name sees them.
+/// Objects and unfinished uploads in the probe's folder, as seen by a store that uses it as its prefix.
 async fn left_by_probes(server: &Server) -> (usize, usize) {
     let inside = S3Settings { prefix: ".backstay-probe".into(), ..server.settings() };
     let store = server.store_with(inside, |_| {}).await;
@@ -148,9 +148,9 @@ async fn what_a_killed_probe_left_goes_with_the_next_one() {
     let inside = S3Settings { prefix: ".backstay-probe".into(), ..server.settings() };
     drop(server.store_with(inside, |_| {}).await.begin(&key("killed"), attempt(1)).await.expect("begun"));
     server.seed_aged(".backstay-probe/hours", Duration::from_secs(7_200));
-    // Another one may be at work.
+    // Another probe may be running.
     server.seed_aged(".backstay-probe/minutes", Duration::from_secs(1_800));
-    // Not a probe's.
+    // Not from a probe.
     server.seed_aged("c/hours", Duration::from_secs(7_200));
     assert_eq!(left_by_probes(&server).await, (2, 1));
     assert_eq!(server.store().await.probe().await.expect("a good bucket"), Vec::<String>::new());

@@ -1,5 +1,5 @@
-//! Broken connections, overload and lost answers: what is reported is what happened, a part that is sent
-//! again has the same bytes, and nothing unfinished is left.
+//! Broken connections, overload and lost answers: the result that is reported is the one that happened, a part that
+//! is sent again has the same bytes, and nothing unfinished is left.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn body() -> [Bytes; 4] {
     [bytes(1, PART_BYTES), bytes(2, PART_BYTES), bytes(3, PART_BYTES), bytes(4, 54_321)]
 }
 
-/// A whole backup as the writer makes it: three parts in flight, then complete. Aborts where it fails.
+/// A whole backup as the writer makes it: three parts in flight, then completion. Aborts if it fails.
 async fn backup(store: &S3Store) -> Result<u32, StoreError> {
     let upload = store.begin(&key("c/x"), attempt(1)).await?;
     let result = send(upload.as_ref()).await;
@@ -41,7 +41,7 @@ async fn send(upload: &dyn Upload) -> Result<(), StoreError> {
     upload.complete(4).await
 }
 
-/// Every attempt at a part carried the same bytes. Answers how many attempts there were beyond the first.
+/// Every try of a part had the same bytes. Returns how many tries there were after the first.
 fn same_bytes_each_time(server: &Server) -> usize {
     let parts = server.faults.parts();
     for attempts in &parts {
@@ -55,7 +55,7 @@ async fn is_whole(store: &S3Store) -> bool {
     found.try_collect::<Vec<_>>().await.expect("read").concat() == body().concat()
 }
 
-/// The backup succeeds under these faults, whole and by its owner, with nothing left over.
+/// The backup succeeds despite these faults, is whole and has its owner, and nothing is left over.
 async fn survives(policy: impl Fn(&Call) -> Fate + Send + Sync + 'static) -> (Server, u32) {
     let (server, store) = start().await;
     server.faults.set_policy(policy);
@@ -113,7 +113,7 @@ async fn a_part_that_did_not_arrive_whole_is_sent_again_as_it_was() {
         let (server, retries) = survives(say(times)).await;
         assert_eq!((same_bytes_each_time(&server), retries as usize), (times, times));
     }
-    // It is not tried for ever, and nothing stays.
+    // It is not tried for ever, and nothing remains.
     let (server, store) = start().await;
     server.faults.set_policy(say(usize::MAX));
     let error = small_backup(&store).await.expect_err("it never arrives");
@@ -215,7 +215,7 @@ async fn no_failure_is_taken_for_success() {
             server.faults.set_policy(move |call| if call.op == op { fate } else { Fate::Pass });
             let done = small_backup(&impatient).await;
             if (op, fate) == (Op::Head, Fate::Refuse(403)) {
-                // The listing says what HEAD may not: it is a backup, and a true success.
+                // The listing shows what HEAD may not: it is a backup, and really a success.
                 done.expect("it is there");
                 server.faults.clear();
                 let found = store.head(&key("c/x")).await.expect("looked up").expect("there");
@@ -280,7 +280,7 @@ async fn a_download_goes_on_where_it_broke_off() {
     });
     assert!(is_whole(&store).await);
     assert_eq!(server.faults.count(Op::Get), 5);
-    // For good: an error, not a shorter object.
+    // If it fails for good, there is an error, not a shorter object.
     server.faults.set_policy(|call| if call.nth == 0 { Fate::CutAnswer(1000) } else { Fate::Reset });
     let found = store.read(&key("c/x")).await.expect("the answer begins");
     let error = found.try_collect::<Vec<_>>().await.expect_err("it never goes on");

@@ -1,4 +1,4 @@
-//! Keys that others put into the bucket, and objects that are not handed out: the rest is listed and found.
+//! Foreign keys in the bucket, and objects that cannot be read: everything else is listed and found.
 
 use backstay_archive::Store;
 use backstay_archive::catalog;
@@ -12,7 +12,7 @@ use super::provider::{Habits, Why};
 use super::server::Server;
 use super::{attempt, key};
 
-/// Names that XML 1.0 cannot carry, and names that look like their own URL form.
+/// Names that XML 1.0 cannot represent, and names that look URL-encoded.
 const STRANGE: [&str; 7] = ["\u{1}", "a\u{1f}b", "\u{8}\u{b}\u{c}", "\u{fffe}", "%2F", "a+b", "100% ü"];
 
 async fn names(store: &dyn Store, prefix: &str) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Providers as they are: what they do otherwise is found out by the probe, and lived with.
+//! Real providers: the probe finds out what they do differently, and the store copes with it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::provider::{Habits, Says};
 use super::server::Server;
 use super::{attempt, bytes, key, suite};
 
-/// The suite on a provider of these habits, but for the check that counts what was sent again.
+/// The suite on a provider with these habits, without the check that counts what was sent again.
 macro_rules! provider {
     ($name:ident, $habits:expr) => {
         mod $name {
@@ -66,7 +66,7 @@ async fn a_checksum_that_is_demanded_is_found_by_the_probe_and_without_it() {
         backup(&fresh, "c/x").await.expect("the first part finds it out");
         fresh.put_new(&key("c/y"), Bytes::from_static(b"y")).await.expect("as small objects do");
         assert_eq!(fresh.in_use().checksum, demands);
-        // Where somebody says which, that one goes with the first request already.
+        // If a checksum is set, it is used from the first request on.
         let said = S3Settings { checksum: demands, ..server.settings() };
         let said = server.store_with(said, |_| {}).await;
         server.faults.clear();
@@ -92,7 +92,7 @@ async fn a_checksum_that_must_be_announced_is_found_with_parts_under_way() {
     assert!(read == bodies.concat(), "the parts are those of one upload, in their order");
     assert_eq!((server.faults.count(Op::Begin), store.in_use().checksum), (2, Checksum::Crc32c));
     assert_eq!(store.unfinished("").await.expect("listed"), [], "the first one is gone");
-    // From here on it is announced at once; and where somebody says another one, the provider's word is told.
+    // From here on it is announced immediately. If another one is set, the provider's own error is reported.
     server.faults.clear();
     backup(&store, "c/y").await.expect("made");
     assert_eq!(server.faults.count(Op::Begin), 1);
@@ -113,7 +113,7 @@ async fn a_length_that_is_not_said_is_not_zero() {
     assert_eq!((found.size, found.owner), (PART_BYTES as u64 + 100, Some(attempt(1))));
     server.seed("c/one-byte");
     assert_eq!(store.head(&key("c/one-byte")).await.expect("looked up").expect("there").size, 1);
-    // A part of it is not handed out: the listing knows.
+    // No part of it can be read, but the listing knows it.
     server.faults.set_policy(|call| if call.op == Op::Get { Fate::Refuse(403) } else { Fate::Pass });
     assert_eq!(store.head(&key("c/one-byte")).await.expect("looked up").expect("there").size, 1);
     server.faults.set_policy(|call| if call.op == Op::Get { Fate::Refuse(400) } else { Fate::Pass });
@@ -133,12 +133,12 @@ async fn what_was_completed_and_is_not_whole_is_removed_by_its_owner_alone() {
     assert_eq!(store.unfinished("").await.expect("listed"), []);
     store.probe().await.expect_err("the probe sees it too");
     assert_eq!(store.list("").try_collect::<Vec<_>>().await.expect("listed"), []);
-    // Whose it is cannot be told: it stays.
+    // Its owner is unknown, so it remains.
     let server = Server::start(Habits { truncates: true, drops_metadata: true, ..Habits::default() }).await;
     let store = server.store().await;
     backup(&store, "c/x").await.expect_err("a byte is there");
     assert!(store.head(&key("c/x")).await.expect("looked up").is_some());
-    // The name is somebody else's: it is never touched.
+    // The name belongs to another object, which is never touched.
     let server = Server::start(Habits::default()).await;
     server.seed("c/x");
     let store = server.store().await;
@@ -149,7 +149,7 @@ async fn what_was_completed_and_is_not_whole_is_removed_by_its_owner_alone() {
 
 #[tokio::test]
 async fn forbidden_may_mean_not_there() {
-    // Listing is allowed: it tells the one from the other.
+    // Listing is allowed, so it tells one from the other.
     let server = Server::start(Habits { absent_is_denied: true, ..Habits::default() }).await;
     let store = server.store().await;
     let notes = store.probe().await.expect("backups are possible");
@@ -162,7 +162,7 @@ async fn forbidden_may_mean_not_there() {
     let error = fresh.put_new(&key("c/y"), Bytes::from_static(b"z")).await.expect_err("taken");
     assert!(error.is(ErrorKind::AlreadyExists), "{error}");
 
-    // It is not: what the first contact found out counts, or what an agent was told.
+    // It is not allowed: what the first contact found out counts, or what an agent was told.
     let server = Server::start(Habits { absent_is_denied: true, may_not_list: true, ..Habits::default() }).await;
     let unsure = server.store().await;
     let error = unsure.head(&key("c/x")).await.expect_err("nobody said what 403 means");
@@ -172,7 +172,7 @@ async fn forbidden_may_mean_not_there() {
     let greeted = server.store().await;
     greeted.greet().await.expect("it is there");
     backup(&greeted, "c/x").await.expect("made");
-    // An object that is there and kept back is not overwritten.
+    // An existing object that cannot be read is not overwritten.
     backup(&told, "c/x").await.expect("this attempt's own");
     let upload = told.begin(&key("c/x"), attempt(2)).await.expect("begun");
     upload.part(1, bytes(3, 5)).await.expect("uploaded");
@@ -247,7 +247,7 @@ async fn answers_that_are_not_s3_s_or_name_another_place_say_what_to_do() {
             assert!(error.is(ErrorKind::Invalid) && !text.contains('\n'), "{error:?}");
         }
     }
-    // A gateway that is ill may be well again.
+    // A gateway with a temporary failure may recover.
     const GATEWAY: Words = Words { status: 502, headers: &[], body: "<html><h1>502 Bad Gateway</h1></html>" };
     server.faults.set_policy(|call| if call.all < 3 { Fate::Say(&GATEWAY) } else { Fate::Pass });
     backup(&server.store().await, "c/x").await.expect("it was asked again");

@@ -1,4 +1,4 @@
-//! An S3 server in this process, on a free port, in a temporary folder; gone when it is dropped.
+//! An S3 server in this process, on a free port and in a temporary folder; it ends when it is dropped.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -30,14 +30,14 @@ use super::provider::{Habits, Provider};
 pub const BUCKET: &str = "backups";
 pub const ACCESS_KEY: &str = "AKIATEST";
 pub const SECRET_KEY: &str = "not-to-be-printed";
-/// A second pair, for credentials that change.
+/// A second key pair, for credentials that change.
 pub const LATER_ACCESS_KEY: &str = "AKIALATER";
 pub const LATER_SECRET_KEY: &str = "neither-to-be-printed";
 
-/// Where a provider lives that wants the bucket in the host's name; nobody has this name.
+/// The host of a provider that wants the bucket in the host's name; no real host has this name.
 pub const DOMAIN: &str = "storage.invalid:9000";
 
-/// What such a provider says of a bucket in the path.
+/// The answer of such a provider if the bucket is in the path.
 const NO_PATHS: Words = Words {
     status: 403,
     headers: &[("content-type", "application/xml")],
@@ -46,7 +46,7 @@ const NO_PATHS: Words = Words {
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
-/// What a request's signature says.
+/// What a request's signature states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     pub access_key: String,
@@ -58,7 +58,7 @@ pub type SignedRequests = Arc<Mutex<Vec<Signed>>>;
 
 pub struct Server {
     pub faults: SharedFaults,
-    /// Who signed each request, in their order.
+    /// Who signed each request, in order.
     pub seen: SignedRequests,
     pub endpoint: String,
     folder: tempfile::TempDir,
@@ -96,7 +96,7 @@ impl Server {
         Self { faults, seen, endpoint: format!("{scheme}://{address}"), folder, _tasks: tasks }
     }
 
-    /// The same, made so long ago.
+    /// The same, created this long ago.
     pub fn seed_aged(&self, name: &str, age: Duration) {
         self.seed(name);
         let file = File::options().write(true).open(self.folder.path().join(BUCKET).join(name)).expect("there");
@@ -104,7 +104,7 @@ impl Server {
         file.set_modified(made - age).expect("settable");
     }
 
-    /// Puts an object there without asking the server.
+    /// Puts an object there without the server.
     pub fn seed(&self, name: &str) {
         let path = self.folder.path().join(BUCKET).join(name);
         std::fs::create_dir_all(path.parent().expect("below the bucket")).expect("created");
@@ -128,7 +128,7 @@ impl Server {
         self.store_with(self.settings(), |_| {}).await
     }
 
-    /// A store that does not pause for long: faults here end by themselves.
+    /// A store that does not pause for long, because faults here end by themselves.
     pub async fn store_with(&self, settings: S3Settings, change: impl FnOnce(&mut Patience)) -> S3Store {
         let mut patience = Patience { first_pause: std::time::Duration::from_millis(5), ..Patience::default() };
         change(&mut patience);
@@ -136,7 +136,7 @@ impl Server {
     }
 }
 
-/// Says what AWS says of a key that it does not know.
+/// AWS's answer to an unknown key.
 struct Keys;
 
 #[async_trait::async_trait]
@@ -152,7 +152,7 @@ impl S3Auth for Keys {
     }
 }
 
-/// What answers requests.
+/// Answers requests.
 #[derive(Clone)]
 struct Service {
     s3: S3Service,
@@ -169,7 +169,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, service: Service
         connections.spawn(async move {
             match tls {
                 None => connection(stream, service).await,
-                // A handshake that fails is the client's to report.
+                // A handshake that fails is reported by the client.
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
                         connection(stream, service).await;
@@ -186,7 +186,7 @@ where
 {
     let answer = service_fn(move |request| answer(service.clone(), request));
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-    // It ends with an error where a fault ends it.
+    // It ends with an error if a fault ends it.
     connection.await.unwrap_or_default();
 }
 
@@ -218,7 +218,7 @@ fn signed(request: &Request<Incoming>) -> Option<Signed> {
     Some(Signed { access_key, region, session_token: header("x-amz-security-token") })
 }
 
-/// A header of the checksums that came with later SDKs: many providers refuse it.
+/// A header of the checksums that later SDKs introduced: many providers refuse it.
 fn newer_checksum(request: &Request<Incoming>) -> bool {
     request.headers().iter().any(|(name, value)| {
         let name = name.as_str();

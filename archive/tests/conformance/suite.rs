@@ -1,4 +1,4 @@
-//! The rules of a store, as checks. Each gets an empty store, twice: as two programs would open it.
+//! The rules of a store, as checks. Each gets an empty store, opened twice, as two programs would.
 
 use std::sync::Arc;
 
@@ -115,7 +115,7 @@ pub async fn a_part_is_read(Stores { store, again }: &Stores) {
     assert_eq!(part(0..10).await.expect("whole"), b"0123456789");
     assert_eq!(part(3..4).await.expect("one"), b"3");
     assert_eq!(part(7..10).await.expect("the end"), b"789");
-    // No reader may take less than it asked for as the whole.
+    // A reader must not mistake a part of what it requested for all of it.
     for range in [8..11, 10..12, 20..30, 5..5] {
         assert!(part(range.clone()).await.is_err(), "{range:?}");
     }
@@ -209,7 +209,7 @@ pub async fn missing_parts_are_refused(Stores { store, .. }: &Stores) {
     refused(upload.part(1, Bytes::new()).await, ErrorKind::Invalid);
     refused(upload.part(1, bytes(1, PART_BYTES + 1)).await, ErrorKind::Invalid);
     upload.part(2, bytes(2, 10)).await.expect("uploaded");
-    // Part 2 is shorter than a part that is not the last must be.
+    // Part 2 is shorter than a part must be that is not the last.
     refused(upload.complete(3).await, ErrorKind::Invalid);
     assert!(names(store, "").await.is_empty());
     upload.abort().await.expect("aborted");
@@ -259,7 +259,7 @@ pub async fn complete_is_idempotent(Stores { store, again }: &Stores) {
     upload.complete(1).await.expect("completed");
     upload.complete(1).await.expect("completed before");
     upload.abort().await.expect("does nothing");
-    // A second upload of the same attempt finds that its object is there.
+    // A second upload of the same attempt finds its object.
     let other = begin(again, "c/x", 1, &[bytes(1, 10)]).await;
     other.complete(1).await.expect("this attempt's object is there");
     assert_eq!(read(store, "c/x").await, bytes(1, 10));

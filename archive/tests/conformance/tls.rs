@@ -1,4 +1,5 @@
-//! A certificate that no machine trusts, for a server at 127.0.0.1 or `storage.invalid`; and that a store trusts it only when told.
+//! A certificate for 127.0.0.1 and `storage.invalid` that no machine trusts, and a store that trusts it only when
+//! told.
 
 use std::io::Write;
 use std::sync::Arc;

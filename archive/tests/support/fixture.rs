@@ -29,7 +29,7 @@ pub fn name(seconds: i64) -> SnapshotName {
     SnapshotName::from_unix_seconds(seconds).expect("in range")
 }
 
-/// A plan of one slot and one attempt, each given by a small number.
+/// A plan of one slot and one attempt, each given as a small number.
 pub fn plan(slot: u128, attempt: u128, recipients: Vec<Recipient>) -> Plan {
     Plan {
         cluster: "talos-default".parse().expect("a good name"),
@@ -50,7 +50,7 @@ pub fn sealed_plan() -> (Plan, Identity) {
     (plan(1, 1, vec![identity.to_public()]), identity)
 }
 
-/// Bytes that do not compress, the same for the same seed.
+/// Bytes that cannot be compressed, reproducible by the seed.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut out = Vec::with_capacity(len + 8);
@@ -74,7 +74,7 @@ pub fn proof_of(data: &[u8]) -> Proof {
     Proof { sha256: Sha256::digest(data).into(), bytes: data.len() as u64, origin }
 }
 
-/// The snapshot file that a backup of `data` opens to: the database and its trailer.
+/// The snapshot file in a backup of `data`: the database and its trailer.
 pub fn file_of(data: &[u8]) -> Vec<u8> {
     [data, &proof_of(data).sha256].concat()
 }
@@ -83,7 +83,7 @@ pub fn file_of(data: &[u8]) -> Vec<u8> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Whole,
-    /// Ends as if it were whole.
+    /// Ends as if it were complete.
     Cut,
     Fails,
     Hangs,
@@ -97,7 +97,7 @@ pub struct Database {
     pub stop_at: usize,
     pub end: End,
     pub proof: Result<Proof, SourceError>,
-    /// Whether asking for the proof never answers.
+    /// Whether the request for the proof is never answered.
     pub proof_hangs: bool,
 }
 
@@ -107,7 +107,7 @@ impl Database {
         Self { stop_at: data.len(), data, at: 0, frame, end: End::Whole, proof, proof_hangs: false }
     }
 
-    /// One that ends after `at` bytes.
+    /// A database that ends after `at` bytes.
     pub fn ending(data: &[u8], frame: usize, at: usize, end: End) -> Self {
         Self { stop_at: at, end, ..Self::new(data, frame) }
     }

@@ -1,4 +1,4 @@
-//! A store in memory that keeps the rules of stores, with a hook that decides each call's fate.
+//! A store in memory that keeps the rules of stores, with a hook that decides what happens to each call.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -38,7 +38,7 @@ pub struct Call {
     pub key: String,
 }
 
-/// What becomes of a call.
+/// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Pass,
@@ -48,7 +48,7 @@ pub enum Fate {
     Hang,
     /// The call takes effect, and it never answers.
     HangAfter,
-    /// The call takes effect after others had that many turns, and answers after as many again.
+    /// The call takes effect after others had this many turns, and answers after as many again.
     Later(u8),
 }
 
@@ -82,7 +82,7 @@ struct State {
     /// The largest number of parts that were being sent at once.
     sending: usize,
     most_sending: usize,
-    /// No part takes effect before so many are being sent.
+    /// No part takes effect before this many are being sent.
     held_until: usize,
     bytes_of_part_tries: HashMap<(u64, u32), Bytes>,
 }
@@ -104,17 +104,17 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// The same objects through a door of its own: a hook there decides its calls alone.
+    /// The same objects through a second store, with a hook for its own calls only.
     pub fn door(&self) -> Self {
         Self { state: self.state.clone(), hook: Arc::default() }
     }
 
-    /// From here on objects bear the time of this clock; until then they are counted.
+    /// From now on objects get the time of this clock; before, they are counted.
     pub fn keep_time(&self, clock: Arc<dyn Clock>) {
         lock(&self.state).time = Some(clock);
     }
 
-    /// Decides every call from here on.
+    /// Decides on every call from now on.
     pub fn on_call(&self, hook: impl FnMut(&Call) -> Fate + Send + 'static) {
         *lock(&self.hook) = Some(Box::new(hook));
     }
@@ -139,12 +139,12 @@ impl MemoryStore {
         lock(&self.state).most_sending
     }
 
-    /// Holds every part until so many are being sent at once, and lets others have some turns then.
+    /// Holds every part until this many are being sent at once, and then gives others some turns.
     pub fn hold_parts_until(&self, count: usize) {
         lock(&self.state).held_until = count;
     }
 
-    /// Puts an object as it is, past all rules.
+    /// Stores an object without any rules.
     pub fn plant(&self, key: &str, body: impl Into<Bytes>) {
         let mut state = lock(&self.state);
         let modified = state.tick();
@@ -155,7 +155,7 @@ impl MemoryStore {
         lock(&self.state).objects[key.as_str()].body.clone()
     }
 
-    /// Changes an object in place, as a broken disk would.
+    /// Changes an object in place, as a broken disk does.
     pub fn damage(&self, key: &Key, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = lock(&self.state);
         let object = state.objects.get_mut(key.as_str()).expect("there is such an object");
@@ -164,7 +164,7 @@ impl MemoryStore {
         object.body = body.into();
     }
 
-    /// Waits where [`hold_parts_until`](Self::hold_parts_until) says so.
+    /// Waits as [`hold_parts_until`](Self::hold_parts_until) demands.
     async fn held(&self) {
         let until = lock(&self.state).held_until;
         if until > 0 {
@@ -188,7 +188,7 @@ impl MemoryStore {
             call
         };
         let fate = lock(&self.hook).as_mut().map_or(Fate::Pass, |hook| hook(&call));
-        // Real stores answer later: others get a turn.
+        // Real stores answer later, so others get a turn.
         tokio::task::yield_now().await;
         let effect = || effect(&mut lock(&self.state));
         match fate {

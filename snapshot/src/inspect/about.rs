@@ -1,12 +1,12 @@
-//! What the database says of the cluster: compact revisions, members, versions. (etcd's cluster id is not among it: that
-//! stands in the write-ahead log alone.)
+//! What the database says about the cluster: compact revisions, members, versions. etcd's cluster ID is not in the
+//! database; only the write-ahead log contains it.
 
 use serde::Deserialize;
 
 use super::fault::BucketFault;
 use super::value::Revision;
 
-/// Keys of the bucket `meta`.
+/// Keys of the bucket `meta` (etcd's `server/storage/schema`).
 const CONSISTENT_INDEX: &[u8] = b"consistent_index";
 const TERM: &[u8] = b"term";
 const FINISHED: &[u8] = b"finishedCompactRev";
@@ -18,40 +18,47 @@ const AUTH_ENABLED: &[u8] = b"authEnabled";
 /// Keys of the bucket `cluster`.
 const CLUSTER_VERSION: &[u8] = b"clusterVersion";
 
-/// An id in hexadecimal.
+/// Most digits of a member ID in hexadecimal.
 const ID_BYTES_MAX: usize = 16;
 
-/// A member as the database knows it.
+/// A member as listed in the bucket `members`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
+    /// etcd's member ID.
     pub id: u64,
-    /// Empty until it has started for the first time.
+    /// `--name` of the member; empty until it has started for the first time.
     pub name: String,
+    /// The URLs that other members use. Not sorted.
     pub peer_urls: Vec<String>,
+    /// The URLs that it advertises to clients; empty until it has started for the first time.
     pub client_urls: Vec<String>,
+    /// The database lists it as a learner, which does not vote. etcd 3.5.1 to 3.5.19 does not record that a learner
+    /// was promoted.
     pub learner: bool,
 }
 
-/// What stands in the small buckets.
+/// The contents of the small buckets `meta`, `members`, `cluster` and `auth`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct About {
-    /// The revision up to which compaction was asked for, and that up to which it is done.
+    /// The revision up to which a compaction was requested (`scheduledCompactRev`); `None` if never.
     pub scheduled_compact: Option<i64>,
+    /// The revision up to which a compaction was completed (`finishedCompactRev`); `None` if never.
     pub finished_compact: Option<i64>,
-    /// The raft index that was applied last, and its term (3.5 and later).
+    /// The raft index of the last applied entry (`consistent_index`); `None` if it is not recorded.
     pub consistent_index: Option<u64>,
+    /// The raft term of that entry; `None` before etcd 3.5.
     pub term: Option<u64>,
-    /// In the order of their ids' text.
+    /// In the order of their IDs as hexadecimal text.
     pub members: Vec<Member>,
-    /// Such as `3.4.0`.
+    /// The version of the cluster, such as `3.4.0`; `None` if it is not recorded yet.
     pub cluster_version: Option<String>,
-    /// 3.6 and later.
+    /// The version that the database is marked with, such as `3.6.0`; `None` before etcd 3.6.
     pub storage_version: Option<String>,
-    /// Whoever asks must be a user.
+    /// Whether authentication is enabled: every request must then come from a user.
     pub auth_enabled: bool,
 }
 
-/// Whether an entry of some leaf could be one of those that are read here.
+/// Whether an entry of a leaf may be one of those that are read here.
 pub fn is_about(key: &[u8], value: &[u8]) -> bool {
     let known =
         [CONSISTENT_INDEX, TERM, FINISHED, SCHEDULED, CONF_STATE, STORAGE_VERSION, AUTH_ENABLED, CLUSTER_VERSION];
@@ -65,10 +72,10 @@ fn id(key: &[u8]) -> Option<u64> {
 }
 
 impl About {
-    /// Takes an entry of the bucket `bucket`; what is not read here passes.
+    /// Takes an entry of the bucket `bucket`; entries that are of no interest are ignored.
     ///
     /// # Errors
-    /// It is not what etcd writes there, and what it would not start from.
+    /// The value is not what etcd writes there, and etcd would not start from it.
     pub fn entry(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) -> Result<(), BucketFault> {
         match bucket {
             b"meta" => self.meta(key, value),
@@ -106,7 +113,7 @@ impl About {
         Ok(())
     }
 
-    /// The revision up to which the database can lack old ones.
+    /// The revision up to which old revisions may be missing.
     pub fn compacted(&self) -> Option<i64> {
         self.scheduled_compact.max(self.finished_compact)
     }
@@ -125,7 +132,7 @@ fn text(value: &[u8]) -> Option<String> {
     String::from_utf8(value.to_vec()).ok()
 }
 
-/// `membership.Member` as etcd marshals it.
+/// `membership.Member` as etcd encodes it in JSON.
 #[derive(Deserialize)]
 struct Stored {
     id: u64,

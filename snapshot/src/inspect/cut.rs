@@ -1,28 +1,30 @@
-//! Cuts a stream into what has to be looked at in one piece, without a copy where a piece of the stream holds it whole.
+//! Cuts a stream into pieces that can be read as a whole. Nothing is copied if a piece of the stream already contains
+//! them.
 
 /// What a [`Cutter`] feeds.
 pub trait Take {
-    /// How many bytes have to be at hand, given those that are: more than they are means that more must come first.
+    /// How many bytes are needed, given the bytes that are available. If it is more than are available, more must
+    /// arrive first.
     fn need(&self, bytes: &[u8]) -> usize;
 
-    /// Looks at the first [`need`](Self::need) bytes and says how many are done with: at least one. They may be
-    /// fewer than were looked at.
+    /// Reads the first [`need`](Self::need) bytes and returns how many of them are finished: at least one, and
+    /// perhaps fewer than were read.
     fn take(&mut self, bytes: &[u8]) -> usize;
 }
 
-/// Room that is kept for what is to be held next.
+/// Capacity that is kept for the next bytes to hold, in bytes.
 const KEPT: usize = 1024 * 1024;
 
-/// Bytes that came and could not be looked at yet.
+/// Bytes that arrived and could not be read yet.
 #[derive(Debug, Default)]
 pub struct Cutter {
     held: Vec<u8>,
-    /// Of `held`, those that are done with.
+    /// How many bytes of `held` are finished.
     done: usize,
 }
 
 impl Cutter {
-    /// Bytes that wait for more.
+    /// Bytes that wait for more to arrive.
     pub fn waiting(&self) -> usize {
         self.held.len() - self.done
     }
@@ -34,7 +36,7 @@ impl Cutter {
         while !piece.is_empty() {
             let need = to.need(piece);
             if need > piece.len() {
-                // Exactly what is needed: growing by itself it would take up to twice that.
+                // Exactly what is needed: growing on its own, the buffer could take twice as much.
                 self.held.reserve_exact(need);
                 self.held.extend_from_slice(piece);
                 return;
@@ -43,7 +45,7 @@ impl Cutter {
         }
     }
 
-    /// Goes on with what is held and as much of `piece` as it takes; the rest of `piece` is the answer.
+    /// Continues with the held bytes and as much of `piece` as they need; returns the rest of `piece`.
     fn finish_held<'a>(&mut self, piece: &'a [u8], to: &mut impl Take) -> &'a [u8] {
         // Bytes at the end of `held` that are copies of the beginning of `piece`.
         let mut copied = 0;
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Records of one byte of length and as many bytes, of which the first `step` are done with.
+    /// Records with one byte for the length and as many bytes, of which the first `step` are finished with.
     #[derive(Default)]
     struct Records(Vec<Vec<u8>>);
 

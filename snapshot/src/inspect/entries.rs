@@ -1,33 +1,33 @@
-//! The entries of the bucket `key` in a table, and HashKV from it.
+//! The entries of the bucket `key` in a table, and HashKV computed from it.
 //!
-//! etcd's HashKV is a CRC-32C over the bucket's name and then, in the order of revisions up to `at`, over key and value
-//! of each entry. What the asked member has compacted (revisions up to `compact`) counts only where a compaction at
-//! `at` would keep it: the newest of its user key at or below `at`, and no tombstone. So it takes to know, of each
-//! entry, whether a newer one of the same user key follows. User keys stand here as hashes, keyed at random: who
-//! writes keys cannot make two collide.
+//! etcd's HashKV is a CRC-32C over the bucket's name and then, in the order of revisions up to `at`, over key and
+//! value of each entry. Of the revisions that the asked member has compacted (up to `compact`), an entry counts only
+//! if a compaction at `at` would keep it: it is the newest of its user key at or below `at`, and not a tombstone. So
+//! for each entry it must be known whether a newer one of the same user key follows. User keys are stored here as
+//! hashes with a random key, so nobody can write keys that collide.
 
 use std::hash::{BuildHasher, RandomState};
 
 use super::leaf::{Row, Sum};
 use crate::crc::{Combiner, crc32c};
 
-/// Bytes that the table takes per entry, at the end, too.
+/// Bytes per entry of the table.
 pub const ENTRY_BYTES: u64 = 24;
 
-/// No key longer than this can be in a table: two bits of the length are flags.
+/// The longest entry that fits into the table, in bytes: two bits of the length are used as flags.
 const BYTES_MAX: u64 = (1 << 30) - 1;
 const TOMBSTONE: u32 = 1 << 31;
-/// The newest of its user key at or below `at`.
+/// The entry is the newest of its user key at or below `at`.
 const NEWEST: u32 = 1 << 30;
 
-/// A row, small.
+/// An entry of the bucket `key`, in 24 bytes.
 #[derive(Debug, Clone, Copy)]
 struct EntryRow {
     main: u64,
-    /// Of the user's key.
+    /// Keyed hash of the user's key.
     key: u64,
     crc: u32,
-    /// Of key and value; above it the flags.
+    /// Length of revision, key and value in bytes; the flags are in the bits above.
     bytes: u32,
 }
 
@@ -41,14 +41,14 @@ impl EntryRow {
     }
 }
 
-/// Entries `from..from + count` of the table: those of one leaf.
+/// Entries `from..from + count` of the table, which are those of one leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slice {
     pub from: u32,
     pub count: u32,
 }
 
-/// All entries that were seen, in the order of pages.
+/// All entries that were seen, in the order of their pages in the file.
 #[derive(Debug, Default)]
 pub struct Entries {
     rows: Vec<EntryRow>,
@@ -57,16 +57,16 @@ pub struct Entries {
 
 impl Entries {
     pub fn len(&self) -> u32 {
-        // The table is given up long before: see `push`.
+        // The table is dropped long before it has that many: see `push`.
         self.rows.len() as u32
     }
 
-    /// Bytes that it takes, and will take when it is judged.
+    /// Bytes that the table takes.
     pub fn held(&self) -> u64 {
         self.rows.len() as u64 * ENTRY_BYTES
     }
 
-    /// Adds a row; `false` where it does not fit such a table.
+    /// Adds a row; `false` if the table cannot hold it.
     pub fn push(&mut self, row: &Row<'_>) -> bool {
         if row.sum.bytes > BYTES_MAX || self.rows.len() >= (u32::MAX >> 1) as usize {
             return false;
@@ -85,16 +85,17 @@ impl Entries {
         self.rows.truncate(len as usize);
     }
 
-    /// Bytes of the table that [`judge`](Self::judge) needs for a while, for so many live entries.
+    /// Bytes of the temporary table that [`judge`](Self::judge) needs for so many live entries.
     pub fn judging(live: u64) -> u64 {
         Newest::slots(live) * 4
     }
 
-    /// Keeps the live ones, in the order of revisions, which is that of `leaves`.
+    /// Keeps the live entries, in the order of revisions, which is the order of `leaves`.
     pub fn judge(mut self, leaves: Vec<Slice>, at: Option<i64>) -> HashTable {
         let at = at.map_or(u64::MAX, |at| u64::try_from(at).unwrap_or(0));
         let live = leaves.iter().map(|leaf| u64::from(leaf.count)).sum();
-        // A restore that moved the revision on left a row with no key: etcd hashes it, and no client ever sees it.
+        // A restore that raised the revision left a row with an empty key: etcd hashes it, but no client ever sees
+        // it.
         let nobody = self.hasher.hash_one::<&[u8]>(&[]);
         let mut newest = Newest::new(live);
         let (mut live_keys, mut seen_keys) = (0, 0);
@@ -120,7 +121,7 @@ impl Entries {
     }
 }
 
-/// The newest entry of each user key so far: indexes of entries, by open addressing.
+/// The newest entry of each user key so far: a hash table of indexes, with open addressing.
 struct Newest {
     slots: Vec<u32>,
 }
@@ -128,7 +129,7 @@ struct Newest {
 impl Newest {
     const FREE: u32 = u32::MAX;
 
-    /// A power of two, of which at most three quarters are used.
+    /// Number of slots: a power of two, at most three quarters of which are used.
     fn slots(entries: u64) -> u64 {
         (entries + entries / 3 + 1).next_power_of_two()
     }
@@ -137,7 +138,7 @@ impl Newest {
         Self { slots: vec![Self::FREE; Self::slots(entries) as usize] }
     }
 
-    /// The slot of a key's hash: its own, or the free one where it goes.
+    /// The slot for the hash of a key: the one that it has, or the free one that it gets.
     fn slot(&self, rows: &[EntryRow], key: u64) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = key as usize & mask;
@@ -148,29 +149,30 @@ impl Newest {
     }
 }
 
-/// What it takes to say HashKV for any compact revision.
+/// What is needed to compute HashKV for any compact revision.
 #[derive(Debug)]
 pub struct HashTable {
     rows: Vec<EntryRow>,
     leaves: Vec<Slice>,
     at: u64,
-    /// User keys whose newest entry is no tombstone. No user's key is empty.
+    /// User keys whose newest entry is not a tombstone. The empty key is not counted, since no user's key is empty.
     pub live_keys: u64,
-    /// The same, with the entry of a jump.
+    /// The same, and the empty key of a raised revision is counted.
     pub seen_keys: u64,
 }
 
-/// HashKV of a database.
+/// HashKV of a database: a CRC-32C over the bucket `key` up to a revision (etcd's `mvcc/hash.go`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashKv {
+    /// The hash that etcd reports in `HashKVResponse.hash`.
     pub hash: u32,
-    /// What releases say that pass over a tombstone at the compact revision itself, where that differs (etcd 3.4.33,
-    /// 3.5.15 and later, and only where no key is left).
+    /// The hash that some releases report instead: they skip a tombstone at the compact revision itself (etcd 3.4.33,
+    /// 3.5.15 and later). It differs only if no key is left; `None` if it does not.
     pub newer: Option<u32>,
 }
 
 impl HashKv {
-    /// Whether a member that says `hash` has the same entries.
+    /// Whether a member that reports `hash` has the same entries.
     pub fn is(&self, hash: u32) -> bool {
         hash == self.hash || Some(hash) == self.newer
     }
@@ -182,11 +184,11 @@ impl HashTable {
         self.leaves.iter().flat_map(leaf).filter(|entry| entry.main <= self.at)
     }
 
-    /// HashKV at the revision that was given at the start, as a member says it whose compact revision is `compact`
-    /// (-1: never compacted).
+    /// HashKV at the revision given at the start, as a member with compact revision `compact` reports it (-1: never
+    /// compacted).
     pub fn hash(&self, compact: i64, combiner: &Combiner) -> HashKv {
         let kept = |entry: &EntryRow| entry.bytes & (NEWEST | TOMBSTONE) == NEWEST;
-        // Where a compaction would keep nothing, etcd passes over nothing.
+        // If a compaction would keep nothing, etcd skips nothing.
         let any = self.entries().any(kept);
         let compacted = |entry: &EntryRow| i64::try_from(entry.main).is_ok_and(|main| main <= compact);
         let odd = |entry: &EntryRow| entry.tombstone() && i64::try_from(entry.main).is_ok_and(|main| main == compact);
@@ -204,7 +206,7 @@ impl HashTable {
 
 const _: () = assert!(size_of::<EntryRow>() as u64 == ENTRY_BYTES);
 
-/// The sum of nothing but a name, as `snapshot status` begins a bucket.
+/// The sum of the bucket's name alone, with which `snapshot status` begins each bucket.
 pub fn name(bucket: &[u8]) -> Sum {
     Sum::of(bucket)
 }

@@ -1,18 +1,18 @@
-//! How to look at a database, and what is known of it at the end.
+//! How to inspect a database, and what is known about it at the end.
 
 use super::about::About;
 use super::entries::{HashKv, HashTable};
 use crate::crc::Combiner;
 
-/// The memory that an inspection takes at most where nothing else is said: enough for the pages of 8 GiB.
+/// Default limit for the memory of an inspection, in bytes: enough for the pages of 8 GiB.
 pub const MEMORY_DEFAULT: u64 = 128 * 1024 * 1024;
 
-/// How to look.
+/// How to inspect a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of memory at most.
+    /// Limit for the memory in bytes. Above it, first HashKV becomes unknown, then the contents.
     pub memory: u64,
-    /// The revision for which HashKV will be wanted.
+    /// The revision for which HashKV will be asked; `None` if it will not be.
     pub hash_at: Option<i64>,
 }
 
@@ -22,73 +22,108 @@ impl Default for Options {
     }
 }
 
-/// Something that would take more memory than is allowed, or that was not asked for: why there is no answer.
+/// Why something is unknown: it would take more memory than allowed, it was not asked for, or this database cannot
+/// say. Never a sign of damage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
+    /// It would need more memory than [`Options::memory`], which is this many bytes.
     #[error("it would need more than the {0} bytes of memory that inspection may use")]
     Memory(u64),
+    /// A page that is needed was not read, since it would have taken too much memory or time; the text says which.
     #[error("{0}")]
     Unread(String),
+    /// [`Options::hash_at`] was `None`.
     #[error("no revision was given for it")]
     NotAsked,
+    /// HashKV was asked at `at`, but the database ends at the earlier revision `is`.
     #[error("the database ends at revision {is}, before {at}")]
-    Future { at: i64, is: i64 },
+    Future {
+        /// The revision that was asked for.
+        at: i64,
+        /// The current revision of the database.
+        is: i64,
+    },
+    /// The database is compacted up to `file`, and the other member's answer is for the earlier compact revision
+    /// `member`. An answer that the member gives after its own compaction can be compared.
     #[error("the database is compacted up to {file}, but the other member only up to {member}: asking again may help")]
-    CompactedFurther { file: i64, member: i64 },
-    /// `left` is HashKV of what is left.
+    CompactedFurther {
+        /// The compact revision of the database.
+        file: i64,
+        /// The compact revision in the member's answer.
+        member: i64,
+    },
+    /// The database is compacted at the very revision `at` that was asked for. etcd answers with a hash that it
+    /// computed before it compacted, over data that is gone (3.5.10 and later). `left` is HashKV of what is left: if
+    /// it equals the answer, nothing had been removed. `member` is the compact revision in the answer.
     #[error(
         "the database is itself compacted up to {at}, and etcd's hash covers earlier data that is no longer in the \
          database"
     )]
-    CompactedThere { at: i64, member: i64, left: HashKv },
+    CompactedThere {
+        /// The revision that was asked for.
+        at: i64,
+        /// The compact revision in the member's answer; -1 if never compacted.
+        member: i64,
+        /// HashKV of what is left. If it equals the answer, nothing had been removed.
+        left: HashKv,
+    },
+    /// The database is compacted up to `file`, beyond the revision `at` that was asked for.
     #[error("the database was meanwhile compacted up to {file}, beyond revision {at} of the requested HashKV")]
-    CompactedBeyond { at: i64, file: i64 },
+    CompactedBeyond {
+        /// The revision that was asked for.
+        at: i64,
+        /// The compact revision of the database.
+        file: i64,
+    },
 }
 
-/// What a database is, as far as it is known.
+/// What is known about a database without a fault.
 #[derive(Debug)]
 pub struct Inspection {
-    /// Bytes of a page.
+    /// Page size in bytes.
     pub page_bytes: u32,
-    /// Bytes of the database, as its meta page says.
+    /// Size of the database in bytes, as its meta page states it. Bytes after it are ignored.
     pub bytes: u64,
-    /// What its pages hold: checked from the root to every leaf. Unknown where that was not possible; no fault was found
-    /// as far as it was.
+    /// What the pages contain, checked from the root to every leaf. If unknown, no fault was found in the part that
+    /// was checked.
     pub contents: Result<Contents, Unknown>,
-    /// Bytes of memory that it took at the most.
+    /// The most memory that the inspection used, in bytes.
     pub memory: u64,
     pub(super) hash_at: Option<i64>,
     pub(super) table: Result<HashTable, Unknown>,
     pub(super) combiner: Combiner,
 }
 
-/// What the pages of a whole database hold.
+/// What the pages of an intact database contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contents {
-    /// Bytes of the pages that are reached from the root, and of the meta pages and free list.
+    /// Bytes of the pages that are reached from the root, the meta pages and the free list.
     pub bytes_in_use: u64,
-    /// Keys of all buckets together: `totalKey` of `etcdutl snapshot status` up to 3.5.
+    /// Number of keys in all buckets: `totalKey` of `etcdutl snapshot status` up to 3.5.
     pub entries: u64,
-    /// `hash` of `etcdutl snapshot status`.
+    /// `hash` of `etcdutl snapshot status`: a CRC-32C over the keys and values of all buckets.
     pub status_hash: u32,
-    /// `revision` of `etcdutl snapshot status`: that of the last key; 0 where there is none.
+    /// `revision` of `etcdutl snapshot status`: the revision of the last key; 0 if there is none.
     pub last_revision: i64,
-    /// Where the key space stands: the last key's revision, or the compaction's where that is higher.
+    /// The current revision of the key space: that of the last key, or of the last compaction if that is higher. At
+    /// least 1, where etcd starts to count.
     pub revision: i64,
+    /// What etcd stores about the cluster.
     pub about: About,
-    /// User keys that are not deleted: as many as etcd counts that is started on it.
+    /// Number of user keys that are not deleted, as an etcd started on this database counts them. `None` if the table
+    /// for HashKV took too much memory.
     pub live_keys: Option<u64>,
-    /// Keys whose newest entry is no tombstone: `totalKey` of `etcdutl snapshot status` from 3.6 on, which takes the entry of
-    /// a jump for one.
+    /// Number of keys whose newest entry is not a tombstone: `totalKey` of `etcdutl snapshot status` from 3.6 on. It
+    /// counts the empty entry that a restore with a raised revision leaves behind. `None` as for `live_keys`.
     pub seen_keys: Option<u64>,
 }
 
 impl Inspection {
-    /// HashKV at the revision that was given at the start, as a member with the same data says it whose compact
-    /// revision, in that very answer, is `compact` (-1: never compacted).
+    /// HashKV at [`Options::hash_at`], as a member with the same data reports it (`hashByRev` in etcd's mvcc
+    /// storage). `compact` is the compact revision in that member's answer; -1 if it was never compacted.
     ///
     /// # Errors
-    /// It cannot be said, and why.
+    /// [`Unknown`] if the value cannot be computed for this pair of revisions.
     pub fn hash_kv(&self, compact: i64) -> Result<HashKv, Unknown> {
         let at = self.hash_at.ok_or(Unknown::NotAsked)?;
         let contents = self.contents.as_ref().map_err(Clone::clone)?;
@@ -97,8 +132,8 @@ impl Inspection {
             return Err(Unknown::Future { at, is: contents.revision });
         }
         match contents.about.compacted() {
-            // A compaction at the very revision takes nothing of what is kept there: what is left says the same where there
-            // was nothing else to take.
+            // A compaction at this very revision removes nothing that is visible there. So what is left gives the
+            // same hash if there was nothing else to remove.
             Some(file) if file > compact && file == at => {
                 let left = table.hash(compact, &self.combiner);
                 Err(Unknown::CompactedThere { at, member: compact, left })

@@ -1,14 +1,14 @@
-//! The elements of one page in their order, each checked to stand exactly where bbolt puts it.
+//! Reads the elements of one page in order, and checks that each is exactly where bbolt puts it.
 //!
-//! bbolt writes keys and values one behind the other, from the end of the elements on. So every position can be
-//! told beforehand, and what lies behind the last value is slack that nobody reads.
+//! bbolt writes keys and values without gaps, starting behind the elements. So every position is known beforehand.
+//! The space behind the last value is unused and is not read.
 
 use super::fault::PageFault;
 use crate::bolt::{
     BranchElement, ELEMENT_BYTES, KEY_BYTES_MAX, LeafElement, PAGE_HEADER_BYTES, VALUE_BYTES_MAX, array_at,
 };
 
-/// A fault and the byte of the page at which it was noticed.
+/// A fault and its offset within the page, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     pub at: u32,
@@ -17,12 +17,12 @@ pub struct Found {
 
 /// An entry of a leaf.
 pub struct Item<'a> {
-    /// The element's place in the page.
+    /// Offset of the element within the page, in bytes.
     pub at: u32,
     pub flags: u32,
     pub key: &'a [u8],
     pub value: &'a [u8],
-    /// Key and value, as they stand there.
+    /// Key and value together, as they are in the page.
     pub both: &'a [u8],
 }
 
@@ -33,12 +33,12 @@ pub struct Child<'a> {
     pub page: u64,
 }
 
-/// Walks over the elements of `page`, which begins with its header.
+/// Iterates over the elements of `page`, which starts with its header.
 struct Elements<'a> {
     page: &'a [u8],
     count: usize,
     next: usize,
-    /// Where the next key must stand.
+    /// Where the next key must be.
     content: usize,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Elements<'a> {
         Self { page, count, next: 0, content: PAGE_HEADER_BYTES + count * ELEMENT_BYTES }
     }
 
-    /// The next element and its place.
+    /// The next element and its offset.
     fn element(&mut self) -> Option<Result<(usize, &'a [u8; ELEMENT_BYTES]), Found>> {
         if self.next == self.count {
             return None;
@@ -58,7 +58,7 @@ impl<'a> Elements<'a> {
         Some(array_at(self.page, at).map(|element| (at, element)).ok_or_else(|| found(at, PageFault::Elements)))
     }
 
-    /// The bytes of the element at `at`: `position` must be where they have to be.
+    /// The content of the element at offset `at`, of `bytes` bytes. Fails if `position` is not where it must be.
     fn content(&mut self, at: usize, position: u32, bytes: usize) -> Result<&'a [u8], Found> {
         if at + position as usize != self.content {
             return Err(found(at, PageFault::Position));
@@ -70,7 +70,7 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// Places in a page fit 32 bits: pages that are looked at whole are far smaller.
+/// Offsets fit into 32 bits, because the pages that are read whole are far smaller.
 pub fn found(at: usize, fault: PageFault) -> Found {
     Found { at: u32::try_from(at).unwrap_or(u32::MAX), fault }
 }
@@ -83,7 +83,7 @@ impl<'a> Items<'a> {
         Self(Elements::new(page, count))
     }
 
-    /// Where the content ends: complete once all items are read.
+    /// Where the content ends; final once all items were read.
     pub fn end(&self) -> usize {
         self.0.content
     }
@@ -142,8 +142,8 @@ impl<'a> Iterator for Children<'a> {
     }
 }
 
-/// Whether pages of `page_bytes` with this content's end take exactly `pages`. Older bbolt takes one more where the
-/// content fills its last page to the brim.
+/// Whether content that ends at `end` takes exactly `pages` pages of `page_bytes`. Older bbolt uses one page more if
+/// the content fills its last page completely.
 pub fn fits(end: usize, page_bytes: usize, pages: usize) -> bool {
     pages == end.div_ceil(page_bytes) || pages == end / page_bytes + 1
 }

@@ -1,4 +1,4 @@
-//! What one leaf or branch page holds, judged by itself: nothing is known yet of what points at it.
+//! Reads one leaf or branch page by itself, before it is known what points at it.
 
 use super::fault::PageFault;
 use super::items::{Children, Found, Item, Items, found};
@@ -6,7 +6,7 @@ use super::value::{KeyValue, Revision};
 use crate::bolt::{BUCKET_HEADER_BYTES, BucketHeader, LEAF_IS_BUCKET, array_at};
 use crate::crc::{Combiner, crc32c};
 
-/// The CRC-32C of keys and values in their order, and how many bytes and entries they are.
+/// CRC-32C of keys and values in order, and the number of bytes and entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sum {
     pub crc: u32,
@@ -30,28 +30,28 @@ impl Sum {
     }
 }
 
-/// An entry of the bucket `key`, if it turns out to be one.
+/// An entry of the bucket `key`, if the page turns out to belong to it.
 pub struct Row<'a> {
     pub revision: Revision,
     /// The user's key.
     pub key: &'a [u8],
-    /// Of the revision's key and value.
+    /// Of the encoded revision and its value.
     pub sum: Sum,
 }
 
-/// A leaf whose keys all are revisions.
+/// A leaf whose keys are all revisions.
 #[derive(Debug, Clone, Copy)]
 pub struct Revisions {
     pub first: Revision,
     pub last: Revision,
     pub sum: Sum,
-    /// The first value that is none of the bucket `key`: it matters if the page belongs there.
+    /// The first value that is not valid in the bucket `key`. It matters only if the page belongs to that bucket.
     pub value_fault: Option<Found>,
     pub end: usize,
 }
 
-/// Reads the leaf as one of revisions, and hands on its rows. `None`: it is no such leaf, and what was handed on does not
-/// count.
+/// Reads the leaf as one of revisions, and passes its rows to `row`. `None` if it is not such a leaf; rows that were
+/// already passed do not count then.
 pub fn revisions(page: &[u8], count: u16, combiner: &Combiner, row: &mut dyn FnMut(Row<'_>)) -> Option<Revisions> {
     let mut items = Items::new(page, count);
     let mut leaf: Option<Revisions> = None;
@@ -81,16 +81,16 @@ pub fn revisions(page: &[u8], count: u16, combiner: &Combiner, row: &mut dyn FnM
 /// Any other leaf.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain<'a> {
-    /// Its first and last key; `None` where it is empty.
+    /// Its first and last key; `None` if it is empty.
     pub keys: Option<(&'a [u8], &'a [u8])>,
-    /// Of all keys and values; of names and headers where these are buckets.
+    /// Of all keys and values; if they are buckets, of their names and headers.
     pub sum: Sum,
-    /// Its entries are buckets.
+    /// Whether its entries are buckets.
     pub buckets: bool,
     pub end: usize,
 }
 
-/// Reads a leaf of plain entries or of buckets, and hands on each.
+/// Reads a leaf of plain entries or of buckets, and passes each to `entry`.
 pub fn plain<'a>(
     page: &'a [u8],
     count: u16,
@@ -124,15 +124,15 @@ pub fn plain<'a>(
     Ok(Plain { end: items.end(), ..leaf })
 }
 
-/// The header of a bucket, as etcd can have made it: without a sequence number, and with nothing behind it unless
-/// its page is inline.
+/// Reads the header of a bucket. `None` if etcd cannot have written it: it has a sequence number, or something
+/// follows it although the bucket is not inline.
 pub fn bucket_header(value: &[u8]) -> Option<BucketHeader> {
     let header = BucketHeader::parse(array_at(value, 0)?);
     let fits = header.root == 0 || value.len() == BUCKET_HEADER_BYTES;
     (header.sequence == 0 && fits).then_some(header)
 }
 
-/// Reads a branch and hands on each child: its page and its key. Returns where the content ends.
+/// Reads a branch, and passes each child's page and key to `child`. Returns where the content ends.
 pub fn branch(page: &[u8], count: u16, child: &mut dyn FnMut(u64, &[u8])) -> Result<usize, Found> {
     let mut children = Children::new(page, count);
     let mut last: Option<&[u8]> = None;

@@ -1,7 +1,8 @@
-//! A small record of every page that could be one of the tree, kept until the root can be followed.
+//! A small record of every page that may belong to the tree, kept until the tree can be followed from its root.
 //!
-//! Pages come in the order of their numbers, not of the tree, and free ones hold what they held last: so every page
-//! whose header could be that of a branch or leaf is looked at as one, and judged only if something points at it.
+//! Pages arrive in the order of their numbers, not of the tree, and free pages still contain old data. So every page
+//! whose header could be that of a branch or leaf is read as one, and its faults matter only if something points at
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +14,11 @@ use super::value::Revision;
 use crate::bolt::{PAGE_HEADER_BYTES, PageHeader, page};
 use crate::crc::{Combiner, crc32c};
 
-/// A revision in twelve bytes, so that a record stays small.
+/// A revision in twelve bytes, which keeps a record small.
 #[derive(Debug, Clone, Copy)]
 pub struct Packed {
     main: [u32; 2],
-    /// The top bit: a tombstone.
+    /// The top bit marks a tombstone.
     sub: u32,
 }
 
@@ -35,11 +36,11 @@ impl From<Packed> for Revision {
     }
 }
 
-/// What a page holds. Indexes are those of [`Pages`]' tables.
+/// What a page contains. Indexes refer to the tables of [`Pages`].
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     Bad(Found),
-    /// Not looked at: it would have taken too much memory or time.
+    /// Not read: it would have taken too much memory or time.
     Unread,
     Branch {
         children: u32,
@@ -59,12 +60,12 @@ pub enum Kind {
     Empty,
 }
 
-/// One page that could be one of the tree.
+/// One page that may belong to the tree.
 #[derive(Debug, Clone, Copy)]
 pub struct Record {
     pub page: u32,
     pub overflow: u32,
-    /// Of what it adds to its bucket.
+    /// CRC-32C of what the page adds to its bucket.
     crc: u32,
     bytes: u32,
     pub count: u16,
@@ -77,7 +78,7 @@ impl Record {
     }
 }
 
-/// A branch's entry.
+/// An element of a branch.
 #[derive(Debug, Clone, Copy)]
 pub struct Child {
     pub page: u32,
@@ -85,32 +86,33 @@ pub struct Child {
     pub key: u32,
 }
 
-/// First and last key of a leaf whose keys are no revisions.
+/// First and last key of a leaf whose keys are not revisions.
 pub type Ends = (Box<[u8]>, Box<[u8]>);
 
-/// The records and what they refer to.
+/// The records, and the tables that they refer to.
 #[derive(Debug, Default)]
 pub struct Pages {
     /// In the order of page numbers.
     records: Vec<Record>,
     pub children: Vec<Child>,
     pub ends: Vec<Ends>,
-    /// `None` once they took too much memory, or none are wanted.
+    /// `None` once they took too much memory, or if they are not wanted.
     pub entries: Option<Entries>,
-    /// Leaves that hold what is told of a database, as they are: buckets, and entries such as etcd keeps about itself.
+    /// Copies of the leaves whose content is needed: those that list buckets, and those with entries such as etcd
+    /// writes about itself.
     kept: BTreeMap<u32, Box<[u8]>>,
-    /// Values that are none of the bucket `key`, in leaves of revisions.
+    /// Values that are not valid in the bucket `key`, in leaves of revisions.
     pub value_faults: BTreeMap<u32, Found>,
-    /// The leaves that can hold the buckets, once the root was seen.
+    /// The leaves that may list the buckets; known once the root was read.
     wanted: Option<BTreeSet<u32>>,
     /// Bytes in `ends` and `kept`.
     boxed: u64,
 }
 
-/// Stands for the page of an inline bucket: no database that is looked at has so many pages.
+/// Used as the page number of an inline bucket: no database that is read has so many pages.
 const INLINE: u64 = u32::MAX as u64;
 
-/// About what an allocation costs besides its bytes.
+/// Estimated cost of an allocation besides its content, in bytes.
 const BOX_BYTES: u64 = 32;
 
 impl Pages {
@@ -118,19 +120,19 @@ impl Pages {
         Self { entries: Some(Entries::default()), ..Self::default() }
     }
 
-    /// Bytes of memory that all of it takes.
+    /// Bytes of memory that everything here takes.
     pub fn held(&self) -> u64 {
         self.held_without_entries() + self.entries.as_ref().map_or(0, Entries::held)
     }
 
-    /// Those of the records and what they refer to.
+    /// Bytes of memory that the records and their tables take, without the entries.
     pub fn held_without_entries(&self) -> u64 {
         let records = self.records.len() * size_of::<Record>() + self.children.len() * size_of::<Child>();
         let faults = self.value_faults.len() * 4 * size_of::<Found>();
         (records + faults) as u64 + self.boxed
     }
 
-    /// Leaves that were looked at, and so may be among the live ones.
+    /// Number of records: branches and leaves that arrived.
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -141,12 +143,12 @@ impl Pages {
         self.records.get(index)
     }
 
-    /// A leaf as it stands in the file, where it is one of those that are kept.
+    /// The content of a leaf, if it was kept.
     pub fn kept(&self, page: u32) -> Option<&[u8]> {
         self.kept.get(&page).map(Box::as_ref)
     }
 
-    /// Looks at the page that `run` begins with: `header` is its own, and it has the number that it says.
+    /// Reads the page at the beginning of `run`. `header` is its header, and its number is the right one.
     pub fn look(&mut self, run: &[u8], header: PageHeader, page_bytes: usize, root: u64, combiner: &Combiner) {
         let page = header.id as u32;
         let looked = if header.flags == page::BRANCH {
@@ -167,12 +169,12 @@ impl Pages {
         }
     }
 
-    /// Notes a page that reaches past what is in use.
+    /// Records a page that extends beyond the pages in use.
     pub fn past_end(&mut self, header: PageHeader) {
         self.push(header, Kind::Bad(found(12, PageFault::PastEnd)), Sum::default());
     }
 
-    /// Notes a page that is not looked at.
+    /// Records a page that is not read.
     pub fn unread(&mut self, header: PageHeader) {
         self.push(header, Kind::Unread, Sum::default());
     }
@@ -186,7 +188,7 @@ impl Pages {
         let from = self.children.len();
         let children = &mut self.children;
         let end = leaf::branch(run, header.count, &mut |page, key| {
-            // What does not fit is beyond every page in use, and says so when it is followed.
+            // A number that does not fit is beyond every page in use, which is reported when it is followed.
             children.push(Child { page: u32::try_from(page).unwrap_or(u32::MAX), key: crc32c(key) });
         });
         let end = end.inspect_err(|_| self.children.truncate(from))?;
@@ -251,7 +253,7 @@ impl Pages {
         self.kept.insert(page, bytes.into());
     }
 
-    /// The root says where the buckets are: what free pages said of them earlier is let go.
+    /// Now that the root says where the buckets are listed, drops what was kept of other pages.
     fn found_root(&mut self, root: u32, kind: Kind, count: u16) {
         let wanted: BTreeSet<u32> = match kind {
             Kind::Branch { children, .. } => {
@@ -275,16 +277,14 @@ impl Pages {
         self.wanted = Some(wanted);
     }
 
-    /// The children of a branch's record.
+    /// The elements of a branch.
     pub fn children_of(&self, children: u32, count: u16) -> &[Child] {
         let from = children as usize;
         self.children.get(from..from + usize::from(count)).unwrap_or_default()
     }
 
-    /// Reads a leaf of an inline bucket, which comes with no page of its own: `page` begins with its header.
-    ///
-    /// # Errors
-    /// It is none, or not exactly as long as its content.
+    /// Reads the leaf of an inline bucket, which has no page of its own: `page` starts with its header. `None` if it
+    /// is not a valid leaf, or is not exactly as long as its content.
     pub fn inline(&mut self, page: &[u8], combiner: &Combiner) -> Option<Inline> {
         let header = PageHeader::parse(page.first_chunk::<PAGE_HEADER_BYTES>()?);
         let bare = PageHeader { id: 0, flags: page::LEAF, count: header.count, overflow: 0 };
@@ -297,7 +297,7 @@ impl Pages {
     }
 }
 
-/// What an inline bucket holds.
+/// The content of an inline bucket.
 pub struct Inline {
     pub kind: Kind,
     pub sum: Sum,
@@ -306,7 +306,7 @@ pub struct Inline {
 }
 
 impl Kind {
-    /// The slice of the table of entries, for a leaf of revisions.
+    /// The slice of the table of entries, if this is a leaf of revisions.
     pub fn slice(&self, count: u16) -> Option<Slice> {
         match self {
             Self::Revisions { rows, .. } => Some(Slice { from: *rows, count: u32::from(count) }),

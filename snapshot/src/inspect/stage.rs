@@ -1,5 +1,5 @@
-//! The state of an inspection between two pieces of the stream: first the meta pages, then page by page, under the cap
-//! on memory; at the end the verdict.
+//! The state of an inspection between two pieces of the stream: first the meta pages, then page by page, within the
+//! memory limit; at the end the result.
 
 use super::cut::Take;
 use super::entries::{Entries, HashTable};
@@ -12,21 +12,21 @@ use crate::bolt::{
 };
 use crate::crc::Combiner;
 
-/// Of the memory, what a single page and its overflow may take: it is looked at in one piece. bbolt puts two entries or
-/// more into a page, so a value may have a quarter, were all as large.
+/// The share of the memory that one page and its overflow may take, as a divisor: they are read in one piece. bbolt
+/// puts at least two entries into a page, so a value may have a quarter of the memory if all values are that large.
 const RUN_SHARE: u64 = 2;
 
-/// Records count bytes in 32 bits.
+/// Records store lengths in 32 bits.
 const RUN_MAX: u64 = u32::MAX as u64;
 
-/// How many bytes may be looked at more than once, beside as many as came: pages that lie in one another's overflow are
-/// stale or forged, and cost time.
+/// How many bytes may be read more than once, in addition to as many as have arrived. Pages that lie in the overflow
+/// of others are stale or forged, and reading them costs time.
 const AGAIN_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Where an etcd stands that nobody has written to.
+/// The revision of an etcd to which nothing was written.
 const FIRST_REVISION: i64 = 1;
 
-/// A meta page's header and data.
+/// Size of a meta page's header and metadata, in bytes.
 const META_SPAN: usize = PAGE_HEADER_BYTES + META_BYTES;
 
 /// The state.
@@ -34,17 +34,17 @@ pub struct Stage {
     options: Options,
     combiner: Combiner,
     meta: Option<Meta>,
-    /// The first fault of the meta pages.
+    /// The first fault in the meta pages.
     fault: Option<InspectError>,
-    /// `None` once it took too much memory.
+    /// `None` once they took too much memory.
     pages: Option<Pages>,
     free: Option<FreeList>,
-    /// The page that comes next.
+    /// Number of the next page.
     next: u64,
-    /// The first page behind all runs so far, and the bytes that were looked at before it once more.
+    /// Number of the first page behind everything that was read, and the bytes before it that were read again.
     behind: u64,
     again: u64,
-    /// The most memory so far.
+    /// The most memory used so far, in bytes.
     peak: u64,
 }
 
@@ -87,7 +87,7 @@ impl Stage {
     }
 
     /// # Errors
-    /// The meta pages are none.
+    /// The meta pages are not valid.
     pub fn check(&self) -> Result<(), InspectError> {
         self.fault.clone().map_or(Ok(()), Err)
     }
@@ -118,20 +118,20 @@ impl Stage {
         bytes.len()
     }
 
-    /// The header of the next page, if it says that it is that page.
+    /// The header of the next page, if its number is the expected one.
     fn header(&self, bytes: &[u8]) -> Option<PageHeader> {
         let header = PageHeader::parse(array_at(bytes, 0)?);
         (header.id == self.next).then_some(header)
     }
 
-    /// Whether the page and its overflow are looked at in one piece.
+    /// Whether the page and its overflow are read in one piece.
     fn is_looked_at(&self, meta: &Meta, header: PageHeader) -> bool {
         let pages = u64::from(header.overflow) + 1;
         let bytes = pages * u64::from(meta.page_bytes);
         let kind = matches!(header.flags, page::BRANCH | page::LEAF)
             || (header.flags == page::FREELIST && header.id == meta.freelist);
         let again = if header.id < self.behind { self.again + bytes } else { 0 };
-        // What is held already stays: a page that may be nothing but stale is not worth it.
+        // What is already held is kept: a page that may only be stale is not worth dropping it.
         let held = self.pages.as_ref().map(|pages| pages.held_without_entries());
         held.is_some_and(|held| held + bytes <= self.options.memory)
             && kind
@@ -148,7 +148,7 @@ impl Stage {
                 self.free = read_free_list(bytes, header);
                 return;
             }
-            // Without the free list nothing can be said of the whole.
+            // Without the free list, nothing can be said about the whole.
             page::FREELIST if header.id == meta.freelist => {
                 self.pages = None;
                 return;
@@ -170,7 +170,7 @@ impl Stage {
         self.bound(bytes.len() as u64);
     }
 
-    /// Lets go of what takes too much memory: first the table of entries, then the records.
+    /// Frees memory above the limit: first the table of entries, then the records.
     fn bound(&mut self, run: u64) {
         let Some(pages) = &mut self.pages else { return };
         // A run that comes in two pieces is held once more, and a table of entries is judged with the help of another.
@@ -184,7 +184,7 @@ impl Stage {
         self.peak = self.peak.max(self.pages.as_ref().map_or(0, Pages::held) + run);
     }
 
-    /// Judges what came, `bytes` in all.
+    /// Checks the database, of which `bytes` bytes arrived.
     pub fn finish(mut self, bytes: u64) -> Result<Inspection, InspectError> {
         self.check()?;
         let at_end = |page, fault| InspectError { page, offset: bytes, fault };
@@ -259,7 +259,7 @@ fn contents(walked: Walked, page_bytes: u64, live_keys: Option<u64>) -> Contents
     }
 }
 
-/// Both meta pages: the newer one.
+/// Reads both meta pages and returns the newer one.
 fn read_metas(bytes: &[u8]) -> Result<Meta, InspectError> {
     let first = read_meta(bytes, 0, 0)?;
     let page_bytes = first.page_bytes as usize;
@@ -272,7 +272,7 @@ fn read_metas(bytes: &[u8]) -> Result<Meta, InspectError> {
         return contradiction("the same transaction");
     }
     let meta = if second.txid > first.txid { second } else { first };
-    // Two meta pages, and a root of its own.
+    // Two meta pages and at least one root page.
     if meta.end < 3 || meta.end >= u64::from(u32::MAX) {
         return contradiction("an impossible number of pages");
     }
@@ -299,7 +299,8 @@ fn read_meta(bytes: &[u8], page: u64, at: usize) -> Result<Meta, InspectError> {
     Ok(meta)
 }
 
-/// A free list: page numbers, their count in the first of them where the header's field is too small for it.
+/// Reads a free list, which is a list of page numbers. If their count does not fit into the header, it is the first
+/// of them.
 fn read_free_list(run: &[u8], header: PageHeader) -> Option<FreeList> {
     let mut numbers = run.get(PAGE_HEADER_BYTES..)?.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
     let count = match header.count {

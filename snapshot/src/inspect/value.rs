@@ -1,26 +1,28 @@
-//! Keys and values of the bucket `key`: revisions, and `mvccpb.KeyValue` read without a copy.
+//! Keys and values of the bucket `key`: revisions, and `mvccpb.KeyValue`, which is read without a copy.
 
 use super::fault::ValueFault;
 
-/// Where a revision's key has its separator.
+/// Separates main and sub in a revision.
 const SEPARATOR: u8 = b'_';
-/// What a tombstone's key has behind the revision.
+/// Follows the revision in the key of a tombstone.
 const TOMBSTONE: u8 = b't';
 
-/// A key of the bucket `key`. In the order of the keys' bytes.
+/// A key of the bucket `key` (etcd's `mvcc/revision.go`): when an entry was written. Ordered as the encoded keys are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision {
+    /// The revision of the transaction; fits into an `i64`.
     pub main: u64,
-    /// The change's number in its transaction.
+    /// The number of the change within its transaction, from 0.
     pub sub: u32,
+    /// The entry is a deletion: its key has a `t` behind the revision.
     pub tombstone: bool,
 }
 
 impl Revision {
-    /// The bytes of a revision that is no tombstone; one more where it is.
+    /// Length of an encoded revision in bytes; a tombstone's is one byte longer.
     pub const BYTES: usize = 17;
 
-    /// `None` where the bytes are no revision that etcd can have written.
+    /// Reads an encoded revision. `None` if etcd cannot have written these bytes.
     pub fn parse(key: &[u8]) -> Option<Self> {
         let (revision, rest) = key.split_first_chunk::<{ Self::BYTES }>()?;
         let tombstone = match rest {
@@ -35,7 +37,7 @@ impl Revision {
         (revision[8] == SEPARATOR).then_some(Self { main, sub, tombstone })
     }
 
-    /// The key's bytes, and how many of them count.
+    /// Encodes the revision. Returns a buffer and how many of its bytes belong to the key.
     pub fn to_bytes(self) -> ([u8; Self::BYTES + 1], usize) {
         let mut bytes = [TOMBSTONE; Self::BYTES + 1];
         bytes[..8].copy_from_slice(&self.main.to_be_bytes());
@@ -45,21 +47,28 @@ impl Revision {
     }
 }
 
-/// What a revision's value says.
+/// The value of a revision (`mvccpb.KeyValue` in etcd's `kv.proto`). A field that is absent is 0 or empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeyValue<'a> {
     /// The user's key.
     pub key: &'a [u8],
+    /// The revision at which the key was created; 0 in a tombstone.
     pub create_revision: u64,
+    /// The revision of this change; 0 in a tombstone.
     pub mod_revision: u64,
+    /// How often the key was written since it was created, this change included; 0 in a tombstone.
     pub version: u64,
+    /// The user's value; empty in a tombstone.
     pub value: &'a [u8],
+    /// ID of the lease; 0 if there is none.
     pub lease: u64,
 }
 
 impl<'a> KeyValue<'a> {
+    /// Reads the protobuf message. Unknown fields are skipped.
+    ///
     /// # Errors
-    /// The bytes are no `mvccpb.KeyValue`. Fields that are not known are passed over.
+    /// [`ValueFault::Malformed`] if the bytes are not such a message.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ValueFault> {
         let mut this = Self::default();
         let mut rest = bytes;
@@ -80,17 +89,17 @@ impl<'a> KeyValue<'a> {
         Ok(this)
     }
 
-    /// Reads the value of `revision` and holds it against it.
+    /// Reads the value of `revision` and checks that the two agree.
     ///
     /// # Errors
-    /// It is not what etcd writes for that revision.
+    /// [`ValueFault`] if this is not what etcd writes for that revision.
     pub fn of(revision: Revision, bytes: &'a [u8]) -> Result<Self, ValueFault> {
         let this = Self::parse(bytes)?;
         if revision.tombstone {
             let bare = Self { key: this.key, ..Self::default() };
             return if this == bare { Ok(this) } else { Err(ValueFault::Tombstone) };
         }
-        // A restore that bumps the revision leaves one with an empty value.
+        // A restore that raises the revision leaves a revision with an empty value.
         if bytes.is_empty() {
             return Ok(this);
         }

@@ -1,4 +1,4 @@
-//! The verdict: from the root along the records of the pages, each reached exactly once.
+//! The final check: follows the records from the root, and reaches each page exactly once.
 
 use super::about::About;
 use super::entries::{self, Slice};
@@ -10,24 +10,24 @@ use super::value::Revision;
 use crate::bolt::{BUCKET_HEADER_BYTES, Meta, PAGE_HEADER_BYTES, PageHeader};
 use crate::crc::{Combiner, crc32c};
 
-/// Bytes of a bucket's name in an error.
+/// How many bytes of a bucket's name an error shows.
 const NAME_SHOWN: usize = 64;
 
-/// Trees of real databases have four or five levels.
+/// Limit for the levels of a tree. Real databases have four or five.
 const DEPTH_MAX: usize = 64;
 
-/// Buckets without which nothing is etcd's database.
+/// Buckets without which this is not an etcd database.
 const NEEDED: [&str; 2] = ["key", "meta"];
 
-/// The buckets that etcd 3.4 to 3.6 make at their start. Another release may have more, or fewer; but where one lacks and
-/// another stands there whose name differs in one byte, that name was damaged.
+/// The buckets that etcd 3.4 to 3.6 create when they start. Other releases may have more or fewer. But if one is
+/// missing and there is another whose name differs in one byte, then that name was damaged.
 const KNOWN: [&str; 10] =
     ["key", "meta", "lease", "alarm", "auth", "authRoles", "authUsers", "cluster", "members", "members_removed"];
 
 /// Why the walk ended early.
 pub enum Halt {
     Error(InspectError),
-    /// Something that would be needed was not kept.
+    /// Something that is needed was not kept; says what.
     Unknown(String),
 }
 
@@ -40,9 +40,9 @@ impl From<InspectError> for Halt {
 /// What the walk found.
 #[derive(Debug, Default)]
 pub struct Walked {
-    /// Pages that are reached, the meta pages and the free list among them.
+    /// Number of pages reached, meta pages and free list included.
     pub pages: u64,
-    /// As `snapshot status` sums it.
+    /// The sum as `snapshot status` computes it.
     pub sum: Sum,
     /// The last key of the bucket `key`.
     pub last: Option<Revision>,
@@ -51,12 +51,12 @@ pub struct Walked {
     pub leaves: Vec<Slice>,
 }
 
-/// Bytes that a walk needs for a while, beside what is kept.
+/// Bytes of memory that a walk needs in addition to what is kept.
 pub fn needs(meta: &Meta, leaves: usize) -> u64 {
     meta.end / 8 + (leaves * size_of::<Slice>()) as u64
 }
 
-/// Walks the whole tree. `free` are the pages of the free list, where the file has one.
+/// Walks the whole tree. `free` is the free list, if the file has one.
 pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &Combiner) -> Result<Walked, Halt> {
     let mut reached = ReachedPages::new(meta);
     reached.take(0, 2, 0)?;
@@ -65,7 +65,7 @@ pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &
     }
     let mut buckets = Vec::new();
     Tree { pages, reached: &mut reached, combiner }.buckets(meta.root.root, &mut buckets)?;
-    // A list of buckets that is not whole would let some be missed.
+    // If the list of buckets is incomplete, some would be missed.
     reached.all_read()?;
     let mut walked = Walked::default();
     for bucket in &buckets {
@@ -93,7 +93,7 @@ pub fn walk(meta: &Meta, pages: &mut Pages, free: Option<&FreeList>, combiner: &
     Ok(walked)
 }
 
-/// Whether a bucket that etcd made is not there under its name.
+/// Whether a bucket that etcd created is missing because its name was damaged.
 fn is_lost(known: &str, buckets: &[Listed]) -> bool {
     let differs_in = |name: &[u8]| name.iter().zip(known.as_bytes()).filter(|(a, b)| a != b).count();
     let near = |name: &[u8], most| name.len() == known.len() && differs_in(name) <= most;
@@ -101,7 +101,7 @@ fn is_lost(known: &str, buckets: &[Listed]) -> bool {
     lacks && (NEEDED.contains(&known) || buckets.iter().any(|bucket| near(&bucket.name, 1)))
 }
 
-/// The pages that a free list names.
+/// The pages listed in the free list.
 #[derive(Debug, Default)]
 pub struct FreeList {
     pub overflow: u32,
@@ -114,18 +114,18 @@ struct ReachedPages {
     end: u64,
     page_bytes: u64,
     pages: u64,
-    /// The first page that is reached and was not looked at.
+    /// The first page that was reached but not read.
     unread: Option<u64>,
 }
 
 impl ReachedPages {
     fn new(meta: &Meta) -> Self {
-        // Inspection looks at the pages that came, so `end` is no more than they were.
+        // Only pages that arrived are inspected, so `end` is not more than their number.
         let words = meta.end.div_ceil(64) as usize;
         Self { bits: vec![0; words], end: meta.end, page_bytes: u64::from(meta.page_bytes), pages: 0, unread: None }
     }
 
-    /// Fails where a page that is reached was not looked at.
+    /// Fails if a page that was reached was not read.
     fn all_read(&self) -> Result<(), Halt> {
         match self.unread {
             Some(page) => Err(Halt::Unknown(format!(
@@ -159,7 +159,7 @@ impl ReachedPages {
     }
 }
 
-/// One tree of pages on its way to its leaves.
+/// A tree of pages on the way to its leaves.
 struct Tree<'a> {
     pages: &'a Pages,
     reached: &'a mut ReachedPages,
@@ -169,14 +169,14 @@ struct Tree<'a> {
 /// A bucket in the list of buckets.
 struct Listed {
     name: Box<[u8]>,
-    /// Header, and an inline bucket's page.
+    /// Its header, and the page if it is inline.
     value: Box<[u8]>,
-    /// Where it is listed: page and place in it.
+    /// Where it is listed: page and offset within the page.
     at: (u32, u32),
 }
 
 impl Tree<'_> {
-    /// Follows `page`, and hands on its leaves in order.
+    /// Follows `page`, and passes on its leaves in order.
     fn follow(
         &mut self,
         page: u64,
@@ -198,7 +198,7 @@ impl Tree<'_> {
         self.reached.take(page, u64::from(record.overflow) + 1, parent)?;
         let own = match record.kind {
             Kind::Bad(Found { at, fault }) => return Err(self.reached.error(page, at, fault.into()).into()),
-            // Whatever is wrong elsewhere is still found.
+            // Faults elsewhere are still to be found.
             Kind::Unread => {
                 self.reached.unread.get_or_insert(page);
                 return Ok(());
@@ -221,7 +221,7 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// The list of buckets below the root.
+    /// Collects the buckets below the root.
     fn buckets(&mut self, root: u64, out: &mut Vec<Listed>) -> Result<(), Halt> {
         let mut last: Option<Box<[u8]>> = None;
         self.follow(root, Pointer { parent: 0, key: None }, 0, &mut |tree, record| {
@@ -245,14 +245,14 @@ impl Tree<'_> {
     }
 }
 
-/// What points at a page, and the first key that it gives it.
+/// What points at a page, and the first key that it states for that page.
 #[derive(Clone, Copy)]
 struct Pointer {
     parent: u64,
     key: Option<u32>,
 }
 
-/// One bucket on its way through its leaves.
+/// A bucket on the way through its leaves.
 struct Bucket<'a> {
     name: &'a [u8],
     at: (u32, u32),
@@ -341,7 +341,7 @@ impl Bucket<'_> {
                 (Last::Bytes(first.clone()), Last::Bytes(last.clone()))
             }
             Kind::Buckets { .. } => return Err(self.fault(reached, BucketFault::Nested).into()),
-            // Only an inline bucket can be: pages that are empty ended the walk.
+            // Only an inline bucket can be empty here: empty pages ended the walk.
             _ => return Ok(()),
         };
         if self.last.as_ref().is_some_and(|before| !before.below(&first)) {
@@ -361,7 +361,7 @@ impl Bucket<'_> {
         Ok(())
     }
 
-    /// Reads what etcd keeps about itself, from a leaf as it stands in the file.
+    /// Reads what etcd stores about itself from the content of a leaf.
     fn about(&mut self, page: &[u8], number: u32, reached: &ReachedPages) -> Result<(), Halt> {
         let Some(header) = page.first_chunk::<PAGE_HEADER_BYTES>().map(PageHeader::parse) else { return Ok(()) };
         for item in Items::new(page, header.count).flatten() {
@@ -377,13 +377,13 @@ impl Bucket<'_> {
     }
 
     fn fault_at(&self, reached: &ReachedPages, page: u32, at: u32, fault: BucketFault) -> InspectError {
-        // What damage made of a length can be long.
+        // A damaged length can make the name long.
         let bucket = String::from_utf8_lossy(&self.name[..self.name.len().min(NAME_SHOWN)]).into_owned();
         reached.error(u64::from(page), at, Fault::Bucket { bucket, fault })
     }
 }
 
-/// A leaf of a bucket: a page of its own, or inline.
+/// A leaf of a bucket, in a page of its own or inline.
 struct Leaf {
     page: u32,
     at: u32,

@@ -1,6 +1,6 @@
-//! The one commit that makes a database the new cluster's. Like bbolt's own commits it changes no page that is in
-//! use: the pages that differ are written anew behind all others, up to a new root, and the meta pages then name
-//! that root. Which pages became free nobody writes down: etcd finds out when it opens the file.
+//! The one commit that turns a database into the new cluster's. Like bbolt's own commits, it changes no page that is
+//! in use. Pages that differ are written again behind all others, up to a new root, and then the meta pages name that
+//! root. No free list is written: etcd finds the free pages when it opens the file.
 //!
 //! Both meta pages name the new root. If only one did, damage to it would silently bring the old members back.
 
@@ -13,10 +13,10 @@ use crate::bolt::{
     Meta, NO_FREELIST, PAGE_HEADER_BYTES, PageHeader, array_at,
 };
 
-/// No bucket that is rewritten whole may hold more bytes: the largest of them are members and root.
+/// Limit for a bucket that is rewritten as a whole, in bytes. The largest of them are the members and the root.
 const SMALL_MAX: usize = 16 * 1024 * 1024;
 
-/// Bytes of a revision as a key: main, `_`, sub.
+/// Length of an encoded revision in bytes: main, `_`, sub.
 const REVISION_BYTES: usize = 17;
 
 /// What the new cluster is to be.
@@ -25,17 +25,17 @@ pub(super) struct Changes<'a> {
     pub(super) options: &'a Options,
 }
 
-/// What to write, in this order.
+/// What to write, in order.
 #[derive(Debug)]
 pub(super) struct Commit {
-    /// Offset in the file, and bytes.
+    /// Offset in the file, and the bytes to write there.
     pub(super) writes: Vec<(u64, Vec<u8>)>,
-    /// The length of the file afterwards.
+    /// Length of the file afterwards, in bytes.
     pub(super) bytes: u64,
     pub(super) outcome: Outcome,
 }
 
-/// What the commit found and did.
+/// What the commit found and changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) revision_before: i64,
@@ -45,10 +45,10 @@ pub(super) struct Outcome {
     pub(super) storage_version: Option<String>,
 }
 
-/// Works out the commit.
+/// Computes the commit.
 ///
 /// # Errors
-/// The pages it needs are damaged, or are not of a database of etcd's.
+/// The pages that it needs are damaged, or are not those of an etcd database.
 pub(super) fn make<S: Source + ?Sized>(pages: &Pages<'_, S>, changes: &Changes<'_>) -> Result<Commit, RestoreError> {
     let root = collect(pages, &Bucket::Tree(pages.meta.root.root))?;
     let mut draft = Draft { pages, root, tail: Tail::new(&pages.meta) };
@@ -59,7 +59,7 @@ pub(super) fn make<S: Source + ?Sized>(pages: &Pages<'_, S>, changes: &Changes<'
         root: BucketHeader { root: new_root, sequence: pages.meta.root.sequence },
         freelist: NO_FREELIST,
         end: tail.next,
-        // A number that only a foreign file can have reached its end.
+        // Only a file that etcd did not write can be at the end of the numbers.
         txid: pages.meta.txid.max(1).saturating_add(1),
         ..pages.meta
     };
@@ -76,7 +76,7 @@ pub(super) fn make<S: Source + ?Sized>(pages: &Pages<'_, S>, changes: &Changes<'
 /// The database with its changes so far.
 struct Draft<'a, S: Source + ?Sized> {
     pages: &'a Pages<'a, S>,
-    /// The bucket of buckets.
+    /// The bucket that contains all buckets.
     root: Vec<LeafEntry>,
     tail: Tail,
 }
@@ -123,12 +123,12 @@ impl<S: Source + ?Sized> Draft<'_, S> {
         entry.map(Bucket::of).transpose()
     }
 
-    /// All of a bucket that is small; what this commit wrote is not read back.
+    /// All entries of a bucket, which is small. What this commit wrote is not read again.
     fn small(&self, name: &str) -> Result<Option<Vec<LeafEntry>>, PageError> {
         self.bucket(name)?.map(|bucket| collect(self.pages, &bucket)).transpose()
     }
 
-    /// The revision that etcd would go on from: a compaction may have removed the last keys.
+    /// The revision from which etcd would continue. A compaction may have removed the last keys.
     fn latest(&self, meta: &[LeafEntry]) -> Result<i64, RestoreError> {
         let bucket = self.bucket("key")?.ok_or(RestoreError::NoBucket("key"))?;
         let edge = self.pages.right_edge(&bucket)?;
@@ -144,10 +144,10 @@ impl<S: Source + ?Sized> Draft<'_, S> {
         Ok(compacted.filter_map(|entry| main_revision(&entry.value)).fold(last, i64::max))
     }
 
-    /// Adds an empty entry at the revision to jump to, as `etcdutl snapshot restore --bump-revision` does.
+    /// Adds an empty entry at the raised revision, as `etcdutl snapshot restore --bump-revision` does.
     fn jump(&mut self, revision: i64, bump: u64) -> Result<i64, RestoreError> {
         let beyond = RestoreError::Bump { revision, bump };
-        // Room for what is written afterwards: half of what can be counted.
+        // Leaves room for later writes: half of the range.
         let to = revision.checked_add_unsigned(bump).filter(|to| *to <= i64::MAX / 2).ok_or(beyond)?;
         let bucket = self.bucket("key")?.ok_or(RestoreError::NoBucket("key"))?;
         let mut edge = self.pages.right_edge(&bucket)?;
@@ -162,7 +162,7 @@ impl<S: Source + ?Sized> Draft<'_, S> {
         Ok(to)
     }
 
-    /// Writes a bucket anew: as one leaf, or inline where it is empty.
+    /// Writes a bucket again: as one leaf, or inline if it is empty.
     fn store(&mut self, name: &str, entries: &[LeafEntry]) -> Result<(), RestoreError> {
         if entries.is_empty() {
             let empty = PageHeader { flags: bolt::page::LEAF, ..PageHeader::default() };
@@ -176,7 +176,7 @@ impl<S: Source + ?Sized> Draft<'_, S> {
         Ok(())
     }
 
-    /// Makes `root` the page where the bucket begins; its sequence, which etcd does not use, stays.
+    /// Makes `root` the bucket's root page. Its sequence, which etcd does not use, is kept.
     fn point(&mut self, name: &str, root: u64) {
         let old = self.root.iter().find(|entry| entry.key == name.as_bytes());
         let old = old.and_then(|entry| array_at::<BUCKET_HEADER_BYTES>(&entry.value, 0)).map(BucketHeader::parse);
@@ -192,10 +192,10 @@ impl<S: Source + ?Sized> Draft<'_, S> {
     }
 }
 
-/// The pages behind all that were there.
+/// The pages behind all existing ones.
 struct Tail {
     page_bytes: usize,
-    /// The number of the next page.
+    /// Number of the next page.
     next: u64,
     bytes: Vec<u8>,
 }
@@ -210,7 +210,7 @@ impl Tail {
         Ok(self.push(page))
     }
 
-    /// A branch as it was, but for its last child.
+    /// The branch as it was, with another last child.
     fn branch_with_last(&mut self, branch: &Page, child: u64) -> Result<u64, PageError> {
         let mut children = branch.children()?;
         if let Some(last) = children.last_mut() {
@@ -229,7 +229,7 @@ impl Tail {
     }
 }
 
-/// A leaf page with all its overflow: one that is larger than a page is legal.
+/// A leaf page with all its overflow. A leaf that is larger than a page is valid.
 pub(super) fn leaf_page(id: u64, page_bytes: usize, entries: &[LeafEntry]) -> Result<Vec<u8>, PageError> {
     let mut at = PAGE_HEADER_BYTES + entries.len() * ELEMENT_BYTES;
     let mut elements = Vec::with_capacity(entries.len() * ELEMENT_BYTES);
@@ -247,7 +247,7 @@ pub(super) fn leaf_page(id: u64, page_bytes: usize, entries: &[LeafEntry]) -> Re
     page(id, bolt::page::LEAF, page_bytes, entries.len(), elements, data)
 }
 
-/// A branch page of first keys and children.
+/// A branch page of first keys and child pages.
 pub(super) fn branch_page(id: u64, page_bytes: usize, children: &[(&[u8], u64)]) -> Result<Vec<u8>, PageError> {
     let mut at = PAGE_HEADER_BYTES + children.len() * ELEMENT_BYTES;
     let mut elements = Vec::with_capacity(children.len() * ELEMENT_BYTES);
@@ -279,7 +279,7 @@ fn page<'a>(
     Ok(page)
 }
 
-/// Header and meta data of page 0 or 1.
+/// Header and metadata of page 0 or 1.
 pub(super) fn meta_page(id: u64, meta: &Meta) -> Vec<u8> {
     let header = PageHeader { id, flags: bolt::page::META, ..PageHeader::default() };
     let mut page = Vec::with_capacity(PAGE_HEADER_BYTES + META_BYTES);
@@ -288,7 +288,7 @@ pub(super) fn meta_page(id: u64, meta: &Meta) -> Vec<u8> {
     page
 }
 
-/// All of a bucket, which must be small.
+/// All entries of a bucket, which must be small.
 pub(super) fn collect<S: Source + ?Sized>(pages: &Pages<'_, S>, bucket: &Bucket) -> Result<Vec<LeafEntry>, PageError> {
     let (mut entries, mut bytes) = (Vec::new(), 0);
     pages.walk(bucket, &mut |entry: LeafEntry| {
@@ -303,7 +303,7 @@ pub(super) fn collect<S: Source + ?Sized>(pages: &Pages<'_, S>, bucket: &Bucket)
     Ok(entries)
 }
 
-/// Puts a value in its place in the order of keys.
+/// Inserts or replaces a value, in the order of keys.
 fn put(entries: &mut Vec<LeafEntry>, key: &str, value: Vec<u8>) {
     match entries.binary_search_by(|entry| entry.key.as_slice().cmp(key.as_bytes())) {
         Ok(at) => entries[at].value = value,
@@ -311,7 +311,7 @@ fn put(entries: &mut Vec<LeafEntry>, key: &str, value: Vec<u8>) {
     }
 }
 
-/// The main part of a revision's bytes: of a key in `key`, or of a compaction's mark.
+/// The main part of an encoded revision, which is a key of the bucket `key` or the mark of a compaction.
 fn main_revision(bytes: &[u8]) -> Option<i64> {
     if bytes.len() < REVISION_BYTES {
         return None;

@@ -1,5 +1,5 @@
-//! Writing a database anew without its free pages: bucket by bucket, each tree from its leaves up, every page full.
-//! The pages come out in one sequence; a page per level of the tree is in memory.
+//! Rewrites a database without its free pages: bucket by bucket, each tree from its leaves up, every page full. The
+//! pages are written in sequence; one page per level of the tree is in memory.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,7 +9,7 @@ use super::commit::{branch_page, collect, leaf_page, meta_page};
 use super::pages::{Bucket, LeafEntry, PageError, Pages, Source};
 use crate::bolt::{BUCKET_HEADER_BYTES, BucketHeader, ELEMENT_BYTES, Meta, NO_FREELIST, PAGE_HEADER_BYTES, array_at};
 
-/// Pages are collected up to this many bytes before they are written.
+/// How many bytes of pages are collected before they are written.
 const WRITE_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub(super) enum Error {
     Write(#[from] io::Error),
 }
 
-/// Writes what is reachable in `pages` into `file`, and returns its length.
+/// Writes everything that is reachable in `pages` to `file`, and returns the file's length in bytes.
 pub(super) fn rewrite<S: Source + ?Sized>(pages: &Pages<'_, S>, file: &File) -> Result<u64, Error> {
     let size = pages.meta.page_bytes as usize;
     let mut writer = Writer { out: BufWriter::with_capacity(WRITE_BYTES, file), size, next: 2 };
@@ -57,9 +57,9 @@ pub(super) fn rewrite<S: Source + ?Sized>(pages: &Pages<'_, S>, file: &File) -> 
 
 struct Writer<'a> {
     out: BufWriter<&'a File>,
-    /// Bytes of a page.
+    /// Page size in bytes.
     size: usize,
-    /// The number of the next page.
+    /// Number of the next page.
     next: u64,
 }
 
@@ -83,12 +83,12 @@ impl Writer<'_> {
     }
 }
 
-/// A tree that grows at its right edge: the page under construction of each level.
+/// A tree that grows at its right edge: for each level, the page under construction.
 #[derive(Default)]
 struct Tree {
     leaf: Vec<LeafEntry>,
     leaf_bytes: usize,
-    /// From the lowest up.
+    /// From the lowest level up.
     branches: Vec<Branch>,
 }
 
@@ -139,7 +139,7 @@ impl Tree {
         self.add(writer, level + 1, first, id)
     }
 
-    /// Ends every level and returns the root's page.
+    /// Finishes every level and returns the number of the root page.
     fn finish(mut self, writer: &mut Writer<'_>) -> Result<u64, Error> {
         if self.branches.is_empty() {
             let entries = self.leaf;

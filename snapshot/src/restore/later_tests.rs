@@ -1,5 +1,5 @@
-//! Beside what the restores of etcd 3.6.14 and 3.7.1 made of their own databases: `tests/golden/restore/RELEASE-plain`
-//! without a jump, `-bumped` with one of 1,000,000,000 that is marked as compacted.
+//! Compares restores with those of etcd 3.6.14 and 3.7.1 of their own databases. `tests/golden/restore/RELEASE-plain`
+//! is without a raised revision; `-bumped` is raised by 1,000,000,000 and marked as compacted.
 
 use serde_json::Value;
 
@@ -19,13 +19,13 @@ fn unpacked(file: &Path) -> Vec<u8> {
     zstd::decode_all(&std::fs::read(file).expect("readable")[..]).expect("packed")
 }
 
-/// What the release's own tool made.
+/// What the release's own tool wrote.
 fn golden(release: &str, kind: &str, file: &str) -> Vec<u8> {
     let file = folder().join(format!("golden/restore/{release}-{kind}")).join(file);
     if file.extension().is_some_and(|end| end == "zst") { unpacked(&file) } else { std::fs::read(file).expect("there") }
 }
 
-/// The database that it was made of.
+/// The database from which it was restored.
 fn source(release: &str) -> Vec<u8> {
     let begins = format!("{release}-for-restore.");
     let files = std::fs::read_dir(folder().join("corpus")).expect("the corpus").map(|entry| entry.expect("an entry"));
@@ -33,7 +33,7 @@ fn source(release: &str) -> Vec<u8> {
     unpacked(&found.next().expect("in the corpus").path())
 }
 
-/// As the tool was told.
+/// The options that the tool was given.
 fn options(bump: Option<u64>) -> Options {
     let url = |host| format!("http://10.0.0.{host}:2380");
     let members = ["a", "b", "c"].iter().zip(1..).map(|(name, host)| member(name, &[&url(host)])).collect();
@@ -45,7 +45,7 @@ fn membership() -> Membership {
     Membership::new(&name, &members, &token).expect("good")
 }
 
-/// Zeros at the end were cut off.
+/// Zeros at the end are cut off.
 fn without_zeros(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     &bytes[..end]
@@ -59,7 +59,7 @@ fn the_log_of_3_6_is_ours_byte_for_byte() {
     }
 }
 
-/// A message of protobuf: numbers and bytes of its fields.
+/// A protobuf message: numbers and bytes of its fields.
 #[derive(Debug, PartialEq)]
 enum Field {
     Number(u64),
@@ -73,7 +73,7 @@ fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((value, &bytes[end + 1..]))
 }
 
-/// The fields of a message, without zeros: 3.7 writes none, earlier releases do. `None`: it is none.
+/// The fields of a message, without zeros: 3.7 writes none, earlier releases do. `None` if it is not a message.
 fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Field)>> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
@@ -95,7 +95,7 @@ fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Field)>> {
     Some(fields)
 }
 
-/// The records of a log, without their checksums, which follow from the bytes.
+/// The records of a log without their checksums, which follow from the bytes.
 fn records(mut log: &[u8]) -> Vec<Vec<(u64, Field)>> {
     let mut records = Vec::new();
     while let Some((head, rest)) = log.split_first_chunk::<8>() {
@@ -113,8 +113,8 @@ fn records(mut log: &[u8]) -> Vec<Vec<(u64, Field)>> {
     records
 }
 
-/// raft's snapshot in a `.snap`: the old store as JSON, and what raft knows. In which order the store heard of the members,
-/// and how it counted, is chance in etcd's tool.
+/// raft's snapshot in a `.snap` file: the old store as JSON, and raft's state. The order in which the store learned
+/// of the members, and how it counted, varies in etcd's tool.
 fn snapshot(file: &[u8]) -> (Value, Vec<(u64, Field)>) {
     let mut outer = fields(file).expect("a message");
     outer.retain(|(number, _)| *number == 2);
@@ -159,7 +159,7 @@ fn the_contents_are_those_of_the_releases_own_restores() {
         for (kind, bump) in [("plain", None), ("bumped", Some(DEFAULT_BUMP))] {
             let at = home.path().join(format!("{release}-{kind}"));
             restore(&at, options(bump), &source(release)).expect("restored");
-            // The tools leave the old voters there, where the logs say the new ones.
+            // The tools leave the old voters there, although the logs contain the new ones.
             let read = |bytes: &[u8]| -> Contents {
                 let mut all = contents(bytes).expect("good");
                 all.get_mut("meta").and_then(|meta| meta.remove(&b"confState"[..])).expect("who votes");
@@ -174,7 +174,7 @@ fn the_contents_are_those_of_the_releases_own_restores() {
     }
 }
 
-/// `snapshot status` of 3.6 and later counts the row of a jump as a key; no client ever sees it.
+/// `snapshot status` of 3.6 and later counts the row of a raised revision as a key; no client ever sees it.
 #[test]
 fn a_jump_is_one_key_more_for_the_status_and_none_for_clients() {
     for (release, kind, more) in [("3.6", "plain", 0), ("3.6", "bumped", 1), ("3.7", "plain", 0), ("3.7", "bumped", 1)]
@@ -188,7 +188,8 @@ fn a_jump_is_one_key_more_for_the_status_and_none_for_clients() {
     }
 }
 
-/// Members that are learners in the database, though the cluster may have promoted them, all vote in what is restored.
+/// Members that the database lists as learners, although the cluster may have promoted them, all vote in the restored
+/// cluster.
 #[test]
 fn learners_of_the_old_cluster_are_gone() {
     let home = tempfile::tempdir().expect("folder");

@@ -1,28 +1,28 @@
-//! Who forms the new cluster: names, peer URLs, and the ids that etcd derives from them.
+//! The members of the new cluster: names, peer URLs, and the IDs that etcd derives from them.
 //!
-//! A member's id is the first eight bytes of the sha1 of its sorted peer URLs and the cluster's token; the
-//! cluster's id that of its sorted members' ids (`membership.NewMember` and `RaftCluster.genID` in etcd). Every
-//! member that is restored works out the same ids by itself.
+//! The ID of a member is the first eight bytes of the SHA-1 of its sorted peer URLs followed by the cluster's token.
+//! The ID of the cluster is the same of its members' IDs, sorted (`membership.NewMember` and `RaftCluster.genID` in
+//! etcd). So every member that is restored computes the same IDs.
 
 use sha1::{Digest, Sha1};
 
 use super::error::RestoreError;
 use super::wire::{json_text, json_texts};
 
-/// The raft term that the new cluster begins with. One that is higher than raft's own makes etcd 3.5 stop saving
-/// its index, and apply writes twice after a restart.
+/// The raft term in which the new cluster starts. If it were higher than raft's own, etcd 3.5 would stop saving its
+/// index and apply writes twice after a restart.
 pub(super) const TERM: u64 = 1;
 
-/// A member of the cluster that a restore forms.
+/// A member of the cluster that a restore creates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMember {
-    /// As `--name` and the left side in `--initial-cluster` say it.
+    /// The member's `--name`, which is also the left side in `--initial-cluster`.
     pub name: String,
-    /// `http://HOST:PORT` or `https://…`, at least one, no path.
+    /// Its peer URLs, at least one: `http://HOST:PORT` or `https://HOST:PORT`, without a path.
     pub peer_urls: Vec<String>,
 }
 
-/// A member with its id.
+/// A member with its ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     pub(super) id: u64,
@@ -31,18 +31,18 @@ pub(super) struct Member {
     pub(super) peer_urls: Vec<String>,
 }
 
-/// The new cluster; its members sorted by id, as etcd walks them.
+/// The new cluster. Its members are sorted by ID, as etcd sorts them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Membership {
     pub(super) members: Vec<Member>,
     pub(super) cluster_id: u64,
-    /// The id of the member that this folder is for.
+    /// ID of the member that this directory is for.
     pub(super) own: u64,
 }
 
 impl Membership {
     /// # Errors
-    /// Names or URLs are missing, malformed or taken twice; `name` is none of the members'.
+    /// A name or URL is missing, malformed or used twice, or no member is called `name`.
     pub(super) fn new(name: &str, members: &[NewMember], token: &str) -> Result<Self, RestoreError> {
         let mut with_ids = members.iter().map(|m| Member::new(m, token)).collect::<Result<Vec<_>, _>>()?;
         let own = with_ids.iter().find(|m| m.name == name).map(|m| m.id);
@@ -61,7 +61,7 @@ impl Membership {
         self.members.iter().map(|m| m.id)
     }
 
-    /// The log index after the changes that add each member: where the new cluster begins.
+    /// The log index after the entries that add the members: where the new cluster starts.
     pub(super) fn index(&self) -> u64 {
         self.members.len() as u64
     }
@@ -91,14 +91,15 @@ impl Member {
         Ok(Self { id: first_eight(digest), name: member.name.clone(), peer_urls })
     }
 
-    /// What etcd's bucket `members` and the log's entry hold of it.
+    /// The member as stored in etcd's bucket `members` and in the entry of the log.
     pub(super) fn to_json(&self) -> String {
         let urls = json_texts(&self.peer_urls);
         format!("{{\"id\":{},\"peerURLs\":{urls},\"name\":{}}}", self.id, json_text(&self.name))
     }
 }
 
-/// What etcd's own `types.NewURLs` refuses, and letters that it would rewrite, which would change the id.
+/// Refuses what etcd's own `types.NewURLs` refuses, and characters that it would rewrite, because that changes the
+/// ID.
 fn check_url(url: &str) -> Result<(), &'static str> {
     let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
     let rest = rest.ok_or("a peer URL must begin with http:// or https://")?;
@@ -106,7 +107,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     if port.contains(['/', '?', '#']) {
         return Err("a peer URL cannot have a path");
     }
-    // Rust takes a plus, Go does not.
+    // Rust accepts a plus sign here, Go does not.
     if !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err() {
         return Err("a peer URL needs a port");
     }
@@ -146,7 +147,7 @@ pub(super) mod tests {
         NewMember { name: name.into(), peer_urls: urls.iter().map(|u| (*u).to_owned()).collect() }
     }
 
-    /// What `etcdctl snapshot restore` was given for the files in `golden`.
+    /// The members that `etcdctl snapshot restore` was given for the files in `golden`.
     pub(in crate::restore) fn three() -> Vec<NewMember> {
         ["a", "b", "c"].iter().zip(1111..).map(|(n, port)| member(n, &[&format!("http://127.0.0.1:{port}")])).collect()
     }

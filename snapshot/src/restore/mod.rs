@@ -1,12 +1,34 @@
-//! From the stream of a database to a data folder that etcd starts from as a new cluster, without etcd's tools.
+//! Turns the stream of a database into a data directory that etcd starts from as a new cluster, without etcd's tools.
 //!
-//! The pages are written as they come. One copy-on-write commit behind them (`commit`) makes the database the new
-//! cluster's: its members, its index, and the jump of the revision. Then come the log (`wal`) and raft's snapshot
-//! (`snap`). So a restore costs what fetching costs, its disk is that of the database, once, and its memory does
-//! not depend on it. All is prepared in a hidden folder (`stage`) and becomes visible at once, synced to the disk.
+//! The pages are written as they arrive. One copy-on-write commit behind them (`commit`) turns the database into that
+//! of the new cluster: its members, its index, its raised revision. Then the write-ahead log (`wal`) and raft's
+//! snapshot (`snap`) are written. So a restore takes about as long as fetching the data, needs the disk space of the
+//! database once, and a constant amount of memory. Everything is prepared in a hidden directory (`stage`) and becomes
+//! visible in one step, synced to disk.
 //!
-//! Whether the bytes are those of the backup, and good, is for the caller to know before [`Restorer::finish`]: a
+//! The caller must verify that the bytes are those of the backup, and intact, before it calls [`Restorer::finish`]. A
 //! [`Restorer`] that is dropped leaves nothing behind.
+//!
+//! ```
+//! use backstay_snapshot::restore::{NewMember, Options, Restorer};
+//!
+//! # let database = include_bytes!("../../tests/golden/restore/3.4.23.db");
+//! # let directory = tempfile::tempdir()?;
+//! # let data_dir = directory.path().join("etcd");
+//! let peer_urls = vec!["http://10.0.0.1:2380".to_owned()];
+//! let members = vec![NewMember { name: "node-1".to_owned(), peer_urls }];
+//! let mut restorer = Restorer::create(&data_dir, Options::new("node-1", members))?.at_least(8);
+//! for piece in database.chunks(64 * 1024) {
+//!     restorer.write(piece)?;
+//! }
+//! // Until now nothing is visible.
+//! assert!(!data_dir.exists());
+//!
+//! let restored = restorer.finish()?;
+//! assert_eq!((restored.revision_before, restored.revision_after), (8, 1_000_000_008));
+//! assert!(data_dir.join("member/snap/db").is_file());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fs::File;
 use std::io::Write;
@@ -34,30 +56,30 @@ use membership::Membership;
 use pages::Pages;
 use stage::{Stage, sync_folder};
 
-/// What a restore made.
+/// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
-    /// The data folder.
+    /// The data directory.
     pub folder: PathBuf,
     /// The revision of the backup.
     pub revision_before: i64,
     /// The revision that etcd starts with.
     pub revision_after: i64,
-    /// Bytes of the database file as restored.
+    /// Size of the restored database file in bytes.
     pub database_bytes: u64,
-    /// etcd's id of the new cluster.
+    /// etcd's ID of the new cluster.
     pub cluster_id: u64,
-    /// etcd's id of the member that the folder is for.
+    /// etcd's ID of the member that the directory is for.
     pub member_id: u64,
-    /// Alarms that the database holds on to, of members of the old cluster.
+    /// Number of alarms in the database; they belong to members of the old cluster.
     pub alarms: usize,
-    /// Whether requests need a user, as they did before.
+    /// Whether authentication is enabled, as it was in the backup.
     pub auth_enabled: bool,
-    /// The version that the database is marked with; `None`: none, as before etcd 3.6.
+    /// The version that the database is marked with (`storageVersion`); `None` before etcd 3.6.
     pub storage_version: Option<String>,
 }
 
-/// A restore under way. Blocks while it writes: keep it off async threads.
+/// A restore in progress. Its functions block on the disk: do not call them on an async thread.
 #[derive(Debug)]
 pub struct Restorer {
     stage: Stage,
@@ -69,21 +91,22 @@ pub struct Restorer {
     at_least: i64,
 }
 
-/// What a restore would make.
+/// What a restore would create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Whether the data folder is there already, empty.
+    /// Whether the data directory already exists; it is empty then.
     pub is_there: bool,
-    /// etcd's id of the new cluster.
+    /// etcd's ID of the new cluster.
     pub cluster_id: u64,
-    /// etcd's id of the member that the folder is for.
+    /// etcd's ID of the member that the directory is for.
     pub member_id: u64,
 }
 
-/// What [`Restorer::create`] would begin with, or refuse. Touches nothing.
+/// Says what [`Restorer::create`] would create, or refuses what it would refuse. Changes nothing.
 ///
 /// # Errors
-/// The folder holds something, another restore into it is under way, or the options do not describe a cluster.
+/// [`RestoreError`] if the directory contains files, another restore into it is running, or the options do not
+/// describe a cluster.
 pub fn check(folder: &Path, options: &Options) -> Result<Plan, RestoreError> {
     let membership = Membership::new(&options.name, &options.members, &options.token)?;
     let is_there = stage::check(folder)?;
@@ -91,10 +114,11 @@ pub fn check(folder: &Path, options: &Options) -> Result<Plan, RestoreError> {
 }
 
 impl Restorer {
-    /// Prepares `folder`, which must be empty or not there.
+    /// Prepares the data directory `folder`, which must be empty or not exist. Its parents are created.
     ///
     /// # Errors
-    /// The folder holds something, cannot be made, or the options do not describe a cluster.
+    /// [`RestoreError`] if the directory contains files, another restore into it is running, it cannot be created, or
+    /// the options do not describe a cluster.
     pub fn create(folder: &Path, options: Options) -> Result<Self, RestoreError> {
         let membership = Membership::new(&options.name, &options.members, &options.token)?;
         let stage = Stage::create(folder)?;
@@ -105,27 +129,29 @@ impl Restorer {
         Ok(Self { stage, options, membership, database, path, bytes: 0, at_least: 0 })
     }
 
-    /// Refuses a database that ends before this revision. Costs nothing: the commit reads where it ends anyway.
+    /// Makes [`finish`](Self::finish) refuse a database that ends before this revision. Costs nothing, because the
+    /// revision is read anyway.
     #[must_use]
     pub fn at_least(self, revision: i64) -> Self {
         Self { at_least: revision, ..self }
     }
 
-    /// Takes the next bytes of the database (without its trailer), in any sizes.
+    /// Takes the next bytes of the database, in pieces of any size; the trailer is not part of it.
     ///
     /// # Errors
-    /// The disk refuses them.
+    /// [`RestoreError::File`] if they cannot be written, such as on a full disk.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
         self.database.write_all(bytes).map_err(|cause| RestoreError::file("write", &self.path, cause))?;
         self.bytes += bytes.len() as u64;
         Ok(())
     }
 
-    /// Makes the database the new cluster's and the folder visible. All is on the disk then.
+    /// Turns the database into the new cluster's and makes the directory visible. When this returns, everything is
+    /// synced to disk.
     ///
     /// # Errors
-    /// The bytes are no database of etcd's or end too early, or the disk refuses; nothing is left behind but with
-    /// [`RestoreError::NotSynced`].
+    /// [`RestoreError`] if the bytes are not a database of etcd, if it ends too early, or if the disk fails. Nothing
+    /// is left behind, except after [`RestoreError::NotSynced`].
     pub fn finish(mut self) -> Result<Restored, RestoreError> {
         let outcome = self.commit()?;
         let (is, wanted) = (outcome.revision_before, self.at_least);
@@ -164,7 +190,7 @@ impl Restorer {
         Ok(commit.outcome)
     }
 
-    /// Writes what the commit left, densely, and puts it in the database's place.
+    /// Rewrites the committed database without free pages, and replaces it.
     fn rewrite(&mut self) -> Result<(), RestoreError> {
         let path = self.path.with_extension("dense");
         let file = stage::create_file(&path)?;

@@ -1,8 +1,8 @@
-//! Reading a database that lies in a file, page by page: what the commit and the rewriting need of it.
+//! Reads a database from a file, page by page, as far as the commit and the rewriting need it.
 //!
-//! Everything that is followed is checked first: a page says its own number and lies inside the database, an
-//! element points into its page, and a walk neither goes deeper nor sees more pages than a tree can have. So
-//! foreign bytes end as an error.
+//! Everything is checked before it is followed: a page has the right number and is within the database, an element
+//! points into its page, and a walk visits no more levels or pages than a tree can have. So a file that is not a
+//! database ends in an error.
 
 use std::fs::File;
 use std::io;
@@ -13,30 +13,63 @@ use crate::bolt::{
     PAGE_BYTES_MAX, PAGE_BYTES_MIN, PAGE_HEADER_BYTES, PageHeader, array_at,
 };
 
-/// No page that is read may be larger, its overflow included: far above what etcd lets a request have.
+/// Limit for a page and its overflow, in bytes: far above the largest request that etcd accepts.
 const PAGE_MAX: u64 = 64 * 1024 * 1024;
 
-/// No tree is deeper.
+/// Limit for the levels of a tree.
 const DEPTH_MAX: usize = 32;
 
-/// Why a database cannot be followed.
+/// Why a database cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
+    /// The operating system's error.
     #[error("failed to read it back: {0}")]
     Read(#[from] io::Error),
+    /// The file is shorter than its meta page states.
     #[error("it ended early, after {got} of {want} bytes")]
-    EndedEarly { got: u64, want: u64 },
+    EndedEarly {
+        /// The length of the file in bytes.
+        got: u64,
+        /// The bytes that are needed.
+        want: u64,
+    },
+    /// The metadata of a meta page is not valid.
     #[error("meta page {page}: {cause}")]
-    Meta { page: u64, cause: MetaError },
+    Meta {
+        /// 0 or 1.
+        page: u64,
+        /// What is wrong with it.
+        cause: MetaError,
+    },
+    /// The page size is not a power of two in the accepted range.
     #[error("meta page {page}: bbolt does not use pages of {bytes} bytes")]
-    PageSize { page: u64, bytes: u32 },
+    PageSize {
+        /// 0 or 1.
+        page: u64,
+        /// The page size that was read, in bytes.
+        bytes: u32,
+    },
+    /// A page is not what its place in the tree requires.
     #[error("page {page}: {what}")]
-    Page { page: u64, what: &'static str },
+    Page {
+        /// The number of the page; 0 for the page of an inline bucket, or if it is unknown.
+        page: u64,
+        /// What is wrong, as the rest of a sentence.
+        what: &'static str,
+    },
+    /// An element of a page is wrong.
     #[error("page {page}, element {element}: {what}")]
-    Element { page: u64, element: usize, what: &'static str },
+    Element {
+        /// The number of the page.
+        page: u64,
+        /// The index of the element, from 0.
+        element: usize,
+        /// What is wrong, as the rest of a sentence.
+        what: &'static str,
+    },
 }
 
-/// Bytes that can be read at any place.
+/// Bytes that can be read at any offset.
 pub(super) trait Source {
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<()>;
 }
@@ -55,7 +88,7 @@ impl Source for [u8] {
     }
 }
 
-/// One element of a leaf.
+/// An element of a leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LeafEntry {
     /// [`bolt::LEAF_IS_BUCKET`] or 0.
@@ -79,7 +112,7 @@ pub(super) struct Pages<'a, S: Source + ?Sized> {
 
 impl<'a, S: Source + ?Sized> Pages<'a, S> {
     /// # Errors
-    /// The meta pages are damaged, or `bytes`, the file's length, are fewer than they want.
+    /// The meta pages are damaged, or `bytes`, the length of the file, is less than they state.
     pub(super) fn open(source: &'a S, bytes: u64) -> Result<Self, PageError> {
         let first = read_meta(source, 0, 0, bytes)?;
         let size = first.page_bytes;
@@ -124,7 +157,7 @@ impl<'a, S: Source + ?Sized> Pages<'a, S> {
         Ok(Page { header, bytes })
     }
 
-    /// The pages from a bucket's root down its right edge; the last one is a leaf.
+    /// The pages from a bucket's root along its right edge; the last is a leaf.
     pub(super) fn right_edge(&self, bucket: &Bucket) -> Result<Vec<Page>, PageError> {
         let mut edge = vec![self.root_page(bucket)?];
         loop {
@@ -151,7 +184,7 @@ impl<'a, S: Source + ?Sized> Pages<'a, S> {
         }
     }
 
-    /// Hands each entry of a bucket to `take`, in order. One leaf at a time is in memory.
+    /// Passes each entry of a bucket to `take`, in order. Only one leaf at a time is in memory.
     pub(super) fn walk<E: From<PageError>>(
         &self,
         bucket: &Bucket,
@@ -242,7 +275,7 @@ impl Page {
         array_at(&self.bytes, at).ok_or_else(|| self.outside(element))
     }
 
-    /// `bytes` bytes, `skip` behind `position`, which counts from the element's own place.
+    /// `bytes` bytes, `skip` bytes behind `position`, which counts from the element itself.
     fn slice(&self, element: usize, position: u32, skip: u32, bytes: u32) -> Result<&[u8], PageError> {
         let own = (PAGE_HEADER_BYTES + element * ELEMENT_BYTES) as u64;
         let from = own + u64::from(position) + u64::from(skip);
@@ -255,24 +288,24 @@ impl Page {
     }
 }
 
-/// One element of a branch.
+/// An element of a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Child {
     pub(super) key: Vec<u8>,
     pub(super) child: u64,
 }
 
-/// Where a bucket's entries are.
+/// Where the entries of a bucket are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Bucket {
-    /// In the value of the bucket's own entry: the page behind the bucket's header.
+    /// In the value of the bucket's own element: the page that follows the bucket's header.
     Inline(Vec<u8>),
-    /// In pages, from this one on.
+    /// In a tree of pages whose root has this number.
     Tree(u64),
 }
 
 impl Bucket {
-    /// Of an entry in the root, which holds nothing but buckets.
+    /// Reads an entry of the root, which contains only buckets.
     pub(super) fn of(entry: &LeafEntry) -> Result<Self, PageError> {
         let header = array_at(&entry.value, 0).filter(|_| entry.flags == bolt::LEAF_IS_BUCKET);
         let header =

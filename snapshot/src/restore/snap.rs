@@ -1,9 +1,8 @@
-//! The `.snap` file that a restored member starts with: raft's snapshot at the new cluster's first index, whose
-//! data is etcd's old v2 store with nothing in it but the members. Byte for byte what `etcdctl snapshot restore`
-//! writes.
+//! The `.snap` file of a restored member: raft's snapshot at the new cluster's first index. Its data is etcd's old v2
+//! store, which contains nothing but the members. Byte for byte what `etcdctl snapshot restore` writes.
 //!
-//! A member starts without this file too, but one that is added later then learns of nothing and stays nearly
-//! empty, with no error: so it is always written.
+//! A member starts without this file, too. But a member that is added later then learns nothing and stays nearly
+//! empty, without an error. So the file is always written.
 
 use std::fmt::Write as _;
 
@@ -11,10 +10,10 @@ use super::membership::{Member, Membership, TERM};
 use super::wal::conf_state;
 use super::wire::{Message, json_text, json_texts};
 
-/// The v2 store keeps room for this many events.
+/// How many events the v2 store has room for.
 const EVENTS: usize = 1000;
 
-/// What a node of the v2 store says when it never expires.
+/// The expiry of a node of the v2 store that never expires.
 const NEVER: &str = "\"ExpireTime\":\"0001-01-01T00:00:00Z\"";
 
 /// The file's name: term and index.
@@ -22,7 +21,7 @@ pub(super) fn file(membership: &Membership) -> String {
     format!("{:016x}-{:016x}.snap", TERM, membership.index())
 }
 
-/// The whole file: a CRC-32C and what it is of.
+/// The whole file: a CRC-32C and the snapshot that it covers.
 pub(super) fn encode(membership: &Membership) -> Vec<u8> {
     let metadata = Message::default().bytes(1, &conf_state(membership)).number(2, membership.index());
     let snapshot = Message::default().bytes(1, store(membership).as_bytes());
@@ -35,7 +34,7 @@ fn store(membership: &Membership) -> String {
     let count = membership.members.len();
     let mut children: Vec<String> = Vec::with_capacity(count);
     let mut events: Vec<String> = Vec::with_capacity(EVENTS);
-    // Go sorts the keys of a map as texts; the events stand in the order of the ids.
+    // Go sorts the keys of a map as text; the events are in the order of the IDs.
     let mut by_name: Vec<(String, &Member, usize)> =
         membership.members.iter().zip(1..).map(|(m, index)| (format!("{:x}", m.id), m, index)).collect();
     events.extend(by_name.iter().map(|(id, member, index)| event(id, member, *index)));
@@ -59,7 +58,7 @@ fn store(membership: &Membership) -> String {
     json
 }
 
-/// One node; without children it is a value.
+/// A node. Without children it is a value.
 fn node(path: &str, index: usize, value: &str, children: Option<&[String]>) -> String {
     let children = children.map_or("null".to_owned(), |children| format!("{{{}}}", children.join(",")));
     format!(
@@ -83,12 +82,12 @@ fn event(id: &str, member: &Member, index: usize) -> String {
     )
 }
 
-/// What raft knows of a member.
+/// What raft stores about a member.
 fn attributes(member: &Member) -> String {
     format!("{{\"peerURLs\":{}}}", json_texts(&member.peer_urls))
 }
 
-/// The v2 store's counters: nothing happened but the creations.
+/// The counters of the v2 store: nothing happened but the creations.
 fn stats(created: usize) -> String {
     const NAMES: [&str; 15] = [
         "getsSuccess",
@@ -122,7 +121,7 @@ mod tests {
     use super::super::membership::tests::three;
     use super::*;
 
-    /// What `etcdctl snapshot restore` of 3.4.23 and `etcdutl` of 3.5.1 wrote, both the same.
+    /// What `etcdctl snapshot restore` of 3.4.23 and `etcdutl` of 3.5.1 wrote; both are the same.
     const GOLDEN: &[u8] = include_bytes!("../../tests/golden/restore/0000000000000001-0000000000000003.snap");
 
     #[test]

@@ -1,8 +1,8 @@
-//! Where a data folder is prepared: hidden, so that nobody takes it for one before it is whole.
+//! Prepares a data directory in a hidden place, so that nobody uses it before it is complete.
 //!
-//! A folder that is not there yet is prepared as a hidden sibling and renamed into place. One that is there, empty,
-//! stays what it is (it may be a disk of its own, or belong to etcd's user), and `member` is prepared inside it.
-//! A lock tells a restore that is under way from what is left of one that was killed, which the next one removes.
+//! A directory that does not exist yet is prepared as a hidden sibling and renamed. One that exists and is empty is
+//! kept, because it may be a disk of its own or belong to etcd's user; `member` is then prepared inside it. A lock
+//! distinguishes a running restore from the remains of one that was killed, which the next restore removes.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -11,28 +11,28 @@ use std::path::{Path, PathBuf};
 
 use super::error::RestoreError;
 
-/// The end of the hidden folder's name.
+/// The ending of the hidden directory's name.
 const HIDDEN: &str = "backstay-restore";
 
-/// What a disk of its own may hold and still count as empty.
+/// A disk's own directory may contain this and still counts as empty.
 const IGNORED: &str = "lost+found";
 
-/// A folder under preparation. Dropped before [`Stage::publish`], it removes what it made.
+/// A directory in preparation. If it is dropped before [`Stage::publish`], it removes what it created.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// The data folder to be.
+    /// The future data directory.
     folder: PathBuf,
     hidden: PathBuf,
-    /// Whether the data folder itself is there already.
+    /// Whether the data directory itself already exists.
     inside: bool,
-    /// Held while this restore lives.
+    /// Held until this restore ends.
     _lock: File,
     published: bool,
 }
 
 impl Stage {
     /// # Errors
-    /// The folder holds something, another restore is at work on it, or it cannot be made.
+    /// The directory contains files, another restore into it is running, or it cannot be created.
     pub(super) fn create(folder: &Path) -> Result<Self, RestoreError> {
         let inside = is_there_and_empty(folder)?;
         let hidden = hidden_path(folder, inside)?;
@@ -46,20 +46,20 @@ impl Stage {
         Ok(stage)
     }
 
-    /// The folder `member` under preparation.
+    /// The directory `member` in preparation.
     pub(super) fn member(&self) -> PathBuf {
         self.hidden.join("member")
     }
 
-    /// Makes a folder inside `member`.
+    /// Creates a directory inside `member`.
     pub(super) fn make_folder(&self, name: &str) -> Result<(), RestoreError> {
         make(&self.member().join(name))
     }
 
-    /// Shows the folder, whole, and returns its path. Its files must be synced before.
+    /// Makes the complete directory visible and returns its path. Its files must be synced before.
     ///
     /// # Errors
-    /// Nothing is shown, but with [`RestoreError::NotSynced`].
+    /// Nothing became visible, except after [`RestoreError::NotSynced`].
     pub(super) fn publish(&mut self) -> Result<PathBuf, RestoreError> {
         self.publish_with(sync_folder)
     }
@@ -74,7 +74,7 @@ impl Stage {
         fs::rename(&from, &to).map_err(|cause| RestoreError::file("put in place", &to, cause))?;
         self.published = true;
         if self.inside {
-            // What stays of it harms nobody: etcd looks at `member` alone, and an empty one counts as nothing.
+            // What remains is harmless: etcd reads only `member`, and an empty directory counts as none.
             let _ = fs::remove_dir(&self.hidden);
         }
         match sync(parent(&to)) {
@@ -87,16 +87,16 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if !self.published {
-            // Nobody can be told any more; the next restore removes what stays.
+            // There is nobody to report a failure to; the next restore removes what remains.
             let _ = fs::remove_dir_all(&self.hidden);
         }
     }
 }
 
-/// Whether the folder is there, empty. Touches nothing.
+/// Whether the directory exists; it is empty then. Changes nothing.
 ///
 /// # Errors
-/// It holds something, or another restore is at work on it.
+/// It contains files, or another restore into it is running.
 pub(super) fn check(folder: &Path) -> Result<bool, RestoreError> {
     let inside = is_there_and_empty(folder)?;
     let hidden = hidden_path(folder, inside)?;
@@ -108,13 +108,14 @@ pub(super) fn check(folder: &Path) -> Result<bool, RestoreError> {
     Ok(inside)
 }
 
-/// Whether the folder is there; that it holds something is an error.
+/// Whether the directory exists. It is an error if it contains files.
 fn is_there_and_empty(folder: &Path) -> Result<bool, RestoreError> {
     let failed = |cause| RestoreError::file("read", folder, cause);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Nothing can be renamed to where a link leads. Without what may stand behind the name, or it is followed.
+            // Nothing can be renamed onto a link. A trailing slash is removed, because otherwise the link would be
+            // followed.
             let link = fs::symlink_metadata(folder.components().as_path()).is_ok();
             let dangling = || failed(io::Error::other("it is a link to a directory that does not exist"));
             return if link { Err(dangling()) } else { Ok(false) };
@@ -140,7 +141,8 @@ fn hidden_path(folder: &Path, inside: bool) -> Result<PathBuf, RestoreError> {
     Ok(folder.with_file_name(format!(".{name}.{HIDDEN}")))
 }
 
-/// Makes the folders above, and syncs each that got a new one; the last is synced when the folder is shown.
+/// Creates the parent directories, and syncs each that got a new one. The last is synced when the directory becomes
+/// visible.
 fn make_parents(hidden: &Path, sync: impl Fn(&Path) -> Result<(), RestoreError>) -> Result<(), RestoreError> {
     let above = parent(hidden);
     let named = above.ancestors().take_while(|folder| !folder.as_os_str().is_empty());
@@ -149,7 +151,7 @@ fn make_parents(hidden: &Path, sync: impl Fn(&Path) -> Result<(), RestoreError>)
     new.into_iter().rev().try_for_each(|folder| sync(parent(folder)))
 }
 
-/// Removes what a killed restore left; one that lives holds the lock.
+/// Removes the remains of a restore that was killed. One that is running holds the lock.
 fn take_away_remains(hidden: &Path, folder: &Path) -> Result<(), RestoreError> {
     let remains = match File::open(hidden) {
         Ok(remains) => remains,
@@ -160,8 +162,8 @@ fn take_away_remains(hidden: &Path, folder: &Path) -> Result<(), RestoreError> {
     fs::remove_dir_all(hidden).map_err(|cause| RestoreError::file("remove", hidden, cause))
 }
 
-/// Locks the folder that was opened at `hidden`. Another restore may have removed it and made its own there since:
-/// the lock of the old one says nothing about that.
+/// Locks the directory that was opened at `hidden`. Meanwhile another restore may have replaced it with its own; then
+/// the lock on the old one means nothing.
 fn lock_or_refuse(file: &File, hidden: &Path, folder: &Path) -> Result<(), RestoreError> {
     let failed = |cause| RestoreError::file("lock", hidden, cause);
     file.try_lock().map_err(|error| match error {
@@ -176,18 +178,18 @@ fn lock_or_refuse(file: &File, hidden: &Path, folder: &Path) -> Result<(), Resto
     }
 }
 
-/// A folder for its owner alone, as etcd wants it.
+/// A directory that only its owner can access, as etcd wants it.
 fn make(path: &Path) -> Result<(), RestoreError> {
     DirBuilder::new().mode(0o700).create(path).map_err(|cause| RestoreError::file("make", path, cause))
 }
 
-/// A new file for its owner alone, to write and read.
+/// A new file that only its owner can read and write.
 pub(super) fn create_file(path: &Path) -> Result<File, RestoreError> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
     file.map_err(|cause| RestoreError::file("create", path, cause))
 }
 
-/// A small file, at least `bytes` long, on the disk.
+/// Writes a small file of at least `bytes` bytes, and syncs it.
 pub(super) fn write_file(path: &Path, contents: &[u8], bytes: u64) -> Result<(), RestoreError> {
     let mut file = create_file(path)?;
     let written = file

@@ -1,4 +1,4 @@
-//! Tests of a whole restore, without etcd: what the files hold, and what is left where it fails.
+//! Tests of a whole restore, without etcd: what the files contain, and what remains after a failure.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -204,7 +204,7 @@ fn truncated_input_leaves_nothing_behind() {
     }
 }
 
-/// The small database with more entries: written by this crate's own pages, so that trees have levels.
+/// The small database with more entries, written by this crate's own pages, so that trees have levels.
 fn grown(entries: usize) -> Vec<u8> {
     let pages = Pages::open(SMALL, SMALL.len() as u64).expect("good");
     let mut root = commit::collect(&pages, &Bucket::Tree(pages.meta.root.root)).expect("good");
@@ -286,7 +286,7 @@ proptest! {
     fn contradictory_pages_are_errors(at in any::<prop::sample::Index>(), word: u32, defragment: bool) {
         let home = tempfile::tempdir().expect("folder");
         let mut damaged = grown(60);
-        // Whole words of headers and elements, behind the meta pages, whose checksum catches everything.
+        // Whole words of headers and elements, behind the meta pages, whose checksum reveals everything.
         let page = 2 + at.index(damaged.len() / 4096 - 2);
         let offset = page * 4096 + at.index(30) * 4;
         damaged[offset..offset + 4].copy_from_slice(&word.to_le_bytes());

@@ -1,8 +1,8 @@
-//! The write-ahead log that a restored member starts with: what `etcdutl snapshot restore` of etcd 3.5 writes,
-//! byte for byte. It begins the new cluster's history with one entry for each member that is added.
+//! The write-ahead log of a restored member, byte for byte as `etcdutl snapshot restore` of etcd 3.5 writes it. The
+//! new cluster's history starts with one entry for each member that is added.
 //!
-//! A record is framed by a little-endian length whose top byte tells the padding to eight bytes. The CRC-32C of
-//! a record is that of all records' data so far.
+//! Each record is preceded by its length, little endian, whose top byte states the padding to eight bytes. The
+//! CRC-32C of a record covers the data of all records up to and including its own.
 
 use super::membership::{Membership, TERM};
 use super::wire::Message;
@@ -10,7 +10,7 @@ use super::wire::Message;
 /// The name of the first file: sequence number and first index, both 0.
 pub(super) const FILE: &str = "0000000000000000-0000000000000000.wal";
 
-/// etcd makes its log files this long and starts the next one after it. The rest of the file is zeros.
+/// etcd makes its log files this long, in bytes, and then starts the next. The rest of the file is zeros.
 pub(super) const SEGMENT_BYTES: u64 = 64_000_000;
 
 /// `walpb.Record.type`.
@@ -43,7 +43,7 @@ pub(super) fn encode(membership: &Membership) -> Vec<u8> {
     log.bytes
 }
 
-/// `raftpb.ConfState`: who votes.
+/// `raftpb.ConfState`: the voting members.
 pub(super) fn conf_state(membership: &Membership) -> Vec<u8> {
     membership.ids().fold(Message::default(), |state, id| state.number(1, id)).number(5, 0).done()
 }
@@ -87,10 +87,10 @@ mod tests {
         assert_eq!(log, GOLDEN);
     }
 
-    /// A record as a reader takes it from the log: kind, crc, data.
+    /// A record as a reader finds it in the log: kind, CRC, data.
     type Record = (u64, u64, Option<Vec<u8>>);
 
-    /// A plain decoder, by the rules of etcd's.
+    /// A plain decoder, by etcd's rules.
     fn decode(mut log: &[u8]) -> Vec<Record> {
         let mut records = Vec::new();
         while let Some((head, rest)) = log.split_first_chunk::<8>() {

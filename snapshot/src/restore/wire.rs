@@ -1,21 +1,21 @@
-//! The two encodings that etcd's own files are written in, byte for byte as etcd writes them: protobuf with
-//! every field present, zeros too, and JSON by the rules of Go's `encoding/json`.
+//! The two encodings of etcd's own files, byte for byte: protobuf with every field present, zeros included, and JSON
+//! by the rules of Go's `encoding/json`.
 
 use std::fmt::Write as _;
 
-/// A protobuf message under construction. Fields go in by their numbers' order, as etcd's encoder does it.
+/// A protobuf message under construction. Fields must be added in the order of their numbers, as etcd's encoder does.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Message(Vec<u8>);
 
 impl Message {
-    /// An integer field; signed ones of etcd's are never negative here.
+    /// An integer field. etcd's signed fields are never negative here.
     pub(super) fn number(mut self, field: u8, value: u64) -> Self {
         self.0.push(field << 3);
         self.varint(value);
         self
     }
 
-    /// A field of bytes, text or a message.
+    /// A field with bytes, text or a message.
     pub(super) fn bytes(mut self, field: u8, value: &[u8]) -> Self {
         self.0.push(field << 3 | 2);
         self.varint(value.len() as u64);
@@ -36,7 +36,7 @@ impl Message {
     }
 }
 
-/// A JSON string, quotes included, as Go writes it: `<`, `>`, `&` and the line separators are escaped too.
+/// A JSON string with its quotes, as Go writes it: `<`, `>`, `&` and line separators are escaped, too.
 pub(super) fn json_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');

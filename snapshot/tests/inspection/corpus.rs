@@ -1,6 +1,7 @@
-//! The corpus: `NAME.REVISION.COMPACT.HASH.db.zst`, a database without its trailer, the revision of a linearizable read,
-//! and what the member said of itself for HashKV there. `tests/tests/proof/corpus.rs` makes those whose names begin with no
-//! release; the others were made by etcd 3.6.14 and 3.7.1, and beside each lies, as JSON, what their own tool says of it.
+//! The corpus: files `NAME.REVISION.COMPACT.HASH.db.zst`. Each is a database without its trailer; its name contains
+//! the revision of a linearizable read and the member's own answer for HashKV there. `tests/tests/proof/corpus.rs`
+//! makes those whose names do not begin with a release. The others were made by etcd 3.6.14 and 3.7.1, and beside
+//! each is a JSON file with what their own tool says about it.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -34,7 +35,7 @@ pub fn samples() -> Vec<Sample> {
 
 fn sample(path: &Path) -> Sample {
     let name = path.file_name().and_then(|name| name.to_str()).expect("text").to_owned();
-    // A release's name has a point, too.
+    // A release contains a dot, too.
     let mut parts = name.strip_suffix(".db.zst").expect("named as the corpus is").rsplit('.');
     let mut next = || parts.next().expect("named as the corpus is");
     let hash = u32::from_str_radix(next(), 16).expect("a hash");
@@ -44,7 +45,7 @@ fn sample(path: &Path) -> Sample {
     Sample { name, database, at, compact, hash }
 }
 
-/// What a release's own tool says of a sample.
+/// What a release's own tool says about a sample.
 #[derive(Debug, Deserialize)]
 pub struct Facts {
     /// The sample's name.
@@ -54,7 +55,7 @@ pub struct Facts {
     pub status: Status,
 }
 
-/// `etcdutl snapshot status`.
+/// The output of `etcdutl snapshot status`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
@@ -62,11 +63,11 @@ pub struct Status {
     pub revision: i64,
     pub total_key: u64,
     pub total_size: u64,
-    /// The version of the storage.
+    /// The version that the database is marked with.
     pub version: String,
 }
 
-/// What is written down beside samples.
+/// The facts beside the samples.
 pub fn facts() -> Vec<Facts> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let files = std::fs::read_dir(folder).expect("the corpus is there").map(|entry| entry.expect("readable").path());

@@ -1,4 +1,4 @@
-//! Values of many megabytes: inspected wholly, as far as the memory goes, in a database that is built here.
+//! Values of many megabytes, in a database that is built here: inspected completely, as far as the memory allows.
 
 use backstay_snapshot::bolt::{
     BucketHeader, ELEMENT_BYTES, LEAF_IS_BUCKET, LeafElement, Meta, NO_FREELIST, PAGE_HEADER_BYTES, PageHeader, page,
@@ -8,7 +8,7 @@ use backstay_snapshot::inspect::{Inspection, Inspector, Options, Revision, Unkno
 const PAGE: usize = 4096;
 const MIB: usize = 1024 * 1024;
 
-/// The entries of a leaf, its elements first.
+/// The entries of a leaf, elements first.
 fn leaf(entries: &[(u32, Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let (mut elements, mut data) = (Vec::new(), Vec::new());
     for (place, (flags, key, value)) in entries.iter().enumerate() {
@@ -91,7 +91,7 @@ fn large_values_are_inspected_wholly() {
         assert_eq!((contents.entries, contents.live_keys, contents.last_revision), (2, Some(1), 3), "{sizes:?}");
         assert!(inspection.hash_kv(-1).is_ok(), "{sizes:?}");
         assert!(inspection.memory <= memory, "{sizes:?}: {}", inspection.memory);
-        // `snapshot status` sums the buckets' names, then keys and values in their order: also the very last byte.
+        // `snapshot status` sums the buckets' names, then keys and values in order, down to the very last byte.
         let mut other = database.clone();
         let last = other.iter().rposition(|byte| *byte != 0).expect("not empty");
         other[last] ^= 1;

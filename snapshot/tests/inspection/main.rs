@@ -1,4 +1,4 @@
-//! Inspection on the corpus: real databases, whole, cut, and changed in every way that comes to mind.
+//! Inspection on the corpus: real databases, whole, cut, and changed in many ways.
 
 mod corpus;
 mod large;
@@ -41,7 +41,7 @@ fn every_sample_is_whole_and_says_its_members_hash_however_it_is_cut() {
     }
 }
 
-/// HashKV is compared for every sample, above.
+/// HashKV of every sample is compared above.
 #[test]
 fn databases_of_later_releases_are_what_their_own_tool_says() {
     let facts = corpus::facts();
@@ -114,13 +114,13 @@ fn damage_is_named_with_its_page_and_offset() {
 
 #[test]
 fn a_page_that_is_too_large_to_be_looked_at_hides_no_fault_elsewhere() {
-    // A leaf that overflows is more than this share of the memory; every other page is less.
+    // A leaf that overflows needs more than this share of the memory; every other page needs less.
     let sample = corpus::samples().into_iter().find(|s| has_large_leaf(&s.database)).expect("in the corpus");
     let options = Options { memory: 2 * 4 * 4096, ..at(&sample) };
     let whole = look(&sample.database, options, &[]).expect("no fault");
     assert!(whole.contents.is_err(), "{:?}", whole.contents);
     let (mut found, root) = (0, root(&sample.database) as usize * 4096);
-    // The list of buckets holds the small ones whole, also those that come after the one with the large page.
+    // The list of buckets contains the small ones as a whole, also those after the one with the large page.
     for byte in root..root + 4096 {
         let mut database = sample.database.clone();
         database[byte] ^= 0xff;
@@ -131,7 +131,7 @@ fn a_page_that_is_too_large_to_be_looked_at_hides_no_fault_elsewhere() {
     assert!(found > 100, "{found}");
 }
 
-/// What a restore makes of a database, with a jump of the revision; the second time of what the first one made.
+/// What a restore makes of a database, with a raised revision, and then what it makes of that result.
 fn bumped(database: &[u8], marked: bool) -> Vec<u8> {
     let home = tempfile::tempdir().expect("a folder");
     let folder = home.path().join("data");
@@ -168,12 +168,12 @@ fn has_large_leaf(database: &[u8]) -> bool {
     })
 }
 
-/// The root's page by the newer meta page, which is the first in a snapshot.
+/// The root's page by the newer meta page, which is the first one in a snapshot.
 fn root(database: &[u8]) -> u64 {
     Meta::parse(database[PAGE_HEADER_BYTES..].first_chunk().expect("a page")).expect("good").root.root
 }
 
-/// Another root, with checksums that are right.
+/// Another root, with valid checksums.
 fn set_root(database: &mut [u8], pages: usize, root: u64) {
     for at in (0..pages).map(|page| page * 4096 + PAGE_HEADER_BYTES) {
         let mut meta = Meta::parse(database[at..].first_chunk().expect("a page")).expect("good");
@@ -182,7 +182,7 @@ fn set_root(database: &mut [u8], pages: usize, root: u64) {
     }
 }
 
-/// Changes a database as damage or malice would: bytes, whole pages in other places, numbers in headers.
+/// Changes a database as damage or malice could: bytes, whole pages in other places, numbers in headers.
 #[derive(Debug, Clone)]
 enum Change {
     Byte(Index, u8),
@@ -210,7 +210,7 @@ fn apply(database: &mut Vec<u8>, change: &Change) {
     if pages < 3 {
         return;
     }
-    // The meta pages stay, or nothing behind them would be looked at.
+    // The meta pages stay, because otherwise nothing behind them would be read.
     let place = |at: &Index, step: usize| 8192 + at.index((database.len() - 8192) / step - 1) * step;
     match change {
         Change::Byte(at, byte) => {
@@ -224,7 +224,7 @@ fn apply(database: &mut Vec<u8>, change: &Change) {
         Change::Page(from, to) => {
             let (from, to) = ((2 + from.index(pages - 2)) * 4096, 2 + to.index(pages - 2));
             database.copy_within(from..from + 4096, to * 4096);
-            // It says that it belongs there.
+            // Its header has the number of its new place.
             database[to * 4096..to * 4096 + 8].copy_from_slice(&(to as u64).to_le_bytes());
         }
         Change::Header(at, header) => {
@@ -259,7 +259,7 @@ proptest! {
             Err(error) => Err(error.clone()),
         };
         prop_assert_eq!(said(&whole), said(&cut));
-        // With less memory there is less to say, and nothing else.
+        // With less memory, less is known, and nothing else changes.
         let little = look(&database, Options { memory, ..at(sample) }, &pieces);
         if let (Ok(whole), Ok(little)) = (&whole, &little)
             && let (Ok(all), Ok(some)) = (&whole.contents, &little.contents)

@@ -1,4 +1,4 @@
-//! The few steps on the file system that the local store is made of: blocking, each durable by itself.
+//! The few file system operations of the local store. They block, and each is durable by itself.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::hidden::Hidden;
 use crate::store::{ErrorKind, Key, StoreError};
 
-/// An object's place: where its file is or would be.
+/// The place of an object, whether or not it exists.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     /// The folder of the object.
@@ -26,7 +26,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place of `key` below `root`. A key has no `..` and no empty segment, so it cannot lead out.
+    /// The place of `key` below `root`. A key has no `..` and no empty segment, so it cannot lead out of it.
     pub(super) fn of(root: &Path, key: &Key, naming: Naming) -> Self {
         let (folder, name) = key.as_str().rsplit_once('/').unwrap_or(("", key.as_str()));
         Self { folder: root.join(folder), name: name.to_owned(), key: key.clone(), naming }
@@ -40,8 +40,8 @@ impl Place {
         self.folder.join(hidden.to_string())
     }
 
-    /// Makes the folders between `root` and the object, never `root` itself: where it is gone, perhaps a
-    /// mount is, and a backup must not be written under it.
+    /// Creates the folders between `root` and the object, but never `root`: if it is missing, a mount may be missing,
+    /// and a backup must not be written beneath it.
     pub(super) fn make_folders(&self, root: &Path) -> io::Result<()> {
         let mut folder = root.to_path_buf();
         let below = self.folder.strip_prefix(root).expect("a place is made below its root");
@@ -57,12 +57,12 @@ impl Place {
         Ok(())
     }
 
-    /// The object's inode; `None` where there is no file of that name.
+    /// The object's inode; `None` if there is no such file.
     pub(super) fn inode(&self) -> io::Result<Option<u64>> {
         Ok(stat(&self.path())?.map(|found| found.ino()))
     }
 
-    /// The attempt that uploaded the file with this inode, where one did.
+    /// The attempt that uploaded the file with this inode, if it is known.
     pub(super) fn owner_of(&self, inode: u64) -> io::Result<Option<AttemptId>> {
         match std::fs::read_to_string(self.beside(&Hidden::owner(&self.name, inode))) {
             Ok(text) => Ok(text.trim_end().parse().ok()),
@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-/// A regular file's metadata; `None` for nothing, a folder or a symbolic link, which are no objects.
+/// A regular file's metadata. `None` for nothing, and for folders and symbolic links, which are not objects.
 pub(super) fn stat(path: &Path) -> io::Result<Option<std::fs::Metadata>> {
     match path.symlink_metadata() {
         Ok(found) => Ok(found.is_file().then_some(found)),
@@ -104,26 +104,26 @@ pub(super) fn open_range(path: &Path, range: &Range<u64>) -> io::Result<File> {
     Ok(file)
 }
 
-/// Creates a file that must not exist, readable by its owner alone.
+/// Creates a file that must not exist and that only its owner can access.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// How a file that is whole gets its final name, without ever replacing another: by a hard link, or, where the file
-/// system has none (SMB, exFAT), by a rename that never overwrites.
+/// How a complete file gets its final name without ever replacing another: by a hard link, or, if the file system has
+/// none (SMB, exFAT), by a rename that never overwrites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Naming {
     #[default]
     LinkOrRename,
     /// As on a file system without hard links.
     Rename,
-    /// As on one that has neither.
+    /// As on a file system with neither.
     #[cfg(test)]
     Neither,
 }
 
 impl Naming {
-    /// `from` is the file's name no more where it was renamed; the answer is whether that was so.
+    /// Whether `from` is no longer the file's name, because it was renamed.
     pub(super) fn give(self, from: &Path, to: &Path) -> io::Result<bool> {
         let linked = match self {
             Self::LinkOrRename => std::fs::hard_link(from, to),
@@ -145,14 +145,14 @@ impl Naming {
         }
         let folder = rustix::fs::CWD;
         match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
-            // The file system, or the kernel, does not know the flag.
+            // The file system, or the kernel, does not support the flag.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => Err(no_way()),
             result => Ok(result?),
         }
     }
 }
 
-/// What file systems say that have no hard links.
+/// The answers of file systems without hard links.
 fn has_no_links(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(code, Some(Errno::PERM | Errno::NOSYS | Errno::NOTSUP | Errno::MLINK | Errno::INVAL))
@@ -166,19 +166,19 @@ fn no_way() -> io::Error {
     )
 }
 
-/// Writes a whole small file, replacing what an earlier crash may have left of it.
+/// Writes a whole small file, and replaces what an earlier crash may have left of it.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Makes the names in a folder durable.
+/// Syncs the names in a folder to disk.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Removes a file; one that is not there is fine.
+/// Removes a file. It is not an error if there is none.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Err(error),
@@ -190,7 +190,7 @@ pub(super) fn modified(found: &std::fs::Metadata) -> Timestamp {
     Timestamp { seconds: found.mtime(), nanos: found.mtime_nsec() as i32 }
 }
 
-/// What time it is by the file system: a network mount has its server's clock.
+/// The time by the file system's clock; on a network mount, that of its server.
 pub(super) fn time(root: &Path) -> io::Result<Timestamp> {
     let path = root.join(format!(".backstay-clock-{}", Uuid::new_v4().simple()));
     let file = create(&path)?;

@@ -1,23 +1,23 @@
-//! The names of the hidden files beside an object: written and read back here, nowhere else.
+//! The names of the hidden files beside an object; written and parsed only here.
 //!
-//! `.NAME.ATTEMPT.ID.partial` grows while an upload runs and becomes the object by a link;
-//! `.NAME.ID.new` is a small object on its way; `.NAME.INODE.owner` says which attempt uploaded the file
-//! that has this inode. The owner is written before the link, so it is known from the moment at which
-//! the object is; a file that lost the race for the name has another inode.
+//! `.NAME.ATTEMPT.ID.partial` grows during an upload and becomes the object by a link. `.NAME.ID.new` is a small
+//! object that is being created. `.NAME.INODE.owner` says which attempt uploaded the file with this inode. The owner
+//! is written before the link, so it is known from the moment at which the object exists. A file that lost the race
+//! for the name has another inode.
 
 use std::fmt;
 
 use backstay_protocol::AttemptId;
 use uuid::Uuid;
 
-/// What a hidden file is for; `name` is that of the object in the same folder.
+/// What a hidden file is for. `name` is that of the object in the same folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hidden {
-    /// The bytes of an upload. `id` tells several uploads of one attempt apart.
+    /// The bytes of an upload. `id` distinguishes several uploads of one attempt.
     Partial { name: String, attempt: AttemptId, id: u32 },
     /// The bytes of a small object that is being created.
     New { name: String, id: u32 },
-    /// Who uploaded the file with this inode.
+    /// The attempt that uploaded the file with this inode.
     Owner { name: String, inode: u64 },
 }
 
@@ -41,7 +41,7 @@ impl Hidden {
         }
     }
 
-    /// `None` for every file name that is not one of these.
+    /// `None` for every other file name.
     pub(super) fn parse(file: &str) -> Option<Self> {
         let (rest, kind) = file.strip_prefix('.')?.rsplit_once('.')?;
         let (rest, id) = rest.rsplit_once('.')?;
@@ -54,7 +54,7 @@ impl Hidden {
             "owner" => Self::Owner { name: rest.to_owned(), inode: u64::from_str_radix(id, 16).ok()? },
             _ => return None,
         };
-        // Written back it must be the same: `+1f`, capitals or a missing zero are not ours.
+        // It must be identical when written again: `+1f`, capitals or a missing zero are not ours.
         (!hidden.name().is_empty() && hidden.to_string() == file).then_some(hidden)
     }
 }

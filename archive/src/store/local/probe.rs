@@ -1,4 +1,4 @@
-//! Proves that a folder can hold backups, with a small hidden folder of its own that is removed again.
+//! Tests whether a folder can hold backups, with a small hidden folder that is removed again.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::files::{self, Naming};
 use crate::store::{ErrorKind, StoreError};
 
-/// Removes the probe's folder however the probe ends.
+/// Removes the probe's folder, however the probe ends.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -20,7 +20,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The notes are for people: what this folder cannot do although backups are possible.
+/// The notes are for people: what this folder does not support, although backups are possible.
 pub(super) fn probe(root: &Path, naming: Naming) -> Result<Vec<String>, StoreError> {
     let folder = root.join(format!(".backstay-probe-{}", Uuid::new_v4().simple()));
     let failed = |action: &'static str| move |error: io::Error| files::io_error(action, root, &error);

@@ -1,5 +1,5 @@
-//! What a crash leaves at each step, and that a sweep leaves nothing of it. The rules that all stores
-//! share are in the conformance suite.
+//! What a crash leaves after each step, and that a sweep removes all of it. The rules that all stores share are in
+//! the conformance suite.
 
 use super::*;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ fn attempt(n: u128) -> AttemptId {
     AttemptId(Uuid::from_u128(n))
 }
 
-/// Every file below the root, hidden ones too, sorted.
+/// Every file below the root, hidden ones included, sorted.
 fn files_below(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(root).expect("readable") {
@@ -54,7 +54,7 @@ fn partial(root: &Path) -> PathBuf {
     root.join(name)
 }
 
-/// Writes the note of the owner as `complete` does before it links.
+/// Writes the owner's note, as `complete` does before it links.
 fn note_owner(root: &Path, owner: AttemptId) -> PathBuf {
     let inode = partial(root).metadata().expect("there").ino();
     let note = root.join("c").join(Hidden::owner("x", inode).to_string());
@@ -215,7 +215,7 @@ async fn a_file_system_that_could_overwrite_is_refused_by_the_probe() {
     assert!(files_below(folder.path()).is_empty(), "{:?}", files_below(folder.path()));
 }
 
-/// As root, who may read everything, there is nothing to see.
+/// Nothing can be tested as root, who may read everything.
 #[tokio::test]
 async fn a_folder_of_somebody_else_is_skipped() {
     use std::os::unix::fs::PermissionsExt;

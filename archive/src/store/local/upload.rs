@@ -1,4 +1,5 @@
-//! One upload into a folder: a hidden partial file that becomes the object by a link, or by a rename where there are none.
+//! One upload into a folder: a hidden partial file that becomes the object by a hard link, or by a rename if there
+//! are no links.
 
 use std::fs::File;
 use std::io;
@@ -40,14 +41,14 @@ struct Inner {
     inode: u64,
     owner: AttemptId,
     parts: AcknowledgedParts<()>,
-    /// Written through the whole of a completion or an abort, and read through the writing of a part, all
-    /// inside blocking threads: a caller that gives up waiting still meets the end of what it began, and
-    /// no part is written into an object that is complete.
+    /// Locked for writing during a completion or an abort, and for reading while a part is written, all inside
+    /// blocking threads. So a caller that stops waiting still meets the end of what it started, and no part is
+    /// written into a complete object.
     state: RwLock<State>,
 }
 
 impl LocalUpload {
-    /// Creates the partial file; the folder must be there.
+    /// Creates the partial file; the folder must exist.
     pub(super) fn begin(place: Place, owner: AttemptId) -> io::Result<Self> {
         let partial = place.beside(&Hidden::partial(&place.name, owner));
         let file = files::create(&partial)?;
@@ -108,7 +109,7 @@ impl Inner {
         self.link()?;
         files::sync_folder(&self.place.folder).map_err(failed)?;
         *state = State::Completed;
-        // The object is there and durable. A partial name that stays is found by a sweep.
+        // The object exists and is on disk. If the partial name remains, a sweep finds it.
         if let Err(error) = files::remove(&self.partial) {
             tracing::warn!(path = %self.partial.display(), %error, "could not remove the hidden name of a completed \
                 upload; a later sweep removes it");
@@ -116,7 +117,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Gives the partial file the object's name unless it is taken; says who owns it first.
+    /// Gives the partial file the object's name unless it is taken; records its owner first.
     fn link(&self) -> Result<(), StoreError> {
         let failed = |error: io::Error| self.place.error("complete", &error);
         let owner = self.place.beside(&Hidden::owner(&self.place.name, self.inode));
@@ -160,8 +161,8 @@ impl Inner {
     }
 }
 
-/// Removes a partial file and the note of its owner, unless the object is this very file. The partial
-/// goes last: whatever is left by a crash in between is still found by a sweep.
+/// Removes a partial file and the note of its owner, unless the object is this very file. The partial file is removed
+/// last, so that a sweep still finds whatever a crash in between leaves.
 pub(super) fn discard(place: &Place, partial: &std::path::Path, inode: u64) -> io::Result<()> {
     if place.inode()? != Some(inode) {
         files::remove(&place.beside(&Hidden::owner(&place.name, inode)))?;

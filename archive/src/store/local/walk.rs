@@ -1,4 +1,4 @@
-//! Walking the folder: objects in the order of their keys, and what unfinished uploads left.
+//! Walks the folder: objects in the order of their keys, and what unfinished uploads left.
 
 use std::collections::HashSet;
 use std::io;
@@ -14,14 +14,14 @@ use super::hidden::Hidden;
 use crate::blocking::blocking;
 use crate::store::{ErrorKind, Key, Listing, ObjectInfo, StoreError, Unfinished};
 
-/// What a walk still has to look at, last first.
+/// What is still to be visited, last first.
 enum Pending {
     /// A folder's name below the root, without a trailing `/`; empty for the root.
     Folder(String),
     Object(ObjectInfo),
 }
 
-/// Every object whose key begins with `prefix`. Holds the entries of one folder and its parents, not
+/// Lists every object whose key begins with `prefix`. The entries of one folder and its parents are in memory, not
 /// the whole tree.
 pub(super) fn list(root: Arc<PathBuf>, prefix: &str) -> Listing {
     let top = match top_folder(&root, prefix) {
@@ -40,7 +40,7 @@ pub(super) fn list(root: Arc<PathBuf>, prefix: &str) -> Listing {
                         let (at, wanted, is_top) = (root.clone(), prefix.clone(), folder == top);
                         match blocking(move || entries(&at, &folder, &wanted)).await {
                             Ok(found) => pending.extend(found),
-                            // Somebody else's, such as `lost+found`: what is beside it is listed all the same.
+                            // Belongs to someone else, such as `lost+found`; the rest is listed anyway.
                             Err(error) if error.is(ErrorKind::Denied) && !is_top => {
                                 tracing::warn!(%error, "skipped a folder");
                             }
@@ -54,7 +54,7 @@ pub(super) fn list(root: Arc<PathBuf>, prefix: &str) -> Listing {
     .boxed()
 }
 
-/// The folder that holds everything that begins with `prefix`: what stands before its last `/`.
+/// The folder that contains everything that begins with `prefix`: the text before its last `/`.
 fn top_folder(root: &Path, prefix: &str) -> Result<String, StoreError> {
     let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
     if folder.is_empty() && !prefix.starts_with('/') || Key::new(folder).is_some() {
@@ -64,7 +64,7 @@ fn top_folder(root: &Path, prefix: &str) -> Result<String, StoreError> {
     Err(StoreError::new(ErrorKind::Invalid, "list", root.display(), cause))
 }
 
-/// The objects and folders of one folder that begin with `prefix`, or that it begins with; last first.
+/// The objects and folders in one folder that begin with `prefix`, or with which it begins; last first.
 fn entries(root: &Path, folder: &str, prefix: &str) -> Result<Vec<Pending>, StoreError> {
     let mut found: Vec<(String, Pending)> = Vec::new();
     for (name, entry) in read_folder(root, folder)? {
@@ -105,7 +105,7 @@ pub(super) fn folders(root: &Path) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// The hidden files of uploads and small objects that were never finished, at keys that begin with `prefix`.
+/// The hidden files of uploads and small objects that were never finished, for keys that begin with `prefix`.
 pub(super) fn unfinished(root: &Path, prefix: &str) -> Result<Vec<Unfinished>, StoreError> {
     let top = top_folder(root, prefix)?;
     let (mut pending, mut found) = (vec![top.clone()], Vec::new());
@@ -145,7 +145,7 @@ pub(super) fn unfinished(root: &Path, prefix: &str) -> Result<Vec<Unfinished>, S
     Ok(found)
 }
 
-/// A note of an owner belongs to its object, or to the upload that may yet become it.
+/// Whether an owner's note is left over: it belongs neither to its object nor to an upload that may become it.
 fn is_left_over(place: &Place, file: &Hidden, partials: &HashSet<u64>) -> io::Result<bool> {
     match file {
         Hidden::Owner { inode, .. } => Ok(!partials.contains(inode) && place.inode()? != Some(*inode)),
@@ -153,7 +153,7 @@ fn is_left_over(place: &Place, file: &Hidden, partials: &HashSet<u64>) -> io::Re
     }
 }
 
-/// When a file was created, where the file system knows, else when it was last written.
+/// When a file was created, if the file system knows, or else when it was last written.
 fn begun(stat: &std::fs::Metadata) -> Timestamp {
     let born = stat.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     match born {
@@ -162,7 +162,7 @@ fn begun(stat: &std::fs::Metadata) -> Timestamp {
     }
 }
 
-/// The entries of a folder whose names are text; none where the folder is missing, unless it is the root.
+/// The entries of a folder whose names are text. None if the folder is missing, unless it is the root.
 fn read_folder(root: &Path, folder: &str) -> Result<Vec<(String, std::fs::DirEntry)>, StoreError> {
     let path = root.join(folder);
     let failed = |error: io::Error| files::io_error("list", &path, &error);

@@ -1,10 +1,10 @@
-//! What is probably wrong with a configuration, and what to do about it: read out of answers and causes.
+//! What is probably wrong with a configuration, and what to do about it, as far as answers and causes show it.
 
 use aws_sdk_s3::config::http::HttpResponse;
 
 use super::text::one_line;
 
-/// Beside a cause of the operating system's, or of TLS.
+/// Advice for a cause from the operating system or from TLS.
 pub(super) fn of_cause(cause: &str) -> &'static str {
     let says = |word: &str| cause.contains(word);
     if says("InvalidContentType") {
@@ -23,8 +23,8 @@ pub(super) fn of_cause(cause: &str) -> &'static str {
     ""
 }
 
-/// Whether an answer is HTML: a console, a login page or a proxy's, but not S3. One without a body, as to HEAD, is none,
-/// whatever its header says: a gateway may put it on any.
+/// Whether an answer is HTML: from a console, a login page or a proxy, but not from S3. An answer without a body, as
+/// to HEAD, is not, whatever its header says, because a gateway may set it on any answer.
 pub(super) fn is_web_page(answer: &HttpResponse) -> bool {
     let html = answer.headers().get("content-type").is_some_and(|kind| kind.trim_start().starts_with("text/html"));
     let body = answer.body().bytes().unwrap_or_default();
@@ -46,7 +46,7 @@ pub(super) fn web_page(status: u16) -> String {
     }
 }
 
-/// Where the bucket is, as an answer says that it is not here; with what to do.
+/// Where the bucket is, if an answer says that it is elsewhere; with what to do.
 pub(super) fn elsewhere(answer: &HttpResponse, code: &str) -> Option<String> {
     const CODES: [&str; 5] = [
         "PermanentRedirect",
@@ -76,7 +76,7 @@ pub(super) fn elsewhere(answer: &HttpResponse, code: &str) -> Option<String> {
     Some(format!(" ({})", one_line(&said)))
 }
 
-/// The text of the first such element.
+/// The text of the first element of this name.
 fn element(xml: &str, name: &str) -> Option<String> {
     let (_, behind) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = behind.split_once("</")?;

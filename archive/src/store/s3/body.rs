@@ -1,4 +1,4 @@
-//! Reading an object: where the connection breaks off, it goes on from the byte that is missing.
+//! Reads an object. If the connection breaks, reading continues at the missing byte.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ const BREAKS: u32 = 5;
 struct Reading {
     bucket: Arc<Bucket>,
     full: String,
-    /// What was read so far must go on with the same object.
+    /// The object's tag: reading must continue with the same object.
     tag: Option<String>,
-    /// Where reading ends: the object's length, unless less of it is wanted.
+    /// Where reading ends: the object's length, unless a part of it is read.
     end: Option<u64>,
     offset: u64,
     breaks: u32,
     body: Option<ByteStream>,
 }
 
-/// The object's bytes, or those in `range`. An error at once where they are not there.
+/// Reads the object, or the bytes in `range`. Fails immediately if they do not exist.
 pub(super) async fn open(bucket: Arc<Bucket>, full: String, range: Option<Range<u64>>) -> Result<Body, StoreError> {
     if range.as_ref().is_some_and(Range::is_empty) {
         let cause = "an empty range was requested";
@@ -40,7 +40,7 @@ pub(super) async fn open(bucket: Arc<Bucket>, full: String, range: Option<Range<
     Ok(chunks.boxed())
 }
 
-/// The whole of an object that has at most `limit` bytes; `TooLarge` where it has more.
+/// Reads a whole object of at most `limit` bytes; `TooLarge` if it has more.
 pub(super) async fn collect(bucket: &Arc<Bucket>, full: &str, limit: usize) -> Result<Bytes, StoreError> {
     let mut body = open(bucket.clone(), full.to_owned(), None).await?;
     let mut whole = BytesMut::new();
@@ -54,7 +54,7 @@ pub(super) async fn collect(bucket: &Arc<Bucket>, full: &str, limit: usize) -> R
     Ok(whole.freeze())
 }
 
-/// Whether `bytes 2-5/9` is the part from `start` to `end`.
+/// Whether a header such as `bytes 2-5/9` describes the part from `start` to `end`.
 fn is_part(said: Option<&str>, start: u64, end: Option<u64>) -> bool {
     let part = said.and_then(|said| said.strip_prefix("bytes ")?.split_once('/')?.0.split_once('-'));
     let Some((first, last)) = part else { return false };
@@ -97,7 +97,7 @@ impl Reading {
         let expected = self.end.map(|end| end - self.offset);
         let right = match rest {
             Some(_) => rest == expected,
-            // A proxy took the length away: the answer still says which part it is.
+            // A proxy removed the length, but the answer still says which part it is.
             None => is_part(answer.content_range(), self.offset, self.end),
         };
         if !right || answer.e_tag != self.tag {
@@ -125,7 +125,7 @@ impl Reading {
             };
             self.body = None;
             self.breaks += 1;
-            // Without an end nobody knows where to go on to.
+            // Without an end it is unknown how much is missing.
             if self.breaks > BREAKS || self.end.is_none() {
                 return Err(StoreError::new(ErrorKind::Unavailable, "read", self.target(), cause));
             }

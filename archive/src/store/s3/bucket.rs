@@ -1,4 +1,4 @@
-//! One request at a time: what is asked of S3, and how keys become its names.
+//! Sends single requests to S3, and translates keys to S3's names.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -32,15 +32,15 @@ use super::settings::ObjectSettings;
 use super::ways::{Checksum, Ways};
 use crate::store::{ErrorKind, Key, Listing, ObjectInfo, StoreError, Unfinished};
 
-/// So often a body is sent again that did not arrive whole.
+/// How many times a body is sent again that did not arrive unchanged.
 const GARBLED_MAX: u32 = 2;
-/// The user metadata that says which attempt uploaded an object.
+/// The user metadata with the attempt that uploaded an object.
 pub(super) const OWNER: &str = "backstay-attempt";
 
-/// How often an abort is repeated while parts that were on their way still arrive.
+/// How many times an abort is repeated while parts that were in flight still arrive.
 const ABORT_TRIES: u32 = 3;
 
-/// A bucket, or what is below a prefix in it. Names in full are the bucket's own; keys are the store's.
+/// A bucket, or what is below a prefix in it. "Full" names are the bucket's own; keys are relative to the prefix.
 #[derive(Clone)]
 pub(super) struct Bucket {
     pub(super) clients: Clients,
@@ -61,13 +61,13 @@ impl fmt::Debug for Bucket {
 }
 
 impl Bucket {
-    /// The same bucket for a person who waits.
+    /// The same bucket for someone who waits.
     pub(super) fn impatient(&self) -> Self {
         let patience = self.patience.impatient();
         Self { clients: self.clients.with_patience(&patience), patience, ..self.clone() }
     }
 
-    /// The same bucket for a first contact.
+    /// The same bucket for first contact.
     pub(super) fn brief(&self) -> Self {
         let patience = self.patience.brief();
         Self { clients: self.clients.with_patience(&patience), patience, ..self.clone() }
@@ -78,7 +78,7 @@ impl Bucket {
         self.clients.get(self.ways.in_use().addressing)
     }
 
-    /// What lies in a folder of it, which may be a hidden one.
+    /// The content of a folder in it, which may be a hidden one.
     pub(super) fn below(&self, folder: &str) -> Self {
         Self { prefix: format!("{}{folder}/", self.prefix), ..self.clone() }
     }
@@ -91,30 +91,30 @@ impl Bucket {
         format!("{}{key}", self.prefix)
     }
 
-    /// The bucket as errors name it.
+    /// The bucket, as named in errors.
     pub(super) fn whole(&self) -> String {
         format!("bucket {:?}", self.name)
     }
 
-    /// An object as errors name it.
+    /// An object, as named in errors.
     pub(super) fn target(&self, full: &str) -> String {
         format!("s3://{}/{full}", self.name)
     }
 
-    /// The key of a full name; `None` for folder markers and whatever else is no key of ours.
+    /// The key of a full name; `None` for folder markers and other names that are not keys.
     fn key(&self, full: &str) -> Option<Key> {
         full.strip_prefix(&self.prefix).and_then(Key::new).filter(|key| !key.is_hidden())
     }
 
-    /// The key of a name as a listing gives it. Some servers say that they encode and do not: then a name of ours
-    /// is known by its beginning.
+    /// The key of a name in a listing. Some servers claim to encode names and do not: then our names are recognised
+    /// by their beginning.
     fn listed_key(&self, name: &str, encoding: Option<&EncodingType>) -> Option<Key> {
         let decoded = listing::decode(name, encoding);
         decoded.and_then(|name| self.key(&name)).or_else(|| self.key(name))
     }
 
-    /// Creates a small object unless its name is taken. A provider that refuses the condition gets the
-    /// request without it: the caller has looked.
+    /// Creates a small object unless its name is taken. If a provider refuses the condition, the request is sent
+    /// without it; the caller has checked.
     pub(super) async fn put_new(&self, full: &str, body: Bytes) -> Result<(), RequestFailure> {
         match self.put(full, body.clone(), true).await {
             Err(failure) if failure.is_not_implemented() => self.put(full, body, false).await,
@@ -142,7 +142,7 @@ impl Bucket {
         request.customize().config_override(limits).send().await.map(drop).map_err(|error| RequestFailure::of(&error))
     }
 
-    /// The limits of a request with a body; the SDK adds a checksum only where it is told that it may.
+    /// The limits of a request with a body. The SDK adds a checksum only if it is told to.
     fn sending(&self, checksum: Checksum, bytes: usize) -> aws_sdk_s3::config::Builder {
         let limits = aws_sdk_s3::config::Builder::new().timeout_config(self.patience.sending(bytes));
         match checksum {
@@ -151,8 +151,8 @@ impl Bucket {
         }
     }
 
-    /// Sends a body with the checksum that is in use; where the provider demands one and nobody said which, with
-    /// the next one, which is in use from then on. What did not arrive whole is sent again as it was.
+    /// Sends a body with the checksum in use. If the provider requires one and none was set, the next kind is tried,
+    /// and used from then on. A body that did not arrive unchanged is sent again.
     async fn with_checksum<T, F>(&self, send: impl Fn(Checksum) -> F) -> Result<T, RequestFailure>
     where
         F: Future<Output = Result<T, RequestFailure>>,
@@ -181,8 +181,8 @@ impl Bucket {
         }
     }
 
-    /// Whether listing is possible at all. Where the provider does not take the bucket's name in the path, and nobody
-    /// said where to put it, the other way is tried, and used from then on where it works.
+    /// Whether listing is possible at all. If the provider does not accept the bucket's name in the path, and no
+    /// addressing was set, the other way is tried, and used from then on if it works.
     pub(super) async fn try_list(&self) -> Result<(), RequestFailure> {
         let Err(failure) = self.list_one(self.client()).await else { return Ok(()) };
         let is_host = self.endpoint.as_ref().is_some_and(|url| matches!(url.host(), Some(url::Host::Domain(_))));
@@ -206,7 +206,7 @@ impl Bucket {
         answer.map(drop).map_err(|error| RequestFailure::of(&error))
     }
 
-    /// The time of an answer, whatever the answer is: S3 refuses requests from a clock that is far off.
+    /// The time of an answer, whatever the answer is: S3 refuses requests if the clocks differ too much.
     pub(super) async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
         let seen = SeenDate::default();
         let request = self.client().list_objects_v2().bucket(&self.name).prefix(&self.prefix).max_keys(1);
@@ -226,7 +226,7 @@ impl Bucket {
             let page = page.map_err(|error| RequestFailure::of(&error).at("list objects in", self.whole()))?;
             let names = page.common_prefixes().iter().filter_map(|found| found.prefix());
             let encoding = page.encoding_type();
-            // The delimiter is left as it is by some and encoded by others.
+            // Some servers encode the delimiter, others do not.
             let names = names.map(|name| name.strip_suffix('/').or_else(|| name.strip_suffix("%2F")).unwrap_or(name));
             let keys = names.filter_map(|name| self.listed_key(name, encoding));
             folders.extend(keys.map(|key| key.as_str().to_owned()));
@@ -235,8 +235,7 @@ impl Bucket {
         Ok(folders)
     }
 
-    /// Begins an upload. Where the answer was lost and the request repeated, the first one stays
-    /// until a sweep.
+    /// Starts an upload. If the answer is lost and the request repeated, the first upload remains until a sweep.
     pub(super) async fn create_upload(&self, full: &str, owner: AttemptId) -> Result<Begun, StoreError> {
         let error = |failure: RequestFailure| failure.at("begin an upload of", self.target(full));
         let request = self.client().create_multipart_upload().bucket(&self.name).key(full);
@@ -258,7 +257,7 @@ impl Bucket {
         Ok(Begun { id, checksum })
     }
 
-    /// Sends one part; the same bytes again where the first attempt failed. Counts attempts in `sent`.
+    /// Sends one part; the same bytes again if a try fails. Counts the tries in `sent`.
     pub(super) async fn upload_part(
         &self,
         at: (&str, &str),
@@ -292,8 +291,8 @@ impl Bucket {
             .build())
     }
 
-    /// Completes an upload unless its name is taken. A provider that refuses the condition gets the
-    /// request without it where `insist` is false: the caller has looked.
+    /// Completes an upload unless its name is taken. If a provider refuses the condition and `insist` is false, the
+    /// request is sent without it; the caller has checked.
     pub(super) async fn complete(
         &self,
         (full, upload): (&str, &str),
@@ -314,8 +313,8 @@ impl Bucket {
         }
     }
 
-    /// Removes an upload and its parts. A part that was on its way may arrive after an abort, so it is
-    /// repeated until S3 knows of no part.
+    /// Removes an upload and its parts. A part that was in flight may arrive after an abort, so it is repeated until
+    /// S3 knows of no part.
     pub(super) async fn abort_upload(&self, full: &str, upload: &str) -> Result<(), StoreError> {
         for _ in 0..ABORT_TRIES {
             let request = self.client().abort_multipart_upload().bucket(&self.name).key(full).upload_id(upload);
@@ -326,7 +325,7 @@ impl Bucket {
                 Err(failure) => return Err(failure.at("abort the upload of", self.target(full))),
             }
             let request = self.client().list_parts().bucket(&self.name).key(full).upload_id(upload).max_parts(1);
-            // Whatever this answers besides parts, the abort itself was acknowledged.
+            // Whatever the answer is, apart from parts, the abort itself was acknowledged.
             if request.send().await.map_or(true, |left| left.parts().is_empty()) {
                 return Ok(());
             }
@@ -335,7 +334,7 @@ impl Bucket {
         Err(StoreError::new(ErrorKind::Unavailable, "abort the upload of", self.target(full), cause))
     }
 
-    /// Every unfinished upload at keys that begin with `prefix`, all pages.
+    /// Lists every unfinished upload to keys that begin with `prefix`, all pages.
     pub(super) async fn unfinished(&self, prefix: &str) -> Result<Vec<Unfinished>, RequestFailure> {
         let mut found = Vec::new();
         let mut after: (Option<String>, Option<String>) = (None, None);
@@ -354,7 +353,7 @@ impl Bucket {
             }));
             let marker = page.next_key_marker().and_then(|marker| listing::decode(marker, page.encoding_type()));
             let next = (marker.map(Cow::into_owned), page.next_upload_id_marker);
-            // A page that leads to itself would never end.
+            // A page that names itself as the next would never end.
             if page.is_truncated != Some(true) || next == after || next.0.is_none() {
                 return Ok(found);
             }
@@ -362,7 +361,7 @@ impl Bucket {
         }
     }
 
-    /// Whether the bucket has a rule that locks what is put there. Who may not ask, or cannot, finds out by deleting.
+    /// Whether the bucket has a rule that locks new objects. If the credentials may not ask, deleting will show.
     pub(super) async fn locks_by_default(&self) -> bool {
         let answer = self.client().get_object_lock_configuration().bucket(&self.name).send().await;
         let rule = answer.ok().and_then(|found| found.object_lock_configuration?.rule);
@@ -378,21 +377,21 @@ impl Bucket {
     }
 }
 
-/// An upload that was begun.
+/// An upload that was started.
 #[derive(Debug, Clone)]
 pub(super) struct Begun {
     /// The store's own name for it.
     pub(super) id: String,
-    /// What was in use then: parts with CRC32C must be announced.
+    /// The checksum in use when it was started: parts with CRC32C must be announced.
     pub(super) checksum: Checksum,
 }
 
-/// A text that is not empty.
+/// The text, unless it is empty.
 fn given(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The algorithm that the SDK is to use by itself.
+/// The algorithm that the SDK is to compute.
 fn algorithm(checksum: Checksum) -> Option<ChecksumAlgorithm> {
     (checksum == Checksum::Crc32c).then_some(ChecksumAlgorithm::Crc32C)
 }
@@ -401,7 +400,7 @@ fn content_md5(checksum: Checksum, body: &[u8]) -> Option<String> {
     (checksum == Checksum::Md5).then(|| BASE64.encode(Md5::digest(body)))
 }
 
-/// Every object below the prefix, page by page; holds one page at a time.
+/// Lists every object below the prefix; one page at a time is in memory.
 pub(super) fn list(bucket: &Arc<Bucket>, prefix: &str) -> Listing {
     let request = bucket.client().list_objects_v2().bucket(&bucket.name).prefix(format!("{}{prefix}", bucket.prefix));
     let request = request.encoding_type(EncodingType::Url);
@@ -480,7 +479,7 @@ pub(super) fn timestamp(time: &DateTime) -> Timestamp {
     Timestamp { seconds: time.secs(), nanos: time.subsec_nanos() as i32 }
 }
 
-/// A length that was said.
+/// A length, if it was stated and is not negative.
 pub(super) fn length(said: Option<i64>) -> Option<u64> {
     said.and_then(|length| u64::try_from(length).ok())
 }

@@ -1,4 +1,4 @@
-//! Connects to S3: credentials, region, endpoint, trust, retries.
+//! Connects to S3: credentials, region, endpoint, trusted certificates, retries.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ use crate::store::{ErrorKind, StoreError};
 
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// Names a CA file to every tool that talks to AWS.
+/// Names a CA file for every tool that uses AWS.
 const CA_VARIABLE: &str = "AWS_CA_BUNDLE";
 
 /// One client for each way of addressing; both use the same connections.
@@ -56,21 +56,21 @@ impl Clients {
         }
     }
 
-    /// The same with other limits of time and retries.
+    /// The same with other time limits and retries.
     pub(super) fn with_patience(&self, patience: &Patience) -> Self {
         let config = self.path.config().to_builder();
         Self::new(&config.retry_config(patience.retries()).timeout_config(patience.small()))
     }
 }
 
-/// What settings and environment say together; the settings win.
+/// Combines settings and environment; the settings take precedence.
 pub(super) async fn load(settings: &S3Settings) -> Result<SdkConfig, StoreError> {
     if let Some(keys) = &settings.credentials {
         login::check_keys(&keys.access_key_id, &keys.secret_access_key, keys.session_token.as_deref())
             .map_err(|cause| settings.invalid(cause))?;
     }
     let region = match settings.region.as_str() {
-        // Not the whole default chain: that would ask the instance's metadata service and wait for it.
+        // Not the whole default chain, which would ask the instance's metadata service and wait for it.
         "" => RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new())
             .or_else(Region::new(DEFAULT_REGION)),
@@ -91,7 +91,7 @@ pub(super) async fn load(settings: &S3Settings) -> Result<SdkConfig, StoreError>
     Ok(loader.load().await)
 }
 
-/// The endpoint of the settings, else of the environment: the one for S3 before the one for everything.
+/// The endpoint of the settings, or of the environment: the one for S3 before the general one.
 pub(super) fn endpoint_of(settings: &S3Settings, shared: &SdkConfig) -> Option<String> {
     if !settings.endpoint.is_empty() {
         return Some(settings.endpoint.clone());
@@ -102,25 +102,25 @@ pub(super) fn endpoint_of(settings: &S3Settings, shared: &SdkConfig) -> Option<S
         .profile("endpoint_url")
         .build()
         .expect("all three are given");
-    // A variable that is set and empty says nothing.
+    // A variable that is set but empty counts as unset.
     let given = |endpoint: &String| !endpoint.trim().is_empty();
     let for_s3 = shared.service_config().and_then(|config| config.load_config(key)).filter(given);
     for_s3.or_else(|| shared.endpoint_url().map(str::to_owned)).filter(given)
 }
 
 pub(super) fn configure(shared: &SdkConfig, endpoint: Option<&Url>, patience: &Patience) -> Builder {
-    // The retries of one request are bounded by themselves; a budget that all requests share would make
-    // one part fail because others had to be sent again.
+    // The retries of one request have their own limit. If all requests shared a budget, one part would fail because
+    // others had to be sent again.
     let unlimited = RetryPartition::custom("backstay-s3").token_bucket(TokenBucket::unlimited()).build();
     let mut config = Builder::from(shared)
         .retry_config(patience.retries())
         .retry_partition(unlimited)
         .timeout_config(patience.small())
         .stalled_stream_protection(patience.stalls())
-        // Other providers do not know the newer checksums; at AWS we ask for the one that we want.
+        // Other providers do not know the newer checksums; at AWS, the wanted one is requested.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-    // None, too, must be said: the SDK would take an empty variable for an address.
+    // `None` must be set, too: the SDK would use an empty variable as an address.
     config.set_endpoint_url(endpoint.map(|url| url.as_str().trim_end_matches('/').to_owned()));
     if let Some(provider) = shared.credentials_provider() {
         config.set_credentials_provider(Some(SharedCredentialsProvider::new(Checked(provider))));
@@ -128,19 +128,19 @@ pub(super) fn configure(shared: &SdkConfig, endpoint: Option<&Url>, patience: &P
     config
 }
 
-/// Our own HTTP client: rustls with ring, and the authorities that the settings trust.
+/// Our own HTTP client: rustls with ring, and the certificate authorities that the settings trust.
 fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, StoreError> {
     let plain = settings.endpoint.starts_with("http://") && settings.credentials.is_some();
     let given = settings.ca_file.clone().map(|path| (path, settings.ca_source));
     let ca_file = given.or_else(|| Some((ca_of_environment(std::env::var_os(CA_VARIABLE))?, CA_VARIABLE)));
     let trust = match &ca_file {
         Some((path, source)) => TrustStore::empty().with_pem_certificate(authorities(settings, path, source)?),
-        // No TLS at all: a machine without authorities can do that.
+        // No TLS at all, which also works on a machine without certificate authorities.
         None if plain => TrustStore::empty(),
         None => TrustStore::default(),
     };
     let context = TlsContext::builder().with_trust_store(trust).build().map_err(|error| settings.invalid(error))?;
-    // HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as everywhere.
+    // HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as usual.
     let proxy = ProxyConfig::from_env();
     Ok(aws_smithy_http_client::Builder::new().build_with_connector_fn(move |limits, components| {
         let mut connector = Connector::builder().proxy_config(proxy.clone());
@@ -150,12 +150,12 @@ fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, StoreError> {
     }))
 }
 
-/// What the CA variable names; an empty one names nothing.
+/// The file that the CA variable names; none if it is empty.
 fn ca_of_environment(value: Option<OsString>) -> Option<PathBuf> {
     value.filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// A CA file, read and checked: the HTTP client would panic on one that it cannot parse.
+/// Reads and checks a CA file: the HTTP client would panic on one that it cannot parse.
 fn authorities(settings: &S3Settings, path: &Path, source: &str) -> Result<Vec<u8>, StoreError> {
     let wrong = |cause: String| {
         let file = format_args!("{} ({source})", path.display());

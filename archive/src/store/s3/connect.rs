@@ -1,4 +1,4 @@
-//! From settings to a bucket that can be asked.
+//! Turns settings into a bucket that can be used.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::settings::{S3Settings, is_aws};
 use super::ways::Ways;
 use crate::store::StoreError;
 
-/// Prepares a bucket's client; nothing is asked of S3 yet.
+/// Prepares a bucket's client; S3 is not contacted yet.
 pub(super) async fn connect(settings: S3Settings, patience: Patience) -> Result<Bucket, StoreError> {
     settings.check_bucket()?;
     settings.check_objects()?;

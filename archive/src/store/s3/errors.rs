@@ -1,4 +1,4 @@
-//! What S3 says, turned into what a caller decides upon and a person reads.
+//! Turns S3's answers into the kinds of errors on which callers decide, and into texts for people.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -17,12 +17,12 @@ use crate::store::{ErrorKind, StoreError};
 #[derive(Debug)]
 pub(super) struct RequestFailure {
     pub(super) kind: ErrorKind,
-    /// The HTTP status, where there was an answer.
+    /// The HTTP status, if there was an answer.
     status: Option<u16>,
-    /// S3's own code, such as `NoSuchBucket`, where it said one.
+    /// S3's own code, such as `NoSuchBucket`, if there was one.
     code: String,
     cause: String,
-    /// Nobody is there: trying again soon would not help a person who waits.
+    /// Nobody answers; trying again soon would not help someone who waits.
     unreachable: bool,
 }
 
@@ -32,7 +32,7 @@ impl RequestFailure {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let status = error.raw_response().map(|answer| answer.status().as_u16());
-        // Metadata exists for answers only; a failure without one has none.
+        // Only answers have metadata; a failure without an answer has none.
         let code = error.code().unwrap_or_default().to_owned();
         let message = error.message().unwrap_or_default();
         let web_page = error.raw_response().is_some_and(advice::is_web_page);
@@ -46,7 +46,7 @@ impl RequestFailure {
         };
         let elsewhere = error.raw_response().and_then(|answer| advice::elsewhere(answer, &code)).unwrap_or_default();
         let kind = match kind(error, status, &code) {
-            // What is no S3 will be none when it is asked again, unless it says that it is only ill.
+            // What is not S3 will not become S3 when it is asked again, unless it reports a temporary failure.
             _ if web_page && !matches!(status, Some(408 | 429 | 500..)) => ErrorKind::Invalid,
             kind => kind,
         };
@@ -54,17 +54,17 @@ impl RequestFailure {
         Self { kind, status, code, cause, unreachable: status.is_none() && is_unreachable(error) }
     }
 
-    /// Nobody answers at this address at all.
+    /// Whether nobody answers at this address at all.
     pub(super) fn is_unreachable(&self) -> bool {
         self.unreachable
     }
 
-    /// The body did not arrive as it was sent: it may the next time.
+    /// Whether the body did not arrive as it was sent. Another try may succeed.
     pub(super) fn is_garbled(&self) -> bool {
         matches!(self.code.as_str(), "BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch")
     }
 
-    /// The provider wants a checksum beside a body, and there was none, or another.
+    /// Whether the provider requires a checksum with each body, and there was none, or another one.
     pub(super) fn demands_checksum(&self) -> bool {
         let says = |word: &str| self.cause.to_ascii_lowercase().contains(word);
         match self.code.as_str() {
@@ -74,27 +74,27 @@ impl RequestFailure {
         }
     }
 
-    /// The bucket's name may stand where this provider does not look for it.
+    /// Whether this provider may look for the bucket's name elsewhere in the request.
     pub(super) fn may_be_addressing(&self) -> bool {
         !matches!(self.kind, ErrorKind::Login) && matches!(self.status, Some(300..=499))
     }
 
-    /// The error that names what was tried on what.
+    /// The error, with what was tried and on what.
     pub(super) fn at(self, action: &str, target: impl Display) -> StoreError {
         StoreError::new(self.kind, action, target, self.cause)
     }
 
-    /// The same failure, as what a caller should take it for.
+    /// The same failure as another kind, for the caller.
     pub(super) fn taken_as(self, kind: ErrorKind) -> Self {
         Self { kind, ..self }
     }
 
-    /// The provider does not know this request or this header.
+    /// Whether the provider does not know this request or header.
     pub(super) fn is_not_implemented(&self) -> bool {
         self.status == Some(501) || self.code == "NotImplemented"
     }
 
-    /// Two writers met; S3 asks to try again.
+    /// Whether two writers met; S3 asks to try again.
     pub(super) fn is_conflict(&self) -> bool {
         self.status == Some(409)
     }
@@ -124,7 +124,7 @@ fn kind<E>(error: &SdkError<E, HttpResponse>, status: Option<u16>, code: &str) -
         (Some(412), _) => ErrorKind::AlreadyExists,
         (Some(408 | 409 | 429), _) => ErrorKind::Unavailable,
         (Some(501), _) => ErrorKind::Invalid,
-        // A 2xx here is an answer that broke off, or that holds something else than S3 would say.
+        // A 2xx here is an answer that broke off, or that is not what S3 would answer.
         (Some(200..=299 | 500..), _) => ErrorKind::Unavailable,
         (Some(_), _) => ErrorKind::Invalid,
         (None, SdkError::ConstructionFailure(_)) => ErrorKind::Invalid,
@@ -133,7 +133,7 @@ fn kind<E>(error: &SdkError<E, HttpResponse>, status: Option<u16>, code: &str) -
     }
 }
 
-/// HEAD has no body to say more.
+/// HEAD has no body with more information.
 fn http_status(status: u16) -> String {
     let reason = match status {
         301 | 307 | 308 => " (the bucket is at another endpoint or in another region)",
@@ -152,7 +152,7 @@ fn http_status(status: u16) -> String {
     format!("HTTP {status}{reason}")
 }
 
-/// The innermost reason of a failure that never got an answer: what the operating system or TLS said.
+/// The innermost cause of a failure without an answer: the error of the operating system or of TLS.
 fn root_cause(error: &dyn Error) -> String {
     let cause = innermost(error);
     match certificates::advice(&cause) {
@@ -161,7 +161,7 @@ fn root_cause(error: &dyn Error) -> String {
     }
 }
 
-/// Whether the connection was refused, or the name of the host is not known.
+/// Whether the connection was refused, or the host's name is unknown.
 fn is_unreachable(error: &dyn Error) -> bool {
     let refused = |error: &io::Error| {
         use io::ErrorKind as Io;

@@ -1,11 +1,11 @@
-//! Names as listings carry them. XML 1.0 cannot hold every byte that a key may have, and one such key would make
-//! the whole page unreadable: so names are asked for in the form of URLs, and decoded here.
+//! Decodes names in listings. XML 1.0 cannot represent every byte that a key may have, and one such key would make
+//! the whole page unreadable. So names are requested in URL encoding, and decoded here.
 
 use std::borrow::Cow;
 
 use aws_sdk_s3::types::EncodingType;
 
-/// The name; `None` where it is no text. A server that does not encode says no encoding, and gives names as they are.
+/// Decodes the name; `None` if it is not text. A server that does not encode names states no encoding.
 pub(super) fn decode<'a>(name: &'a str, encoding: Option<&EncodingType>) -> Option<Cow<'a, str>> {
     if encoding != Some(&EncodingType::Url) || !name.contains(['%', '+']) {
         return Some(Cow::Borrowed(name));
@@ -17,7 +17,7 @@ pub(super) fn decode<'a>(name: &'a str, encoding: Option<&EncodingType>) -> Opti
         let escaped = (byte == b'%').then(|| bytes.get(at + 1..at + 3)).flatten().and_then(hex);
         decoded.push(match (escaped, byte) {
             (Some(escaped), _) => escaped,
-            // As in forms; a plus itself is always encoded.
+            // As in forms; a plus sign itself is always encoded.
             (None, b'+') => b' ',
             (None, byte) => byte,
         });

@@ -1,5 +1,6 @@
-//! Keys, secrets and regions that no request can carry: a blank or a line end that came along when they were copied.
-//! The SDK would panic on some of them, and AWS would call others a wrong signature. And that there are no keys at all.
+//! Finds keys, secrets and regions that cannot be sent in a request, because a space or a line break was copied with
+//! them. The SDK would panic on some of them, and AWS would call others a wrong signature. Also reports that there
+//! are no credentials at all.
 
 use std::error::Error;
 
@@ -7,7 +8,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::future;
 use aws_sdk_s3::config::{ProvideCredentials, SharedCredentialsProvider};
 
-/// What goes into a header as it is: printable, and without blanks.
+/// Checks what is sent unchanged in a header: it must be printable and without spaces.
 pub(super) fn check(what: &str, text: &str) -> Result<(), String> {
     let wrong = |how: &str| Err(format!("{what} {how}: enter it again, without any extra characters"));
     match text.chars().find(|c| !c.is_ascii_graphic()) {
@@ -18,7 +19,7 @@ pub(super) fn check(what: &str, text: &str) -> Result<(), String> {
     }
 }
 
-/// A key pair. Neither is quoted.
+/// Checks a key pair. Errors quote neither part.
 pub(super) fn check_keys(id: &str, secret: &str, token: Option<&str>) -> Result<(), String> {
     check("the access key ID", id)?;
     check("the session token", token.unwrap_or_default())?;
@@ -35,12 +36,12 @@ pub(super) fn check_keys(id: &str, secret: &str, token: Option<&str>) -> Result<
     }
 }
 
-/// What to do where nothing provides credentials.
+/// What to do if nothing provides credentials.
 const SET: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role (a storage \
                    configuration takes accesskeyid and secretaccesskey)";
 
-/// Says that there are no credentials where the SDK lists each place where it looked. An instance's metadata service is
-/// the last of these: whatever it answers instead of a role, there is none.
+/// Reports that there are no credentials, where the SDK would list each place in which it looked. The last of them is
+/// an instance's metadata service; whatever it answers instead of a role, there is none.
 fn none(error: CredentialsError) -> CredentialsError {
     if matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         return CredentialsError::not_loaded(format!("no S3 credentials were found: {SET}"));
@@ -54,7 +55,7 @@ fn none(error: CredentialsError) -> CredentialsError {
     }
 }
 
-/// The innermost reason of an error.
+/// The innermost cause of an error.
 pub(super) fn innermost(error: &dyn Error) -> String {
     let mut root = error;
     while let Some(source) = root.source() {
@@ -63,7 +64,7 @@ pub(super) fn innermost(error: &dyn Error) -> String {
     root.to_string()
 }
 
-/// Looks at what the environment's chain provides before it is used.
+/// Checks what the environment's chain provides before it is used.
 #[derive(Debug)]
 pub(super) struct Checked(pub(super) SharedCredentialsProvider);
 

@@ -1,5 +1,5 @@
-//! What stands at a name. HEAD says it; where HEAD says too little (no length, "forbidden"), a part of the object or
-//! a listing says the rest. What is not known is never taken for 0 or for nothing.
+//! Finds out what exists under a name. HEAD tells it. If HEAD tells too little (no length, or "forbidden"), a part of
+//! the object or a listing tells the rest. Unknown is never treated as 0 or as nothing.
 
 use std::str::FromStr;
 
@@ -11,12 +11,12 @@ use super::errors::RequestFailure;
 use super::listing;
 use crate::store::{ErrorKind, Key, ObjectInfo, StoreError};
 
-/// What HEAD answered, before anything is made of it.
+/// The answer to HEAD, before it is interpreted.
 pub(super) struct Head {
     pub(super) info: ObjectInfo,
-    /// Whether HEAD itself said how long the object is.
+    /// Whether HEAD itself stated the object's length.
     pub(super) with_length: bool,
-    /// Whether it may not be deleted for now, without anybody having asked for that.
+    /// Whether it may not be deleted for now, although nobody requested that.
     pub(super) locked: bool,
 }
 
@@ -29,7 +29,7 @@ impl Bucket {
         }
     }
 
-    /// HEAD alone; asks otherwise only for the length, where HEAD does not say it.
+    /// Asks HEAD alone, and otherwise only for the length, if HEAD does not state it.
     pub(super) async fn ask_head(
         &self,
         key: &Key,
@@ -46,7 +46,7 @@ impl Bucket {
             Some(size) => size,
             None => match self.size_of(full).await? {
                 Some(size) => size,
-                // Gone meanwhile.
+                // Removed meanwhile.
                 None => return Ok(Ok(None)),
             },
         };
@@ -60,7 +60,7 @@ impl Bucket {
         Ok(Ok(Some(Head { info, with_length: said.is_some(), locked })))
     }
 
-    /// How long an object is, by its first byte or by the listing; `None` where it is not there.
+    /// An object's length, from its first byte or from the listing; `None` if it does not exist.
     pub(super) async fn size_of(&self, full: &str) -> Result<Option<u64>, StoreError> {
         let request = self.client().get_object().bucket(&self.name).key(full).range("bytes=0-0");
         match request.send().await.map_err(|error| RequestFailure::of(&error)) {
@@ -70,7 +70,7 @@ impl Bucket {
                 }
             }
             Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(None),
-            // An object without a byte has no first one; and a listing may say what a policy keeps back.
+            // An empty object has no first byte, and a listing may show what a policy denies.
             Err(failure) if matches!(failure.kind, ErrorKind::Invalid | ErrorKind::Denied) => {}
             Err(failure) => return Err(failure.at("look up", self.target(full))),
         }
@@ -85,8 +85,8 @@ impl Bucket {
         }
     }
 
-    /// "Forbidden" is what some say of what is not there, and what a policy says of one object. The listing knows
-    /// which; where that is forbidden as well, what the probe found out of this provider counts.
+    /// Some providers answer "forbidden" for objects that do not exist, and a policy does so for one object. The
+    /// listing tells which. If listing is forbidden, too, what the probe found out about this provider counts.
     async fn look_behind(
         &self,
         failure: RequestFailure,
@@ -102,7 +102,7 @@ impl Bucket {
         }
     }
 
-    /// Size and time of an object as the listing shows it.
+    /// Size and time of an object, as the listing shows it.
     async fn listed(
         &self,
         full: &str,
@@ -116,7 +116,7 @@ impl Bucket {
     }
 }
 
-/// The whole's length in `bytes 0-0/123`.
+/// The total length in `bytes 0-0/123`.
 fn total(range: &str) -> Option<u64> {
     range.rsplit_once('/')?.1.trim().parse().ok()
 }

@@ -1,4 +1,4 @@
-//! What a probe notes of a provider with which backups are possible all the same.
+//! A probe's notes on what a provider does not support, although backups are possible.
 
 pub(super) const CANNOT_LIST_UPLOADS: &str = "this provider cannot list unfinished uploads: parts uploaded by an \
     attempt that died stay until a lifecycle rule of the bucket removes them";

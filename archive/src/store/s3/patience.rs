@@ -1,4 +1,4 @@
-//! How long S3 is waited for, and how often it is asked again.
+//! How long to wait for S3, and how often to ask again.
 
 use std::time::Duration;
 
@@ -6,34 +6,35 @@ use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 
-/// Limits of time and retries. A slow store finishes, because the time for a part grows with its size; a
-/// stuck one is noticed, because every wait has an end.
+/// Time limits and retries. A slow store finishes, because the time for a part grows with its size. A stuck store is
+/// noticed, because every wait is limited.
 #[derive(Debug, Clone)]
 pub struct Patience {
     /// How often one request is sent at most.
     pub attempts: u32,
-    /// About the pause before the second attempt; it doubles from one to the next, and is spread.
+    /// The pause before the second try, approximately: it doubles from one to the next, and is randomised.
     pub first_pause: Duration,
+    /// Limit for the doubled pause.
     pub longest_pause: Duration,
-    /// For a connection to be made.
+    /// Limit for connecting.
     pub connect: Duration,
-    /// For the answer to one attempt, besides the time in which a body travels.
+    /// Limit for the answer to one try, in addition to the time in which a body is transferred.
     pub answer: Duration,
-    /// The slowest rate, in bytes per second, at which one body may travel.
+    /// The slowest accepted transfer of a body, in bytes per second.
     pub slowest: u64,
-    /// For one attempt at completing an upload: some providers join the parts before they answer.
+    /// Limit for one try to complete an upload: some providers join the parts before they answer.
     pub join: Duration,
-    /// A download that brings no byte for this long is begun again where it stopped.
+    /// If a download brings no byte for this long, it is started again where it stopped.
     pub stall: Duration,
 }
 
-/// All attempts at one request together take at most as long as this many of the longest.
+/// Limit for all tries of one request together: this many times the longest try.
 const ATTEMPTS_WORTH: u32 = 3;
 
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            // Under a store that answers every third request with 503, three attempts were too few.
+            // Three tries were too few for a store that answered every third request with 503.
             attempts: 10,
             first_pause: Duration::from_millis(200),
             longest_pause: Duration::from_secs(10),
@@ -47,7 +48,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// For a person who waits: an answer within seconds, be it an error.
+    /// For someone who waits: an answer within seconds, even if it is an error.
     pub(super) fn impatient(&self) -> Self {
         Self {
             attempts: self.attempts.min(3),
@@ -57,7 +58,7 @@ impl Patience {
         }
     }
 
-    /// For a first contact: whether anybody is there at all.
+    /// For first contact: whether anybody answers at all.
     pub(super) fn brief(&self) -> Self {
         Self { attempts: self.attempts.min(2), connect: self.connect.min(Duration::from_secs(3)), ..self.impatient() }
     }
@@ -74,7 +75,7 @@ impl Patience {
         self.timeouts(self.answer)
     }
 
-    /// For a request with a body of so many bytes.
+    /// For a request with a body of this many bytes.
     pub(super) fn sending(&self, bytes: usize) -> TimeoutConfig {
         let travel = Duration::from_millis(bytes as u64 * 1000 / self.slowest.max(1));
         self.timeouts(self.answer + travel)
@@ -93,8 +94,8 @@ impl Patience {
             .build()
     }
 
-    /// Watches downloads. An upload's body is a single block of memory that is handed over at once, so its
-    /// rate says nothing: the time limit of the attempt watches uploads instead.
+    /// Watches downloads. An upload's body is a single block of memory that is handed over at once, so its rate says
+    /// nothing; the time limit of the try covers uploads instead.
     pub(super) fn stalls(&self) -> StalledStreamProtectionConfig {
         StalledStreamProtectionConfig::enabled().upload_enabled(false).grace_period(self.stall).build()
     }
@@ -117,7 +118,7 @@ mod tests {
     fn a_first_contact_that_is_refused_pauses_for_less_than_5_s_in_all() {
         let brief = Patience::default().brief();
         let pauses: Duration = (0..brief.attempts - 1).map(|n| brief.first_pause * 2_u32.pow(n)).sum();
-        // The SDK spreads each by up to as much again.
+        // The SDK makes each up to twice as long, at random.
         assert!(pauses * 2 < Duration::from_secs(5), "{pauses:?}");
         assert!(brief.attempts >= 2, "a connection that breaks off is tried again");
     }

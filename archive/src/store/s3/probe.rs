@@ -1,4 +1,4 @@
-//! Proves that a configuration works before it is taken: does all that a backup does, with an object that is removed
+//! Tests a configuration before it is accepted: does everything that a backup does, with an object that is removed
 //! again.
 
 use std::sync::Arc;
@@ -16,18 +16,17 @@ use super::ways::Checksum;
 use super::{body, notes};
 use crate::store::{ErrorKind, Key, PART_BYTES, StoreError, Unfinished};
 
-/// Where probes put their objects.
+/// The folder for the objects of probes.
 const FOLDER: &str = ".backstay-probe";
 
-/// What a probe left this many seconds ago, it will not remove any more: it was killed.
+/// After this many seconds, a probe that left something will not remove it any more, because it was killed.
 const ABANDONED: i64 = 3_600;
 
-/// Two parts, as small as two parts can be: so much of the second.
+/// The second part. Two parts as small as possible are a full one and this one.
 const LAST: &[u8] = b"!";
 const FILLER: u8 = b'.';
 
-/// Runs the probe; the notes are for people. Whatever happens, what it began is removed where the
-/// bucket allows it.
+/// Runs the probe; the notes are for people. Whatever happens, what it created is removed, if the bucket allows it.
 pub(super) async fn probe(bucket: Bucket) -> Result<Vec<String>, StoreError> {
     bucket.try_list().await.map_err(|failure| failure.at("list objects in", bucket.whole()))?;
     let folder = Arc::new(bucket.below(FOLDER));
@@ -39,7 +38,7 @@ pub(super) async fn probe(bucket: Bucket) -> Result<Vec<String>, StoreError> {
     result.and(cleaned).map(|()| probe.notes)
 }
 
-/// Finds out what this provider says of what is not there: whether that is "forbidden".
+/// Finds out whether this provider answers "forbidden" for objects that do not exist.
 pub(super) async fn learn_absence(bucket: &Bucket) -> Result<bool, StoreError> {
     let full = format!("{}{FOLDER}/{}", bucket.prefix, Uuid::new_v4().simple());
     let key = Key::new(&full).expect("the probe's name has no empty segment");
@@ -56,9 +55,9 @@ struct Probe {
     bucket: Bucket,
     folder: Arc<Bucket>,
     full: String,
-    /// Whether what is put there may not be deleted for a while, by the bucket's own rule.
+    /// Whether new objects may not be deleted for a while, by the bucket's own rule.
     locks: bool,
-    /// Begun and not known to have been completed.
+    /// Started, and not known to be completed.
     uploads: Vec<String>,
     /// Whether there may be an object.
     created: bool,
@@ -89,7 +88,7 @@ impl Probe {
         Ok(())
     }
 
-    /// Whether this provider takes the condition at all: some refuse the header, and work without.
+    /// Whether this provider supports the condition: some refuse the header, and work without it.
     async fn complete_first(&mut self, upload: &str, parts: Vec<CompletedPart>) -> Result<bool, StoreError> {
         let result = self.bucket.complete((&self.full, upload), parts.clone(), true).await;
         let (result, conditional) = match result {
@@ -101,8 +100,8 @@ impl Probe {
         result.map(|()| conditional).map_err(|failure| failure.at("complete", self.bucket.target(&self.full)))
     }
 
-    /// A full part and a byte. Where the checksum that this provider wants is found only by sending a part, the upload
-    /// is begun anew: it must be announced with that one.
+    /// A full part and a byte. If the checksum that this provider requires is found only by sending a part, the
+    /// upload is started again, because the checksum must be announced.
     async fn upload_two_parts(&mut self, owner: AttemptId) -> Result<(String, Vec<CompletedPart>), StoreError> {
         let bodies = [Bytes::from(vec![FILLER; PART_BYTES]), Bytes::from_static(LAST)];
         let announced = |probe: &Self| probe.bucket.ways.in_use().checksum == Checksum::Crc32c;
@@ -131,7 +130,7 @@ impl Probe {
         StoreError::new(ErrorKind::Invalid, action, self.bucket.target(&self.full), cause)
     }
 
-    /// When the object was made, by S3's clock.
+    /// When the object was created, by S3's clock.
     async fn check_head(&mut self, owner: AttemptId) -> Result<Option<Timestamp>, StoreError> {
         let key = Key::new(&self.full).expect("the probe's name has no empty segment");
         let answer = self.bucket.ask_head(&key, &self.full).await?;
@@ -207,7 +206,7 @@ impl Probe {
         }
     }
 
-    /// Removes what probes that were killed have left.
+    /// Removes what killed probes left.
     async fn sweep(&self, uploads: Vec<Unfinished>, now: Timestamp) -> Result<(), StoreError> {
         let abandoned = |at: Option<Timestamp>| at.is_some_and(|at| at.seconds + ABANDONED < now.seconds);
         for left in uploads.iter().filter(|left| abandoned(left.begun)) {

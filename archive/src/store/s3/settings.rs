@@ -1,4 +1,4 @@
-//! What is needed to reach a bucket, and the checks that need no network.
+//! The settings of a bucket, and the checks that need no network.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,46 +8,54 @@ use url::Url;
 use super::ways::{Addressing, Checksum};
 use crate::store::{ErrorKind, Key, StoreError};
 
-/// Where a bucket is and how to get in. An empty text is filled in from the usual AWS environment
-/// (variables, then the profile), and by AWS's defaults where that says nothing.
+/// Where a bucket is and how to log in. An empty text is taken from the usual AWS environment (variables, then the
+/// profile), and then from AWS's defaults.
 #[derive(Debug, Clone, Default)]
 pub struct S3Settings {
+    /// The bucket's name.
     pub bucket: String,
-    /// Empty: what the environment says, else `us-east-1`.
+    /// The region. If empty, that of the environment, or `us-east-1`.
     pub region: String,
-    /// `http://` or `https://` and a host. Empty: what the environment says, else AWS.
+    /// `http://` or `https://` and a host. If empty, that of the environment, or AWS.
     pub endpoint: String,
-    /// Everything is kept below this: empty, or segments such as `a/b`.
+    /// All keys are below this: empty, or segments such as `a/b`.
     pub prefix: String,
-    /// `None`: the environment's default chain (variables, profile, web identity, instance role).
+    /// The key pair; `None` for the environment's default chain (variables, profile, web identity, instance role).
     pub credentials: Option<S3Credentials>,
-    /// A PEM file of the only authorities that are trusted; `None`: those of this machine.
+    /// A PEM file with the only certificate authorities to trust; `None` for those of this machine.
     pub ca_file: Option<PathBuf>,
     /// What a person calls the setting that `ca_file` comes from, such as `--s3-ca`: for errors.
     pub ca_source: &'static str,
+    /// How objects are to be stored.
     pub objects: ObjectSettings,
+    /// Where the bucket's name is in a request.
     pub addressing: Addressing,
+    /// Which checksum is sent with each body.
     pub checksum: Checksum,
-    /// Whether "forbidden" is what this provider says of what is not there, as a probe found out.
+    /// Whether this provider answers "forbidden" for objects that do not exist, as a probe found out.
     pub absent_is_denied: bool,
 }
 
-/// How the bucket is to keep what is put there. Empty: as the bucket itself says.
+/// How objects are to be stored. If empty, as the bucket's own settings say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObjectSettings {
-    /// Of backups, such as `STANDARD_IA`. Manifests and keys are small and read often: they stay in the bucket's own.
+    /// Storage class of backups, such as `STANDARD_IA`. Manifests and keys are small and read often, so they use the
+    /// bucket's default.
     pub storage_class: String,
-    /// `AES256`, `aws:kms` or `aws:kms:dsse`, for everything.
+    /// Server-side encryption of all objects: `AES256`, `aws:kms` or `aws:kms:dsse`.
     pub server_side_encryption: String,
-    /// The key of `aws:kms`; empty: AWS's own.
+    /// The key for `aws:kms`; if empty, AWS's own.
     pub kms_key_id: String,
 }
 
-/// A key pair, perhaps of a session.
+/// A key pair, perhaps of a temporary session. `Debug` shows only the ID.
 #[derive(Clone)]
 pub struct S3Credentials {
+    /// The access key ID, which is not secret.
     pub access_key_id: String,
+    /// The secret access key.
     pub secret_access_key: String,
+    /// The session token of temporary credentials; `None` for permanent ones.
     pub session_token: Option<String>,
 }
 
@@ -62,7 +70,7 @@ impl S3Settings {
         StoreError::new(ErrorKind::Invalid, "use", format_args!("bucket {:?}", self.bucket), cause)
     }
 
-    /// The prefix as it stands before every key: empty, or ending with `/`.
+    /// The prefix as it precedes every key: empty, or ending with `/`.
     pub(super) fn checked_prefix(&self) -> Result<String, StoreError> {
         let prefix = self.prefix.trim_matches('/');
         match prefix {
@@ -72,7 +80,8 @@ impl S3Settings {
         }
     }
 
-    /// A value that S3 does not know is refused by S3, when a configuration is tried; these are mistakes in any case.
+    /// Values that S3 does not know are refused by S3, when a configuration is tested; these are mistakes in any
+    /// case.
     pub(super) fn check_objects(&self) -> Result<(), StoreError> {
         let objects = &self.objects;
         if !objects.kms_key_id.is_empty() && !objects.server_side_encryption.starts_with("aws:kms") {
@@ -97,7 +106,7 @@ impl S3Settings {
         Ok(())
     }
 
-    /// An endpoint, parsed. One with a user or a password is refused: it would show up in logs.
+    /// Parses an endpoint. One with a user or a password is refused, because it would appear in logs.
     pub(super) fn checked_endpoint(&self, endpoint: &str) -> Result<Url, StoreError> {
         let url = Url::parse(endpoint)
             .ok()
@@ -113,7 +122,7 @@ impl S3Settings {
     }
 }
 
-/// Whether an endpoint is one of AWS's own.
+/// Whether an endpoint belongs to AWS.
 pub(super) fn is_aws(endpoint: &Url) -> bool {
     let host = endpoint.host_str().unwrap_or_default();
     host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")

@@ -1,9 +1,9 @@
-//! What others say, fit for a line of ours.
+//! Shortens texts of others for use in errors.
 
 /// The longest cause that is passed on, in characters.
 const CAUSE_MAX: usize = 400;
 
-/// In one line, and no longer than people read.
+/// The text in one line, and not too long to read.
 pub(super) fn one_line(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(CAUSE_MAX).collect();
     text.trim().to_owned()

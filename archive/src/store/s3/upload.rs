@@ -1,4 +1,4 @@
-//! One upload in parts to S3: create-only, and idempotent where an answer is lost.
+//! One upload in parts to S3. It is create-only, and can be repeated if an answer was lost.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ enum State {
     Aborted,
 }
 
-/// What stands at the key.
+/// What exists under the key.
 enum Standing {
     Free,
-    /// This attempt's own object, of so many bytes.
+    /// This attempt's own object, of this many bytes.
     Mine(u64),
-    /// An object of somebody else, or of nobody known.
+    /// An object of another attempt, or of an unknown one; its size in bytes.
     Taken(Option<AttemptId>, u64),
 }
 
@@ -56,9 +56,9 @@ impl S3Upload {
         Self { bucket, key, full, owner, begun: Mutex::new(begun), parts, resent, state }
     }
 
-    /// The upload that is to be used instead of `was`: where that was begun without a word of the checksum that this
-    /// provider turned out to demand with each part, another is begun. `None`: it is the right one, and a part has failed
-    /// for a reason of its own.
+    /// The upload to use instead of `was`. If this provider requires a checksum that `was` did not announce when it
+    /// was started, another upload is started. `None` if `was` is the right one, and the part failed for another
+    /// reason.
     async fn begun_anew(&self, was: &Begun, failure: &RequestFailure) -> Result<Option<Begun>, StoreError> {
         let mut begun = self.begun.lock().await;
         if begun.id != was.id {
@@ -79,7 +79,7 @@ impl S3Upload {
     /// Sends a part to one upload, and counts how often it had to be sent again.
     async fn send(&self, begun: &Begun, number: u32, body: Bytes) -> Result<CompletedPart, RequestFailure> {
         let sent = Arc::new(AtomicU32::new(0));
-        // Counted also where the caller gives up waiting.
+        // Also counted if the caller stops waiting.
         let _counter = CountResent { sent: sent.clone(), resent: &self.resent };
         self.bucket.upload_part((&self.full, &begun.id), number, body, sent).await
     }
@@ -104,8 +104,8 @@ impl S3Upload {
         })
     }
 
-    /// Looks before, because some providers ignore the condition of the request; and after, because a
-    /// retry after a lost answer finds no upload any more, or its own object in the way.
+    /// Looks before, because some providers ignore the condition of the request, and after, because a retry after a
+    /// lost answer finds no upload any more, or its own object.
     async fn complete_once(&self, count: u32) -> Result<(), StoreError> {
         let (bytes, parts) = self.parts.whole(count, self.target())?;
         let id = self.begun.lock().await.id.clone();
@@ -120,7 +120,7 @@ impl S3Upload {
         match self.standing().await {
             Ok(Standing::Mine(found)) => self.own(bytes, found).await,
             Ok(Standing::Taken(..)) => Err(self.taken()),
-            // Refused, and yet nothing is there: whatever was there is gone again.
+            // Refused, although nothing exists: what existed was removed meanwhile.
             Ok(Standing::Free) if failure.kind == ErrorKind::AlreadyExists => {
                 Err(failure.taken_as(ErrorKind::Unavailable).at("complete", self.target()))
             }
@@ -128,14 +128,14 @@ impl S3Upload {
         }
     }
 
-    /// After an acknowledgement: the object that stands there is this one. Where a provider ignores
-    /// create-only, somebody else's may have replaced it.
+    /// After an acknowledgement, checks that the object is this one. If a provider ignores create-only, another
+    /// object may have replaced it.
     async fn confirm(&self, bytes: u64) -> Result<(), StoreError> {
         match self.standing().await {
             Ok(Standing::Taken(Some(_), _)) => Err(self.taken()),
             Ok(Standing::Taken(None, found)) if found == bytes => Ok(()),
             Ok(Standing::Mine(found)) => self.own(bytes, found).await,
-            // Whose it is is not known here, so it is not removed; but HEAD alone is not believed about its length.
+            // Its owner is unknown, so it is not removed. The length is not taken from HEAD alone.
             Ok(Standing::Taken(None, found)) => match self.bucket.size_of(&self.full).await {
                 Ok(Some(size)) if size == bytes => {
                     self.head_is_wrong(bytes, found);
@@ -160,8 +160,8 @@ impl S3Upload {
         }
     }
 
-    /// This attempt's own object: whole, or removed again, since nobody else will know that it is not a backup. HEAD
-    /// alone is not believed: what vouches for a length once may be wrong about it.
+    /// This attempt's own object: either complete, or removed, because nobody else could tell that it is not a
+    /// backup. The length is not taken from HEAD alone, which may be wrong.
     async fn own(&self, bytes: u64, found: u64) -> Result<(), StoreError> {
         if found == bytes {
             return Ok(());
@@ -215,7 +215,7 @@ impl Upload for S3Upload {
                         self.parts.acknowledge(number, body.len(), said);
                         return Ok(());
                     }
-                    // The upload that has it was given up meanwhile.
+                    // The upload that has it was abandoned meanwhile.
                     begun = current.clone();
                 }
                 Err(failure) => match self.begun_anew(&begun, &failure).await? {
@@ -253,7 +253,7 @@ impl Upload for S3Upload {
     }
 }
 
-/// Adds every attempt but the first when the request is over.
+/// When the request is over, adds the number of tries after the first.
 struct CountResent<'a> {
     sent: Arc<AtomicU32>,
     resent: &'a AtomicU32,

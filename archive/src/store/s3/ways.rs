@@ -1,4 +1,4 @@
-//! How a provider wants to be asked: what the settings say, else what was found out on the way.
+//! How a provider wants to be asked: what the settings say, or what was found out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,11 +6,11 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-/// Where the bucket's name stands in a request.
+/// Where the bucket's name is in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Addressing {
-    /// `virtual` at AWS; elsewhere `path`, unless the provider is found to know `virtual` alone.
+    /// `virtual` at AWS; elsewhere `path`, unless the provider turns out to support only `virtual`.
     #[default]
     Auto,
     /// `https://host/bucket/key`.
@@ -19,23 +19,25 @@ pub enum Addressing {
     Virtual,
 }
 
-/// What goes with each body that is put there, besides the signature.
+/// The checksum that is sent with each body, besides the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Checksum {
-    /// `crc32c` at AWS; elsewhere `none`, unless the provider is found to demand one.
+    /// `crc32c` at AWS; elsewhere `none`, unless the provider turns out to require one.
     #[default]
     Auto,
-    /// Content-MD5.
+    /// The header `Content-MD5`.
     Md5,
-    /// x-amz-checksum-crc32c.
+    /// The header `x-amz-checksum-crc32c`.
     Crc32c,
+    /// No checksum.
     None,
 }
 
 impl Addressing {
     const ALL: [Self; 3] = [Self::Auto, Self::Path, Self::Virtual];
 
+    /// The word in settings: `auto`, `path` or `virtual`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -48,6 +50,7 @@ impl Addressing {
 impl Checksum {
     const ALL: [Self; 4] = [Self::Auto, Self::Md5, Self::Crc32c, Self::None];
 
+    /// The word in settings: `auto`, `md5`, `crc32c` or `none`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -88,12 +91,15 @@ impl fmt::Display for Checksum {
     }
 }
 
-/// The ways in use: neither is `Auto`. What a probe found, for whoever opens the same bucket next.
+/// The ways in use, none of them `Auto`. A probe's findings are kept in this form for whoever opens the same bucket
+/// next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InUse {
+    /// Where the bucket's name is in a request.
     pub addressing: Addressing,
+    /// Which checksum is sent with each body.
     pub checksum: Checksum,
-    /// Whether "forbidden" is what this provider says of what is not there.
+    /// Whether this provider answers "forbidden" for objects that do not exist.
     #[serde(default)]
     pub absent_is_denied: bool,
 }
@@ -127,7 +133,7 @@ impl Ways {
         *self.lock()
     }
 
-    /// For people: what is used, and whether somebody said so or it was found.
+    /// For people: what is used, and whether it was set or found out.
     pub(super) fn told(&self) -> Vec<String> {
         let InUse { addressing, checksum, absent_is_denied } = self.in_use();
         let auto = |is_auto: bool| if is_auto { " (auto)" } else { "" };
@@ -141,7 +147,7 @@ impl Ways {
         told
     }
 
-    /// Where nobody said how to address the bucket: the way that was not tried yet.
+    /// The other way of addressing, if none was set and it was not tried yet.
     pub(super) fn other_addressing(&self) -> Option<Addressing> {
         let open = self.addressing == Addressing::Auto && self.in_use().addressing == Addressing::Path;
         open.then_some(Addressing::Virtual)
@@ -155,14 +161,14 @@ impl Ways {
         self.lock().absent_is_denied = is_so;
     }
 
-    /// After a provider has refused a body that went with `used`, and said that it wants a checksum: whether there
-    /// is another way to try, which is in use from now on. Content-MD5 comes first: it is the older one.
+    /// Called after a provider refused a body that was sent with `used`, and requires a checksum. Returns whether
+    /// there is another way to try, which is used from now on. Content-MD5 comes first, because it is older.
     pub(super) fn check_otherwise(&self, used: Checksum) -> bool {
         if self.checksum != Checksum::Auto {
             return false;
         }
         let mut in_use = self.lock();
-        // Somebody else may have gone on already.
+        // Another request may have switched already.
         if in_use.checksum == used {
             in_use.checksum = match used {
                 Checksum::None | Checksum::Auto => Checksum::Md5,
