@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstay_archive::seal::{self, Recipient};
-use backstay_archive::store::spec;
 use backstay_archive::trust::SigningKey;
 use backstay_archive::writer::Limits;
-use backstay_daemon::bucket::WritableBucket;
+use backstay_daemon::bucket::{Named, WritableBucket};
 use backstay_daemon::key_file;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::settings::Override;
@@ -16,7 +15,7 @@ use backstay_protocol::{ClusterName, ClusterUuid, MachineId};
 use clap::{Args, Parser, Subcommand};
 
 use crate::etcd::{EtcdSettings, Words};
-use crate::once::{Named, Once};
+use crate::once::Once;
 use crate::proof::settings::InspectionSettings;
 
 /// Backs up this machine's etcd and verifies each backup before it becomes visible.
@@ -30,11 +29,22 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent: carry out the coordinator's commands until SIGTERM
+    #[command(after_help = RUN_HELP)]
     Run(RunArgs),
     /// Take one backup now, without NATS or a coordinator
     #[command(after_help = ONCE_EXAMPLES)]
     Once(Box<OnceArgs>),
 }
+
+const RUN_HELP: &str = "\
+Settings come from the configuration file, then the environment (BACKSTAY_ and
+the key in capitals, with __ between levels, such as BACKSTAY_NATS__URL), then
+flags. Later ones override earlier ones. The sample agent.toml explains every
+setting.
+
+Examples:
+  backstay-agent run --config /etc/backstay/agent.toml
+  backstay-agent run --config /etc/backstay/agent.toml --print-config";
 
 const ONCE_EXAMPLES: &str = "\
 Examples:
@@ -126,7 +136,7 @@ pub struct OnceArgs {
     /// age recipient (age1…) that can decrypt the backup; can be repeated. Without one, the backup is not encrypted
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<String>,
-    /// A file with recipients, one on each line, as for `age -R`; may be given several times
+    /// File with recipients, one on each line, as for `age -R`; can be repeated
     #[arg(long = "recipients-file", value_name = "FILE")]
     recipients_files: Vec<PathBuf>,
     /// Store the backup unencrypted although earlier backups of the cluster are encrypted
@@ -178,12 +188,13 @@ impl OnceArgs {
             ..InspectionSettings::default()
         };
         let recipients = self.recipients()?;
+        let named = Named { url: self.store, flags: self.bucket.words() };
         let once = Once {
             cluster: self.cluster,
             cluster_uuid: self.cluster_uuid,
             new_cluster_id: self.new_cluster_id,
-            store: spec::parse_url(&self.store, self.bucket.settings())?,
-            named: Named { url: self.store, flags: self.bucket.words() },
+            store: named.parse(self.bucket.settings())?,
+            named,
             recipients,
             allow_unencrypted: self.allow_unencrypted,
             sign_key: self.sign_key.as_deref().map(signing_key).transpose()?.map(Arc::new),

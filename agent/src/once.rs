@@ -12,6 +12,7 @@ use backstay_archive::store::Key;
 use backstay_archive::trust::{Signers, SigningKey};
 use backstay_archive::writer::{Limits, Plan, Progress, Signing};
 use backstay_archive::{Manifest, Store, catalog};
+use backstay_daemon::bucket::Named;
 use backstay_protocol::bus::FailureCode;
 use backstay_protocol::{AttemptId, Clock, ClusterName, ClusterUuid, SlotId, SnapshotName, Timestamp};
 use tokio::sync::watch;
@@ -27,7 +28,7 @@ use backstay_archive::store::spec::StoreSpec;
 pub mod show;
 mod told;
 
-pub use told::{Named, Taken};
+pub use told::Taken;
 
 /// How many seconds the name may move on: one is taken by each backup of the same second.
 const NAME_TRIES: usize = 60;

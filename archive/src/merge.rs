@@ -33,15 +33,13 @@ pub enum MergeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// One of the UUIDs contains backups of another cluster, or none.
-    #[error(
-        "{uuid} contains no backups of cluster {wanted}, but of {found}: only backups of one cluster can be merged"
-    )]
+    #[error("{uuid} contains {found}: only backups of cluster {wanted} can be merged")]
     Foreign {
         /// The UUID.
         uuid: ClusterUuid,
         /// The cluster that was to be merged.
         wanted: ClusterName,
-        /// The name of the cluster that it contains; `nobody` if it has no readable backup.
+        /// What it contains, as text: the backups of another cluster, or none that can be read.
         found: String,
     },
     /// The object of a source does not match its manifest. It was not copied.
@@ -165,7 +163,8 @@ async fn listed(store: &dyn Store, name: &ClusterName, uuid: ClusterUuid) -> Res
     match catalog::newest_among(store, &entries).await? {
         Some(newest) if newest.cluster == *name => {}
         found => {
-            let found = found.map_or_else(|| "nobody".to_owned(), |newest| newest.cluster.to_string());
+            let found = found
+                .map_or_else(|| "no backups".to_owned(), |newest| format!("backups of cluster {}", newest.cluster));
             return Err(MergeError::Foreign { uuid, wanted: name.clone(), found });
         }
     }

@@ -67,6 +67,9 @@ pub enum CallError {
     TooLargeForNats { url: String, bytes: usize, max_payload: usize },
     #[error("the coordinator's answer on {subject} cannot be parsed: {cause}")]
     Malformed { subject: String, cause: String },
+    /// A file or a setting of the connection cannot be used: nobody was asked. The text holds no secret.
+    #[error("{0}")]
+    Unusable(String),
     /// Something else went wrong on the way.
     #[error("the request to {url} failed: {cause}")]
     Transport { url: String, cause: String },
@@ -79,7 +82,7 @@ impl CallError {
     }
 
     /// The coordinator is of a build that does not have the type.
-    pub fn is_unknown_type(&self) -> bool {
+    fn is_unknown_type(&self) -> bool {
         matches!(self, Self::Refused(error)
             if error.code == ErrorCode::InvalidArgument && error.text.starts_with("there is no type "))
     }
@@ -110,10 +113,23 @@ impl CallError {
             Self::Refused(refusal) => {
                 matches!(refusal.code, ErrorCode::Unavailable | ErrorCode::Conflict | ErrorCode::Internal)
             }
-            Self::NotAllowed { .. } | Self::TooLarge(_) | Self::TooLargeForNats { .. } | Self::Malformed { .. } => {
-                false
-            }
+            Self::NotAllowed { .. }
+            | Self::TooLarge(_)
+            | Self::TooLargeForNats { .. }
+            | Self::Malformed { .. }
+            | Self::Unusable(_) => false,
         }
+    }
+}
+
+/// What was found; `None` where the coordinator is of a build that does not have the type. Any other refusal is one.
+///
+/// # Errors
+/// Those of the call.
+pub fn known<T>(found: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match found {
+        Err(error) if error.is_unknown_type() => Ok(None),
+        found => found.map(Some),
     }
 }
 
@@ -228,6 +244,16 @@ mod tests {
         assert_eq!(find(r#"{"error":{"code":"unavailable","text":"KV is away"}}"#).await, Err("KV is away".into()));
         for answer in ["", "{", "[]", "{}"] {
             assert!(find(answer).await.is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn only_a_type_that_is_unknown_is_passed_over() {
+        let refused = |code, text: &str| known::<u8>(Err(ApiError::new(code, text.to_owned()).into()));
+        assert_eq!(known(Ok(1)), Ok(Some(1)));
+        assert_eq!(refused(ErrorCode::InvalidArgument, r#"there is no type "verifications"; there are: x"#), Ok(None));
+        for (code, text) in [(ErrorCode::Unavailable, "KV is away"), (ErrorCode::InvalidArgument, "invalid selector")] {
+            assert_eq!(refused(code, text).map_err(|error| error.to_string()), Err(text.to_owned()));
         }
     }
 

@@ -139,8 +139,8 @@ pub enum Command {
     #[command(
         visible_alias = "g",
         after_help = "\
-TYPE can be a plural, singular, full or short name, in upper or lower case; `get types` lists all
-of them.
+TYPE can be a plural, singular, full or short name, in upper or lower case; `get
+types` lists all of them.
 
 Examples:
   backstayctl get types
@@ -152,12 +152,13 @@ Examples:
   backstayctl get backupruns --watch"
     )]
     Get(Get),
-    /// Show a whole resource, for people
+    /// Show all details of a resource
     #[command(after_help = look::DESCRIBE_HELP)]
     Describe(Describe),
     /// Create or update resources from files
     #[command(after_help = "\
-All documents are validated before the first one is applied. Nothing is printed on success.
+All documents are validated before the first one is applied. Nothing is printed
+on success.
 
 Examples:
   backstayctl apply -f etcd-backup-s3-conf.yaml
@@ -168,8 +169,9 @@ Examples:
     #[command(
         visible_alias = "d",
         after_help = "\
-To delete a cluster you must type its name, or pass --yes. A cluster with connected agents is not
-deleted: they would register it again, without its schedule. Its backups stay in the store.
+To delete a cluster you must type its name, or pass --yes. A cluster with
+connected agents is not deleted: they would register it again, without its
+schedule. Its backups stay in the store.
 
 Examples:
   backstayctl delete etcdbackups3config etcd-backup-s3-conf
@@ -228,8 +230,10 @@ Examples:
     Version(Version),
     /// Print the completion script for a shell
     #[command(after_help = "\
-The script asks backstayctl itself, so it also completes clusters, resources, snapshots
-and contexts. What the coordinator knows is completed where one answers.
+The script calls backstayctl, so it also completes clusters, resources,
+snapshots and contexts. Names that only the coordinator knows are completed if
+it answers. For zsh, the directory of the script must be in $fpath before
+compinit runs.
 
 Examples:
   backstayctl completion bash > /etc/bash_completion.d/backstayctl

@@ -7,7 +7,7 @@ use backstay_protocol::backstay_types::StoredBackupSpec;
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::{BackupSpec, ClusterSpec, Spec};
 
-use super::api::{Api, Transport};
+use super::api::{Api, Transport, known};
 use super::console::{Console, Failure};
 use super::listing::{self, WIDTH};
 use super::output::View;
@@ -62,13 +62,11 @@ pub async fn run<T: Transport>(
 /// The coordinator refuses, or does not answer.
 pub async fn of_cluster<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec<Resource>, Failure> {
     let request = GetRequest { selector: format!("{LABEL_CLUSTER}={cluster}"), ..GetRequest::default() };
-    match api.get(StoredBackupSpec::definition(), &request).await {
-        Err(error) if error.is_unknown_type() => {
-            let items = api.get(BackupSpec::definition(), &request).await?;
-            Ok(items.iter().filter_map(|item| by_name(item, cluster)).collect())
-        }
-        found => Ok(found?),
+    if let Some(found) = known(api.get(StoredBackupSpec::definition(), &request).await)? {
+        return Ok(found);
     }
+    let items = api.get(BackupSpec::definition(), &request).await?;
+    Ok(items.iter().filter_map(|item| by_name(item, cluster)).collect())
 }
 
 /// What a name tells by itself.
@@ -100,8 +98,7 @@ fn table(items: &[Resource], of_all: bool, view: &View, now: Timestamp) -> Strin
         let more = more.into_iter().filter(|_| wide);
         of_all.then_some(backup.cluster).into_iter().chain(cells).chain(more).collect()
     });
-    let fit = (!wide).then_some((WIDTH, "CLUSTER"));
-    Layout { headings: view.headings, fit }.table(&heading, rows)
+    Layout::of(view, WIDTH, "CLUSTER").table(&heading, rows)
 }
 
 #[cfg(test)]
@@ -152,6 +149,13 @@ mod tests {
         let (table, _) = print(coordinator(), "", Format::Table).await;
         insta::assert_snapshot!("backups-of-all", table);
         assert!(table.lines().all(|line| line.chars().count() <= WIDTH), "{table}");
+        let long = "a-cluster-whose-name-is-as-long-as-such-names-may-be-so-63-of-them";
+        let items = [stored(&long[..63], 60, "pages+member")];
+        let line = |fits| {
+            let view = View { fits, ..View::default() };
+            super::table(&items, true, &view, NOW).lines().last().map(str::to_owned).expect("a line")
+        };
+        assert!(line(true).chars().count() <= WIDTH && line(false).starts_with(&long[..63]), "{}", line(false));
         insta::assert_snapshot!("backups-wide", print(coordinator(), "b", Format::Wide).await.0);
     }
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::api::{CallError, QUICK, Transport};
 use super::contexts::layers::{Chosen, merged};
+use super::contexts::model;
 
 /// How long connecting may take: what is left of [`QUICK`] is for the answer.
 const CONNECT: Duration = Duration::from_secs(4);
@@ -43,7 +44,7 @@ pub fn settings(
 ) -> Result<NatsSettings, SettingsError> {
     let environment = settings::from_environment::<Sections>(variables).into_iter();
     let mut environment: BTreeMap<String, String> =
-        environment.filter_map(|Override { mut path, value }| Some((path.pop()?, value))).collect();
+        environment.filter_map(|Override { mut path, value }| Some((path.pop()?, settings::text(&value)))).collect();
     environment.extend(url.map(|url| ("url".to_owned(), url)));
     let of_context = |key: &str| {
         let context = context.filter(|context| context.nats.contains_key(key))?;
@@ -54,10 +55,7 @@ pub fn settings(
         let key = key.trim_start_matches("nats.");
         of_context(key).map_or_else(|| format!("{}: ", word(key)), |name| format!("context {name:?}: {key}: "))
     };
-    let counts = merged(context, environment.clone(), flags.clone());
-    let overrides: Vec<Override> =
-        counts.into_iter().map(|(key, value)| Override::new(&format!("nats.{key}"), value)).collect();
-    let nats = settings::load::<Sections>(None, &overrides)?.nats;
+    let nats = model::settings(&merged(context, environment.clone(), flags.clone()));
     nats.check(place).map_err(|error| match error {
         SettingsError::Nonsense { place, text } => {
             SettingsError::Nonsense { place, text: text.trim_start_matches("[nats] ").to_owned() }
@@ -121,7 +119,7 @@ impl Bus {
                 Err(CallError::Transport { url: url.clone(), cause: "NATS rejected the user or password".into() })
             }
             Ok(Err(NatsError::Connect { cause, .. })) => Err(absent(&settings.without_secrets(&cause))),
-            Ok(Err(other)) => Err(CallError::Transport { url: url.clone(), cause: other.to_string() }),
+            Ok(Err(other)) => Err(CallError::Unusable(other.to_string())),
             Ok(Ok(client)) => Ok(Self { client, url, refusals, spent: begun.elapsed(), answered: Mutex::new(None) }),
         }
     }
@@ -274,6 +272,17 @@ mod tests {
         assert_eq!(error, "context \"c\": cert: cert and key must be given together");
     }
 
+    #[test]
+    fn a_password_keeps_its_quotes() {
+        let quoted = r#""hunter2""#;
+        let context = Chosen { name: "c".into(), nats: owned(&[("user", "u"), ("password", quoted)]), named: false };
+        let found = settings([], None, Some(&context), BTreeMap::new()).expect("settings");
+        assert_eq!(found.password, quoted);
+        // A variable is read as the daemons read it.
+        let variables = [("BACKSTAY_NATS__USER", "u"), ("BACKSTAY_NATS__PASSWORD", quoted)];
+        assert_eq!(read(&variables, &[]).password, "hunter2");
+    }
+
     fn read(variables: &[(&str, &str)], flags: &[(&'static str, &str)]) -> NatsSettings {
         let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         settings(variables, None, None, owned(flags)).expect("settings")
@@ -330,6 +339,13 @@ mod tests {
         assert!(text.starts_with("cannot reach NATS on nats://127.0.0.1:1 (IO error: Connection refused"), "{text}");
         assert!(text.contains("nats-server") && text.contains("BACKSTAY_NATS_URL"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_used_is_no_failed_request() {
+        let settings = read(&[], &[("credentials", "/nowhere/ops.creds")]);
+        let text = Bus::connect(&settings).await.expect_err("no file").to_string();
+        assert!(text.starts_with("cannot use the NATS credentials file /nowhere/ops.creds: No such file"), "{text}");
     }
 
     #[test]

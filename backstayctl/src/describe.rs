@@ -10,7 +10,7 @@ use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec};
 use backstay_protocol::types::{self, TypeDefinition};
 use backstay_protocol::{Timestamp, duration};
 
-use super::api::{Api, CallError, Transport};
+use super::api::{Api, Transport, known};
 use super::console::{Console, Failure};
 use super::output::View;
 use super::{listing, verify};
@@ -31,7 +31,8 @@ pub async fn run<T: Transport>(
         let mut text = if at > 0 { "\n".to_owned() } else { String::new() };
         text.push_str(&fields::text(definition, resource, now));
         if definition == &types::CLUSTERS {
-            text.push_str(&cluster(api, resource, now).await?);
+            let view = View { fits: console.screen, ..View::default() };
+            text.push_str(&cluster(api, resource, &view, now).await?);
         }
         console.print(&text)?;
     }
@@ -39,15 +40,16 @@ pub async fn run<T: Transport>(
 }
 
 /// How a cluster's backups stand.
-async fn cluster<T: Transport>(api: &Api<T>, resource: &Resource, now: Timestamp) -> Result<String, Failure> {
+async fn cluster<T: Transport>(
+    api: &Api<T>,
+    resource: &Resource,
+    view: &View,
+    now: Timestamp,
+) -> Result<String, Failure> {
     let name = resource.metadata.id.as_str();
     let spec: ClusterSpec = resource.typed().unwrap_or_default();
     let status = api.find(&types::ETCD_BACKUP_STATUSES, name).await?.and_then(|found| found.typed().ok());
-    let proof = match api.find(&types::VERIFICATIONS, name).await {
-        // A coordinator of before does not know that type.
-        Err(CallError::Refused(_)) => None,
-        found => found?.and_then(|found| found.typed().ok()),
-    };
+    let proof = known(api.find(&types::VERIFICATIONS, name).await)?.flatten().and_then(|found| found.typed().ok());
     let rows = [
         ("Schedule", schedule(&spec)),
         ("Last backup", last_backup(status.as_ref(), now)),
@@ -57,11 +59,10 @@ async fn cluster<T: Transport>(api: &Api<T>, resource: &Resource, now: Timestamp
     ];
     let mut text = "Backups:\n".to_owned();
     text.push_str(&fields::lines(rows.iter().map(|(name, value)| (*name, value.as_str()))));
-    let view = View::default();
     let agents = listing::of_cluster::<AgentSpec, T>(api, name).await?;
-    text.push_str(&part("Agents", agents.len(), &listing::agents_table(&agents, &view, now)));
+    text.push_str(&part("Agents", agents.len(), &listing::agents_table(&agents, view, now)));
     let runs: Vec<Resource> = listing::latest_runs(api, name).await?.into_iter().take(RUNS).collect();
-    text.push_str(&part("Last runs", runs.len(), &listing::runs_table(&runs, false, &view, now)));
+    text.push_str(&part("Last runs", runs.len(), &listing::runs_table(&runs, false, view, now)));
     Ok(text)
 }
 

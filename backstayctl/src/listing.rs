@@ -127,7 +127,7 @@ pub fn agents_table(items: &[Resource], view: &View, now: Timestamp) -> String {
         }
         vec![agent.cluster, name, agent.role, agent.etcdversion, size, seen]
     });
-    let table = layout(view, AGENTS_WIDTH).table(heading, rows);
+    let table = Layout::of(view, AGENTS_WIDTH, "MACHINE").table(heading, rows);
     table + &notes("machine", errors)
 }
 
@@ -162,13 +162,8 @@ pub fn runs_table(items: &[Resource], of_all: bool, view: &View, now: Timestamp)
         let name = machines::called(&run.member, &run.host, &run.machine);
         first.chain([short, name, run.trigger, state, started, duration, size, verdict]).collect()
     });
-    let table = layout(view, WIDTH).table(&heading, rows);
+    let table = Layout::of(view, WIDTH, "MACHINE").table(&heading, rows);
     table + &notes("attempt", errors)
-}
-
-/// How a table of machines is laid out: their names are cut where a line would be too long.
-fn layout(view: &View, width: usize) -> Layout {
-    Layout { headings: view.headings, fit: (!view.is_wide()).then_some((width, "MACHINE")) }
 }
 
 /// What stands behind a table: a line for each cause.

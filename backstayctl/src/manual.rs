@@ -59,15 +59,32 @@ fn page(command: &Command, source: &str, folder: &Path) -> io::Result<()> {
     command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| page(below, source, folder))
 }
 
-/// The page with the lines below its options as they are written: `man` would otherwise join and break them, and an
-/// example could not be pasted.
+/// The page with what stands below the options in sections of its own, and with its lines as they are written: `man`
+/// would otherwise join and break them, and an example could not be pasted.
 fn with_whole_lines(page: &str) -> String {
-    const EXTRA: &str = ".SH EXTRA\n";
-    let Some((before, extra)) = page.split_once(EXTRA) else { return page.to_owned() };
+    let Some((before, extra)) = page.split_once(".SH EXTRA\n") else { return page.to_owned() };
     let end = extra.find("\n.SH ").map_or(extra.len(), |at| at + 1);
     let (extra, after) = extra.split_at(end);
-    let line_end = if extra.ends_with('\n') { "" } else { "\n" };
-    format!("{before}{EXTRA}.nf\n{extra}{line_end}.fi\n{after}")
+    let (mut sections, mut current) = (String::new(), "");
+    for line in extra.lines() {
+        let (section, is_heading) = match line {
+            "Examples:" => ("EXAMPLES", true),
+            "Exit codes:" => ("\"EXIT STATUS\"", true),
+            // Examples and exit codes are indented: what is not is about something else.
+            _ if current.is_empty() || !line.is_empty() && !line.starts_with(' ') => ("NOTES", false),
+            _ => (current, false),
+        };
+        if section != current {
+            let close = if current.is_empty() { "" } else { ".fi\n" };
+            sections.push_str(&format!("{close}.SH {section}\n.nf\n"));
+            current = section;
+        }
+        if !is_heading {
+            sections.push_str(&format!("{line}\n"));
+        }
+    }
+    let close = if current.is_empty() { "" } else { ".fi\n" };
+    format!("{before}{sections}{close}{after}")
 }
 
 #[cfg(test)]
@@ -95,10 +112,15 @@ mod tests {
         for name in ["backstayctl.1", "backstayctl-status.1", "backstayctl-cluster-template-export.1"] {
             let page = std::fs::read_to_string(folder.path().join(name)).expect(name);
             assert!(page.starts_with(".ie") && page.contains(".TH"), "{page}");
-            assert!(page.contains("Examples:"), "{name}");
+            assert!(page.contains(".SH EXAMPLES\n.nf\n"), "{name}");
             let heading = page.lines().find(|line| line.starts_with(".TH ")).expect("a heading");
             assert!(heading.contains(&format!("backstayctl {}", env!("CARGO_PKG_VERSION"))), "{heading}");
         }
+        let status = std::fs::read_to_string(folder.path().join("backstayctl-status.1")).expect("a page");
+        let places: Vec<_> =
+            [".SH NOTES\n", ".SH \"EXIT STATUS\"\n", ".SH EXAMPLES\n"].iter().map(|h| status.find(h)).collect();
+        assert!(places.is_sorted() && places.iter().all(Option::is_some), "{status}");
+        assert!(!status.contains("Exit codes:") && !status.contains("EXTRA"), "{status}");
         let restore = std::fs::read_to_string(folder.path().join("backstayctl-restore.1")).expect("a page");
         for flag in ["data\\-of\\-another\\-cluster", "data\\-dir"] {
             assert!(restore.contains(flag), "{flag}: {restore}");

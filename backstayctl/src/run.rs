@@ -37,7 +37,7 @@ pub async fn run(
     match command {
         Command::Get(get) => {
             let watched = get.watch;
-            let query = query(get)?;
+            let query = query(get, console.screen)?;
             if query.is_of_types() {
                 return kinds::run(&query, console);
             }
@@ -68,7 +68,7 @@ pub async fn run(
         Command::Completion { shell } => manual::completion(shell, console),
         Command::Man { folder } => manual::pages(&folder),
         Command::Status(Status { clusters, grace, output, watch, no_headers }) => {
-            let query = status::Query { clusters, grace, form: output, headings: !no_headers };
+            let query = status::Query { clusters, grace, form: output, headings: !no_headers, fits: console.screen };
             let api = session.api(console).await?;
             match watch {
                 true => status::watch::run(&api, &query, clock, console).await,
@@ -91,13 +91,16 @@ pub async fn run(
             verify::run(&session.api(console).await?, &query, console).await
         }
         Command::Backups(OfCluster { cluster, shown }) => {
-            backups::run(&session.api(console).await?, &cluster, &shown.into(), clock.now(), console).await
+            let view = shown.view(console.screen);
+            backups::run(&session.api(console).await?, &cluster, &view, clock.now(), console).await
         }
         Command::Agents(OfCluster { cluster, shown }) => {
-            listing::agents(&session.api(console).await?, &cluster, &shown.into(), clock.now(), console).await
+            let view = shown.view(console.screen);
+            listing::agents(&session.api(console).await?, &cluster, &view, clock.now(), console).await
         }
         Command::Runs(OfCluster { cluster, shown }) => {
-            listing::runs(&session.api(console).await?, &cluster, &shown.into(), clock.now(), console).await
+            let view = shown.view(console.screen);
+            listing::runs(&session.api(console).await?, &cluster, &view, clock.now(), console).await
         }
         Command::Version(Version { client: true, output }) => version::client(output, console),
         Command::Version(Version { client: false, output }) => match session.api(console).await {
@@ -117,9 +120,9 @@ pub async fn run(
     }
 }
 
-fn query(get: arguments::Get) -> Result<Query, Failure> {
+fn query(get: arguments::Get, is_terminal: bool) -> Result<Query, Failure> {
     let (kind, id) = get::address(get.kind, get.id)?;
-    Ok(Query { kind, id, namespace: get.namespace, selector: get.selector, view: get.shown.into() })
+    Ok(Query { kind, id, namespace: get.namespace, selector: get.selector, view: get.shown.view(is_terminal) })
 }
 
 impl From<ModeArgs> for Mode {

@@ -9,7 +9,7 @@ use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::Spec;
 use serde_json::{Value, json};
 
-use super::api::{Api, CallError, Transport};
+use super::api::{Api, CallError, Transport, known};
 use super::arguments::operate::Form;
 use super::console::{Console, Failure};
 use super::listing;
@@ -50,11 +50,8 @@ pub async fn run<T: Transport>(api: &Api<T>, form: Form, console: &mut Console<'
         Err(error) if error.is_absence() => return alone(form, &error, console),
         found => found?,
     };
-    let coordinators = match api.get(CoordinatorStatusSpec::definition(), &GetRequest::default()).await {
-        // One of before does not know that type.
-        Err(CallError::Refused(_)) => Vec::new(),
-        found => found?,
-    };
+    let coordinators = known(api.get(CoordinatorStatusSpec::definition(), &GetRequest::default()).await)?;
+    let coordinators = coordinators.unwrap_or_default();
     let coordinators = listing::typed(&coordinators).map(|(_, spec)| spec).collect();
     Ok(console.print(&text(Some(&Others { coordinators, agents }), form))?)
 }
@@ -147,6 +144,12 @@ mod tests {
         let value: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!((&value["client"], &value["coordinator"]["host"]), (&json!(CLIENT), &json!("ctl-1")));
         assert_eq!(value["agents"].as_array().map(Vec::len), Some(3));
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_of_before_does_not_tell_its_version() {
+        let (text, _) = print(coordinator().earlier(), Form::Table).await;
+        assert!(text.contains("Coordinator:  not known: ") && text.contains("9.9.9 on 2 machines"), "{text}");
     }
 
     #[tokio::test]

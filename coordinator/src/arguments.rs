@@ -19,9 +19,27 @@ pub struct Arguments {
     pub command: Command,
 }
 
+const INIT_HELP: &str = "\
+Existing files are never overwritten.
+
+Examples:
+  backstay-coordinator init --dir /etc/backstay --nats nats://nats.example:4222
+  backstay-coordinator init --dir /etc/backstay --local /srv/backups";
+
+const SERVE_HELP: &str = "\
+Settings come from the configuration file, then the environment (BACKSTAY_ and
+the key in capitals, with __ between levels, such as BACKSTAY_NATS__URL), then
+flags. Later ones override earlier ones. The sample coordinator.toml explains
+every setting.
+
+Examples:
+  backstay-coordinator serve --config /etc/backstay/coordinator.toml
+  backstay-coordinator serve --config /etc/backstay/coordinator.toml --print-config";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create a first configuration and the keys, and explain where to keep them
+    #[command(after_help = INIT_HELP)]
     Init {
         /// Directory to write to; created if it does not exist
         #[arg(long)]
@@ -34,6 +52,7 @@ pub enum Command {
         nats: String,
     },
     /// Run the coordinator until SIGTERM
+    #[command(after_help = SERVE_HELP)]
     Serve {
         /// Configuration file (coordinator.toml)
         #[arg(long, value_name = "FILE")]

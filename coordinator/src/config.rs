@@ -430,13 +430,16 @@ mod tests {
 
     #[test]
     fn what_is_printed_can_be_used_again_and_holds_no_secret() {
-        let text = format!(
-            "{OFF}[nats]\nuser = 'u'\npassword = 'hunter2'\nurl = 'nats://u:hunter2@h:1'\n[backup]\nstall = '90s'"
-        );
-        let printed = settings::print(&read(&text).expect("valid").settings).expect("plain data");
-        assert!(!printed.contains("hunter2") && printed.contains("nats://<hidden>@h:1"), "{printed}");
-        let again = read(&printed).expect("its own words").settings;
-        assert_eq!((again.nats.password.as_str(), again.backup.stall), ("<hidden>", Duration::from_secs(90)));
-        assert_eq!(settings::print(&again).expect("plain data"), printed);
+        for (login, shown) in [
+            ("user = 'u'\npassword = 'hunter2'", "password = \"<hidden>\""),
+            ("url = 'nats://u:hunter2@h:1'", "nats://<hidden>@h:1"),
+        ] {
+            let text = format!("{OFF}[nats]\n{login}\n[backup]\nstall = '90s'");
+            let printed = settings::print(&read(&text).expect("valid").settings).expect("plain data");
+            assert!(!printed.contains("hunter2") && printed.contains(shown), "{printed}");
+            let again = read(&printed).expect("its own words").settings;
+            assert_eq!(again.backup.stall, Duration::from_secs(90));
+            assert_eq!(settings::print(&again).expect("plain data"), printed);
+        }
     }
 }

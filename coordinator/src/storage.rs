@@ -250,6 +250,7 @@ async fn connect(spec: &S3ConfigSpec, settings: &StorageSettings, found: Option<
         prefix: settings.prefix.clone(),
         credentials,
         ca_file: settings.ca.clone(),
+        ca_source: "ca in [storage]",
         objects: settings.objects(),
         addressing,
         checksum,

@@ -1,9 +1,39 @@
 //! The flags for access to a bucket, shared by every command that takes the URL of a store.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use backstay_archive::store::s3::{Addressing, Checksum, ObjectSettings, S3Settings};
+use backstay_archive::store::spec::{self, StoreSpec};
 use clap::Args;
+
+use crate::terminal::shell_word;
+
+/// A store as it was typed. As text, what names it in a command that can be pasted: `--store URL`, and the flags.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// `file:///path` or `s3://bucket[/prefix]`, not checked yet.
+    pub url: String,
+    /// The flags that say how to get into it, such as `--endpoint URL`.
+    pub flags: Vec<String>,
+}
+
+impl Named {
+    /// The store that is meant, with the settings of its bucket.
+    ///
+    /// # Errors
+    /// In words that name the flag, for whoever typed it.
+    pub fn parse(&self, s3: S3Settings) -> Result<StoreSpec, String> {
+        spec::parse_url(&self.url, s3).map_err(|text| format!("--store: {text}"))
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--store {}", shell_word(&self.url))?;
+        self.flags.iter().try_for_each(|word| write!(f, " {}", shell_word(word)))
+    }
+}
 
 /// Flags for reading from a bucket.
 #[derive(Debug, Clone, Default, Args)]
@@ -30,6 +60,7 @@ impl Bucket {
             region: self.region.clone().unwrap_or_default(),
             endpoint: self.endpoint.clone().unwrap_or_default(),
             ca_file: self.s3_ca.clone(),
+            ca_source: "--s3-ca",
             addressing: self.s3_addressing,
             ..S3Settings::default()
         }
@@ -95,6 +126,15 @@ mod tests {
     struct Line {
         #[command(flatten)]
         bucket: WritableBucket,
+    }
+
+    #[test]
+    fn a_store_is_named_in_a_line_and_refused_by_its_flag() {
+        let flags = ["--endpoint", "http://h:1", "--s3-ca", "a b"].map(str::to_owned).to_vec();
+        let named = Named { url: "file:///my backups".into(), flags };
+        assert_eq!(named.to_string(), "--store 'file:///my backups' --endpoint http://h:1 --s3-ca 'a b'");
+        let error = Named { url: "/path".into(), flags: Vec::new() }.parse(S3Settings::default()).expect_err("no URL");
+        assert!(error.starts_with(r#"--store: invalid store "/path": "#), "{error}");
     }
 
     #[test]

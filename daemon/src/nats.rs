@@ -13,6 +13,9 @@ use tracing::{info, warn};
 
 use crate::settings::{self, SettingsError};
 use crate::trouble::Trouble;
+use login::UrlLogin;
+
+pub mod login;
 
 /// Where NATS is when nobody says.
 pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
@@ -21,7 +24,7 @@ pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
-    /// One URL, or several with commas between.
+    /// One URL, or several with commas between. A login in it (`nats://user:password@host`) is sent to the server.
     #[serde(serialize_with = "settings::urls::serialize")]
     pub url: String,
     pub user: String,
@@ -64,12 +67,7 @@ impl fmt::Debug for NatsSettings {
 impl NatsSettings {
     /// The URL without a user or a password in it: for people and logs.
     pub fn shown_url(&self) -> String {
-        let shown = |url: &str| match (url.find("://"), url.rfind('@')) {
-            (Some(scheme), Some(at)) if at > scheme => format!("{}://{}", &url[..scheme], &url[at + 1..]),
-            (None, Some(at)) => url[at + 1..].to_owned(),
-            _ => url.to_owned(),
-        };
-        self.url.split(',').map(|u| shown(u.trim())).collect::<Vec<_>>().join(",")
+        login::without(&self.url)
     }
 }
 
@@ -84,9 +82,18 @@ impl NatsSettings {
 
     /// The key that is to be changed, and why.
     fn contradiction(&self) -> Option<(&'static str, String)> {
-        if let Err(cause) = self.servers().try_for_each(address) {
+        if let Err(cause) = self.servers().iter().try_for_each(|url| address(url)) {
             let cause = self.without_secrets(&cause);
             return Some(("nats.url", format!("url is not a valid NATS address, such as nats://host:4222: {cause}")));
+        }
+        let in_url = match login::find(&self.url) {
+            Err(text) => return Some(("nats.url", text.to_owned())),
+            Ok(login) => login.is_some(),
+        };
+        let other = self.separate_login().filter(|_| in_url);
+        if let Some(key) = other {
+            let name = key.trim_start_matches("nats.");
+            return Some((key, format!("the URL contains a login, and {name} is another: use only one of them")));
         }
         let ways = [
             ("nats.user", !self.user.is_empty()),
@@ -117,8 +124,21 @@ impl NatsSettings {
         Some((half, "cert and key must be given together".into()))
     }
 
-    fn servers(&self) -> impl Iterator<Item = &str> {
-        self.url.split(',').map(str::trim)
+    /// The first key that says who connects, beside the URL.
+    fn separate_login(&self) -> Option<&'static str> {
+        let keys = [
+            ("nats.user", !self.user.is_empty()),
+            ("nats.password", !self.password.is_empty()),
+            ("nats.password_file", self.password_file.is_some()),
+            ("nats.credentials", self.credentials.is_some()),
+            ("nats.nkey", self.nkey.is_some()),
+        ];
+        keys.into_iter().find(|(_, is_given)| *is_given).map(|(key, _)| key)
+    }
+
+    /// Where to connect to, one URL each; who connects is not in them.
+    fn servers(&self) -> Vec<String> {
+        login::without(&self.url).split(',').map(str::to_owned).collect()
     }
 
     /// A cause that quotes the password or a URL with one is not passed on.
@@ -235,9 +255,11 @@ pub async fn connect(
         }
         std::future::ready(())
     });
-    options = tls(settings, user(settings, options).await?)?;
-    let servers: Vec<String> = settings.servers().map(str::to_owned).collect();
-    options.connect(servers).await.map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: cause(&e) })
+    options = tls(settings, user(settings, options)?)?;
+    options
+        .connect(settings.servers())
+        .await
+        .map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: cause(&e) })
 }
 
 /// A cause in the client's words, and in ours where it is a certificate.
@@ -246,15 +268,22 @@ fn cause(error: &async_nats::ConnectError) -> String {
     certificates::advice(&text).map_or(text.clone(), |advice| format!("{text} ({advice})"))
 }
 
-/// Who one is: a user with a password, a credentials file, or an nkey.
-async fn user(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
+/// Who one is: a login in the URL, a user with a password, a credentials file, or an nkey.
+fn user(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
+    // What contradicts itself was refused before.
+    match login::find(&settings.url).ok().flatten() {
+        Some(UrlLogin::User { user, password }) => options = options.user_and_password(user, password),
+        Some(UrlLogin::Token(token)) => options = options.token(token),
+        None => {}
+    }
     let password = settings::secret("the NATS password", &settings.password, settings.password_file.as_deref())?;
     if !settings.user.is_empty() {
         options = options.user_and_password(settings.user.clone(), password.unwrap_or_default());
     }
     if let Some(path) = &settings.credentials {
         let failed = |cause| NatsError::Credentials { path: path.clone(), cause };
-        options = options.credentials_file(path).await.map_err(failed)?;
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        options = options.credentials(&text).map_err(failed)?;
     }
     if let Some(path) = &settings.nkey {
         options = options.nkey(seed(path)?);
@@ -411,6 +440,13 @@ mod tests {
         assert!(both.starts_with("x.toml: nats.password_file: [nats] password and password_file"), "{both}");
         let two = wrong(|s| (s.credentials, s.nkey) = (Some("c".into()), Some("n".into())));
         assert!(two.starts_with("x.toml: nats.nkey: [nats] user, credentials and nkey"), "{two}");
+        let url = wrong(|s| (s.url, s.user) = ("nats://me:hunter2@h".into(), "u".into()));
+        assert_eq!(
+            url,
+            "x.toml: nats.user: [nats] the URL contains a login, and user is another: use only one of them"
+        );
+        let two = wrong(|s| s.url = "nats://me:hunter2@h,nats://you:hunter2@i".into());
+        assert!(two.starts_with("x.toml: nats.url: ") && !two.contains("hunter2"), "{two}");
         let url = wrong(|s| s.url = "nats://h:1, http://me:hunter2@h".into());
         assert!(url.starts_with("x.toml: nats.url: ") && !url.contains("hunter2"), "{url}");
     }

@@ -165,6 +165,14 @@ fn value(text: &str, typed: bool) -> Value {
     parsed.and_then(|mut t| t.remove("v")).unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
+/// The text that a variable stands for where a setting is text: one in TOML's quotes is what stands between them.
+pub fn text(value: &str) -> String {
+    match self::value(value, true) {
+        Value::String(text) => text,
+        _ => value.to_owned(),
+    }
+}
+
 fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
     match path {
         [] => Ok(()),

@@ -157,6 +157,7 @@ pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) 
                 prefix,
                 credentials,
                 ca_file,
+                ca_source: "ca in [s3]",
                 objects,
                 addressing,
                 checksum,

@@ -47,7 +47,7 @@ fn line(read: u64, total: u64, stored: u64, elapsed: Duration) -> String {
     }
     if read >= total {
         return format!(
-            "all {} read: checking it and finishing the upload, {} stored",
+            "read all {}: checking and finishing the upload, {} stored",
             units::bytes(total),
             units::bytes(stored)
         );
@@ -90,7 +90,7 @@ mod tests {
             ),
             (
                 line(8 * MIB, 8 * MIB, MIB, seconds(8)),
-                "all 8.0 MiB read: checking it and finishing the upload, 1.0 MiB stored",
+                "read all 8.0 MiB: checking and finishing the upload, 1.0 MiB stored",
             ),
         ] {
             assert_eq!(line, says);

@@ -5,19 +5,12 @@ use std::time::Duration;
 
 use backstay_archive::Manifest;
 use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Replaced};
+use backstay_daemon::bucket::Named;
 use backstay_daemon::terminal::shell_word;
 use backstay_daemon::units;
 
 /// The file that `age-keygen -o` wrote, as README names it.
 const KEY_FILE: &str = "recovery.key";
-
-/// A store as it was typed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Named {
-    pub url: String,
-    /// The flags that say how to get into it, such as `--endpoint URL`.
-    pub flags: Vec<String>,
-}
 
 /// A backup that was taken.
 #[derive(Debug)]
@@ -69,11 +62,8 @@ impl Taken {
     /// The command that makes etcd's data folder of it.
     fn restore_line(&self) -> String {
         let Manifest { cluster_uuid, snapshot, seal, .. } = &self.manifest;
-        let mut line = format!("backstayctl restore --store {}", shell_word(&self.named.url));
-        for word in &self.named.flags {
-            line.push_str(&format!(" {}", shell_word(word)));
-        }
-        line.push_str(&format!(" --cluster-uuid {cluster_uuid} --snapshot {snapshot}"));
+        let named = &self.named;
+        let mut line = format!("backstayctl restore {named} --cluster-uuid {cluster_uuid} --snapshot {snapshot}");
         if !seal.recipients.is_empty() {
             line.push_str(&format!(" --identity {KEY_FILE}"));
         }
@@ -100,7 +90,7 @@ impl fmt::Display for Taken {
         let Origin { etcd_version, etcd_cluster_id, member_id, revision, .. } = origin;
         writeln!(f, "etcd       {etcd_version}, cluster {etcd_cluster_id}, member {member_id}, revision {revision}")?;
         if let Some(Replaced { etcd_cluster_id, revision, snapshot }) = &self.manifest.replaces {
-            writeln!(f, "instead of cluster {etcd_cluster_id}, revision {revision} ({snapshot})")?;
+            writeln!(f, "replaces   cluster {etcd_cluster_id}, revision {revision} ({snapshot})")?;
         }
         writeln!(f, "database   {}", Size(self.manifest.snapshot_bytes))?;
         writeln!(f, "sha256     {}", self.manifest.snapshot_sha256)?;
@@ -110,11 +100,11 @@ impl fmt::Display for Taken {
                 writeln!(f, "warning    {warning}")?;
             }
         }
-        writeln!(f, "sealed     {}", Size(self.manifest.sealed_bytes))?;
+        writeln!(f, "in store   {}", Size(self.manifest.sealed_bytes))?;
         writeln!(f, "took       {}", units::took(self.took))?;
         match seal.recipients.as_slice() {
             [] => writeln!(f, "encrypted  no")?,
-            recipients => writeln!(f, "encrypted  to {}", recipients.join(", "))?,
+            recipients => writeln!(f, "encrypted  for {}", recipients.join(", "))?,
         }
         match &self.signed_by {
             Some(key) => writeln!(f, "signed     by {key}")?,
@@ -177,9 +167,9 @@ mod tests {
     fn sizes_are_for_programs_and_people_and_the_time_is_told() {
         let text = taken("file:///b/u/F.snapshot", &["file:///b"], &["age1x"]).to_string();
         assert_eq!(line(&text, "database "), "20488224 bytes (19.5 MiB)");
-        assert_eq!(line(&text, "sealed "), "900 bytes");
+        assert_eq!(line(&text, "in store "), "900 bytes");
         assert_eq!(line(&text, "took "), "3.2s");
-        assert_eq!(line(&text, "encrypted "), "to age1x");
+        assert_eq!(line(&text, "encrypted "), "for age1x");
     }
 
     #[test]

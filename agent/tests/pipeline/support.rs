@@ -49,7 +49,7 @@ impl Shelf {
             cluster_uuid: None,
             new_cluster_id: false,
             store: StoreSpec::Local(self.path().into()),
-            named: backstay_agent::once::Named::default(),
+            named: backstay_daemon::bucket::Named::default(),
             recipients: vec![self.identity.to_public()],
             allow_unencrypted: false,
             sign_key: None,

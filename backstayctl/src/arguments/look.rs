@@ -5,9 +5,9 @@ use clap::Args;
 use crate::output::{Format, View};
 
 pub const DESCRIBE_HELP: &str = "\
-Prints every field of a resource in a form for people. For a cluster, also its
-schedule, its last backup, its last verification, its agents and its last runs.
-Secrets are not shown.
+Prints every field of a resource in a readable form. For a cluster, it also
+prints the schedule, the last backup, the last verification, the agents and the
+latest runs. Secrets are hidden.
 
 Examples:
   backstayctl describe cluster talos-default
@@ -15,11 +15,11 @@ Examples:
   backstayctl describe agent 27c16241-96bf-4f17-9579-ea3a6c4a3ca8";
 
 pub const BACKUPS_HELP: &str = "\
-The newest comes first. NAME is what `restore --snapshot` and `verify --snapshot`
-take. PROVEN says what was checked before the backup became visible:
-  checksum      the SHA-256 of the database is the one that etcd sent
-  pages         also every page of the database
-  pages+member  also another member, which held the same data
+The newest backup comes first. Pass its NAME to `restore --snapshot` or `verify
+--snapshot`. PROVEN shows what was checked before the backup became visible:
+  checksum      the SHA-256 of the database matches the one that etcd sent
+  pages         the same, and every page of the database is intact
+  pages+member  the same, and another member holds the same data
 
 Examples:
   backstayctl backups
@@ -27,16 +27,16 @@ Examples:
   backstayctl backups talos-default -o json";
 
 pub const AGENTS_HELP: &str = "\
-MACHINE is the name of the etcd member, with the host name where that is another
-one; the beginning of the machine's UUID where no name is known. Use -o wide for
-whole UUIDs.
+MACHINE is the name of the etcd member, with the host name if that differs. If
+no name is known, it is the first eight characters of the machine's UUID. Use -o
+wide to see whole UUIDs.
 
 Examples:
   backstayctl agents
   backstayctl agents talos-default -o wide";
 
 pub const RUNS_HELP: &str = "\
-The latest comes first. Use -o wide for whole UUIDs.
+The latest attempt comes first. Use -o wide to see whole UUIDs.
 
 Examples:
   backstayctl runs
@@ -44,7 +44,7 @@ Examples:
   backstayctl runs talos-default -o jsonpath='{.spec.error}'";
 
 pub const VERSION_HELP: &str = "\
-Where no coordinator answers, only the version of this program is printed.
+If no coordinator answers, only the version of this program is printed.
 
 Examples:
   backstayctl version
@@ -61,18 +61,19 @@ pub struct Shown {
     pub no_headers: bool,
 }
 
-impl From<Shown> for View {
-    fn from(shown: Shown) -> Self {
-        Self { format: shown.output, headings: !shown.no_headers }
+impl Shown {
+    /// The same for an output that is a terminal, or none.
+    pub fn view(self, is_terminal: bool) -> View {
+        View { format: self.output, headings: !self.no_headers, fits: is_terminal }
     }
 }
 
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// The type, such as cluster, or TYPE/ID
+    /// Resource type, such as cluster, or TYPE/ID
     #[arg(value_name = "TYPE")]
     pub kind: String,
-    /// The resource; without it, all of the type
+    /// ID of one resource [default: all of them]
     #[arg(default_value = "", hide_default_value = true)]
     pub id: String,
 }

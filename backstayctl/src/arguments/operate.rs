@@ -8,19 +8,20 @@ use clap::{Args, ValueEnum};
 use crate::output::Format;
 
 pub const STATUS_HELP: &str = "\
-Shows each cluster's most serious problem, the reason, and the command to run next:
+Shows each cluster's most serious problem, the reason, and the command to run
+next:
   no storage   backup storage is not configured, or does not work
   no agent     no agent of the cluster is connected
   damaged      verification found a damaged backup, and no newer one has passed
   never        the cluster has no backup
   failing      the latest backup attempt failed
   clock        the last backup is dated in the future: a clock is or was wrong
-  stale        the last good backup is older than the interval plus the grace period
+  stale        the last good backup is older than interval plus grace period
   restoring    the cluster is being restored
   member down  an agent is connected, but its etcd does not answer
   2/3 agents   some etcd members have no connected agent
   unproven     the last verification could not be run
-  no schedule  no interval is set (not reported if `enabled: false` is set)
+  no schedule  no interval is set, and the schedule is not off
   ok           none of the above
 
 Exit codes:
@@ -35,9 +36,9 @@ Examples:
   backstayctl status --grace 30m -o json";
 
 pub const SCHEDULE_HELP: &str = "\
-Shows a cluster's backup schedule, or changes it. Only the schedule of the cluster's
-resource is changed; everything else in it stays. `off` keeps the interval, for when
-the schedule is turned on again.
+Without an interval, shows how often the cluster is backed up. With an interval,
+sets it, and changes nothing else in the cluster's resource. `off` stops
+automatic backups; set an interval to start them again.
 
 Examples:
   backstayctl schedule talos-default
@@ -45,23 +46,24 @@ Examples:
   backstayctl schedule talos-default off";
 
 pub const BACKUP_HELP: &str = "\
-Starts a backup. With --wait, the command follows it to the end: exit code 0 means
-that the backup is stored and passed every check. Progress is shown as a bar, or as
-a line for each change if stderr is not a terminal.
+Starts a backup. With --wait, the command follows it to the end: exit code 0
+means that the backup is stored and passed every check. Progress is shown as a
+bar, or as a line for each change if stderr is not a terminal.
 
-Interrupting the command does not stop the backup: Ctrl-C ends only this command,
-with exit code 130.
+Interrupting the command does not stop the backup: Ctrl-C ends only this
+command, with exit code 130.
 
 Examples:
   backstayctl backup talos-default
   backstayctl backup talos-default --wait --timeout 30m";
 
 pub const VERIFY_HELP: &str = "\
-One of the cluster's agents downloads the backup, decrypts it, and checks every digest
-and every database page. With --boot the agent also restores the backup into a scratch
-directory, starts an etcd on it (on loopback ports only), compares HashKV and reads keys
-back. `backstayctl status` shows when and how a backup of each cluster was last
-verified. A failed verification is shown there until that backup or a newer one passes.
+One of the cluster's agents downloads the backup, decrypts it, and checks every
+digest and every database page. With --boot the agent also restores the backup
+into a scratch directory, starts an etcd on it (on loopback ports only),
+compares HashKV and reads keys back. `backstayctl status` shows when and how a
+backup of each cluster was last verified. A failed verification is shown there
+until that backup or a newer one passes.
 
 Examples:
   backstayctl verify talos-default
@@ -89,7 +91,7 @@ pub struct Status {
 
 #[derive(Debug, Args)]
 pub struct Schedule {
-    /// The cluster's name
+    /// Name of the cluster
     #[arg(value_name = "CLUSTER")]
     pub cluster: String,
     /// How often to back it up, such as 1h or 30m; `off` turns automatic backups off
@@ -164,7 +166,8 @@ pub struct Verify {
     /// How long to wait for the result
     #[arg(long, default_value = "2h", value_name = "DURATION", value_parser = duration::parse)]
     pub timeout: Duration,
-    /// table, wide, name, yaml, json, or jsonpath={.spec.FIELD}; other than table it is the Verification resource
+    /// Output format: table, wide, name, yaml, json or jsonpath={.spec.FIELD}; all but table print the Verification
+    /// resource
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Format,
 }

@@ -274,6 +274,17 @@ fn an_example_can_be_pasted_at_any_width() {
     }
 }
 
+/// Below the options nothing is wrapped: examples may be longer, sentences fit a terminal.
+#[test]
+fn sentences_below_the_options_fit_80_columns() {
+    for way in [Way::Cluster, Way::Store] {
+        for (name, _, below) in helps(way, 80) {
+            let text = below.split("Examples:\n").next().unwrap_or_default();
+            text.lines().for_each(|line| assert!(line.chars().count() <= 80, "{name}: {line}"));
+        }
+    }
+}
+
 #[test]
 fn every_example_is_understood() {
     for way in [Way::Cluster, Way::Store] {

@@ -41,7 +41,7 @@ pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
         spec.sha256,
         spec.proof,
     );
-    let heading = ["MACHINE", "MEMBER", "ETCD", "CONTROL", "FOLDER", "SET ASIDE AS"];
+    let heading = ["MACHINE", "MEMBER", "ETCD", "CONTROL", "DATA DIRECTORY", "OLD DATA MOVES TO"];
     let row = |m: &RestoreMachineSpec| {
         let etcd = known(&m.etcdversion).to_owned();
         vec![machine(m), m.member.clone(), etcd, m.control.clone(), m.folder.clone(), m.aside.clone()]
@@ -75,8 +75,11 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
         (Some(started), Some(ended)) => format!(" in {}", units::took(ended.since(started))),
         _ => String::new(),
     };
-    let members = spec.machines.len();
-    let mut text = format!("* {cluster} was restored{took}: {members} member(s) are serving and agree\n");
+    let members = match spec.machines.len() {
+        1 => "its member is serving".to_owned(),
+        count => format!("{count} members are serving and agree"),
+    };
+    let mut text = format!("* {cluster} was restored{took}: {members}\n");
     for machine in &spec.machines {
         let name = self::machine(machine);
         // An agent that does not say it yet sets aside what the plan says.

@@ -170,7 +170,7 @@ fn progress_is_one_line() {
     let line = show::line(&spec(RestorePhase::Preparing));
     assert_eq!(line, "preparing: 1 of 2 preparing, 1 of 2 ready, 1.0 KiB of 4.0 KiB");
     let end = show::end("one", &spec(RestorePhase::Restored));
-    assert!(end.starts_with("* one was restored in 9.0s: 2 member(s) are serving and agree\n"), "{end}");
+    assert!(end.starts_with("* one was restored in 9.0s: 2 members are serving and agree\n"), "{end}");
     assert!(end.contains("pass --new-cluster-id to the next `backstay-agent once --cluster one`, once"), "{end}");
     let (_, next) = end.split_once("\nNext steps:\n").expect("what to do next");
     for part in ["restart the kubelet on every node", "backstayctl backup one --wait", "delete the old data"] {

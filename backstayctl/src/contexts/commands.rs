@@ -87,7 +87,9 @@ fn set(contexts: &mut Contexts, name: &str, flags: Nats) -> Result<String, Conte
     Ok(match (known, contexts.current.as_deref() == Some(name)) {
         (true, _) => format!("Context {name:?} modified."),
         (false, true) => format!("Context {name:?} created."),
-        (false, false) => format!("Context {name:?} created. Switch to it: backstayctl config use-context {name}"),
+        (false, false) => {
+            format!("Context {name:?} created. To switch to it, run: backstayctl config use-context {name}")
+        }
     })
 }
 
@@ -102,7 +104,7 @@ fn delete(contexts: &mut Contexts, name: &str, path: &Path) -> Result<String, Co
     contexts.get(name).map_err(|cause| ContextError::Missing { file, cause })?;
     contexts.contexts.remove(name);
     let was_current = contexts.current.take_if(|current| current == name).is_some();
-    let no_more = if was_current { " It was the current one: no context is in use now." } else { "" };
+    let no_more = if was_current { " It was the current context; none is set now." } else { "" };
     Ok(format!("Deleted context {name:?} from {}.{no_more}", path.display()))
 }
 
@@ -201,7 +203,7 @@ mod tests {
         place.config("use-context a").await.expect("chosen");
         assert!(!chosen(None, &place.variables()).expect("read").expect("there").named);
         let error = chosen(Some("b"), &place.variables()).expect_err("missing").to_string();
-        assert!(error.starts_with("context \"b\" does not exist: "), "{error}");
+        assert!(error.starts_with("context \"b\" does not exist; defined contexts: a"), "{error}");
         assert!(chosen(None, &[]).expect("no place").is_none());
     }
 

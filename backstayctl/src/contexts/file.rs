@@ -18,21 +18,21 @@ const OTHERS: u32 = 0o077;
 /// Why the named connections could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
-    #[error("there is no place for the configuration file: set {VARIABLE} or HOME")]
+    #[error("cannot tell where the configuration file is: set {VARIABLE} or HOME")]
     NoPlace,
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error("{file}: {cause}")]
     Fault { file: PathBuf, cause: String },
-    #[error("{file} holds a password and other users can read it (mode {mode:o}): run `chmod 600 {file}`")]
+    #[error("{file} contains a password and other users can read it (mode {mode:o}): run `chmod 600 {file}`")]
     Exposed { file: PathBuf, mode: u32 },
     #[error("cannot write the configuration file {file}: {cause}")]
     Write { file: PathBuf, cause: io::Error },
     #[error("{cause} (in {file})")]
     Missing { file: PathBuf, cause: String },
-    #[error("no context is in use: choose one with `backstayctl config use-context NAME`")]
+    #[error("no current context is set: set one with `backstayctl config use-context NAME`")]
     NoCurrent,
-    #[error("nothing to set: give --nats URL, or another flag of the connection")]
+    #[error("nothing to set: pass --nats URL or another connection flag")]
     Nothing,
     #[error("context {name:?}: {cause}")]
     Contradiction { name: String, cause: String },

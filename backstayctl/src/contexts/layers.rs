@@ -1,6 +1,8 @@
 //! Which of a connection's settings count: flags, then the environment, then the context. A context that is named on
 //! the command line is a flag itself, and beats the environment. Pure.
 
+use backstay_daemon::nats::login;
+
 use super::model::Nats;
 
 /// What says who one is, and with what: one layer's word replaces another's as a whole.
@@ -34,8 +36,9 @@ pub fn merged(context: Option<&Chosen>, environment: Nats, flags: Nats) -> Nats 
 fn over(mut lower: Nats, upper: Nats) -> Nats {
     let has = |keys: &[&str]| keys.iter().any(|key| upper.contains_key(*key));
     let mut gone: Vec<&str> = Vec::new();
-    if has(&WHO) {
+    if has(&WHO) || upper.get("url").is_some_and(|urls| login::is_in(urls)) {
         gone.extend(LOGIN);
+        lower.get_mut("url").into_iter().for_each(|urls| *urls = login::without(urls));
     }
     if has(&["password", "password_file"]) {
         gone.extend(["password", "password_file"]);
@@ -76,6 +79,9 @@ mod tests {
             ("credentials=x", "user=u password=p", "", "password=p user=u"),
             ("user=u password_file=f", "password=p", "", "password=p user=u"),
             ("cert=c key=k", "cert=x", "", "cert=x"),
+            ("url=nats://u:p@c", "", "user=f", "url=nats://c user=f"),
+            ("url=nats://u:p@c", "", "ca=f", "ca=f url=nats://u:p@c"),
+            ("url=c user=u password_file=p", "", "url=nats://u:p@f", "url=nats://u:p@f"),
             // What contradicts itself in one place is not made to fit.
             ("", "user=u", "nkey=k", "nkey=k user=u"),
         ] {

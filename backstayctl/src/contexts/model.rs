@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use backstay_daemon::nats::NatsSettings;
+use backstay_daemon::nats::{NatsSettings, login};
 use backstay_daemon::settings::{SettingsError, keys};
 use backstay_protocol::validate::nearest;
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,8 @@ impl Contexts {
             let names: Vec<&str> = self.contexts.keys().map(String::as_str).collect();
             match (nearest(name, names.iter().copied()), names.is_empty()) {
                 (Some(nearest), _) => format!("context {name:?} does not exist: did you mean {nearest:?}?"),
-                (None, true) => format!("context {name:?} does not exist: there are no contexts"),
-                (None, false) => format!("context {name:?} does not exist: there are {}", names.join(", ")),
+                (None, true) => format!("context {name:?} does not exist; no contexts are defined"),
+                (None, false) => format!("context {name:?} does not exist; defined contexts: {}", names.join(", ")),
             }
         })
     }
@@ -77,19 +77,18 @@ impl Contexts {
 
 impl Context {
     fn holds_secrets(&self) -> bool {
-        self.nats.contains_key("password") || self.nats.get("url").is_some_and(|url| url.contains('@'))
+        self.nats.contains_key("password") || self.nats.get("url").is_some_and(|url| login::is_in(url))
     }
 
     /// Where NATS is, without a user or a password in it.
     pub fn shown_url(&self) -> String {
-        let url = self.nats.get("url").cloned();
-        url.map(|url| NatsSettings { url, ..NatsSettings::default() }.shown_url()).unwrap_or_default()
+        self.nats.get("url").map(|url| login::without(url)).unwrap_or_default()
     }
 
     /// Who calls: the user, or the file that says it. Never a secret.
     pub fn shown_login(&self) -> String {
         let said = |key: &str, word: &str| self.nats.get(key).map(|value| format!("{word} {value}"));
-        let url = self.nats.get("url").filter(|url| url.contains('@'));
+        let url = self.nats.get("url").filter(|url| login::is_in(url));
         said("user", "user")
             .or_else(|| said("credentials", "credentials"))
             .or_else(|| said("nkey", "nkey"))
@@ -102,20 +101,24 @@ impl Context {
     /// # Errors
     /// Its keys contradict each other.
     pub fn check(&self) -> Result<(), SettingsError> {
-        let text = |key: &str| self.nats.get(key).cloned().unwrap_or_default();
-        let path = |key: &str| self.nats.get(key).map(PathBuf::from);
-        let settings = NatsSettings {
-            url: self.nats.get("url").cloned().unwrap_or_else(|| NatsSettings::default().url),
-            user: text("user"),
-            password: text("password"),
-            password_file: path("password_file"),
-            credentials: path("credentials"),
-            nkey: path("nkey"),
-            ca: path("ca"),
-            cert: path("cert"),
-            key: path("key"),
-        };
-        settings.check(|_| String::new())
+        settings(&self.nats).check(|_| String::new())
+    }
+}
+
+/// The settings that keys stand for. Each value is taken as it is: quotes in a password belong to it.
+pub fn settings(nats: &Nats) -> NatsSettings {
+    let text = |key: &str| nats.get(key).cloned().unwrap_or_default();
+    let path = |key: &str| nats.get(key).map(PathBuf::from);
+    NatsSettings {
+        url: nats.get("url").cloned().unwrap_or_else(|| NatsSettings::default().url),
+        user: text("user"),
+        password: text("password"),
+        password_file: path("password_file"),
+        credentials: path("credentials"),
+        nkey: path("nkey"),
+        ca: path("ca"),
+        cert: path("cert"),
+        key: path("key"),
     }
 }
 
@@ -128,7 +131,7 @@ pub fn name(text: &str) -> Result<String, String> {
     match !text.is_empty() && text.len() <= NAME_MAX && !text.starts_with('-') && text.chars().all(fits) {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "a context's name has 1 to {NAME_MAX} letters, digits and any of . _ - @ : /, and does not begin with -"
+            "a context name must have 1 to {NAME_MAX} characters (letters, digits and . _ - @ : /) and must not begin with -"
         )),
     }
 }
@@ -164,8 +167,8 @@ mod tests {
             missing(&["production"], "prodction"),
             r#"context "prodction" does not exist: did you mean "production"?"#
         );
-        assert_eq!(missing(&["a", "b"], "x"), r#"context "x" does not exist: there are a, b"#);
-        assert_eq!(missing(&[], "x"), r#"context "x" does not exist: there are no contexts"#);
+        assert_eq!(missing(&["a", "b"], "x"), r#"context "x" does not exist; defined contexts: a, b"#);
+        assert_eq!(missing(&[], "x"), r#"context "x" does not exist; no contexts are defined"#);
         let misspelt = Contexts { current: None, contexts: [("a".to_owned(), context(&[("usr", "x")]))].into() };
         let fault = misspelt.fault().expect("a fault");
         assert_eq!(fault, r#"context "a": unknown key "usr" in nats: did you mean "user"?"#);

@@ -83,6 +83,12 @@ impl Default for Layout {
 const CUT_MIN: usize = 8;
 
 impl Layout {
+    /// That of a table whose lines have at most `width` characters where it is made to fit, by cutting a column.
+    pub fn of(view: &View, width: usize, column: &'static str) -> Self {
+        let fit = (view.fits && !view.is_wide()).then_some((width, column));
+        Self { headings: view.headings, fit }
+    }
+
     /// The table; cells are made fit for one line.
     pub fn table(self, heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
         let mut all: Vec<Vec<String>> = vec![heading.iter().map(|name| (*name).to_owned()).collect()];

@@ -41,6 +41,8 @@ impl FromStr for Format {
 pub struct View {
     pub format: Format,
     pub headings: bool,
+    /// Whether tables are made to fit a terminal. Names are never cut in a pipe or a file.
+    pub fits: bool,
 }
 
 impl Default for View {
@@ -51,7 +53,7 @@ impl Default for View {
 
 impl From<Format> for View {
     fn from(format: Format) -> Self {
-        Self { format, headings: true }
+        Self { format, headings: true, fits: true }
     }
 }
 

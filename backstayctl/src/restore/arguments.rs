@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use backstay_archive::restore::{DEFAULT_BUMP, NewMember, Options};
-use backstay_daemon::bucket::Bucket;
+use backstay_daemon::bucket::{Bucket, Named};
 use backstay_protocol::{ClusterName, ClusterUuid};
 use clap::{ArgAction, Args};
 
@@ -13,10 +13,11 @@ use crate::cluster_restore::arguments::OfCluster;
 
 /// Of both ways, for the manual.
 pub const RESTORE_HELP: &str = "\
-There are two ways to restore. `restore CLUSTER` restores a cluster on all its machines,
-through their agents. `restore --store URL` restores a backup into a data directory on this
-machine and needs no coordinator. Each has its own flags and refuses those of the other:
-see `restore --help` and `restore --store URL --help`.
+There are two ways to restore. `restore CLUSTER` restores a cluster on all its
+machines, through their agents. `restore --store URL` restores a backup into a
+data directory on this machine and needs no coordinator. Each has its own flags
+and refuses those of the other: see `restore --help` and `restore --store URL
+--help`.
 
 Examples:
   backstayctl restore talos-default --snapshot latest
@@ -24,20 +25,21 @@ Examples:
 
 /// Of `restore CLUSTER`.
 pub const CLUSTER_HELP: &str = "\
-The command first prints the plan (the backup, the machines and their etcd, and where the
-old data will be kept) and asks for confirmation. Then the agent on every machine downloads
-and checks the backup, and prepares the new data next to the live data. Once all machines
-are ready, each of them stops etcd, moves the old data directory aside (it is never
-deleted), puts the new one in place and starts etcd. If a machine fails before the switch,
-nothing has changed; if one fails after it, all machines go back to their old data.
-Interrupting the command does not stop the restore.
+The command first prints the plan (the backup, the machines and their etcd, and
+where the old data will be kept) and asks for confirmation. Then the agent on
+every machine downloads and checks the backup, and prepares the new data next to
+the live data. Once all machines are ready, each of them stops etcd, moves the
+old data directory aside (it is never deleted), puts the new one in place and
+starts etcd. If a machine fails before the switch, nothing has changed; if one
+fails after it, all machines go back to their old data. Interrupting the command
+does not stop the restore.
 
-The revision is raised by a large step, and everything before it is marked as compacted.
-This makes every client that watched the old data, including each Kubernetes component,
-notice the change and list everything again.
+The revision is raised by a large step, and everything before it is marked as
+compacted. This makes every client that watched the old data, including each
+Kubernetes component, notice the change and list everything again.
 
-To restore a backup into a data directory on this machine, without a coordinator, see
-`backstayctl restore --store URL --help`.
+To restore a backup into a data directory on this machine, without a
+coordinator, see `backstayctl restore --store URL --help`.
 
 Examples:
   backstayctl restore talos-default --snapshot latest
@@ -46,17 +48,17 @@ Examples:
 
 /// Of `restore --store`.
 pub const STORE_HELP: &str = "\
-Restores a backup into a data directory on this machine, from which etcd can start. This
-needs neither a coordinator nor NATS: the store and the recovery key are enough. Restore
-each member of the new cluster separately, from the same backup and with the same
---initial-cluster, as with `etcdctl snapshot restore`.
+Restores a backup into a data directory on this machine, from which etcd can
+start. This needs neither a coordinator nor NATS: the store and the recovery key
+are enough. Restore each member of the new cluster separately, from the same
+backup and with the same --initial-cluster, as with `etcdctl snapshot restore`.
 
-Everything is checked again during the restore, and the directory appears only if every
-check passes. S3 credentials come from the usual AWS environment.
+Everything is checked again during the restore, and the directory appears only
+if every check passes. S3 credentials come from the usual AWS environment.
 
-The revision is raised by a large step, and everything before it is marked as compacted.
-This makes every client that watched the old data, including each Kubernetes component,
-notice the change and list everything again.
+The revision is raised by a large step, and everything before it is marked as
+compacted. This makes every client that watched the old data, including each
+Kubernetes component, notice the change and list everything again.
 
 To restore a cluster on all its machines, through their agents, see
 `backstayctl restore --help`.
@@ -72,8 +74,8 @@ Examples:
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380";
 
 pub const LIST_HELP: &str = "\
-Reads only the store: no coordinator and no key is needed. S3 credentials come from the
-usual AWS environment.
+Reads only the store: no coordinator and no key is needed. S3 credentials come
+from the usual AWS environment.
 
 Examples:
   backstayctl list --store s3://etcd-backups
@@ -110,6 +112,13 @@ pub struct List {
     pub bucket: Bucket,
 }
 
+impl List {
+    /// The store as it was typed.
+    pub fn named(&self) -> Named {
+        Named { url: self.store.clone(), flags: self.bucket.words() }
+    }
+}
+
 /// Both ways to restore; which flags belong to which, and what each needs, is in [`super::ways`].
 #[derive(Debug, Args)]
 pub struct Restore {
@@ -122,7 +131,7 @@ pub struct Restore {
     /// Name of the backup as shown by `list`, or latest
     #[arg(long, value_name = "NAME|latest", required_unless_present = "before")]
     pub snapshot: Option<String>,
-    /// Check all that can be checked, print the plan, and change nothing
+    /// Check everything that can be checked, print the plan, and change nothing
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
@@ -140,7 +149,7 @@ pub struct FromStore {
     /// Name of the cluster that the backup belongs to; optional if the store holds only one cluster
     #[arg(id = CLUSTER_NAME, long = "cluster", value_name = "NAME", conflicts_with = "cluster_uuid")]
     pub cluster_name: Option<ClusterName>,
-    /// UUID of the backup's cluster; not needed if the store has only one cluster
+    /// UUID of the cluster that the backup belongs to; optional if the store holds only one cluster
     #[arg(long, value_name = "UUID")]
     pub cluster_uuid: Option<ClusterUuid>,
     /// File with the recovery key or the cluster's own key (an age identity); needed for encrypted backups

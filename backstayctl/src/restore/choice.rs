@@ -8,6 +8,7 @@ use backstay_archive::{Store, merge, names};
 use backstay_protocol::{ClusterName, ClusterUuid, NameError, SnapshotName, Timestamp, validate};
 
 use super::error::RestoreFailure;
+use super::open::Opened;
 use crate::cluster_restore::choose::{SUFFIX, SnapshotSelector};
 
 /// Clusters that an error names.
@@ -52,14 +53,14 @@ impl Cluster {
 /// # Errors
 /// There is none, it cannot be told which, or nobody who is trusted vouches for it.
 pub async fn choose(
-    store: &dyn Store,
+    store: &Opened,
     cluster: &Cluster,
     which: &SnapshotSelector,
     now: Timestamp,
     trust: &Trust,
     progress: &Progress,
 ) -> Result<(Vouched, Skipped), RestoreFailure> {
-    let cluster = cluster.find(store, now, &trust.signers).await?;
+    let cluster = cluster.find(&**store, now, &trust.signers).await?;
     let until = match which {
         SnapshotSelector::Latest => None,
         SnapshotSelector::Before(time) => Some(*time),
@@ -70,12 +71,12 @@ pub async fn choose(
 }
 
 async fn named(
-    store: &dyn Store,
+    store: &Opened,
     cluster: ClusterUuid,
     snapshot: SnapshotName,
     trust: &Trust,
 ) -> Result<(Vouched, Skipped), RestoreFailure> {
-    let Some(found) = catalog::vouched_manifest(store, cluster, snapshot, &trust.signers).await? else {
+    let Some(found) = catalog::vouched_manifest(&**store, cluster, snapshot, &trust.signers).await? else {
         let hint = hint(&snapshot.to_string(), store, cluster).await?;
         return Err(RestoreFailure::NoSnapshot { store: store.url(), cluster, snapshot, hint });
     };
@@ -86,20 +87,20 @@ async fn named(
 }
 
 async fn latest(
-    store: &dyn Store,
+    store: &Opened,
     cluster: ClusterUuid,
     scope: &Scope,
     now: Timestamp,
     progress: &Progress,
 ) -> Result<(Vouched, Skipped), RestoreFailure> {
-    let found = latest::find(store, cluster, scope, now, progress).await.map_err(|error| match error {
+    let found = latest::find(&**store, cluster, scope, now, progress).await.map_err(|error| match error {
         LatestError::Store(error) => RestoreFailure::Store(error),
         LatestError::Refused(refused) => RestoreFailure::Refused { refused },
         LatestError::Ambiguous(ambiguous) => RestoreFailure::Ambiguous(ambiguous),
     })?;
-    let none = || match scope.until {
-        Some(time) => RestoreFailure::NoneBefore { store: store.url(), cluster, time: time.rfc3339() },
-        None => RestoreFailure::NoBackup { store: store.url(), cluster },
+    let none = || match (scope.until, store.list_line()) {
+        (Some(time), list) => RestoreFailure::NoneBefore { store: store.url(), cluster, time: time.rfc3339(), list },
+        (None, list) => RestoreFailure::NoBackup { store: store.url(), cluster, list },
     };
     Ok((found.found.ok_or_else(none)?, found.skipped))
 }
@@ -107,12 +108,12 @@ async fn latest(
 /// The error about a text that is no snapshot's name, with the one in the store that was probably meant.
 pub async fn not_a_name(
     error: NameError,
-    store: &dyn Store,
+    store: &Opened,
     cluster: &Cluster,
     now: Timestamp,
     signers: &Signers,
 ) -> RestoreFailure {
-    let looked = async { hint(&error.given, store, cluster.find(store, now, signers).await?).await };
+    let looked = async { hint(&error.given, store, cluster.find(&**store, now, signers).await?).await };
     // Without the store's word the name is wrong all the same.
     match looked.await {
         Ok(hint) => RestoreFailure::NotAName { error, hint },
@@ -130,10 +131,10 @@ pub fn is_nearly_a_name(typed: &str) -> bool {
 }
 
 /// What to do about a name that is not there.
-async fn hint(typed: &str, store: &dyn Store, cluster: ClusterUuid) -> Result<String, RestoreFailure> {
-    Ok(match nearest(typed, &catalog::list(store, cluster).await?) {
+async fn hint(typed: &str, store: &Opened, cluster: ClusterUuid) -> Result<String, RestoreFailure> {
+    Ok(match nearest(typed, &catalog::list(&**store, cluster).await?) {
         Some(name) => format!("did you mean {name}, taken {}?", name.time().rfc3339()),
-        None => format!("run `backstayctl list --store {}` to see what it contains", store.url()),
+        None => format!("run `{}` to see what it contains", store.list_line()),
     })
 }
 

@@ -81,11 +81,11 @@ fn text(store: &str, manifest: &Manifest, folder: &Path, options: &Options, plan
     let _ = writeln!(text, "into           {} ({is}; {} free)", folder.display(), units::bytes(free));
     let (database, sealed) = (units::bytes(manifest.snapshot_bytes), units::bytes(manifest.sealed_bytes));
     let _ = writeln!(text, "database       {database} ({sealed} in the store)");
-    let _ = writeln!(text, "revision       {} or later; it moves on by {bump}", origin.revision);
+    let _ = writeln!(text, "revision       {} or later, raised by {bump}", origin.revision);
     let members: Vec<&str> = options.members.iter().map(|member| member.name.as_str()).collect();
     let _ = writeln!(text, "member         {} ({:016x}) of {}", options.name, plan.member_id, members.join(", "));
     let was = &origin.etcd_cluster_id;
-    let _ = writeln!(text, "cluster        etcd's id {:016x} (it was {was})", plan.cluster_id);
+    let _ = writeln!(text, "cluster        new etcd cluster ID {:016x} (was {was})", plan.cluster_id);
     text
 }
 
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(nearest(&deep), folder.path());
         assert!(room(&deep, 1).expect("room") > 0);
         let error = room(&deep, u64::MAX).expect_err("too much").to_string();
-        let said = format!("the database needs 16.0 EiB, and {} has ", folder.path().display());
+        let said = format!("the database needs 16.0 EiB, but {} has only ", folder.path().display());
         assert!(error.starts_with(&said) && error.ends_with(" free"), "{error}");
         assert!(!folder.path().join("not").exists(), "nothing was touched");
     }

@@ -36,20 +36,17 @@ pub enum RestoreFailure {
         "{store} contains backups of several clusters: choose one with --cluster NAME or --cluster-uuid UUID: {clusters}"
     )]
     SeveralClusters { store: String, clusters: String },
-    #[error(
-        "{store} contains no backup of cluster {cluster}: run `backstayctl list --store {store}` to see what it \
-        contains"
-    )]
-    NoBackup { store: String, cluster: ClusterUuid },
+    #[error("{store} contains no backup of cluster {cluster}: run `{list}` to see what it contains")]
+    NoBackup { store: String, cluster: ClusterUuid, list: String },
     #[error("{store} contains no backup {snapshot} of cluster {cluster}: {hint}")]
     NoSnapshot { store: String, cluster: ClusterUuid, snapshot: SnapshotName, hint: String },
     #[error("{error}: {hint}")]
     NotAName { error: NameError, hint: String },
     #[error(
-        "{store} contains no backup of cluster {cluster} taken at or before {time}: run `backstayctl list --store {store}` \
-         to see what it contains"
+        "{store} contains no backup of cluster {cluster} taken at or before {time}: run `{list}` to see what it \
+         contains"
     )]
-    NoneBefore { store: String, cluster: ClusterUuid, time: String },
+    NoneBefore { store: String, cluster: ClusterUuid, time: String, list: String },
     #[error("{store} contains no backup of a cluster named {cluster}: {hint}")]
     UnknownCluster { store: String, cluster: ClusterName, hint: String },
     #[error(transparent)]
@@ -77,26 +74,23 @@ pub enum RestoreFailure {
     Restore { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreBackupError> },
     #[error("{snapshot} was restored into {folder}, but could not be synced to disk: {cause}")]
     NotSynced { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreError> },
-    #[error(
-        "{store} contains no backup of a cluster named {cluster}: run `backstayctl list --store {store}` to see \
-        what it contains"
-    )]
-    NoBackupOfName { store: String, cluster: ClusterName },
+    #[error("{store} contains no backup of a cluster named {cluster}: run `{list}` to see what it contains")]
+    NoBackupOfName { store: String, cluster: ClusterName, list: String },
     #[error("failed to merge: {0}")]
     Merge(MergeError),
     #[error("interrupted: what was copied so far is kept; run the same command again to continue")]
     MergeInterrupted,
     #[error("failed to install the signal handlers: {0}")]
     Signals(std::io::Error),
-    #[error("{store} has the manifest of {snapshot}, but not the backup itself: choose another")]
+    #[error("{store} has the manifest of {snapshot}, but not the backup itself: choose another backup")]
     NoObject { store: String, snapshot: SnapshotName },
-    #[error("{snapshot} has {is} bytes in {store}, its manifest says {said}: choose another backup")]
+    #[error("{snapshot} has {is} bytes in {store}, but its manifest says {said}: choose another backup")]
     OtherSize { store: String, snapshot: SnapshotName, is: u64, said: u64 },
     #[error("cannot restore into {folder}: {cause}")]
     Folder { folder: PathBuf, cause: RestoreError },
     #[error("cannot write into {folder}: {cause}")]
     NotWritable { folder: PathBuf, cause: std::io::Error },
-    #[error("the database needs {needed}, and {folder} has {free} free")]
+    #[error("the database needs {needed}, but {folder} has only {free} free")]
     NoRoom { folder: PathBuf, needed: String, free: String },
     #[error("interrupted: nothing was restored")]
     Interrupted,

@@ -17,7 +17,7 @@ use crate::output::{json, yaml};
 
 /// Prints what is in a store.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
-    let store = super::open::open(&list.store, list.bucket.settings()).await?;
+    let store = super::open::open(list.named(), list.bucket.settings()).await?;
     let (progress, signers) = (Progress::default(), list.signers.signers()?);
     let wanted = Cluster::of(list.cluster, list.cluster_uuid);
     let (backups, skipped) = super::looking(read(&*store, &wanted, &signers, &progress), &progress, console).await??;

@@ -5,7 +5,7 @@ use std::io::Read;
 use backstay_archive::merge::{self, Copy, MergeError, Plan};
 use backstay_archive::trust::Signers;
 use backstay_archive::{Store, catalog, names};
-use backstay_daemon::bucket::WritableBucket;
+use backstay_daemon::bucket::{Named, WritableBucket};
 use backstay_daemon::stop;
 use backstay_daemon::units;
 use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
@@ -14,22 +14,24 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::RestoreFailure;
+use super::open::Opened;
 use crate::console::{Console, Failure, Unconfirmed};
 use crate::output::table;
 
 pub const MERGE_HELP: &str = "\
-A cluster can end up with several UUIDs, for example if an older release made its first
-backups on several machines at once, or if --cluster-uuid was used. This command copies
-all its backups, and the keys that open them, under one of these UUIDs. Each backup is
-checked while it is copied. If a backup's name is already taken, the copy gets the name of
-the next second. An interrupted merge can be run again. The exit code is 3 if something
-could not be copied.
+A cluster can end up with several UUIDs, for example if an older release made
+its first backups on several machines at once, or if --cluster-uuid was used.
+This command copies all its backups, and the keys that open them, under one of
+these UUIDs. Each backup is checked while it is copied. If a backup's name is
+already taken, the copy gets the name of the next second. An interrupted merge
+can be run again. The exit code is 3 if something could not be copied.
 
-Nothing is deleted. Once the exit code is 0, and `backstayctl list` and `backstayctl verify`
-find everything under the one UUID, delete the folders of the other UUIDs with the store's
-own tools.
+Nothing is deleted. Once the exit code is 0, and `backstayctl list` and
+`backstayctl verify` find everything under the one UUID, delete the folders of
+the other UUIDs with the store's own tools.
 
-Merge into the UUID that the coordinator uses: `backstayctl get clusteruuid NAME` shows it.
+Merge into the UUID that the coordinator uses: `backstayctl get clusteruuid
+NAME` shows it.
 
 Examples:
   backstayctl merge --store s3://etcd-backups --cluster prod --dry-run
@@ -102,11 +104,16 @@ pub async fn run(merge: Merge, now: Timestamp, stdin: &mut dyn Read, console: &m
     Ok(console.print(&format!("all backups of {} are under {into}\n", merge.cluster))?)
 }
 
-type Prepared = (std::sync::Arc<dyn Store>, ClusterUuid, Vec<ClusterUuid>, Plan);
+type Prepared = (Opened, ClusterUuid, Vec<ClusterUuid>, Plan);
 
 async fn prepare(merge: &Merge, now: Timestamp, progress: &catalog::Progress) -> Result<Prepared, RestoreFailure> {
-    let store = super::open::open(&merge.store, merge.bucket.settings()).await?;
-    let none = || RestoreFailure::NoBackupOfName { store: store.url(), cluster: merge.cluster.clone() };
+    let named = Named { url: merge.store.clone(), flags: merge.bucket.words() };
+    let store = super::open::open(named, merge.bucket.settings()).await?;
+    let none = || RestoreFailure::NoBackupOfName {
+        store: store.url(),
+        cluster: merge.cluster.clone(),
+        list: store.list_line(),
+    };
     let into = match merge.into {
         Some(into) => into,
         None => names::find(&*store, &merge.cluster, now, &Signers::default()).await?.ok_or_else(none)?,

@@ -11,6 +11,7 @@ use backstay_archive::catalog::{self, Vouched};
 use backstay_archive::release::Origin;
 use backstay_archive::restore::{self, Contents, Outcome, Progress, RestoreBackupError, RestoreError, Restored};
 use backstay_archive::trust::Voucher;
+use backstay_daemon::bucket::Named;
 use backstay_daemon::stop;
 use backstay_daemon::units;
 use backstay_protocol::{SnapshotName, Timestamp};
@@ -65,12 +66,12 @@ pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) ->
     let cancel = stop::on_signal(&TaskTracker::new()).map_err(RestoreFailure::Signals)?;
     let looked_at = catalog::Progress::default();
     let prepared = cancel.run_until_cancelled(async {
-        let store = open(&url, bucket.settings()).await?;
+        let store = open(Named { url, flags: bucket.words() }, bucket.settings()).await?;
         let which = match which {
             Ok(which) => which,
-            Err(error) => return Err(choice::not_a_name(error, &*store, &cluster, now, &trust.signers).await),
+            Err(error) => return Err(choice::not_a_name(error, &store, &cluster, now, &trust.signers).await),
         };
-        let (backup, skipped) = choice::choose(&*store, &cluster, &which, now, &trust, &looked_at).await?;
+        let (backup, skipped) = choice::choose(&store, &cluster, &which, now, &trust, &looked_at).await?;
         let identity = keys::opener(&*store, &backup.manifest, key, from_store.allow_unencrypted).await?;
         Ok::<_, RestoreFailure>((store, backup, identity, skipped))
     });
@@ -174,7 +175,7 @@ fn told(manifest: &Manifest, voucher: Option<&Voucher>, restored: &Restored, con
     let _ = writeln!(text, "database   {}{keys}", units::bytes(restored.database_bytes));
     let origin =
         Origin { etcd: &manifest.origin.etcd_version, mark: restored.storage_version.as_deref().unwrap_or_default() };
-    // SnapshotSelector etcd will be started nobody can know here.
+    // Nobody can know here which etcd will be started.
     let starters = origin.starters();
     if !starters.is_empty() {
         let taken = if origin.etcd.is_empty() { String::new() } else { format!("taken from {}; ", origin.etcd) };

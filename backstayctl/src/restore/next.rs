@@ -30,13 +30,13 @@ pub fn steps(manifest: &Manifest, options: &Options, folder: &Path) -> String {
             vec![format!("chown -R etcd: {folder}")],
         ),
         (
-            format!("Start etcd{all} with its usual settings, here with:"),
+            format!("Start etcd{all} with its usual settings; on this machine with:"),
             vec![format!("--name {name} --data-dir {folder}")],
         ),
         ("Check that etcd is healthy:".into(), vec!["etcdctl endpoint health --cluster".into()]),
         kubelets("If Kubernetes uses this etcd, restart"),
         (
-            "Take a first backup, without a coordinator or with one:".into(),
+            "Take a first backup (the second line is for clusters with a coordinator):".into(),
             vec![
                 format!("backstay-agent once --cluster {cluster} --new-cluster-id …"),
                 format!("backstayctl backup {cluster} --wait"),

@@ -25,7 +25,7 @@ pub fn next(word: Word, facts: &Facts) -> String {
         Word::Restoring => format!("backstayctl get restore {cluster}"),
         Word::MemberDown => format!("backstayctl agents {cluster}"),
         Word::Unproven => format!("backstayctl verify {cluster}"),
-        Word::NoSchedule => format!("backstayctl get cluster {cluster} -o yaml > {cluster}.yaml"),
+        Word::NoSchedule => format!("backstayctl schedule {cluster} 1h"),
         Word::NotScheduled | Word::Ok => String::new(),
     }
 }

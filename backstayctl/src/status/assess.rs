@@ -171,7 +171,7 @@ fn no_schedule(facts: &Facts) -> Found {
         Schedule::Every(_) => None,
         Schedule::None => {
             let reason =
-                "no interval is set: backups are made only on request (set `enabled: false` if this is intended)";
+                "no interval is set: backups are made only on request (if this is intended, set the schedule to off)";
             Some((Word::NoSchedule, reason.into()))
         }
         Schedule::Off => Some((Word::NotScheduled, String::new())),

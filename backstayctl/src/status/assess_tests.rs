@@ -134,7 +134,7 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
             Facts { schedule: Schedule::None, ..well() },
             "no schedule",
             "no interval is set",
-            "backstayctl get cluster c -o yaml > c.yaml",
+            "backstayctl schedule c 1h",
         ),
         (
             facts(BackupState::Unknown, "", None, Some(HOUR), 1),

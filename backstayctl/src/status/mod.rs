@@ -18,7 +18,7 @@ use backstay_protocol::time::clock_is_off;
 use backstay_protocol::{Timestamp, machines};
 use serde_json::{Value, json};
 
-use super::api::{Api, CallError, Transport};
+use super::api::{Api, Transport, known};
 use super::arguments::operate::Form;
 use super::cluster_restore::show;
 use super::console::{Console, Failure};
@@ -38,11 +38,13 @@ pub struct Query {
     pub form: Form,
     /// Whether tables have a heading.
     pub headings: bool,
+    /// Whether tables are made to fit a terminal, as in [`View::fits`](super::output::View::fits).
+    pub fits: bool,
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { clusters: Vec::new(), grace: None, form: Form::default(), headings: true }
+        Self { clusters: Vec::new(), grace: None, form: Form::default(), headings: true, fits: true }
     }
 }
 
@@ -87,7 +89,7 @@ pub async fn look<T: Transport>(api: &Api<T>, query: &Query, now: Timestamp) -> 
     query.clusters.iter().try_for_each(|name| listing::must_be_name(name))?;
     let storage: Vec<OverallStatusSpec> = all(api).await?.into_values().collect();
     let broken = storage.iter().map(|overall| overall.configurationerror.as_str()).find(|error| !error.is_empty());
-    let leading = coordinator(api).await?;
+    let leading = all::<CoordinatorStatusSpec, T>(api).await?.into_values().next();
     let settling = leading.as_ref().is_some_and(has_just_begun);
     let facts = facts(api, &query.clusters, broken.unwrap_or_default(), settling).await?;
     let listed = assess::all(facts, query.grace, now);
@@ -111,14 +113,6 @@ pub async fn look<T: Transport>(api: &Api<T>, query: &Query, now: Timestamp) -> 
         notes.push("there are no clusters".to_owned());
     }
     Ok(Report { listed, notes, is_fine })
-}
-
-/// The coordinator that leads; `None` where it is one of before, which knows no such type.
-async fn coordinator<T: Transport>(api: &Api<T>) -> Result<Option<CoordinatorStatusSpec>, Failure> {
-    match all::<CoordinatorStatusSpec, T>(api).await {
-        Err(Failure::Call(CallError::Refused(_))) => Ok(None),
-        found => Ok(found?.into_values().next()),
-    }
 }
 
 /// Whether it may not have heard every agent yet.
@@ -154,9 +148,9 @@ async fn clocks<T: Transport>(
     Ok(wrong)
 }
 
-/// Every resource of a type that can be read, by id.
+/// Every resource of a type that can be read, by id. There is none where the coordinator is of a build without the type.
 async fn all<S: Spec, T: Transport>(api: &Api<T>) -> Result<HashMap<String, S>, Failure> {
-    let items = api.get(S::definition(), &GetRequest::default()).await?;
+    let items = known(api.get(S::definition(), &GetRequest::default()).await)?.unwrap_or_default();
     Ok(listing::typed::<S>(&items).map(|(item, spec)| (item.metadata.id.clone(), spec)).collect())
 }
 
@@ -234,7 +228,7 @@ fn render(listed: &[Health], query: &Query, now: Timestamp, colour: bool) -> Str
     let values = || listed.iter().map(value).collect::<Vec<_>>();
     match query.form {
         Form::Table => {
-            let table = coloured(&rows(listed, query.headings, now), query.headings, listed, colour);
+            let table = coloured(&rows(listed, query, now), query.headings, listed, colour);
             table + &reasons(listed)
         }
         Form::Wide => coloured(&wide_rows(listed, query.headings, now), query.headings, listed, colour),
@@ -243,7 +237,7 @@ fn render(listed: &[Health], query: &Query, now: Timestamp, colour: bool) -> Str
     }
 }
 
-fn rows(listed: &[Health], headings: bool, now: Timestamp) -> String {
+fn rows(listed: &[Health], query: &Query, now: Timestamp) -> String {
     let heading = ["CLUSTER", "STATUS", "LAST BACKUP", "INTERVAL", "AGENTS", "LAST VERIFIED"];
     let row = |health: &Health| {
         let ago = |span| format!("{} ago", units::span(span));
@@ -256,7 +250,8 @@ fn rows(listed: &[Health], headings: bool, now: Timestamp) -> String {
             health.verification.lastproven.map(|at| units::ago(at, now)).unwrap_or_default(),
         ]
     };
-    Layout { headings, fit: Some((WIDTH, "CLUSTER")) }.table(&heading, listed.iter().map(row))
+    let fit = query.fits.then_some((WIDTH, "CLUSTER"));
+    Layout { headings: query.headings, fit }.table(&heading, listed.iter().map(row))
 }
 
 fn wide_rows(listed: &[Health], headings: bool, now: Timestamp) -> String {

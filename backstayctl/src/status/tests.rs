@@ -97,6 +97,24 @@ async fn the_worst_comes_first_and_the_exit_code_says_so() {
 }
 
 #[tokio::test]
+async fn long_names_are_cut_on_a_terminal_alone() {
+    let name = "a-cluster-whose-name-is-as-long-as-such-names-may-be-63-of-them";
+    let fleet = || vec![cluster(name, Some(3600)), status(name, BackupState::Ok, 90_000, ""), agent("1", name)];
+    let (table, ..) = run_on(fleet(), Query::default(), false).await;
+    assert!(!table.lines().nth(1).expect("a line").contains(name), "{table}");
+    let (table, ..) = run_on(fleet(), Query { fits: false, ..Query::default() }, false).await;
+    assert!(table.lines().nth(1).expect("a line").starts_with(&format!("{name}   ")), "{table}");
+}
+
+#[tokio::test]
+async fn a_coordinator_of_before_is_asked_what_it_knows() {
+    let api = Api::new(Coordinator::with(fleet()).earlier());
+    let query = Query { clusters: vec!["good".into()], ..Query::default() };
+    let report = look(&api, &query, NOW).await.expect("a report");
+    assert!(report.is_fine, "{report:?}");
+}
+
+#[tokio::test]
 async fn all_ok_is_success() {
     let query = Query { clusters: vec!["good".into(), "by-hand".into()], ..Query::default() };
     let (table, _, code) = run_on(fleet(), query, false).await;

@@ -29,8 +29,8 @@ pub async fn run<T: Transport>(
     let connected = api.get(&types::AGENTS, &request).await?.len();
     if connected > 0 {
         console.remark(&format!(
-            "Note: {connected} agent(s) of cluster {name} are connected: their next heartbeat registers it again, \
-             without a schedule, unless the coordinator's settings have auto_register_clusters = false"
+            "Note: agents of cluster {name} are connected ({connected}): their next heartbeat registers it again, without \
+             a schedule, unless the coordinator's settings have auto_register_clusters = false"
         ))?;
     }
     Ok(())

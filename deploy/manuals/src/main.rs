@@ -66,7 +66,7 @@ mod tests {
             }
         }
         let once = text("backstay-agent/man/backstay-agent-once.1");
-        assert!(once.contains(".nf\nExamples:") && once.contains("\\-\\-etcd"), "{once}");
+        assert!(once.contains(".SH EXAMPLES\n.nf\n") && once.contains("\\-\\-etcd"), "{once}");
     }
 
     /// What the packages name, as `make deb` leaves it.

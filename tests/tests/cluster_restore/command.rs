@@ -14,15 +14,15 @@ use super::states::says;
 async fn three_members_go_back_to_the_backup() -> Result<()> {
     let ground = Ground::start(restorable(3)).await?;
     let planned = ground.restore(&["--dry-run"]).await?.ok()?;
-    ensure!(planned.contains("SET ASIDE AS") && !planned.contains("is restored"), "{planned}");
+    ensure!(planned.contains("OLD DATA MOVES TO") && !planned.contains("is restored"), "{planned}");
     ensure!(ground.get(&["restores"]).await?.is_empty(), "a dry run began a restore");
     let printed = ground.restore(&[]).await?.ok()?;
     for part in [
         "Restore of cluster one",
-        "SET ASIDE AS",
+        "OLD DATA MOVES TO",
         "before-restore-",
         "one was restored",
-        "3 member(s) are serving and agree",
+        "3 members are serving and agree",
     ] {
         ensure!(printed.contains(part), "no {part:?} in {printed}");
     }

@@ -1,4 +1,4 @@
-//! Seeing inside: health, readiness and metrics of the real daemons, their logs as programs read them, the settings
+//! Health, readiness and metrics of the real daemons, their logs as programs read them, the settings
 //! that they print, and the alert rules that come with them.
 
 mod logs;

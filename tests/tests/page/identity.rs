@@ -46,7 +46,7 @@ async fn two_etcds_do_not_share_one_series() -> Result<()> {
     assert_eq!(manifests(&terminal, "etcd_cluster_id").await?, [id.as_str()], "nothing was written");
 
     let said = terminal.prints(&once(&second, "--new-cluster-id")).await?;
-    ensure!(said.contains(&format!("instead of cluster {id}")), "{said}");
+    ensure!(said.contains(&format!("replaces   cluster {id}")), "{said}");
     terminal.prints(&once(&second, "")).await?;
     let error = terminal.refused(&once(&first, "")).await?;
     ensure!(error.contains("--new-cluster-id"), "{error}");

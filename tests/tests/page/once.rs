@@ -105,12 +105,20 @@ async fn the_lines_that_it_prints_open_and_restore_the_backup() -> Result<()> {
     );
     let printed = terminal.prints(&once).await?;
     let recipient = terminal.prints("age-keygen -y recovery.key").await?;
-    assert_eq!(said(&printed, "encrypted ")?, format!("to {}", recipient.trim()));
+    assert_eq!(said(&printed, "encrypted ")?, format!("for {}", recipient.trim()));
     ensure!(said(&printed, "database ")?.contains(" bytes (") && said(&printed, "took ")?.ends_with('s'), "{printed}");
     terminal.silent(said(&printed, "open with ")?).await?;
     terminal.prints(&format!("{} snapshot status snapshot.db", snapshot_tool()?)).await?;
     let restored = terminal.run(said(&printed, "restore ")?).await?;
     ensure!(restored.status.success() && restored.stdout.starts_with("restored   restored\n"), "{restored:?}");
+    // The line that an error suggests can be pasted as well.
+    let wrong = format!(
+        "backstayctl restore --store 'file://{}' --snapshot FFFFFFFF00000000 --identity recovery.key --data-dir other",
+        store.display()
+    );
+    let refused = terminal.refused(&wrong).await?;
+    let list = refused.split('`').nth(1).context("a command to run")?;
+    ensure!(terminal.prints(list).await?.contains(CLUSTER), "{refused}");
     Ok(())
 }
 

@@ -122,11 +122,13 @@ async fn printed_settings(stand: &Stand, terminal: &Terminal) -> Result<String> 
     let mut printed = String::new();
     for (program, config) in [("backstay-coordinator serve", coordinator), ("backstay-agent run", agent)] {
         let login = format!("BACKSTAY_NATS__USER=u BACKSTAY_NATS__PASSWORD={NATS_PASSWORD}");
-        let with = format!("{login} {program} --config {config} --print-config");
-        let text = terminal.prints(&with).await?;
+        let print = format!("{program} --config {config} --print-config");
+        let text = terminal.prints(&format!("{login} {print}")).await?;
         ensure!(text.contains("password = \"<hidden>\""), "{text}");
         printed += &text;
-        printed += &terminal.prints(&format!("{with} --nats nats://u:{NATS_PASSWORD}@h:1")).await?;
+        let in_url = format!("--nats nats://u:{NATS_PASSWORD}@h:1");
+        printed += &terminal.prints(&format!("{print} {in_url}")).await?;
+        printed += &terminal.refused(&format!("{login} {print} {in_url}")).await?;
         // What is wrong is said without what it was set to.
         let wrong = format!(
             "BACKSTAY_HTTP__LISTEN=7 BACKSTAY_NATS__PASSWORD='[\"{NATS_PASSWORD}\"' BACKSTAY_LEASES={NATS_PASSWORD}"

@@ -90,6 +90,23 @@ async fn a_password_or_a_file_that_holds_it() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_login_in_the_url() -> Result<()> {
+    let with = |nats: &Nats, login: &str| {
+        let url = nats.url().replace("://", &format!("://{login}@"));
+        NatsSettings { url: format!("{url},{}", nats.url()), ..settings(nats) }
+    };
+    let nats = serve("authorization { user: u, password: \"hunter@2\" }".into()).await?;
+    for login in ["u:hunter@2", "u:hunter%402"] {
+        ensure!(comes_in(&with(&nats, login)).await == Ok(()), "{:?}", comes_in(&with(&nats, login)).await);
+    }
+    let error = comes_in(&with(&nats, "u:hunter3")).await.expect_err("not the password");
+    ensure!(error.contains("authorization violation"), "{error}");
+    let nats = serve("authorization { token: hunter2 }".into()).await?;
+    ensure!(comes_in(&with(&nats, "hunter2")).await == Ok(()), "{:?}", comes_in(&with(&nats, "hunter2")).await);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_nkey() -> Result<()> {
     let (known, stranger) = (KeyPair::new_user(), KeyPair::new_user());
     let nats = serve(format!("authorization {{ users: [ {{ nkey: {} }} ] }}", known.public_key())).await?;

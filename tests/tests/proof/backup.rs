@@ -38,7 +38,7 @@ async fn back_up_as(
         cluster_uuid: None,
         new_cluster_id: false,
         store: StoreSpec::Local(store.path().into()),
-        named: backstay_agent::once::Named::default(),
+        named: backstay_daemon::bucket::Named::default(),
         recipients: Vec::new(),
         allow_unencrypted: false,
         sign_key: None,

@@ -131,9 +131,10 @@ pub(super) fn configure(shared: &SdkConfig, endpoint: Option<&Url>, patience: &P
 /// Our own HTTP client: rustls with ring, and the certificate authorities that the settings trust.
 fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, StoreError> {
     let plain = settings.endpoint.starts_with("http://") && settings.credentials.is_some();
-    let ca_file = settings.ca_file.clone().or_else(|| ca_of_environment(std::env::var_os(CA_VARIABLE)));
+    let given = settings.ca_file.clone().map(|path| (path, settings.ca_source));
+    let ca_file = given.or_else(|| Some((ca_of_environment(std::env::var_os(CA_VARIABLE))?, CA_VARIABLE)));
     let trust = match &ca_file {
-        Some(path) => TrustStore::empty().with_pem_certificate(authorities(settings, path)?),
+        Some((path, source)) => TrustStore::empty().with_pem_certificate(authorities(settings, path, source)?),
         // No TLS at all, which also works on a machine without certificate authorities.
         None if plain => TrustStore::empty(),
         None => TrustStore::default(),
@@ -155,8 +156,11 @@ fn ca_of_environment(value: Option<OsString>) -> Option<PathBuf> {
 }
 
 /// Reads and checks a CA file: the HTTP client would panic on one that it cannot parse.
-fn authorities(settings: &S3Settings, path: &Path) -> Result<Vec<u8>, StoreError> {
-    let wrong = |cause: String| StoreError::new(ErrorKind::Invalid, "use CA file", path.display(), cause);
+fn authorities(settings: &S3Settings, path: &Path, source: &str) -> Result<Vec<u8>, StoreError> {
+    let wrong = |cause: String| {
+        let file = format_args!("{} ({source})", path.display());
+        StoreError::new(ErrorKind::Invalid, "use CA file", file, cause)
+    };
     let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     if let Some(cause) = certificates::unusable(&pem, PemKind::Certificates) {
         return Err(wrong(cause));
@@ -192,8 +196,9 @@ mod tests {
             let error = http_client(&settings).expect_err(pem);
             assert!(error.is(ErrorKind::Invalid), "{error}");
         }
-        let missing = S3Settings { ca_file: Some("/does/not/exist".into()), ..S3Settings::default() };
+        let ca_file = Some("/does/not/exist".into());
+        let missing = S3Settings { ca_file, ca_source: "--s3-ca", ..S3Settings::default() };
         let text = http_client(&missing).expect_err("missing").to_string();
-        assert!(text.starts_with("failed to use CA file /does/not/exist: No such file"), "{text}");
+        assert!(text.starts_with("failed to use CA file /does/not/exist (--s3-ca): No such file"), "{text}");
     }
 }

@@ -24,6 +24,8 @@ pub struct S3Settings {
     pub credentials: Option<S3Credentials>,
     /// A PEM file with the only certificate authorities to trust; `None` for those of this machine.
     pub ca_file: Option<PathBuf>,
+    /// What a person calls the setting that `ca_file` comes from, such as `--s3-ca`: for errors.
+    pub ca_source: &'static str,
     /// How objects are to be stored.
     pub objects: ObjectSettings,
     /// Where the bucket's name is in a request.
