@@ -14,6 +14,7 @@
 //! Deciding when to back up what is the coordinator's; bytes at rest are the archive crate's.
 
 #![deny(clippy::disallowed_macros)]
+#![warn(clippy::missing_errors_doc)]
 
 pub mod agent;
 pub mod attempt;

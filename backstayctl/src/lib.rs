@@ -5,6 +5,7 @@
 //! alone works on a store.
 
 #![deny(clippy::disallowed_macros)]
+#![warn(clippy::missing_errors_doc)]
 
 pub mod api;
 pub mod apply;

@@ -3,6 +3,7 @@
 //! The bytes of a backup never pass through here. See [`coordinator`] and [`leader`] for how the parts hang together.
 
 #![deny(clippy::disallowed_macros)]
+#![warn(clippy::missing_errors_doc)]
 
 pub mod agent_coverage;
 pub mod api;

@@ -4,6 +4,7 @@
 //! Nothing here knows what a backup is; of the archive it has the settings of a bucket alone.
 
 #![deny(clippy::disallowed_macros)]
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 pub mod bucket;
 pub mod clock;
