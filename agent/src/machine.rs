@@ -21,8 +21,11 @@ const SHARED: [u128; 4] =
 #[error("cannot identify this machine: neither /{PRODUCT_UUID} nor /{MACHINE_ID} is usable; set `machine` to a UUID")]
 pub struct UnknownMachine;
 
-/// The id of the machine whose root folder is `root`: the mainboard's UUID where it has one of its own and
-/// may be read, else a UUID that is derived from the machine id and says nothing of it.
+/// The id of the machine whose root folder is `root`: the mainboard's UUID if it is unique and can be read, otherwise a UUID
+/// that is derived from the machine id, which cannot be computed back from it.
+///
+/// # Errors
+/// Neither can be read.
 pub fn identify(root: &Path) -> Result<MachineId, UnknownMachine> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).ok().map(|text| text.trim().to_owned());
     let board = read(PRODUCT_UUID).and_then(|text| Uuid::try_parse(&text).ok());

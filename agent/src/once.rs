@@ -55,6 +55,9 @@ pub struct Once {
 
 /// Takes one backup; `tries` gets the progress of each try at it. On failure, nothing of it is left in the store that the
 /// store lets go.
+///
+/// # Errors
+/// As [`Taking::take`](crate::attempt::Taking::take); also if the store cannot be opened, or no name is free.
 pub async fn once(
     once: Once,
     member: &Member,

@@ -79,6 +79,9 @@ impl Default for Settings {
 
 impl Settings {
     /// From `file`, then `variables`, then `flags`. systemd's `STATE_DIRECTORY` is the default of `state_dir`.
+    ///
+    /// # Errors
+    /// The file cannot be read, a layer does not fit, or the settings contradict each other.
     pub fn load(
         file: Option<&std::path::Path>,
         variables: impl IntoIterator<Item = (String, String)>,

@@ -88,6 +88,10 @@ impl StateDir {
         text.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// Records the newest epoch that was seen, on disk when this returns.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn set_epoch(&self, epoch: u64) -> Result<(), StateError> {
         write_atomic(&self.file("epoch"), format!("{epoch}\n").as_bytes())
     }
@@ -108,10 +112,18 @@ impl StateDir {
         }
     }
 
+    /// Records that an attempt is under way: a report without a state.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn begin(&self, attempt: &Report) -> Result<(), StateError> {
         write_atomic(&self.file("attempt"), &attempt.encode_to_vec())
     }
 
+    /// Records that no attempt is under way.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
     pub fn end(&self) -> Result<(), StateError> {
         remove(&self.file("attempt"))
     }
@@ -129,7 +141,10 @@ impl StateDir {
         records.unwrap_or_default().into_iter().filter_map(|r| Report::decode(r).ok()).collect()
     }
 
-    /// Remembers as many of `reports` (oldest first) as are worth it.
+    /// Records the newest 16 of `reports`, which are ordered from old to new.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn set_ended(&self, reports: &[Report]) -> Result<(), StateError> {
         let newest = &reports[reports.len().saturating_sub(ENDED_MAX)..];
         let records: Vec<Bytes> = newest.iter().map(|r| r.encode_to_vec().into()).collect();

@@ -138,7 +138,10 @@ impl<T: Transport> Api<T> {
         Self { transport }
     }
 
-    /// All resources of a type that `request` asks for, however many answers they take.
+    /// All resources of a type that `request` selects, in as many answers as they need.
+    ///
+    /// # Errors
+    /// NATS or the coordinator does not answer, or the coordinator refuses the request.
     pub async fn get(&self, definition: &TypeDefinition, request: &GetRequest) -> Result<Vec<Resource>, CallError> {
         let mut request = request.clone();
         let mut items = Vec::new();
@@ -152,7 +155,10 @@ impl<T: Transport> Api<T> {
         }
     }
 
-    /// One resource of a type, in the type's own namespace; `None` where there is none.
+    /// One resource of a type, in the type's own namespace; `None` if there is none.
+    ///
+    /// # Errors
+    /// NATS or the coordinator does not answer, or the coordinator refuses the request.
     pub async fn find(&self, definition: &TypeDefinition, id: &str) -> Result<Option<Resource>, CallError> {
         let request = GetRequest { id: id.to_owned(), ..GetRequest::default() };
         match self.get(definition, &request).await {
@@ -162,6 +168,10 @@ impl<T: Transport> Api<T> {
         }
     }
 
+    /// Creates or changes a resource; with `dry_run`, only says what would happen.
+    ///
+    /// # Errors
+    /// NATS or the coordinator does not answer, or the coordinator refuses the request.
     pub async fn apply(
         &self,
         definition: &TypeDefinition,
@@ -171,7 +181,10 @@ impl<T: Transport> Api<T> {
         self.call(Verb::Apply, definition, &ApplyRequest { resource, dry_run }).await
     }
 
-    /// A coordinator of an earlier build does not know `force`: it deletes without.
+    /// Deletes a resource. An older coordinator does not know `force`: it deletes without asking about agents.
+    ///
+    /// # Errors
+    /// NATS or the coordinator does not answer, or the coordinator refuses the request.
     pub async fn delete(&self, definition: &TypeDefinition, request: &DeleteRequest) -> Result<(), CallError> {
         let deleted: Result<DeleteResponse, CallError> = self.call(Verb::Delete, definition, request).await;
         match deleted {

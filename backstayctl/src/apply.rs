@@ -17,7 +17,10 @@ pub struct Mode {
     pub dry_run: bool,
 }
 
-/// Applies the documents in their order until one fails; those before it stay.
+/// Applies the documents in their order until one fails; those before it stay applied.
+///
+/// # Errors
+/// Names the file and the resource that failed.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     documents: Vec<Document>,

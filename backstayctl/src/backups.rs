@@ -13,7 +13,10 @@ use super::listing::{self, WIDTH};
 use super::output::View;
 use super::output::table::Layout;
 
-/// The backups of a cluster, newest first; those of all clusters where it is empty.
+/// Prints the backups of a cluster, newest first; those of all clusters if it is empty.
+///
+/// # Errors
+/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     cluster: &str,

@@ -33,8 +33,11 @@ struct Sections {
     nats: NatsSettings,
 }
 
-/// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER`, from a context, and from flags. `url` is that of
-/// the command line's own variable.
+/// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER`, from a context, and from flags. `url` is the value of
+/// the variable `BACKSTAY_NATS_URL`.
+///
+/// # Errors
+/// A value does not fit, or the settings contradict each other.
 pub fn settings(
     variables: impl IntoIterator<Item = (String, String)>,
     url: Option<String>,
@@ -109,7 +112,10 @@ const NO_JETSTREAM: &str = "JetStream is disabled on that server, and the coordi
 const ANSWER_MIN: Duration = Duration::from_millis(500);
 
 impl Bus {
-    /// Connects, or says within five seconds that NATS is not there.
+    /// Connects within five seconds.
+    ///
+    /// # Errors
+    /// NATS does not answer or refuses the user, or a file in the settings cannot be used.
     pub async fn connect(settings: &NatsSettings) -> Result<Self, CallError> {
         let url = settings.shown_url();
         let absent = |cause: &str| CallError::NoNats { url: url.clone(), cause: cause.to_owned() };

@@ -38,7 +38,10 @@ impl Query {
     }
 }
 
-/// Deletes one after the other, until one fails.
+/// Deletes one resource after the other, until one fails.
+///
+/// # Errors
+/// Names the resource: it was not confirmed, does not exist, or the coordinator refuses.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     query: &Query,

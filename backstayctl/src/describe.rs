@@ -15,10 +15,13 @@ use super::console::{Console, Failure};
 use super::output::View;
 use super::{listing, verify};
 
-/// So many of a cluster's latest attempts are shown.
+/// How many of a cluster's latest attempts are shown.
 const RUNS: usize = 5;
 
-/// Prints one resource, or all of its type where `id` is empty.
+/// Prints one resource, or all of its type if `id` is empty.
+///
+/// # Errors
+/// There is no such resource; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     definition: &TypeDefinition,

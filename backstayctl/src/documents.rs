@@ -50,6 +50,9 @@ impl From<FileError> for DocumentError {
 }
 
 /// The resources in all of `sources`, in their order.
+///
+/// # Errors
+/// A file cannot be read or is invalid, a resource occurs twice, or there is none at all.
 pub fn load(sources: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Document>, DocumentError> {
     let mut documents = Vec::new();
     for source in sources {
@@ -66,7 +69,10 @@ pub fn load(sources: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Document>, 
     Ok(documents)
 }
 
-/// The resources of one text.
+/// The resources of one text; `file` is for errors.
+///
+/// # Errors
+/// It is not YAML, or a document is not a resource that may be applied; with the line.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, DocumentError> {
     let error = |address: Option<String>, problem: Problem| DocumentError {
         file: file.to_owned(),

@@ -26,7 +26,10 @@ pub struct Text {
     pub text: String,
 }
 
-/// The text of one file, or of `stdin` where `path` is `-`.
+/// The text of one file, or of `stdin` if `path` is `-`.
+///
+/// # Errors
+/// It cannot be read, is too large, or is not UTF-8.
 pub fn read(path: &Path, stdin: &mut dyn Read) -> Result<Text, FileError> {
     let file = path.display().to_string();
     let failed = |reason: String| FileError { file: file.clone(), reason };
@@ -49,7 +52,10 @@ fn bounded(source: &mut dyn Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The files that `path` stands for: itself, or all `.yaml` and `.yml` under a folder, sorted.
+/// The files that `path` means: itself, or all `.yaml` and `.yml` files below a folder, sorted.
+///
+/// # Errors
+/// The folder cannot be read, or has no such file.
 pub fn expand(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     if path.to_str() == Some(STDIN) || !path.is_dir() {
         return Ok(vec![path.to_owned()]);

@@ -18,7 +18,10 @@ use super::output::{self, Format, View};
 const AGENTS_WIDTH: usize = 80;
 pub const WIDTH: usize = 120;
 
-/// The connected agents; those of one cluster where it is not empty.
+/// Prints the connected agents; only those of one cluster if it is not empty.
+///
+/// # Errors
+/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
 pub async fn agents<T: Transport>(
     api: &Api<T>,
     cluster: &str,
@@ -30,7 +33,10 @@ pub async fn agents<T: Transport>(
     print::<AgentSpec>(&items, view, |items| agents_table(items, view, now), console)
 }
 
-/// The latest attempts of a cluster, or of all where it is empty, latest first.
+/// Prints the latest attempts of a cluster, or of all clusters if it is empty, latest first.
+///
+/// # Errors
+/// As [`agents`].
 pub async fn runs<T: Transport>(
     api: &Api<T>,
     cluster: &str,
@@ -42,14 +48,20 @@ pub async fn runs<T: Transport>(
     print::<BackupRunSpec>(&items, view, |items| runs_table(items, cluster.is_empty(), view, now), console)
 }
 
-/// The latest attempts, latest first.
+/// The latest attempts of a cluster, or of all clusters if it is empty, latest first.
+///
+/// # Errors
+/// The cluster does not exist, or NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn latest_runs<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec<Resource>, Failure> {
     let mut items = of_cluster::<BackupRunSpec, T>(api, cluster).await?;
     items.sort_by_key(|item| std::cmp::Reverse(item.typed::<BackupRunSpec>().ok().and_then(|run| run.started)));
     Ok(items)
 }
 
-/// In a table for people, or as `get` prints them.
+/// Prints a table for people, or what `get` prints.
+///
+/// # Errors
+/// A JSONPath is not found, or the output is closed or full.
 pub fn print<S: Spec>(
     items: &[Resource],
     view: &View,
@@ -80,12 +92,15 @@ pub async fn of_cluster<S: Spec, T: Transport>(api: &Api<T>, cluster: &str) -> R
     Ok(items)
 }
 
-/// A text that cannot be a cluster's name is refused before anybody is asked.
+/// Checks a cluster's name before a request is sent.
+///
+/// # Errors
+/// It cannot be the name of a cluster.
 pub fn must_be_name(cluster: &str) -> Result<(), Failure> {
     cluster.parse::<backstay_protocol::ClusterName>().map(drop).map_err(Failure::Name)
 }
 
-/// A resource whose spec this build cannot read is left out of tables; `-o yaml` shows it.
+/// The resources with their specs. One whose spec this version cannot read is left out; `-o yaml` shows it.
 pub fn typed<S: Spec>(items: &[Resource]) -> impl Iterator<Item = (&Resource, S)> {
     items.iter().filter_map(|item| Some((item, item.typed::<S>().ok()?)))
 }

@@ -12,7 +12,10 @@ use super::console::{Console, Failure};
 
 const PROGRAM: &str = "backstayctl";
 
-/// Prints the script that completes this program's lines in a shell: it asks the program itself.
+/// Prints the script that makes a shell complete arguments. The script calls this program for that.
+///
+/// # Errors
+/// The output is closed or full.
 pub fn completion(shell: Shell, console: &mut Console<'_>) -> Result<(), Failure> {
     let name = match shell {
         Shell::Bash => "bash",
@@ -31,6 +34,9 @@ pub fn completion(shell: Shell, console: &mut Console<'_>) -> Result<(), Failure
 }
 
 /// Writes `backstayctl.1` and a page for each command into an existing folder.
+///
+/// # Errors
+/// The folder cannot be written to.
 pub fn pages(folder: &Path) -> Result<(), Failure> {
     let failed = |cause: io::Error| Failure::Manual { folder: folder.display().to_string(), cause };
     write(Arguments::command(), folder).map_err(failed)

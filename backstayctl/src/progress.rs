@@ -25,7 +25,10 @@ impl Progress {
         Self { bar, said: String::new() }
     }
 
-    /// `done` of `total` bytes. `name` stands before the bar, `line` begins the plain line.
+    /// Shows `done` of `total` bytes. `name` is the text before a bar; without a bar, a line that begins with `line` is printed.
+    ///
+    /// # Errors
+    /// The output is closed or full.
     pub fn amount(
         &mut self,
         name: &str,
@@ -47,7 +50,10 @@ impl Progress {
         Ok(())
     }
 
-    /// Where there is no amount to show. The same twice is one line.
+    /// Shows a text without an amount. Without a bar, the same text twice is printed once.
+    ///
+    /// # Errors
+    /// The output is closed or full.
     pub fn message(&mut self, text: String, console: &mut Console<'_>) -> io::Result<()> {
         if let Some(bar) = &self.bar {
             bar.unset_length();

@@ -50,7 +50,10 @@ impl Query {
     }
 }
 
-/// Proves a backup.
+/// Verifies a stored backup and waits for the end.
+///
+/// # Errors
+/// The request is refused, the verification fails, or it does not end in time.
 pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     let cluster = query.cluster.as_str();
     listing::must_be_name(cluster)?;

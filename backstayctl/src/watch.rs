@@ -51,7 +51,10 @@ impl Seen {
     }
 }
 
-/// Prints until it is interrupted, the output is closed, or the coordinator refuses.
+/// Prints changes until it is interrupted, the output is closed, or the coordinator refuses.
+///
+/// # Errors
+/// As [`Query::check`]; the coordinator refuses the request. One that does not answer is asked again.
 pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     query.check()?;
     let definition = types::resolve(&query.kind)?;

@@ -38,7 +38,10 @@ pub enum InitError {
     Nats(SettingsError),
 }
 
-/// Writes the configuration and the keys, and answers with what to tell the operator.
+/// Writes the configuration and the keys, and returns what to tell the operator.
+///
+/// # Errors
+/// The plan makes no sense, or a file cannot be written. A file that exists is never overwritten.
 pub fn run(plan: &Plan) -> Result<String, InitError> {
     if let Some(path) = plan.local.as_ref().filter(|p| p.is_relative()) {
         return Err(InitError::Relative(path.clone()));

@@ -28,7 +28,10 @@ pub enum SnapshotSelector {
 }
 
 impl SnapshotSelector {
-    /// A snapshot's name, or `latest`. A name that goes with a time says two things.
+    /// A snapshot's name, or `latest`; empty means `latest` if there is a time.
+    ///
+    /// # Errors
+    /// The name is invalid, or there are both a name and a time.
     pub fn parse(text: &str, until: Option<Timestamp>) -> Result<Self, SelectorError> {
         match (text, until) {
             ("latest", until) => Ok(Self::Latest { until }),
@@ -51,15 +54,18 @@ pub enum SelectorError {
 /// Why there is no such backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotFound {
-    /// It is not there, or it cannot be told which one it is.
+    /// It does not exist, or it is not clear which one it is.
     #[error("failed to get backup: {0}")]
     None(String),
-    /// The store could not be asked.
+    /// The store does not answer.
     #[error("failed to get backup: {0}")]
     Unknown(String),
 }
 
-/// The manifest of the backup that is meant.
+/// The manifest of the selected backup.
+///
+/// # Errors
+/// [`NotFound`].
 pub async fn find(
     term: &Term,
     active_store: &ActiveStore,

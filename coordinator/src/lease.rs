@@ -62,8 +62,11 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// An agent has seen `epoch`, which is newer than the lease's: the KV was lost, or a clock was ahead. The next lease
-/// is above it.
+/// Makes sure that the next lease has a higher epoch than `epoch`, which an agent has seen and which is newer than the lease:
+/// either the KV was lost, or a clock was ahead.
+///
+/// # Errors
+/// The KV does not answer, or somebody else changes the entry at the same time.
 pub async fn raise_floor(kv: &Kv, epoch: u64) -> Result<(), KvError> {
     match kv.get::<u64>(FLOOR_KEY).await? {
         Some(found) if found.value >= epoch => Ok(()),
@@ -72,8 +75,11 @@ pub async fn raise_floor(kv: &Kv, epoch: u64) -> Result<(), KvError> {
     }
 }
 
-/// How many milliseconds the clock of `holder` was ahead of NATS's when it took or renewed its lease last: the lease says
-/// when it expires by the one, and NATS when it was written by the other. `None` where the lease is somebody else's.
+/// How many milliseconds the clock of `holder` was ahead of NATS's when it last took or renewed its lease. The lease says when
+/// it expires by that clock, and NATS knows by its own when the lease was written. `None` if the lease is somebody else's.
+///
+/// # Errors
+/// The KV does not answer.
 pub async fn clock_ahead_ms(kv: &Kv, holder: Uuid, epoch: u64, ttl: Duration) -> Result<Option<i64>, KvError> {
     let found = kv.get_with_time::<Lease>(KEY).await?;
     let ours = found.filter(|(lease, _)| (lease.holder, lease.epoch) == (holder, epoch) && lease.expires_ms > 0);
@@ -89,7 +95,10 @@ pub struct Held {
     ends: Instant,
 }
 
-/// Waits until the lease is ours. `None` where `stop` came first.
+/// Waits until this process has the lease. `None` if `stop` was cancelled first.
+///
+/// # Errors
+/// The KV does not answer.
 pub async fn acquire(
     kv: &Kv,
     holder: Uuid,

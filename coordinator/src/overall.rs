@@ -18,14 +18,20 @@ pub struct Overall {
 }
 
 impl Overall {
-    /// Reads what is kept. Whether anything was is the second half: a new KV holds nothing.
+    /// Reads the status from the KV, and returns whether there was one: a new KV has none.
+    ///
+    /// # Errors
+    /// The KV does not answer, or the entry cannot be parsed.
     pub async fn load(kv: Kv) -> Result<(Self, bool), KvError> {
         let found = kv.get(ENTRY).await?;
         let existed = found.is_some();
         Ok((Self { kv, state: Mutex::new(found) }, existed))
     }
 
-    /// Folds `change` into the status and keeps the result.
+    /// Applies `change` to the status and writes the result to the KV.
+    ///
+    /// # Errors
+    /// The KV does not answer.
     pub async fn update(
         &self,
         clock: &dyn Clock,

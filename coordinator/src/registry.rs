@@ -19,10 +19,13 @@ use crate::storage::ActiveStore;
 use crate::term::Term;
 use crate::{cluster, forgotten};
 
-/// Between two tries to rebuild from a store that did not answer.
+/// The pause between two attempts to rebuild from a store that did not answer.
 const REBUILD_PAUSE: Duration = Duration::from_secs(10);
 
-/// Starts a task for each cluster whose record is kept.
+/// Starts a task for each cluster that has a record.
+///
+/// # Errors
+/// The KV does not answer. A record that cannot be parsed is not an error: that cluster is left out, with an error in the log.
 pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
     for key in term.kv.keys("cluster.").await? {
         match read(term, &key).await {
@@ -63,8 +66,11 @@ fn look_after(term: &Arc<Term>, found: Revised<ClusterRecord>) {
     }
 }
 
-/// Makes a cluster known, under the UUID that the store has for its name or a new one. Nothing happens
-/// where the name is known.
+/// Registers a cluster with the UUID that the store has for its name, or a new one; returns whether it was new. A name that is
+/// registered stays as it is.
+///
+/// # Errors
+/// The KV does not answer.
 pub async fn register(
     term: &Arc<Term>,
     name: &ClusterName,

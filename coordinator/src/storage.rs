@@ -52,7 +52,10 @@ struct Secrets {
 }
 
 impl StoredS3 {
-    /// Seals the secrets of `full`.
+    /// Encrypts the secrets of `full`.
+    ///
+    /// # Errors
+    /// As [`Sealed::new`].
     pub fn seal(full: Kept<S3ConfigSpec>, found: Option<InUse>, keys: &Keys) -> Result<Self, SealError> {
         let secrets = Secrets {
             secretaccesskey: full.spec.secretaccesskey.clone(),
@@ -65,6 +68,9 @@ impl StoredS3 {
     }
 
     /// The whole configuration, secrets included.
+    ///
+    /// # Errors
+    /// The secrets were encrypted to another coordinator, or are damaged.
     pub fn open(&self, keys: &Keys) -> Result<S3ConfigSpec, KeyError> {
         let plain = self.secrets.open(keys.identity())?;
         let secrets: Secrets = serde_json::from_slice(&plain).map_err(|_| KeyError::Base64)?;
@@ -142,8 +148,11 @@ enum Address {
 }
 
 impl ActiveStore {
-    /// The folder, open and tried. What it can never do is an error; what it cannot do just now (it is full, a mount
-    /// hangs) is for the backups to find out.
+    /// Opens the folder and tests it.
+    ///
+    /// # Errors
+    /// Only what will not change by itself. A folder that is full or does not answer at the moment is a warning in the log; the
+    /// backups will report it.
     pub async fn local(path: PathBuf) -> Result<Self, StoreError> {
         let spec = StoreSpec::Local(path.clone());
         let active_store = Self { store: spec.open().await?, address: Address::Local(path.clone()) };
@@ -156,19 +165,26 @@ impl ActiveStore {
         Ok(active_store)
     }
 
-    /// A store that is open already, for a coordinator in one process; agents are told that it is at `path`.
+    /// A store that is open already, for a coordinator in the same process as its test. Agents are told that it is at `path`.
     pub fn of(store: Arc<dyn Store>, path: PathBuf) -> Self {
         Self { store, address: Address::Local(path) }
     }
 
-    /// Asks S3 nothing. `found` is what an earlier probe found out.
+    /// Prepares access to a bucket, without a request to it. `found` is what an earlier probe found out.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
     pub async fn s3(spec: S3ConfigSpec, settings: &StorageSettings, found: Option<InUse>) -> Result<Self, StoreError> {
         let bucket = connect(&spec, settings, found).await?;
         let (store, settings) = (Arc::new(bucket.clone()), Box::new(settings.clone()));
         Ok(Self { store, address: Address::S3 { spec, settings, bucket } })
     }
 
-    /// Proves that backups are possible there. The notes say what is not, although they are.
+    /// Tests that backups can be stored there, by storing and deleting an object. Returns notes on what does not work although
+    /// backups do.
+    ///
+    /// # Errors
+    /// The first request that failed.
     pub async fn probe(&self) -> Result<Vec<String>, StoreError> {
         match &self.address {
             Address::Local(path) => LocalStore::open(path.clone())?.probe().await,
@@ -193,7 +209,10 @@ impl ActiveStore {
         facts
     }
 
-    /// What `StartBackup` tells an agent; credentials are sealed to that agent alone.
+    /// The store as `StartBackup` has it; the credentials are encrypted to that agent only.
+    ///
+    /// # Errors
+    /// As [`Sealed::new`].
     pub fn for_agent(&self, agent: &Recipient) -> Result<bus::Store, SealError> {
         let kind = match &self.address {
             Address::Local(path) => {

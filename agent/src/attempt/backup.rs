@@ -109,8 +109,10 @@ pub struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    /// Takes it. Whatever goes wrong, nothing is visible that is not proven, and the upload is aborted
-    /// before this returns.
+    /// Makes the backup. If it fails, no backup is visible that was not verified, and the upload is aborted before this returns.
+    ///
+    /// # Errors
+    /// The [`FailureCode`] says whether it was etcd, the store, the deadline, a cancellation, or data that differs.
     pub async fn take(&self) -> Result<Manifest, BackupFailure> {
         match self.in_time().await {
             // A store refuses whoever's clock is far off, and does not always say why.

@@ -44,7 +44,10 @@ pub fn refuse(code: RefusalCode, text: impl Into<String>) -> Refused {
 }
 
 impl Address {
-    /// Refuses what was meant for another agent.
+    /// Checks that a command is for this agent.
+    ///
+    /// # Errors
+    /// `WRONG_ADDRESS` if it is for another cluster or machine.
     pub fn check(&self, cluster: &str, machine: &str) -> Result<(), Refused> {
         if cluster == self.cluster.as_str() && machine.eq_ignore_ascii_case(&self.machine.to_string()) {
             return Ok(());
@@ -59,8 +62,11 @@ impl Address {
 }
 
 impl Job {
-    /// Checks a command whose address and epoch are right already. Credentials are opened with the agent's own
-    /// identity. `s3_ca` is a CA to trust for S3, from the agent's settings.
+    /// Checks a command whose address and epoch were checked already. Credentials are decrypted with the agent's own identity.
+    /// `s3_ca` is a CA to trust for S3, from the agent's settings.
+    ///
+    /// # Errors
+    /// `INVALID`, with the field that is wrong.
     pub fn parse(command: StartBackup, identity: &Identity, s3_ca: Option<PathBuf>) -> Result<Self, Refused> {
         Self::parse_inner(command, identity, s3_ca).map_err(|text| refuse(RefusalCode::Invalid, text))
     }
@@ -122,7 +128,11 @@ fn trigger(trigger: bus::Trigger) -> Result<Trigger, String> {
     }
 }
 
-/// The store that a command names; credentials are opened with the agent's own identity.
+/// The store in a command; credentials are decrypted with the agent's own identity.
+///
+/// # Errors
+/// In words: the kind of store is unknown, its path is not absolute, it has no bucket, or the credentials are not encrypted to
+/// this agent.
 pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) -> Result<StoreSpec, String> {
     match kind {
         None => Err("the command has a kind of store that this version does not know".into()),

@@ -79,8 +79,10 @@ pub(super) struct Login {
 }
 
 impl Connection {
-    /// What the member says of itself. Asks this member alone: neither raft nor the disk is involved, so
-    /// it answers without a quorum, too.
+    /// The status of the member. Asks this member only: neither raft nor the disk is involved, so it answers without a quorum, too.
+    ///
+    /// # Errors
+    /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
     pub async fn member(&mut self) -> Result<Member, EtcdError> {
         let answer = timeout(CALL_TIMEOUT, self.client.status()).await;
         let status = match answer {
@@ -91,7 +93,10 @@ impl Connection {
         describe_member(&status).ok_or_else(|| self.failed("ask for the status", "the answer has no header".into()))
     }
 
-    /// The revision of a linearizable read: the cluster as a whole is at least here.
+    /// The revision of a linearizable read: the whole cluster has at least this revision.
+    ///
+    /// # Errors
+    /// [`EtcdError::NoQuorum`] if there is no answer in time; [`EtcdError::Call`] if etcd refuses.
     pub async fn revision(&mut self) -> Result<i64, EtcdError> {
         // A count of one key that nobody has: the cheapest question that needs a quorum.
         let options = || Some(GetOptions::new().with_count_only());
@@ -121,6 +126,9 @@ impl Connection {
     }
 
     /// The member list. From etcd 3.5 on this needs a quorum.
+    ///
+    /// # Errors
+    /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
     pub async fn members(&mut self) -> Result<Vec<ListedMember>, EtcdError> {
         match timeout(CALL_TIMEOUT, self.client.member_list()).await {
             Ok(Ok(answer)) => Ok(listed_members(answer.members())),
@@ -129,8 +137,11 @@ impl Connection {
         }
     }
 
-    /// This member's own hash of all keys up to a revision. Where just that revision is compacted, as after a restore
-    /// that nobody has written to since (older releases refuse it then), of all that there is.
+    /// This member's own hash of all keys up to a revision. If exactly that revision is compacted (as after a restore without a
+    /// write since; older releases refuse it then), the hash of all keys instead.
+    ///
+    /// # Errors
+    /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
     pub async fn hash_at(&mut self, revision: i64) -> Result<HashKv, EtcdError> {
         match timeout(HASH_TIMEOUT, self.client.hash_kv(revision)).await {
             Ok(Ok(answer)) => Ok(HashKv::of(&answer, revision)),
@@ -146,7 +157,10 @@ impl Connection {
         }
     }
 
-    /// The members that vote and can be asked.
+    /// The members that vote and have client URLs.
+    ///
+    /// # Errors
+    /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
     pub async fn voters(&mut self) -> Result<Vec<Voter>, EtcdError> {
         let answer = match timeout(CALL_TIMEOUT, self.client.member_list()).await {
             Ok(Ok(answer)) => answer,
@@ -157,8 +171,11 @@ impl Connection {
         Ok(voters.map(|m| Voter { id: m.id(), client_urls: m.client_urls().to_vec() }).collect())
     }
 
-    /// HashKV at a revision, and the compact revision for which it is said (-1: never compacted). Walks over all keys;
-    /// has no deadline of its own.
+    /// HashKV at a revision, and the compact revision that belongs to it (-1: never compacted). etcd reads all keys for it, so the
+    /// caller must set a deadline.
+    ///
+    /// # Errors
+    /// [`HashKvError`]: the revision is compacted or still to come, or etcd refuses the call.
     pub async fn hash_kv(&mut self, at: i64) -> Result<(u32, i64), HashKvError> {
         match self.client.hash_kv(at).await {
             Ok(answer) => Ok((answer.hash(), answer.compact_version())),

@@ -46,6 +46,9 @@ impl Etcd {
     }
 
     /// Connects to the first endpoint that answers.
+    ///
+    /// # Errors
+    /// [`EtcdError::Unreachable`] if none does; [`EtcdError::File`] if a file for TLS or with the password cannot be used.
     pub async fn connect(&self) -> Result<Connection, EtcdError> {
         connect::connect(&self.settings, self.password.as_deref()).await
     }

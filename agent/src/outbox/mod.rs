@@ -96,7 +96,10 @@ impl std::fmt::Debug for Outbox {
 }
 
 impl Outbox {
-    /// Takes up what an earlier process left. A record that cannot be read is set aside with a warning.
+    /// Loads what an earlier process left. A record that cannot be read is set aside, with a warning in the log.
+    ///
+    /// # Errors
+    /// The folder cannot be created or read.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StateError> {
         let folder = folder.into();
         make_folder(&folder)?;

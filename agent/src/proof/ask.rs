@@ -120,6 +120,9 @@ impl Question {
     }
 
     /// Asks the same member again, a little later.
+    ///
+    /// # Errors
+    /// Why it does not answer, in words.
     pub async fn again(&self, before: &Answer) -> Result<Answer, String> {
         sleep(PAUSE).await;
         let voters = self.voters().await?;

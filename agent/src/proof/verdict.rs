@@ -30,7 +30,12 @@ pub struct SnapshotCheck {
 }
 
 impl SnapshotCheck {
-    /// Asks while the stream runs, from its first bytes on, and judges once the look is over.
+    /// Asks another member while the stream runs, from its first bytes on, and compares when the inspection has ended. No answer is
+    /// not an error.
+    ///
+    /// # Errors
+    /// [`Rejected::Unfit`] if the snapshot is not a complete database or too old; [`Rejected::Disagreement`] if another member
+    /// has different data.
     pub async fn verdict(
         self,
         mut looked: oneshot::Receiver<Looked>,

@@ -88,7 +88,11 @@ impl Control {
         }
     }
 
-    /// Stops etcd and waits until it has let go of all of `databases`.
+    /// Stops etcd and waits until it has closed all of `databases`.
+    ///
+    /// # Errors
+    /// The command cannot be run, fails or takes too long; the manifest cannot be moved; etcd still has a database open when the
+    /// time is over.
     pub async fn stop(&self, databases: &[PathBuf]) -> Result<(), ControlError> {
         let patience = self.settings.stop_timeout;
         match self.kind {
@@ -116,7 +120,10 @@ impl Control {
         Ok(())
     }
 
-    /// Starts etcd; whether it serves is seen elsewhere.
+    /// Starts etcd, without waiting until it serves.
+    ///
+    /// # Errors
+    /// The command cannot be run, fails or takes too long, or the manifest cannot be moved.
     pub async fn start(&self) -> Result<(), ControlError> {
         let patience = self.settings.start_timeout;
         match self.kind {

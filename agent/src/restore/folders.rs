@@ -50,7 +50,10 @@ pub struct ExistingFolders {
     pub rest: bool,
 }
 
-/// What a restore moves: the data folder, or `member` in it where the folder is a mount point and cannot be renamed.
+/// What a restore moves: the data folder, or `member` in it if the folder is a mount point and cannot be renamed.
+///
+/// # Errors
+/// The path has no parent folder, or cannot be looked at.
 pub fn moved_folder(data_dir: &Path) -> io::Result<PathBuf> {
     let parent = data_dir.parent().filter(|p| !p.as_os_str().is_empty());
     let parent = parent
@@ -89,7 +92,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl Folders {
-    /// For the data folder of etcd; `suffix` is the ending of the old one's new name.
+    /// For etcd's data folder; `suffix` is what the old folder's new name ends with.
+    ///
+    /// # Errors
+    /// The data folder cannot be looked at.
     pub fn of(data_dir: &Path, restore: RestoreId, suffix: &str) -> Result<Self, FolderError> {
         let live = moved_folder(data_dir).map_err(failed("look at the data directory", data_dir))?;
         if live == data_dir {
@@ -168,7 +174,10 @@ impl Folders {
         Ok(())
     }
 
-    /// Gives what was prepared the owner and the mode of what is live.
+    /// Gives the prepared folder the owner and the mode of the live one.
+    ///
+    /// # Errors
+    /// The file system refuses; the error names the path.
     pub fn adopt(&self) -> Result<(), FolderError> {
         let like = match fs::metadata(&self.live) {
             Ok(live) => live,
@@ -184,7 +193,10 @@ impl Folders {
         fs::set_permissions(&self.fresh, mode).map_err(failed("set the mode of", &self.fresh))
     }
 
-    /// Moves one of them; on disk when this returns.
+    /// Moves a folder, and returns when that is on disk.
+    ///
+    /// # Errors
+    /// The target exists already, or the file system refuses.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), FolderError> {
         // Renaming onto an empty folder would replace it.
         if fs::symlink_metadata(to).is_ok() {
@@ -197,13 +209,16 @@ impl Folders {
         Ok(())
     }
 
-    /// Where a folder goes that stands at live and that nobody put there.
+    /// Where a folder is moved that is in the place of the live one although nobody put it there.
     pub fn unexpected(&self) -> PathBuf {
         unused(&self.aside, ".unexpected")
     }
 
-    /// Sets what etcd has run on beside the old data, before the rest of what was prepared is removed; where to. `None`
-    /// where it is there already.
+    /// Sets aside what etcd ran on, before the rest of the prepared folder is removed, and returns where. `None` if that was done
+    /// already.
+    ///
+    /// # Errors
+    /// The file system refuses; the error names the path.
     pub fn keep_what_ran(&self) -> Result<Option<PathBuf>, FolderError> {
         if fs::symlink_metadata(&self.fresh).is_err() {
             return Ok(None);
@@ -213,8 +228,11 @@ impl Folders {
         Ok(Some(kept))
     }
 
-    /// Every folder of this restore that is there beside the data folder: what was set aside, what etcd had run on, what
-    /// was found in the data folder's place, and what could not be removed yet.
+    /// Every folder of this restore beside the data folder: what was set aside, what etcd ran on, what was found in place of the data
+    /// folder, and what could not be removed yet.
+    ///
+    /// # Errors
+    /// The parent folder cannot be read.
     pub fn left(&self) -> io::Result<Vec<PathBuf>> {
         let (Some(parent), Some(aside)) = (self.aside.parent(), self.aside.file_name()) else { return Ok(Vec::new()) };
         let of_aside =
@@ -232,12 +250,15 @@ impl Folders {
         Ok(left)
     }
 
-    /// The name under which what was prepared is removed.
+    /// The name that a prepared folder has while it is removed.
     fn rest(&self) -> PathBuf {
         with_suffix(&self.root, ".removing")
     }
 
-    /// Removes what was prepared: under another name, so that what is half removed is not taken for what was placed.
+    /// Removes the prepared folder. It is renamed first, so that a folder that is half removed is never mistaken for a complete one.
+    ///
+    /// # Errors
+    /// The file system refuses; the error names the path.
     pub fn discard(&self) -> Result<(), FolderError> {
         let rest = self.rest();
         remove(&rest)?;
@@ -265,13 +286,16 @@ fn remove(folder: &Path) -> Result<(), FolderError> {
     }
 }
 
-/// Bytes that a file system has left for everybody.
+/// Bytes that are free on a file system for a user who is not root.
+///
+/// # Errors
+/// The path does not exist, or cannot be looked at.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Owner and group of a folder and all in it. Whoever may not give files away and owns them already is fine.
+/// Sets owner and group of a folder and everything in it. Nothing is done for what has them already, which needs no privilege.
 fn own_all(path: &Path, uid: u32, gid: u32) -> Result<(), FolderError> {
     let now = fs::symlink_metadata(path).map_err(failed("look at", path))?;
     if (now.uid(), now.gid()) != (uid, gid) {

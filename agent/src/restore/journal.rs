@@ -181,19 +181,25 @@ impl Journal {
         from_hex(&self.digest).expect("it was written as hexadecimal, and checked when it was loaded")
     }
 
-    /// On disk when this returns.
+    /// Returns when the journal is on disk.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), StateError> {
         let mut json = serde_json::to_vec_pretty(self).expect("a journal is plain data");
         json.push(b'\n');
         write_atomic(path, &json)
     }
 
-    /// Nothing is to be done for it any more.
+    /// Nothing more is to be done for this restore.
     pub fn has_ended(&self) -> bool {
         matches!(self.step, JournalStep::Returned | JournalStep::Kept)
     }
 
-    /// Takes a goal; an earlier one than it has changes nothing. True where it is new.
+    /// Accepts a goal; returns whether it is a new one. One that comes before the present goal changes nothing.
+    ///
+    /// # Errors
+    /// The goal cannot be reached from here.
     pub fn take(&mut self, goal: Goal) -> Result<bool, GoalError> {
         let step = match (self.goal, goal) {
             (before, now) if before == now => return Ok(false),

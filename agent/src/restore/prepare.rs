@@ -110,8 +110,12 @@ pub struct Prepared {
     pub marked: String,
 }
 
-/// Prepares the folder from the beginning; what an earlier try left is removed first. Cancelled, it has stopped
-/// writing when it returns.
+/// Prepares the folder from the beginning; what an earlier attempt left is removed first. If it is cancelled, nothing is written
+/// any more when it returns.
+///
+/// # Errors
+/// The backup is not in the store or is damaged, there is not enough room, the folder cannot be used, or the etcd here cannot
+/// run on the database.
 pub async fn prepare(
     order: &Order,
     folders: &Folders,

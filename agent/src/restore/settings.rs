@@ -72,7 +72,10 @@ impl Default for RestoreSettings {
 }
 
 impl RestoreSettings {
-    /// What contradicts itself is refused at the start, not in the middle of a restore.
+    /// Refuses settings that contradict each other when the agent starts, not in the middle of a restore.
+    ///
+    /// # Errors
+    /// Which setting is wrong, in words.
     pub fn check(&self) -> Result<(), String> {
         let Some(control) = self.control else { return Ok(()) };
         match &self.data_dir {

@@ -58,6 +58,10 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// Two ports of 127.0.0.1 that are free at this moment.
+    ///
+    /// # Errors
+    /// [`BootError::Port`] if there are none.
     pub fn find() -> Result<Self, BootError> {
         // Both at once: the second is another one.
         let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").and_then(|l| Ok((l.local_addr()?, l))));
@@ -72,7 +76,10 @@ impl Ports {
     }
 }
 
-/// The program that is set, or the first `etcd` on the `PATH`.
+/// The program in the settings, or the first `etcd` on the `PATH`.
+///
+/// # Errors
+/// [`BootError::NoProgram`] if there is neither.
 pub fn program(set: Option<&Path>) -> Result<PathBuf, BootError> {
     if let Some(path) = set {
         return Ok(path.to_owned());
@@ -109,7 +116,10 @@ pub struct Revisions {
     pub keys: Option<i64>,
 }
 
-/// Starts etcd on `data`, which is below `scratch`, asks it, and ends it in any case.
+/// Starts etcd on `data`, which is below `scratch`, reads from it, and stops it in every case. `patience` bounds the start.
+///
+/// # Errors
+/// The program does not start, ends by itself, or does not serve in time.
 pub async fn serve(
     program: &Path,
     scratch: &Path,

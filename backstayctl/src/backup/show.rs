@@ -22,7 +22,10 @@ impl Show {
         Self { cluster: cluster.to_owned(), progress: Progress::new(bar) }
     }
 
-    /// It is not begun, or runs.
+    /// It waits to start, or is running.
+    ///
+    /// # Errors
+    /// The output is closed or full.
     pub fn under_way(&mut self, seen: &Seen, console: &mut Console<'_>) -> io::Result<()> {
         let cluster = &self.cluster;
         match seen {
@@ -38,12 +41,18 @@ impl Show {
         }
     }
 
-    /// Nobody answers for now.
+    /// The coordinator does not answer for the moment.
+    ///
+    /// # Errors
+    /// The output is closed or full.
     pub fn away(&mut self, error: &CallError, console: &mut Console<'_>) -> io::Result<()> {
         self.progress.message(format!("waiting: {error}"), console)
     }
 
     /// It is in the store.
+    ///
+    /// # Errors
+    /// The output is closed or full.
     pub fn done(&mut self, run: Option<&BackupRunSpec>, console: &mut Console<'_>) -> io::Result<()> {
         self.progress.clear();
         let details = run.map(details).unwrap_or_default();

@@ -18,13 +18,19 @@ pub enum SnapshotSelector {
 }
 
 impl SnapshotSelector {
-    /// What `--snapshot` and `--before` say together: one of them is given.
+    /// From `--snapshot` and `--before`, of which at most one is given; without both, the latest.
+    ///
+    /// # Errors
+    /// The name is invalid.
     pub fn of(snapshot: Option<&str>, before: Option<&Self>) -> Result<Self, NameError> {
         let named = snapshot.map(Self::parse_snapshot).transpose()?;
         Ok(named.or_else(|| before.cloned()).unwrap_or(Self::Latest))
     }
 
     /// From `latest` or a snapshot's name.
+    ///
+    /// # Errors
+    /// The name is invalid.
     pub fn parse_snapshot(text: &str) -> Result<Self, NameError> {
         match text {
             LATEST => Ok(Self::Latest),
@@ -33,12 +39,15 @@ impl SnapshotSelector {
     }
 
     /// From a time such as `2026-11-22T10:00:00Z`.
+    ///
+    /// # Errors
+    /// What a time must look like, in words.
     pub fn parse_time(text: &str) -> Result<Self, String> {
         let time = Timestamp::parse_rfc3339(text).map(Self::Before);
         time.ok_or_else(|| "must be a time with a time zone, such as 2026-11-22T10:00:00Z".into())
     }
 
-    /// As a request says it: which one that is, the coordinator finds.
+    /// As a request has it; the coordinator finds out which backup that is.
     pub fn asked_for(&self) -> (String, Option<Timestamp>) {
         match self {
             Self::Latest => (LATEST.into(), None),

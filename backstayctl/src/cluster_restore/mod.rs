@@ -64,7 +64,10 @@ impl Query {
     }
 }
 
-/// Restores a cluster.
+/// Restores a cluster: shows the plan, asks for confirmation, and follows the restore to its end.
+///
+/// # Errors
+/// The request is refused or not confirmed, the restore fails, or it does not end in time.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     query: &Query,

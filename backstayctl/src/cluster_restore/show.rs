@@ -159,6 +159,10 @@ impl Show {
         Self(Progress::new(bar))
     }
 
+    /// Shows how far the restore is, unless it has ended.
+    ///
+    /// # Errors
+    /// The output is closed or full.
     pub fn look(&mut self, spec: &RestoreSpec, console: &mut Console<'_>) -> io::Result<()> {
         if spec.phase.has_ended() {
             self.0.clear();
@@ -168,6 +172,10 @@ impl Show {
         self.0.message(format!("{}{error}", line(spec)), console)
     }
 
+    /// The coordinator does not answer for the moment.
+    ///
+    /// # Errors
+    /// The output is closed or full.
     pub fn away(&mut self, error: &CallError, console: &mut Console<'_>) -> io::Result<()> {
         self.0.message(format!("waiting: {error}"), console)
     }

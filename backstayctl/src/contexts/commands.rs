@@ -32,7 +32,10 @@ pub fn chosen(named: Option<&str>, variables: &[(String, String)]) -> Result<Opt
     Ok(Some(Chosen { name, nats, named: named.is_some() }))
 }
 
-/// Does what a command of `config` says. `flags` are those of the connection.
+/// Runs a command of `config`. `flags` are those of the connection.
+///
+/// # Errors
+/// The file of contexts cannot be read or written, a context does not exist, or the output is closed or full.
 pub fn run(
     command: ConfigCommand,
     named: Option<&str>,

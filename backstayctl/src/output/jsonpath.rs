@@ -29,13 +29,16 @@ pub struct PathError {
     reason: String,
 }
 
-/// A field that this resource has not.
+/// A field that this resource does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("error finding result for jsonpath: {0} is not found")]
 pub struct FieldMissing(String);
 
 impl JsonPath {
-    /// What stands there: text as it is, anything else as JSON on one line.
+    /// The value at this path: text as it is, anything else as JSON on one line.
+    ///
+    /// # Errors
+    /// The first part of the path that does not exist.
     pub fn find(&self, root: &Value) -> Result<String, FieldMissing> {
         let mut value = root;
         for step in &self.steps {

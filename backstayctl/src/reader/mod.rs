@@ -81,6 +81,9 @@ impl Node {
 }
 
 /// The documents of `text`; empty ones are left out.
+///
+/// # Errors
+/// It is too large or not YAML, or uses a feature of YAML that is not supported; with the line.
 pub fn documents(text: &str) -> Result<Vec<Node>, Problem> {
     if text.len() > TEXT_MAX {
         return Err(Problem::new(1, format!("larger than {TEXT_MAX} bytes, the most that is allowed")));

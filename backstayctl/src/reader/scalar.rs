@@ -11,6 +11,9 @@ pub fn is_null(text: &str) -> bool {
 }
 
 /// The value of an unquoted scalar. Dates are text.
+///
+/// # Errors
+/// It is infinite or not a number, which JSON cannot express.
 pub fn resolve(text: &str) -> Result<Value, NotFinite> {
     match text {
         _ if is_null(text) => Ok(Value::Null),

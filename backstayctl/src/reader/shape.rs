@@ -52,7 +52,10 @@ impl Shape {
         Self::Keys(Box::new(Self::Text))
     }
 
-    /// The value of `node`; `path` names it in what is refused. `None`: it says nothing, as if it were not there.
+    /// The value of `node`; `path` names it in errors. `None`: it is null, which means the same as if it were absent.
+    ///
+    /// # Errors
+    /// The node does not have this shape; with its line.
     pub fn value(&self, node: &Node, path: &str) -> Result<Option<Value>, Problem> {
         if let Self::Refused(reason) = self {
             return Err(Problem::new(node.line, format!("{path}: {reason}")));

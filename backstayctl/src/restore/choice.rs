@@ -46,7 +46,10 @@ impl Cluster {
     }
 }
 
-/// The manifest of the backup that is meant, and which others could not be read while it was looked for.
+/// The manifest of the selected backup, and which others could not be read on the way.
+///
+/// # Errors
+/// The store does not answer, or has no such cluster or backup.
 pub async fn choose(
     store: &dyn Store,
     cluster: &Cluster,

@@ -11,7 +11,10 @@ use backstay_daemon::units;
 
 use super::error::RestoreFailure;
 
-/// The plan in words. The backup was chosen, and what opens it was found.
+/// The plan in words, after the backup was chosen and the key for it was found.
+///
+/// # Errors
+/// The object in the store is missing or incomplete, the folder cannot be used, or there is not enough room.
 pub async fn run(
     store: &dyn Store,
     manifest: &Manifest,

@@ -11,10 +11,13 @@ use zeroize::Zeroizing;
 
 use super::error::RestoreFailure;
 
-/// No key file is larger.
+/// The largest key file, in bytes.
 const KEY_FILE_MAX: usize = 16 * 1024;
 
-/// The identity that opens the backup; `None` where it is not encrypted.
+/// The identity that decrypts the backup; `None` if it is not encrypted.
+///
+/// # Errors
+/// No key file was given, it cannot be read, or none of its keys decrypts the backup.
 pub async fn opener(
     store: &dyn Store,
     manifest: &Manifest,

@@ -14,7 +14,10 @@ use crate::console::{Console, Failure};
 use crate::output::table::Layout;
 use crate::output::{json, yaml};
 
-/// Prints what is in a store.
+/// Prints the backups in a store.
+///
+/// # Errors
+/// The store does not answer or has no such cluster, or the output is closed or full.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     let store = super::open::open(&list.store, list.bucket.settings()).await?;
     let progress = Progress::default();

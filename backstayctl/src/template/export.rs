@@ -26,6 +26,9 @@ pub struct Export {
 }
 
 /// Prints the template of a cluster.
+///
+/// # Errors
+/// There is no such cluster; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
 pub async fn run<T: Transport>(api: &Api<T>, cluster: &str, console: &mut Console<'_>) -> Result<(), Failure> {
     let found = api.find(&types::CLUSTERS, cluster).await?;
     let found = found.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))?;

@@ -152,6 +152,9 @@ struct RawMachine {
 
 impl Template {
     /// Reads a template; `file` is for errors.
+    ///
+    /// # Errors
+    /// It is not YAML, or not a template; with the line.
     pub fn parse(file: &str, text: &str) -> Result<Self, TemplateError> {
         let invalid = |problem: Problem| TemplateError::at(file, &problem);
         let mut parts = Parts::default();

@@ -51,12 +51,15 @@ impl Step {
     }
 }
 
-/// The types that a template makes, in the order in which they are created.
+/// The types of the resources of a template, in the order in which they are created.
 fn kinds() -> [&'static TypeDefinition; 3] {
     [&types::CLUSTERS, &types::MACHINE_SETS, &types::MACHINE_SET_NODES]
 }
 
-/// What must be done: updates, creations, then what the template no longer has.
+/// What must be done: updates, creations, then the deletion of what the template no longer has.
+///
+/// # Errors
+/// NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn plan<T: Transport>(api: &Api<T>, template: &Template) -> Result<Vec<Step>, Failure> {
     let cluster = template.cluster.name.as_str();
     let mut there = members(api, cluster).await?;
@@ -146,6 +149,9 @@ fn normal(resource: &Resource) -> Resource {
 }
 
 /// Prints what `run` would change.
+///
+/// # Errors
+/// NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
 pub async fn diff<T: Transport>(api: &Api<T>, template: &Template, console: &mut Console<'_>) -> Result<(), Failure> {
     for step in plan(api, template).await? {
         console.print(&step.diff().render(console.colour))?;
@@ -153,7 +159,10 @@ pub async fn diff<T: Transport>(api: &Api<T>, template: &Template, console: &mut
     Ok(())
 }
 
-/// Changes what must change, a step at a time, until one fails; those before it stay.
+/// Makes the changes one by one, until one fails; those before it stay.
+///
+/// # Errors
+/// Names the file and the resource that failed.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     file: &str,

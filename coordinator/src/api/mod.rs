@@ -34,10 +34,13 @@ use tracing::error;
 use crate::term::Term;
 use shared::{in_namespace, invalid, read_only};
 
-/// A resource has at most so many bytes as JSON: an answer holds two, and an entry of the KV one.
+/// The most bytes that a resource may have as JSON: an answer contains two, and an entry of the KV one.
 const RESOURCE_MAX: usize = 64 * 1024;
 
-/// Answers one request. Its panic is its own: it is answered too, and whoever asks next is served.
+/// Answers one request. If handling it panics, this request is answered with an error, and others are not affected.
+///
+/// # Errors
+/// Why the request was refused or could not be carried out: what the caller gets.
 pub async fn answer(
     term: &Arc<Term>,
     content_type: ContentType,

@@ -19,10 +19,13 @@ use crate::term::Term;
 pub const SERVICE: &str = "backstay";
 /// Requests that are worked on at the same time.
 const AT_ONCE: usize = 64;
-/// So much of an error stands in the header too; the body has all of it.
+/// How many characters of an error are in the header; the body has all of it.
 const HEADER_CHARS: usize = 1000;
 
-/// Offers the service; it ends when the coordinator leads no more.
+/// Offers the service until the coordinator no longer leads.
+///
+/// # Errors
+/// NATS does not accept the subscriptions.
 pub async fn start(term: &Arc<Term>, client: &Client) -> Result<(), KvError> {
     let failed = |cause: String| KvError::Failed { action: "cannot start the service", key: SERVICE.into(), cause };
     let service = client

@@ -32,12 +32,18 @@ pub fn context(client: &Client) -> Context {
     context
 }
 
-/// Opens the bucket and the stream of reports, making what is not there.
+/// Opens the bucket and the stream of reports, and creates what is missing.
+///
+/// # Errors
+/// JetStream does not answer, refuses, or has a stream of that name with settings that cannot be used.
 pub async fn open(context: &Context, settings: &JetStreamSettings) -> Result<Kv, KvError> {
     entries(context, settings).await.map(Kv::new)
 }
 
-/// The same, as the entries by themselves.
+/// The same, without the layer that converts values.
+///
+/// # Errors
+/// As [`open`].
 pub async fn entries(context: &Context, settings: &JetStreamSettings) -> Result<Arc<dyn Entries>, KvError> {
     streams::open(context, streams::bucket(settings)).await?;
     streams::open(context, streams::reports(settings)).await?;

@@ -61,13 +61,16 @@ impl ClusterRecord {
         Ok(!known)
     }
 
-    /// The manual resource is deleted: what was begun goes on, what waits does not.
+    /// The manual resource was deleted: a backup that has begun continues, those that wait are dropped.
     pub fn drop_manual(&mut self) {
         self.manual = None;
         self.pending.clear();
     }
 
-    /// Opens a slot: from here on the trigger is taken and cannot be lost or repeated.
+    /// Opens a slot. Once the record is written, the trigger can be neither lost nor repeated.
+    ///
+    /// # Errors
+    /// There is no snapshot name left, which would be after the year 9999.
     pub fn open_slot(&mut self, trigger: Trigger, id: SlotId, now: Timestamp) -> Result<(), NameError> {
         let snapshot = self.free_name(now)?;
         if let Trigger::Manual { seconds } = trigger {
@@ -105,7 +108,10 @@ impl ClusterRecord {
         Ok(name)
     }
 
-    /// The slot's name is taken by another backup: the next second's is tried.
+    /// The slot's name is used by another backup: take that of the next second.
+    ///
+    /// # Errors
+    /// As [`open_slot`](Self::open_slot).
     pub fn move_name_on(&mut self) -> Result<(), NameError> {
         if let Some(slot) = &mut self.slot {
             slot.snapshot = slot.snapshot.next()?;
