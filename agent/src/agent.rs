@@ -1,4 +1,4 @@
-//! The agent, assembled from its collaborators, and how it runs and stops.
+//! The agent, assembled from its parts, and how it runs and stops.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -75,7 +75,8 @@ impl Agent {
     /// Opens the state folder and loads what an earlier process left there. Neither etcd nor NATS needs to be running.
     ///
     /// # Errors
-    /// The cluster is not set, the machine cannot be identified, or the settings of etcd or the state folder cannot be used.
+    /// The cluster is not set, the machine cannot be identified, or the settings of etcd or the state folder cannot be
+    /// used.
     pub fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, AgentError> {
         let cluster = settings.cluster.clone().ok_or(AgentError::NoCluster)?;
         let machine = settings.machine.map_or_else(|| machine::identify(Path::new("/")), Ok)?;
@@ -135,11 +136,12 @@ impl Agent {
         &self.address
     }
 
-    /// Works until `stop` is cancelled, then finishes within 10 s. No upload is left unfinished in the store if the store answers.
+    /// Works until `stop` is cancelled, then finishes within 10 s. No upload is left unfinished in the store if the
+    /// store answers.
     ///
     /// # Errors
-    /// The settings of NATS cannot be used, or the subjects of the commands cannot be subscribed to. A NATS server that does not
-    /// answer is not an error: the agent waits for it.
+    /// The settings of NATS cannot be used, or the subjects of the commands cannot be subscribed to. A NATS server that
+    /// does not answer is not an error: the agent waits for it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
         let inbox = subject::agent_inbox(&self.address.cluster, self.address.machine);
         let role = ClientIdentity::from(self.name().as_str()).inbox(inbox);

@@ -1,4 +1,4 @@
-//! The agent's own age identity: what is meant for this agent alone is sealed to it.
+//! The agent's own age identity: what only this agent may read is encrypted to it.
 
 use backstay_archive::seal::{self, Identity};
 

@@ -1,4 +1,4 @@
-//! Which machine this is, when nobody says: its own UUID, or one that follows from its machine id.
+//! Which machine this is, if the settings do not say: its own UUID, or one that is derived from its machine id.
 
 use std::path::Path;
 
@@ -21,8 +21,8 @@ const SHARED: [u128; 4] =
 #[error("cannot identify this machine: neither /{PRODUCT_UUID} nor /{MACHINE_ID} is usable; set `machine` to a UUID")]
 pub struct UnknownMachine;
 
-/// The id of the machine whose root folder is `root`: the mainboard's UUID if it is unique and can be read, otherwise a UUID
-/// that is derived from the machine id, which cannot be computed back from it.
+/// The id of the machine whose root folder is `root`: the mainboard's UUID if it is unique and can be read, otherwise a
+/// UUID that is derived from the machine id, which cannot be computed back from it.
 ///
 /// # Errors
 /// Neither can be read.

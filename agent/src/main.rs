@@ -1,4 +1,4 @@
-//! The wiring of backstay-agent: arguments, runtime, signals, exit code.
+//! The main program of backstay-agent: arguments, runtime, signals, exit code.
 
 #![deny(clippy::disallowed_macros)]
 

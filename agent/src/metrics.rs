@@ -1,4 +1,4 @@
-//! What an agent lets be seen of itself: its metrics and whether it is ready, read from the parts that do the work.
+//! What an agent shows of itself: its metrics and whether it is ready, read from the parts that do the work.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! One backup without NATS or coordinator, through the very same pipeline.
+//! One backup without NATS or coordinator, through the same pipeline as any other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,8 +110,8 @@ struct Series {
     replaces: Option<Replaced>,
 }
 
-/// The series of the UUID that was given, else of the name. An etcd that cannot be the one that the series is of is refused,
-/// unless that was said.
+/// The series of the UUID that was given, else of the name. An etcd that cannot be the one that the series is of is
+/// refused, unless that was said.
 async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Result<Series, BackupFailure> {
     let mut origin = source::origin(etcd).await?;
     let claim = match once.cluster_uuid {

@@ -1,4 +1,4 @@
-//! The backup at rest that a command of the coordinator means: checked at the edge, then found in its store.
+//! The stored backup that a command of the coordinator means: its fields are checked, then it is looked up in its store.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The coordinator's API as this side sees it: typed calls over a transport that tests replace.
+//! The coordinator's API from the caller's side: typed calls over a transport that tests replace.
 
 use std::future::Future;
 use std::time::Duration;

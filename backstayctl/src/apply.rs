@@ -1,4 +1,4 @@
-//! `apply`.
+//! `apply`: creates or changes the resources in files, in their order.
 
 use backstay_protocol::api::{Action, ApplyResponse};
 use backstay_protocol::resource::Resource;

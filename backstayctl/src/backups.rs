@@ -1,4 +1,4 @@
-//! `backups`: what is in the store, for people, with what the manifests say. A coordinator of before tells the names alone.
+//! `backups`: what is in the store, for people, with what the manifests say. An older coordinator reports the names only.
 
 use backstay_daemon::units;
 use backstay_protocol::Timestamp;
@@ -16,7 +16,8 @@ use super::output::table::Layout;
 /// Prints the backups of a cluster, newest first; those of all clusters if it is empty.
 ///
 /// # Errors
-/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
+/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request; the
+/// output is closed or full.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     cluster: &str,

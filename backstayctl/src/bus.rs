@@ -33,8 +33,8 @@ struct Sections {
     nats: NatsSettings,
 }
 
-/// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER`, from a context, and from flags. `url` is the value of
-/// the variable `BACKSTAY_NATS_URL`.
+/// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER`, from a context, and from flags. `url` is the
+/// value of the variable `BACKSTAY_NATS_URL`.
 ///
 /// # Errors
 /// A value does not fit, or the settings contradict each other.

@@ -1,6 +1,6 @@
-//! Completion in a shell: the script asks this program, and this program asks the coordinator for what only it knows.
+//! Completion in a shell: the script calls this program, which asks the coordinator for what only the coordinator knows.
 //!
-//! It answers within a moment, and with nothing where nobody answers: a person is in the middle of a line.
+//! It answers quickly, with nothing if the coordinator does not answer, since a person is typing.
 
 use std::ffi::OsString;
 use std::sync::Arc;

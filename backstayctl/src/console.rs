@@ -1,4 +1,4 @@
-//! Where output goes, and how a command ends: the one place where failures become text.
+//! Where output goes, and how a command ends: the only place where failures become text.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -1,4 +1,5 @@
-//! `delete`: resources of one type, by id. Whoever deletes a cluster is told what that means, and asked.
+//! `delete`: resources of one type, by id. Before a cluster is deleted, the consequences are shown and confirmation is
+//! asked.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! `describe`: all of one resource for people; of a cluster also how its backups stand.
+//! `describe`: everything about one resource, for people; for a cluster, also the state of its backups.
 
 mod fields;
 
@@ -21,7 +21,8 @@ const RUNS: usize = 5;
 /// Prints one resource, or all of its type if `id` is empty.
 ///
 /// # Errors
-/// There is no such resource; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
+/// There is no such resource; NATS or the coordinator does not answer, or the coordinator refuses the request; the
+/// output is closed or full.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     definition: &TypeDefinition,

@@ -1,4 +1,4 @@
-//! Files of resources: every document read and checked before any is sent.
+//! Files of resources: every document is read and checked before any is sent.
 
 use std::collections::HashMap;
 use std::io::Read;

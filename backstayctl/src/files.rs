@@ -1,4 +1,4 @@
-//! Reading what `-f` names: files, folders, standard input. Sizes and depths are bounded.
+//! Reading what `-f` names: files, folders, standard input. Sizes and depths are limited.
 
 use std::fs::{self, File};
 use std::io::{self, Read};

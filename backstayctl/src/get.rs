@@ -1,4 +1,4 @@
-//! `get`: one resource or all of a type, in the form that is asked for.
+//! `get`: one resource or all of a type, in the requested form.
 
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::selector::Selector;
@@ -66,7 +66,8 @@ impl Query {
 /// Prints the resources that the query selects.
 ///
 /// # Errors
-/// As [`Query::check`]; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
+/// As [`Query::check`]; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is
+/// closed or full.
 pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     query.check()?;
     let definition = types::resolve(&query.kind)?;

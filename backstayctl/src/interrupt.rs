@@ -1,4 +1,4 @@
-//! Ctrl-C while a command follows work that goes on without it.
+//! Ctrl-C while a command follows work that continues without it.
 
 use std::time::Duration;
 

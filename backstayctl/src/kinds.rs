@@ -1,4 +1,4 @@
-//! `get types`: which types of resources there are, and by which names. Nobody is asked for it.
+//! `get types`: which types of resources there are, and their names. Needs no connection.
 
 use backstay_protocol::types::{self, TypeDefinition};
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! `backstayctl`: the command line's grammar, and the way from arguments to an exit code.
 //!
-//! Everything below is one of three: reading ([`reader`], [`files`], [`documents`], [`template`]), asking
-//! ([`api`] over [`bus`]), or printing ([`output`], [`diff`], [`console`]). [`run`] puts them together. [`restore`]
-//! alone works on a store.
+//! The modules are of three kinds: reading ([`reader`], [`files`], [`documents`], [`template`]), asking ([`api`] over
+//! [`bus`]), and printing ([`output`], [`diff`], [`console`]). [`run`] puts them together. Only [`restore`] works on a
+//! store.
 
 #![deny(clippy::disallowed_macros)]
 #![warn(clippy::missing_errors_doc)]

@@ -1,4 +1,4 @@
-//! `agents` and `runs`: who is connected, and what became of each attempt, for people.
+//! `agents` and `runs`: who is connected, and how each attempt ended, for people.
 
 use backstay_daemon::terminal;
 use backstay_daemon::units;
@@ -21,7 +21,8 @@ pub const WIDTH: usize = 120;
 /// Prints the connected agents; only those of one cluster if it is not empty.
 ///
 /// # Errors
-/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
+/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request; the
+/// output is closed or full.
 pub async fn agents<T: Transport>(
     api: &Api<T>,
     cluster: &str,

@@ -1,4 +1,4 @@
-//! Completions for shells, and manual pages: both made from a grammar, so they cannot differ from it.
+//! Completions for shells, and manual pages. Both are generated from the grammar, so they always match it.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How far something is: a bar on a terminal, plain lines elsewhere. Both go to stderr.
+//! Shows progress: a bar on a terminal, plain lines elsewhere. Both go to stderr.
 
 use std::io;
 
@@ -25,7 +25,8 @@ impl Progress {
         Self { bar, said: String::new() }
     }
 
-    /// Shows `done` of `total` bytes. `name` is the text before a bar; without a bar, a line that begins with `line` is printed.
+    /// Shows `done` of `total` bytes. `name` is the text before a bar; without a bar, a line that begins with `line` is
+    /// printed.
     ///
     /// # Errors
     /// The output is closed or full.

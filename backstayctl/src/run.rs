@@ -1,4 +1,4 @@
-//! From parsed arguments to the command that they mean. What needs nobody else connects to nobody.
+//! Runs the command that the arguments name. Commands that need no connection make none.
 
 use std::ffi::OsString;
 use std::io::Read;

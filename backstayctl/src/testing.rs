@@ -1,4 +1,4 @@
-//! A coordinator in memory, for the tests of what this side says and asks.
+//! A coordinator in memory, for tests of what the command line sends and prints.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

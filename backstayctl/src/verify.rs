@@ -1,4 +1,4 @@
-//! `verify CLUSTER`: has an agent prove a backup at rest, and follows that to its end.
+//! `verify CLUSTER`: has an agent verify a stored backup, and follows that to its end.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `version`: which build this is, which one leads, and which ones the agents are.
+//! `version`: the version of this program, of the coordinator that leads, and of the agents.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! `get --watch`: what is there, and then each change as it comes.
+//! `get --watch`: prints what there is, and then each change.
 //!
-//! The coordinator is asked once a second: an answer is complete, so nothing that happens while NATS or the
-//! coordinator is away is missed for good.
+//! The coordinator is asked once a second. Every answer is complete, so a change that happens while NATS or the
+//! coordinator is away is shown afterwards.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Which members of a cluster's etcd have an agent that is connected, and what the machines are called, by what the agents
-//! say of their member identity. Pure.
+//! Which members of a cluster's etcd have a connected agent, and what the machines are called, according to the member
+//! identities that the agents report. Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! How many attempts ended since this coordinator was started, by how: the counters that metrics show.
+//! How many attempts ended how since this coordinator was started: the counters in the metrics.
 
 use backstay_protocol::ClusterName;
 use backstay_protocol::bus::FailureCode;

@@ -1,7 +1,7 @@
-//! How much of a beat is taken in. Pure.
+//! How much of a beat is kept. Pure.
 //!
-//! A beat is whatever its sender puts into it. What is kept of it goes into answers and records that must fit one message of
-//! NATS, so no agent's beat may be what makes an answer too large for everybody.
+//! A beat contains whatever its sender puts into it. What is kept goes into answers and records that must fit into one
+//! message of NATS, so one agent's beat must not be able to make an answer too large for everybody.
 
 use backstay_daemon::terminal::plain;
 use backstay_protocol::bus::{Beat, ListedMember, Member, MemberCheck, MemberIdentity, Progress, RestoreState};

@@ -1,5 +1,5 @@
-//! Whether this machine's clock is right: it is held against NATS's and against the store's, again and again. Names of
-//! backups, the schedule and the page's times all hang on it.
+//! Whether this machine's clock is right: it is compared with NATS's and the store's again and again, since the names of
+//! backups, the schedule and all times that are shown depend on it.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! Holds this machine's clock against NATS's and against the store's, again and again, for as long as it leads.
+//! Compares this machine's clock with NATS's and the store's regularly, while this coordinator leads.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -274,7 +274,8 @@ impl Storage {
 /// Reads the settings from all layers and checks them.
 ///
 /// # Errors
-/// The file cannot be read, a layer does not fit, or the settings contradict each other; with file and line if that is known.
+/// The file cannot be read, a layer does not fit, or the settings contradict each other; with file and line if that is
+/// known.
 pub fn load(file: Option<&Path>, overrides: &[Override]) -> Result<Config, ConfigError> {
     let settings: Settings = settings::load(file, overrides)?;
     settings.nats.check(|key| settings::place(file, overrides, key))?;

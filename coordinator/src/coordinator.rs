@@ -1,5 +1,5 @@
-//! The coordinator of this process: it opens JetStream, stands as a candidate, and while it leads agents and people reach it
-//! over NATS.
+//! The coordinator of this process: it opens JetStream, stands for the lease, and while it leads, agents and people
+//! reach it over NATS.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The clusters that this coordinator looks after: where to reach each one's task, what may be said to it, and its latest
+//! The clusters for which this coordinator has a task: how to reach each task, what can be sent to it, and its latest
 //! record.
 
 use std::collections::BTreeMap;

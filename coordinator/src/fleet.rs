@@ -1,4 +1,4 @@
-//! The agents that are connected: what their latest beats say. Only in memory; beats come again.
+//! The connected agents, from their latest beats. Only in memory, since beats are repeated.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;

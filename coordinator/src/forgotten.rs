@@ -1,7 +1,7 @@
-//! Which clusters were deleted: an entry of the KV for each. Their backups stay in the store under their names, and what
-//! the store knows is registered again when a coordinator starts: a deleted cluster is not.
+//! Which clusters were deleted: an entry in the KV for each. Their backups stay in the store, and a coordinator that starts
+//! registers every cluster that it finds there, except those.
 //!
-//! Where NATS lost its disk nobody remembers, and the cluster comes back from the store.
+//! If NATS has lost its disk, nobody remembers, and a deleted cluster is registered again from the store.
 
 use backstay_protocol::{ClusterName, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! `backstay-coordinator init`: a first configuration and the keys, and what to keep where.
+//! `backstay-coordinator init`: a first configuration, the keys, and what the operator must keep where.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt;

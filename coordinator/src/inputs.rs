@@ -1,4 +1,4 @@
-//! What agents say: beats into the fleet, reports to the cluster's task.
+//! What agents send: beats go to the fleet, reports to the cluster's task.
 
 use std::sync::Arc;
 use std::time::Duration;

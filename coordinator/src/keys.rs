@@ -1,7 +1,7 @@
 //! Keys: the coordinator's own identity, and one identity for each cluster.
 //!
-//! A cluster's identity rests twice: in the KV, sealed to the coordinator, and in the store as
-//! `<uuid>/key.age`, sealed to the coordinator and to the operator's recovery recipients.
+//! A cluster's identity is stored twice: in the KV, encrypted to the coordinator, and in the store as `<uuid>/key.age`,
+//! encrypted to the coordinator and to the operator's recovery recipients.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -115,8 +115,8 @@ impl Keys {
         self.identity.to_public()
     }
 
-    /// Who can decrypt a backup of `cluster`: the cluster's own key, which is created if there is none yet, and the operator's
-    /// recovery keys. Empty if encryption is off.
+    /// Who can decrypt a backup of `cluster`: the cluster's own key, which is created if there is none yet, and the
+    /// operator's recovery keys. Empty if encryption is off.
     ///
     /// # Errors
     /// The store or the KV does not answer, or the cluster's key is encrypted to another coordinator.
@@ -168,8 +168,8 @@ impl Keys {
         self.parse(&plain)
     }
 
-    /// The identity that decrypts one backup of a cluster: the cluster's own, or that of the cluster from which the backup was
-    /// copied.
+    /// The identity that decrypts one backup of a cluster: the cluster's own, or that of the cluster from which the
+    /// backup was copied.
     ///
     /// # Errors
     /// As [`existing_identity`](Self::existing_identity).

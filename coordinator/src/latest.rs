@@ -1,5 +1,5 @@
-//! Which backup of a cluster is the latest, as far as the coordinator knows: it knows in which order its own were made,
-//! whatever a clock named them.
+//! Which backup of a cluster is the latest, as far as the coordinator knows: it knows the order in which it made its own,
+//! whatever clock named them.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Leading: whoever gets the lease begins a term, reads the records, starts a task for each cluster, and goes on until the lease
-//! is lost. What was decided stands in the KV, so the next leader goes on from there.
+//! Leading: the coordinator that gets the lease begins a term, reads the records, starts a task for each cluster, and
+//! continues until it loses the lease. What was decided is in the KV, so the next leader continues from there.
 //!
-//! How agents and people reach the leader is none of its business: see [`crate::coordinator`].
+//! How agents and people reach the leader is not handled here: see [`crate::coordinator`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Waits for the lease, leads until it is lost or `stop` comes, and gives it up. `serve` lets agents and people reach the
-    /// leader.
+    /// Waits for the lease, leads until it is lost or `stop` comes, and gives it up. `serve` lets agents and people
+    /// reach the leader.
     ///
     /// # Errors
     /// The KV did not answer before it led, or `serve` failed.

@@ -1,9 +1,9 @@
 //! The lease: one coordinator leads, the others stand by.
 //!
-//! One entry of the KV names the holder, its epoch and when the lease expires (in the value: per-key
-//! TTLs do not hold on every server). It changes by compare-and-set only. The epoch rises with every new
-//! holder and travels with each command, so agents refuse a coordinator that does not know yet that it
-//! was replaced. It is at least the time in milliseconds: it rises even where the KV was lost.
+//! One entry of the KV has the holder, its epoch and the time at which the lease expires. (That time is in the value
+//! since TTLs of single keys do not work on every server.) The entry is changed by compare-and-set only. The epoch
+//! rises with every new holder and is part of every command, so agents refuse a coordinator that does not know yet that
+//! it was replaced. It is at least the time in milliseconds, so it rises even if the KV was lost.
 
 use std::time::Duration;
 
@@ -62,8 +62,8 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Makes sure that the next lease has a higher epoch than `epoch`, which an agent has seen and which is newer than the lease:
-/// either the KV was lost, or a clock was ahead.
+/// Makes sure that the next lease has a higher epoch than `epoch`, which an agent has seen and which is newer than the
+/// lease: either the KV was lost, or a clock was ahead.
 ///
 /// # Errors
 /// The KV does not answer, or somebody else changes the entry at the same time.
@@ -75,8 +75,9 @@ pub async fn raise_floor(kv: &Kv, epoch: u64) -> Result<(), KvError> {
     }
 }
 
-/// How many milliseconds the clock of `holder` was ahead of NATS's when it last took or renewed its lease. The lease says when
-/// it expires by that clock, and NATS knows by its own when the lease was written. `None` if the lease is somebody else's.
+/// How many milliseconds the clock of `holder` was ahead of NATS's when it last took or renewed its lease. The lease
+/// says when it expires by that clock, and NATS knows by its own when the lease was written. `None` if the lease is
+/// somebody else's.
 ///
 /// # Errors
 /// The KV does not answer.

@@ -1,7 +1,7 @@
-//! Listening on NATS: beats and progress by subscriptions, reports by a durable consumer.
+//! Listening on NATS: subscriptions for beats and progress, a durable consumer for reports.
 //!
-//! A report is acknowledged only when its cluster's record keeps what it says; until then JetStream sends
-//! it again. The fold drops repetitions.
+//! A report is acknowledged only when its cluster's record contains it; until then JetStream delivers it again. A
+//! report that arrives twice changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;

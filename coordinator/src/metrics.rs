@@ -1,8 +1,8 @@
-//! What a coordinator lets be seen of itself: its metrics and whether it is ready. What is said of clusters is
-//! read from the records and the fleet of the leader at that moment; who stands by says nothing of them.
+//! What a coordinator shows of itself: its metrics and whether it is ready. Metrics about clusters come from the
+//! leader's records and fleet at that moment; a coordinator that stands by has none.
 //!
-//! A cluster's age is not here: the time of its last backup is, and `time() - …` is the age, also while nobody
-//! can be asked.
+//! There is no metric for the age of a backup: it is `time() - …` of the time of the last backup, which is right even while
+//! no coordinator can be scraped.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -1,4 +1,4 @@
-//! Keeps the overall status in the KV: one writer, and a version that rises only when something changed.
+//! The overall status in the KV: it has one writer, and its version rises only when something has changed.
 
 use backstay_protocol::Clock;
 use backstay_protocol::resource::Resource;

@@ -1,5 +1,5 @@
-//! Which clusters there are: they are registered by their agents' first beats, by what people apply, and again from the
-//! store, for a NATS that lost its disk.
+//! Which clusters there are. They are registered by their agents' first beats, by what people apply, and from the store
+//! if NATS has lost its disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ const REBUILD_PAUSE: Duration = Duration::from_secs(10);
 /// Starts a task for each cluster that has a record.
 ///
 /// # Errors
-/// The KV does not answer. A record that cannot be parsed is not an error: that cluster is left out, with an error in the log.
+/// The KV does not answer. A record that cannot be parsed is not an error: that cluster is left out, with an error in
+/// the log.
 pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
     for key in term.kv.keys("cluster.").await? {
         match read(term, &key).await {
@@ -66,8 +67,8 @@ fn look_after(term: &Arc<Term>, found: Revised<ClusterRecord>) {
     }
 }
 
-/// Registers a cluster with the UUID that the store has for its name, or a new one; returns whether it was new. A name that is
-/// registered stays as it is.
+/// Registers a cluster with the UUID that the store has for its name, or a new one; returns whether it was new. A name
+/// that is registered stays as it is.
 ///
 /// # Errors
 /// The KV does not answer.

@@ -1,4 +1,4 @@
-//! What an agent's answer means to a coordinator of some epoch. Pure.
+//! What an agent's reply means to a coordinator with a given epoch. Pure.
 
 use backstay_protocol::bus::{RefusalCode, Refused};
 

@@ -1,8 +1,8 @@
 //! When the next backup of a cluster is due: a function of what is known, the policy and `now`.
 //!
-//! `now` and the times that are kept come from clocks that may be wrong, jump and go back. A time that lies in the
-//! future is never waited for; that is what keeps a wrong clock from silence. What keeps it from a storm is the time
-//! that really passed, by the clock that never jumps, as far as this coordinator was there.
+//! `now` and the stored times come from clocks that may be wrong, jump and go back. A time in the future is never
+//! waited for, so a wrong clock cannot stop the backups. It cannot cause a storm of them either, since the time that
+//! really passed is known from the monotonic clock, as long as this coordinator was running.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The overall status: a fold over the storage configuration and every cluster's latest attempt.
+//! The overall status: a function of the storage configuration and every cluster's latest attempt.
 
 use backstay_protocol::spec::{BackupStatusSpec, OverallStatusSpec};
 

@@ -1,4 +1,4 @@
-//! Where backups go: the active store, how it came to be so, and how an agent is told of it.
+//! Where backups go: the active store, how it was configured, and how an agent is told about it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,8 +151,8 @@ impl ActiveStore {
     /// Opens the folder and tests it.
     ///
     /// # Errors
-    /// Only what will not change by itself. A folder that is full or does not answer at the moment is a warning in the log; the
-    /// backups will report it.
+    /// Only what will not change by itself. A folder that is full or does not answer at the moment is a warning in the
+    /// log; the backups will report it.
     pub async fn local(path: PathBuf) -> Result<Self, StoreError> {
         let spec = StoreSpec::Local(path.clone());
         let active_store = Self { store: spec.open().await?, address: Address::Local(path.clone()) };
@@ -165,7 +165,8 @@ impl ActiveStore {
         Ok(active_store)
     }
 
-    /// A store that is open already, for a coordinator in the same process as its test. Agents are told that it is at `path`.
+    /// A store that is open already, for a coordinator in the same process as its test. Agents are told that it is at
+    /// `path`.
     pub fn of(store: Arc<dyn Store>, path: PathBuf) -> Self {
         Self { store, address: Address::Local(path) }
     }
@@ -180,8 +181,8 @@ impl ActiveStore {
         Ok(Self { store, address: Address::S3 { spec, settings, bucket } })
     }
 
-    /// Tests that backups can be stored there, by storing and deleting an object. Returns notes on what does not work although
-    /// backups do.
+    /// Tests that backups can be stored there, by storing and deleting an object. Returns notes on what does not work
+    /// although backups do.
     ///
     /// # Errors
     /// The first request that failed.

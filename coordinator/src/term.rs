@@ -1,5 +1,5 @@
-//! What one term of leadership shares: the KV, the clock, the keys, the fleet, the storage. A term begins when the lease is
-//! taken and ends when it is lost; its parts know each other through this alone.
+//! What all parts share during one term of leadership: the KV, the clock, the keys, the fleet, the storage. A term
+//! begins when the lease is taken and ends when it is lost; its parts reach each other only through this.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

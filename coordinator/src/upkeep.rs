@@ -1,4 +1,4 @@
-//! What is kept up while a coordinator leads: the overall status, the storage in force, and a store without leftovers.
+//! What a coordinator maintains while it leads: the overall status, the active store, and a store without leftovers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
 /// The pause between two attempts to open a local store that could not be opened.
 const MEND_PAUSE: Duration = Duration::from_secs(10);
-/// No attempt takes longer, so an upload that is older belongs to a process that died. `backstay-agent once` may take 6 hours.
+/// No attempt takes longer, so an upload that is older belongs to a process that died. `backstay-agent once` may take 6
+/// hours.
 const ATTEMPT_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Updates the overall status from every cluster's latest attempt and the state of the storage.

@@ -130,8 +130,8 @@ impl MetricsEndpoint {
     }
 }
 
-/// Serves the endpoint on the address in the settings until `stop` is cancelled. Returns at once, after a warning in the log,
-/// if it cannot listen there.
+/// Serves the endpoint on the address in the settings until `stop` is cancelled. Returns at once, after a warning in
+/// the log, if it cannot listen there.
 pub async fn serve(settings: &HttpSettings, endpoint: MetricsEndpoint, stop: &CancellationToken) {
     let Some(wanted) = settings.listen else { return };
     let bound = TcpListener::bind(wanted).await.and_then(|listener| Ok((listener.local_addr()?, listener)));

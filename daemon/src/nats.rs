@@ -81,8 +81,8 @@ impl NatsSettings {
     /// Checks that the settings go together. `place` returns where a key, such as `nats.cert`, was set.
     ///
     /// # Errors
-    /// [`SettingsError::Nonsense`]: an invalid URL, two ways to authenticate, two passwords, a password without a user, or a
-    /// certificate without its key.
+    /// [`SettingsError::Nonsense`]: an invalid URL, two ways to authenticate, two passwords, a password without a user,
+    /// or a certificate without its key.
     pub fn check(&self, place: impl Fn(&str) -> String) -> Result<(), SettingsError> {
         match self.contradiction() {
             Some((key, text)) => Err(SettingsError::Nonsense { place: place(key), text: format!("[nats] {text}") }),
@@ -231,7 +231,8 @@ impl ClientIdentity {
         Self { inbox: Some(prefix.into()), ..self }
     }
 
-    /// Also returns what the server does not permit this user, in the server's words. The oldest are dropped if nobody reads them.
+    /// Also returns what the server does not permit this user, in the server's words. The oldest are dropped if nobody
+    /// reads them.
     pub fn refusals(self) -> (Self, broadcast::Receiver<String>) {
         let (sender, receiver) = broadcast::channel(REFUSALS);
         (Self { refusals: Some(sender), ..self }, receiver)
@@ -308,8 +309,8 @@ fn seed(path: &Path) -> Result<String, NatsError> {
     found.map(str::to_owned).ok_or_else(|| failed("it does not contain the seed of a user (SU…)".into()))
 }
 
-/// The client reads these files only when it connects, and then reports a missing one as a failure of TLS; so they are checked
-/// here.
+/// The client reads these files only when it connects, and then reports a missing one as a failure of TLS; so they are
+/// checked here.
 fn tls(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
     if let Some(ca) = &settings.ca {
         pem("CA", ca, PemKind::Certificates)?;

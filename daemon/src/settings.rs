@@ -275,8 +275,8 @@ fn without_values(message: &str) -> String {
     }
 }
 
-/// A secret that is either in the settings or in a file of its own; a line end at its end is not part of it. `what` names it in
-/// errors. `None` if there is neither.
+/// A secret that is either in the settings or in a file of its own; a line end at its end is not part of it. `what`
+/// names it in errors. `None` if there is neither.
 ///
 /// # Errors
 /// [`SettingsError::Secret`] if the file cannot be read.

@@ -5,7 +5,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-/// A token that is cancelled at the first SIGTERM or SIGINT. The task that listens is one of `tasks` and ends with the token.
+/// A token that is cancelled at the first SIGTERM or SIGINT. The task that listens is one of `tasks` and ends with the
+/// token.
 ///
 /// # Errors
 /// The process cannot listen to signals.

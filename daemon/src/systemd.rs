@@ -15,8 +15,8 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Notifies systemd's watchdog twice in each of its periods until `stop` is cancelled, to show that tasks still run. Returns
-/// at once if there is no watchdog.
+/// Notifies systemd's watchdog twice in each of its periods until `stop` is cancelled, to show that tasks still run.
+/// Returns at once if there is no watchdog.
 pub async fn watchdog(stop: &CancellationToken) {
     let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) else { return };
     let mut ticks = tokio::time::interval(period / 2);

@@ -51,8 +51,8 @@ pub fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Prints the only output of a command. A reader that has closed the pipe, as `head` does, has what it wanted: that is not an
-/// error.
+/// Prints the only output of a command. A reader that has closed the pipe, as `head` does, has what it wanted: that is
+/// not an error.
 ///
 /// # Errors
 /// The output is full.

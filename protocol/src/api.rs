@@ -84,8 +84,9 @@ pub enum PageError {
 }
 
 impl GetResponse {
-    /// The first items after `after` that fit into one message of at most `max_payload` bytes; at least one, if any is left.
-    /// `after` is the id of an item, or empty for the beginning. `size` returns the bytes of an item in the answer's encoding.
+    /// The first items after `after` that fit into one message of at most `max_payload` bytes; at least one, if any is
+    /// left. `after` is the id of an item, or empty for the beginning. `size` returns the bytes of an item in the
+    /// answer's encoding.
     ///
     /// # Errors
     /// [`PageError::Gone`] if no item has the id `after`; [`PageError::TooLarge`] if the next item alone does not fit.

@@ -175,8 +175,8 @@ spec!(
     }
 );
 
-/// A backup in the store, with what its manifest says. The id is that of the cluster's [`BackupSpec`](crate::spec::BackupSpec).
-/// A time, size or revision that is absent is not known.
+/// A backup in the store, with what its manifest says. The id is that of the cluster's
+/// [`BackupSpec`](crate::spec::BackupSpec). A time, size or revision that is absent is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StoredBackupSpec {
@@ -302,8 +302,8 @@ pub struct RestoreMachineSpec {
     pub host: String,
 }
 
-/// A cluster's latest restore. The id is the cluster's name. Who applies one sets the fields up to `bump`, and sets `started`
-/// to that of a plan to get the names of folders that the plan showed. The coordinator sets all other fields.
+/// A cluster's latest restore. The id is the cluster's name. Who applies one sets the fields up to `bump`, and sets
+/// `started` to that of a plan to get the names of folders that the plan showed. The coordinator sets all other fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RestoreSpec {
@@ -454,7 +454,8 @@ spec!(
 /// `found` of a verification that failed because of what the backup contains. Other versions compare this text.
 pub const PROOF_OF_DAMAGE: &str = "the backup is at fault: it does not hold what it should";
 
-/// `found` of a verification that could not be carried out: it says nothing about the backup. Other versions show this text.
+/// `found` of a verification that could not be carried out: it says nothing about the backup. Other versions show this
+/// text.
 pub const PROOF_NOT_TRIED: &str = "nothing is known of the backup: it could not be tried";
 
 /// A failed verification that still counts: no later one has succeeded.

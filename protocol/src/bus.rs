@@ -1,5 +1,5 @@
-//! The protobuf messages between agents and coordinator, as generated from `proto/`, and how they are
-//! read: one function checks the version of every message. What a field means is explained in `proto/backstay/v1/bus.proto`.
+//! The protobuf messages between agents and coordinator, as generated from `proto/`, and how they are read: one
+//! function checks the version of every message. What a field means is explained in `proto/backstay/v1/bus.proto`.
 
 use std::time::Duration;
 
@@ -96,8 +96,8 @@ versioned!(
     VerifyReply
 );
 
-/// How long a coordinator that has just begun to lead waits before it takes an agent that is silent for absent: agents send a
-/// beat every 5 s, so this is two beats and a second.
+/// How long a coordinator that has just begun to lead waits before it takes an agent that is silent for absent: agents
+/// send a beat every 5 s, so this is two beats and a second.
 pub const FIRST_BEATS: Duration = Duration::from_secs(11);
 
 /// A text for people, cut to the [`limits::TEXT`] bytes that a message may have of it.

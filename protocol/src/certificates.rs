@@ -1,7 +1,8 @@
-//! Which files of certificates and private keys can be used for TLS, and what is wrong with the others. Looks at bytes only.
+//! Which files of certificates and private keys can be used for TLS, and what is wrong with the others. Looks at bytes
+//! only.
 //!
-//! Backstay's TLS is rustls with ring, which supports RSA, the curves P-256 and P-384, and Ed25519. About anything else, and
-//! about a key with a passphrase, rustls only says that it is invalid.
+//! Backstay's TLS is rustls with ring, which supports RSA, the curves P-256 and P-384, and Ed25519. About anything
+//! else, and about a key with a passphrase, rustls only says that it is invalid.
 
 /// What a file should contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,6 +52,6 @@ pub mod validate;
 pub use names::{AttemptId, ClusterName, ClusterUuid, MachineId, NameError, RestoreId, SlotId, SnapshotName, VerifyId};
 pub use time::{Clock, Timestamp};
 
-/// The version of the messages between agents and coordinator that this build speaks. It rises when the meaning of a message
-/// changes; a new optional field does not change it.
+/// The version of the messages between agents and coordinator that this build speaks. It rises when the meaning of a
+/// message changes; a new optional field does not change it.
 pub const VERSION: u32 = 1;

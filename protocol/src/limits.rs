@@ -18,8 +18,8 @@ pub const PEER_URLS: usize = 8;
 /// Number of folders of one restore on one machine; also the number of alarms of one member.
 pub const FOLDERS: usize = 16;
 
-/// The text, cut at a character and marked with `…` if it is longer than `max` bytes. `max` is at least three, the length of
-/// the mark.
+/// The text, cut at a character and marked with `…` if it is longer than `max` bytes. `max` is at least three, the
+/// length of the mark.
 ///
 /// # Examples
 /// ```

@@ -78,8 +78,8 @@ pub fn group(noun: &str, subjects: &[String]) -> String {
     }
 }
 
-/// Adds the cause of one more machine to a text of causes. If it is the cause that the text ends with, the machine is added to
-/// that one's list.
+/// Adds the cause of one more machine to a text of causes. If it is the cause that the text ends with, the machine is
+/// added to that one's list.
 ///
 /// # Examples
 /// ```

@@ -148,8 +148,8 @@ uuid_name!(
     "verify ID"
 );
 
-/// The name of a backup in its cluster's folder: `%016X` of the negated Unix time in seconds, then `.snapshot`, so that names
-/// sort newest first. This is Omni's format.
+/// The name of a backup in its cluster's folder: `%016X` of the negated Unix time in seconds, then `.snapshot`, so that
+/// names sort newest first. This is Omni's format.
 ///
 /// # Examples
 /// ```

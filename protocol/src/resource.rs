@@ -101,7 +101,8 @@ pub struct Metadata {
     pub finalizers: Vec<String>,
 }
 
-/// Metadata with every field present: any other field is refused. Labels and annotations are null, since their keys are free.
+/// Metadata with every field present: any other field is refused. Labels and annotations are null, since their keys are
+/// free.
 pub fn every_metadata() -> Value {
     let any = || BTreeMap::from([("any".to_owned(), String::new())]);
     // Without `..`: a new field must be added here too.

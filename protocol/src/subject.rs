@@ -183,8 +183,8 @@ pub fn agent_commands(cluster: &ClusterName, machine: MachineId) -> String {
     format!("{ROOT}.agent.{cluster}.{machine}.*")
 }
 
-/// The wildcard subject of everything that looks like a request, whatever its verb and type. The coordinator listens to it to
-/// answer requests whose verb does not exist.
+/// The wildcard subject of everything that looks like a request, whatever its verb and type. The coordinator listens to
+/// it to answer requests whose verb does not exist.
 pub const API_REQUESTS: &str = "backstay.v1.api.*.*";
 
 /// The verb in the subject of a request. The rest of the subject is not checked.

@@ -33,7 +33,8 @@ pub struct TypeDefinition {
 
 macro_rules! types {
     ($($(#[$about:meta])* $constant:ident, $kind:ident = TypeDefinition { $($field:tt)* };)*) => {
-        /// Every type. Code that treats types differently matches on it, so the compiler finds each place when one is added.
+        /// Every type. Code that treats types differently matches on it, so the compiler finds each place when one is
+        /// added.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
             $(#[doc = concat!("See [`", stringify!($constant), "`].")] $kind),*
@@ -173,7 +174,8 @@ types! {
         wide: &[("REVISION", "revision"), ("SOURCE CLUSTER", "sourcecluster")],
         aliases: &[],
     };
-    /// The backups in the store with what their manifests say: [`StoredBackupSpec`](crate::backstay_types::StoredBackupSpec).
+    /// The backups in the store with what their manifests say:
+    /// [`StoredBackupSpec`](crate::backstay_types::StoredBackupSpec).
     STORED_BACKUPS, StoredBackups = TypeDefinition {
         name: "StoredBackups.backstay.dev", singular: "StoredBackup", namespace: "external", owner: Some("EtcdBackupController"),
         columns: &[

@@ -20,7 +20,8 @@ use crate::time::Timestamp;
 
 pub use crate::invalid::Invalid;
 
-/// How far the time of a manual backup may be in the past or in the future. Omni's page on etcd backups sets the same limit.
+/// How far the time of a manual backup may be in the past or in the future. Omni's page on etcd backups sets the same
+/// limit.
 pub const MANUAL_WINDOW: Duration = Duration::from_secs(60);
 
 /// How often automatic backups may be made: the default is every minute to every 24 hours.
@@ -127,8 +128,9 @@ impl std::fmt::Display for UnknownField {
     }
 }
 
-/// Looks for a field of `given` that is not in `known`, which is a value with every field present. `path` is the path of
-/// `given`, empty at the top. The items of a list are compared with the first item in `known`; below a null, anything is known.
+/// Looks for a field of `given` that is not in `known`, which is a value with every field present. `path` is the path
+/// of `given`, empty at the top. The items of a list are compared with the first item in `known`; below a null,
+/// anything is known.
 ///
 /// # Errors
 /// The first unknown field.

@@ -1,4 +1,4 @@
-//! One backup from the machine's etcd to a store: the pipeline of `run` and of `once`.
+//! One backup from the machine's etcd to a store: the pipeline that `run` and `once` share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +109,8 @@ pub struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    /// Makes the backup. If it fails, no backup is visible that was not verified, and the upload is aborted before this returns.
+    /// Makes the backup. If it fails, no backup is visible that was not verified, and the upload is aborted before this
+    /// returns.
     ///
     /// # Errors
     /// The [`FailureCode`] says whether it was etcd, the store, the deadline, a cancellation, or data that differs.

@@ -1,4 +1,4 @@
-//! What a coordinator asks for, checked once at the edge: a job, or a refusal that says why.
+//! The coordinator's request for a backup, checked once when it arrives: a job, or a refusal with the reason.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,8 +62,8 @@ impl Address {
 }
 
 impl Job {
-    /// Checks a command whose address and epoch were checked already. Credentials are decrypted with the agent's own identity.
-    /// `s3_ca` is a CA to trust for S3, from the agent's settings.
+    /// Checks a command whose address and epoch were checked already. Credentials are decrypted with the agent's own
+    /// identity. `s3_ca` is a CA to trust for S3, from the agent's settings.
     ///
     /// # Errors
     /// `INVALID`, with the field that is wrong.
@@ -131,8 +131,8 @@ fn trigger(trigger: bus::Trigger) -> Result<Trigger, String> {
 /// The store in a command; credentials are decrypted with the agent's own identity.
 ///
 /// # Errors
-/// In words: the kind of store is unknown, its path is not absolute, it has no bucket, or the credentials are not encrypted to
-/// this agent.
+/// In words: the kind of store is unknown, its path is not absolute, it has no bucket, or the credentials are not
+/// encrypted to this agent.
 pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) -> Result<StoreSpec, String> {
     match kind {
         None => Err("the command has a kind of store that this version does not know".into()),

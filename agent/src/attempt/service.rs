@@ -1,8 +1,8 @@
-//! Who accepts attempts, cancels them and reports what became of them.
+//! Accepts attempts, cancels them and reports how they ended.
 //!
-//! At most one is under way: it is claimed before anything is done for it. A final report is on disk before
-//! the attempt counts as ended, and the journal of the attempt goes last: so however the process dies,
-//! there is a journal to make a report from, or the report itself.
+//! At most one is under way; its place is taken before any work is done for it. A final report is on disk before the
+//! attempt counts as ended, and the journal of the attempt is removed last. So whenever the process dies, either the
+//! report is there or a journal from which a report can be made.
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;

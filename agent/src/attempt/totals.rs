@@ -1,4 +1,4 @@
-//! What attempts have come to since the agent was started, for its metrics.
+//! How many attempts ended how since the agent was started, for its metrics.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! "I am here", and how far the attempt is.
+//! Sends beats ("I am here") and how far the attempt is.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,4 +1,4 @@
-//! Commands from the coordinator: every request gets an answer of its own kind.
+//! Commands from the coordinator: every request gets an answer of the matching kind.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! From settings to a connection: dialled over TCP, logged in where a user is set.
+//! From settings to a connection: connected over TCP, and logged in if a user is set.
 
 use std::io;
 

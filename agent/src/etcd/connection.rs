@@ -1,4 +1,4 @@
-//! A connection to one member: what it says of itself and of its keys, and a linearizable read.
+//! A connection to one member: its status, hashes of its keys, and a linearizable read.
 
 use std::time::Duration;
 
@@ -79,7 +79,8 @@ pub(super) struct Login {
 }
 
 impl Connection {
-    /// The status of the member. Asks this member only: neither raft nor the disk is involved, so it answers without a quorum, too.
+    /// The status of the member. Asks this member only: neither raft nor the disk is involved, so it answers without a
+    /// quorum, too.
     ///
     /// # Errors
     /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
@@ -137,8 +138,8 @@ impl Connection {
         }
     }
 
-    /// This member's own hash of all keys up to a revision. If exactly that revision is compacted (as after a restore without a
-    /// write since; older releases refuse it then), the hash of all keys instead.
+    /// This member's own hash of all keys up to a revision. If exactly that revision is compacted (as after a restore
+    /// without a write since; older releases refuse it then), the hash of all keys instead.
     ///
     /// # Errors
     /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
@@ -171,8 +172,8 @@ impl Connection {
         Ok(voters.map(|m| Voter { id: m.id(), client_urls: m.client_urls().to_vec() }).collect())
     }
 
-    /// HashKV at a revision, and the compact revision that belongs to it (-1: never compacted). etcd reads all keys for it, so the
-    /// caller must set a deadline.
+    /// HashKV at a revision, and the compact revision that belongs to it (-1: never compacted). etcd reads all keys for
+    /// it, so the caller must set a deadline.
     ///
     /// # Errors
     /// [`HashKvError`]: the revision is compacted or still to come, or etcd refuses the call.

@@ -1,7 +1,7 @@
-//! The settings of `[etcd]`, the endpoints that they describe, and what is probably wrong with one that fails.
+//! The settings in `[etcd]`, the endpoints that they describe, and what is probably wrong with one that fails.
 //!
-//! etcd-client's own connect knows no HTTP/2 windows, and those bound the rate over a real network: so the
-//! endpoint is built here.
+//! The endpoint is built here since etcd-client's own connect cannot set HTTP/2 windows, which limit the rate over a real
+//! network.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What goes wrong between the agent and etcd, and the client's own errors in one line.
+//! Errors between the agent and etcd, and the client's own errors in one line.
 
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
-//! The machine's own etcd member: connecting to it, what it says of itself, and a linearizable read.
+//! The machine's own etcd member: connecting to it, its status, and a linearizable read.
 //!
-//! - `endpoint`: settings and TLS; `connect`: the HTTP/2 connection; `connection`: what is asked over it;
-//! - [`source`]: the snapshot stream as a source of a backup;
+//! - `endpoint`: settings and TLS; `connect`: the HTTP/2 connection; `connection`: the calls over it;
+//! - [`source`]: the snapshot stream as the source of a backup;
 //! - `stream`: its frames on the wire;
 //! - [`poll`]: the member as beats show it;
-//! - [`sample`]: keys read back, for a proof.
+//! - [`sample`]: keys read back, for a verification.
 //!
-//! What a backup is, and when one is taken, is not decided here.
+//! What a backup is, and when one is made, is not decided here.
 
 mod connect;
 mod connection;

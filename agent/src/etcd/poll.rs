@@ -1,5 +1,4 @@
-//! Asks the member from time to time what it says of itself, apart from everything else: an etcd that hangs
-//! delays nobody.
+//! Queries the member's status from time to time, in a task of its own, so that an etcd that hangs delays nothing else.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Keys read back from a member, as a proof does it. Their values one at a time: an answer that held several of them would
-//! grow with them, and etcd takes values of any size that its `--max-request-bytes` allows.
+//! Keys read back from a member, for a verification. Values are read one at a time: etcd takes values of any size that its
+//! `--max-request-bytes` allows, so an answer with several of them could become very large.
 
 use etcd_client::{GetOptions, KeyValue, KvClient};
 use tokio::time::timeout;

@@ -1,7 +1,7 @@
-//! etcd's snapshot stream as a source of a backup.
+//! etcd's snapshot stream as the source of a backup.
 //!
-//! The order matters: what the member says of itself, then a linearizable read, then the stream. So the
-//! snapshot holds at least the revision of that read, or the member's store is not what it says it is.
+//! The order matters: first the member's status, then a linearizable read, then the stream. So the snapshot contains at
+//! least the revision of that read; if it does not, the member's database is not the one that it reported.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,9 +59,9 @@ pub struct SnapshotSource {
 }
 
 impl SnapshotSource {
-    /// Looks at the member and makes the linearizable read. `cluster` is etcd's own cluster id where one is
-    /// expected. `examine` makes the look into the snapshot: of what is read where, the members that voted before the stream,
-    /// and word of the stream's first bytes.
+    /// Looks at the member and makes the linearizable read. `cluster` is etcd's own cluster id where one is expected.
+    /// `examine` makes the look into the snapshot: of what is read where, the members that voted before the stream, and
+    /// word of the stream's first bytes.
     ///
     /// # Errors
     /// The member cannot be reached, is not fit to be backed up, or has no quorum.

@@ -1,7 +1,6 @@
-//! The snapshot stream as it comes from the wire: one call of `Maintenance.Snapshot`, with as few copies of its
-//! bytes as gRPC allows.
+//! The snapshot stream as it arrives: one call of `Maintenance.Snapshot`, with as few copies of its bytes as gRPC allows.
 //!
-//! etcd-client has this call too, but copies each frame once more; over a whole database that is felt.
+//! etcd-client has this call, too, but copies each frame once more, which slows down a whole database.
 
 use bytes::Bytes;
 use tonic::codegen::http::uri::PathAndQuery;

@@ -1,4 +1,4 @@
-//! How far a backup is: one line on a terminal, which is written again and again.
+//! Shows how far a backup is: one line on a terminal, which is redrawn.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A backup that `once` took, as it is told: what it is, and the lines that open and restore it.
+//! What `once` prints about the backup that it made: what it is, and the commands that decrypt and restore it.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,8 +1,7 @@
-//! Reports on their way to the coordinator: on disk before they count as made, there until JetStream has
-//! them.
+//! Reports on their way to the coordinator. A report is on disk before it counts as made, and stays there until
+//! JetStream has it.
 //!
-//! One file each, named by a number that rises: that is the order in which they are sent. [`sender`] sends
-//! them; nothing here knows NATS.
+//! Each is a file, named by a rising number: they are sent in this order. [`sender`] sends them; nothing here knows NATS.
 
 use std::collections::BTreeMap;
 use std::fs;

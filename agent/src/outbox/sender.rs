@@ -1,4 +1,4 @@
-//! Sends what waits in the outbox, in order, until it has arrived.
+//! Sends what is in the outbox, in order, until it has arrived.
 
 use std::sync::Arc;
 use std::time::Duration;

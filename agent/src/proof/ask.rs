@@ -1,4 +1,4 @@
-//! Another voting member's HashKV at the revision of the linearizable read, asked while the stream runs.
+//! Asks another voting member for HashKV at the revision of the linearizable read, while the stream runs.
 
 use std::sync::Arc;
 use std::time::Duration;

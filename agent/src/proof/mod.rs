@@ -1,9 +1,9 @@
-//! The proof that a snapshot is worth keeping: its pages hang together, it holds at least the revision that the cluster
-//! agreed on, and another member holds the same data.
+//! Checks that a snapshot is worth keeping: its pages are consistent, it contains at least the revision that the
+//! cluster agreed on, and another member has the same data.
 //!
-//! - `settings`: the table `inspection` of agent.toml;
+//! - `settings`: the table `[inspection]` of agent.toml;
 //! - `ask`: another voting member's HashKV, while the stream runs;
-//! - `verdict`: what the look into the database and the answer come to.
+//! - `verdict`: the conclusion from the inspection and that answer.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `[inspection]`: whether and how far snapshots are looked into.
+//! `[inspection]`: whether and how far snapshots are inspected.
 
 use std::time::Duration;
 

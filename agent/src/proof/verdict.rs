@@ -1,4 +1,4 @@
-//! What the look into a snapshot and the answer of another member come to.
+//! The conclusion from the inspection of a snapshot and the answer of another member.
 
 use std::time::Duration;
 
@@ -30,12 +30,12 @@ pub struct SnapshotCheck {
 }
 
 impl SnapshotCheck {
-    /// Asks another member while the stream runs, from its first bytes on, and compares when the inspection has ended. No answer is
-    /// not an error.
+    /// Asks another member while the stream runs, from its first bytes on, and compares when the inspection has ended.
+    /// No answer is not an error.
     ///
     /// # Errors
-    /// [`Rejected::Unfit`] if the snapshot is not a complete database or too old; [`Rejected::Disagreement`] if another member
-    /// has different data.
+    /// [`Rejected::Unfit`] if the snapshot is not a complete database or too old; [`Rejected::Disagreement`] if another
+    /// member has different data.
     pub async fn verdict(
         self,
         mut looked: oneshot::Receiver<Looked>,

@@ -1,4 +1,4 @@
-//! What etcd says of itself after it was started on a restored folder: for the coordinator to compare.
+//! What etcd reports after it was started on a restored folder, so that the coordinator can compare the members.
 
 use backstay_protocol::bus::MemberCheck;
 

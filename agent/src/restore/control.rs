@@ -1,4 +1,4 @@
-//! Stopping and starting etcd, by what runs it. Either may be asked for twice.
+//! Stopping and starting etcd by way of what runs it: systemd, a static pod, or commands. Doing either twice is harmless.
 
 use std::fs::{self, File};
 use std::io;
@@ -91,8 +91,8 @@ impl Control {
     /// Stops etcd and waits until it has closed all of `databases`.
     ///
     /// # Errors
-    /// The command cannot be run, fails or takes too long; the manifest cannot be moved; etcd still has a database open when the
-    /// time is over.
+    /// The command cannot be run, fails or takes too long; the manifest cannot be moved; etcd still has a database open
+    /// when the time is over.
     pub async fn stop(&self, databases: &[PathBuf]) -> Result<(), ControlError> {
         let patience = self.settings.stop_timeout;
         match self.kind {

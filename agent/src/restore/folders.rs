@@ -1,4 +1,4 @@
-//! The three folders of a restore: live, fresh and aside; where they are, and moving them.
+//! The three folders of a restore (live, fresh and aside): where they are, and moving them.
 
 use std::fs::{self, File};
 use std::io;
@@ -214,8 +214,8 @@ impl Folders {
         unused(&self.aside, ".unexpected")
     }
 
-    /// Sets aside what etcd ran on, before the rest of the prepared folder is removed, and returns where. `None` if that was done
-    /// already.
+    /// Sets aside what etcd ran on, before the rest of the prepared folder is removed, and returns where. `None` if
+    /// that was done already.
     ///
     /// # Errors
     /// The file system refuses; the error names the path.
@@ -228,8 +228,8 @@ impl Folders {
         Ok(Some(kept))
     }
 
-    /// Every folder of this restore beside the data folder: what was set aside, what etcd ran on, what was found in place of the data
-    /// folder, and what could not be removed yet.
+    /// Every folder of this restore beside the data folder: what was set aside, what etcd ran on, what was found in
+    /// place of the data folder, and what could not be removed yet.
     ///
     /// # Errors
     /// The parent folder cannot be read.
@@ -255,7 +255,8 @@ impl Folders {
         with_suffix(&self.root, ".removing")
     }
 
-    /// Removes the prepared folder. It is renamed first, so that a folder that is half removed is never mistaken for a complete one.
+    /// Removes the prepared folder. It is renamed first, so that a folder that is half removed is never mistaken for a
+    /// complete one.
     ///
     /// # Errors
     /// The file system refuses; the error names the path.
@@ -295,7 +296,8 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Sets owner and group of a folder and everything in it. Nothing is done for what has them already, which needs no privilege.
+/// Sets owner and group of a folder and everything in it. Nothing is done for what has them already, which needs no
+/// privilege.
 fn own_all(path: &Path, uid: u32, gid: u32) -> Result<(), FolderError> {
     let now = fs::symlink_metadata(path).map_err(failed("look at", path))?;
     if (now.uid(), now.gid()) != (uid, gid) {

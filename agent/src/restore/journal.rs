@@ -1,4 +1,4 @@
-//! The journal of a restore and what it says to do next. Pure; reading and writing it is [`Journal::load`] and
+//! The journal of a restore, and what is to be done next according to it. Pure, except [`Journal::load`] and
 //! [`Journal::save`].
 
 use std::path::Path;

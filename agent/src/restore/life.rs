@@ -1,7 +1,7 @@
-//! Whether the etcd that was started still lives, from one look after the other. Pure.
+//! Decides from a series of observations whether an etcd that was started is still alive. Pure.
 //!
-//! A crash that is followed by a good start is no reason to go back: what runs etcd starts it again. So an etcd is
-//! taken for dead where what runs it has given it up, where it has ended several times in a row, or where nobody has
+//! One crash followed by a good start is no reason to undo a restore, since systemd or the kubelet starts etcd again.
+//! So an etcd counts as dead if they have given up on it, if it has ended several times in a row, or if no process has
 //! its database open for longer than any start takes.
 
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! What this agent knows of restoring its machine: how etcd is controlled, and which member it is. The member list is
-//! kept in the state folder, so that a member that is dead can be restored.
+//! What this agent knows about restoring its machine: how etcd is controlled, and which member it is. The member list
+//! is kept in the state folder, so that a member whose etcd is dead can be restored.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! From a backup in the store to a data folder that etcd starts from, beside the live one: fetched, opened, checked.
+//! From a backup in the store to a data folder on which etcd can start, beside the live one: download, decrypt, check.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
@@ -110,12 +110,12 @@ pub struct Prepared {
     pub marked: String,
 }
 
-/// Prepares the folder from the beginning; what an earlier attempt left is removed first. If it is cancelled, nothing is written
-/// any more when it returns.
+/// Prepares the folder from the beginning; what an earlier attempt left is removed first. If it is cancelled, nothing
+/// is written any more when it returns.
 ///
 /// # Errors
-/// The backup is not in the store or is damaged, there is not enough room, the folder cannot be used, or the etcd here cannot
-/// run on the database.
+/// The backup is not in the store or is damaged, there is not enough room, the folder cannot be used, or the etcd here
+/// cannot run on the database.
 pub async fn prepare(
     order: &Order,
     folders: &Folders,

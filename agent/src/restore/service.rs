@@ -1,4 +1,4 @@
-//! Who takes the coordinator's restore commands, acts on them in a task of its own, and tells how far it is.
+//! Accepts the coordinator's restore commands, carries them out in a task of its own, and reports how far it is.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! The last words of an etcd that ended, out of what it logged: few, short, and fit for a terminal. Pure.
+//! The last messages of an etcd that ended, taken from its log: few, short, and safe for a terminal. Pure.
 
 use serde_json::{Map, Value};
 

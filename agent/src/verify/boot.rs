@@ -1,5 +1,5 @@
-//! An etcd of its own on a restored folder: started on loopback ports, asked, ended. It has no authentication: for that
-//! time whoever is on the machine can read it.
+//! A separate etcd on a restored folder: started on loopback ports, queried, and stopped. It has no authentication:
+//! while it runs, everybody on this machine can read it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

@@ -1,4 +1,4 @@
-//! Who takes the coordinator's verify commands: one backup at a time is proven, in a task of its own.
+//! Accepts the coordinator's verify commands, and verifies one backup at a time in a task of its own.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `[verify]`: what proves a backup here.
+//! `[verify]`: how backups are verified on this machine.
 
 use std::path::PathBuf;
 use std::time::Duration;

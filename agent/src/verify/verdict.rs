@@ -1,5 +1,5 @@
-//! What a proof comes to: what was seen in a backup's pages against what the etcd says that was started on it, and where the
-//! fault is when it fails. Pure.
+//! The result of a verification: what was found in the backup's pages is compared with what the etcd on it answers; and
+//! if it fails, whether the backup is at fault. Pure.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
-//! Whether the backup that was asked for has ended, and how. Pure.
+//! Whether the backup that was requested has ended, and how. Pure.
 //!
-//! A run by hand names the time that it was asked for by, and no time is taken twice: that says which runs are ours.
-//! Only a backup that could not even be begun has none, and leaves its mark in the status alone.
+//! The run of a manual backup has the time of its request, and no two requests have the same time: so it is known which
+//! runs belong to this one. A backup that could not even be started has no run; it shows only in the status.
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::backstay_types::{BackupRunSpec, RunState};

@@ -1,4 +1,4 @@
-//! `backup`: asks for a backup now, and with `--wait` follows it to its end.
+//! `backup`: requests a backup now, and with `--wait` follows it to its end.
 
 pub mod follow;
 pub mod show;

@@ -1,4 +1,4 @@
-//! How far a backup is, and what became of it.
+//! Shows how far a backup is, and how it ended.
 
 use std::io;
 

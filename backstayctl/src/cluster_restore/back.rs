@@ -1,4 +1,4 @@
-//! What a restore that was put back leaves: for each machine, its data, its etcd, and every folder beside it.
+//! What remains after a restore was undone: for each machine, its data, its etcd, and every folder beside it.
 
 use backstay_protocol::backstay_types::{RestoreMachineSpec, RestoreSpec};
 use backstay_protocol::machines;

@@ -1,4 +1,4 @@
-//! Which backup is meant: by name, the latest, or the latest before a time. For all commands that take a backup.
+//! Which backup is selected: by name, the latest, or the latest before a time. For all commands that need a backup.
 
 use backstay_protocol::{NameError, SnapshotName, Timestamp, validate};
 

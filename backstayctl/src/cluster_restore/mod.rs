@@ -1,4 +1,4 @@
-//! `restore CLUSTER`: which backup, the plan, the question, and following it to the end.
+//! `restore CLUSTER`: selects the backup, shows the plan, asks for confirmation, and follows the restore to its end.
 
 pub mod arguments;
 pub mod back;

@@ -1,4 +1,4 @@
-//! A restore as people read it: the plan, each step as it is taken, the end.
+//! How a restore is shown: the plan, each step, the end.
 
 use std::collections::BTreeMap;
 use std::io;

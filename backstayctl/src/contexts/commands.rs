@@ -1,4 +1,4 @@
-//! `config`: shows the contexts, chooses one, and changes the file that they are in.
+//! `config`: shows the contexts, selects one, and changes the file that contains them.
 
 use std::path::{Path, PathBuf};
 

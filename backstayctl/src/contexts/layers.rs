@@ -1,5 +1,5 @@
-//! Which of a connection's settings count: flags, then the environment, then the context. A context that is named on
-//! the command line is a flag itself, and beats the environment. Pure.
+//! Which of a connection's settings take precedence: flags, then the environment, then the context. A context that is
+//! named on the command line counts as a flag, so it takes precedence over the environment. Pure.
 
 use super::model::Nats;
 

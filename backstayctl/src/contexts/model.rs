@@ -1,4 +1,4 @@
-//! What the file of named connections says. Pure.
+//! The content of the file of named connections. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;

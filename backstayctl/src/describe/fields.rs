@@ -1,4 +1,4 @@
-//! A resource's metadata and spec as lines: times and sizes for people, and no secret. Pure.
+//! A resource's metadata and spec as lines: readable times and sizes, and no secrets. Pure.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! JSON: one object per resource, keys sorted, four spaces.
+//! JSON: one object per resource, keys sorted, indented by four spaces.
 
 use backstay_daemon::terminal;
 use backstay_protocol::resource::Resource;

@@ -1,4 +1,4 @@
-//! The part of JSONPath that picks one field: `{.spec.error}`, `{.metadata.labels['a/b']}`, `{.items[0]}`.
+//! The part of JSONPath that selects one field: `{.spec.error}`, `{.metadata.labels['a/b']}`, `{.items[0]}`.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! Tables: columns padded by three spaces, the heading always, no spaces at the end of a line.
+//! Tables: three spaces between columns, always a heading, no spaces at the end of a line.
 
 use backstay_daemon::terminal;
 use backstay_protocol::resource::Resource;

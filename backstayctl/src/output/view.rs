@@ -1,4 +1,4 @@
-//! What `-o` and `--no-headers` ask for.
+//! What `-o` and `--no-headers` select.
 
 use std::str::FromStr;
 

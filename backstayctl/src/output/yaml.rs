@@ -1,4 +1,4 @@
-//! YAML as the resources are written: two spaces, metadata in its order, empty metadata bare, quotes only
+//! YAML of resources: indented by two spaces, metadata in a fixed order, empty metadata without a value, quotes only
 //! where the text would otherwise be read as something else.
 
 use backstay_daemon::terminal;

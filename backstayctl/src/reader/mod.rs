@@ -1,8 +1,8 @@
-//! YAML text into trees whose nodes remember their lines.
+//! YAML text as trees whose nodes remember their lines.
 //!
-//! Scalars keep their spelling until a [`shape::Shape`] says what they stand for: `1.10` is a version
-//! where text is wanted and a number elsewhere. Aliases are refused, and size and depth are bounded, so a
-//! small file cannot become a large tree.
+//! Scalars keep their spelling until a [`shape::Shape`] says what they mean: `1.10` is a version where text is
+//! expected, and a number elsewhere. Aliases are refused, and size and depth are limited, so a small file cannot become
+//! a large tree.
 
 pub mod scalar;
 pub mod shape;

@@ -1,4 +1,4 @@
-//! What an unquoted scalar stands for, by YAML's core schema.
+//! What an unquoted scalar means, by YAML's core schema.
 
 use serde_json::{Number, Value};
 

@@ -1,6 +1,6 @@
-//! What a document may hold: its fields, and what stands in each.
+//! What a document may contain: its fields, and which values each may have.
 //!
-//! A shape turns a tree into a JSON value and refuses, by line and name, what does not belong there.
+//! A shape turns a tree into a JSON value and refuses, with line and name, what does not belong there.
 
 use backstay_protocol::validate::{UnknownField, nearest};
 use serde_json::{Map, Value};

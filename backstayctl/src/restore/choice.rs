@@ -1,5 +1,5 @@
-//! Which backup is meant: by its name, as the latest or the latest before a time, of a cluster that is named or the only
-//! one; and what was probably meant where there is no such backup.
+//! Which backup is selected: by its name, the latest, or the latest before a time, of a named cluster or the only one;
+//! and what was probably meant if there is no such backup.
 
 use backstay_archive::catalog::{self, ListedBackup, Progress, Skipped};
 use backstay_archive::latest::{self, LatestError, Scope};

@@ -1,5 +1,5 @@
-//! `restore --store --dry-run`: checks what can be checked without fetching the backup or touching the disk, and says
-//! what would be done.
+//! `restore --store --dry-run`: checks what can be checked without downloading the backup or writing to the disk, and
+//! prints what would be done.
 
 use std::fmt::Write as _;
 use std::io;

@@ -1,5 +1,5 @@
-//! The identity that opens a backup: the one that was given, or the cluster's own, which rests in the store sealed to
-//! the recovery key.
+//! The identity that decrypts a backup: the one that was given, or the cluster's own, which is in the store, encrypted
+//! to the recovery key.
 
 use std::fs::File;
 use std::io::Read;

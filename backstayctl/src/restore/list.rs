@@ -1,4 +1,4 @@
-//! `list`: clusters and their backups, from the manifests alone.
+//! `list`: clusters and their backups, from the manifests only.
 
 use backstay_archive::catalog::{self, CatalogError, Progress, Reading, Skipped};
 use backstay_archive::store::ErrorKind;

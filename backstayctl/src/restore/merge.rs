@@ -1,4 +1,4 @@
-//! `merge`: several series of backups of one cluster become one, in the store alone.
+//! `merge`: several series of backups of one cluster become one, only in the store.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! `restore --store` and `list --store`: what needs the store alone. Nothing here asks a coordinator.
+//! `restore --store` and `list --store`: what needs only the store. Nothing here calls a coordinator.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

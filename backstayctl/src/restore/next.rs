@@ -1,4 +1,4 @@
-//! What to do once a backup was restored into a data directory. Pure.
+//! What to do after a backup was restored into a data directory. Pure.
 
 use std::path::Path;
 

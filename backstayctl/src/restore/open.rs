@@ -1,4 +1,4 @@
-//! The store that a URL names.
+//! Opens the store with a given URL.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The two ways to restore: of a cluster on its machines, and from a store into a data folder here. Which of them is
-//! asked for, which flags belong to it, and the help of each. Pure.
+//! The two ways to restore: a cluster on its machines, or from a store into a data folder on this machine. Which one was
+//! requested, which flags belong to it, and the help of each. Pure.
 
 use std::ffi::OsString;
 

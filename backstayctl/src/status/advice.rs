@@ -1,4 +1,4 @@
-//! The command to run next, for each way that a cluster may stand. Pure.
+//! The command to run next, for each state that a cluster can be in. Pure.
 
 use backstay_protocol::spec::BackupState;
 

@@ -1,4 +1,4 @@
-//! How one cluster's backups stand, in a word or two. Pure: resources and the time in, words out.
+//! The state of one cluster's backups in a word or two. Pure: resources and the time in, words out.
 
 use std::cmp::Reverse;
 use std::time::Duration;

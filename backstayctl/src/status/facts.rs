@@ -1,4 +1,4 @@
-//! What is known of a cluster, and the words for how it stands.
+//! What is known about a cluster, and the words for its state.
 
 use std::time::Duration;
 

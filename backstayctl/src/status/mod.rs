@@ -1,4 +1,4 @@
-//! `status`: every cluster in one word, worst first; the exit code tells a monitor.
+//! `status`: every cluster in one word, worst first; the exit code is for monitoring.
 
 mod advice;
 pub mod assess;

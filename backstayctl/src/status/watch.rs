@@ -1,4 +1,4 @@
-//! `status --watch`: redraws on a terminal, and prints again on each change where there is none.
+//! `status --watch`: redraws on a terminal; elsewhere it prints again after each change.
 
 use std::io;
 use std::time::Duration;

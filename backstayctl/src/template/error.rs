@@ -1,4 +1,4 @@
-//! Why a file is no template.
+//! Why a file is not a template.
 
 use crate::files::FileError;
 use crate::reader::Problem;

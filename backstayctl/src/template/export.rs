@@ -1,5 +1,4 @@
-//! `cluster template export`: the template that a cluster's resources come from. The way back of
-//! [`super::render`].
+//! `cluster template export`: the template of a cluster's resources; the inverse of [`super::render`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +27,8 @@ pub struct Export {
 /// Prints the template of a cluster.
 ///
 /// # Errors
-/// There is no such cluster; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is closed or full.
+/// There is no such cluster; NATS or the coordinator does not answer, or the coordinator refuses the request; the
+/// output is closed or full.
 pub async fn run<T: Transport>(api: &Api<T>, cluster: &str, console: &mut Console<'_>) -> Result<(), Failure> {
     let found = api.find(&types::CLUSTERS, cluster).await?;
     let found = found.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))?;

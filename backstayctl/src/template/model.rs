@@ -1,4 +1,4 @@
-//! A template as it is meant: read strictly, checked as a whole.
+//! A template as data: read strictly, and checked as a whole.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;

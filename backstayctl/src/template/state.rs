@@ -1,4 +1,4 @@
-//! `cluster template status`: of each resource, whether it is what the template says.
+//! `cluster template status`: whether each resource matches the template.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What must change on the server so that it holds what a template says, and changing it.
+//! What must change on the server so that it matches a template, and making these changes.
 
 use std::collections::HashSet;
 

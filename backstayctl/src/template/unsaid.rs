@@ -1,4 +1,4 @@
-//! What a template has no words for stays as it is when the template is synced. Pure.
+//! What a template cannot express stays as it is when the template is synced. Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Backups, as the store lists them: it is the truth for them. [`list`] tells what the names say, [`described`] what the
-//! manifests say as well.
+//! Backups, listed from the store, which is the only truth about them. [`list`] uses the names only, [`described`] the
+//! manifests as well.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a plan says of a backup that a proof found to be damaged.
+//! What a plan says about a backup that a verification found to be damaged.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Resources that are only kept: each has an entry of the KV.
+//! Resources that are only stored: each is an entry of the KV.
 
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse, DeleteRequest, check_version};
 use backstay_protocol::resource::Resource;

@@ -1,4 +1,5 @@
-//! Machine sets and their nodes: kept for templates. A control plane that appears with a bootstrap spec restores its cluster.
+//! Machine sets and their nodes, which are stored for templates. A new control plane with a bootstrap spec restores its
+//! cluster.
 
 use std::sync::Arc;
 

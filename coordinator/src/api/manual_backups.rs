@@ -1,4 +1,4 @@
-//! Manual backups: each stands in its cluster's record.
+//! Manual backups: each is part of its cluster's record.
 
 use std::sync::Arc;
 

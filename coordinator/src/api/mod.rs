@@ -1,4 +1,4 @@
-//! The API: what is asked, by verb and type, and the answer. Each kind of resource has a file of its own.
+//! The API: requests by verb and type, and their answers. Each kind of resource has a file of its own.
 
 mod backups;
 mod clusters;

@@ -1,4 +1,4 @@
-//! Restores as people ask for them.
+//! Requests to restore a cluster.
 
 use std::sync::Arc;
 

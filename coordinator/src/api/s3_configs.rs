@@ -1,4 +1,4 @@
-//! The S3 configuration: tried before it is taken, sealed before it is kept.
+//! The S3 configuration: the bucket is tested before it is accepted, and secrets are encrypted before they are stored.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The API as a NATS service: its endpoints are the verbs, and each request is answered by itself.
+//! The API as a NATS service: its endpoints are the verbs, and every request is handled in a task of its own.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What every kind of resource needs: reading what was asked, finding its cluster, telling the cluster's task, and answering.
+//! What every kind of resource needs: reading the request, finding its cluster, telling the cluster's task, and answering.
 
 use std::fmt::Display;
 use std::str::FromStr;

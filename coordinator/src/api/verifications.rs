@@ -1,4 +1,4 @@
-//! Proofs of backups as people ask for them.
+//! Requests to verify a stored backup.
 
 use std::sync::Arc;
 

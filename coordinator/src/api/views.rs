@@ -1,4 +1,4 @@
-//! Backstay's own types: agents as their beats show them, attempts as the records keep them, and the coordinator.
+//! Backstay's own types: agents from their beats, attempts from the records, and the coordinator itself.
 
 use backstay_daemon::host;
 use backstay_protocol::backstay_types::{

@@ -1,4 +1,4 @@
-//! Requests within one process: who listens at a subject answers in a task of its own.
+//! Requests within one process: whoever listens on a subject answers in a task of its own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

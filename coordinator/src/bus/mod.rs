@@ -1,6 +1,6 @@
-//! The way to the agents: a command is a request, and its reply the answer.
+//! The way to the agents: a command is a request, and the agent replies.
 //!
-//! It is NATS in a coordinator ([`nats`]), and memory in a test of one process ([`memory`]).
+//! In a coordinator this is NATS ([`nats`]), in a test of one process it is memory ([`memory`]).
 
 pub mod memory;
 pub mod nats;

@@ -1,4 +1,4 @@
-//! Asking one agent: request and reply, and whom to seal for.
+//! Calling one agent: request, reply, and to which recipient secrets are encrypted.
 
 use std::time::Duration;
 

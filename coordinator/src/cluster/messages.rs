@@ -1,4 +1,4 @@
-//! What a cluster's task does when it is told something: by people, by an agent's report.
+//! What a cluster's task does when it receives something: a request, or an agent's report.
 
 use std::sync::Arc;
 

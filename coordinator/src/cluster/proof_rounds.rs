@@ -1,7 +1,7 @@
-//! The rounds of a proof of a backup at rest, by one of the cluster's agents.
+//! The rounds in which one of the cluster's agents verifies a stored backup.
 //!
-//! The agent is asked again and again until it says that it has ended; one that does not know what it is asked for
-//! begins. So nothing is lost when either side dies. A backup that is due goes before: rounds are made in between.
+//! The agent is asked again and again until it reports the end; an agent that does not know the verification begins it. So
+//! nothing is lost if either side dies. A backup that is due has precedence: it is made between two rounds.
 
 use std::sync::Arc;
 use std::time::Duration;

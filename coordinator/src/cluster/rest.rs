@@ -1,4 +1,4 @@
-//! How long ago backups really were begun and failed, by the clock that never jumps: what this coordinator itself saw.
+//! How much time has really passed since backups began or failed, by the monotonic clock: only what this coordinator saw.
 
 use backstay_protocol::Timestamp;
 use tokio::time::Instant;

@@ -1,4 +1,4 @@
-//! Telling the machines of a restore where it goes, all at once, and what they answer.
+//! Sends the machines of a restore, all at once, the state that they should reach, and collects their answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

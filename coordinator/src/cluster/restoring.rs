@@ -1,5 +1,5 @@
-//! What a cluster's task does with a restore (telling the machines, folding their answers, the way out) and with the
-//! proof of a backup.
+//! What a cluster's task does with a restore (telling the machines, evaluating their answers, ending it) and with the
+//! verification of a backup.
 
 use backstay_archive::Manifest;
 use backstay_protocol::api::ApiError;

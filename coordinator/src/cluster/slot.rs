@@ -1,4 +1,4 @@
-//! What a cluster's task does with an open slot: from what the store says, over the choice of a member, to the end.
+//! What a cluster's task does with an open slot: asking the store, choosing a member, and so on to the end.
 
 use std::sync::Arc;
 use std::time::Duration;

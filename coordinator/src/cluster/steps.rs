@@ -1,5 +1,5 @@
-//! The steps of one backup that take time: each is a future that a cluster's task waits for while it goes
-//! on answering. Nothing here changes the record.
+//! The steps of one backup that take time. Each is a future for which a cluster's task waits while it keeps answering.
+//! Nothing here changes the record.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! One cluster's task: it owns the cluster's record, decides by the schedule, and takes one backup at a time from slot to
-//! status.
+//! One cluster's task: it owns the cluster's record, decides by the schedule, and takes one backup at a time from the
+//! slot to the status.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;

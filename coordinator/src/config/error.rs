@@ -1,4 +1,4 @@
-//! Settings that cannot be worked with.
+//! Settings that cannot be used.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `[jetstream]`: how NATS keeps what the coordinator gives it.
+//! `[jetstream]`: how NATS stores the coordinator's data.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Entries in memory, with the meaning that JetStream gives them: for a coordinator that runs in one process.
+//! Entries in memory that behave as in JetStream, for a coordinator in one process with its test.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

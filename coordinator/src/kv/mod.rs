@@ -1,6 +1,7 @@
-//! The KV: what is wanted, what is under way, who leads. Entries are JSON; every change names the revision that it changes.
+//! The KV: what is wanted, what is under way, who leads. Entries are JSON, and every change names the revision that it
+//! replaces.
 //!
-//! Where entries are is behind [`Entries`]: JetStream in a coordinator, memory in a test of one process.
+//! [`Entries`] hides where they are: in JetStream in a coordinator, in memory in a test of one process.
 
 mod error;
 pub mod memory;
@@ -100,7 +101,8 @@ impl Kv {
     /// Replaces an entry that still has `revision`, and returns the new one.
     ///
     /// # Errors
-    /// [`KvError::Conflict`] if it has another revision; [`KvError::Failed`] if JetStream does not answer or the KV is full.
+    /// [`KvError::Conflict`] if it has another revision; [`KvError::Failed`] if JetStream does not answer or the KV is
+    /// full.
     pub async fn update<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, KvError> {
         self.entries.update(key, json(key, value)?, revision).await
     }

@@ -1,4 +1,4 @@
-//! Entries in a JetStream bucket, beside the stream of reports.
+//! Entries in a JetStream bucket, and the stream of reports.
 
 use std::sync::Arc;
 use std::time::Duration;

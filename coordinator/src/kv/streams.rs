@@ -1,5 +1,5 @@
-//! The two streams of JetStream: made where they are not there, taken as they are where they are; and what to set where
-//! JetStream does not play along.
+//! The two JetStream streams: created if they are missing, used as they are if they exist; and what to change if JetStream
+//! refuses.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What is kept of a cluster, in one entry of the KV.
+//! What is stored of a cluster, in one entry of the KV.
 //!
-//! Everything that decides on a cluster's backups stands in this one record, so each step is one
-//! compare-and-set: a coordinator that dies between two steps leaves a state that its successor goes on from.
+//! Everything on which decisions about a cluster's backups depend is in this record, so each step is one compare-and-set. A
+//! coordinator that dies between two steps leaves a state from which its successor continues.
 
 use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::resource::{LABEL_CLUSTER_UUID, Resource};

@@ -1,4 +1,4 @@
-//! What is kept of a resource: its spec, with what its metadata needs.
+//! What is stored of a resource: its spec, and what its metadata needs.
 
 use std::collections::BTreeMap;
 

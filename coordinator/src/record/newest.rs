@@ -1,4 +1,4 @@
-//! What the store shows and what time tells of the last backup.
+//! How the record follows the store and the time as to the last backup.
 
 use std::time::Duration;
 
@@ -74,9 +74,9 @@ impl ClusterRecord {
         });
     }
 
-    /// Whether a backup in the store was taken after the last one that the record knows. A good one of a coordinator's own
-    /// is no news, whatever time a wrong clock named it by: the record had it when it ended, and may have forgotten it since.
-    /// One that somebody else took counts, unless its revision says that it is older than the record's last.
+    /// Whether a backup in the store was taken after the last one that the record knows. A good one of a coordinator's
+    /// own is no news, whatever time a wrong clock named it by: the record had it when it ended, and may have forgotten
+    /// it since. One that somebody else took counts, unless its revision says that it is older than the record's last.
     pub fn is_news(&self, found: &Stored) -> bool {
         let Some(last) = self.last_backup else { return true };
         if found.at <= last {

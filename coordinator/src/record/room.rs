@@ -1,4 +1,4 @@
-//! A record must fit one entry of the KV, and with that one message of NATS: what is there for people alone goes first.
+//! A record must fit into one entry of the KV, and thus into one message of NATS: what is only for people is dropped first.
 
 use super::cluster::ClusterRecord;
 

@@ -1,4 +1,4 @@
-//! The latest attempts of one cluster, as its record keeps them: what each was for, and how it ended.
+//! The latest attempts of one cluster in its record: why each was made, and how it ended.
 
 use std::collections::VecDeque;
 

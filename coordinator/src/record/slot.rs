@@ -1,4 +1,4 @@
-//! A backup that is wanted and not yet there, and the attempt that is under way for it.
+//! A backup that is wanted but does not exist yet, and the attempt at it that is under way.
 
 use backstay_protocol::{AttemptId, MachineId, SlotId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};

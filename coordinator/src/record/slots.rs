@@ -1,4 +1,4 @@
-//! How a backup comes to be in the record: what is asked for, the slot that opens, its attempts and its end.
+//! How a backup proceeds in the record: the request, the slot that opens, its attempts and its end.
 
 use backstay_archive::Manifest;
 use backstay_protocol::bus::clipped;

@@ -1,4 +1,4 @@
-//! A backup that the store shows, as far as it matters for the schedule: whether it is news.
+//! A backup in the store, as far as it matters for the schedule: whether it is new.
 
 use backstay_archive::Manifest;
 use backstay_archive::manifest::Trigger;

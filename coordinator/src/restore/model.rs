@@ -1,4 +1,4 @@
-//! A restore as the cluster's record keeps it, and as people see it.
+//! A restore as the cluster's record stores it, and as people see it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! From a request, the backup's manifest and what agents say of themselves to a restore that can begin, or to all the
-//! reasons why it cannot. Pure.
+//! From a request, the backup's manifest and what the agents report to a restore that can begin, or to all reasons why it
+//! cannot. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! How a restore changes by what its machines say: pure transitions.
+//! How a restore changes with what its machines report: pure transitions.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Machines that have not come to the end of a restore, and what each is to be told: also of a restore that the
-//! cluster's record does not show any more. Pure.
+//! Machines that did not take part in the end of a restore, and what each must be told; also for a restore that is no
+//! longer in the cluster's record. Pure.
 
 use std::collections::BTreeMap;
 

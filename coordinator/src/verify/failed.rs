@@ -1,7 +1,8 @@
-//! Proofs of a cluster's backups that failed, for as long as they stand. Pure.
+//! Failed verifications of a cluster's backups, for as long as they count. Pure.
 //!
-//! What was in the way of a proof stands until any proof succeeds. Damage stands until that backup or a later one is proven:
-//! the proof of an older one says nothing of it. And that a backup is damaged is known for as long as it is not itself proven.
+//! If a verification could not be carried out, that counts until any verification succeeds. If it found damage, that
+//! counts until this backup or a later one passes: success with an older one says nothing about it. And a backup is
+//! remembered as damaged for as long as it has not passed itself.
 
 use backstay_protocol::{SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! A proof as the cluster's record keeps it, and how it changes: pure transitions.
+//! A verification as the cluster's record stores it, and how it changes: pure transitions.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! One JSON object per line: time, level, target and message, the fields of the event, and the fields of the spans around it,
-//! all at the top level. So every line of an attempt has `attempt` in the same place.
+//! One JSON object per line: time, level, target and message, the fields of the event, and the fields of the spans
+//! around it, all at the top level. So every line of an attempt has `attempt` in the same place.
 
 use std::fmt;
 

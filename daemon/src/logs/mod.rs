@@ -1,5 +1,5 @@
-//! Logs on stderr, as text or as JSON. `BACKSTAY_LOG` sets what is logged, as `RUST_LOG` does for other programs. It is also
-//! the variable of the setting `log`, so it may be `text` or `json` instead.
+//! Logs on stderr, as text or as JSON. `BACKSTAY_LOG` sets what is logged, as `RUST_LOG` does for other programs. It is
+//! also the variable of the setting `log`, so it may be `text` or `json` instead.
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;

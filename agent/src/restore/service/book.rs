@@ -1,4 +1,4 @@
-//! What the service knows of the restore that is under way, or was the last.
+//! What the service knows about the restore that is under way, or about the last one.
 
 use std::sync::Arc;
 

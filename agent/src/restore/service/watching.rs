@@ -1,4 +1,4 @@
-//! The etcd that was started: whether it serves or has ended, on the way there and on the way back.
+//! Watches the etcd that was started, after a switch and after going back: whether it serves or has ended.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
