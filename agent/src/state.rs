@@ -78,7 +78,7 @@ impl StateDir {
         self.path.join(name)
     }
 
-    /// The newest epoch seen; 0 where none was.
+    /// The newest epoch seen; 0 if none was.
     pub fn epoch(&self) -> u64 {
         let path = self.file("epoch");
         let text = read_optional(&path).unwrap_or_else(|error| {
@@ -163,7 +163,7 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), StateError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the directory", path))
 }
 
-/// The bytes of a file; `None` where there is none.
+/// The bytes of a file; `None` if there is none.
 pub(crate) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),

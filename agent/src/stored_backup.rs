@@ -40,7 +40,7 @@ pub struct StoredBackup {
     cluster: ClusterUuid,
     pub snapshot: SnapshotName,
     store: StoreSpec,
-    /// Of the cluster that the backup is of; `None` where it is not encrypted.
+    /// Of the cluster that the backup is of; `None` if it is not encrypted.
     pub identity: Option<Identity>,
     sha256: String,
 }
@@ -85,7 +85,7 @@ impl StoredBackup {
     }
 }
 
-/// The identity of a cluster, sealed to this agent; `None` where nothing is sealed.
+/// The identity of a cluster, sealed to this agent; `None` if nothing is sealed.
 fn identity(sealed: &[u8], own: &Identity) -> Result<Option<Identity>, String> {
     if sealed.is_empty() {
         return Ok(None);

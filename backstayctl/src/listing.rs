@@ -209,7 +209,7 @@ fn verdict(run: &BackupRunSpec) -> &str {
     }
 }
 
-/// `12.0 MiB`; `33% of 12.0 MiB` while it runs; empty where nothing is known.
+/// `12.0 MiB`; `33% of 12.0 MiB` while it runs; empty if nothing is known.
 fn amount(run: &BackupRunSpec) -> String {
     match (run.state, run.bytesread, run.bytestotal) {
         (_, 0, 0) => String::new(),

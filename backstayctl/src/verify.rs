@@ -152,7 +152,7 @@ fn end(cluster: &str, spec: &VerificationSpec) -> String {
     format!("* {} of {cluster} was verified{took} by machine {machine}\n  {found}\n", spec.snapshot)
 }
 
-/// `3h ago, booted`; empty where nothing was ever proven.
+/// `3h ago, booted`; empty if nothing was ever proven.
 pub fn last(spec: &VerificationSpec, now: Timestamp) -> String {
     spec.lastproven.map(|at| format!("{}, {}", units::ago(at, now), spec.provenhow)).unwrap_or_default()
 }

@@ -17,7 +17,7 @@ use super::output::{json, yaml};
 
 const CLIENT: &str = env!("CARGO_PKG_VERSION");
 
-/// What is known of the others; `None` where nobody answers, or nobody need be asked.
+/// What is known of the others; `None` if nobody answers, or nobody need be asked.
 #[derive(Debug, Default)]
 struct Others {
     coordinators: Vec<CoordinatorStatusSpec>,

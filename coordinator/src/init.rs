@@ -12,16 +12,16 @@ use backstay_daemon::settings::SettingsError;
 use crate::config::IDENTITY_FILE;
 use crate::keys::write_private;
 
-/// The configuration's name in its folder.
+/// The name of the configuration file.
 pub const CONFIG_FILE: &str = "coordinator.toml";
-/// The operator's recovery key: made here, kept elsewhere.
+/// The operator's recovery key: created here, to be kept elsewhere.
 pub const RECOVERY_FILE: &str = "recovery.key";
 
 /// What to write.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub dir: PathBuf,
-    /// The folder of the local backend; S3 where there is none.
+    /// The folder of the local backend; `None` means S3.
     pub local: Option<PathBuf>,
     pub nats_url: String,
 }

@@ -20,7 +20,7 @@ use tracing::warn;
 use crate::kv::{Kv, KvError};
 const KEY_FILE_MAX: usize = 16 * 1024;
 
-/// Why a key could not be had.
+/// Why a key is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("cannot read the coordinator's identity {path}: {cause}; create one with `backstay-coordinator init`")]
@@ -64,7 +64,7 @@ pub fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// A secret at rest in the KV.
+/// A secret stored in the KV.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     /// The base64 of an age file that the coordinator can open.
@@ -90,7 +90,7 @@ impl Sealed {
     }
 }
 
-/// The keys that the coordinator has to do with.
+/// The keys that the coordinator uses.
 pub struct Keys {
     identity: Identity,
     recovery: Vec<Recipient>,
@@ -156,7 +156,7 @@ impl Keys {
         }
     }
 
-    /// The KV's copy, where the object in the store alone cannot be read (archived, or refused by a policy).
+    /// The copy in the KV, if only the object in the store cannot be read (it is archived, or a policy refuses it).
     async fn kept_instead(&self, kv: &Kv, entry: &str, error: KeyError) -> Result<Identity, KeyError> {
         let KeyError::Store(cause) = &error else { return Err(error) };
         if !cause.is_one_object_s() {
@@ -200,7 +200,7 @@ impl Keys {
         own
     }
 
-    /// The cluster's identity: from the store, which keeps it for good, else from the KV, else a new one.
+    /// The cluster's identity: from the store, where it stays; otherwise from the KV; otherwise a new one.
     async fn cluster_identity(&self, kv: &Kv, store: &dyn Store, cluster: ClusterUuid) -> Result<Identity, KeyError> {
         let entry = format!("key.{cluster}");
         match self.stored_identity(store, cluster).await {

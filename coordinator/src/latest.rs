@@ -13,15 +13,15 @@ use crate::record::ClusterRecord;
 use crate::storage::ActiveStore;
 use crate::term::Term;
 
-/// How long the store may take to give one manifest, and all that the latest is found among.
+/// How long the store may take for one manifest, and for all that are needed to find the latest.
 const ONE_TIMEOUT: Duration = Duration::from_secs(15);
 const ALL_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Which backup is meant.
+/// Which backup is selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotSelector {
     Named(SnapshotName),
-    /// The latest one, or the latest that stands for this time or an earlier one.
+    /// The latest one, or the latest of this time or an earlier one.
     Latest {
         until: Option<Timestamp>,
     },
@@ -42,7 +42,7 @@ impl SnapshotSelector {
     }
 }
 
-/// Why a request does not say which backup is meant.
+/// Why a request does not select a backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
     #[error(transparent)]
@@ -99,7 +99,7 @@ pub async fn find(
     }
 }
 
-/// Why the latest was not found in time, where so many manifests were read, and what to do.
+/// Why the latest was not found in time, after reading this many manifests, and what to do.
 fn not_in_time(done: usize, total: usize) -> String {
     let seconds = ALL_TIMEOUT.as_secs();
     let why = match total {
@@ -119,7 +119,7 @@ fn none(cluster: &str, until: Option<Timestamp>) -> String {
     }
 }
 
-/// The good ones of its latest attempts, latest first.
+/// Its latest attempts that succeeded, latest first.
 fn own(record: &ClusterRecord) -> Vec<SnapshotName> {
     record.runs.latest_first().filter(|run| run.state == RunState::Ok).map(|run| run.snapshot).collect()
 }

@@ -17,13 +17,13 @@ use uuid::Uuid;
 use crate::kv::{Kv, KvError};
 
 const KEY: &str = "lease";
-/// The newest epoch that an agent was found to have seen.
+/// The newest epoch that an agent reported to have seen.
 const FLOOR_KEY: &str = "epoch";
 
-/// A lease that is given up is noticed within this time, however long it was to last.
+/// How soon others notice that a lease was given up, however long it would have lasted.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Who leads, until when.
+/// Who leads, and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub holder: Uuid,
@@ -92,7 +92,7 @@ pub async fn clock_ahead_ms(kv: &Kv, holder: Uuid, epoch: u64, ttl: Duration) ->
 pub struct Held {
     pub lease: Lease,
     revision: u64,
-    /// By the local clock that never jumps; from here on nobody may act on the lease.
+    /// By the monotonic clock; after this, nobody may act on the lease.
     ends: Instant,
 }
 
@@ -155,7 +155,7 @@ pub async fn acquire(
 }
 
 impl Held {
-    /// Renews the lease in good time; returns when it is lost, or when `stop` comes (then it is still held).
+    /// Renews the lease in time; returns when it is lost, or when `stop` is cancelled (then it is still held).
     pub async fn keep(&mut self, kv: &Kv, ttl: Duration, clock: &dyn Clock, stop: &CancellationToken) {
         let mut pause = ttl / 3;
         loop {
@@ -189,7 +189,7 @@ impl Held {
         }
     }
 
-    /// A conflict with our own renewal, whose answer was lost: then the entry is still ours.
+    /// A conflict with this coordinator's own renewal, whose answer was lost: then it still holds the lease.
     async fn was_ours(&mut self, kv: &Kv, error: &KvError) -> bool {
         if !matches!(error, KvError::Conflict { .. }) {
             return false;
@@ -204,7 +204,7 @@ impl Held {
         }
     }
 
-    /// Gives the lease up, so that a successor need not wait for it to expire.
+    /// Gives up the lease, so that a successor need not wait until it expires.
     pub async fn release(self, kv: &Kv) {
         let ended = Lease { expires_ms: 0, ..self.lease };
         if let Err(error) = kv.update(KEY, &ended, self.revision).await {

@@ -20,7 +20,7 @@ use crate::kv::KvError;
 use crate::kv::nats::REPORTS;
 use crate::term::Term;
 
-/// The durable consumer; a new leader goes on where the last one stopped.
+/// The durable consumer; a new leader continues where the last one stopped.
 const CONSUMER: &str = "coordinator";
 /// How many reports wait for their cluster at the same time, so that a slow cluster does not delay others.
 const REPORTS_AT_ONCE: usize = 256;

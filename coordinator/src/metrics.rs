@@ -20,7 +20,7 @@ use crate::attempts::Attempts;
 use crate::record::ClusterRecord;
 use crate::term::Term;
 
-/// What is looked at, whether this coordinator leads or not.
+/// Where the metrics come from, whether this coordinator leads or not.
 #[derive(Debug)]
 pub struct CoordinatorMetrics {
     client: Client,
@@ -33,7 +33,7 @@ impl CoordinatorMetrics {
         Arc::new(Self { client, attempts: Arc::default(), term: Mutex::default() })
     }
 
-    /// All of it, for [`backstay_daemon::http::serve`].
+    /// The endpoint for [`backstay_daemon::http::serve`].
     pub fn endpoint(self: &Arc<Self>) -> MetricsEndpoint {
         let mut registry = Registry::default();
         self.attempts.register(&mut registry);
@@ -42,7 +42,7 @@ impl CoordinatorMetrics {
         MetricsEndpoint::new(registry, move || metrics.readiness())
     }
 
-    /// From here on, as long as its lease is held, this is who leads.
+    /// From now on, for as long as it has the lease, this term leads.
     pub fn leads(&self, term: &Arc<Term>) {
         *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(term);
     }

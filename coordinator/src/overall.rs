@@ -10,7 +10,7 @@ use crate::record::kept::Kept;
 
 const ENTRY: &str = "overall";
 
-/// The overall status and its place in the KV.
+/// The overall status and its entry in the KV.
 #[derive(Debug)]
 pub struct Overall {
     kv: Kv,

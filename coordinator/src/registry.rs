@@ -42,8 +42,7 @@ pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
     Ok(())
 }
 
-/// A cluster's record. One of a newer format cannot be read, whatever it seems to say: it is not for this coordinator to
-/// change.
+/// A cluster's record. One with a newer format counts as unreadable, so that this coordinator does not change it.
 async fn read(term: &Term, key: &str) -> Result<Option<Revised<ClusterRecord>>, KvError> {
     match term.kv.get::<ClusterRecord>(key).await? {
         Some(Revised { value: ClusterRecord { format, .. }, .. }) if format != FORMAT => {
@@ -57,7 +56,7 @@ async fn read(term: &Term, key: &str) -> Result<Option<Revised<ClusterRecord>>, 
     }
 }
 
-/// Starts the task of a cluster whose record is kept.
+/// Starts the task of a cluster that has a record.
 fn look_after(term: &Arc<Term>, found: Revised<ClusterRecord>) {
     let name = found.value.name.clone();
     let (task, handle) = cluster::task(term.clone(), found);
@@ -82,8 +81,8 @@ pub async fn register(
     register_alone(term, name, spec, uuid).await
 }
 
-/// The same for a cluster that the store knows, unless somebody deleted it: what is deleted was in the directory until
-/// that was noted.
+/// The same for a cluster that is in the store, unless it was deleted. A cluster that is being deleted stays in the
+/// directory until the deletion is recorded.
 async fn register_again(term: &Arc<Term>, name: &ClusterName, uuid: ClusterUuid) -> Result<bool, KvError> {
     let _one_at_a_time = term.registering.lock().await;
     if term.directory.contains(name) || forgotten::is(&term.kv, name).await? {
@@ -122,7 +121,7 @@ async fn register_alone(
     Ok(true)
 }
 
-/// Whenever a store comes into force, clusters that only the store knows are registered again.
+/// Whenever a store becomes active, registers the clusters that only the store knows.
 pub async fn rebuild_always(term: Arc<Term>) {
     let mut storage = term.storage.subscribe();
     let mut troubles = Troubles::default();
@@ -139,7 +138,7 @@ pub async fn rebuild_always(term: Arc<Term>) {
     }
 }
 
-/// Whether everything could be read.
+/// Returns whether everything could be read.
 async fn rebuild(term: &Arc<Term>, active_store: &ActiveStore, troubles: &mut Troubles) -> bool {
     let known: Vec<ClusterUuid> = term.directory.records().iter().map(|r| r.uuid).collect();
     let folders = match catalog::clusters(&*active_store.store).await {

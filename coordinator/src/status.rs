@@ -2,7 +2,7 @@
 
 use backstay_protocol::spec::{BackupStatusSpec, OverallStatusSpec};
 
-/// What the storage has come to.
+/// The state of the storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageState {
     Ready,
@@ -12,7 +12,7 @@ pub enum StorageState {
 }
 
 impl StorageState {
-    /// As CONFIGURATION ERROR shows it.
+    /// The text of CONFIGURATION ERROR.
     pub fn error(&self) -> &str {
         match self {
             Self::Ready => "",

@@ -28,19 +28,19 @@ use crate::status::StorageState;
 /// The KV entry that holds the S3 configuration.
 pub const S3_ENTRY: &str = "s3config";
 
-/// How long a folder may take to be tried.
+/// How long the test of a folder may take.
 const LOCAL_PROBE: Duration = Duration::from_secs(10);
 
-/// The region where nobody names one.
+/// The region if none is configured.
 pub const DEFAULT_REGION: &str = "us-east-1";
 
-/// The S3 configuration at rest: what may be read, and the secrets sealed to the coordinator.
+/// The S3 configuration as it is stored: what may be read, and the secrets encrypted to the coordinator.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StoredS3 {
     /// With the secrets hidden.
     pub shown: Kept<S3ConfigSpec>,
     pub secrets: Sealed,
-    /// How the bucket wants to be asked, as the probe found out.
+    /// How requests to the bucket must look, as the probe found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<InUse>,
 }
@@ -82,10 +82,11 @@ impl StoredS3 {
     }
 }
 
-/// The file in `state_dir` with a sealed copy of the configuration.
+/// The file in `state_dir` with a copy of the configuration, whose secrets are encrypted.
 const COPY: &str = "storage.json";
 
-/// Keeps a copy of the configuration in `state_dir`, or none; trouble is logged, the KV has the original.
+/// Saves a copy of the configuration in `state_dir`, or removes it. A failure is only logged, since the KV has the
+/// original.
 pub async fn keep_copy(state_dir: &Path, stored: Option<&StoredS3>) {
     let path = state_dir.join(COPY);
     let bytes = stored.map(serde_json::to_vec).transpose().map_err(std::io::Error::other);
@@ -102,7 +103,7 @@ pub async fn keep_copy(state_dir: &Path, stored: Option<&StoredS3>) {
     }
 }
 
-/// The copy, where there is one that can be read.
+/// The copy, if there is one that can be read.
 pub async fn read_copy(state_dir: &Path) -> Option<StoredS3> {
     let path = state_dir.join(COPY);
     let bytes = tokio::fs::read(&path).await.ok()?;
@@ -119,7 +120,7 @@ pub async fn read_copy(state_dir: &Path) -> Option<StoredS3> {
 #[async_trait]
 pub trait Opener: Send + Sync + std::fmt::Debug {
     /// # Errors
-    /// It is not there, or backups can never go to it.
+    /// It does not exist, or can never store backups.
     async fn local(&self, path: &Path) -> Result<ActiveStore, StoreError>;
 }
 
@@ -134,7 +135,7 @@ impl Opener for Folders {
     }
 }
 
-/// A store that backups can go to.
+/// A store to which backups can be written.
 #[derive(Debug)]
 pub struct ActiveStore {
     pub store: Arc<dyn Store>,
@@ -193,7 +194,7 @@ impl ActiveStore {
         }
     }
 
-    /// How the bucket is asked.
+    /// How requests to the bucket look.
     pub fn in_use(&self) -> Option<InUse> {
         match &self.address {
             Address::Local(_) => None,
@@ -201,7 +202,7 @@ impl ActiveStore {
         }
     }
 
-    /// What people are to know of it: where it is, and how it is asked.
+    /// What people should know about it: where it is, and how requests look.
     pub fn facts(&self) -> Vec<String> {
         let mut facts = vec![self.store.url()];
         if let Address::S3 { bucket, .. } = &self.address {
@@ -236,7 +237,7 @@ impl ActiveStore {
         Ok(bus::Store { kind: Some(kind) })
     }
 
-    /// What to say where a backup that was reported cannot be found here.
+    /// What to say if a reported backup cannot be found in this store.
     pub fn not_visible(&self, name: &str) -> String {
         match &self.address {
             Address::Local(path) => format!(
@@ -250,7 +251,7 @@ impl ActiveStore {
     }
 }
 
-/// Opens the store that `spec` describes, without asking it anything. What the settings say goes before what was found.
+/// Opens the store that `spec` describes, without a request. The settings take precedence over what was found out.
 async fn connect(spec: &S3ConfigSpec, settings: &StorageSettings, found: Option<InUse>) -> Result<S3Store, StoreError> {
     let (addressing, checksum) = match (settings.addressing, settings.checksum, found) {
         (Addressing::Auto, Checksum::Auto, Some(found)) => (found.addressing, found.checksum),
@@ -295,14 +296,14 @@ fn sealed_credentials(spec: &S3ConfigSpec, agent: &Recipient) -> Result<Vec<u8>,
     seal::seal_bytes(std::slice::from_ref(agent), &plain)
 }
 
-/// What the rest of the coordinator sees of the storage, as it changes.
+/// The state of the storage for the rest of the coordinator, as it changes.
 #[derive(Debug, Clone)]
 pub struct View {
     pub state: StorageState,
     pub active_store: Option<Arc<ActiveStore>>,
 }
 
-/// The storage now, and a way to hear of changes.
+/// The state of the storage, and a way to be told about changes.
 #[derive(Debug)]
 pub struct StorageSwitch {
     sender: watch::Sender<View>,

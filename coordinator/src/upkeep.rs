@@ -15,9 +15,9 @@ use crate::status::{self, StorageState};
 use crate::storage::{self, ActiveStore, S3_ENTRY, StoredS3};
 use crate::term::Term;
 
-/// After the KV did not take the overall status.
+/// The pause after the KV did not accept the overall status.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two sweeps of what dead attempts left in the store.
+/// The pause between two removals of what dead attempts left in the store.
 const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
 /// The pause between two attempts to open a local store that could not be opened.
 const MEND_PAUSE: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub async fn refresh_overall(term: &Term) -> Result<(), KvError> {
     folded.await
 }
 
-/// Keeps the overall status up to date; clusters tell that something changed and wait for nothing.
+/// Keeps the overall status up to date; clusters only notify it of a change and do not wait.
 pub async fn keep_overall(term: Arc<Term>) {
     let mut trouble = Trouble::default();
     loop {
@@ -55,7 +55,7 @@ pub async fn keep_overall(term: Arc<Term>) {
     }
 }
 
-/// A local folder may be mounted after the coordinator has started.
+/// Opens the local store again if it was not available, as it may be mounted after the coordinator has started.
 pub async fn mend_storage(term: Arc<Term>) {
     let Storage::Local(path) = term.config.storage.clone() else { return };
     let mut trouble = Trouble::default();

@@ -156,7 +156,7 @@ fn address(url: &str) -> Result<(), String> {
 /// What to do if there is no server yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// Start anyway, connect when there is a server, and reconnect for ever.
+    /// Start anyway, connect when there is a server, and reconnect forever.
     Daemon,
     /// Fail.
     Command,

@@ -90,7 +90,7 @@ impl From<WriteError> for BackupFailure {
 /// How long the store may take to say what time it is.
 const TIME_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How far this machine's clock is from the store's, in words; `None` where they agree, or the store does not say.
+/// How far this machine's clock is from the store's, in words; `None` if they agree, or the store does not say.
 pub async fn clock_off(store: &dyn Store, clock: &dyn Clock) -> Option<String> {
     let asked = clock.now();
     let time = tokio::time::timeout(TIME_TIMEOUT, store.time()).await.ok()?.ok()??;

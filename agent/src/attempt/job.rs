@@ -176,7 +176,7 @@ pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) 
     }
 }
 
-/// Opens the credentials; `None` where there are none and the machine's own are meant.
+/// Opens the credentials; `None` if there are none and the machine's own are meant.
 fn credentials(sealed: &[u8], identity: &Identity) -> Result<Option<S3Credentials>, String> {
     if sealed.is_empty() {
         return Ok(None);

@@ -292,7 +292,7 @@ impl Attempts {
         }
     }
 
-    /// Lets no attempt begin while `held`; false where one is under way, and nothing changes.
+    /// Lets no attempt begin while `held`; false if one is under way, and nothing changes.
     pub(crate) fn hold(&self, held: bool) -> bool {
         let mut book = self.book();
         let free = !held || book.running.is_none();

@@ -34,7 +34,7 @@ pub struct Beats {
     pub address: Address,
     /// The public half of the agent's identity.
     pub recipient: String,
-    /// The machine's host name; empty where it is not known.
+    /// The machine's host name; empty if it is not known.
     pub host: String,
     pub started_at_ms: i64,
     pub interval: Duration,

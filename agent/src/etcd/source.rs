@@ -102,7 +102,7 @@ impl SnapshotSource {
     }
 
     /// The next bytes of the database. The deadline is on bytes: a member with a broken disk sends empty
-    /// frames for ever.
+    /// frames forever.
     async fn pull(&mut self) -> Result<Option<Bytes>, EtcdError> {
         if self.trailer.is_some() {
             return Ok(None);

@@ -28,7 +28,7 @@ pub struct Taken {
     pub named: Named,
     /// Whether the store had no backup of this cluster.
     pub first: bool,
-    /// How far this machine's clock, by which the backup is named, is from the store's; `None` where they agree.
+    /// How far this machine's clock, by which the backup is named, is from the store's; `None` if they agree.
     pub clock_off: Option<String>,
     /// From the beginning to the manifest in the store.
     pub took: Duration,

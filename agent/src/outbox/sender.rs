@@ -88,7 +88,7 @@ pub(super) fn fitting(record: &Record, max_payload: usize) -> Bytes {
     report.encode_to_vec().into()
 }
 
-/// Sends for ever, or until `stop`. Once in a `hurry`, the pauses stay short.
+/// Sends forever, or until `stop`. Once in a `hurry`, the pauses stay short.
 pub async fn send(outbox: Arc<Outbox>, courier: &dyn Courier, hurry: &CancellationToken, stop: &CancellationToken) {
     let mut waiting = outbox.waiting();
     let (mut pause, mut trouble) = (PAUSE_MIN, Trouble::default());

@@ -23,7 +23,7 @@ pub type Looked = Result<Inspection, InspectError>;
 /// Decides whether one snapshot is worth keeping.
 pub struct SnapshotCheck {
     pub origin: Origin,
-    /// Ids of the members that voted before the stream began; empty where nobody could say.
+    /// Ids of the members that voted before the stream began; empty if nobody could say.
     pub voters: Vec<u64>,
     /// `None`: nobody is asked.
     pub question: Option<Question>,

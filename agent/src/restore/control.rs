@@ -49,7 +49,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// `None` where the settings name no way.
+    /// `None` if the settings name no way.
     pub fn new(settings: &RestoreSettings, log: PathBuf) -> Option<Self> {
         Some(Self { kind: settings.control?, settings: settings.clone(), log, kubelet: KUBELET })
     }

@@ -157,7 +157,7 @@ impl Journal {
         }
     }
 
-    /// The restore that was under way or ended last; `None` where there is none.
+    /// The restore that was under way or ended last; `None` if there is none.
     ///
     /// # Errors
     /// There is one that cannot be read: whoever goes on without it may do the wrong thing to live data.

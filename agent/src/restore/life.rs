@@ -29,7 +29,7 @@ pub struct Unit {
     pub active: String,
     /// `Result`: why it ended last.
     pub result: String,
-    /// `NRestarts`; `None` where systemd is too old to count.
+    /// `NRestarts`; `None` if systemd is too old to count.
     pub restarts: Option<u32>,
 }
 

@@ -97,7 +97,7 @@ impl Restores {
         })
     }
 
-    /// How far the latest restore is; `None` where there never was one.
+    /// How far the latest restore is; `None` if there never was one.
     pub fn state(&self) -> Option<RestoreState> {
         self.book().state()
     }

@@ -7,7 +7,7 @@ const LINES: usize = 4;
 const LINE_CHARS: usize = 240;
 const ALL_CHARS: usize = 560;
 
-/// What is worth quoting of the end of a log; empty where it holds nothing. Lines that tell of an error go before
+/// What is worth quoting of the end of a log; empty if it holds nothing. Lines that tell of an error go before
 /// others; of a stack trace only its reason counts.
 pub fn last_words(log: &str) -> String {
     let lines: Vec<Line> = log.lines().filter_map(line).collect();
@@ -36,7 +36,7 @@ struct Line {
     grave: bool,
 }
 
-/// One line of a log as people read it; `None` where it is a piece of a stack trace, or nothing.
+/// One line of a log as people read it; `None` if it is a piece of a stack trace, or nothing.
 fn line(raw: &str) -> Option<Line> {
     let raw = container(raw);
     if raw.starts_with([' ', '\t']) || raw.starts_with("goroutine ") {

@@ -89,7 +89,7 @@ pub fn program(set: Option<&Path>) -> Result<PathBuf, BootError> {
     found.ok_or(BootError::NoProgram)
 }
 
-/// What the program says of itself, such as `3.5.30`; `None` where it does not say it.
+/// What the program says of itself, such as `3.5.30`; `None` if it does not say it.
 pub async fn version(program: &Path) -> Option<String> {
     let asked = Command::new(program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(CALL_TIMEOUT, asked).await.ok()?.ok()?;

@@ -13,7 +13,7 @@ pub enum Seen {
     /// Not begun yet, or between two members.
     Pending,
     Running(BackupRunSpec),
-    /// It is in the store. `None` where the run itself is not known (any more).
+    /// It is in the store. `None` if the run itself is not known (any more).
     Done(Option<BackupRunSpec>),
     Failed(String),
 }

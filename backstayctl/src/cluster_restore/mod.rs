@@ -45,7 +45,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// What `restore CLUSTER` asks for; `None` where no cluster is named.
+    /// What `restore CLUSTER` asks for; `None` if no cluster is named.
     ///
     /// # Errors
     /// The backup's name is none.

@@ -116,7 +116,7 @@ impl Shown<'_> {
         heading.unwrap_or_else(|| capital(key))
     }
 
-    /// A value on one line; `None` where it has parts of its own.
+    /// A value on one line; `None` if it has parts of its own.
     fn simple(&self, key: &str, value: &Value) -> Option<String> {
         match value {
             Value::String(text) if SECRETS.contains(&key) && !text.is_empty() => Some(HIDDEN.into()),

@@ -26,7 +26,7 @@ pub fn resolve(text: &str) -> Result<Value, NotFinite> {
     }
 }
 
-/// `None` where the text is no number at all.
+/// `None` if the text is no number at all.
 fn number(text: &str) -> Option<Result<Number, NotFinite>> {
     if let Some(integer) = integer(text) {
         return Some(Ok(integer));

@@ -22,7 +22,7 @@ pub struct Health {
     pub interval: Option<Duration>,
     pub agents: usize,
     pub verification: VerificationSpec,
-    /// Why it is not ok; empty where it is.
+    /// Why it is not ok; empty if it is.
     pub reason: String,
     /// The command to run next; empty where there is nothing to be done.
     pub next: String,
@@ -118,7 +118,7 @@ fn failing(facts: &Facts) -> Found {
     has_failed(facts).then(|| (Word::Failing, facts.status.error.clone()))
 }
 
-/// How far a time lies ahead of the clock here, in words; `None` where it does not.
+/// How far a time lies ahead of the clock here, in words; `None` if it does not.
 fn ahead(at: Timestamp, now: Timestamp) -> Option<String> {
     clock_is_off(at.as_millis().saturating_sub(now.as_millis()).max(0), "this machine's clock")
 }

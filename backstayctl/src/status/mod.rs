@@ -113,7 +113,7 @@ pub async fn look<T: Transport>(api: &Api<T>, query: &Query, now: Timestamp) -> 
     Ok(Report { listed, notes, is_fine })
 }
 
-/// The coordinator that leads; `None` where it is one of before, which knows no such type.
+/// The coordinator that leads; `None` if it is one of before, which knows no such type.
 async fn coordinator<T: Transport>(api: &Api<T>) -> Result<Option<CoordinatorStatusSpec>, Failure> {
     match all::<CoordinatorStatusSpec, T>(api).await {
         Err(Failure::Call(CallError::Refused(_))) => Ok(None),

@@ -58,7 +58,7 @@ pub async fn answer(
     }
 }
 
-/// Answers one request. `subject` names verb and type; the body and the answer are encoded as `content_type` says.
+/// Answers one request. `subject` names verb and type; body and answer have the encoding `content_type`.
 async fn handle(term: &Arc<Term>, content_type: ContentType, subject: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let Ok(Subject::Api { verb, plural }) = subject.parse() else {
         return Err(ApiError::invalid(format!("{subject:?} is not a subject of the API")));
@@ -72,7 +72,7 @@ async fn handle(term: &Arc<Term>, content_type: ContentType, subject: &str, body
 }
 
 /// One resource by id, or all that the selector selects, in the order of ids (backups: newest first): as many as fit
-/// one message in this encoding.
+/// into one message in this encoding.
 async fn get(
     term: &Arc<Term>,
     definition: &'static TypeDefinition,
@@ -139,7 +139,7 @@ async fn all(
     })
 }
 
-/// Creates a resource or makes it what is given.
+/// Creates a resource, or changes it to the given one.
 async fn apply(
     term: &Arc<Term>,
     definition: &'static TypeDefinition,
@@ -191,7 +191,7 @@ async fn apply(
     }
 }
 
-/// Removes a resource that people may remove.
+/// Deletes a resource that people may delete.
 async fn delete(
     term: &Arc<Term>,
     definition: &'static TypeDefinition,

@@ -20,19 +20,19 @@ use error::failed;
 
 pub use error::KvError;
 
-/// An entry has at most so many bytes.
+/// The most bytes of an entry.
 pub const ENTRY_BYTES_MAX: usize = streams::ENTRY_BYTES_MAX as usize;
-/// What the headers of a change take of a message, the subject's name included.
+/// Bytes of a message that the headers of a change need, including the subject.
 const HEADERS: usize = 1024;
 
-/// A value with the revision that a compare-and-set names.
+/// A value with its revision, for a compare-and-set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Revised<T> {
     pub revision: u64,
     pub value: T,
 }
 
-/// An entry as it is kept.
+/// An entry as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvEntry {
     pub revision: u64,
@@ -56,7 +56,7 @@ pub trait Entries: Send + Sync + std::fmt::Debug {
     async fn keys(&self, prefix: &str) -> Result<Vec<String>, KvError>;
 }
 
-/// Entries as values.
+/// Entries as values that are JSON.
 #[derive(Debug, Clone)]
 pub struct Kv {
     entries: Arc<dyn Entries>,

@@ -25,7 +25,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Bucket(Store);
 
-/// JetStream with our time-outs.
+/// JetStream with the time-outs that the coordinator needs.
 pub fn context(client: &Client) -> Context {
     let mut context = jetstream::new(client.clone());
     context.set_timeout(ANSWER_TIMEOUT);
@@ -78,8 +78,8 @@ impl Entries for Bucket {
         self.0.purge(key).await.map_err(|e| failed("cannot delete", key, e))
     }
 
-    /// The stream itself is asked. The client's own listing reads the entries through a consumer: one entry that
-    /// changes meanwhile, as the lease does, and it gives others twice or not at all, or waits for ever.
+    /// Asks the stream itself. The client's own listing reads the entries through a consumer: if one entry changes
+    /// meanwhile, as the lease does, it returns others twice or not at all, or waits forever.
     async fn keys(&self, prefix: &str) -> Result<Vec<String>, KvError> {
         let error = |e| failed("cannot list keys of", BUCKET, e);
         let own = &self.0.prefix;

@@ -41,7 +41,7 @@ impl Book {
         Self { journal: Some(journal), order: Some(Arc::new(order)), ..Self::default() }
     }
 
-    /// How far it is; `None` where there never was one.
+    /// How far it is; `None` if there never was one.
     pub(super) fn state(&self) -> Option<RestoreState> {
         let journal = self.journal.as_ref()?;
         let (bytes_done, bytes_total) = self.progress.bytes();
