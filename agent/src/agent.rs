@@ -34,10 +34,10 @@ use crate::state::{StateDir, StateError};
 use crate::verify::{self, Verifications};
 use crate::{VERSION, identity};
 
-/// From the signal to the end: the attempt's abort and the last reports.
+/// How long stopping may take, from the signal to the end: aborting the attempt, and sending the last reports.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// Of that, for reports that are not acknowledged: they are on disk in any case.
+/// The part of it for reports that are not acknowledged; they are on disk in any case.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why an agent cannot start.
@@ -131,7 +131,7 @@ impl Agent {
         })
     }
 
-    /// Where commands to this agent go.
+    /// The cluster and the machine to which commands for this agent are sent.
     pub fn address(&self) -> &Address {
         &self.address
     }
@@ -220,7 +220,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits for the attempt to be aborted and reported, and for the report to arrive where NATS answers.
+    /// Waits until the attempt is aborted and reported, and, if NATS answers, until the report has arrived.
     async fn drain(&self, client: &Client, tasks: &TaskTracker, end: &CancellationToken) {
         self.verifications.close().await;
         self.attempts.idle().await;

@@ -12,11 +12,11 @@ const PRODUCT_UUID: &str = "sys/class/dmi/id/product_uuid";
 /// systemd's id of the installation.
 const MACHINE_ID: &str = "etc/machine-id";
 
-/// What mainboards say whose makers gave them no id of their own: many machines share these.
+/// UUIDs of mainboards that have no id of their own; many machines share them.
 const SHARED: [u128; 4] =
     [0, u128::MAX, 0x0300_0200_0400_0500_0006_0007_0008_0009, 0x0001_0203_0405_0607_0809_0A0B_0C0D_0E0F];
 
-/// Neither source says which machine this is.
+/// Neither source identifies this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot identify this machine: neither /{PRODUCT_UUID} nor /{MACHINE_ID} is usable; set `machine` to a UUID")]
 pub struct UnknownMachine;

@@ -16,8 +16,7 @@ use super::output::table::Layout;
 /// Prints the backups of a cluster, newest first; those of all clusters if it is empty.
 ///
 /// # Errors
-/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request; the
-/// output is closed or full.
+/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     cluster: &str,
@@ -75,7 +74,7 @@ pub async fn of_cluster<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec
     }
 }
 
-/// What a name tells by itself.
+/// What the name alone shows.
 fn by_name(item: &Resource, cluster: &str) -> Option<Resource> {
     let BackupSpec { createdat, snapshot, size: stored } = item.typed().ok()?;
     let spec = StoredBackupSpec { cluster: cluster.to_owned(), snapshot, createdat, stored, ..Default::default() };

@@ -21,14 +21,14 @@ pub struct Query {
     /// Empty: the type's own.
     pub namespace: String,
     pub ids: Vec<String>,
-    /// Does not ask.
+    /// Skip the confirmation.
     pub yes: bool,
     pub dry_run: bool,
     pub force: bool,
 }
 
 impl Query {
-    /// Clusters are what somebody is asked about.
+    /// Whether to ask for confirmation: only for clusters.
     fn asks(&self) -> bool {
         self.definition == &types::CLUSTERS && !self.yes && !self.dry_run
     }
@@ -77,8 +77,8 @@ fn refused(address: &str, cause: CallError) -> Failure {
     }
 }
 
-/// Asks whether it would be deleted. A coordinator of an earlier build does not know that question; it asks for no more
-/// than the deletion itself.
+/// Asks whether it would be deleted. An older coordinator does not know dry runs; then nothing is checked before the
+/// deletion itself.
 async fn check<T: Transport>(api: &Api<T>, query: &Query, request: &DeleteRequest) -> Result<(), CallError> {
     let dry = DeleteRequest { dry_run: true, ..request.clone() };
     match api.delete(query.definition, &dry).await {

@@ -21,8 +21,7 @@ const RUNS: usize = 5;
 /// Prints one resource, or all of its type if `id` is empty.
 ///
 /// # Errors
-/// There is no such resource; NATS or the coordinator does not answer, or the coordinator refuses the request; the
-/// output is closed or full.
+/// There is no such resource; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     definition: &TypeDefinition,
@@ -42,7 +41,7 @@ pub async fn run<T: Transport>(
     Ok(())
 }
 
-/// How a cluster's backups stand.
+/// The state of a cluster's backups.
 async fn cluster<T: Transport>(api: &Api<T>, resource: &Resource, now: Timestamp) -> Result<String, Failure> {
     let name = resource.metadata.id.as_str();
     let spec: ClusterSpec = resource.typed().unwrap_or_default();
@@ -69,7 +68,7 @@ async fn cluster<T: Transport>(api: &Api<T>, resource: &Resource, now: Timestamp
     Ok(text)
 }
 
-/// A table below its name; `-` where it has no rows.
+/// A table below its name; `-` if it has no rows.
 fn part(name: &str, count: usize, table: &str) -> String {
     let indent = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") };
     match count {

@@ -23,7 +23,7 @@ pub struct Document {
     pub resource: Resource,
 }
 
-/// Why a document was not applied. The address is missing where the document does not get so far as to have one.
+/// Why a document was not applied. There is no address if the document has none that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentError {
     pub file: String,
@@ -88,7 +88,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, DocumentError> {
     nodes.iter().map(document).collect()
 }
 
-/// Two documents for one resource: only one of them could be meant.
+/// Refuses two documents for one resource, since only one of them can be intended.
 fn refuse_twins(documents: &[Document]) -> Result<(), DocumentError> {
     let mut seen: HashMap<String, &Document> = HashMap::new();
     for document in documents {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::reader::TEXT_MAX;
 
-/// Folders are searched this deep.
+/// How deep folders are searched.
 const FOLDERS_MAX: usize = 16;
 
 /// The name that stands for standard input.
@@ -19,7 +19,7 @@ pub struct FileError {
     pub reason: String,
 }
 
-/// A text and the name that errors call it by.
+/// A text, and its name for errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
     pub file: String,
@@ -45,7 +45,7 @@ pub fn read(path: &Path, stdin: &mut dyn Read) -> Result<Text, FileError> {
     Ok(Text { file, text })
 }
 
-/// At most one byte more than is allowed.
+/// Reads at most one byte more than is allowed.
 fn bounded(source: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(TEXT_MAX as u64 + 1).read_to_end(&mut bytes)?;
@@ -69,7 +69,7 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     }
 }
 
-/// A link to a folder is not followed: it may lead back here.
+/// A link to a folder is not followed, since it may lead back here.
 fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), FileError> {
     let failed = |reason: String| FileError { file: folder.display().to_string(), reason };
     if depth > FOLDERS_MAX {

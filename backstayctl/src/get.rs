@@ -66,8 +66,7 @@ impl Query {
 /// Prints the resources that the query selects.
 ///
 /// # Errors
-/// As [`Query::check`]; NATS or the coordinator does not answer, or the coordinator refuses the request; the output is
-/// closed or full.
+/// As [`Query::check`]; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     query.check()?;
     let definition = types::resolve(&query.kind)?;

@@ -8,7 +8,7 @@ use super::get::Query;
 use super::output::table::Layout;
 use super::output::{Format, View, json, yaml};
 
-/// Prints them in the form that is asked for.
+/// Prints the types in the selected form.
 ///
 /// # Errors
 /// What is asked for is nothing that types have.
@@ -55,7 +55,7 @@ fn value(definition: &TypeDefinition) -> Value {
     })
 }
 
-/// The names that may be typed in place of the whole one, and mean this type alone.
+/// The short names that mean only this type.
 fn short_forms(definition: &TypeDefinition) -> Vec<String> {
     let singular = definition.singular.to_ascii_lowercase();
     let all = std::iter::once(singular).chain(definition.aliases.iter().map(|alias| (*alias).to_owned()));

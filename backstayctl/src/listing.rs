@@ -13,16 +13,15 @@ use super::console::{Console, Failure};
 use super::output::table::Layout;
 use super::output::{self, Format, View};
 
-/// Tables of agents have at most so many characters in a line, those of runs and backups so many, where the names that
-/// cannot be cut are short enough.
+/// The most characters in a line of the table of agents, and in those of runs and backups ([`WIDTH`]), if the names
+/// that cannot be cut are short enough.
 const AGENTS_WIDTH: usize = 80;
 pub const WIDTH: usize = 120;
 
 /// Prints the connected agents; only those of one cluster if it is not empty.
 ///
 /// # Errors
-/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request; the
-/// output is closed or full.
+/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn agents<T: Transport>(
     api: &Api<T>,
     cluster: &str,
@@ -62,7 +61,7 @@ pub async fn latest_runs<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Ve
 /// Prints a table for people, or what `get` prints.
 ///
 /// # Errors
-/// A JSONPath is not found, or the output is closed or full.
+/// A JSONPath is not found.
 pub fn print<S: Spec>(
     items: &[Resource],
     view: &View,
@@ -76,7 +75,7 @@ pub fn print<S: Spec>(
     Ok(console.print(&text)?)
 }
 
-/// The resources of `S` that carry a cluster's label; all where `cluster` is empty.
+/// The resources of type `S` with the cluster's label; all if `cluster` is empty.
 ///
 /// # Errors
 /// Where there are none, and no such cluster either.
@@ -106,7 +105,7 @@ pub fn typed<S: Spec>(items: &[Resource]) -> impl Iterator<Item = (&Resource, S)
     items.iter().filter_map(|item| Some((item, item.typed::<S>().ok()?)))
 }
 
-/// Agents, one on each line; behind them what is wrong, each cause once. A wide table has all of it in the line.
+/// One agent on each line; below the table what is wrong, each cause once. A wide table has everything in the line.
 pub fn agents_table(items: &[Resource], view: &View, now: Timestamp) -> String {
     let wide = view.is_wide();
     let heading: &[&str] = match wide {
@@ -147,7 +146,7 @@ pub fn agents_table(items: &[Resource], view: &View, now: Timestamp) -> String {
     table + &notes("machine", errors)
 }
 
-/// Attempts, one on each line; behind them why they failed, each cause once.
+/// One attempt on each line; below the table why they failed, each cause once.
 pub fn runs_table(items: &[Resource], of_all: bool, view: &View, now: Timestamp) -> String {
     let wide = view.is_wide();
     let heading: &[&str] = match wide {
@@ -182,12 +181,12 @@ pub fn runs_table(items: &[Resource], of_all: bool, view: &View, now: Timestamp)
     table + &notes("attempt", errors)
 }
 
-/// How a table of machines is laid out: their names are cut where a line would be too long.
+/// The layout of a table of machines: names are cut if a line would be too long.
 fn layout(view: &View, width: usize) -> Layout {
     Layout { headings: view.headings, fit: (!view.is_wide()).then_some((width, "MACHINE")) }
 }
 
-/// What stands behind a table: a line for each cause.
+/// The lines below a table: one for each cause.
 fn notes(noun: &str, errors: Vec<(String, String)>) -> String {
     let lines: String = machines::once(noun, errors).iter().map(|line| format!("{}\n", terminal::line(line))).collect();
     if lines.is_empty() { lines } else { format!("\n{lines}") }
@@ -201,7 +200,7 @@ fn state(state: RunState) -> &'static str {
     }
 }
 
-/// A member that is alone agrees with nobody.
+/// The verdict in one word. A member that is alone has nobody to agree with.
 fn verdict(run: &BackupRunSpec) -> &str {
     match run.verdict.as_str() {
         "equal" if !run.verdictreason.is_empty() => "no other member",

@@ -15,7 +15,7 @@ const PROGRAM: &str = "backstayctl";
 /// Prints the script that makes a shell complete arguments. The script calls this program for that.
 ///
 /// # Errors
-/// The output is closed or full.
+/// There is no script for this shell.
 pub fn completion(shell: Shell, console: &mut Console<'_>) -> Result<(), Failure> {
     let name = match shell {
         Shell::Bash => "bash",
@@ -53,7 +53,7 @@ pub fn write(program: Command, folder: &Path) -> io::Result<()> {
     page(&program, &source, folder)
 }
 
-/// `source` is what stands at the foot: the program and its version.
+/// `source` is the text at the foot: the program and its version.
 fn page(command: &Command, source: &str, folder: &Path) -> io::Result<()> {
     if command.get_name() == "help" {
         return Ok(());
@@ -65,8 +65,8 @@ fn page(command: &Command, source: &str, folder: &Path) -> io::Result<()> {
     command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| page(below, source, folder))
 }
 
-/// The page with the lines below its options as they are written: `man` would otherwise join and break them, and an
-/// example could not be pasted.
+/// The page, with the lines below the options kept as they are: otherwise `man` would wrap them, and an example could
+/// not be pasted.
 fn with_whole_lines(page: &str) -> String {
     const EXTRA: &str = ".SH EXTRA\n";
     let Some((before, extra)) = page.split_once(EXTRA) else { return page.to_owned() };

@@ -17,7 +17,7 @@ use super::listing;
 use super::output::{self, Format};
 use super::progress::Progress;
 
-/// How often is looked how far it is.
+/// How often the progress is queried.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What was asked for.
@@ -28,7 +28,7 @@ pub struct Query {
     pub snapshot: String,
     pub boot: bool,
     pub timeout: Duration,
-    /// As a text for people, or as `get` prints the resource.
+    /// Text for people, or the resource as `get` prints it.
     pub format: Format,
 }
 
@@ -152,7 +152,7 @@ fn end(cluster: &str, spec: &VerificationSpec) -> String {
     format!("* {} of {cluster} was verified{took} by machine {machine}\n  {found}\n", spec.snapshot)
 }
 
-/// `3h ago, booted`; empty if nothing was ever proven.
+/// `3h ago, booted`; empty if no verification has ever succeeded.
 pub fn last(spec: &VerificationSpec, now: Timestamp) -> String {
     spec.lastproven.map(|at| format!("{}, {}", units::ago(at, now), spec.provenhow)).unwrap_or_default()
 }

@@ -15,20 +15,20 @@ use crate::etcd::{Etcd, EtcdError};
 use crate::proof;
 use crate::proof::settings::InspectionSettings;
 
-/// What to back up, under which name, and for how long to try.
+/// What to back up, with which name, and for how long to try.
 #[derive(Debug, Clone)]
 pub struct Backup {
     pub plan: Plan,
     pub limits: Limits,
     /// For the whole attempt.
     pub deadline: Duration,
-    /// No byte of the snapshot for this long, and it counts as stuck.
+    /// The snapshot counts as stuck if no byte of it arrives for this long.
     pub stall: Duration,
-    /// etcd's own cluster id where one is expected.
+    /// The etcd cluster id that is expected, if any.
     pub etcd_cluster: Option<u64>,
 }
 
-/// The member that is backed up, and how its snapshots are looked into.
+/// The member that is backed up, and how its snapshots are inspected.
 #[derive(Clone)]
 pub struct Member {
     pub etcd: Etcd,
@@ -98,7 +98,7 @@ pub async fn clock_off(store: &dyn Store, clock: &dyn Clock) -> Option<String> {
     clock_is_off(here.saturating_sub(time.as_millis()), "the store's")
 }
 
-/// A backup that is taken, and what it is taken with.
+/// A backup to make, and what is needed for it.
 pub struct Taking<'a> {
     pub backup: &'a Backup,
     pub store: &'a Arc<dyn Store>,
@@ -173,7 +173,7 @@ mod tests {
     use backstay_daemon::SystemClock;
     use backstay_protocol::Timestamp;
 
-    /// The machine's own clock, so many milliseconds ahead.
+    /// The machine's own clock, ahead by this many milliseconds.
     #[derive(Debug)]
     struct Ahead(i64);
 

@@ -15,13 +15,13 @@ use zeroize::Zeroize;
 use super::Backup;
 use backstay_archive::store::spec::StoreSpec;
 
-/// Where the command sets no deadline for the whole attempt.
+/// The deadline for the whole attempt if the command sets none.
 const DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Where the command does not say how long a stream may be silent.
+/// How long a stream may be silent if the command does not say it.
 const STALL: Duration = Duration::from_secs(60);
 
-/// Recipients of one backup at most: each costs a stanza and a key agreement.
+/// How many recipients a backup may have: each needs a stanza and a key agreement.
 const RECIPIENTS_MAX: usize = 32;
 
 /// Which agent this is.
@@ -31,7 +31,7 @@ pub struct Address {
     pub machine: MachineId,
 }
 
-/// A backup to take, and where it goes.
+/// A backup to make, and where it goes.
 #[derive(Debug)]
 pub struct Job {
     pub backup: Backup,
@@ -103,7 +103,7 @@ impl Job {
         Ok(Self { backup, store })
     }
 
-    /// A report of this attempt, as yet without a state.
+    /// A report of this attempt, without a state yet.
     pub fn report(&self, address: &Address) -> Report {
         let plan = &self.backup.plan;
         Report {
@@ -131,7 +131,7 @@ fn trigger(trigger: bus::Trigger) -> Result<Trigger, String> {
 /// The store in a command; credentials are decrypted with the agent's own identity.
 ///
 /// # Errors
-/// In words: the kind of store is unknown, its path is not absolute, it has no bucket, or the credentials are not
+/// Why not, in words: the kind of store is unknown, its path is not absolute, it has no bucket, or the credentials are not
 /// encrypted to this agent.
 pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) -> Result<StoreSpec, String> {
     match kind {
@@ -176,7 +176,7 @@ pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) 
     }
 }
 
-/// Opens the credentials; `None` if there are none and the machine's own are meant.
+/// Decrypts the credentials; `None` if there are none, which means the machine's own.
 fn credentials(sealed: &[u8], identity: &Identity) -> Result<Option<S3Credentials>, String> {
     if sealed.is_empty() {
         return Ok(None);

@@ -13,26 +13,26 @@ use super::endpoint::{Words, advice};
 use super::error::{EtcdError, describe, is_election, is_unavailable, too_long};
 use super::stream::{self, Frame};
 
-/// How long a member may take to answer a small question.
+/// How long a member may take for a simple call.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a member may take to walk all its keys.
+/// How long a member may take to read all its keys.
 pub(super) const HASH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a linearizable read may take: an election takes less.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Before a read that an election cut short is made again.
+/// The pause before a read is repeated that failed because of an election.
 const ELECTION_PAUSE: Duration = Duration::from_millis(200);
 
-/// A voting member, as the member list has it.
+/// A voting member in the member list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Voter {
     pub id: u64,
     pub client_urls: Vec<String>,
 }
 
-/// Why a member does not say its HashKV.
+/// Why a member does not return its HashKV.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HashKvError {
     #[error("it has not reached the revision yet")]
@@ -47,7 +47,7 @@ pub enum HashKvError {
 }
 
 impl HashKvError {
-    /// etcd tells the two apart by their texts alone.
+    /// etcd distinguishes the two only by their texts.
     fn of(error: &etcd_client::Error) -> Self {
         let text = describe(error);
         if text.contains("is a future revision") {
@@ -63,9 +63,9 @@ impl HashKvError {
 /// A connection to one member.
 pub struct Connection {
     pub(super) client: Client,
-    /// The same connection, for the call that `client` makes too costly.
+    /// The same connection, for the call that `client` would make with one more copy of the data.
     pub(super) channel: Channel,
-    /// Where authentication is on: who logs in for that call.
+    /// If authentication is on, who logs in for that call.
     pub(super) login: Option<Login>,
     pub(super) endpoint: String,
     /// Whether it shows a client certificate.
@@ -203,7 +203,7 @@ impl Connection {
         advice(&self.endpoint, cause, self.certificate, self.words)
     }
 
-    /// With what is probably wrong about the connection.
+    /// An error, with what is probably wrong about the connection.
     pub(super) fn failed(&self, call: &'static str, cause: String) -> EtcdError {
         self.said(call, format!("{cause}{}", self.advice(&cause)))
     }
@@ -239,7 +239,7 @@ fn listed_members(members: &[etcd_client::Member]) -> Vec<ListedMember> {
 }
 
 impl Login {
-    /// A new token: the one that the client holds is its own.
+    /// A new token, since that of the client is not accessible.
     async fn token(&self, mut client: AuthClient) -> Result<String, etcd_client::Error> {
         let password = self.password.expose_secret().to_owned();
         Ok(client.authenticate(self.user.clone(), password).await?.token().to_owned())
@@ -262,8 +262,8 @@ fn describe_member(status: &StatusResponse) -> Option<Member> {
     })
 }
 
-/// The name of an alarm of `member` in one of the errors that a status carries, such as
-/// `memberID:10276657743932975437 alarm:NOSPACE`. An alarm that names no member counts for each.
+/// The name of an alarm of `member` in one of the errors that a status carries, such as `memberID:10276657743932975437
+/// alarm:NOSPACE`. An alarm without a member counts for every member.
 ///
 /// Asking for the alarms themselves would go through raft: a write for every beat, and no answer without
 /// a quorum.

@@ -21,7 +21,7 @@ pub use connection::{CALL_TIMEOUT, Connection, HashKv, HashKvError, READ_TIMEOUT
 pub use endpoint::{EtcdSettings, Words};
 pub use error::EtcdError;
 
-/// Where the member is, checked and with its password at hand.
+/// Where the member is; the settings are checked, and the password is loaded.
 #[derive(Clone)]
 pub struct Etcd {
     settings: EtcdSettings,

@@ -8,34 +8,34 @@ use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Replaced};
 use backstay_daemon::terminal::shell_word;
 use backstay_daemon::units;
 
-/// The file that `age-keygen -o` wrote, as README names it.
+/// The file of `age-keygen -o`, as README names it.
 const KEY_FILE: &str = "recovery.key";
 
 /// A store as it was typed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Named {
     pub url: String,
-    /// The flags that say how to get into it, such as `--endpoint URL`.
+    /// The flags for access to it, such as `--endpoint URL`.
     pub flags: Vec<String>,
 }
 
-/// A backup that was taken.
+/// A backup that was made.
 #[derive(Debug)]
 pub struct Taken {
     pub manifest: Manifest,
-    /// Where the sealed object lies.
+    /// The URL or path of the stored object.
     pub url: String,
     pub named: Named,
     /// Whether the store had no backup of this cluster.
     pub first: bool,
     /// How far this machine's clock, by which the backup is named, is from the store's; `None` if they agree.
     pub clock_off: Option<String>,
-    /// From the beginning to the manifest in the store.
+    /// The time from the beginning until the manifest was in the store.
     pub took: Duration,
 }
 
 impl Taken {
-    /// The command that makes `snapshot.db` of it with standard tools alone.
+    /// The command that writes `snapshot.db` from it, with standard tools only.
     fn open_line(&self) -> String {
         let file = self.url.strip_prefix("file://");
         let is_encrypted = !self.manifest.seal.recipients.is_empty();
@@ -64,7 +64,7 @@ impl Taken {
         format!("{line} s3 cp {} -", shell_word(&self.url))
     }
 
-    /// The command that makes etcd's data folder of it.
+    /// The command that restores it into a data folder of etcd.
     fn restore_line(&self) -> String {
         let Manifest { cluster_uuid, snapshot, seal, .. } = &self.manifest;
         let mut line = format!("backstayctl restore --store {}", shell_word(&self.named.url));
@@ -79,7 +79,7 @@ impl Taken {
     }
 }
 
-/// For programs and for people.
+/// The output of `once`: for programs and for people.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -119,7 +119,7 @@ impl fmt::Display for Taken {
     }
 }
 
-/// An inspection in a line for people, and whether the member could be compared with itself alone.
+/// The result of an inspection in a line for people, and whether there was no other member to compare with.
 struct Verdict<'a>(&'a Inspection, bool);
 
 impl fmt::Display for Verdict<'_> {

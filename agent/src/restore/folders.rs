@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use backstay_protocol::RestoreId;
 use serde::{Deserialize, Serialize};
 
-/// Beyond the database: the first WAL segment, the snapshot file, and what etcd writes while it starts.
+/// Room in addition to the database: the first WAL segment, the snapshot file, and what etcd writes while it starts.
 const ROOM_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What went wrong with which folder.
@@ -26,7 +26,7 @@ fn failed(action: impl Into<String>, path: &Path) -> impl FnOnce(io::Error) -> F
     move |cause| FolderError { action, path, cause }
 }
 
-/// Where they are. All on one file system, so that moving is renaming.
+/// Where they are. All are on one file system, so that a folder is moved by renaming it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folders {
     pub live: PathBuf,
@@ -34,7 +34,7 @@ pub struct Folders {
     pub aside: PathBuf,
     /// The data folder that is prepared: `fresh` itself, or the folder around it.
     pub made: PathBuf,
-    /// What is made to prepare in, and removed.
+    /// The folder that is created to prepare in, and removed afterwards.
     pub root: PathBuf,
 }
 
@@ -44,9 +44,9 @@ pub struct ExistingFolders {
     pub live: bool,
     pub fresh: bool,
     pub aside: bool,
-    /// The folder that was made to prepare in; `fresh` is in it. While it is there, nothing of it was removed.
+    /// The folder that was created to prepare in, with `fresh` in it. While it exists, nothing in it was removed.
     pub root: bool,
-    /// What is left of it where removing it was interrupted.
+    /// What is left of it if its removal was interrupted.
     pub rest: bool,
 }
 
@@ -67,8 +67,8 @@ pub fn moved_folder(data_dir: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Whether something is mounted just here: a bind mount has the device of what is around it, and cannot be renamed
-/// either.
+/// Whether something is mounted at this path. A bind mount may have the same device as its parent, and cannot be
+/// renamed either.
 fn is_mount_point(path: &Path) -> io::Result<bool> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(true) };
     // The kernel lists real paths; a link itself is no mount point.
@@ -106,7 +106,7 @@ impl Folders {
         Ok(Self { aside: with_suffix(&live, suffix), fresh: made.join("member"), made, root, live })
     }
 
-    /// All are neighbours.
+    /// All three are in the same parent folder.
     pub fn beside(data_dir: &Path, restore: RestoreId, suffix: &str) -> Self {
         let root = with_suffix(data_dir, &format!(".restore-{restore}"));
         let fresh = root.join("data");
@@ -118,7 +118,7 @@ impl Folders {
         self.database_in(&self.live)
     }
 
-    /// What an etcd of this machine may have open: it keeps its lock when its folder is moved.
+    /// The databases that this machine's etcd may have open; it keeps its lock when its folder is moved.
     pub fn databases(&self) -> [PathBuf; 2] {
         [self.live_database(), self.database_in(&self.aside)]
     }
@@ -128,7 +128,7 @@ impl Folders {
         member.join("snap/db")
     }
 
-    /// The same of what was prepared.
+    /// The same for the prepared folder.
     pub fn fresh_database(&self) -> PathBuf {
         self.made.join("member/snap/db")
     }
@@ -144,10 +144,11 @@ impl Folders {
         }
     }
 
-    /// Whether a database of so many bytes has room, and nothing stands where the old folder is to go.
+    /// Checks that there is room for a database of this many bytes, and that nothing is in the place for the old
+    /// folder.
     ///
     /// # Errors
-    /// In words.
+    /// Why not, in words.
     pub fn check(&self, bytes: u64) -> Result<(), String> {
         let parent = self.live.parent().unwrap_or(Path::new("/"));
         let free =
@@ -270,7 +271,7 @@ impl Folders {
     }
 }
 
-/// The first such name that nobody has; numbered from the second on.
+/// The first such name that is not used; with a number from the second one on.
 fn unused(path: &Path, suffix: &str) -> PathBuf {
     let free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
     let mut names = (1_u32..).map(|n| match n {

@@ -15,20 +15,20 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::etcd::sample::Sampled;
 use crate::etcd::{CALL_TIMEOUT, Etcd, EtcdError, EtcdSettings, HashKv};
 
-/// Between two looks whether it serves: it tells nobody.
+/// How often to check whether it serves.
 const LOOK: Duration = Duration::from_millis(200);
 const LOG: &str = "etcd.log";
-/// So much of its log is looked through for what was in its way: a panic with all its goroutines is long.
+/// How many bytes of its log are searched for the reason; a panic with all goroutines is long.
 const LOG_BYTES: u64 = 64 * 1024;
-/// So much of its log goes into the error.
+/// How many bytes of its log are in the error.
 const TAIL_BYTES: usize = 600;
-/// Keys that are read back one by one.
+/// How many keys are read one by one.
 const SAMPLE: u32 = 64;
-/// Room for any database: one that is over its quota raises an alarm.
+/// A quota that is enough for any database, since one above its quota raises an alarm.
 const QUOTA_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 pub const MEMBER: &str = "scratch";
 
-/// Why it did not serve, or what was wrong with what it said.
+/// Why it did not serve, or what was wrong with its answers.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     #[error("no etcd was found on the PATH: set [verify] etcd in agent.toml, or omit --boot")]
@@ -41,7 +41,7 @@ pub enum BootError {
     Ended {
         status: std::process::ExitStatus,
         tail: String,
-        /// More of its log than is told.
+        /// More of its log than is shown.
         log: String,
     },
     #[error("the etcd on the restored data did not serve within {}s ({cause}): {tail}", .patience.as_secs())]
@@ -50,7 +50,7 @@ pub enum BootError {
     Etcd(#[from] EtcdError),
 }
 
-/// Two ports of loopback, free a moment ago.
+/// URLs with two ports of 127.0.0.1 that were free a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ports {
     client: String,
@@ -70,7 +70,7 @@ impl Ports {
         Ok(Self { client: format!("http://{}", client.0), peer: format!("http://{}", peer.0) })
     }
 
-    /// The one member of the scratch cluster.
+    /// The only member of the temporary cluster.
     pub fn member(&self) -> NewMember {
         NewMember { name: MEMBER.into(), peer_urls: vec![self.peer.clone()] }
     }
@@ -89,7 +89,7 @@ pub fn program(set: Option<&Path>) -> Result<PathBuf, BootError> {
     found.ok_or(BootError::NoProgram)
 }
 
-/// What the program says of itself, such as `3.5.30`; `None` if it does not say it.
+/// The version that the program reports, such as `3.5.30`; `None` if it reports none.
 pub async fn version(program: &Path) -> Option<String> {
     let asked = Command::new(program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(CALL_TIMEOUT, asked).await.ok()?.ok()?;
@@ -97,22 +97,22 @@ pub async fn version(program: &Path) -> Option<String> {
     text.lines().find_map(|line| Some(line.strip_prefix("etcd Version:")?.trim().to_owned()))
 }
 
-/// What it said.
+/// Its answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
     pub version: String,
-    /// `Err`: why it could not be asked.
+    /// `Err`: why there is no hash.
     pub hash: Result<HashKv, String>,
     pub sampled: Sampled,
 }
 
-/// At which revisions it is asked.
+/// The revisions for which it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revisions {
     /// For HashKV.
     pub hash: i64,
-    /// For its keys: the last one of the database. Later ones are of leases that run out while it serves. `None`: that is
-    /// not known, and the one that it is at must do.
+    /// For its keys: the last revision in the database, since leases that expire while it serves make later ones.
+    /// `None` if that is not known; then its current revision is used.
     pub keys: Option<i64>,
 }
 

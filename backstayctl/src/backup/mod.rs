@@ -59,7 +59,7 @@ pub async fn run<T: Transport>(
     }
 }
 
-/// Applies the manual backup. The same second twice would be one backup, so the next one is taken then.
+/// Applies the manual backup. The same second twice would be one backup, so then the next second is used.
 async fn ask<T: Transport>(
     api: &Api<T>,
     cluster: &str,

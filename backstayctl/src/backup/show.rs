@@ -25,7 +25,7 @@ impl Show {
     /// It waits to start, or is running.
     ///
     /// # Errors
-    /// The output is closed or full.
+    /// None, as of [`Console::print`].
     pub fn under_way(&mut self, seen: &Seen, console: &mut Console<'_>) -> io::Result<()> {
         let cluster = &self.cluster;
         match seen {
@@ -44,7 +44,7 @@ impl Show {
     /// The coordinator does not answer for the moment.
     ///
     /// # Errors
-    /// The output is closed or full.
+    /// None, as of [`Console::print`].
     pub fn away(&mut self, error: &CallError, console: &mut Console<'_>) -> io::Result<()> {
         self.progress.message(format!("waiting: {error}"), console)
     }
@@ -52,7 +52,7 @@ impl Show {
     /// It is in the store.
     ///
     /// # Errors
-    /// The output is closed or full.
+    /// None, as of [`Console::print`].
     pub fn done(&mut self, run: Option<&BackupRunSpec>, console: &mut Console<'_>) -> io::Result<()> {
         self.progress.clear();
         let details = run.map(details).unwrap_or_default();
@@ -60,7 +60,7 @@ impl Show {
     }
 }
 
-/// What the machine is called that it runs on.
+/// The name of the machine on which it runs.
 fn machine(run: &BackupRunSpec) -> String {
     machines::called(&run.member, &run.host, &run.machine)
 }

@@ -2,7 +2,7 @@
 
 use backstay_protocol::{NameError, SnapshotName, Timestamp, validate};
 
-/// As a request asks for the latest one.
+/// The name by which a request selects the latest one.
 pub const LATEST: &str = "latest";
 
 /// What a snapshot's name ends with.
@@ -13,7 +13,7 @@ pub const SUFFIX: &str = ".snapshot";
 pub enum SnapshotSelector {
     Latest,
     Named(SnapshotName),
-    /// The latest that is not after this.
+    /// The latest one of this time or an earlier one.
     Before(Timestamp),
 }
 
@@ -57,7 +57,7 @@ impl SnapshotSelector {
     }
 }
 
-/// A snapshot's name as people type it: its suffix may be left out, and small letters will do.
+/// A snapshot's name as people type it: the suffix is optional, and lower case is accepted.
 fn parse_name(text: &str) -> Result<SnapshotName, NameError> {
     let digits = text.strip_suffix(SUFFIX).unwrap_or(text).to_ascii_uppercase();
     format!("{digits}{SUFFIX}").parse().map_err(|_| {

@@ -26,7 +26,7 @@ use choose::LATEST;
 pub use choose::SnapshotSelector;
 use show::Show;
 
-/// How often is looked how far it is.
+/// How often the progress is queried.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What was asked for.
@@ -37,9 +37,9 @@ pub struct Query {
     /// The cluster whose data replaces this one's; empty: its own.
     pub of_another: String,
     pub bump: Option<u64>,
-    /// Does not ask.
+    /// Skip the confirmation.
     pub yes: bool,
-    /// Prints the plan and changes nothing.
+    /// Print the plan and change nothing.
     pub dry_run: bool,
     pub timeout: Duration,
 }
@@ -169,7 +169,7 @@ async fn to_the_end<T: Transport>(
     }
 }
 
-/// A coordinator of before takes a backup's name alone: what it says of anything else is put in this side's words.
+/// An older coordinator accepts only the name of a backup: its answer to anything else is explained.
 fn older(query: &Query, cause: CallError) -> CallError {
     let source = if query.of_another.is_empty() { &query.cluster } else { &query.of_another };
     let takes_names_alone = cause.is_unknown_field("before") || cause.is_no_name(LATEST);

@@ -12,7 +12,7 @@ use crate::arguments::operate::Form;
 use crate::console::{Console, Failure};
 use crate::output::{json, table, yaml};
 
-/// The context that is in use: `named`, or else the file's current one, where there is any.
+/// The context in use: `named`, otherwise the file's current one, if any.
 ///
 /// # Errors
 /// There is none of that name, or the file cannot be read.
@@ -35,7 +35,7 @@ pub fn chosen(named: Option<&str>, variables: &[(String, String)]) -> Result<Opt
 /// Runs a command of `config`. `flags` are those of the connection.
 ///
 /// # Errors
-/// The file of contexts cannot be read or written, a context does not exist, or the output is closed or full.
+/// The file of contexts cannot be read or written, or a context does not exist.
 pub fn run(
     command: ConfigCommand,
     named: Option<&str>,
@@ -71,7 +71,7 @@ pub fn run(
     Ok(())
 }
 
-/// Sets what is given, and leaves the rest of a context that is there.
+/// Sets what is given, and leaves the rest of an existing context unchanged.
 fn set(contexts: &mut Contexts, name: &str, flags: Nats) -> Result<String, ContextError> {
     if flags.is_empty() {
         return Err(ContextError::Nothing);
@@ -94,7 +94,7 @@ fn set(contexts: &mut Contexts, name: &str, flags: Nats) -> Result<String, Conte
     })
 }
 
-/// A file is found from wherever the command is run.
+/// Makes a path absolute, so that the file is found wherever the command is run.
 fn absolute(key: &str, value: &str) -> Option<String> {
     let path = PATHS.contains(&key).then(|| std::path::absolute(value).ok())??;
     Some(path.to_string_lossy().into_owned())

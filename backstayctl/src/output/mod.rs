@@ -26,7 +26,7 @@ pub fn render(view: &View, definition: &TypeDefinition, resources: &[Resource]) 
     }
 }
 
-/// `etcdbackupstatus/talos-default`, on a line.
+/// `etcdbackupstatus/talos-default`, with a line end.
 pub fn name(definition: &TypeDefinition, resource: &Resource) -> String {
     format!("{}/{}\n", definition.singular.to_ascii_lowercase(), resource.metadata.id)
 }

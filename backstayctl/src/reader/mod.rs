@@ -14,10 +14,10 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StrInp
 /// The largest text that is read, in bytes.
 pub const TEXT_MAX: usize = 1024 * 1024;
 
-/// Maps and lists may be nested this deep.
+/// How deep maps and lists may be nested.
 pub const DEPTH_MAX: usize = 64;
 
-/// What is wrong with a text, and on which line (counted from 1).
+/// What is wrong with a text, and in which line (counted from 1).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {text}")]
 pub struct Problem {
@@ -34,14 +34,14 @@ impl Problem {
 /// A node of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Where it begins, counted from 1.
+    /// The line in which it begins, counted from 1.
     pub line: usize,
     pub kind: Kind,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// `plain`: unquoted, so that it may stand for more than text.
+    /// `plain`: unquoted, so that it may be something else than text.
     Scalar {
         text: String,
         plain: bool,
@@ -67,7 +67,7 @@ impl Node {
         }
     }
 
-    /// The text of a scalar that says something.
+    /// The text of a scalar that is not empty.
     pub fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar { text, .. } if !self.is_null() => Some(text),
@@ -179,7 +179,7 @@ impl<'t> Builder<'t> {
     }
 }
 
-/// Whether a tag makes its node text. The tags of YAML's core are harmless; any other is refused.
+/// Whether a tag makes its node text. The tags of YAML's core schema are accepted; any other is refused.
 fn says_text(tag: Option<&Tag>, line: usize) -> Result<bool, Problem> {
     match tag {
         None => Ok(false),

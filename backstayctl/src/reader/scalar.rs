@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-/// A number that JSON cannot hold, such as `.nan`.
+/// A number that JSON cannot express, such as `.nan`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotFinite;
 
@@ -26,7 +26,7 @@ pub fn resolve(text: &str) -> Result<Value, NotFinite> {
     }
 }
 
-/// `None` if the text is no number at all.
+/// `None` if the text is not a number at all.
 fn number(text: &str) -> Option<Result<Number, NotFinite>> {
     if let Some(integer) = integer(text) {
         return Some(Ok(integer));

@@ -9,10 +9,10 @@ use backstay_protocol::{ClusterName, ClusterUuid, NameError, SnapshotName, Times
 use super::error::RestoreFailure;
 use crate::cluster_restore::choose::{SUFFIX, SnapshotSelector};
 
-/// Clusters that an error names.
+/// How many clusters an error names.
 const SHOWN_MAX: usize = 20;
 
-/// So many characters of a name may be mistyped.
+/// How many characters of a name may be mistyped.
 const SLIPS_MAX: usize = 2;
 
 /// Which cluster of a store.
@@ -25,7 +25,7 @@ pub enum Cluster {
 }
 
 impl Cluster {
-    /// What `--cluster` and `--cluster-uuid` say together: at most one of them is given.
+    /// From `--cluster` and `--cluster-uuid`, of which at most one is given.
     pub fn of(name: Option<ClusterName>, uuid: Option<ClusterUuid>) -> Self {
         match (name, uuid) {
             (_, Some(uuid)) => Self::Uuid(uuid),
@@ -92,7 +92,7 @@ async fn latest(
     Ok((found.manifest.ok_or_else(none)?, found.skipped))
 }
 
-/// The error about a text that is no snapshot's name, with the one in the store that was probably meant.
+/// The error about a text that is not a snapshot's name, with the name in the store that was probably meant.
 pub async fn not_a_name(error: NameError, store: &dyn Store, cluster: &Cluster, now: Timestamp) -> RestoreFailure {
     let looked = async { hint(&error.given, store, cluster.find(store, now).await?).await };
     // Without the store's word the name is wrong all the same.
@@ -102,7 +102,8 @@ pub async fn not_a_name(error: NameError, store: &dyn Store, cluster: &Cluster, 
     }
 }
 
-/// Whether a text that is no snapshot's name may be one with a slip in it: then the store is asked for the right one.
+/// Whether a text that is not a snapshot's name may be one with a typing error: then the store is searched for the
+/// right one.
 pub fn is_nearly_a_name(typed: &str) -> bool {
     let digits = typed.strip_suffix(SUFFIX).unwrap_or(typed);
     let is_plain = digits.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -111,7 +112,7 @@ pub fn is_nearly_a_name(typed: &str) -> bool {
         && digits.bytes().filter(|b| !b.is_ascii_hexdigit()).count() <= SLIPS_MAX
 }
 
-/// What to do about a name that is not there.
+/// What to do about a name that does not exist.
 async fn hint(typed: &str, store: &dyn Store, cluster: ClusterUuid) -> Result<String, RestoreFailure> {
     Ok(match nearest(typed, &catalog::list(store, cluster).await?) {
         Some(name) => format!("did you mean {name}, taken {}?", name.time().rfc3339()),
@@ -119,7 +120,7 @@ async fn hint(typed: &str, store: &dyn Store, cluster: ClusterUuid) -> Result<St
     })
 }
 
-/// The one name that begins so, else the one that differs in the fewest characters, where these are few.
+/// The only name that begins with it, otherwise the one that differs in the fewest characters, if these are few.
 fn nearest(typed: &str, entries: &[ListedBackup]) -> Option<SnapshotName> {
     let typed = typed.strip_suffix(SUFFIX).unwrap_or(typed).to_ascii_uppercase();
     let names: Vec<(String, SnapshotName)> = entries
@@ -179,7 +180,7 @@ async fn unknown(store: &dyn Store, name: &ClusterName) -> Result<RestoreFailure
     Ok(RestoreFailure::UnknownCluster { store: store.url(), cluster: name.clone(), hint })
 }
 
-/// Each cluster with the name that its newest backup has.
+/// Each cluster, with its name in its newest backup.
 async fn named(
     store: &dyn Store,
     clusters: &[ClusterUuid],
@@ -191,7 +192,7 @@ async fn named(
     Ok(named)
 }
 
-/// The first of them in a line, and how many more there are.
+/// The first ones in a line, and how many more there are.
 fn shown(clusters: impl ExactSizeIterator<Item = String>) -> String {
     let others = clusters.len().saturating_sub(SHOWN_MAX);
     let text = clusters.take(SHOWN_MAX).collect::<Vec<_>>().join(", ");

@@ -17,7 +17,7 @@ use crate::output::{json, yaml};
 /// Prints the backups in a store.
 ///
 /// # Errors
-/// The store does not answer or has no such cluster, or the output is closed or full.
+/// The store does not answer, or has no such cluster.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     let store = super::open::open(&list.store, list.bucket.settings()).await?;
     let progress = Progress::default();
@@ -31,7 +31,7 @@ pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The manifests, by cluster and then from the newest on; and what could not be read.
+/// The manifests, by cluster and then newest first; and what could not be read.
 async fn read(
     store: &dyn Store,
     wanted: &Cluster,

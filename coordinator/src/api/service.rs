@@ -79,7 +79,8 @@ async fn answer(term: &Arc<Term>, request: Request) {
     }
 }
 
-/// Requests that failed because of the KV, the store or NATS; logged rarely, since `--watch` sends one every second.
+/// Logs a request that failed because of the KV, the store or NATS. Repeated ones are logged rarely, since `--watch`
+/// sends one every second.
 fn log_failure(term: &Term, subject: &str, reply: &Result<Vec<u8>, ApiError>) {
     match reply {
         Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Internal) => {

@@ -71,7 +71,7 @@ pub struct ClusterTask {
     pub(super) round_state: RoundState,
     /// Machines with a restore that is in no record; each is logged once.
     pub(super) lost: BTreeSet<MachineId>,
-    /// Whether the store failed to say which backup is its newest.
+    /// What was logged about a store that does not say which backup is its newest.
     pub(super) trouble: Trouble,
 }
 

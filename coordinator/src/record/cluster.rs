@@ -110,7 +110,8 @@ impl ClusterRecord {
         format!("restore {id} of cluster {:?} is running", self.name.as_str())
     }
 
-    /// Makes this the latest restore; a template cannot restore the cluster again after it.
+    /// Makes this the latest restore. If a template requested it, no template can do so again until the control plane's
+    /// machine set is deleted once more.
     pub fn begin_restore(&mut self, restore: Restore) {
         self.unsettled = self.late();
         if restore.by_template {

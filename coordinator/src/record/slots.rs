@@ -97,9 +97,9 @@ impl ClusterRecord {
         Ok(())
     }
 
-    /// A name for `now`, or the one after the last name if that is less than a minute away. If the last name is in the
-    /// future, a clock was wrong: then names return to the true time, except those that the record remembers. If a name
-    /// is used that it has dropped, the store refuses it.
+    /// A name for `now`, or the second after the last name if that is later. If the last name is further ahead than
+    /// clocks may differ, a clock was wrong: then names return to the true time, skipping those that the record
+    /// remembers. A name that the record has dropped is still known to the store, which refuses it.
     fn free_name(&self, now: Timestamp) -> Result<SnapshotName, NameError> {
         let last = Some(self.last_name).filter(|last| !is_ahead(Timestamp::from_seconds(*last), now));
         let mut name = SnapshotName::from_unix_seconds(now.seconds.max(last.map_or(i64::MIN, |last| last + 1)))?;

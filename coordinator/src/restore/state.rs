@@ -120,8 +120,8 @@ impl Restore {
         ask
     }
 
-    /// Whether all others have switched. They serve clients, whose writes would be undone with them; so a silent
-    /// machine gets only its own time limit then.
+    /// The error of a machine that has been silent for too long while all others have switched. They serve clients,
+    /// whose writes would be undone, too; so it is not given more time than that.
     fn last_is_silent(&self, round: &Round, silence: Duration) -> Option<String> {
         let mut error = None;
         for id in self.machines.keys() {

@@ -30,7 +30,7 @@ pub type Unsettled = BTreeMap<MachineId, End>;
 /// What to do about a machine that reports a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Laggard {
-    /// Nothing: its restore has ended as it should, or is running.
+    /// There is nothing to tell it: its restore has ended as it should, or is running.
     No,
     Tell(RestoreId, RestoreGoal),
     /// Its etcd was touched, and it is not known how that restore ended.

@@ -14,7 +14,7 @@ use crate::reply::Reply;
 use crate::restore::Limits;
 use crate::restore::model::capped;
 
-/// How often the number of bytes is written to the record.
+/// How often, at most, the number of bytes is written to the record.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(3);
 
 /// How often a verification may begin again. An agent that dies of it, for example because etcd needs more memory than
