@@ -105,7 +105,7 @@ const FRESH: Duration = Duration::from_secs(2);
 /// A subject on which every coordinator answers immediately, to everybody who may send any request.
 const THERE: &str = "backstay.v1.api.get.etcdbackupoverallstatuses";
 
-/// A subject that is served as long as any coordinator can lead.
+/// What to say if the server has no JetStream, without which no coordinator can lead.
 const NO_JETSTREAM: &str = "JetStream is disabled on that server, and the coordinator needs it: start nats-server with \
     -js";
 

@@ -49,7 +49,7 @@ pub type Source = Arc<dyn Fn(Kind) -> Vec<String> + Send + Sync>;
 /// Completes the line if a shell asks for that, and returns whether it did.
 ///
 /// # Errors
-/// The shell is none that is known, or its line makes no sense.
+/// The shell is not known, or its line makes no sense.
 pub fn complete() -> Result<bool, clap::Error> {
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
     let source: Source = Arc::new(move |kind| values(kind, &words));

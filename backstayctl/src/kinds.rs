@@ -11,7 +11,7 @@ use super::output::{Format, View, json, yaml};
 /// Prints the types in the selected form.
 ///
 /// # Errors
-/// What is asked for is nothing that types have.
+/// A JSONPath is not found in a type.
 pub fn run(query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     let found: Vec<&TypeDefinition> = match query.id.as_str() {
         "" => types::ALL.to_vec(),

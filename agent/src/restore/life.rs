@@ -16,7 +16,7 @@ const ENDS: usize = 3;
 /// If etcd runs longer than this, it does not exit immediately: it may have waited for the other members until its own
 /// deadline.
 const WITHIN: Duration = Duration::from_secs(120);
-/// How long a unit must look stopped, since between an end and the next start it may look so for a moment.
+/// For how many observations a unit must look stopped: between an end and the next start it may look so for a moment.
 const DOWN_LOOKS: u32 = 2;
 /// How soon after the start command etcd must have its database open; the settings require that etcd runs when the
 /// command ends.

@@ -31,7 +31,7 @@ const ROOM_BYTES: u64 = 256 * 1024 * 1024;
 pub struct VerifyDependencies {
     pub address: Address,
     pub settings: VerifySettings,
-    /// The folder below which a backup is restored temporarily.
+    /// The temporary folder into which a backup is restored.
     pub scratch: PathBuf,
     pub identity: Arc<Identity>,
     pub attempts: Arc<Attempts>,

@@ -28,8 +28,7 @@ pub struct Follow {
     settled: Option<BackupStatusSpec>,
 }
 
-/// The time with which the request begins to count, earlier by what the coordinator tolerates for a manual backup,
-/// since its clock may differ.
+/// How far the coordinator's clock may differ from this machine's, in seconds: what it tolerates for a manual backup.
 const CLOCKS_DIFFER_SECONDS: i64 = 60;
 
 impl Follow {

@@ -35,7 +35,7 @@ Examples:
   backstayctl merge --store s3://etcd-backups --cluster prod \\
     --into 7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10";
 
-/// Several series of backups of one cluster.
+/// Several series of one cluster.
 #[derive(Debug, Args)]
 pub struct Merge {
     /// URL of the store: file:///path or s3://bucket[/prefix]

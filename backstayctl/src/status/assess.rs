@@ -98,7 +98,7 @@ fn is_running(facts: &Facts) -> bool {
     facts.status.status == BackupState::Running
 }
 
-/// The error of the last backup that ended; a running one keeps it.
+/// Whether the last backup that ended has failed; while another one is running, the status keeps its error.
 fn has_failed(facts: &Facts) -> bool {
     facts.status.status == BackupState::Error || (is_running(facts) && !facts.status.error.is_empty())
 }

@@ -158,7 +158,7 @@ fn unsaid(spec: &ClusterSpec) -> Vec<String> {
     unsaid
 }
 
-/// Whether a template can express this machine set.
+/// A machine set that a template can express.
 struct Set<'a> {
     role: Role,
     name: &'a str,
@@ -207,7 +207,7 @@ impl<'a> Set<'a> {
     }
 }
 
-/// A machine that needs a document of its own.
+/// The document of a machine; `None` if there is nothing to say except that it exists.
 fn machine_document(machine: &Resource) -> Option<Value> {
     let mut document = Map::new();
     document.insert("kind".into(), "Machine".into());
