@@ -240,6 +240,9 @@ impl Transport for Coordinator {
 }
 
 /// Runs a command: what it printed on both outputs, or its failure as text.
+///
+/// # Errors
+/// The command's failure, as text.
 pub async fn capture(
     command: impl AsyncFnOnce(&mut Console<'_>) -> Result<(), Failure>,
 ) -> Result<(String, String), String> {

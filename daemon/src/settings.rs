@@ -3,7 +3,7 @@
 //!
 //! A variable is `BACKSTAY_` and the key in capitals, with `__` between levels: `BACKSTAY_NATS__URL` is `url` in `[nats]`.
 //! Its value is read as TOML if the key holds a number, a list or a boolean, and as plain text otherwise. The result of all
-//! layers can be printed ([`print`]), without secrets.
+//! layers can be printed ([`print()`]), without secrets.
 
 use std::path::{Path, PathBuf};
 
