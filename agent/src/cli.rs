@@ -1,4 +1,4 @@
-//! The command line, and what it comes to.
+//! The command line, and the settings that result from it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -225,8 +225,8 @@ impl OnceArgs {
     }
 }
 
-/// The recipients of a file; blank lines and those that begin with # are passed over. One without any is refused: the backup
-/// would not be encrypted.
+/// The recipients of a file; blank lines and those that begin with # are passed over. One without any is refused: the
+/// backup would not be encrypted.
 fn recipients_in(path: &Path) -> Result<Vec<Recipient>, String> {
     let failed = |why: String| format!("--recipients-file {}: {why}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;

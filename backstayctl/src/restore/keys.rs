@@ -1,5 +1,5 @@
-//! The identity that opens a backup: the one that was given, or the cluster's own, which rests in the store sealed to
-//! the recovery key.
+//! The identity that decrypts a backup: the one that was given, or the cluster's own, which is in the store, encrypted
+//! to the recovery key.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,10 +11,13 @@ use zeroize::Zeroizing;
 
 use super::error::RestoreFailure;
 
-/// No key file is larger.
+/// The largest key file, in bytes.
 const KEY_FILE_MAX: usize = 16 * 1024;
 
-/// The identity that opens the backup; `None` where it is not encrypted.
+/// The identity that decrypts the backup; `None` if it is not encrypted.
+///
+/// # Errors
+/// No key file was given, it cannot be read, or none of its keys decrypts the backup.
 pub async fn opener(
     store: &dyn Store,
     manifest: &Manifest,
