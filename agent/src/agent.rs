@@ -1,4 +1,4 @@
-//! The agent, assembled from its collaborators, and how it runs and stops.
+//! The agent, assembled from its parts, and how it runs and stops.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,10 +34,10 @@ use crate::state::{StateDir, StateError};
 use crate::verify::{self, Verifications};
 use crate::{VERSION, identity};
 
-/// From the signal to the end: the attempt's abort and the last reports.
+/// How long stopping may take, from the signal to the end: aborting the attempt, and sending the last reports.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// Of that, for reports that are not acknowledged: they are on disk in any case.
+/// The part of it for reports that are not acknowledged; they are on disk in any case.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why an agent cannot start.
@@ -72,7 +72,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Opens the state folder and takes up what it holds. Neither etcd nor NATS needs to be there.
+    /// Opens the state folder and loads what an earlier process left there. Neither etcd nor NATS needs to be running.
+    ///
+    /// # Errors
+    /// The cluster is not set, the machine cannot be identified, or the settings of etcd or the state folder cannot be
+    /// used.
     pub fn build(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, AgentError> {
         let cluster = settings.cluster.clone().ok_or(AgentError::NoCluster)?;
         let machine = settings.machine.map_or_else(|| machine::identify(Path::new("/")), Ok)?;
@@ -127,13 +131,17 @@ impl Agent {
         })
     }
 
-    /// Where commands to this agent go.
+    /// The cluster and the machine to which commands for this agent are sent.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Works until `stop`, then finishes: within 10 s in all cases, with nothing unfinished in the store if
-    /// the store answers.
+    /// Works until `stop` is cancelled, then finishes within 10 s. No upload is left unfinished in the store if the
+    /// store answers.
+    ///
+    /// # Errors
+    /// The settings of NATS cannot be used, or the subjects of the commands cannot be subscribed to. A NATS server that
+    /// does not answer is not an error: the agent waits for it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
         let inbox = subject::agent_inbox(&self.address.cluster, self.address.machine);
         let role = ClientIdentity::from(self.name().as_str()).inbox(inbox);
@@ -212,7 +220,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits for the attempt to be aborted and reported, and for the report to arrive where NATS answers.
+    /// Waits until the attempt is aborted and reported, and, if NATS answers, until the report has arrived.
     async fn drain(&self, client: &Client, tasks: &TaskTracker, end: &CancellationToken) {
         self.verifications.close().await;
         self.attempts.idle().await;

@@ -1,4 +1,4 @@
-//! The command line, and what it comes to.
+//! The command line, and the settings that result from it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

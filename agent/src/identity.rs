@@ -1,4 +1,4 @@
-//! The agent's own age identity: what is meant for this agent alone is sealed to it.
+//! The agent's own age identity: what only this agent may read is encrypted to it.
 
 use backstay_archive::seal::{self, Identity};
 
@@ -8,7 +8,7 @@ const FILE: &str = "identity";
 const COMMENT: &str =
     "The identity of this machine's backstay-agent. Made at its first start; if it is lost, a new one is made.";
 
-/// Reads the identity from the state folder (0600), or makes one at the first start.
+/// Reads the identity from the state folder (mode 0600), or creates one at the first start.
 ///
 /// # Errors
 /// The file cannot be read or written, or holds no identity: it is never replaced then.

@@ -1,19 +1,20 @@
 //! backstay-agent: one machine's etcd, one attempt at a time.
 //!
-//! - [`agent`]: the daemon, assembled from its collaborators, and how it stops;
+//! - [`agent`]: the daemon, assembled from its parts, and how it stops;
 //! - [`attempt`]: accepting, running and reporting attempts; the pipeline itself;
 //! - [`once`]: one backup without NATS or coordinator, through the same pipeline;
 //! - [`restore`]: this machine's part in the restore of its cluster;
-//! - [`verify`]: proving a backup at rest; [`stored_backup`]: the backup that it, or a restore, reads;
+//! - [`verify`]: verifying a stored backup; [`stored_backup`]: finding the backup for a verification or a restore;
 //! - [`etcd`]: the member: status, linearizable read, snapshot stream;
 //! - [`bus`]: commands, beats and progress; [`outbox`]: reports that must arrive;
-//! - [`state`], [`identity`], [`machine`]: what the agent is and remembers;
-//! - [`proof`]: the look into each snapshot, and whether another member holds the same;
-//! - [`settings`], [`cli`]: what it is told.
+//! - [`state`], [`identity`], [`machine`]: what the agent remembers, and which machine it is on;
+//! - [`proof`]: the inspection of each snapshot, and the comparison with another member;
+//! - [`settings`], [`cli`]: settings and command line.
 //!
-//! Deciding when to back up what is the coordinator's; bytes at rest are the archive crate's.
+//! The coordinator decides when a backup is made. The crate `archive` knows what stored backups look like.
 
 #![deny(clippy::disallowed_macros)]
+#![warn(clippy::missing_errors_doc)]
 
 pub mod agent;
 pub mod attempt;

@@ -1,4 +1,4 @@
-//! Which machine this is, when nobody says: its own UUID, or one that follows from its machine id.
+//! Which machine this is, if the settings do not say: its own UUID, or one that is derived from its machine id.
 
 use std::path::Path;
 
@@ -12,17 +12,20 @@ const PRODUCT_UUID: &str = "sys/class/dmi/id/product_uuid";
 /// systemd's id of the installation.
 const MACHINE_ID: &str = "etc/machine-id";
 
-/// What mainboards say whose makers gave them no id of their own: many machines share these.
+/// UUIDs of mainboards that have no id of their own; many machines share them.
 const SHARED: [u128; 4] =
     [0, u128::MAX, 0x0300_0200_0400_0500_0006_0007_0008_0009, 0x0001_0203_0405_0607_0809_0A0B_0C0D_0E0F];
 
-/// Neither source says which machine this is.
+/// Neither source identifies this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot identify this machine: neither /{PRODUCT_UUID} nor /{MACHINE_ID} is usable; set `machine` to a UUID")]
 pub struct UnknownMachine;
 
-/// The id of the machine whose root folder is `root`: the mainboard's UUID where it has one of its own and
-/// may be read, else a UUID that is derived from the machine id and says nothing of it.
+/// The id of the machine whose root folder is `root`: the mainboard's UUID if it is unique and can be read, otherwise a
+/// UUID that is derived from the machine id, which cannot be computed back from it.
+///
+/// # Errors
+/// Neither can be read.
 pub fn identify(root: &Path) -> Result<MachineId, UnknownMachine> {
     let read = |path: &str| std::fs::read_to_string(root.join(path)).ok().map(|text| text.trim().to_owned());
     let board = read(PRODUCT_UUID).and_then(|text| Uuid::try_parse(&text).ok());

@@ -1,4 +1,4 @@
-//! The wiring of backstay-agent: arguments, runtime, signals, exit code.
+//! The main program of backstay-agent: arguments, runtime, signals, exit code.
 
 #![deny(clippy::disallowed_macros)]
 
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-/// For threads that are in the middle of something when all else has ended.
+/// How long to wait for threads that are still busy when everything else has ended.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! What an agent lets be seen of itself: its metrics and whether it is ready, read from the parts that do the work.
+//! What an agent shows of itself: its metrics and whether it is ready, read from the parts that do the work.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::attempt::Attempts;
 use crate::etcd::poll::PolledMember;
 use crate::outbox::Outbox;
 
-/// The parts that are looked at.
+/// The parts from which the metrics come.
 #[derive(Clone)]
 pub struct AgentMetrics {
     pub client: Client,
@@ -32,7 +32,7 @@ impl fmt::Debug for AgentMetrics {
 }
 
 impl AgentMetrics {
-    /// All of it, for [`backstay_daemon::http::serve`].
+    /// The endpoint for [`backstay_daemon::http::serve`].
     pub fn endpoint(self) -> MetricsEndpoint {
         let mut registry = Registry::default();
         self.attempts.metrics().register(&mut registry);

@@ -1,4 +1,4 @@
-//! One backup without NATS or coordinator, through the very same pipeline.
+//! One backup without NATS or coordinator, through the same pipeline as any other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +30,10 @@ mod told;
 
 pub use told::Taken;
 
-/// How many seconds the name may move on: one is taken by each backup of the same second.
+/// How many later seconds are tried for the name: other backups may have begun in the same second.
 const NAME_TRIES: usize = 60;
 
-/// Somebody who pressed Ctrl-C waits for this.
+/// How long cleaning up after Ctrl-C may take; a person waits for it.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 const SWEEP_INTERRUPTED: Duration = Duration::from_millis(1500);
 
@@ -41,9 +41,9 @@ const SWEEP_INTERRUPTED: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub struct Once {
     pub cluster: ClusterName,
-    /// By default the store is asked by name, and a new one is made where it knows none.
+    /// By default, the store is asked for the name's UUID, and a new one is created if it has none.
     pub cluster_uuid: Option<ClusterUuid>,
-    /// This etcd takes the place of the one that the newest backup is of.
+    /// Whether this etcd replaces the one of the newest backup.
     pub new_cluster_id: bool,
     pub store: StoreSpec,
     /// The same as it was typed.
@@ -67,8 +67,11 @@ impl Once {
     }
 }
 
-/// Takes one backup; `tries` gets the progress of each try at it. On failure, nothing of it is left in the store that the
-/// store lets go.
+/// Makes one backup; `tries` gets the progress of each attempt. If it fails, nothing of it is left in the store, as far
+/// as the store permits deleting it.
+///
+/// # Errors
+/// As [`Taking::take`](crate::attempt::Taking::take); also if the store cannot be opened, or no name is free.
 pub async fn once(
     once: Once,
     member: &Member,
@@ -111,21 +114,21 @@ pub async fn once(
     }
 }
 
-/// The backups that this one is to stand among.
+/// The series of backups to which this one belongs.
 struct Series {
     uuid: ClusterUuid,
-    /// The store had no backup of this cluster.
+    /// Whether the store had no backup of this cluster.
     first: bool,
-    /// The etcd that is there.
+    /// The etcd that answers.
     etcd: u64,
-    /// What this backup takes the place of.
+    /// What this backup replaces.
     replaces: Option<Replaced>,
     /// How this backup is signed.
     signing: Option<Signing>,
 }
 
-/// The series of the UUID that was given, else of the name. An etcd that cannot be the one that the series is of is refused,
-/// unless that was said.
+/// The series of the given UUID, otherwise of the name. Refuses an etcd that cannot be the one in that series, unless
+/// the flag for a new etcd was given.
 async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Result<Series, BackupFailure> {
     let mut origin = source::origin(etcd).await?;
     let signers = once.signers();
@@ -234,13 +237,13 @@ fn plan(once: &Once, series: &Series, snapshot: SnapshotName) -> Backup {
     Backup { plan, limits: once.limits.clone(), deadline: once.deadline, stall: once.stall, etcd_cluster }
 }
 
-/// How long the store may take at the end: whoever interrupted it waits.
+/// How long cleaning up in the store may take at the end.
 fn patience(cancel: &CancellationToken) -> Duration {
     if cancel.is_cancelled() { SWEEP_INTERRUPTED } else { SWEEP_TIMEOUT }
 }
 
-/// The writer has cleaned up already; this is for what it could not reach at that moment. Where the backup turns
-/// out to be there after all (its completion succeeded and the answer was lost), it is a success.
+/// Cleans up what the writer could not reach when it did. If the backup exists nevertheless (its completion succeeded,
+/// but the answer was lost), that is a success.
 async fn sweep(store: &dyn Store, plan: &Plan, failure: &BackupFailure, patience: Duration) -> Option<Manifest> {
     // Only where the store was touched: another machine may be at work under the same second's name.
     let touched = [FailureCode::Store, FailureCode::Cancelled, FailureCode::Deadline, FailureCode::Corruption];

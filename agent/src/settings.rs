@@ -15,24 +15,24 @@ use crate::proof::settings::InspectionSettings;
 use crate::restore::RestoreSettings;
 use crate::verify::VerifySettings;
 
-/// Where systemd says that a service's state belongs.
+/// The variable in which systemd passes the folder for a service's state.
 pub const STATE_VARIABLE: &str = "STATE_DIRECTORY";
 
 const STATE_DIR: &str = "/var/lib/backstay-agent";
-/// Where health and metrics are served when nobody says.
+/// The default port for health and metrics.
 const HTTP_PORT: u16 = 9478;
 const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(100);
 const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(5);
 
-/// Everything that an agent can be told.
+/// All settings of an agent.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The cluster that this machine's etcd belongs to. Needed.
+    /// The cluster that this machine's etcd belongs to. Required.
     pub cluster: Option<ClusterName>,
-    /// The machine's UUID; by default the machine itself is asked.
+    /// The machine's UUID; by default it is determined from the machine.
     pub machine: Option<MachineId>,
-    /// What the agent keeps over restarts; one folder for one agent.
+    /// The folder for what the agent keeps over restarts; each agent needs its own.
     pub state_dir: PathBuf,
     /// 100 ms to 5 s.
     #[serde(with = "settings::duration")]
@@ -41,16 +41,16 @@ pub struct Settings {
     pub etcd: EtcdSettings,
     pub inspection: InspectionSettings,
     pub s3: S3Trust,
-    /// How etcd is stopped and started, where this machine may be restored.
+    /// How etcd is stopped and started, if this machine may be restored.
     pub restore: RestoreSettings,
-    /// How backups are proven here.
+    /// How backups are verified on this machine.
     pub verify: VerifySettings,
     /// Health, readiness and metrics.
     pub http: HttpSettings,
     pub log: LogFormat,
 }
 
-/// `[s3]`: what an agent knows of S3 by itself; the rest comes with each command.
+/// `[s3]`: the agent's own settings for S3; the rest comes with each command.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Trust {
@@ -79,6 +79,9 @@ impl Default for Settings {
 
 impl Settings {
     /// From `file`, then `variables`, then `flags`. systemd's `STATE_DIRECTORY` is the default of `state_dir`.
+    ///
+    /// # Errors
+    /// The file cannot be read, a layer does not fit, or the settings contradict each other.
     pub fn load(
         file: Option<&std::path::Path>,
         variables: impl IntoIterator<Item = (String, String)>,

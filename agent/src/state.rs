@@ -19,10 +19,10 @@ use bytes::Bytes;
 use prost::Message;
 use tracing::warn;
 
-/// Final reports that are remembered. One attempt runs at a time, so the last would nearly do.
+/// How many final reports are remembered. Only one attempt runs at a time, so the last one would nearly be enough.
 const ENDED_MAX: usize = 16;
 
-/// Why something of the state folder could not be read or written.
+/// Why a file in the state folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {path}: {cause}")]
 pub struct StateError {
@@ -44,7 +44,8 @@ pub struct StateDir {
 }
 
 impl Drop for StateDir {
-    /// Closing the file is not enough: a child that is just being started holds a copy of it until it executes.
+    /// Unlocks explicitly. Closing the file is not enough, since a child process that is being started has a copy of it
+    /// until it executes.
     fn drop(&mut self) {
         if let Err(error) = self.lock.unlock() {
             warn!(%error, "cannot release the lock on the state directory");
@@ -53,10 +54,10 @@ impl Drop for StateDir {
 }
 
 impl StateDir {
-    /// Makes the folder (0700) where it is missing, and takes its lock.
+    /// Creates the folder (mode 0700) if it is missing, and locks it.
     ///
     /// # Errors
-    /// It cannot be made or used, or another agent uses it.
+    /// It cannot be created or used, or another agent uses it.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, StateError> {
         let path = path.into();
         make_folder(&path)?;
@@ -78,7 +79,7 @@ impl StateDir {
         self.path.join(name)
     }
 
-    /// The newest epoch seen; 0 where none was.
+    /// The newest epoch seen; 0 if none was.
     pub fn epoch(&self) -> u64 {
         let path = self.file("epoch");
         let text = read_optional(&path).unwrap_or_else(|error| {
@@ -88,6 +89,10 @@ impl StateDir {
         text.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// Records the newest epoch that was seen, on disk when this returns.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn set_epoch(&self, epoch: u64) -> Result<(), StateError> {
         write_atomic(&self.file("epoch"), format!("{epoch}\n").as_bytes())
     }
@@ -108,10 +113,18 @@ impl StateDir {
         }
     }
 
+    /// Records that an attempt is under way: a report without a state.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn begin(&self, attempt: &Report) -> Result<(), StateError> {
         write_atomic(&self.file("attempt"), &attempt.encode_to_vec())
     }
 
+    /// Records that no attempt is under way.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
     pub fn end(&self) -> Result<(), StateError> {
         remove(&self.file("attempt"))
     }
@@ -129,7 +142,10 @@ impl StateDir {
         records.unwrap_or_default().into_iter().filter_map(|r| Report::decode(r).ok()).collect()
     }
 
-    /// Remembers as many of `reports` (oldest first) as are worth it.
+    /// Records the newest 16 of `reports`, which are ordered from old to new.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn set_ended(&self, reports: &[Report]) -> Result<(), StateError> {
         let newest = &reports[reports.len().saturating_sub(ENDED_MAX)..];
         let records: Vec<Bytes> = newest.iter().map(|r| r.encode_to_vec().into()).collect();
@@ -143,12 +159,12 @@ impl StateDir {
     }
 }
 
-/// Makes a folder that only its owner may enter, and its parents; one that is there is fine.
+/// Creates a folder that only its owner may enter, and its parents, unless it exists.
 pub(crate) fn make_folder(path: &Path) -> Result<(), StateError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the directory", path))
 }
 
-/// The bytes of a file; `None` where there is none.
+/// The bytes of a file; `None` if there is none.
 pub(crate) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -157,7 +173,7 @@ pub(crate) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, StateError> 
     }
 }
 
-/// Writes a file (0600) so that after a crash it is the old one or the new one.
+/// Writes a file (mode 0600) so that after a crash it is either the old one or the new one.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     let partial = path.with_added_extension("partial");
     let write = || -> io::Result<()> {
@@ -170,7 +186,7 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StateError> 
     write().map_err(failed("write", path))
 }
 
-/// Removes a file for good; one that is not there is fine.
+/// Removes a file, and returns when that is on disk. A missing file is not an error.
 pub(crate) fn remove(path: &Path) -> Result<(), StateError> {
     match fs::remove_file(path) {
         Ok(()) => sync_folder_of(path).map_err(failed("remove", path)),

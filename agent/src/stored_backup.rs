@@ -1,4 +1,4 @@
-//! The backup at rest that a command of the coordinator means: checked at the edge, then found in its store.
+//! The stored backup that a command of the coordinator means: its fields are checked, then it is looked up in its store.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use backstay_protocol::{ClusterUuid, NameError, SnapshotName};
 
 use crate::attempt::job;
 
-/// Why it is not there.
+/// Why it is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     #[error(transparent)]
@@ -26,7 +26,7 @@ pub enum FindError {
     Other { got: String, expected: String },
 }
 
-/// As a command names it; secrets are sealed to this agent.
+/// A backup as a command names it; its secrets are encrypted to this agent.
 pub struct Named<'a> {
     pub cluster_uuid: &'a str,
     pub snapshot: &'a str,
@@ -35,12 +35,12 @@ pub struct Named<'a> {
     pub snapshot_sha256: &'a [u8],
 }
 
-/// A backup that is to be read.
+/// A backup to read.
 pub struct StoredBackup {
     cluster: ClusterUuid,
     pub snapshot: SnapshotName,
     store: StoreSpec,
-    /// Of the cluster that the backup is of; `None` where it is not encrypted.
+    /// Of the cluster that the backup is of; `None` if it is not encrypted.
     pub identity: Option<Identity>,
     sha256: String,
 }
@@ -55,10 +55,10 @@ impl fmt::Debug for StoredBackup {
 }
 
 impl StoredBackup {
-    /// Opens what is sealed with the agent's `own` identity.
+    /// Decrypts the secrets with the agent's `own` identity.
     ///
     /// # Errors
-    /// In words.
+    /// Why not, in words.
     pub fn parse(named: Named<'_>, own: &Identity, s3_ca: Option<PathBuf>) -> Result<Self, String> {
         let text = |e: NameError| e.to_string();
         Ok(Self {
@@ -73,7 +73,7 @@ impl StoredBackup {
     /// The store, open, and the backup's manifest.
     ///
     /// # Errors
-    /// The store's, or the backup that is meant is not there.
+    /// The store does not answer, or does not have this backup.
     pub async fn find(&self) -> Result<(Arc<dyn Store>, Manifest), FindError> {
         let store = self.store.clone().open().await?;
         let manifest = catalog::own_manifest(&*store, self.cluster, self.snapshot).await?;
@@ -85,7 +85,7 @@ impl StoredBackup {
     }
 }
 
-/// The identity of a cluster, sealed to this agent; `None` where nothing is sealed.
+/// The identity of a cluster, which was encrypted to this agent; `None` if there is none.
 fn identity(sealed: &[u8], own: &Identity) -> Result<Option<Identity>, String> {
     if sealed.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
 //! The version of this agent.
 
-/// As manifests and beats carry it.
+/// The version in manifests and beats.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,4 +1,4 @@
-//! The coordinator's API as this side sees it: typed calls over a transport that tests replace.
+//! The coordinator's API from the caller's side: typed calls over a transport that tests replace.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use backstay_protocol::types::{self, TypeDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// How long a request waits that is answered from what the coordinator keeps.
+/// How long to wait for an answer that the coordinator can give by itself.
 pub const QUICK: Duration = Duration::from_secs(5);
-/// How long a change waits: a coordinator that just took over first listens for its agents.
+/// How long to wait for a change: a coordinator that has just taken over waits for its agents first.
 pub const CHANGE: Duration = Duration::from_secs(20);
-/// How long a request waits that makes the coordinator ask a store, which may itself be slow to fail.
+/// How long to wait for an answer for which the coordinator asks a store, which may fail slowly.
 pub const STORE: Duration = Duration::from_secs(90);
 
 fn patience(verb: Verb, definition: &TypeDefinition) -> Duration {
@@ -34,26 +34,26 @@ fn patience(verb: Verb, definition: &TypeDefinition) -> Duration {
     }
 }
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// NATS is there and nobody listens, or nobody answers. The URL holds no password.
+    /// NATS answers, but no coordinator does. The URL contains no password.
     #[error("no coordinator answers on {url} ({cause})")]
     NoCoordinator { url: String, cause: String },
-    /// There is no connection to NATS, so nobody could be asked. The URL holds no password.
+    /// There is no connection to NATS. The URL contains no password.
     #[error(
         "cannot reach NATS on {url} ({cause}): check that nats-server is running there, or set another URL with --nats \
          or BACKSTAY_NATS_URL"
     )]
     NoNats { url: String, cause: String },
-    /// The coordinator heard it, as far as one can tell, and said nothing in time.
+    /// The coordinator probably received the request, but did not answer in time.
     #[error(
         "the coordinator on {url} did not answer within {} s, or NATS does not permit this user to ask it; it is \
          unknown whether the request was carried out: check with `backstayctl get`",
         .waited.as_secs()
     )]
     NoAnswer { url: String, waited: Duration },
-    /// NATS did not let the request through, or would not bring the answer.
+    /// NATS does not permit the request, or the answer.
     #[error("NATS on {url} does not permit this user to do that: {cause}")]
     NotAllowed { url: String, cause: String },
     #[error(transparent)]
@@ -76,7 +76,7 @@ pub enum CallError {
 }
 
 impl CallError {
-    /// Whether the coordinator said that there is no such resource.
+    /// Whether the coordinator answered that there is no such resource.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused(error) if error.code == ErrorCode::NotFound)
     }
@@ -87,7 +87,7 @@ impl CallError {
             if error.code == ErrorCode::InvalidArgument && error.text.starts_with("there is no type "))
     }
 
-    /// The coordinator is of a build that does not know this field of a request.
+    /// Whether the coordinator is too old to know this field of a request.
     pub fn is_unknown_field(&self, field: &str) -> bool {
         let Self::Refused(error) = self else { return false };
         error.code == ErrorCode::InvalidArgument
@@ -95,17 +95,17 @@ impl CallError {
             && error.text.contains(&format!("\"{field}\""))
     }
 
-    /// The coordinator takes this text for a snapshot's name, and it is none.
+    /// Whether the coordinator took this text for a snapshot's name, and refused it.
     pub fn is_no_name(&self, text: &str) -> bool {
         matches!(self, Self::Refused(error) if error.text.starts_with(&format!("invalid snapshot name {text:?}")))
     }
 
-    /// Nobody could be asked: what was to be done has nothing to do with it.
+    /// Whether the coordinator could not be reached, so that the failure is not about the request itself.
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::NoCoordinator { .. } | Self::NoNats { .. })
     }
 
-    /// Whether it may well be over soon: the coordinator changes, or NATS is away for a while.
+    /// Whether it may be over soon: another coordinator takes over, or NATS is away for a while.
     pub fn passes(&self) -> bool {
         match self {
             Self::NoCoordinator { .. } | Self::NoNats { .. } | Self::NoAnswer { .. } | Self::Transport { .. } => true,
@@ -154,7 +154,10 @@ impl<T: Transport> Api<T> {
         Self { transport }
     }
 
-    /// All resources of a type that `request` asks for, however many answers they take.
+    /// All resources of a type that `request` selects, in as many answers as they need.
+    ///
+    /// # Errors
+    /// NATS or the coordinator does not answer, or the coordinator refuses the request.
     pub async fn get(&self, definition: &TypeDefinition, request: &GetRequest) -> Result<Vec<Resource>, CallError> {
         let mut request = request.clone();
         let mut items = Vec::new();
@@ -168,7 +171,10 @@ impl<T: Transport> Api<T> {
         }
     }
 
-    /// One resource of a type, in the type's own namespace; `None` where there is none.
+    /// One resource of a type, in the type's own namespace; `None` if there is none.
+    ///
+    /// # Errors
+    /// NATS or the coordinator does not answer, or the coordinator refuses the request.
     pub async fn find(&self, definition: &TypeDefinition, id: &str) -> Result<Option<Resource>, CallError> {
         let request = GetRequest { id: id.to_owned(), ..GetRequest::default() };
         match self.get(definition, &request).await {
@@ -178,6 +184,10 @@ impl<T: Transport> Api<T> {
         }
     }
 
+    /// Creates or changes a resource; with `dry_run`, only says what would happen.
+    ///
+    /// # Errors
+    /// NATS or the coordinator does not answer, or the coordinator refuses the request.
     pub async fn apply(
         &self,
         definition: &TypeDefinition,
@@ -187,7 +197,10 @@ impl<T: Transport> Api<T> {
         self.call(Verb::Apply, definition, &ApplyRequest { resource, dry_run }).await
     }
 
-    /// A coordinator of an earlier build does not know `force`: it deletes without.
+    /// Deletes a resource. An older coordinator does not know `force`: it deletes without asking about agents.
+    ///
+    /// # Errors
+    /// NATS or the coordinator does not answer, or the coordinator refuses the request.
     pub async fn delete(&self, definition: &TypeDefinition, request: &DeleteRequest) -> Result<(), CallError> {
         let deleted: Result<DeleteResponse, CallError> = self.call(Verb::Delete, definition, request).await;
         match deleted {

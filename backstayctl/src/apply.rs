@@ -1,4 +1,4 @@
-//! `apply`.
+//! `apply`: creates or changes the resources in files, in their order.
 
 use backstay_protocol::api::{Action, ApplyResponse};
 use backstay_protocol::resource::Resource;
@@ -8,16 +8,19 @@ use super::console::{Console, Failure};
 use super::diff::Diff;
 use super::documents::{Document, DocumentError};
 
-/// How much is done and said.
+/// What to do, and how much to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mode {
-    /// Say each step and what it changes.
+    /// Print each step and what it changes.
     pub verbose: bool,
     /// Change nothing; print what would change.
     pub dry_run: bool,
 }
 
-/// Applies the documents in their order until one fails; those before it stay.
+/// Applies the documents in their order until one fails; those before it stay applied.
+///
+/// # Errors
+/// Names the file and the resource that failed.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     documents: Vec<Document>,
@@ -33,7 +36,7 @@ pub async fn run<T: Transport>(
     Ok(())
 }
 
-/// Nobody could be asked: that has nothing to do with the document.
+/// The coordinator could not be reached: that has nothing to do with the document.
 pub fn failed(file: String, address: String, cause: CallError) -> Failure {
     match cause.is_absence() {
         true => Failure::Call(cause),
@@ -60,7 +63,7 @@ fn report(response: &ApplyResponse, address: &str, mode: Mode, console: &mut Con
     Ok(())
 }
 
-/// The resource as it became, without what the coordinator counts by itself.
+/// The resource after the change, without what the coordinator maintains itself.
 fn settled(response: &ApplyResponse) -> Resource {
     let mut after = response.resource.clone();
     if let Some(before) = &response.before {
@@ -69,7 +72,7 @@ fn settled(response: &ApplyResponse) -> Resource {
     after
 }
 
-/// Takes over what changes with every write, so that only what a person wrote can differ.
+/// Takes over what changes with every write, so that only a person's changes remain as differences.
 pub fn keep_counters(after: &mut Resource, before: &Resource) {
     let (mine, theirs) = (&mut after.metadata, &before.metadata);
     mine.version = theirs.version;

@@ -1,4 +1,4 @@
-//! `backups`: what is in the store, for people, with what the manifests say. A coordinator of before tells the names alone.
+//! `backups`: what is in the store, for people, with what the manifests say. An older coordinator reports the names only.
 
 use backstay_daemon::units;
 use backstay_protocol::Timestamp;
@@ -13,7 +13,10 @@ use super::listing::{self, WIDTH};
 use super::output::View;
 use super::output::table::Layout;
 
-/// The backups of a cluster, newest first; those of all clusters where it is empty.
+/// Prints the backups of a cluster, newest first; those of all clusters if it is empty.
+///
+/// # Errors
+/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     cluster: &str,
@@ -69,7 +72,7 @@ pub async fn of_cluster<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec
     Ok(items.iter().filter_map(|item| by_name(item, cluster)).collect())
 }
 
-/// What a name tells by itself.
+/// What the name alone shows.
 fn by_name(item: &Resource, cluster: &str) -> Option<Resource> {
     let BackupSpec { createdat, snapshot, size: stored } = item.typed().ok()?;
     let spec = StoredBackupSpec { cluster: cluster.to_owned(), snapshot, createdat, stored, ..Default::default() };

@@ -20,22 +20,25 @@ use super::api::{CallError, QUICK, Transport};
 use super::contexts::layers::{Chosen, merged};
 use super::contexts::model;
 
-/// How long connecting may take: what is left of [`QUICK`] is for the answer.
+/// How long connecting may take; what is left of [`QUICK`] is for the answer.
 const CONNECT: Duration = Duration::from_secs(4);
 /// The name of this program's connections on the server.
 const NAME: &str = "backstayctl";
 const SERVICE_ERROR: &str = "Nats-Service-Error";
 const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 
-/// The daemons' settings as far as they are ours.
+/// The part of the daemons' settings that the command line has, too.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Sections {
     nats: NatsSettings,
 }
 
-/// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER`, from a context, and from flags. `url` is that of
-/// the command line's own variable.
+/// The `[nats]` settings from variables such as `BACKSTAY_NATS__USER`, from a context, and from flags. `url` is the
+/// value of the variable `BACKSTAY_NATS_URL`.
+///
+/// # Errors
+/// A value does not fit, or the settings contradict each other.
 pub fn settings(
     variables: impl IntoIterator<Item = (String, String)>,
     url: Option<String>,
@@ -65,7 +68,7 @@ pub fn settings(
     Ok(nats)
 }
 
-/// What a person calls a key of `[nats]` here: the flag, or the variable where there is none.
+/// The name of a key of `[nats]` on the command line: its flag, or its variable if there is no flag.
 fn word(name: &str) -> String {
     match name {
         "url" => "--nats".into(),
@@ -74,7 +77,8 @@ fn word(name: &str) -> String {
     }
 }
 
-/// What looks like a setting of `[nats]` and is none. The daemons' other variables may be set on the same machine.
+/// Variables that look like settings of `[nats]` but are not. Other variables of the daemons may be set on the same
+/// machine.
 pub fn unknown(variables: &[(String, String)]) -> Vec<Unknown> {
     let section = variable(&["nats", ""]);
     let ours = variables.iter().filter(|(name, _)| name.starts_with(&section)).cloned();
@@ -86,20 +90,20 @@ pub fn unknown(variables: &[(String, String)]) -> Vec<Unknown> {
 pub struct Bus {
     client: Client,
     url: String,
-    /// What the server does not let this user do.
+    /// What the server does not permit this user.
     refusals: broadcast::Receiver<String>,
-    /// What connecting took of the time in which somebody should have answered.
+    /// How much of the time for the answer was needed to connect.
     spent: Duration,
     /// When the coordinator answered last.
     answered: Mutex<Option<Instant>>,
 }
 
-/// Whoever answered so short a time ago need not be asked whether he is there.
+/// If the coordinator has answered within this time, it is not checked whether one is there.
 const FRESH: Duration = Duration::from_secs(2);
-/// What any coordinator answers at once, to anybody who may ask anything.
+/// A subject on which every coordinator answers immediately, to everybody who may send any request.
 const THERE: &str = "backstay.v1.api.get.etcdbackupoverallstatuses";
 
-/// No coordinator can lead without it.
+/// What to say if the server has no JetStream, without which no coordinator can lead.
 const NO_JETSTREAM: &str = "JetStream is disabled on that server, and the coordinator needs it: start nats-server with \
     -js";
 
@@ -107,7 +111,10 @@ const NO_JETSTREAM: &str = "JetStream is disabled on that server, and the coordi
 const ANSWER_MIN: Duration = Duration::from_millis(500);
 
 impl Bus {
-    /// Connects, or says within five seconds that NATS is not there.
+    /// Connects within five seconds.
+    ///
+    /// # Errors
+    /// NATS does not answer or refuses the user, or a file in the settings cannot be used.
     pub async fn connect(settings: &NatsSettings) -> Result<Self, CallError> {
         let url = settings.shown_url();
         let absent = |cause: &str| CallError::NoNats { url: url.clone(), cause: cause.to_owned() };
@@ -165,7 +172,7 @@ impl Bus {
         }
     }
 
-    /// A connection that broke is no silent coordinator.
+    /// A broken connection is not a silent coordinator.
     fn failure(&self, kind: RequestErrorKind, cause: &str, wait: Duration) -> CallError {
         if self.client.connection_state() != State::Connected {
             return CallError::NoNats { url: self.url.clone(), cause: "the connection was lost".into() };
@@ -178,7 +185,8 @@ impl Bus {
         self.answered.lock().expect("nobody panics with it").is_some_and(|at| at.elapsed() < FRESH)
     }
 
-    /// Any answer at all, also a refusal: somebody works on requests. Whoever may not ask is not told.
+    /// Whether any coordinator answers, even with a refusal. A user without the permission for this request gets no
+    /// answer.
     async fn is_there(&self) -> Result<(), CallError> {
         let wait = QUICK.saturating_sub(self.spent).max(ANSWER_MIN);
         match self.ask(THERE, Vec::new(), wait).await {
@@ -188,9 +196,9 @@ impl Bus {
     }
 }
 
-/// Waits until the server says that a request on `subject` is not allowed, or listening to answers is not.
+/// Waits until the server reports that a request on `subject`, or receiving answers, is not permitted.
 ///
-/// NATS says so beside the request, which itself stays without an answer.
+/// NATS reports this on the connection; the request itself gets no answer.
 async fn refused(mut refusals: broadcast::Receiver<String>, subject: &str) -> String {
     loop {
         match refusals.recv().await {
@@ -227,7 +235,7 @@ fn failure(kind: RequestErrorKind, cause: &str, url: &str, wait: Duration, jetst
     }
 }
 
-/// The body; where a service refused a request before it read it, there is only a header.
+/// The body of an answer. If a service refused a request before reading it, there is only a header.
 fn answer(message: Message) -> Result<Vec<u8>, CallError> {
     let header = |name: &str| message.headers.as_ref().and_then(|h| h.get(name)).map(|v| v.as_str().to_owned());
     match header(SERVICE_ERROR) {

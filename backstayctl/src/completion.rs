@@ -1,6 +1,6 @@
-//! Completion in a shell: the script asks this program, and this program asks the coordinator for what only it knows.
+//! Completion in a shell: the script calls this program, which asks the coordinator for what only the coordinator knows.
 //!
-//! It answers within a moment, and with nothing where nobody answers: a person is in the middle of a line.
+//! It answers quickly, with nothing if the coordinator does not answer, since a person is typing.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -21,21 +21,21 @@ use super::contexts;
 use super::listing;
 use super::session::Session;
 
-/// With this variable set, the program completes a line instead of running it.
+/// If this variable is set, the program completes a line instead of running it.
 pub const VARIABLE: &str = "BACKSTAYCTL_COMPLETE";
-/// How long may be asked.
+/// How long a query may take.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// The value that means the newest backup.
 const LATEST: &str = "latest";
 
-/// What a value is of.
+/// What kind of value is completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Clusters,
     Types,
-    /// Of the type that stands before it.
+    /// An id of the type before it.
     Ids,
-    /// Of the cluster that stands before it.
+    /// A snapshot of the cluster before it.
     Snapshots,
     Contexts,
     Formats,
@@ -46,10 +46,10 @@ pub enum Kind {
 /// Finds the values of a kind for a line that is being typed.
 pub type Source = Arc<dyn Fn(Kind) -> Vec<String> + Send + Sync>;
 
-/// Completes the line where a shell asks for that, and says whether it did.
+/// Completes the line if a shell asks for that, and returns whether it did.
 ///
 /// # Errors
-/// The shell is none that is known, or its line makes no sense.
+/// The shell is not known, or its line makes no sense.
 pub fn complete() -> Result<bool, clap::Error> {
     let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
     let source: Source = Arc::new(move |kind| values(kind, &words));
@@ -80,7 +80,7 @@ fn completed(command: Command, parent: &str, source: &Source) -> Command {
     command.mut_subcommands(|below| completed(below, &name, source))
 }
 
-/// A command is completed by its name. Its short forms are understood, and not offered in its place.
+/// A command is completed to its full name. Its short forms are understood, but not suggested.
 fn with_hidden_aliases(command: Command) -> Command {
     // clap takes names that live as long as the process, which ends with the line.
     let aliases: Vec<&'static str> = command.get_visible_aliases().map(|alias| &*alias.to_owned().leak()).collect();
@@ -103,7 +103,7 @@ fn kind(command: &str, parent: &str, arg: &Arg) -> Option<Kind> {
     }
 }
 
-/// What can be said of a line without asking anybody; `None`: somebody is asked.
+/// The completions that need no query; `None` if a query is needed.
 fn known(kind: Kind, variables: &[(String, String)]) -> Option<Vec<String>> {
     let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
     match kind {
@@ -153,7 +153,7 @@ struct Line {
 }
 
 impl Line {
-    /// What can be understood of words that may not be a whole line.
+    /// What can be understood of an incomplete line.
     fn of(words: &[OsString]) -> Self {
         let mut program = Arguments::command().ignore_errors(true);
         let Ok(matches) = program.try_get_matches_from_mut(words) else { return Self::default() };
@@ -174,7 +174,7 @@ impl Line {
         }
     }
 
-    /// What a command of this line would connect by.
+    /// The connection settings of the line.
     fn session(&self, variables: Vec<(String, String)>) -> Session {
         Session { connection: self.connection.clone(), context: self.context.clone(), variables }
     }

@@ -1,4 +1,4 @@
-//! Where output goes, and how a command ends: the one place where failures become text.
+//! Where output goes, and how a command ends: the only place where failures become text.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,22 +17,22 @@ use super::output::jsonpath::FieldMissing;
 use super::restore::error::RestoreFailure;
 use super::template::TemplateError;
 
-/// A line that is longer is no answer.
+/// The longest answer to a question, in bytes.
 const ANSWER_MAX: u64 = 1024;
 
-/// Both outputs of a command. One that is closed or full stops no work: it is remembered, and told at the end.
+/// Both outputs of a command. If one is closed or full, the work continues, and the failure is reported at the end.
 pub struct Console<'a> {
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
-    /// Whether what is printed is coloured.
+    /// Whether output is coloured.
     pub colour: bool,
     /// Whether progress is a bar: stderr is a terminal.
     pub bar: bool,
-    /// Whether what is printed can be redrawn: stdout is a terminal.
+    /// Whether output can be redrawn: stdout is a terminal.
     pub screen: bool,
-    /// Somebody can be asked: standard input is a terminal.
+    /// Whether a question can be asked: stdin is a terminal.
     pub asks: bool,
-    /// Where Ctrl-C is heard while work is followed that goes on without this process.
+    /// Ctrl-C while the command follows work that continues without it.
     pub interrupts: Interrupts,
     /// Why nothing can be printed any more.
     pub lost: Option<io::Error>,
@@ -44,13 +44,13 @@ impl fmt::Debug for Console<'_> {
     }
 }
 
-/// The only commands to a terminal that are printed: our own colours.
+/// The only escape sequences that are printed: the program's own colours.
 const COLOURS: [&str; 6] = ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m", "\u{1b}[36m"];
 
-/// Clears what a terminal shows, and begins at its first line. What was scrolled away stays.
+/// Clears the screen and moves to its first line. The lines above the screen stay.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
-/// Why nothing was done that somebody has to confirm.
+/// Why something was not done that needs confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unconfirmed {
     #[error("stdin is not a terminal; pass --yes to skip the confirmation")]
@@ -60,14 +60,14 @@ pub enum Unconfirmed {
 }
 
 impl<'a> Console<'a> {
-    /// Two outputs that are no terminals, with somebody at standard input.
+    /// Two outputs that are not terminals, and a person at stdin.
     #[cfg(test)]
     pub fn of(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
         let interrupts = Interrupts::Token(tokio_util::sync::CancellationToken::new());
         Self { out, err, colour: false, bar: false, screen: false, asks: true, interrupts, lost: None }
     }
 
-    /// Prints in place of all that stands on the terminal; where there is none, below it.
+    /// Prints in place of everything on the terminal; without a terminal, prints below it.
     ///
     /// # Errors
     /// None, as of [`print`](Self::print).
@@ -78,7 +78,7 @@ impl<'a> Console<'a> {
         self.print(text)
     }
 
-    /// Prints at once: a step is seen before it is taken.
+    /// Prints and flushes, so that a step is shown before it is taken.
     ///
     /// # Errors
     /// None: what cannot be printed any more is [`lost`](Self::lost), and the work goes on.
@@ -91,7 +91,7 @@ impl<'a> Console<'a> {
         Ok(())
     }
 
-    /// Whether somebody can be asked at all.
+    /// Checks that a question can be asked at all.
     ///
     /// # Errors
     /// Standard input is no terminal.
@@ -99,7 +99,7 @@ impl<'a> Console<'a> {
         if self.asks { Ok(()) } else { Err(Unconfirmed::NoTerminal) }
     }
 
-    /// Whether this very text is typed on standard input: a stray `y` replaces or deletes nothing.
+    /// Whether exactly this text is typed on stdin. A stray `y` is not enough to replace or delete something.
     ///
     /// # Errors
     /// Standard input cannot be read.
@@ -114,7 +114,7 @@ impl<'a> Console<'a> {
         Ok(line.trim() == text)
     }
 
-    /// What a person should know, apart from what was asked for. Where nobody hears it, that is nobody's fault.
+    /// Prints what a person should know besides the output, to stderr. A failure to print it is ignored.
     ///
     /// # Errors
     /// None, as of [`print`](Self::print).
@@ -124,7 +124,7 @@ impl<'a> Console<'a> {
     }
 }
 
-/// The text with our colours, and without any other command.
+/// The text with the program's own colours, and without any other escape sequence.
 fn coloured(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -190,10 +190,10 @@ pub enum Failure {
     Restore(#[from] RestoreFailure),
     #[error("cannot write the man pages to {folder}: {cause}")]
     Manual { folder: String, cause: io::Error },
-    /// Ctrl-C ended the command, and not what it followed.
+    /// Ctrl-C ended the command, but not the work that it followed.
     #[error("Interrupted. {what} goes on: follow it with `{follow}`")]
     Interrupted { what: String, follow: String },
-    /// Everything that there is to say was printed.
+    /// The result is "no", and everything about it was printed.
     #[error("not everything is ok")]
     No,
     #[error("cannot write the output: {0}")]
@@ -201,7 +201,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// What the process ends with; `--help` documents it.
+    /// The exit code of the process; `--help` documents it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::No => 3,

@@ -1,4 +1,5 @@
-//! `delete`: resources of one type, by id. Whoever deletes a cluster is told what that means, and asked.
+//! `delete`: resources of one type, by id. Before a cluster is deleted, the consequences are shown and confirmation is
+//! asked.
 
 use std::io::Read;
 
@@ -20,14 +21,14 @@ pub struct Query {
     /// Empty: the type's own.
     pub namespace: String,
     pub ids: Vec<String>,
-    /// Does not ask.
+    /// Skip the confirmation.
     pub yes: bool,
     pub dry_run: bool,
     pub force: bool,
 }
 
 impl Query {
-    /// Clusters are what somebody is asked about.
+    /// Whether to ask for confirmation: only for clusters.
     fn asks(&self) -> bool {
         self.definition == &types::CLUSTERS && !self.yes && !self.dry_run
     }
@@ -38,7 +39,10 @@ impl Query {
     }
 }
 
-/// Deletes one after the other, until one fails.
+/// Deletes one resource after the other, until one fails.
+///
+/// # Errors
+/// Names the resource: it was not confirmed, does not exist, or the coordinator refuses.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     query: &Query,
@@ -73,8 +77,8 @@ fn refused(address: &str, cause: CallError) -> Failure {
     }
 }
 
-/// Asks whether it would be deleted. A coordinator of an earlier build does not know that question; it asks for no more
-/// than the deletion itself.
+/// Asks whether it would be deleted. An older coordinator does not know dry runs; then nothing is checked before the
+/// deletion itself.
 async fn check<T: Transport>(api: &Api<T>, query: &Query, request: &DeleteRequest) -> Result<(), CallError> {
     let dry = DeleteRequest { dry_run: true, ..request.clone() };
     match api.delete(query.definition, &dry).await {

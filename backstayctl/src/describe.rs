@@ -1,4 +1,4 @@
-//! `describe`: all of one resource for people; of a cluster also how its backups stand.
+//! `describe`: everything about one resource, for people; for a cluster, also the state of its backups.
 
 mod fields;
 
@@ -15,10 +15,13 @@ use super::console::{Console, Failure};
 use super::output::View;
 use super::{listing, verify};
 
-/// So many of a cluster's latest attempts are shown.
+/// How many of a cluster's latest attempts are shown.
 const RUNS: usize = 5;
 
-/// Prints one resource, or all of its type where `id` is empty.
+/// Prints one resource, or all of its type if `id` is empty.
+///
+/// # Errors
+/// There is no such resource; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     definition: &TypeDefinition,
@@ -66,7 +69,7 @@ async fn cluster<T: Transport>(
     Ok(text)
 }
 
-/// A table below its name; `-` where it has no rows.
+/// A table below its name; `-` if it has no rows.
 fn part(name: &str, count: usize, table: &str) -> String {
     let indent = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") };
     match count {

@@ -10,11 +10,11 @@ use similar::{DiffOp, TextDiff};
 
 use super::output::yaml;
 
-/// Unchanged lines around a change.
+/// How many unchanged lines are shown around a change.
 const CONTEXT: usize = 3;
 const NOTHING: &str = "/dev/null";
 
-/// What a line of a diff is; only this decides its colour.
+/// The kind of a line, which alone determines its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Heading,
@@ -31,7 +31,7 @@ pub struct Diff {
 }
 
 impl Diff {
-    /// `None` stands for a resource that is not there.
+    /// `None` means that there is no resource.
     pub fn of(before: Option<&Resource>, after: Option<&Resource>) -> Self {
         let text = |resource: Option<&Resource>| resource.map(|r| yaml::resource(&shown(r))).unwrap_or_default();
         let name = |resource: Option<&Resource>| resource.map_or_else(|| NOTHING.to_owned(), Resource::address);
@@ -58,7 +58,7 @@ impl Diff {
         self.lines.is_empty()
     }
 
-    /// As text, in colour where that is wanted.
+    /// As text, with colours if `colour` is set.
     pub fn render(&self, colour: bool) -> String {
         self.lines.iter().fold(String::new(), |mut out, (role, text)| {
             let _ = match role.escape().filter(|_| colour) {
@@ -103,7 +103,7 @@ fn body(lines: &mut Vec<(Role, String)>, op: &DiffOp, old: &[&str], new: &[&str]
     lines.extend(new[op.new_range()].iter().map(|line| (Role::Added, format!("+{line}"))));
 }
 
-/// The resource without its secrets. The coordinator hides them too; a diff must not depend on that.
+/// The resource without its secrets. The coordinator hides them, too, but a diff must not depend on that.
 fn shown(resource: &Resource) -> Resource {
     let mut resource = resource.clone();
     if resource.metadata.kind == types::ETCD_BACKUP_S3_CONFIGS.name

@@ -1,4 +1,4 @@
-//! Files of resources: every document read and checked before any is sent.
+//! Files of resources: every document is read and checked before any is sent.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -23,7 +23,7 @@ pub struct Document {
     pub resource: Resource,
 }
 
-/// Why a document was not applied. The address is missing where the document does not get so far as to have one.
+/// Why a document was not applied. There is no address if the document has none that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentError {
     pub file: String,
@@ -50,6 +50,9 @@ impl From<FileError> for DocumentError {
 }
 
 /// The resources in all of `sources`, in their order.
+///
+/// # Errors
+/// A file cannot be read or is invalid, a resource occurs twice, or there is none at all.
 pub fn load(sources: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Document>, DocumentError> {
     let mut documents = Vec::new();
     for source in sources {
@@ -66,7 +69,10 @@ pub fn load(sources: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Document>, 
     Ok(documents)
 }
 
-/// The resources of one text.
+/// The resources of one text; `file` is for errors.
+///
+/// # Errors
+/// It is not YAML, or a document is not a resource that may be applied; with the line.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, DocumentError> {
     let error = |address: Option<String>, problem: Problem| DocumentError {
         file: file.to_owned(),
@@ -82,7 +88,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Document>, DocumentError> {
     nodes.iter().map(document).collect()
 }
 
-/// Two documents for one resource: only one of them could be meant.
+/// Refuses two documents for one resource, since only one of them can be intended.
 fn refuse_twins(documents: &[Document]) -> Result<(), DocumentError> {
     let mut seen: HashMap<String, &Document> = HashMap::new();
     for document in documents {

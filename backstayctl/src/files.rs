@@ -1,4 +1,4 @@
-//! Reading what `-f` names: files, folders, standard input. Sizes and depths are bounded.
+//! Reading what `-f` names: files, folders, standard input. Sizes and depths are limited.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::reader::TEXT_MAX;
 
-/// Folders are searched this deep.
+/// How deep folders are searched.
 const FOLDERS_MAX: usize = 16;
 
 /// The name that stands for standard input.
@@ -19,14 +19,17 @@ pub struct FileError {
     pub reason: String,
 }
 
-/// A text and the name that errors call it by.
+/// A text, and its name for errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
     pub file: String,
     pub text: String,
 }
 
-/// The text of one file, or of `stdin` where `path` is `-`.
+/// The text of one file, or of `stdin` if `path` is `-`.
+///
+/// # Errors
+/// It cannot be read, is too large, or is not UTF-8.
 pub fn read(path: &Path, stdin: &mut dyn Read) -> Result<Text, FileError> {
     let file = path.display().to_string();
     let failed = |reason: String| FileError { file: file.clone(), reason };
@@ -42,14 +45,17 @@ pub fn read(path: &Path, stdin: &mut dyn Read) -> Result<Text, FileError> {
     Ok(Text { file, text })
 }
 
-/// At most one byte more than is allowed.
+/// Reads at most one byte more than is allowed.
 fn bounded(source: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(TEXT_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The files that `path` stands for: itself, or all `.yaml` and `.yml` under a folder, sorted.
+/// The files that `path` means: itself, or all `.yaml` and `.yml` files below a folder, sorted.
+///
+/// # Errors
+/// The folder cannot be read, or has no such file.
 pub fn expand(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     if path.to_str() == Some(STDIN) || !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -63,7 +69,7 @@ pub fn expand(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     }
 }
 
-/// A link to a folder is not followed: it may lead back here.
+/// A link to a folder is not followed, since it may lead back here.
 fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), FileError> {
     let failed = |reason: String| FileError { file: folder.display().to_string(), reason };
     if depth > FOLDERS_MAX {

@@ -1,4 +1,4 @@
-//! `get`: one resource or all of a type, in the form that is asked for.
+//! `get`: one resource or all of a type, in the requested form.
 
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::selector::Selector;
@@ -34,12 +34,15 @@ pub fn address(kind: String, id: String) -> Result<(String, String), Failure> {
 }
 
 impl Query {
-    /// Whether it asks for the types themselves, which nobody need be asked for.
+    /// Whether it asks for the types themselves, which needs no coordinator.
     pub fn is_of_types(&self) -> bool {
         ["type", "types"].contains(&self.kind.to_ascii_lowercase().as_str())
     }
 
-    /// What is wrong with it already here, before anybody is asked.
+    /// Checks what can be checked without the coordinator.
+    ///
+    /// # Errors
+    /// The type is unknown or ambiguous, the selector is invalid, or there are both an id and a selector.
     pub fn check(&self) -> Result<(), Failure> {
         types::resolve(&self.kind)?;
         self.selector.parse::<Selector>()?;
@@ -49,7 +52,7 @@ impl Query {
         }
     }
 
-    /// What is asked of the coordinator.
+    /// The request to the coordinator.
     pub fn request(&self) -> GetRequest {
         GetRequest {
             id: self.id.clone(),
@@ -60,6 +63,10 @@ impl Query {
     }
 }
 
+/// Prints the resources that the query selects.
+///
+/// # Errors
+/// As [`Query::check`]; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     query.check()?;
     let definition = types::resolve(&query.kind)?;

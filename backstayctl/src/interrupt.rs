@@ -1,16 +1,16 @@
-//! Ctrl-C while a command follows work that goes on without it.
+//! Ctrl-C while a command follows work that continues without it.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Where Ctrl-C is heard. Until somebody waits for it, Ctrl-C ends the process as usual.
+/// Ctrl-C as an event. Until something waits for it, Ctrl-C ends the process as usual.
 #[derive(Debug, Clone, Default)]
 pub enum Interrupts {
-    /// SIGINT of this process.
+    /// The SIGINT of this process.
     #[default]
     Process,
-    /// A test's own.
+    /// A token of a test.
     Token(CancellationToken),
 }
 
@@ -29,7 +29,7 @@ impl Interrupts {
     }
 }
 
-/// How following ended.
+/// How following the work ended.
 #[derive(Debug)]
 pub enum Ended<T> {
     Done(T),

@@ -1,4 +1,4 @@
-//! `get types`: which types of resources there are, and by which names. Nobody is asked for it.
+//! `get types`: which types of resources there are, and their names. Needs no connection.
 
 use backstay_protocol::types::{self, TypeDefinition};
 use serde_json::{Value, json};
@@ -8,10 +8,10 @@ use super::get::Query;
 use super::output::table::Layout;
 use super::output::{Format, View, json, yaml};
 
-/// Prints them in the form that is asked for.
+/// Prints the types in the selected form.
 ///
 /// # Errors
-/// What is asked for is nothing that types have.
+/// A JSONPath is not found in a type.
 pub fn run(query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     let found: Vec<&TypeDefinition> = match query.id.as_str() {
         "" => types::ALL.to_vec(),
@@ -55,7 +55,7 @@ fn value(definition: &TypeDefinition) -> Value {
     })
 }
 
-/// The names that may be typed in place of the whole one, and mean this type alone.
+/// The short names that mean only this type.
 fn short_forms(definition: &TypeDefinition) -> Vec<String> {
     let singular = definition.singular.to_ascii_lowercase();
     let all = std::iter::once(singular).chain(definition.aliases.iter().map(|alias| (*alias).to_owned()));

@@ -1,10 +1,11 @@
 //! `backstayctl`: the command line's grammar, and the way from arguments to an exit code.
 //!
-//! Everything below is one of three: reading ([`reader`], [`files`], [`documents`], [`template`]), asking
-//! ([`api`] over [`bus`]), or printing ([`output`], [`diff`], [`console`]). [`run`] puts them together. [`restore`]
-//! alone works on a store.
+//! The modules are of three kinds: reading ([`reader`], [`files`], [`documents`], [`template`]), asking ([`api`] over
+//! [`bus`]), and printing ([`output`], [`diff`], [`console`]). [`run`] puts them together. Only [`restore`] works on a
+//! store.
 
 #![deny(clippy::disallowed_macros)]
+#![warn(clippy::missing_errors_doc)]
 
 pub mod api;
 pub mod apply;
@@ -86,8 +87,8 @@ pub fn main() -> ExitCode {
     ended(result, answers, &mut console)
 }
 
-/// The exit code says whether the work was done; where the output is the work, whether that could be written. A reader
-/// that went away, as `head` does, has what it wanted.
+/// The exit code says whether the work was done; if the work is to print something, whether it was printed. A reader
+/// that has closed the pipe, as `head` does, has what it wanted.
 fn ended(result: Result<(), Failure>, answers: bool, console: &mut Console<'_>) -> ExitCode {
     let lost = console.lost.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
     let failure = match (result, lost) {

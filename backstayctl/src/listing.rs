@@ -1,4 +1,4 @@
-//! `agents` and `runs`: who is connected, and what became of each attempt, for people.
+//! `agents` and `runs`: who is connected, and how each attempt ended, for people.
 
 use backstay_daemon::terminal;
 use backstay_daemon::units;
@@ -13,12 +13,15 @@ use super::console::{Console, Failure};
 use super::output::table::Layout;
 use super::output::{self, Format, View};
 
-/// Tables of agents have at most so many characters in a line, those of runs and backups so many, where the names that
-/// cannot be cut are short enough.
+/// The most characters in a line of the table of agents, and in those of runs and backups ([`WIDTH`]), if the names
+/// that cannot be cut are short enough.
 const AGENTS_WIDTH: usize = 80;
 pub const WIDTH: usize = 120;
 
-/// The connected agents; those of one cluster where it is not empty.
+/// Prints the connected agents; only those of one cluster if it is not empty.
+///
+/// # Errors
+/// The cluster does not exist; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn agents<T: Transport>(
     api: &Api<T>,
     cluster: &str,
@@ -30,7 +33,10 @@ pub async fn agents<T: Transport>(
     print::<AgentSpec>(&items, view, |items| agents_table(items, view, now), console)
 }
 
-/// The latest attempts of a cluster, or of all where it is empty, latest first.
+/// Prints the latest attempts of a cluster, or of all clusters if it is empty, latest first.
+///
+/// # Errors
+/// As [`agents`].
 pub async fn runs<T: Transport>(
     api: &Api<T>,
     cluster: &str,
@@ -42,14 +48,20 @@ pub async fn runs<T: Transport>(
     print::<BackupRunSpec>(&items, view, |items| runs_table(items, cluster.is_empty(), view, now), console)
 }
 
-/// The latest attempts, latest first.
+/// The latest attempts of a cluster, or of all clusters if it is empty, latest first.
+///
+/// # Errors
+/// The cluster does not exist, or NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn latest_runs<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec<Resource>, Failure> {
     let mut items = of_cluster::<BackupRunSpec, T>(api, cluster).await?;
     items.sort_by_key(|item| std::cmp::Reverse(item.typed::<BackupRunSpec>().ok().and_then(|run| run.started)));
     Ok(items)
 }
 
-/// In a table for people, or as `get` prints them.
+/// Prints a table for people, or what `get` prints.
+///
+/// # Errors
+/// A JSONPath is not found.
 pub fn print<S: Spec>(
     items: &[Resource],
     view: &View,
@@ -63,7 +75,7 @@ pub fn print<S: Spec>(
     Ok(console.print(&text)?)
 }
 
-/// The resources of `S` that carry a cluster's label; all where `cluster` is empty.
+/// The resources of type `S` with the cluster's label; all if `cluster` is empty.
 ///
 /// # Errors
 /// Where there are none, and no such cluster either.
@@ -80,17 +92,20 @@ pub async fn of_cluster<S: Spec, T: Transport>(api: &Api<T>, cluster: &str) -> R
     Ok(items)
 }
 
-/// A text that cannot be a cluster's name is refused before anybody is asked.
+/// Checks a cluster's name before a request is sent.
+///
+/// # Errors
+/// It cannot be the name of a cluster.
 pub fn must_be_name(cluster: &str) -> Result<(), Failure> {
     cluster.parse::<backstay_protocol::ClusterName>().map(drop).map_err(Failure::Name)
 }
 
-/// A resource whose spec this build cannot read is left out of tables; `-o yaml` shows it.
+/// The resources with their specs. One whose spec this version cannot read is left out; `-o yaml` shows it.
 pub fn typed<S: Spec>(items: &[Resource]) -> impl Iterator<Item = (&Resource, S)> {
     items.iter().filter_map(|item| Some((item, item.typed::<S>().ok()?)))
 }
 
-/// Agents, one on each line; behind them what is wrong, each cause once. A wide table has all of it in the line.
+/// One agent on each line; below the table what is wrong, each cause once. A wide table has everything in the line.
 pub fn agents_table(items: &[Resource], view: &View, now: Timestamp) -> String {
     let wide = view.is_wide();
     let heading: &[&str] = match wide {
@@ -131,7 +146,7 @@ pub fn agents_table(items: &[Resource], view: &View, now: Timestamp) -> String {
     table + &notes("machine", errors)
 }
 
-/// Attempts, one on each line; behind them why they failed, each cause once.
+/// One attempt on each line; below the table why they failed, each cause once.
 pub fn runs_table(items: &[Resource], of_all: bool, view: &View, now: Timestamp) -> String {
     let wide = view.is_wide();
     let heading: &[&str] = match wide {
@@ -180,7 +195,7 @@ fn state(state: RunState) -> &'static str {
     }
 }
 
-/// A member that is alone agrees with nobody.
+/// The verdict in one word. A member that is alone has nobody to agree with.
 fn verdict(run: &BackupRunSpec) -> &str {
     match run.verdict.as_str() {
         "equal" if !run.verdictreason.is_empty() => "no other member",
@@ -188,7 +203,7 @@ fn verdict(run: &BackupRunSpec) -> &str {
     }
 }
 
-/// `12.0 MiB`; `33% of 12.0 MiB` while it runs; empty where nothing is known.
+/// `12.0 MiB`; `33% of 12.0 MiB` while it runs; empty if nothing is known.
 fn amount(run: &BackupRunSpec) -> String {
     match (run.state, run.bytesread, run.bytestotal) {
         (_, 0, 0) => String::new(),

@@ -1,4 +1,4 @@
-//! The command line for people: see the library.
+//! The command line for people; see the library.
 
 #![deny(clippy::disallowed_macros)]
 

@@ -1,4 +1,4 @@
-//! Completions for shells, and manual pages: both made from a grammar, so they cannot differ from it.
+//! Completions for shells, and manual pages. Both are generated from the grammar, so they always match it.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,10 @@ use super::console::{Console, Failure};
 
 const PROGRAM: &str = "backstayctl";
 
-/// Prints the script that completes this program's lines in a shell: it asks the program itself.
+/// Prints the script that makes a shell complete arguments. The script calls this program for that.
+///
+/// # Errors
+/// There is no script for this shell.
 pub fn completion(shell: Shell, console: &mut Console<'_>) -> Result<(), Failure> {
     let name = match shell {
         Shell::Bash => "bash",
@@ -31,6 +34,9 @@ pub fn completion(shell: Shell, console: &mut Console<'_>) -> Result<(), Failure
 }
 
 /// Writes `backstayctl.1` and a page for each command into an existing folder.
+///
+/// # Errors
+/// The folder cannot be written to.
 pub fn pages(folder: &Path) -> Result<(), Failure> {
     let failed = |cause: io::Error| Failure::Manual { folder: folder.display().to_string(), cause };
     write(Arguments::command(), folder).map_err(failed)
@@ -47,7 +53,7 @@ pub fn write(program: Command, folder: &Path) -> io::Result<()> {
     page(&program, &source, folder)
 }
 
-/// `source` is what stands at the foot: the program and its version.
+/// `source` is the text at the foot: the program and its version.
 fn page(command: &Command, source: &str, folder: &Path) -> io::Result<()> {
     if command.get_name() == "help" {
         return Ok(());
@@ -59,8 +65,8 @@ fn page(command: &Command, source: &str, folder: &Path) -> io::Result<()> {
     command.get_subcommands().filter(|below| !below.is_hide_set()).try_for_each(|below| page(below, source, folder))
 }
 
-/// The page with what stands below the options in sections of its own, and with its lines as they are written: `man`
-/// would otherwise join and break them, and an example could not be pasted.
+/// The page, with the lines below the options kept as they are: otherwise `man` would wrap them, and an example could
+/// not be pasted.
 fn with_whole_lines(page: &str) -> String {
     let Some((before, extra)) = page.split_once(".SH EXTRA\n") else { return page.to_owned() };
     let end = extra.find("\n.SH ").map_or(extra.len(), |at| at + 1);

@@ -1,4 +1,4 @@
-//! How far something is: a bar on a terminal, plain lines elsewhere. Both go to stderr.
+//! Shows progress: a bar on a terminal, plain lines elsewhere. Both go to stderr.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::console::Console;
 const BAR: &str = "{msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
 const MESSAGE: &str = "{spinner} {msg}";
 
-/// What was said last.
+/// The last line.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
@@ -25,7 +25,11 @@ impl Progress {
         Self { bar, said: String::new() }
     }
 
-    /// `done` of `total` bytes. `name` stands before the bar, `line` begins the plain line.
+    /// Shows `done` of `total` bytes. `name` is the text before a bar; without a bar, a line that begins with `line` is
+    /// printed.
+    ///
+    /// # Errors
+    /// None, as of [`Console::print`].
     pub fn amount(
         &mut self,
         name: &str,
@@ -47,7 +51,10 @@ impl Progress {
         Ok(())
     }
 
-    /// Where there is no amount to show. The same twice is one line.
+    /// Shows a text without an amount. Without a bar, the same text twice is printed once.
+    ///
+    /// # Errors
+    /// None, as of [`Console::print`].
     pub fn message(&mut self, text: String, console: &mut Console<'_>) -> io::Result<()> {
         if let Some(bar) = &self.bar {
             bar.unset_length();
@@ -63,7 +70,7 @@ impl Progress {
         Ok(())
     }
 
-    /// Takes the bar off the screen.
+    /// Removes the bar from the screen.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -72,7 +79,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// However it ends, what is printed next begins on a line of its own.
+    /// Removes the bar in every case, so that the next output begins on its own line.
     fn drop(&mut self) {
         self.clear();
     }

@@ -1,4 +1,4 @@
-//! From parsed arguments to the command that they mean. What needs nobody else connects to nobody.
+//! Runs the command that the arguments name. Commands that need no connection make none.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -23,7 +23,10 @@ use super::{
     verify, version, watch,
 };
 
-/// Does what the arguments say. `variables` is the environment; what is not text there is not ours.
+/// Runs the command in the arguments. `variables` is the environment; those that are not UTF-8 are ignored.
+///
+/// # Errors
+/// Why the command failed; the caller prints it and chooses the exit code.
 pub async fn run(
     arguments: Arguments,
     stdin: &mut dyn Read,

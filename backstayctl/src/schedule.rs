@@ -11,10 +11,10 @@ use super::arguments::operate::Interval;
 use super::console::{Console, Failure};
 use super::listing;
 
-/// How often a change is tried again that somebody else's change came before.
+/// How often a change is repeated if somebody else has changed the resource meanwhile.
 const TRIES: usize = 5;
 
-/// Shows the schedule of a cluster; sets it first where `interval` is given.
+/// Shows the schedule of a cluster; sets it first if `interval` is given.
 ///
 /// # Errors
 /// There is no such cluster, or the coordinator refuses the interval.
@@ -36,8 +36,8 @@ async fn find<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Resource, Fai
     api.find(&types::CLUSTERS, cluster).await?.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))
 }
 
-/// Writes what was read, but for the schedule. Its version goes with it, so that nobody's change is undone: where
-/// somebody was faster, it is read again.
+/// Writes the resource as it was read, except for the schedule. It contains the version, so that nobody's change is
+/// undone: if somebody else was faster, it is read again.
 async fn set<T: Transport>(api: &Api<T>, cluster: &str, interval: Interval) -> Result<Resource, Failure> {
     let mut tries = TRIES;
     loop {
@@ -55,7 +55,7 @@ async fn set<T: Transport>(api: &Api<T>, cluster: &str, interval: Interval) -> R
     }
 }
 
-/// Changes the schedule alone, also in a spec with fields that this build does not know.
+/// Changes only the schedule, even in a spec with fields that this version does not know.
 fn change(spec: &mut Value, interval: Interval) {
     let configuration = &mut spec["backupconfiguration"];
     if !configuration.is_object() {

@@ -8,7 +8,7 @@ use super::bus::{self, Bus};
 use super::console::{Console, Failure};
 use super::contexts;
 
-/// What was given, each in its place.
+/// The settings from each source.
 #[derive(Debug, Default)]
 pub struct Session {
     pub connection: Connection,
@@ -18,7 +18,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects. Variables that look like settings and are none are told.
+    /// Connects. Variables that look like settings but are not are reported.
     ///
     /// # Errors
     /// The settings make no sense, or NATS cannot be reached.
@@ -28,7 +28,7 @@ impl Session {
         Ok(Api::new(Bus::connect(&settings).await?))
     }
 
-    /// The settings that count.
+    /// The settings after all layers.
     ///
     /// # Errors
     /// They make no sense, or the context cannot be read.

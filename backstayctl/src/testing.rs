@@ -1,4 +1,4 @@
-//! A coordinator in memory, for the tests of what this side says and asks.
+//! A coordinator in memory, for tests of what the command line sends and prints.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -241,6 +241,9 @@ impl Transport for Coordinator {
 }
 
 /// Runs a command: what it printed on both outputs, or its failure as text.
+///
+/// # Errors
+/// The command's failure, as text.
 pub async fn capture(
     command: impl AsyncFnOnce(&mut Console<'_>) -> Result<(), Failure>,
 ) -> Result<(String, String), String> {

@@ -1,4 +1,4 @@
-//! `verify CLUSTER`: has an agent prove a backup at rest, and follows that to its end.
+//! `verify CLUSTER`: has an agent verify a stored backup, and follows that to its end.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::listing;
 use super::output::{self, Format};
 use super::progress::Progress;
 
-/// How often is looked how far it is.
+/// How often the progress is queried.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What was asked for.
@@ -28,7 +28,7 @@ pub struct Query {
     pub snapshot: String,
     pub boot: bool,
     pub timeout: Duration,
-    /// As a text for people, or as `get` prints the resource.
+    /// Text for people, or the resource as `get` prints it.
     pub format: Format,
 }
 
@@ -50,7 +50,10 @@ impl Query {
     }
 }
 
-/// Proves a backup.
+/// Verifies a stored backup and waits for the end.
+///
+/// # Errors
+/// The request is refused, the verification fails, or it does not end in time.
 pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     let cluster = query.cluster.as_str();
     listing::must_be_name(cluster)?;
@@ -149,7 +152,7 @@ fn end(cluster: &str, spec: &VerificationSpec) -> String {
     format!("* {} of {cluster} was verified{took} by machine {machine}\n  {found}\n", spec.snapshot)
 }
 
-/// `3h ago, booted`; empty where nothing was ever proven.
+/// `3h ago, booted`; empty if no verification has ever succeeded.
 pub fn last(spec: &VerificationSpec, now: Timestamp) -> String {
     spec.lastproven.map(|at| format!("{}, {}", units::ago(at, now), spec.provenhow)).unwrap_or_default()
 }

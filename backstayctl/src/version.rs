@@ -1,4 +1,4 @@
-//! `version`: which build this is, which one leads, and which ones the agents are.
+//! `version`: the version of this program, of the coordinator that leads, and of the agents.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,14 @@ use super::output::{json, yaml};
 
 const CLIENT: &str = env!("CARGO_PKG_VERSION");
 
-/// What is known of the others; `None` where nobody answers, or nobody need be asked.
+/// What is known about the others; `None` if nothing answers, or if it was not asked for.
 #[derive(Debug, Default)]
 struct Others {
     coordinators: Vec<CoordinatorStatusSpec>,
     agents: Vec<Resource>,
 }
 
-/// This program's version alone.
+/// Prints only this program's version.
 ///
 /// # Errors
 /// None of its own.
@@ -32,7 +32,7 @@ pub fn client(form: Form, console: &mut Console<'_>) -> Result<(), Failure> {
     Ok(console.print(&text(None, form))?)
 }
 
-/// The same where nobody answers, and why.
+/// The same if the coordinator does not answer, and why.
 ///
 /// # Errors
 /// None of its own.
@@ -41,7 +41,7 @@ pub fn alone(form: Form, error: &CallError, console: &mut Console<'_>) -> Result
     Ok(console.remark(&format!("Note: the coordinator's version is not known: {error}"))?)
 }
 
-/// All versions that are known.
+/// Prints all versions that are known.
 ///
 /// # Errors
 /// The coordinator refuses to tell.
@@ -64,7 +64,7 @@ fn text(others: Option<&Others>, form: Form) -> String {
     }
 }
 
-/// The coordinator on one line, and the agents by their versions: all the machines where `wide`.
+/// The coordinator in one line, and the agents by version: with all machines if `wide`.
 fn lines(others: Option<&Others>, wide: bool) -> String {
     let mut text = format!("Client:       {CLIENT}\n");
     let Some(Others { coordinators, agents }) = others else { return text };

@@ -1,7 +1,7 @@
-//! `get --watch`: what is there, and then each change as it comes.
+//! `get --watch`: prints what there is, and then each change.
 //!
-//! The coordinator is asked once a second: an answer is complete, so nothing that happens while NATS or the
-//! coordinator is away is missed for good.
+//! The coordinator is asked once a second. Every answer is complete, so a change that happens while NATS or the
+//! coordinator is away is shown afterwards.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -19,10 +19,10 @@ use super::output::{self, Format, View, json, yaml};
 
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Between looks at what is read from the store, each time all of it.
+/// The pause between two queries of what is read from the store, completely each time.
 const LOOK_AT_STORE: Duration = Duration::from_secs(60);
 
-/// What became of a resource since the last look.
+/// What happened to a resource since the last query.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     Created(Resource),
@@ -30,12 +30,12 @@ pub enum Change {
     Deleted(Resource),
 }
 
-/// What the last look showed, by id.
+/// The state at the last query, by id.
 #[derive(Debug, Default)]
 pub struct Seen(BTreeMap<String, Resource>);
 
 impl Seen {
-    /// What differs now: deletions first, the rest in the order of the list. Pure but for what is remembered.
+    /// What has changed: deletions first, the rest in the order of the list. Remembers the new state.
     pub fn changes(&mut self, items: Vec<Resource>) -> Vec<Change> {
         let ids: HashSet<&str> = items.iter().map(|item| item.metadata.id.as_str()).collect();
         let gone: Vec<String> = self.0.keys().filter(|id| !ids.contains(id.as_str())).cloned().collect();
@@ -51,7 +51,10 @@ impl Seen {
     }
 }
 
-/// Prints until it is interrupted, the output is closed, or the coordinator refuses.
+/// Prints changes until it is interrupted, the output is closed, or the coordinator refuses.
+///
+/// # Errors
+/// As [`Query::check`]; the coordinator refuses the request. One that does not answer is asked again.
 pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Console<'_>) -> Result<(), Failure> {
     query.check()?;
     let definition = types::resolve(&query.kind)?;
@@ -162,7 +165,7 @@ impl Change {
     }
 }
 
-/// A resource that is gone, as a document: `event: deleted` before what it last was.
+/// A deleted resource as a document: `event: deleted`, then its last content.
 fn deleted(resource: &Resource) -> Value {
     let mut document = serde_json::Map::new();
     document.insert("event".into(), "deleted".into());

@@ -1,4 +1,4 @@
-//! `get --watch` against a coordinator in memory whose resources change; time is tokio's and paused.
+//! `get --watch` against a coordinator in memory whose resources change; the time is tokio's, and paused.
 
 use super::*;
 use crate::testing::{Coordinator, capture};

@@ -1,14 +1,14 @@
-//! Which members of a cluster's etcd have an agent that is connected, and what the machines are called, by what the agents
-//! say of their member identity. Pure.
+//! Which members of a cluster's etcd have a connected agent, and what the machines are called, according to the member
+//! identities that the agents report. Pure.
 
 use std::collections::BTreeMap;
 
 use backstay_protocol::bus::{Beat, ListedMember, MemberIdentity};
 use backstay_protocol::{MachineId, machines};
 
-/// The names of etcd's members of which no agent is connected. The list of members is that of an agent whose etcd answers,
-/// else one that was kept; where none is known, nobody is missed. A member that was added and never started has no name
-/// yet, and a learner no vote: neither has to have an agent.
+/// The names of etcd's members without a connected agent. The list of members comes from an agent whose etcd answers,
+/// otherwise from one that saved it; without any list, no member is missing. A member that was added but never started
+/// has no name, and a learner has no vote: neither needs an agent.
 pub fn absent<'a>(beats: impl Iterator<Item = (MachineId, &'a Beat)>) -> Vec<String> {
     let beats: BTreeMap<MachineId, &Beat> = beats.collect();
     let identities = || beats.values().filter_map(|beat| Some((beat.member.is_some(), beat.seat.as_ref()?)));
@@ -25,13 +25,13 @@ pub fn absent<'a>(beats: impl Iterator<Item = (MachineId, &'a Beat)>) -> Vec<Str
     list.members.iter().filter(counts).filter(|member| !has(member)).skip(strange).map(called).collect()
 }
 
-/// The name of an agent's own member, as it was last known; empty where it never was.
+/// The name of an agent's own member, as it was last known; empty if it never was.
 pub fn own_name(identity: &MemberIdentity) -> String {
     let own = identity.members.iter().find(|member| member.id == identity.member_id);
     own.map(called).unwrap_or_default()
 }
 
-/// What people call a machine, as its latest beat tells it.
+/// What people call a machine, from its latest beat.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Names {
     /// The name of its etcd member, as it was last known.
@@ -44,7 +44,7 @@ impl Names {
         Self { member: beat.seat.as_ref().map(own_name).unwrap_or_default(), host: beat.host.clone() }
     }
 
-    /// In one word or two; the beginning of its UUID where no name is known.
+    /// One or two words; the beginning of its UUID if no name is known.
     pub fn called(&self, machine: MachineId) -> String {
         machines::called(&self.member, &self.host, &machine.to_string())
     }

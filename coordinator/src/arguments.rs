@@ -1,4 +1,4 @@
-//! The words of the command line. What they mean is in the program itself.
+//! The grammar of the command line. The main program carries the commands out.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! How many attempts ended since this coordinator was started, by how: the counters that metrics show.
+//! How many attempts ended how since this coordinator was started: the counters in the metrics.
 
 use backstay_protocol::ClusterName;
 use backstay_protocol::bus::FailureCode;
@@ -13,18 +13,18 @@ pub enum Ended {
     Succeeded,
     /// The agent reported a failure.
     Failed(FailureCode),
-    /// The agent did not take it.
+    /// The agent refused it.
     Refused,
     /// The agent did not answer the command.
     Unanswered,
-    /// The agent fell silent, or the attempt was not done in time.
+    /// The agent became silent, or the attempt did not end in time.
     Lost,
 }
 
 const RESULTS: [&str; 6] = ["succeeded", "failed", "refused", "unanswered", "lost", "disagreed"];
 
 impl Ended {
-    /// As the label `result` has it.
+    /// The value of the label `result`.
     pub fn result(self) -> &'static str {
         match self {
             Self::Succeeded => RESULTS[0],
@@ -51,7 +51,8 @@ impl Attempts {
         registry.register("backstay_attempts", help, self.0.clone());
     }
 
-    /// A counter that appears with its first failure would hide that failure from `increase()`.
+    /// Every counter exists from the beginning: one that appears with its first failure would hide that failure from
+    /// `increase()`.
     pub fn know(&self, cluster: &ClusterName) {
         for result in RESULTS {
             let _ = self.0.get_or_create(&labels(cluster, result));

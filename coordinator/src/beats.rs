@@ -1,13 +1,13 @@
-//! How much of a beat is taken in. Pure.
+//! How much of a beat is kept. Pure.
 //!
-//! A beat is whatever its sender puts into it. What is kept of it goes into answers and records that must fit one message of
-//! NATS, so no agent's beat may be what makes an answer too large for everybody.
+//! A beat contains whatever its sender puts into it. What is kept goes into answers and records that must fit into one
+//! message of NATS, so one agent's beat must not be able to make an answer too large for everybody.
 
 use backstay_daemon::terminal::plain;
 use backstay_protocol::bus::{Beat, ListedMember, Member, MemberCheck, MemberIdentity, Progress, RestoreState};
 use backstay_protocol::limits;
 
-/// The beat, with texts and lists cut to what they may be.
+/// The beat, with texts and lists cut to their limits.
 pub fn bounded(mut beat: Beat) -> Beat {
     words([&mut beat.cluster, &mut beat.machine, &mut beat.agent_version, &mut beat.recipient, &mut beat.attempt]);
     words([&mut beat.host]);
@@ -19,7 +19,7 @@ pub fn bounded(mut beat: Beat) -> Beat {
     beat
 }
 
-/// The same of what an agent says between two beats.
+/// The same for what an agent sends between two beats.
 pub fn progress(progress: &mut Progress) {
     words([&mut progress.attempt]);
 }
@@ -66,7 +66,8 @@ fn words<'a>(words: impl IntoIterator<Item = &'a mut String>) {
     words.into_iter().for_each(|word| cut(word, limits::WORD));
 }
 
-/// At a character; what a terminal would obey, and JSON write out as six characters, goes as well.
+/// Cut at a character. Control characters are removed, too: a terminal would obey them, and JSON needs six bytes for
+/// each.
 fn cut(text: &mut String, max: usize) {
     text.truncate(text.floor_char_boundary(max));
     if let std::borrow::Cow::Owned(shown) = plain(text) {

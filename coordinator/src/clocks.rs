@@ -1,12 +1,12 @@
-//! Whether this machine's clock is right: it is held against NATS's and against the store's, again and again. Names of
-//! backups, the schedule and the page's times all hang on it.
+//! Whether this machine's clock is right: it is compared with NATS's and the store's again and again, since the names of
+//! backups, the schedule and all times that are shown depend on it.
 
 use std::sync::{Mutex, PoisonError};
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::time::{CLOCK_TOLERANCE, clock_is_off};
 
-/// How many milliseconds this clock is ahead of others; `None` while that is unknown.
+/// How many milliseconds this clock is ahead of others, negative if it is behind; `None` while that is unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Offsets {
     pub nats: Option<i64>,
@@ -18,7 +18,7 @@ impl Offsets {
         [(self.nats, "NATS's"), (self.store, "the store's")]
     }
 
-    /// What is wrong, in words; empty where nothing is known to be.
+    /// What is wrong, in words; empty if nothing is known to be.
     pub fn fault(self, host: &str) -> String {
         let each = self.each();
         let off: Vec<String> = each.iter().filter_map(|(ahead, whose)| clock_is_off((*ahead)?, whose)).collect();
@@ -34,7 +34,7 @@ impl Offsets {
         format!("the clock of the coordinator's machine {host} is {}{agrees}", off.join(" and "))
     }
 
-    /// Whether this says something else than what was told last: other clocks differ, or by another minute.
+    /// Whether this differs from what was logged last: another clock is off, or by another minute.
     pub(super) fn is_news(self, told: Self) -> bool {
         let off = |ahead: Option<i64>| ahead.filter(|ahead| clock_is_off(*ahead, "").is_some());
         let differs = |(now, before): (Option<i64>, Option<i64>)| match (off(now), off(before)) {
@@ -54,7 +54,7 @@ impl Clocks {
         *self.lock()
     }
 
-    /// The time by NATS's clock where that is known, and whose time it is.
+    /// The time by NATS's clock if that is known, otherwise by this one; and whose clock it is.
     pub fn by_nats(&self, now: Timestamp) -> (Timestamp, &'static str) {
         match self.offsets().nats {
             Some(ahead) => (back(now, ahead), "NATS's"),
@@ -62,7 +62,7 @@ impl Clocks {
         }
     }
 
-    /// The time by the store's clock, as far as it is known: what the store wrote is as old as the store says.
+    /// The time by the store's clock if that is known: the age of what the store wrote is measured by it.
     pub fn by_store(&self, now: Timestamp) -> Timestamp {
         back(now, self.offsets().store.unwrap_or(0))
     }

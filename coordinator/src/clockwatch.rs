@@ -1,4 +1,4 @@
-//! Holds this machine's clock against NATS's and against the store's, again and again, for as long as it leads.
+//! Compares this machine's clock with NATS's and the store's regularly, while this coordinator leads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::lease;
 use crate::storage::ActiveStore;
 use crate::term::Term;
 
-/// Between two looks at NATS's clock.
+/// The interval between two comparisons with NATS's clock.
 const LOOK: Duration = Duration::from_secs(10);
-/// Between two looks at the store's: each is a request.
+/// The interval between two comparisons with the store's clock; each is a request.
 const STORE_LOOK: Duration = Duration::from_secs(600);
-/// A clock that moved by more than this against another was set.
+/// A clock that moved by more than this against another one was set.
 const MOVED: u64 = 5_000;
-/// An answer that takes longer says nothing of the time.
+/// An answer that takes longer says nothing about the time.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Whether the store's clock is to be looked at again.
+/// Whether it is time to compare the store's clock again.
 fn store_is_due(since: Option<Duration>, moved: u64, offsets: Offsets) -> bool {
     let off = offsets.each().iter().any(|(ahead, _)| ahead.is_some_and(|ahead| clock_is_off(ahead, "").is_some()));
     since.is_none_or(|since| since >= if off { STORE_LOOK / 10 } else { STORE_LOOK }) || moved > MOVED
 }
 
-/// Looks for as long as this coordinator leads, and tells what is wrong once.
+/// Compares for as long as this coordinator leads, and logs once what is wrong.
 pub async fn watch(term: Arc<Term>) {
     let host = host::name();
     let mut storage = term.storage.subscribe();
@@ -67,7 +67,7 @@ fn tell(fault: &str) {
     }
 }
 
-/// The lease holds our own time, and the server's of when it took it.
+/// The lease contains this coordinator's time, and the server's time when it stored the lease.
 async fn against_nats(term: &Term) -> Option<i64> {
     let asked = lease::clock_ahead_ms(&term.kv, term.holder, term.epoch, term.config.settings.lease.ttl);
     match tokio::time::timeout(ANSWER, asked).await {

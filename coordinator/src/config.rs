@@ -271,7 +271,11 @@ impl Storage {
     }
 }
 
-/// Reads the settings in their layers and checks them.
+/// Reads the settings from all layers and checks them.
+///
+/// # Errors
+/// The file cannot be read, a layer does not fit, or the settings contradict each other; with file and line if that is
+/// known.
 pub fn load(file: Option<&Path>, overrides: &[Override]) -> Result<Config, ConfigError> {
     let settings: Settings = settings::load(file, overrides)?;
     settings.nats.check(|key| settings::place(file, overrides, key))?;
@@ -281,7 +285,10 @@ pub fn load(file: Option<&Path>, overrides: &[Override]) -> Result<Config, Confi
     })
 }
 
-/// Checks settings that are already read.
+/// Checks settings that were read already.
+///
+/// # Errors
+/// The first setting that is out of range, missing or contradicts another one.
 pub fn check(settings: Settings) -> Result<Config, ConfigError> {
     let storage = storage(&settings.storage)?;
     let encryption = &settings.encryption;

@@ -1,5 +1,5 @@
-//! The coordinator of this process: it opens JetStream, stands as a candidate, and while it leads agents and people reach it
-//! over NATS.
+//! The coordinator of this process: it opens JetStream, stands for the lease, and while it leads, agents and people
+//! reach it over NATS.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use crate::storage::Folders;
 use crate::term::{Term, TermDependencies};
 use crate::{api, listen};
 
-/// After anything between the coordinator and JetStream failed.
+/// The pause after a call to JetStream failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a coordinator is made of; [`Coordinator::run`] does the work.
+/// A coordinator, ready to run; [`Coordinator::run`] does the work.
 #[derive(Debug)]
 pub struct Coordinator {
     pub config: Arc<Config>,
@@ -36,7 +36,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Leads whenever the lease allows, until `stop`.
+    /// Leads whenever it has the lease, until `stop` is cancelled.
     pub async fn run(&self, stop: &CancellationToken) {
         let deps = TermDependencies {
             config: self.config.clone(),

@@ -1,4 +1,4 @@
-//! The clusters that this coordinator looks after: where to reach each one's task, what may be said to it, and its latest
+//! The clusters for which this coordinator has a task: how to reach each task, what can be sent to it, and its latest
 //! record.
 
 use std::collections::BTreeMap;
@@ -15,48 +15,48 @@ use crate::record::{ClusterRecord, Meta};
 use crate::restore::Restore;
 use crate::verify::Verification;
 
-/// What others want of a cluster's task.
+/// What others can ask of a cluster's task.
 #[derive(Debug)]
 pub enum Message {
-    /// Back up now; the same time again changes nothing.
+    /// Make a backup now; the same time again changes nothing.
     Manual { seconds: i64, reply: Reply },
-    /// What the cluster resource says now.
-    /// A cluster that was created for this keeps its first version; another must be at most of version `given`.
+    /// The new content of the cluster resource. A cluster that was created by this request keeps its first version;
+    /// otherwise its version must not be newer than `given`.
     Configure { spec: ClusterSpec, meta: Meta, given: Version, created: bool, reply: Reply },
-    /// The manual resource goes, and with it what waits for its turn.
+    /// The manual resource was deleted, and with it the backups that wait for their turn.
     DropManual { reply: Reply },
-    /// The cluster is deleted; its backups stay in the store.
+    /// The cluster was deleted; its backups stay in the store.
     Forget { reply: Reply },
-    /// Restore the cluster; what backup is under way ends first.
+    /// Restore the cluster; a running backup ends first.
     Restore { restore: Box<Restore>, reply: Reply },
-    /// The control plane's machine set is deleted.
+    /// The control plane's machine set was deleted.
     ControlPlanesDeleted { reply: Reply },
-    /// A machine's beat says that it is not at the end of its restore.
+    /// A machine's beat reports a restore that has not ended there.
     Behind,
-    /// Prove a backup.
+    /// Verify a backup.
     Verify { verification: Box<Verification>, reply: Reply },
-    /// An agent's report; the reply says that it is folded and kept.
+    /// An agent's report; the reply says that the record contains it.
     Report { report: Box<Report>, done: oneshot::Sender<()> },
 }
 
-/// Where the task answers: with the record as it is then, or why it did not do it.
+/// For the task's answer: the record as it is then, or why the request was not carried out.
 pub type Reply = oneshot::Sender<Result<Arc<ClusterRecord>, ApiError>>;
 
-/// One cluster's task, as others see it.
+/// The handle of one cluster's task.
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub inbox: mpsc::Sender<Message>,
     pub record: watch::Receiver<Arc<ClusterRecord>>,
 }
 
-/// All of them, by name.
+/// The handles of all tasks, by the names of their clusters.
 #[derive(Debug, Default)]
 pub struct Directory {
     clusters: Mutex<BTreeMap<ClusterName, Handle>>,
 }
 
 impl Directory {
-    /// Adds a cluster; false where the name is there already.
+    /// Adds a cluster; false if the name exists already.
     pub fn add(&self, name: ClusterName, handle: Handle) -> bool {
         match self.lock().entry(name) {
             std::collections::btree_map::Entry::Vacant(entry) => {

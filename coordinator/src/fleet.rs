@@ -1,4 +1,4 @@
-//! The agents that are connected: what their latest beats say. Only in memory; beats come again.
+//! The connected agents, from their latest beats. Only in memory, since beats are repeated.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -14,28 +14,28 @@ use tracing::{info, warn};
 use crate::agent_coverage::Names;
 use crate::member::Candidate;
 
-/// So many beats may be missed before an agent counts as gone.
+/// How many beats may be missed before an agent counts as disconnected.
 const MISSED_MAX: u32 = 3;
-/// What a busy machine or network may add to that.
+/// Additional time for a busy machine or network.
 const GRACE: Duration = Duration::from_secs(1);
-/// A beat may be long on its way, and the coordinator's own clock may have been set just now: an agent's clock is off
-/// when its beats say so for this long.
+/// An agent's clock counts as wrong when its beats have said so for this long: one beat may be late, and the
+/// coordinator's own clock may have just been set.
 const OFF_FOR: Duration = Duration::from_secs(30);
 const BEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(5);
 const BEAT_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
-/// One agent, as its latest beat shows it.
+/// One agent, according to its latest beat.
 #[derive(Debug, Clone)]
 pub struct Agent {
     pub beat: Beat,
     pub seen: Instant,
-    /// When that was, for people.
+    /// When that beat arrived, for people.
     pub seen_at: Timestamp,
-    /// etcd's cluster id as this agent last knew it: also while its etcd does not answer.
+    /// etcd's cluster id as this agent last knew it; known even while its etcd does not answer.
     pub etcd_cluster: Option<u64>,
-    /// Since when its beats say that its clock is off.
+    /// When its beats began to show a wrong clock.
     pub off_since: Option<Instant>,
-    /// What is wrong with its clock, once that has lasted.
+    /// What is wrong with its clock, once that has lasted long enough.
     pub clock: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Agent {
         now.duration_since(self.seen) <= self.patience()
     }
 
-    /// The attempt that it works for.
+    /// The attempt that it is working on.
     pub fn attempt(&self) -> Option<AttemptId> {
         self.beat.attempt.parse().ok()
     }
@@ -64,22 +64,23 @@ impl Agent {
 pub struct Now {
     pub monotonic: Instant,
     pub wall: Timestamp,
-    /// By the clock that agents' are held against, and whose that is.
+    /// By the clock with which those of agents are compared, and whose clock that is.
     pub judge: (Timestamp, &'static str),
 }
 
 type Machines = BTreeMap<MachineId, Agent>;
 
-/// How many silent machines of a cluster are remembered by name. Anybody who may beat can make up machines.
+/// How many silent machines of a cluster are remembered by name. There is a limit since whoever may send beats can
+/// invent machines.
 const REMEMBERED_MAX: usize = 64;
 
-/// Every agent that beat lately.
+/// Every agent whose beats arrive.
 #[derive(Debug)]
 pub struct Fleet {
     clusters: Mutex<BTreeMap<ClusterName, Machines>>,
-    /// What machines that have fallen silent were called: their attempts end after them, and errors name them.
+    /// The names of machines that have become silent: their attempts end later, and errors name them.
     silent: Mutex<BTreeMap<ClusterName, BTreeMap<MachineId, Names>>>,
-    /// Clusters that are being restored: their members change from one etcd cluster to another, one after the other.
+    /// Clusters that are being restored: their members change to another etcd cluster, one after the other.
     changing: Mutex<BTreeSet<ClusterName>>,
     changed: watch::Sender<u64>,
 }
@@ -96,7 +97,7 @@ impl Default for Fleet {
 }
 
 impl Fleet {
-    /// Notes a beat; true where the agent was not connected before.
+    /// Records a beat; true if the agent was not connected before.
     pub fn note(&self, cluster: &ClusterName, machine: MachineId, beat: Beat, now: Now) -> bool {
         let mut clusters = self.lock();
         let machines = clusters.entry(cluster.clone()).or_default();
@@ -130,7 +131,7 @@ impl Fleet {
         new
     }
 
-    /// Says whether the cluster's etcd cluster id is expected to change.
+    /// Sets whether the cluster's etcd cluster id is expected to change.
     pub fn expect_change(&self, cluster: &ClusterName, expected: bool) {
         let mut changing = self.lock_changing();
         if !expected {
@@ -140,7 +141,7 @@ impl Fleet {
         }
     }
 
-    /// Notes how far an agent's attempt is, as its next beat would. What an agent says that is not connected is not kept.
+    /// Records how far an agent's attempt is, as its next beat would. It is dropped if the agent is not connected.
     pub fn note_progress(&self, cluster: &ClusterName, machine: MachineId, progress: Progress) {
         if let Some(agent) = self.lock().get_mut(cluster).and_then(|machines| machines.get_mut(&machine)) {
             agent.beat.progress = Some(progress);
@@ -155,7 +156,7 @@ impl Fleet {
         all.filter(|(_, _, agent)| agent.alive(now)).map(|(n, id, agent)| (n.clone(), *id, agent.clone())).collect()
     }
 
-    /// Rises whenever an agent connects.
+    /// A number that rises whenever an agent connects.
     pub fn arrivals(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -167,8 +168,8 @@ impl Fleet {
         clusters.get(cluster).map(|m| m.iter().filter_map(alive).collect()).unwrap_or_default()
     }
 
-    /// etcd's cluster id that the agents of one name are measured against: the one of the last good backup while an
-    /// agent still has it, else the one that they agree on.
+    /// The etcd cluster id that the agents of one cluster should have: that of the last good backup while an agent
+    /// still has it, otherwise the one on which they agree.
     pub fn cluster_id(&self, cluster: &ClusterName, recorded: Option<u64>, now: Instant) -> Option<u64> {
         let agents = self.agents(cluster, now);
         recorded
@@ -176,12 +177,12 @@ impl Fleet {
             .or_else(|| established_cluster_id(&agents))
     }
 
-    /// An agent's latest beat, also where it is silent since.
+    /// An agent's latest beat, even if it has been silent since.
     pub fn last(&self, cluster: &ClusterName, machine: MachineId) -> Option<Agent> {
         self.lock().get(cluster)?.get(&machine).cloned()
     }
 
-    /// What a machine is called, as its agent last told it.
+    /// What a machine is called, according to its agent's last beat.
     pub fn names(&self, cluster: &ClusterName, machine: MachineId) -> Names {
         let clusters = self.lock();
         if let Some(agent) = clusters.get(cluster).and_then(|machines| machines.get(&machine)) {
@@ -225,8 +226,8 @@ impl Fleet {
     }
 }
 
-/// etcd's cluster id that the members of one name agree on: that of most of them, of the longest-running agent
-/// where there is a tie. A newcomer from another cluster does not change it.
+/// The etcd cluster id on which the members of one cluster agree: that of most of them, and of the longest-running
+/// agent if there is a tie. So a newcomer from another cluster does not change it.
 fn established_cluster_id(agents: &Machines) -> Option<u64> {
     let mut votes: HashMap<u64, (usize, i64)> = HashMap::new();
     for agent in agents.values() {

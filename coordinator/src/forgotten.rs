@@ -1,7 +1,7 @@
-//! Which clusters were deleted: an entry of the KV for each. Their backups stay in the store under their names, and what
-//! the store knows is registered again when a coordinator starts: a deleted cluster is not.
+//! Which clusters were deleted: an entry in the KV for each. Their backups stay in the store, and a coordinator that starts
+//! registers every cluster that it finds there, except those.
 //!
-//! Where NATS lost its disk nobody remembers, and the cluster comes back from the store.
+//! If NATS has lost its disk, nobody remembers, and a deleted cluster is registered again from the store.
 
 use backstay_protocol::{ClusterName, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use tracing::debug;
 use crate::kv::{Kv, KvError};
 use crate::record;
 
-/// What is kept of a deleted cluster.
+/// What is stored of a deleted cluster.
 #[derive(Debug, Serialize, Deserialize)]
 struct Forgotten {
     at: Timestamp,
@@ -20,7 +20,7 @@ fn entry(name: &ClusterName) -> String {
     format!("forgotten.{name}")
 }
 
-/// Removes a cluster's record. That it is deleted is noted before.
+/// Removes a cluster's record, after recording that it was deleted.
 pub async fn forget(kv: &Kv, name: &ClusterName, at: Timestamp) -> Result<(), KvError> {
     match kv.create(&entry(name), &Forgotten { at }).await {
         // It was deleted before.
@@ -34,7 +34,8 @@ pub async fn is(kv: &Kv, name: &ClusterName) -> Result<bool, KvError> {
     Ok(kv.get::<Forgotten>(&entry(name)).await?.is_some())
 }
 
-/// The cluster is registered. An entry that stays all the same is harmless: it is asked for only where there is no record.
+/// The cluster was registered. An entry that remains nevertheless is harmless, since it is read only if there is no
+/// record.
 pub async fn is_no_more(kv: &Kv, name: &ClusterName) {
     let removed = async {
         match is(kv, name).await? {

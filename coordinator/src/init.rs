@@ -1,4 +1,4 @@
-//! `backstay-coordinator init`: a first configuration and the keys, and what to keep where.
+//! `backstay-coordinator init`: a first configuration, the keys, and what the operator must keep where.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,16 +12,16 @@ use backstay_daemon::settings::SettingsError;
 use crate::config::IDENTITY_FILE;
 use crate::keys::write_private;
 
-/// The configuration's name in its folder.
+/// The name of the configuration file.
 pub const CONFIG_FILE: &str = "coordinator.toml";
-/// The operator's recovery key: made here, kept elsewhere.
+/// The operator's recovery key: created here, to be kept elsewhere.
 pub const RECOVERY_FILE: &str = "recovery.key";
 
 /// What to write.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub dir: PathBuf,
-    /// The folder of the local backend; S3 where there is none.
+    /// The folder of the local backend; `None` means S3.
     pub local: Option<PathBuf>,
     pub nats_url: String,
 }
@@ -38,7 +38,10 @@ pub enum InitError {
     Nats(SettingsError),
 }
 
-/// Writes the configuration and the keys, and answers with what to tell the operator.
+/// Writes the configuration and the keys, and returns what to tell the operator.
+///
+/// # Errors
+/// The plan makes no sense, or a file cannot be written. A file that exists is never overwritten.
 pub fn run(plan: &Plan) -> Result<String, InitError> {
     if let Some(path) = plan.local.as_ref().filter(|p| p.is_relative()) {
         return Err(InitError::Relative(path.clone()));

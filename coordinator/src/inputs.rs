@@ -1,4 +1,4 @@
-//! What agents say: beats into the fleet, reports to the cluster's task.
+//! What agents send: beats go to the fleet, reports to the cluster's task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::registry;
 use crate::restore::unsettled::has_ended;
 use crate::term::Term;
 
-/// A report that was not folded in this time comes again.
+/// A report that is not in the record within this time is delivered again.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 
-/// What became of a report.
+/// What was done with a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// Its cluster's record keeps what it says.
+    /// Its cluster's record contains what it says.
     Folded,
-    /// It must come again.
+    /// It must be delivered again.
     NotYet,
-    /// It is nobody's.
+    /// No cluster needs it.
     Dropped,
 }
 
-/// A beat, whose subject is `from`.
+/// Handles a beat, whose subject is `from`.
 pub fn on_beat(term: &Arc<Term>, from: &str, payload: &[u8]) {
     let (cluster, machine) = match from.parse() {
         Ok(Subject::Beat { cluster, machine }) => (cluster, machine),
@@ -63,14 +63,14 @@ pub fn on_beat(term: &Arc<Term>, from: &str, payload: &[u8]) {
     }
 }
 
-/// The next beat of that machine will hardly be better.
+/// Logs a beat that cannot be used, rarely, since the next one of that machine will hardly be better.
 fn dropped(term: &Term, subject: &str, cause: &str) {
     if let Some(told) = term.told.note(subject, cause) {
         warn!(subject, cause, lasting = told.lasting, "dropped a heartbeat");
     }
 }
 
-/// For people who watch; what cannot be read is dropped.
+/// Progress is only for people who watch; what cannot be read is dropped.
 pub fn on_progress(term: &Term, from: &str, payload: &[u8]) {
     if let (Ok(Subject::Progress { cluster, machine }), Ok(mut progress)) =
         (from.parse(), bus::decode::<Progress>(payload))
@@ -80,7 +80,7 @@ pub fn on_progress(term: &Term, from: &str, payload: &[u8]) {
     }
 }
 
-/// In the background: the next beats must not wait for the KV.
+/// Registers in the background, since the next beats must not wait for the KV.
 fn register(term: &Arc<Term>, cluster: ClusterName) {
     let registrar = term.clone();
     term.spawn(async move {
@@ -104,7 +104,7 @@ fn parse(from: &str, payload: &[u8]) -> Result<(ClusterName, MachineId, Report),
     Ok((cluster, machine, report))
 }
 
-/// Hands a report to its cluster and waits until it is folded. `from` is its subject.
+/// Hands a report to its cluster's task and waits until the record contains it. `from` is its subject.
 pub async fn on_report(term: &Term, from: &str, payload: &[u8]) -> Taken {
     let (cluster, machine, report) = match parse(from, payload) {
         Ok(report) => report,

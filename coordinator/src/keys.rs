@@ -1,7 +1,7 @@
 //! Keys: the coordinator's own identity, and one identity for each cluster.
 //!
-//! A cluster's identity rests twice: in the KV, sealed to the coordinator, and in the store as
-//! `<uuid>/key.age`, sealed to the coordinator and to the operator's recovery recipients.
+//! A cluster's identity is stored twice: in the KV, encrypted to the coordinator, and in the store as `<uuid>/key.age`,
+//! encrypted to the coordinator and to the operator's recovery recipients.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use tracing::warn;
 use crate::kv::{Kv, KvError};
 const KEY_FILE_MAX: usize = 16 * 1024;
 
-/// Why a key could not be had.
+/// Why a key is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("cannot read the coordinator's identity {path}: {cause}; create one with `backstay-coordinator init`")]
@@ -45,12 +45,18 @@ pub enum KeyError {
 }
 
 /// Reads the coordinator's identity from its file.
+///
+/// # Errors
+/// [`KeyError::Read`] or [`KeyError::Identity`].
 pub fn load_identity(path: PathBuf) -> Result<Identity, KeyError> {
     let text = std::fs::read_to_string(&path).map_err(|cause| KeyError::Read { path: path.clone(), cause })?;
     seal::parse_identity(&text).map_err(|cause| KeyError::Identity { path, cause })
 }
 
-/// Writes a file that only its owner can read. Fails where it is there.
+/// Writes a new file that only its owner can read; on disk when this returns.
+///
+/// # Errors
+/// The file exists already, or cannot be written.
 pub fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
@@ -58,7 +64,7 @@ pub fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// A secret at rest in the KV.
+/// A secret stored in the KV.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     /// The base64 of an age file that the coordinator can open.
@@ -66,17 +72,25 @@ pub struct Sealed {
 }
 
 impl Sealed {
+    /// Encrypts `plain` to the coordinator.
+    ///
+    /// # Errors
+    /// age cannot encrypt it.
     pub fn new(recipient: &Recipient, plain: &[u8]) -> Result<Self, SealError> {
         Ok(Self { age: BASE64.encode(seal::seal_bytes(std::slice::from_ref(recipient), plain)?) })
     }
 
+    /// The plain bytes, which are cleared from memory when they are dropped.
+    ///
+    /// # Errors
+    /// It is not base64, or was encrypted to another coordinator.
     pub fn open(&self, identity: &Identity) -> Result<impl std::ops::Deref<Target = Vec<u8>> + use<>, KeyError> {
         let sealed = BASE64.decode(&self.age).map_err(|_| KeyError::Base64)?;
         Ok(seal::open_bytes(identity, &sealed)?)
     }
 }
 
-/// The keys that the coordinator has to do with.
+/// The keys that the coordinator uses.
 pub struct Keys {
     identity: Identity,
     recovery: Vec<Recipient>,
@@ -101,8 +115,11 @@ impl Keys {
         self.identity.to_public()
     }
 
-    /// Who can open a backup of `cluster`: the cluster's own key, made where there is none yet, and the
-    /// operator's. Empty where encryption is switched off.
+    /// Who can decrypt a backup of `cluster`: the cluster's own key, which is created if there is none yet, and the
+    /// operator's recovery keys. Empty if encryption is off.
+    ///
+    /// # Errors
+    /// The store or the KV does not answer, or the cluster's key is encrypted to another coordinator.
     pub async fn recipients(
         &self,
         kv: &Kv,
@@ -117,7 +134,10 @@ impl Keys {
         Ok(recipients)
     }
 
-    /// The identity that a cluster's backups were sealed to. None is ever made here.
+    /// The identity that a cluster's backups are encrypted to. It is never created here.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read from the store or the KV.
     pub async fn existing_identity(
         &self,
         kv: &Kv,
@@ -136,7 +156,7 @@ impl Keys {
         }
     }
 
-    /// The KV's copy, where the object in the store alone cannot be read (archived, or refused by a policy).
+    /// The copy in the KV, if only the object in the store cannot be read (it is archived, or a policy refuses it).
     async fn kept_instead(&self, kv: &Kv, entry: &str, error: KeyError) -> Result<Identity, KeyError> {
         let KeyError::Store(cause) = &error else { return Err(error) };
         if !cause.is_one_object_s() {
@@ -148,7 +168,11 @@ impl Keys {
         self.parse(&plain)
     }
 
-    /// The identity that opens one backup of a cluster: the cluster's own, or that of the series from which it was copied.
+    /// The identity that decrypts one backup of a cluster: the cluster's own, or that of the cluster from which the
+    /// backup was copied.
+    ///
+    /// # Errors
+    /// As [`existing_identity`](Self::existing_identity).
     pub async fn identity_of(
         &self,
         kv: &Kv,
@@ -176,7 +200,7 @@ impl Keys {
         own
     }
 
-    /// The cluster's identity: from the store, which keeps it for good, else from the KV, else a new one.
+    /// The cluster's identity: from the store, where it stays; otherwise from the KV; otherwise a new one.
     async fn cluster_identity(&self, kv: &Kv, store: &dyn Store, cluster: ClusterUuid) -> Result<Identity, KeyError> {
         let entry = format!("key.{cluster}");
         match self.stored_identity(store, cluster).await {
@@ -243,7 +267,10 @@ impl Keys {
     }
 }
 
-/// Replaces a file that only its owner can read, whole or not at all.
+/// Replaces a file that only its owner can read, completely or not at all.
+///
+/// # Errors
+/// The file system refuses; the old file is unchanged then.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
     match std::fs::remove_file(&fresh) {

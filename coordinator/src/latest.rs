@@ -1,5 +1,5 @@
-//! Which backup of a cluster is the latest, as far as the coordinator knows: it knows in which order its own were made,
-//! whatever a clock named them.
+//! Which backup of a cluster is the latest, as far as the coordinator knows: it knows the order in which it made its own,
+//! whatever clock named them.
 
 use std::time::Duration;
 
@@ -13,22 +13,25 @@ use crate::record::ClusterRecord;
 use crate::storage::ActiveStore;
 use crate::term::Term;
 
-/// How long the store may take to give one manifest, and all that the latest is found among.
+/// How long the store may take for one manifest, and for all that are needed to find the latest.
 const ONE_TIMEOUT: Duration = Duration::from_secs(15);
 const ALL_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Which backup is meant.
+/// Which backup is selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotSelector {
     Named(SnapshotName),
-    /// The latest one, or the latest that stands for this time or an earlier one.
+    /// The latest one, or the latest of this time or an earlier one.
     Latest {
         until: Option<Timestamp>,
     },
 }
 
 impl SnapshotSelector {
-    /// A snapshot's name, or `latest`. A name that goes with a time says two things.
+    /// A snapshot's name, or `latest`; empty means `latest` if there is a time.
+    ///
+    /// # Errors
+    /// The name is invalid, or there are both a name and a time.
     pub fn parse(text: &str, until: Option<Timestamp>) -> Result<Self, SelectorError> {
         match (text, until) {
             ("latest", until) => Ok(Self::Latest { until }),
@@ -39,7 +42,7 @@ impl SnapshotSelector {
     }
 }
 
-/// Why a request does not say which backup is meant.
+/// Why a request does not select a backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
     #[error(transparent)]
@@ -51,15 +54,18 @@ pub enum SelectorError {
 /// Why there is no such backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotFound {
-    /// It is not there, or it cannot be told which one it is.
+    /// It does not exist, or it is not clear which one it is.
     #[error("failed to get backup: {0}")]
     None(String),
-    /// The store could not be asked.
+    /// The store does not answer.
     #[error("failed to get backup: {0}")]
     Unknown(String),
 }
 
-/// The manifest of the backup that is meant.
+/// The manifest of the selected backup.
+///
+/// # Errors
+/// [`NotFound`].
 pub async fn find(
     term: &Term,
     active_store: &ActiveStore,
@@ -93,7 +99,7 @@ pub async fn find(
     }
 }
 
-/// Why the latest was not found in time, where so many manifests were read, and what to do.
+/// Why the latest was not found in time, after reading this many manifests, and what to do.
 fn not_in_time(done: usize, total: usize) -> String {
     let seconds = ALL_TIMEOUT.as_secs();
     let why = match total {
@@ -113,7 +119,7 @@ fn none(cluster: &str, until: Option<Timestamp>) -> String {
     }
 }
 
-/// The good ones of its latest attempts, latest first.
+/// Its latest attempts that succeeded, latest first.
 fn own(record: &ClusterRecord) -> Vec<SnapshotName> {
     record.runs.latest_first().filter(|run| run.state == RunState::Ok).map(|run| run.snapshot).collect()
 }

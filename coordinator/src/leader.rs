@@ -1,7 +1,7 @@
-//! Leading: whoever gets the lease begins a term, reads the records, starts a task for each cluster, and goes on until the lease
-//! is lost. What was decided stands in the KV, so the next leader goes on from there.
+//! Leading: the coordinator that gets the lease begins a term, reads the records, starts a task for each cluster, and
+//! continues until it loses the lease. What was decided is in the KV, so the next leader continues from there.
 //!
-//! How agents and people reach the leader is none of its business: see [`crate::coordinator`].
+//! How agents and people reach the leader is not handled here: see [`crate::coordinator`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,27 +17,27 @@ use crate::storage::{self, S3_ENTRY, StoredS3};
 use crate::term::{Term, TermDependencies};
 use crate::{clockwatch, registry, upkeep};
 
-/// How long giving the lease up may take.
+/// How long it may take to give up the lease.
 const RELEASE: Duration = Duration::from_secs(1);
-/// How long stopping tasks are waited for.
+/// How long to wait for tasks that are stopping.
 const DRAIN: Duration = Duration::from_secs(8);
-/// How often a coordinator that stands by brings its copy of the storage configuration up to date.
+/// How often a coordinator that stands by updates its copy of the storage configuration.
 const COPY_PAUSE: Duration = Duration::from_secs(30);
 
-/// Somebody who may lead.
+/// A coordinator that may become the leader.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     pub deps: TermDependencies,
-    /// Under which it holds the lease.
+    /// The UUID under which it holds the lease.
     pub holder: Uuid,
 }
 
 impl Candidate {
-    /// Waits for the lease, leads until it is lost or `stop` comes, and gives it up. `serve` lets agents and people reach the
-    /// leader.
+    /// Waits for the lease, leads until it is lost or `stop` is cancelled, and gives it up. `serve` lets agents and
+    /// people reach the leader.
     ///
     /// # Errors
-    /// The KV did not answer before it led, or `serve` failed.
+    /// The KV does not answer while it waits for the lease, or `serve` fails.
     pub async fn lead(
         &self,
         kv: &Kv,
@@ -100,7 +100,7 @@ impl Candidate {
         }
     }
 
-    /// A term in which nothing runs yet, and whether the KV held anything before.
+    /// A term in which nothing runs yet, and whether the KV contained anything before.
     async fn begin(&self, kv: Kv, lease: &Lease, cancel: CancellationToken) -> Result<(Arc<Term>, bool), KvError> {
         let (overall, existed) = Overall::load(kv.clone()).await?;
         Ok((Term::begin(self.deps.clone(), kv, lease, overall, cancel), existed))

@@ -1,9 +1,9 @@
 //! The lease: one coordinator leads, the others stand by.
 //!
-//! One entry of the KV names the holder, its epoch and when the lease expires (in the value: per-key
-//! TTLs do not hold on every server). It changes by compare-and-set only. The epoch rises with every new
-//! holder and travels with each command, so agents refuse a coordinator that does not know yet that it
-//! was replaced. It is at least the time in milliseconds: it rises even where the KV was lost.
+//! One entry of the KV has the holder, its epoch and the time at which the lease expires. (That time is in the value
+//! since TTLs of single keys do not work on every server.) The entry is changed by compare-and-set only. The epoch
+//! rises with every new holder and is part of every command, so agents refuse a coordinator that does not know yet that
+//! it was replaced. It is at least the time in milliseconds, so it rises even if the KV was lost.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use uuid::Uuid;
 use crate::kv::{Kv, KvError};
 
 const KEY: &str = "lease";
-/// The newest epoch that an agent was found to have seen.
+/// The newest epoch that an agent reported to have seen.
 const FLOOR_KEY: &str = "epoch";
 
-/// A lease that is given up is noticed within this time, however long it was to last.
+/// How soon others notice that a lease was given up, however long it would have lasted.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Who leads, until when.
+/// Who leads, and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub holder: Uuid,
@@ -62,8 +62,11 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// An agent has seen `epoch`, which is newer than the lease's: the KV was lost, or a clock was ahead. The next lease
-/// is above it.
+/// Makes sure that the next lease has a higher epoch than `epoch`, which an agent has seen and which is newer than the
+/// lease: either the KV was lost, or a clock was ahead.
+///
+/// # Errors
+/// The KV does not answer, or somebody else changes the entry at the same time.
 pub async fn raise_floor(kv: &Kv, epoch: u64) -> Result<(), KvError> {
     match kv.get::<u64>(FLOOR_KEY).await? {
         Some(found) if found.value >= epoch => Ok(()),
@@ -72,8 +75,12 @@ pub async fn raise_floor(kv: &Kv, epoch: u64) -> Result<(), KvError> {
     }
 }
 
-/// How many milliseconds the clock of `holder` was ahead of NATS's when it took or renewed its lease last: the lease says
-/// when it expires by the one, and NATS when it was written by the other. `None` where the lease is somebody else's.
+/// How many milliseconds the clock of `holder` was ahead of NATS's when it last took or renewed its lease. The lease
+/// says when it expires by that clock, and NATS knows by its own when the lease was written. `None` if the lease is
+/// somebody else's.
+///
+/// # Errors
+/// The KV does not answer.
 pub async fn clock_ahead_ms(kv: &Kv, holder: Uuid, epoch: u64, ttl: Duration) -> Result<Option<i64>, KvError> {
     let found = kv.get_with_time::<Lease>(KEY).await?;
     let ours = found.filter(|(lease, _)| (lease.holder, lease.epoch) == (holder, epoch) && lease.expires_ms > 0);
@@ -85,11 +92,14 @@ pub async fn clock_ahead_ms(kv: &Kv, holder: Uuid, epoch: u64, ttl: Duration) ->
 pub struct Held {
     pub lease: Lease,
     revision: u64,
-    /// By the local clock that never jumps; from here on nobody may act on the lease.
+    /// By the monotonic clock; after this, nobody may act on the lease.
     ends: Instant,
 }
 
-/// Waits until the lease is ours. `None` where `stop` came first.
+/// Waits until this process has the lease. `None` if `stop` was cancelled first.
+///
+/// # Errors
+/// The KV does not answer.
 pub async fn acquire(
     kv: &Kv,
     holder: Uuid,
@@ -145,7 +155,7 @@ pub async fn acquire(
 }
 
 impl Held {
-    /// Renews the lease in good time; returns when it is lost, or when `stop` comes (then it is still held).
+    /// Renews the lease in time; returns when it is lost, or when `stop` is cancelled (then it is still held).
     pub async fn keep(&mut self, kv: &Kv, ttl: Duration, clock: &dyn Clock, stop: &CancellationToken) {
         let mut pause = ttl / 3;
         loop {
@@ -179,7 +189,7 @@ impl Held {
         }
     }
 
-    /// A conflict with our own renewal, whose answer was lost: then the entry is still ours.
+    /// A conflict with this coordinator's own renewal, whose answer was lost: then it still holds the lease.
     async fn was_ours(&mut self, kv: &Kv, error: &KvError) -> bool {
         if !matches!(error, KvError::Conflict { .. }) {
             return false;
@@ -194,7 +204,7 @@ impl Held {
         }
     }
 
-    /// Gives the lease up, so that a successor need not wait for it to expire.
+    /// Gives up the lease, so that a successor need not wait until it expires.
     pub async fn release(self, kv: &Kv) {
         let ended = Lease { expires_ms: 0, ..self.lease };
         if let Err(error) = kv.update(KEY, &ended, self.revision).await {

@@ -1,8 +1,9 @@
-//! The coordinator: schedule, dispatch and status of a fleet's backups.
+//! The coordinator: schedule, dispatch and status of all clusters' backups.
 //!
-//! The bytes of a backup never pass through here. See [`coordinator`] and [`leader`] for how the parts hang together.
+//! The bytes of a backup never pass through here. See [`coordinator`] and [`leader`] for how the parts work together.
 
 #![deny(clippy::disallowed_macros)]
+#![warn(clippy::missing_errors_doc)]
 
 pub mod agent_coverage;
 pub mod api;

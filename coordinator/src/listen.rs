@@ -1,7 +1,7 @@
-//! Listening on NATS: beats and progress by subscriptions, reports by a durable consumer.
+//! Listening on NATS: subscriptions for beats and progress, a durable consumer for reports.
 //!
-//! A report is acknowledged only when its cluster's record keeps what it says; until then JetStream sends
-//! it again. The fold drops repetitions.
+//! A report is acknowledged only when its cluster's record contains it; until then JetStream delivers it again. A
+//! report that arrives twice changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,17 @@ use crate::kv::KvError;
 use crate::kv::nats::REPORTS;
 use crate::term::Term;
 
-/// The durable consumer; a new leader goes on where the last one stopped.
+/// The durable consumer; a new leader continues where the last one stopped.
 const CONSUMER: &str = "coordinator";
-/// Reports that wait for their cluster at the same time: a slow one holds up no other.
+/// How many reports wait for their cluster at the same time, so that a slow cluster does not delay others.
 const REPORTS_AT_ONCE: usize = 256;
-/// After the stream could not be read, and before a report comes again.
+/// The pause after the stream could not be read, and before a report is delivered again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Begins to listen.
+/// Subscribes to beats, progress and reports, until the coordinator no longer leads.
+///
+/// # Errors
+/// NATS or JetStream does not accept a subscription.
 pub async fn start(term: &Arc<Term>, client: &Client, context: &Context) -> Result<(), KvError> {
     let failed = |cause: String| KvError::Failed { action: "cannot listen to", key: subject::all_beats(), cause };
     let mut beats = client.subscribe(subject::all_beats()).await.map_err(|e| failed(e.to_string()))?;

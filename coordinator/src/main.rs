@@ -1,4 +1,4 @@
-//! backstay-coordinator: wires the coordinator and runs it until a signal.
+//! backstay-coordinator: builds the coordinator and runs it until a signal.
 
 #![deny(clippy::disallowed_macros)]
 

@@ -3,24 +3,24 @@
 use backstay_protocol::MachineId;
 use backstay_protocol::bus::Member;
 
-/// An agent that is connected, as its latest beat shows it.
+/// A connected agent, according to its latest beat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     pub machine: MachineId,
-    /// The attempt that it works for; an agent works for one at a time.
+    /// The attempt that it is working on; an agent works on one at a time.
     pub busy: bool,
-    /// Its etcd member, or why that could not be asked.
+    /// Its etcd member, or why that does not answer.
     pub member: Result<Member, String>,
 }
 
-/// A member this many entries behind the newest is not caught up.
+/// A member that is this many raft entries behind the newest one has not caught up.
 const LAG_MAX: u64 = 10_000;
 
-/// The agents to ask, best first, and why each of the others is not.
+/// The agents to ask, best first, and why each of the others is not asked.
 ///
-/// Followers come before the leader: a snapshot costs the member that gives it. A learner or a member
-/// with a CORRUPT alarm is never asked. `etcd_cluster` is etcd's own cluster id where it is known:
-/// members of another cluster under the same name are not used.
+/// Followers come before the leader, since a snapshot is work for the member. A learner or a member with a CORRUPT
+/// alarm is never asked. `etcd_cluster` is etcd's own cluster id if it is known: members of another cluster with the
+/// same name are not asked.
 pub fn choose(candidates: &[Candidate], etcd_cluster: Option<u64>) -> (Vec<MachineId>, Vec<(MachineId, String)>) {
     let (mut fit, mut good, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for candidate in candidates {
@@ -55,7 +55,7 @@ fn usable(candidate: &Candidate, etcd_cluster: Option<u64>) -> Result<&Member, S
     Ok(member)
 }
 
-/// Lower is better; the machine's id decides between equals, so that the choice is the same each time.
+/// Lower is better. The machine's id decides between equals, so that the choice is the same each time.
 fn rank(candidate: &Candidate, member: &Member) -> (bool, bool) {
     let leader = member.leader_id == member.member_id;
     (candidate.busy, leader)

@@ -1,8 +1,8 @@
-//! What a coordinator lets be seen of itself: its metrics and whether it is ready. What is said of clusters is
-//! read from the records and the fleet of the leader at that moment; who stands by says nothing of them.
+//! What a coordinator shows of itself: its metrics and whether it is ready. Metrics about clusters come from the
+//! leader's records and fleet at that moment; a coordinator that stands by has none.
 //!
-//! A cluster's age is not here: the time of its last backup is, and `time() - …` is the age, also while nobody
-//! can be asked.
+//! There is no metric for the age of a backup: it is `time() - …` of the time of the last backup, which is right even while
+//! no coordinator can be scraped.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,7 +20,7 @@ use crate::attempts::Attempts;
 use crate::record::ClusterRecord;
 use crate::term::Term;
 
-/// What is looked at, whether this coordinator leads or not.
+/// Where the metrics come from, whether this coordinator leads or not.
 #[derive(Debug)]
 pub struct CoordinatorMetrics {
     client: Client,
@@ -33,7 +33,7 @@ impl CoordinatorMetrics {
         Arc::new(Self { client, attempts: Arc::default(), term: Mutex::default() })
     }
 
-    /// All of it, for [`backstay_daemon::http::serve`].
+    /// The endpoint for [`backstay_daemon::http::serve`].
     pub fn endpoint(self: &Arc<Self>) -> MetricsEndpoint {
         let mut registry = Registry::default();
         self.attempts.register(&mut registry);
@@ -42,7 +42,7 @@ impl CoordinatorMetrics {
         MetricsEndpoint::new(registry, move || metrics.readiness())
     }
 
-    /// From here on, as long as its lease is held, this is who leads.
+    /// From now on, for as long as it has the lease, this term leads.
     pub fn leads(&self, term: &Arc<Term>) {
         *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(term);
     }

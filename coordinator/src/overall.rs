@@ -1,4 +1,4 @@
-//! Keeps the overall status in the KV: one writer, and a version that rises only when something changed.
+//! The overall status in the KV: it has one writer, and its version rises only when something has changed.
 
 use backstay_protocol::Clock;
 use backstay_protocol::resource::Resource;
@@ -10,7 +10,7 @@ use crate::record::kept::Kept;
 
 const ENTRY: &str = "overall";
 
-/// The overall status and its place in the KV.
+/// The overall status and its entry in the KV.
 #[derive(Debug)]
 pub struct Overall {
     kv: Kv,
@@ -18,14 +18,20 @@ pub struct Overall {
 }
 
 impl Overall {
-    /// Reads what is kept. Whether anything was is the second half: a new KV holds nothing.
+    /// Reads the status from the KV, and returns whether there was one: a new KV has none.
+    ///
+    /// # Errors
+    /// The KV does not answer, or the entry cannot be parsed.
     pub async fn load(kv: Kv) -> Result<(Self, bool), KvError> {
         let found = kv.get(ENTRY).await?;
         let existed = found.is_some();
         Ok((Self { kv, state: Mutex::new(found) }, existed))
     }
 
-    /// Folds `change` into the status and keeps the result.
+    /// Applies `change` to the status and writes the result to the KV.
+    ///
+    /// # Errors
+    /// The KV does not answer.
     pub async fn update(
         &self,
         clock: &dyn Clock,

@@ -1,5 +1,5 @@
-//! Which clusters there are: they are registered by their agents' first beats, by what people apply, and again from the
-//! store, for a NATS that lost its disk.
+//! Which clusters there are. They are registered by their agents' first beats, by what people apply, and from the store
+//! if NATS has lost its disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +20,14 @@ use crate::storage::ActiveStore;
 use crate::term::Term;
 use crate::{cluster, forgotten};
 
-/// Between two tries to rebuild from a store that did not answer.
+/// The pause between two attempts to rebuild from a store that did not answer.
 const REBUILD_PAUSE: Duration = Duration::from_secs(10);
 
-/// Starts a task for each cluster whose record is kept.
+/// Starts a task for each cluster that has a record.
+///
+/// # Errors
+/// The KV does not answer. A record that cannot be parsed is not an error: that cluster is left out, with an error in
+/// the log.
 pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
     for key in term.kv.keys("cluster.").await? {
         match read(term, &key).await {
@@ -39,8 +43,7 @@ pub async fn start(term: &Arc<Term>) -> Result<(), KvError> {
     Ok(())
 }
 
-/// A cluster's record. One of a newer format cannot be read, whatever it seems to say: it is not for this coordinator to
-/// change.
+/// A cluster's record. One with a newer format counts as unreadable, so that this coordinator does not change it.
 async fn read(term: &Term, key: &str) -> Result<Option<Revised<ClusterRecord>>, KvError> {
     match term.kv.get::<ClusterRecord>(key).await? {
         Some(Revised { value: ClusterRecord { format, .. }, .. }) if format != FORMAT => {
@@ -54,7 +57,7 @@ async fn read(term: &Term, key: &str) -> Result<Option<Revised<ClusterRecord>>, 
     }
 }
 
-/// Starts the task of a cluster whose record is kept.
+/// Starts the task of a cluster that has a record.
 fn look_after(term: &Arc<Term>, found: Revised<ClusterRecord>) {
     let name = found.value.name.clone();
     let (task, handle) = cluster::task(term.clone(), found);
@@ -64,8 +67,11 @@ fn look_after(term: &Arc<Term>, found: Revised<ClusterRecord>) {
     }
 }
 
-/// Makes a cluster known, under the UUID that the store has for its name or a new one. Nothing happens
-/// where the name is known.
+/// Registers a cluster with the UUID that the store has for its name, or a new one; returns whether it was new. A name
+/// that is registered stays as it is.
+///
+/// # Errors
+/// The KV does not answer.
 pub async fn register(
     term: &Arc<Term>,
     name: &ClusterName,
@@ -76,8 +82,8 @@ pub async fn register(
     register_alone(term, name, spec, uuid).await
 }
 
-/// The same for a cluster that the store knows, unless somebody deleted it: what is deleted was in the directory until
-/// that was noted.
+/// The same for a cluster that is in the store, unless it was deleted. A cluster that is being deleted stays in the
+/// directory until the deletion is recorded.
 async fn register_again(term: &Arc<Term>, name: &ClusterName, uuid: ClusterUuid) -> Result<bool, KvError> {
     let _one_at_a_time = term.registering.lock().await;
     if term.directory.contains(name) || forgotten::is(&term.kv, name).await? {
@@ -116,7 +122,7 @@ async fn register_alone(
     Ok(true)
 }
 
-/// Whenever a store comes into force, clusters that only the store knows are registered again.
+/// Whenever a store becomes active, registers the clusters that only the store knows.
 pub async fn rebuild_always(term: Arc<Term>) {
     let mut storage = term.storage.subscribe();
     let mut troubles = Troubles::default();
@@ -133,7 +139,7 @@ pub async fn rebuild_always(term: Arc<Term>) {
     }
 }
 
-/// Whether everything could be read.
+/// Returns whether everything could be read.
 async fn rebuild(term: &Arc<Term>, active_store: &ActiveStore, troubles: &mut Troubles) -> bool {
     let known: Vec<ClusterUuid> = term.directory.records().iter().map(|r| r.uuid).collect();
     let folders = match catalog::clusters(&*active_store.store).await {

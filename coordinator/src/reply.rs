@@ -1,20 +1,20 @@
-//! What an agent's answer means to a coordinator of some epoch. Pure.
+//! What an agent's reply means to a coordinator with a given epoch. Pure.
 
 use backstay_protocol::bus::{RefusalCode, Refused};
 
-/// What an agent that is asked how far it is said.
+/// The reply of an agent that was asked how far it is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply<S> {
     State(Box<S>),
     Refused(String),
-    /// Nobody answered, or is busy.
+    /// It did not answer, or is busy.
     Silent(String),
     /// The agent has seen this epoch, which is newer than ours.
     Stale(u64),
 }
 
 impl<S> Reply<S> {
-    /// What an answer means; an answer is a state, a refusal or neither.
+    /// What an answer means: it is a state, a refusal or neither.
     pub fn read(epoch: u64, answer: Result<Option<Result<S, Refused>>, String>) -> Self {
         match answer {
             Ok(Some(Ok(state))) => Self::State(Box::new(state)),

@@ -1,8 +1,8 @@
 //! When the next backup of a cluster is due: a function of what is known, the policy and `now`.
 //!
-//! `now` and the times that are kept come from clocks that may be wrong, jump and go back. A time that lies in the
-//! future is never waited for; that is what keeps a wrong clock from silence. What keeps it from a storm is the time
-//! that really passed, by the clock that never jumps, as far as this coordinator was there.
+//! `now` and the stored times come from clocks that may be wrong, jump and go back. A time in the future is never
+//! waited for, so a wrong clock cannot stop the backups. It cannot cause a storm of them either, since the time that
+//! really passed is known from the monotonic clock, as long as this coordinator was running.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use backstay_protocol::{ClusterUuid, Timestamp};
 /// What the schedule must know of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Known {
-    /// How often to back up; `None` where automatic backups are off.
+    /// How often to back up; `None` if automatic backups are off.
     pub interval: Option<Duration>,
-    /// The time that the newest backup in the store stands for.
+    /// The time in the name of the newest backup in the store.
     pub last_backup: Option<Timestamp>,
-    /// Automatic backups that failed since the last good one.
+    /// How many automatic backups failed since the last good one.
     pub failures: u32,
     pub last_failure: Option<Timestamp>,
-    /// How long ago the last good backup, and the last failed automatic one, ended by the clock that never jumps;
-    /// `None` where this coordinator saw none.
+    /// How long ago the last good backup, and the last failed automatic one, ended by the monotonic clock; `None` if
+    /// this coordinator saw none.
     pub since_backup: Option<Duration>,
     pub since_failure: Option<Duration>,
-    /// A manual backup that was asked for and not yet taken up.
+    /// A manual backup that was requested and has not begun.
     pub manual: Option<Timestamp>,
 }
 
@@ -36,9 +36,9 @@ pub struct Policy {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing is wanted until something changes.
+    /// No backup is due until something changes.
     Idle,
-    /// An automatic backup is due then.
+    /// An automatic backup is due at that time.
     At(Timestamp),
     Manual(Timestamp),
     Interval,
@@ -62,19 +62,19 @@ pub fn decide(known: &Known, policy: &Policy, cluster: ClusterUuid, now: Timesta
     due.filter(|due| *due > now).map_or(Decision::Interval, Decision::At)
 }
 
-/// After `failures` in a row the pause has doubled as often, but never beyond the interval.
+/// The pause after `failures` in a row: it doubles with each, up to the interval.
 fn pause(known: &Known, policy: &Policy, interval: Duration) -> Option<Duration> {
     let doublings = known.failures.checked_sub(1)?.min(20);
     Some(policy.retry_pause.saturating_mul(1 << doublings).min(interval))
 }
 
-/// A failure in the future means that the clock was set back: nothing is known of when it was.
+/// A failure in the future means that the clock was set back: then it is not known when it happened.
 fn retry_at(known: &Known, pause: Duration, now: Timestamp) -> Option<Timestamp> {
     Some(add(known.last_failure.filter(|failed| *failed <= now)?, pause))
 }
 
-/// When as much time has really passed as must lie between two backups, or between a failure and the next try,
-/// whatever the clock said then and says now. Where the store has no backup there is nothing to keep a distance to.
+/// When enough time will really have passed since the last backup, or since a failure, whatever the clock said then and
+/// says now. If the store has no backup, there is nothing to keep a distance from.
 fn rested_at(known: &Known, policy: &Policy, interval: Duration, now: Timestamp) -> Option<Timestamp> {
     let left = |gap: Duration, passed: Duration| add(now, gap.saturating_sub(passed));
     let backup = known.last_backup.and(known.since_backup).map(|passed| left(shortest_gap(interval), passed));
@@ -82,7 +82,7 @@ fn rested_at(known: &Known, policy: &Policy, interval: Duration, now: Timestamp)
     backup.max(failure)
 }
 
-/// By how much two backups lie apart at the least.
+/// The shortest time between two backups.
 fn shortest_gap(interval: Duration) -> Duration {
     interval - interval / 10
 }

@@ -1,8 +1,8 @@
-//! The overall status: a fold over the storage configuration and every cluster's latest attempt.
+//! The overall status: a function of the storage configuration and every cluster's latest attempt.
 
 use backstay_protocol::spec::{BackupStatusSpec, OverallStatusSpec};
 
-/// What the storage has come to.
+/// The state of the storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StorageState {
     Ready,
@@ -12,7 +12,7 @@ pub enum StorageState {
 }
 
 impl StorageState {
-    /// As CONFIGURATION ERROR shows it.
+    /// The text of CONFIGURATION ERROR.
     pub fn error(&self) -> &str {
         match self {
             Self::Ready => "",

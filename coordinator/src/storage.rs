@@ -1,4 +1,4 @@
-//! Where backups go: the active store, how it came to be so, and how an agent is told of it.
+//! Where backups go: the active store, how it was configured, and how an agent is told about it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,19 +28,19 @@ use crate::status::StorageState;
 /// The KV entry that holds the S3 configuration.
 pub const S3_ENTRY: &str = "s3config";
 
-/// How long a folder may take to be tried.
+/// How long the test of a folder may take.
 const LOCAL_PROBE: Duration = Duration::from_secs(10);
 
-/// The region where nobody names one.
+/// The region if none is configured.
 pub const DEFAULT_REGION: &str = "us-east-1";
 
-/// The S3 configuration at rest: what may be read, and the secrets sealed to the coordinator.
+/// The S3 configuration as it is stored: what may be read, and the secrets encrypted to the coordinator.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StoredS3 {
     /// With the secrets hidden.
     pub shown: Kept<S3ConfigSpec>,
     pub secrets: Sealed,
-    /// How the bucket wants to be asked, as the probe found out.
+    /// How requests to the bucket must look, as the probe found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<InUse>,
 }
@@ -52,7 +52,10 @@ struct Secrets {
 }
 
 impl StoredS3 {
-    /// Seals the secrets of `full`.
+    /// Encrypts the secrets of `full`.
+    ///
+    /// # Errors
+    /// As [`Sealed::new`].
     pub fn seal(full: Kept<S3ConfigSpec>, found: Option<InUse>, keys: &Keys) -> Result<Self, SealError> {
         let secrets = Secrets {
             secretaccesskey: full.spec.secretaccesskey.clone(),
@@ -65,6 +68,9 @@ impl StoredS3 {
     }
 
     /// The whole configuration, secrets included.
+    ///
+    /// # Errors
+    /// The secrets were encrypted to another coordinator, or are damaged.
     pub fn open(&self, keys: &Keys) -> Result<S3ConfigSpec, KeyError> {
         let plain = self.secrets.open(keys.identity())?;
         let secrets: Secrets = serde_json::from_slice(&plain).map_err(|_| KeyError::Base64)?;
@@ -76,10 +82,11 @@ impl StoredS3 {
     }
 }
 
-/// The file in `state_dir` with a sealed copy of the configuration.
+/// The file in `state_dir` with a copy of the configuration, whose secrets are encrypted.
 const COPY: &str = "storage.json";
 
-/// Keeps a copy of the configuration in `state_dir`, or none; trouble is logged, the KV has the original.
+/// Saves a copy of the configuration in `state_dir`, or removes it. A failure is only logged, since the KV has the
+/// original.
 pub async fn keep_copy(state_dir: &Path, stored: Option<&StoredS3>) {
     let path = state_dir.join(COPY);
     let bytes = stored.map(serde_json::to_vec).transpose().map_err(std::io::Error::other);
@@ -96,7 +103,7 @@ pub async fn keep_copy(state_dir: &Path, stored: Option<&StoredS3>) {
     }
 }
 
-/// The copy, where there is one that can be read.
+/// The copy, if there is one that can be read.
 pub async fn read_copy(state_dir: &Path) -> Option<StoredS3> {
     let path = state_dir.join(COPY);
     let bytes = tokio::fs::read(&path).await.ok()?;
@@ -113,7 +120,7 @@ pub async fn read_copy(state_dir: &Path) -> Option<StoredS3> {
 #[async_trait]
 pub trait Opener: Send + Sync + std::fmt::Debug {
     /// # Errors
-    /// It is not there, or backups can never go to it.
+    /// It does not exist, or can never store backups.
     async fn local(&self, path: &Path) -> Result<ActiveStore, StoreError>;
 }
 
@@ -128,7 +135,7 @@ impl Opener for Folders {
     }
 }
 
-/// A store that backups can go to.
+/// A store to which backups can be written.
 #[derive(Debug)]
 pub struct ActiveStore {
     pub store: Arc<dyn Store>,
@@ -142,8 +149,11 @@ enum Address {
 }
 
 impl ActiveStore {
-    /// The folder, open and tried. What it can never do is an error; what it cannot do just now (it is full, a mount
-    /// hangs) is for the backups to find out.
+    /// Opens the folder and tests it.
+    ///
+    /// # Errors
+    /// Only what will not change by itself. A folder that is full or does not answer at the moment is a warning in the
+    /// log; the backups will report it.
     pub async fn local(path: PathBuf) -> Result<Self, StoreError> {
         let spec = StoreSpec::Local(path.clone());
         let active_store = Self { store: spec.open().await?, address: Address::Local(path.clone()) };
@@ -156,19 +166,27 @@ impl ActiveStore {
         Ok(active_store)
     }
 
-    /// A store that is open already, for a coordinator in one process; agents are told that it is at `path`.
+    /// A store that is open already, for a coordinator in the same process as its test. Agents are told that it is at
+    /// `path`.
     pub fn of(store: Arc<dyn Store>, path: PathBuf) -> Self {
         Self { store, address: Address::Local(path) }
     }
 
-    /// Asks S3 nothing. `found` is what an earlier probe found out.
+    /// Prepares access to a bucket, without a request to it. `found` is what an earlier probe found out.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
     pub async fn s3(spec: S3ConfigSpec, settings: &StorageSettings, found: Option<InUse>) -> Result<Self, StoreError> {
         let bucket = connect(&spec, settings, found).await?;
         let (store, settings) = (Arc::new(bucket.clone()), Box::new(settings.clone()));
         Ok(Self { store, address: Address::S3 { spec, settings, bucket } })
     }
 
-    /// Proves that backups are possible there. The notes say what is not, although they are.
+    /// Tests that backups can be stored there, by storing and deleting an object. Returns notes on what does not work
+    /// although backups do.
+    ///
+    /// # Errors
+    /// The first request that failed.
     pub async fn probe(&self) -> Result<Vec<String>, StoreError> {
         match &self.address {
             Address::Local(path) => LocalStore::open(path.clone())?.probe().await,
@@ -176,7 +194,7 @@ impl ActiveStore {
         }
     }
 
-    /// How the bucket is asked.
+    /// How requests to the bucket look.
     pub fn in_use(&self) -> Option<InUse> {
         match &self.address {
             Address::Local(_) => None,
@@ -184,7 +202,7 @@ impl ActiveStore {
         }
     }
 
-    /// What people are to know of it: where it is, and how it is asked.
+    /// What people should know about it: where it is, and how requests look.
     pub fn facts(&self) -> Vec<String> {
         let mut facts = vec![self.store.url()];
         if let Address::S3 { bucket, .. } = &self.address {
@@ -193,7 +211,10 @@ impl ActiveStore {
         facts
     }
 
-    /// What `StartBackup` tells an agent; credentials are sealed to that agent alone.
+    /// The store as `StartBackup` has it; the credentials are encrypted to that agent only.
+    ///
+    /// # Errors
+    /// As [`Sealed::new`].
     pub fn for_agent(&self, agent: &Recipient) -> Result<bus::Store, SealError> {
         let kind = match &self.address {
             Address::Local(path) => {
@@ -216,7 +237,7 @@ impl ActiveStore {
         Ok(bus::Store { kind: Some(kind) })
     }
 
-    /// What to say where a backup that was reported cannot be found here.
+    /// What to say if a reported backup cannot be found in this store.
     pub fn not_visible(&self, name: &str) -> String {
         match &self.address {
             Address::Local(path) => format!(
@@ -230,7 +251,7 @@ impl ActiveStore {
     }
 }
 
-/// Opens the store that `spec` describes, without asking it anything. What the settings say goes before what was found.
+/// Opens the store that `spec` describes, without a request. The settings take precedence over what was found out.
 async fn connect(spec: &S3ConfigSpec, settings: &StorageSettings, found: Option<InUse>) -> Result<S3Store, StoreError> {
     let (addressing, checksum) = match (settings.addressing, settings.checksum, found) {
         (Addressing::Auto, Checksum::Auto, Some(found)) => (found.addressing, found.checksum),
@@ -276,14 +297,14 @@ fn sealed_credentials(spec: &S3ConfigSpec, agent: &Recipient) -> Result<Vec<u8>,
     seal::seal_bytes(std::slice::from_ref(agent), &plain)
 }
 
-/// What the rest of the coordinator sees of the storage, as it changes.
+/// The state of the storage for the rest of the coordinator, as it changes.
 #[derive(Debug, Clone)]
 pub struct View {
     pub state: StorageState,
     pub active_store: Option<Arc<ActiveStore>>,
 }
 
-/// The storage now, and a way to hear of changes.
+/// The state of the storage, and a way to be told about changes.
 #[derive(Debug)]
 pub struct StorageSwitch {
     sender: watch::Sender<View>,

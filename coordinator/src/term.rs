@@ -1,5 +1,5 @@
-//! What one term of leadership shares: the KV, the clock, the keys, the fleet, the storage. A term begins when the lease is
-//! taken and ends when it is lost; its parts know each other through this alone.
+//! What all parts share during one term of leadership: the KV, the clock, the keys, the fleet, the storage. A term
+//! begins when the lease is taken and ends when it is lost; its parts reach each other only through this.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::overall::Overall;
 use crate::schedule::Policy;
 use crate::storage::{Opener, StorageSwitch};
 
-/// One term.
+/// One term of leadership.
 #[derive(Debug)]
 pub struct Term {
     pub config: Arc<Config>,
@@ -38,20 +38,20 @@ pub struct Term {
     pub clock: Arc<dyn Clock>,
     pub attempts: Arc<Attempts>,
     pub kv: Kv,
-    /// Under which the lease is held.
+    /// The UUID under which the lease is held.
     pub holder: Uuid,
     pub epoch: u64,
     pub fleet: Fleet,
     pub directory: Directory,
     pub storage: StorageSwitch,
     pub overall: Overall,
-    /// Told whenever what the overall status is folded from has changed.
+    /// Notified whenever something has changed that the overall status depends on.
     pub overall_changed: Notify,
-    /// What the log was told of beats and requests.
+    /// What was logged about beats and requests.
     pub told: Shared,
-    /// One storage configuration is applied at a time.
+    /// Only one storage configuration is applied at a time.
     pub configuring: Mutex<()>,
-    /// One cluster is registered at a time: a name gets one UUID.
+    /// Only one cluster is registered at a time, so that a name gets one UUID.
     pub registering: Mutex<()>,
     pub permits: Option<Arc<Semaphore>>,
     /// Cancelled when the lease is lost or the coordinator stops.
@@ -62,7 +62,7 @@ pub struct Term {
     pub since_at: Timestamp,
 }
 
-/// What a process brings into each of its terms.
+/// What is the same in all terms of a process.
 #[derive(Debug, Clone)]
 pub struct TermDependencies {
     pub config: Arc<Config>,
@@ -117,7 +117,7 @@ impl Term {
         Policy { jitter: backup.jitter, retry_pause: backup.retry_pause }
     }
 
-    /// Spawns a task that ends when this coordinator leads no more.
+    /// Spawns a task that ends when this coordinator no longer leads.
     pub fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let cancel = self.cancel.clone();
         self.spawn_to_the_end(async move {
@@ -129,8 +129,8 @@ impl Term {
         });
     }
 
-    /// Spawns a task that ends by itself. One that panics takes the leadership with it: the next term reads
-    /// everything again, where a part that silently stopped would be missed by nobody.
+    /// Spawns a task that ends by itself. If it panics, this coordinator gives up leading: the next term reads
+    /// everything again, whereas nobody would notice that one part has stopped.
     pub fn spawn_to_the_end(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         let cancel = self.cancel.clone();
         self.tasks.spawn(async move {

@@ -1,4 +1,4 @@
-//! What is kept up while a coordinator leads: the overall status, the storage in force, and a store without leftovers.
+//! What a coordinator maintains while it leads: the overall status, the active store, and a store without leftovers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,20 @@ use crate::status::{self, StorageState};
 use crate::storage::{self, ActiveStore, S3_ENTRY, StoredS3};
 use crate::term::Term;
 
-/// After the KV did not take the overall status.
+/// The pause after the KV did not accept the overall status.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two sweeps of what dead attempts left in the store.
+/// The pause between two removals of what dead attempts left in the store.
 const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
-/// Between two tries to open a local store that was not there.
+/// The pause between two attempts to open a local store that could not be opened.
 const MEND_PAUSE: Duration = Duration::from_secs(10);
-/// No attempt is older: what was begun longer ago is a dead one's. `backstay-agent once` may take 6 hours.
+/// No attempt takes longer, so an upload that is older belongs to a process that died. `backstay-agent once` may take 6
+/// hours.
 const ATTEMPT_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Folds every cluster's latest attempt and the storage's state into the overall status.
+/// Updates the overall status from every cluster's latest attempt and the state of the storage.
+///
+/// # Errors
+/// The KV does not answer.
 pub async fn refresh_overall(term: &Term) -> Result<(), KvError> {
     let records = term.directory.records();
     let view = term.storage.now();
@@ -36,7 +40,7 @@ pub async fn refresh_overall(term: &Term) -> Result<(), KvError> {
     folded.await
 }
 
-/// Keeps the overall status up to date; clusters tell that something changed and wait for nothing.
+/// Keeps the overall status up to date; clusters only notify it of a change and do not wait.
 pub async fn keep_overall(term: Arc<Term>) {
     let mut trouble = Trouble::default();
     loop {
@@ -51,7 +55,7 @@ pub async fn keep_overall(term: Arc<Term>) {
     }
 }
 
-/// A local folder may be mounted after the coordinator has started.
+/// Opens the local store again if it was not available, as it may be mounted after the coordinator has started.
 pub async fn mend_storage(term: Arc<Term>) {
     let Storage::Local(path) = term.config.storage.clone() else { return };
     let mut trouble = Trouble::default();
@@ -76,8 +80,11 @@ pub async fn mend_storage(term: Arc<Term>) {
     }
 }
 
-/// Brings the storage into force that the settings or the KV name. A KV that is new although this
-/// coordinator has a copy of the configuration was lost: the copy goes back.
+/// Opens the storage that the settings or the KV name. If the KV is new although this coordinator has a copy of the
+/// configuration, the KV was lost and the copy is written back.
+///
+/// # Errors
+/// The KV does not answer. A storage that cannot be opened is not an error: it is shown in the status and tried again.
 pub async fn open_storage(term: &Term, kv_existed: bool) -> Result<(), KvError> {
     match &term.config.storage {
         Storage::Local(path) => match term.opener.local(path).await {

@@ -54,7 +54,8 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The store itself looks up the rest of AWS's environment: region, endpoint, CA, credentials.
+    /// What the flags say. The store itself takes what is not given from AWS's environment: region, endpoint, CA and
+    /// credentials.
     pub fn settings(&self) -> S3Settings {
         S3Settings {
             region: self.region.clone().unwrap_or_default(),
@@ -66,7 +67,7 @@ impl Bucket {
         }
     }
 
-    /// The flags that were given, as words of a command line that reads the same bucket.
+    /// The flags that were given, as arguments of another command that reads the same bucket.
     pub fn words(&self) -> Vec<String> {
         let ca = self.s3_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
         let addressing = Some(self.s3_addressing).filter(|way| *way != Addressing::default());
@@ -101,7 +102,7 @@ pub struct WritableBucket {
 }
 
 impl WritableBucket {
-    /// As [`Bucket::words`]: what is only for writing is left out.
+    /// As [`Bucket::words`]; flags that matter only for writing are left out.
     pub fn words(&self) -> Vec<String> {
         self.bucket.words()
     }

@@ -1,9 +1,9 @@
-//! The help of a program: what stands below its options is shown line by line as it is written, so that an example can
-//! be pasted from a terminal of any width.
+//! The help of a program: the text below the options is shown as it is written, without wrapping, so that an example can be
+//! pasted from a terminal of any width.
 
 use clap::Command;
 
-/// The grammar whose help breaks no line of what follows the options, for this command and all below it.
+/// The same command with help whose text below the options is not wrapped, for the command and all its subcommands.
 pub fn unwrapped(command: Command) -> Command {
     let template = template(&command);
     let command = match template {
@@ -13,8 +13,8 @@ pub fn unwrapped(command: Command) -> Command {
     command.mut_subcommands(unwrapped)
 }
 
-/// clap's own template, with the text in it instead of its name: clap breaks the lines of what it fills in, and leaves
-/// those of the template alone.
+/// clap's own template with that text in place of its placeholder: clap wraps what it fills in, but not the template
+/// itself.
 fn template(command: &Command) -> Option<String> {
     let text = command.get_after_long_help().or_else(|| command.get_after_help())?.to_string();
     // There is always one argument: --help.

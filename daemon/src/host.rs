@@ -1,11 +1,11 @@
-//! The machine's own name, for people.
+//! The machine's host name, for people.
 
-/// As the kernel has it; where it cannot be read, "this machine".
+/// From the kernel; "this machine" if it cannot be read.
 pub fn name() -> String {
     known().unwrap_or_else(|| "this machine".to_owned())
 }
 
-/// As the kernel has it; `None` where it cannot be read or has none.
+/// From the kernel, without control characters; `None` if it cannot be read or is not set.
 pub fn known() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name: String = name.trim().chars().filter(|c| !c.is_control()).collect();

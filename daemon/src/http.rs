@@ -1,7 +1,7 @@
-//! `/healthz`, `/readyz` and `/metrics` over plain HTTP, for probes and for Prometheus. Nothing can be changed
-//! here, and no secret is ever shown.
+//! `/healthz`, `/readyz` and `/metrics` over plain HTTP, for probes and for Prometheus. Nothing can be changed through
+//! it, and it shows no secrets.
 //!
-//! It is an endpoint to look at, not a part of the work: where its port is taken, the daemon warns and does without.
+//! Backups do not depend on it: if the port is in use, the daemon logs a warning and works without it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,29 +25,29 @@ use tracing::{debug, info, warn};
 
 use crate::terminal;
 
-/// What Prometheus asks for first, and every collector that reads its text understands.
+/// What Prometheus asks for first, and what every collector of its text format understands.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Connections at the same time; a further one waits for its turn.
+/// Connections at the same time; the next one waits.
 const CONNECTIONS_MAX: usize = 32;
 
-/// A connection that asks nothing for this long is closed. Longer than the usual pause between two scrapes.
+/// A connection without a request for this long is closed. This is longer than the usual interval between two scrapes.
 const IDLE_MAX: Duration = Duration::from_secs(120);
 
-/// After a connection could not be accepted: the process may be out of file descriptors for a moment.
+/// The pause after a connection could not be accepted: the process may be out of file descriptors for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// `[http]`.
+/// The settings in `[http]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
-    /// Address and port; `None` (an empty text) for no HTTP at all. Port 0 is one that is free.
+    /// Address and port; `None` (an empty text) means no HTTP at all. With port 0, the kernel chooses a free one.
     #[serde(with = "listen")]
     pub listen: Option<SocketAddr>,
 }
 
 impl HttpSettings {
-    /// On this port of the machine itself.
+    /// Listens on this port of 127.0.0.1.
     pub fn on_loopback(port: u16) -> Self {
         Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], port))) }
     }
@@ -76,16 +76,18 @@ mod listen {
     }
 }
 
-/// Whether a daemon can do its work now, and a line for people that says why (not).
+/// Whether a daemon can do its work now. `/readyz` answers 200 or 503 accordingly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
+    /// Whether it can.
     pub ready: bool,
+    /// Why, or why not, in one line for people.
     pub text: String,
 }
 
 type Probe = Box<dyn Fn() -> Readiness + Send + Sync>;
 
-/// What a daemon lets be seen of it.
+/// What a daemon shows of itself.
 pub struct MetricsEndpoint {
     metrics: Registry,
     readiness: Probe,
@@ -98,7 +100,7 @@ impl fmt::Debug for MetricsEndpoint {
 }
 
 impl MetricsEndpoint {
-    /// `readiness` is asked anew for each request and must not wait for anything.
+    /// `readiness` is called for each request, and must not wait for anything.
     pub fn new(metrics: Registry, readiness: impl Fn() -> Readiness + Send + Sync + 'static) -> Self {
         Self { metrics, readiness: Box::new(readiness) }
     }
@@ -128,7 +130,8 @@ impl MetricsEndpoint {
     }
 }
 
-/// Opens the endpoint where the settings say, until `stop`. A port that cannot be had is a warning.
+/// Serves the endpoint on the address in the settings until `stop` is cancelled. Returns at once, after a warning in
+/// the log, if it cannot listen there.
 pub async fn serve(settings: &HttpSettings, endpoint: MetricsEndpoint, stop: &CancellationToken) {
     let Some(wanted) = settings.listen else { return };
     let bound = TcpListener::bind(wanted).await.and_then(|listener| Ok((listener.local_addr()?, listener)));

@@ -1,9 +1,10 @@
-//! What both daemons and the command line share at the edge: settings, the NATS connection, logs,
-//! metrics over HTTP, signals, systemd, the clock and the machine's name, the flags of a bucket, key files, sizes and durations for people.
+//! What the daemons and the command line share around their actual work: settings, the NATS connection, logs, metrics over
+//! HTTP, signals, systemd, the clock, the host name, the flags of a bucket, and texts of sizes and durations.
 //!
-//! Nothing here knows what a backup is; of the archive it has the settings of a bucket alone.
+//! Nothing here knows what a backup is; of the archive, only the settings of a bucket are used.
 
 #![deny(clippy::disallowed_macros)]
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 pub mod bucket;
 pub mod clock;

@@ -1,5 +1,5 @@
-//! Metrics that are read from a daemon's own state when somebody asks, in Prometheus's terms: base units, and
-//! the unit and `_total` at the end of a name.
+//! Metrics that are read from a daemon's state at the moment of a request. They follow Prometheus's naming: base units
+//! (seconds, bytes), and the unit and `_total` at the end of a name.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 pub use prometheus_client::registry::Unit;
 
-/// A metric's name without unit and `_total`, what it says, and its unit.
+/// A metric's name without unit and `_total`, its help text, and its unit.
 pub type Metric<'a> = (&'a str, &'a str, Option<Unit>);
 
-/// One answer to `/metrics` under way; what stands in it was true at that moment.
+/// One answer to `/metrics` while it is written.
 #[derive(Debug)]
 pub struct Scrape<'a>(DescriptorEncoder<'a>);
 
@@ -22,16 +22,25 @@ impl<'a> From<DescriptorEncoder<'a>> for Scrape<'a> {
 
 impl Scrape<'_> {
     /// A value that goes up and down.
+    ///
+    /// # Errors
+    /// The writer failed; one that writes into a `String` does not.
     pub fn gauge(&mut self, metric: Metric<'_>, value: f64) -> fmt::Result {
         self.describe(&metric, MetricType::Gauge)?.encode_gauge(&value)
     }
 
-    /// 1 or 0.
+    /// 1 for on, 0 for off.
+    ///
+    /// # Errors
+    /// The writer failed; one that writes into a `String` does not.
     pub fn switch(&mut self, metric: Metric<'_>, on: bool) -> fmt::Result {
         self.gauge(metric, f64::from(u8::from(on)))
     }
 
-    /// A value for each of several `label`s; nothing at all where there are none.
+    /// One value for each value of `label`; nothing at all if there are none.
+    ///
+    /// # Errors
+    /// The writer failed; one that writes into a `String` does not.
     pub fn gauges<'v>(
         &mut self,
         metric: Metric<'_>,
@@ -49,12 +58,18 @@ impl Scrape<'_> {
         Ok(())
     }
 
-    /// A value that only grows while the process lives.
+    /// A value that only grows while the process runs.
+    ///
+    /// # Errors
+    /// The writer failed; one that writes into a `String` does not.
     pub fn counter(&mut self, metric: Metric<'_>, value: u64) -> fmt::Result {
         self.describe(&metric, MetricType::Counter)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)
     }
 
-    /// Which build this is.
+    /// The version of this build, as the label of a metric that is always 1.
+    ///
+    /// # Errors
+    /// The writer failed; one that writes into a `String` does not.
     pub fn build(&mut self, version: &str) -> fmt::Result {
         let metric = ("backstay_build_info", "1, with the version of this program", None);
         self.gauges_of(metric, [("version", version)], 1.0)

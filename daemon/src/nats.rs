@@ -1,4 +1,4 @@
-//! The connection to NATS: one set of settings for both daemons and the command line.
+//! The connection to NATS, with the same settings for the daemons and the command line.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,28 +17,32 @@ use login::UrlLogin;
 
 pub mod login;
 
-/// Where NATS is when nobody says.
+/// The URL if none is set: nats-server on this machine, on its default port.
 pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 
-/// `[nats]`, the same everywhere.
+/// The settings in `[nats]`. At most one of `user`, `credentials` and `nkey` may be given.
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
-    /// One URL, or several with commas between. A login in it (`nats://user:password@host`) is sent to the server.
+    /// One URL, or several with commas between them.
     #[serde(serialize_with = "settings::urls::serialize")]
     pub url: String,
+    /// Empty: no user and password.
     pub user: String,
+    /// Never shown. Empty: none, or the one in `password_file`.
     #[serde(serialize_with = "settings::hidden::serialize")]
     pub password: String,
+    /// A file that contains the password and nothing else, except a line end.
     pub password_file: Option<PathBuf>,
-    /// A credentials file, as `nsc` makes it.
+    /// A credentials file, as `nsc` creates it.
     pub credentials: Option<PathBuf>,
-    /// A file that holds a user's nkey seed (`SU…`), as `nk -gen user` makes it.
+    /// A file with a user's nkey seed (`SU…`), as `nk -gen user` creates it.
     pub nkey: Option<PathBuf>,
-    /// A CA to trust in place of the system's.
+    /// A PEM file of CAs to trust instead of the system's. If it is set, the connection must use TLS.
     pub ca: Option<PathBuf>,
-    /// Client certificate and key.
+    /// The client certificate, a PEM file; goes together with `key`.
     pub cert: Option<PathBuf>,
+    /// The certificate's private key, a PEM file without a passphrase.
     pub key: Option<PathBuf>,
 }
 
@@ -65,14 +69,18 @@ impl fmt::Debug for NatsSettings {
 }
 
 impl NatsSettings {
-    /// The URL without a user or a password in it: for people and logs.
+    /// The URLs without users and passwords, for people and logs.
     pub fn shown_url(&self) -> String {
         login::without(&self.url)
     }
 }
 
 impl NatsSettings {
-    /// Refuses what does not fit together. `place` says where a key of `[nats]` was set, such as `nats.cert`.
+    /// Checks that the settings go together. `place` returns where a key, such as `nats.cert`, was set.
+    ///
+    /// # Errors
+    /// [`SettingsError::Nonsense`]: an invalid URL, two ways to authenticate, two passwords, a password without a user,
+    /// or a certificate without its key.
     pub fn check(&self, place: impl Fn(&str) -> String) -> Result<(), SettingsError> {
         match self.contradiction() {
             Some((key, text)) => Err(SettingsError::Nonsense { place: place(key), text: format!("[nats] {text}") }),
@@ -141,7 +149,7 @@ impl NatsSettings {
         login::without(&self.url).split(',').map(str::to_owned).collect()
     }
 
-    /// A cause that quotes the password or a URL with one is not passed on.
+    /// The cause of an error for people. If it quotes the password or a URL with a password, only that it cannot be used.
     pub fn without_secrets(&self, cause: &str) -> String {
         let password = &self.password;
         if cause.contains('@') || (!password.is_empty() && cause.contains(password.as_str())) {
@@ -165,38 +173,65 @@ fn address(url: &str) -> Result<(), String> {
     }
 }
 
-/// Whether to wait for a server that is not there yet.
+/// What to do if there is no server yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// A daemon: start anyway, connect when the server is there, reconnect for ever.
+    /// Start anyway, connect when there is a server, and reconnect forever.
     Daemon,
-    /// A command: fail when the server is not there.
+    /// Fail.
     Command,
 }
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
+    /// The settings do not go together, or the file with the password cannot be read.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The credentials file cannot be read.
     #[error("cannot use the NATS credentials file {path}: {cause}")]
-    Credentials { path: PathBuf, cause: std::io::Error },
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The file with the nkey seed cannot be read, or has no seed of a user.
     #[error("cannot use the nkey seed file {path}: {cause}")]
-    Nkey { path: PathBuf, cause: String },
+    Nkey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// A file for TLS cannot be read or used.
     #[error("cannot use the NATS {what} {path}: {cause}")]
-    File { what: &'static str, path: PathBuf, cause: String },
+    File {
+        /// What it is for, such as `CA`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// No server answered, or the server refused the connection.
     #[error("cannot connect to NATS at {url}: {cause}")]
-    Connect { url: String, cause: String },
+    Connect {
+        /// The URLs, without users and passwords.
+        url: String,
+        /// The words of the client.
+        cause: String,
+    },
 }
 
-/// The longest pause between two tries to reconnect.
+/// The longest pause between two attempts to reconnect.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What the server refused: kept for whoever asks soon.
+/// How many refusals of the server are kept until they are read.
 const REFUSALS: usize = 16;
 
-/// Who connects: the name that the server shows, and what is its own.
+/// Who connects: the name that the server shows, and which inbox it uses.
 #[derive(Debug, Clone)]
 pub struct ClientIdentity {
     name: String,
@@ -211,19 +246,23 @@ impl From<&str> for ClientIdentity {
 }
 
 impl ClientIdentity {
-    /// Answers come to subjects below `prefix`: a server can be told that nobody else may listen there.
+    /// Answers arrive on subjects below `prefix`, so that NATS permissions can forbid them to everybody else.
     pub fn inbox(self, prefix: impl Into<String>) -> Self {
         Self { inbox: Some(prefix.into()), ..self }
     }
 
-    /// Also tells what the server does not let this user do, in the server's words.
+    /// Also returns what the server does not permit this user, in the server's words. The oldest are dropped if nobody
+    /// reads them.
     pub fn refusals(self) -> (Self, broadcast::Receiver<String>) {
         let (sender, receiver) = broadcast::channel(REFUSALS);
         (Self { refusals: Some(sender), ..self }, receiver)
     }
 }
 
-/// Connects as `role`.
+/// Connects as `role`. With [`Patience::Daemon`] this returns before there is a connection.
+///
+/// # Errors
+/// Every [`NatsError`]; [`NatsError::Connect`] only with [`Patience::Command`], or if TLS cannot be set up.
 pub async fn connect(
     settings: &NatsSettings,
     role: impl Into<ClientIdentity>,
@@ -262,7 +301,7 @@ pub async fn connect(
         .map_err(|e| NatsError::Connect { url: settings.shown_url(), cause: cause(&e) })
 }
 
-/// A cause in the client's words, and in ours where it is a certificate.
+/// The client's words, with an advice if it is about a certificate.
 fn cause(error: &async_nats::ConnectError) -> String {
     let text = error.to_string();
     certificates::advice(&text).map_or(text.clone(), |advice| format!("{text} ({advice})"))
@@ -291,7 +330,7 @@ fn user(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectO
     Ok(options)
 }
 
-/// The seed in a file: the first line that looks like one, so that comments and the public half may stand there too.
+/// The seed in a file: the first line that looks like one, since comments and the public key may be there, too.
 fn seed(path: &Path) -> Result<String, NatsError> {
     let failed = |cause: String| NatsError::Nkey { path: path.to_owned(), cause };
     let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
@@ -299,7 +338,8 @@ fn seed(path: &Path) -> Result<String, NatsError> {
     found.map(str::to_owned).ok_or_else(|| failed("it does not contain the seed of a user (SU…)".into()))
 }
 
-/// The client reads the files only when it connects, and then says of a missing one that TLS failed.
+/// The client reads these files only when it connects, and then reports a missing one as a failure of TLS; so they are
+/// checked here.
 fn tls(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOptions, NatsError> {
     if let Some(ca) = &settings.ca {
         pem("CA", ca, PemKind::Certificates)?;
@@ -313,18 +353,18 @@ fn tls(settings: &NatsSettings, mut options: ConnectOptions) -> Result<ConnectOp
     Ok(options)
 }
 
-/// Looks whether a file can be read and holds what it should.
+/// Checks that a file can be read and has the right content.
 fn pem(what: &'static str, path: &Path, kind: PemKind) -> Result<(), NatsError> {
     let failed = |cause: String| NatsError::File { what, path: path.to_owned(), cause };
     let text = std::fs::read(path).map_err(|e| failed(e.to_string()))?;
     certificates::unusable(&text, kind).map_or(Ok(()), |cause| Err(failed(cause)))
 }
 
-/// What a daemon logs of its connection. The client tries again every second or two: that is told with growing pauses.
+/// What a daemon logs about its connection. The client tries again every second or two, so repeated messages get rarer.
 struct ConnectionLog {
     url: String,
     away: Trouble,
-    /// What the server says beside that: what this user may not do, say.
+    /// Whatever else the server reports, such as missing permissions.
     other: Trouble,
 }
 

@@ -1,9 +1,9 @@
-//! Settings in layers: a TOML file, then the environment, then flags. Unknown keys are errors; an unknown variable, which
-//! may be anybody's, is none.
+//! Settings in layers: a TOML file, then the environment, then flags. An unknown key in the file is an error; an unknown
+//! variable is not, since it may belong to another program.
 //!
-//! A variable is `BACKSTAY_` and the key in capitals, `__` between levels: `BACKSTAY_NATS__URL` is
-//! `url` in `[nats]`. What is in force after all layers can be printed ([`print`]), without its secrets. A value is
-//! read as TOML where the key holds a number, a list or a switch, and as plain text where it does not parse.
+//! A variable is `BACKSTAY_` and the key in capitals, with `__` between levels: `BACKSTAY_NATS__URL` is `url` in `[nats]`.
+//! Its value is read as TOML if the key holds a number, a list or a boolean, and as plain text otherwise. The result of all
+//! layers can be printed ([`print()`]), without secrets.
 
 use std::path::{Path, PathBuf};
 
@@ -19,27 +19,63 @@ mod overrides;
 pub use environment::{PREFIX, Unknown, from_environment, is_of_a_service, unknown, variable, variables};
 pub use overrides::Override;
 
-/// Why settings were not taken.
+/// Why settings were not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    /// The file cannot be read.
     #[error("cannot read the configuration {path}: {cause}")]
-    Read { path: PathBuf, cause: std::io::Error },
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The file is not TOML, or has an unknown key or a value of the wrong type.
     #[error("{path}: {cause}")]
-    Parse { path: PathBuf, cause: String },
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The line, the key and the reason; never a value, which may be a secret.
+        cause: String,
+    },
+    /// The value of one variable or flag does not fit.
     #[error("the setting {key}, from the environment or a flag: {cause}")]
-    Override { key: String, cause: String },
+    Override {
+        /// The key, with dots between levels.
+        key: String,
+        /// Why; without the value.
+        cause: String,
+    },
+    /// Each layer fits alone, but not together with the others.
     #[error("the settings contradict each other: {0}")]
     Layers(String),
-    /// Well formed, and no sense in it; `place` is [`place`]'s.
+    /// A value that can be read, but makes no sense.
     #[error("{place}{text}")]
-    Nonsense { place: String, text: String },
+    Nonsense {
+        /// Where it is: what [`place`] returns.
+        place: String,
+        /// What is wrong.
+        text: String,
+    },
+    /// They cannot be written as TOML.
     #[error("the settings cannot be shown: {0}")]
     Show(String),
+    /// The file with a secret cannot be read.
     #[error("cannot read {what} from {path}: {cause}")]
-    Secret { what: &'static str, path: PathBuf, cause: std::io::Error },
+    Secret {
+        /// Which secret.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
 }
 
-/// Reads `file`, lays `overrides` over it in their order, and takes the result as `T`.
+/// Reads `file`, applies `overrides` in their order, and reads the result as `T`. Without a file, only the overrides count.
+///
+/// # Errors
+/// [`SettingsError::Read`] if the file cannot be read; otherwise as [`parse`].
 pub fn load<T: DeserializeOwned>(file: Option<&Path>, overrides: &[Override]) -> Result<T, SettingsError> {
     let text = match file {
         Some(path) => {
@@ -50,7 +86,10 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>, overrides: &[Override]) ->
     parse(file.unwrap_or(Path::new("(no file)")), &text, overrides)
 }
 
-/// The same from text that is already read; `path` is for errors.
+/// The same from text that was read already; `path` is for errors.
+///
+/// # Errors
+/// [`SettingsError::Parse`], [`SettingsError::Override`] or [`SettingsError::Layers`].
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, overrides: &[Override]) -> Result<T, SettingsError> {
     let at = |cause: toml::de::Error| SettingsError::Parse { path: path.into(), cause: one_line(&cause, text) };
     if overrides.is_empty() {
@@ -69,7 +108,7 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, overrides: &[Override
     Err(culprit::<T>(&base, overrides).unwrap_or(first))
 }
 
-/// The one override that does not even fit alone.
+/// The override that does not even fit alone.
 fn culprit<T: DeserializeOwned>(base: &Table, overrides: &[Override]) -> Option<SettingsError> {
     overrides.iter().find_map(|item| {
         let one = std::slice::from_ref(item);
@@ -82,8 +121,8 @@ fn culprit<T: DeserializeOwned>(base: &Table, overrides: &[Override]) -> Option<
     })
 }
 
-/// Where `key` (with dots between levels) stands in a file's text: `PATH: line 3: `, or nothing where another
-/// layer set it. For values that can be read and make no sense.
+/// Where `key` (with dots between levels) is in a file: `PATH: line 3: `, or empty if another layer set it. For values that
+/// can be read but make no sense.
 pub fn place(file: Option<&Path>, overrides: &[Override], key: &str) -> String {
     let overridden = overrides.iter().any(|item| item.path.join(".") == key);
     let Some(file) = file.filter(|_| !overridden) else { return String::new() };
@@ -108,27 +147,38 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
     }
 }
 
-/// Settings as TOML, to read and to use again; what is secret in them serialises as [`HIDDEN`].
+/// Settings as TOML that can be read again; secrets are [`HIDDEN`].
+///
+/// # Errors
+/// [`SettingsError::Show`].
 pub fn print<T: Serialize>(settings: &T) -> Result<String, SettingsError> {
     toml::to_string(settings).map_err(|e| SettingsError::Show(e.to_string()))
 }
 
-/// What stands in place of a secret.
+/// Stands in place of a secret.
 pub const HIDDEN: &str = "<hidden>";
 
-/// A secret in settings that are shown: whether there is one, and no more.
+/// For `serialize_with`: shows whether a secret is set, but not the secret.
 pub mod hidden {
     use serde::Serializer;
 
+    /// [`HIDDEN`](super::HIDDEN), or an empty text.
+    ///
+    /// # Errors
+    /// The serializer's own.
     pub fn serialize<S: Serializer>(secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(if secret.is_empty() { "" } else { super::HIDDEN })
     }
 }
 
-/// A URL, or several with commas between, in settings that are shown: who calls, and with what password, is hidden.
+/// For `serialize_with`: shows a URL, or several with commas between them, without users and passwords.
 pub mod urls {
     use serde::Serializer;
 
+    /// `nats://<hidden>@host`.
+    ///
+    /// # Errors
+    /// The serializer's own.
     pub fn serialize<S: Serializer>(urls: &str, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::without_users(urls))
     }
@@ -187,7 +237,7 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
     }
 }
 
-/// `line 3: backup.stall: invalid type …`: the parser's own picture of the line might show a secret.
+/// `line 3: backup.stall: invalid type …`, without the parser's excerpt of the line, which might show a secret.
 fn one_line(error: &toml::de::Error, text: &str) -> String {
     let message = without_values(&error.message().trim().replace('\n', " "));
     let Some(span) = error.span() else { return message };
@@ -198,7 +248,7 @@ fn one_line(error: &toml::de::Error, text: &str) -> String {
     }
 }
 
-/// The key, with dots between levels, whose value stands at this place of a text that is TOML.
+/// The key, with dots between levels, of the value at this position of a text that is TOML.
 fn key_at(text: &str, at: usize) -> Option<String> {
     fn inside(table: &DeTable<'_>, at: usize, path: &str) -> Option<String> {
         let (key, value) = table.iter().find(|(key, value)| {
@@ -220,7 +270,7 @@ fn key_at(text: &str, at: usize) -> Option<String> {
     inside(DeTable::parse(text).ok()?.get_ref(), at, "")
 }
 
-/// "invalid type: integer `123456`" quotes what may be a password: the quoted value goes.
+/// Removes the value that the parser quotes, as in "invalid type: integer `123456`": it may be a password.
 fn without_values(message: &str) -> String {
     let Some(start) = ["invalid type: ", "invalid value: "].iter().find_map(|p| message.find(p)) else {
         return message.to_owned();
@@ -233,7 +283,11 @@ fn without_values(message: &str) -> String {
     }
 }
 
-/// A secret that stands in the settings or in a file of its own; a trailing line end is not part of it.
+/// A secret that is either in the settings or in a file of its own; a line end at its end is not part of it. `what`
+/// names it in errors. `None` if there is neither.
+///
+/// # Errors
+/// [`SettingsError::Secret`] if the file cannot be read.
 pub fn secret(what: &'static str, inline: &str, file: Option<&Path>) -> Result<Option<String>, SettingsError> {
     match file {
         Some(path) => {
@@ -249,12 +303,16 @@ pub fn secret(what: &'static str, inline: &str, file: Option<&Path>) -> Result<O
     }
 }
 
-/// A duration in settings: a Go duration such as `"90s"` or `"1h30m"`.
+/// For `serde(with)`: a duration as a Go duration in quotes, such as `"90s"` or `"1h30m"`.
 pub mod duration {
     use serde::de::Visitor;
     use serde::{Deserializer, Serializer};
     use std::time::Duration;
 
+    /// As Go writes it.
+    ///
+    /// # Errors
+    /// The serializer's own.
     pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&backstay_protocol::duration::format(*duration))
     }
@@ -273,6 +331,10 @@ pub mod duration {
         }
     }
 
+    /// As [`parse`](backstay_protocol::duration::parse) reads it.
+    ///
+    /// # Errors
+    /// The value is not a text, or not a Go duration.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         deserializer.deserialize_str(Text)
     }

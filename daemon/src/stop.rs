@@ -5,10 +5,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-/// A token that is cancelled at the first SIGTERM or SIGINT. The listener lives on `tasks` and ends with it.
+/// A token that is cancelled at the first SIGTERM or SIGINT. The task that listens is one of `tasks` and ends with the
+/// token.
 ///
 /// # Errors
-/// Where the process may not listen to signals.
+/// The process cannot listen to signals.
 pub fn on_signal(tasks: &TaskTracker) -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

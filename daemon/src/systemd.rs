@@ -1,11 +1,11 @@
-//! What systemd is told; nothing happens where there is no systemd.
+//! Notifications to systemd. Without systemd, nothing happens.
 
 use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// The daemon is up and does its work.
+/// The daemon is running.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
@@ -15,8 +15,8 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells systemd's watchdog twice in each of its periods, until `stop`, that this event loop turns. Ends at once
-/// where nobody watches.
+/// Notifies systemd's watchdog twice in each of its periods until `stop` is cancelled, to show that tasks still run.
+/// Returns at once if there is no watchdog.
 pub async fn watchdog(stop: &CancellationToken) {
     let Some(period) = sd_notify::watchdog_enabled().filter(|period| !period.is_zero()) else { return };
     let mut ticks = tokio::time::interval(period / 2);

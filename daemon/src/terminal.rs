@@ -1,7 +1,7 @@
-//! The edge to whoever reads: standard output and standard error, which may be closed or full, and may be a terminal.
+//! Standard output and standard error, which may be closed or full, and may be a terminal.
 //!
-//! What is printed comes from manifests, from beats and from other programs' errors: nothing in it may command a
-//! terminal. And a reader that went away stops no work and makes nobody panic.
+//! What is printed comes from manifests, from heartbeats and from errors of other programs, so it must not control the
+//! terminal: escape sequences are made visible. And if the reader is gone, the work continues and nothing panics.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -12,17 +12,17 @@ use clap::Parser;
 
 use crate::help;
 
-/// Stands in place of what a terminal would obey.
+/// Replaces a character that would control a terminal.
 const INSTEAD: char = '\u{FFFD}';
 
-/// Whether a terminal obeys it instead of showing it: control characters (line ends too), and those that turn the
-/// direction of what follows, or hide.
+/// Whether a terminal would obey a character instead of showing it: control characters (line ends too), and characters that
+/// are invisible or change the direction of text.
 pub fn is_command(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
 }
 
-/// A text whose lines stay lines, and in which nothing else is a command.
+/// The text with such characters replaced; line ends and tabs stay.
 pub fn plain(text: &str) -> Cow<'_, str> {
     let is_bad = |c: char| is_command(c) && !matches!(c, '\n' | '\t');
     match text.contains(is_bad) {
@@ -31,7 +31,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A text as one line.
+/// The text as one line, such characters replaced.
 pub fn line(text: &str) -> String {
     let shown = |c: char| match c {
         c if c.is_whitespace() => ' ',
@@ -41,7 +41,7 @@ pub fn line(text: &str) -> String {
     text.trim_end().chars().map(shown).collect()
 }
 
-/// Prints, at once.
+/// Prints to standard output and flushes.
 ///
 /// # Errors
 /// The output is closed or full.
@@ -51,7 +51,8 @@ pub fn print(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Prints what was asked for and is all that was asked for. A reader that went away, as `head` does, has what it wanted.
+/// Prints the only output of a command. A reader that has closed the pipe, as `head` does, has what it wanted: that is
+/// not an error.
 ///
 /// # Errors
 /// The output is full.
@@ -62,19 +63,19 @@ pub fn answer(text: &str) -> io::Result<()> {
     }
 }
 
-/// Says something on standard error; where nobody hears it, that is nobody's fault.
+/// Prints a line to standard error; a failure to do so is ignored.
 pub fn tell(text: &str) {
     to_stderr(&format!("{}\n", plain(text.trim_end())));
 }
 
-/// Goes to the first column and clears the line: the one command that is written here.
+/// Moves to the first column and clears the line: the only escape sequence that is written here.
 const CLEAR: &str = "\r\u{1b}[K";
 
-/// Whether a line of [`status`] stands on standard error.
+/// Whether a line of [`status`] is shown on standard error.
 static STATUS: AtomicBool = AtomicBool::new(false);
 
-/// Shows one line on standard error that takes the place of the last such line, for terminals alone; an empty one takes it
-/// away. Whatever else is said there takes it away, too.
+/// Shows a line on standard error that replaces the previous such line; an empty text removes it. Anything else that is
+/// printed here removes it, too. Only for terminals.
 pub fn status(text: &str) {
     let _ = io::stderr().lock().write_all(status_line(text).as_bytes());
     STATUS.store(!text.is_empty(), Ordering::Relaxed);
@@ -89,7 +90,7 @@ fn to_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(format!("{clear}{text}").as_bytes());
 }
 
-/// A text as one word of a shell's command line.
+/// A text as one word of a shell's command line, in single quotes if needed.
 pub fn shell_word(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     match !text.is_empty() && text.chars().all(is_plain) {
@@ -98,7 +99,10 @@ pub fn shell_word(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The process's arguments, or how it ends without any: with their help, or a word on what is wrong with them.
+/// The arguments of the process.
+///
+/// # Errors
+/// The exit code, after the help, the version or what is wrong with the arguments has been printed.
 pub fn arguments<P: Parser>() -> Result<P, ExitCode> {
     let mut program = help::unwrapped(P::command());
     let matches = program.try_get_matches_from_mut(std::env::args_os());
@@ -106,7 +110,8 @@ pub fn arguments<P: Parser>() -> Result<P, ExitCode> {
     parsed.map_err(|error| ended(&error))
 }
 
-/// Prints what the grammar has to say, and ends as it does: with the help that was asked for, or with what is wrong.
+/// Prints the help that was asked for, or what is wrong with the arguments, and returns the exit code: 0, or 2 as in clap
+/// itself; 1 if the help could not be printed.
 pub fn ended(error: &clap::Error) -> ExitCode {
     let printed = error.print().and_then(|()| io::stdout().flush());
     let lost = printed.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
@@ -118,7 +123,7 @@ pub fn ended(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Standard error for logs: each event is one line of plain text, and what cannot be written is let go.
+/// Standard error for logs: each event is one line of plain text. What cannot be written is dropped.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogLines;
 
@@ -133,7 +138,7 @@ impl Write for LogLines {
     }
 }
 
-/// An event comes in one piece, with its line end.
+/// An event arrives in one piece, with its line end.
 fn log_line(event: &[u8]) -> String {
     format!("{}\n", line(&String::from_utf8_lossy(event)))
 }

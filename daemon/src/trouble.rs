@@ -1,7 +1,7 @@
-//! Lasting trouble in the log: told at once, then again with growing pauses, and its end once.
+//! Lasting trouble in the log: it is logged at once, then again with growing pauses, and its end once.
 //!
-//! A loop that tries again every second would fill the log with one line that nobody reads any more. Whoever loops
-//! asks here whether there is something to say; what is said is the caller's.
+//! A loop that tries again every second would fill the log with the same line. Such a loop asks here whether to log
+//! something; the text is up to the caller.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,12 +10,12 @@ use std::time::Duration;
 use backstay_protocol::duration;
 use tokio::time::Instant;
 
-/// From the first word to the second; each further pause is twice as long.
+/// The pause before the first reminder; each further pause is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
-/// So many different causes are told at once between two reminders: a cause that differs each time is no news.
+/// How many different causes are logged at once between two reminders: a cause that is different every time is not news.
 const CAUSES_MAX: usize = 4;
-/// Of how many things at most [`Troubles`] remembers what was said.
+/// How many names [`Troubles`] remembers at most.
 const NAMES_MAX: usize = 1024;
 
 /// One thing that may go wrong again and again.
@@ -25,25 +25,25 @@ pub struct Trouble(Option<State>);
 #[derive(Debug)]
 struct State {
     since: Instant,
-    /// Told since the last reminder.
+    /// Logged since the last reminder.
     causes: Vec<String>,
     pause: Duration,
     due: Instant,
-    /// The log's last word is that there is trouble.
+    /// The last message in the log is that there is trouble.
     open: bool,
-    /// What comes back soon after its end is the same trouble still.
+    /// Trouble that comes back soon after its end is the same trouble.
     ended: Option<Instant>,
 }
 
-/// It is to be said now.
+/// There is something to log now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// For how long it has lasted, such as `3m0s`; `None` where it has just begun.
+    /// How long the trouble has lasted, such as `3m0s`; `None` if it has just begun.
     pub lasting: Option<String>,
 }
 
 impl Trouble {
-    /// It went wrong (again), for this reason. `None` where the log has said so already.
+    /// It went wrong (again), for this reason. `None` if the log has this already.
     pub fn note(&mut self, cause: &str) -> Option<Notice> {
         let now = Instant::now();
         let long_over = |state: &State| state.ended.is_some_and(|at| now.duration_since(at) >= PAUSE_MIN);
@@ -57,7 +57,7 @@ impl Trouble {
         }
     }
 
-    /// It went well. How long the trouble lasted, where the log's last word is that there is some.
+    /// It went well. Returns how long the trouble lasted if that should be logged.
     pub fn over(&mut self) -> Option<String> {
         let (state, now) = (self.0.as_mut().filter(|state| state.ended.is_none())?, Instant::now());
         // One that comes and goes is told of once a minute at most, and one that comes to stay within a minute.
@@ -90,7 +90,7 @@ impl State {
     }
 }
 
-/// The same for many things, each under its name: machines, clusters.
+/// The same for many things, each with a name: machines, clusters.
 #[derive(Debug, Default)]
 pub struct Troubles(HashMap<String, Trouble>);
 
@@ -112,7 +112,7 @@ impl Troubles {
     }
 }
 
-/// The same, for many who tell.
+/// The same for several tasks at once.
 #[derive(Debug, Default)]
 pub struct Shared(Mutex<Troubles>);
 
@@ -122,7 +122,7 @@ impl Shared {
         self.lock().note(name, cause)
     }
 
-    /// It went well.
+    /// As [`Trouble::over`], without the duration.
     pub fn over(&self, name: &str) {
         self.lock().over(name);
     }

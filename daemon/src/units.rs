@@ -1,4 +1,13 @@
-//! Sizes, ages and durations as people read them. Pure.
+//! Sizes, ages and durations in texts for people. Pure.
+//!
+//! ```
+//! use backstay_daemon::units;
+//! use std::time::Duration;
+//!
+//! assert_eq!(units::bytes(13_107_200), "12.5 MiB");
+//! assert_eq!(units::span(Duration::from_secs(7500)), "2h5m");
+//! assert_eq!(units::took(Duration::from_millis(1340)), "1.3s");
+//! ```
 
 use std::time::Duration;
 
@@ -6,7 +15,7 @@ use backstay_protocol::Timestamp;
 
 const BINARY: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
-/// `0 B`, `1023 B`, `1.0 KiB`, `12.5 MiB`.
+/// A size in binary units with one digit after the point: `0 B`, `1023 B`, `1.0 KiB`, `12.5 MiB`.
 pub fn bytes(count: u64) -> String {
     let mut amount = count as f64;
     let mut unit = "B";
@@ -20,7 +29,7 @@ pub fn bytes(count: u64) -> String {
     if unit == "B" { format!("{count} B") } else { format!("{amount:.1} {unit}") }
 }
 
-/// The two largest units that are not zero: `45s`, `3m20s`, `2h5m`, `4d3h`.
+/// The two largest units that are not zero, down to seconds: `45s`, `3m20s`, `2h5m`, `4d3h`. Rounds down.
 pub fn span(length: Duration) -> String {
     let seconds = length.as_secs();
     let parts = [("d", seconds / 86_400), ("h", seconds / 3600 % 24), ("m", seconds / 60 % 60), ("s", seconds % 60)];
@@ -29,13 +38,13 @@ pub fn span(length: Duration) -> String {
     shown.map(|(_, (unit, n))| format!("{n}{unit}")).collect()
 }
 
-/// How long something took: below ten seconds with one digit behind the point.
+/// How long something took: with one digit after the point below ten seconds, otherwise as [`span`].
 pub fn took(length: Duration) -> String {
     // 9.95 s would be printed as 10.0s.
     if length < Duration::from_millis(9_950) { format!("{:.1}s", length.as_secs_f64()) } else { span(length) }
 }
 
-/// `5s ago`.
+/// `5s ago`; `0s ago` if `then` is after `now`.
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
     format!("{} ago", span(now.since(then)))
 }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::resource::{Resource, Version, every_metadata};
 
-/// What a program may ask. A request is strict: a misspelt `dry_run` must not change anything.
+/// The body of a request. Reading one is strict, since a misspelt `dry_run` must not change anything.
 pub trait Request: DeserializeOwned + Default {
-    /// The request with every field present.
+    /// The request with every field present: any other field is refused.
     fn every_field() -> Value;
 }
 
@@ -50,21 +50,22 @@ pub struct GetRequest {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GetResponse {
+    /// Ordered by id, backups newest first.
     pub items: Vec<Resource>,
     /// Where the rest begins, for the next request's `after`; empty where this is all.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub next: String,
 }
 
-/// The resources of one answer have at most so many bytes, where the server lets messages of that size through.
+/// The resources of one answer have at most this many bytes. It is less where the `max_payload` of nats-server is smaller.
 pub const PAGE_BYTES: usize = 384 * 1024;
-/// What an answer has around its resources: field names, `next`, headers.
+/// Bytes that an answer has in addition to its resources: field names, `next`, headers.
 const PAGE_FRAME: usize = 1024;
 
 /// Why a list cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
-    /// No item has the id after which the list was to go on (any more).
+    /// The item after which the list was to continue does not exist (any more). Holds its id.
     #[error("the list changed while it was read ({0:?} was deleted); start again")]
     Gone(String),
     /// One item alone does not fit into a message.
@@ -72,12 +73,37 @@ pub enum PageError {
         "{id} alone has {bytes} bytes, and NATS accepts messages of at most {max_payload} bytes: raise max_payload in \
          nats-server's configuration (1MB by default)"
     )]
-    TooLarge { id: String, bytes: usize, max_payload: usize },
+    TooLarge {
+        /// The item's id.
+        id: String,
+        /// Its size in the answer's encoding.
+        bytes: usize,
+        /// The server's limit for one message, in bytes.
+        max_payload: usize,
+    },
 }
 
 impl GetResponse {
-    /// The first items after `after` that fit one message of at most `max_payload` bytes; at least one, where any is
-    /// left. `size` says what an item takes in the answer's encoding.
+    /// The first items after `after` that fit into one message of at most `max_payload` bytes; at least one, if any is
+    /// left. `after` is the id of an item, or empty for the beginning. `size` returns the bytes of an item in the
+    /// answer's encoding.
+    ///
+    /// # Errors
+    /// [`PageError::Gone`] if no item has the id `after`; [`PageError::TooLarge`] if the next item alone does not fit.
+    ///
+    /// # Examples
+    /// ```
+    /// use backstay_protocol::api::GetResponse;
+    /// use backstay_protocol::resource::Resource;
+    /// use backstay_protocol::spec::ClusterSpec;
+    ///
+    /// let items = ["a", "b", "c"].map(|id| Resource::of(id, &ClusterSpec::default()));
+    /// let page = GetResponse::page(items.to_vec(), "", 2048, |_| 500)?;
+    /// assert_eq!((page.items.len(), page.next.as_str()), (2, "b"));
+    /// let rest = GetResponse::page(items.to_vec(), &page.next, 2048, |_| 500)?;
+    /// assert_eq!((rest.items.len(), rest.next.as_str()), (1, ""));
+    /// # Ok::<(), backstay_protocol::api::PageError>(())
+    /// ```
     pub fn page(
         items: Vec<Resource>,
         after: &str,
@@ -110,32 +136,40 @@ impl GetResponse {
     }
 }
 
-/// `apply`: create the resource or make it what is given.
+/// `apply`: create the resource, or change it to this.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApplyRequest {
+    /// Its version may be left out; an older one than the server's is a conflict.
     pub resource: Resource,
-    /// Check everything and answer what would become of it, but change nothing.
+    /// Check everything and answer with the result, but change nothing.
     pub dry_run: bool,
 }
 
+/// What `apply` did, or would do in a dry run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
+    /// There was no such resource.
     Created,
+    /// It was different.
     Updated,
+    /// It was the same already.
     #[default]
     Unchanged,
 }
 
+/// The result of `apply`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ApplyResponse {
+    /// What was done, or would be done in a dry run.
     pub action: Action,
-    /// What was there before; absent where nothing was.
+    /// The resource as it was before; absent if there was none.
     pub before: Option<Resource>,
+    /// The resource as it is now, secrets hidden.
     pub resource: Resource,
-    /// What the operator should know although it worked.
+    /// What the operator should know although the request succeeded; usually empty.
     pub notes: Vec<String>,
 }
 
@@ -143,34 +177,43 @@ pub struct ApplyResponse {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeleteRequest {
+    /// Of the resource; it must not be empty.
     pub id: String,
+    /// Empty: the type's own.
     pub namespace: String,
-    /// A cluster is deleted although its agents are connected.
+    /// Delete a cluster although its agents are connected.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
-    /// Check whether it would be deleted, but change nothing.
+    /// Check whether it could be deleted, but change nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
 
+/// The result of `delete`, which says nothing more than that it succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DeleteResponse {}
 
-/// What kind of error an answer holds. The number stands in the `Nats-Service-Error-Code` header.
+/// What kind of error an answer holds. Its [`number`](Self::number) is in the header `Nats-Service-Error-Code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
+    /// Change the request: the text says what is wrong.
     InvalidArgument,
+    /// There is no such resource.
     NotFound,
+    /// The resource has changed meanwhile: get it again and apply the change to that version.
     Conflict,
+    /// Only the coordinator writes this type.
     ReadOnly,
+    /// The KV or the store did not answer, or the coordinator is stopping: try again.
     Unavailable,
+    /// A bug in the coordinator, or an answer larger than the server's `max_payload`.
     #[default]
     Internal,
 }
 
 impl ErrorCode {
-    /// In the manner of HTTP.
+    /// The status code of HTTP that comes closest, 400 to 503.
     pub fn number(self) -> usize {
         match self {
             Self::InvalidArgument => 400,
@@ -183,34 +226,40 @@ impl ErrorCode {
     }
 }
 
-/// Why a request was not done.
+/// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub struct ApiError {
+    /// [`ErrorCode::Internal`] if the answer does not say.
     #[serde(default)]
     pub code: ErrorCode,
+    /// For people; programs should look at the code only.
     #[serde(default)]
     pub text: String,
 }
 
 impl ApiError {
+    /// An error of any code.
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 
+    /// [`ErrorCode::InvalidArgument`].
     pub fn invalid(text: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidArgument, text)
     }
 
+    /// [`ErrorCode::NotFound`] for a resource at this [`address`](Resource::address).
     pub fn not_found(address: &str) -> Self {
         Self::new(ErrorCode::NotFound, format!("resource {address} doesn't exist"))
     }
 }
 
-/// A file that names an older version than the server's was made from something that changed since.
+/// Checks the version that a file names: if it is older than the server's, somebody else has changed the resource since.
+/// A file without a version passes.
 ///
 /// # Errors
-/// A conflict.
+/// [`ErrorCode::Conflict`].
 pub fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
     match given {
         Version::Number(given) if given < current => Err(ApiError::new(
@@ -224,16 +273,19 @@ pub fn check_version(given: Version, current: u64) -> Result<(), ApiError> {
     }
 }
 
-/// An answer: `result`, or `error`.
+/// An answer: either `result` or `error`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Answer<T> {
+    /// Absent if the request succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,
+    /// Absent if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<T>,
 }
 
 impl<T> Answer<T> {
+    /// What the coordinator sends.
     pub fn from_result(result: Result<T, ApiError>) -> Self {
         match result {
             Ok(result) => Self { error: None, result: Some(result) },
@@ -241,6 +293,10 @@ impl<T> Answer<T> {
         }
     }
 
+    /// What the caller wants to know.
+    ///
+    /// # Errors
+    /// The error in the answer, or [`ErrorCode::Internal`] if it contains neither a result nor an error.
     pub fn into_result(self) -> Result<T, ApiError> {
         match (self.error, self.result) {
             (Some(error), _) => Err(error),

@@ -1,4 +1,7 @@
-//! The specs of Backstay's own types: who is connected, what became of each attempt, and restores.
+//! The specs of Backstay's own types: agents, coordinator, attempts, stored backups, restores and verifications.
+//!
+//! Most fields only show something. What a program may set is said at the types that can be applied, [`RestoreSpec`] and
+//! [`VerificationSpec`].
 
 use serde::{Deserialize, Serialize};
 
@@ -9,29 +12,34 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AgentSpec {
+    /// The cluster's name.
     pub cluster: String,
+    /// The version of backstay-agent.
     pub agentversion: String,
+    /// Empty while etcd does not answer.
     pub etcdversion: String,
     /// `leader`, `follower` or `learner`; empty while etcd does not answer.
     pub role: String,
-    /// Bytes of etcd's database file.
+    /// Bytes of etcd's database file; 0 while etcd does not answer.
     pub dbsize: u64,
+    /// etcd's revision at the agent's last beat; 0 while it does not answer.
     pub revision: u64,
-    /// The attempt that it works for; empty while idle.
+    /// The UUID of the attempt that it is working on; empty while it is idle.
     pub attempt: String,
-    /// Why nothing is known of its etcd; empty otherwise.
+    /// Why etcd does not answer; empty while it does.
     pub error: String,
-    /// What is wrong with its machine's clock; empty where nothing is known to be.
+    /// What is wrong with its machine's clock; empty if nothing is known to be wrong.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub clock: String,
+    /// When its last beat arrived, by the coordinator's clock.
     pub lastseen: Option<Timestamp>,
-    /// The name of its etcd member, as its agent last knew it.
+    /// The name of its etcd member, as the agent last knew it; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub member: String,
-    /// Its host name, as its agent tells it.
+    /// Its host name; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
-    /// etcd's members of which no agent is connected.
+    /// The names of etcd's members of the same cluster that have no connected agent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<String>,
 }
@@ -48,26 +56,29 @@ spec!(
     }
 );
 
-/// The coordinator that leads. There is one, under the id [`COORDINATOR_STATUS_ID`].
+/// The coordinator that leads. There is one, with the id [`COORDINATOR_STATUS_ID`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CoordinatorStatusSpec {
-    /// The UUID under which it holds the lease, and the lease's epoch.
+    /// The UUID under which it holds the lease; each process has its own.
     pub holder: String,
+    /// The epoch of its lease: every new leader has a higher one.
     pub epoch: u64,
-    /// The machine that it runs on, as that names itself.
+    /// The host name of its machine.
     pub host: String,
+    /// The version of backstay-coordinator.
     pub version: String,
     /// When it began to lead.
     pub started: Option<Timestamp>,
-    /// Its own time when it answered.
+    /// Its own time at the moment of the answer.
     pub now: Option<Timestamp>,
-    /// How many milliseconds its clock is ahead of NATS's, and of the store's; absent while that is unknown.
+    /// How many milliseconds its clock is ahead of NATS's, negative if it is behind; absent while that is not known.
     pub natsoffsetms: Option<i64>,
+    /// The same, compared with the store's clock.
     pub storeoffsetms: Option<i64>,
-    /// What is wrong with its clock; empty where nothing is known to be.
+    /// What is wrong with its clock; empty if nothing is known to be wrong.
     pub clock: String,
-    /// What it found out about the storage in force, a fact each.
+    /// What it found out about the active store, one fact in each text.
     pub storage: Vec<String>,
 }
 spec!(
@@ -82,59 +93,71 @@ spec!(
     }
 );
 
-/// The id of the one coordinator status.
+/// The id of the only coordinator status.
 pub const COORDINATOR_STATUS_ID: &str = "coordinator";
 
-/// How an attempt stands.
+/// How an attempt or a verification stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
+    /// It has not ended yet.
     #[default]
     Running,
+    /// It has succeeded.
     Ok,
+    /// It has failed; the error is beside it.
     Failed,
 }
 
-/// One attempt at a backup, latest ones only. The id is the attempt's.
+/// One attempt at a backup. Only the latest attempts of a cluster are kept. The id is the attempt's UUID.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackupRunSpec {
+    /// The cluster's name.
     pub cluster: String,
+    /// The machine's UUID.
     pub machine: String,
     /// `manual` or `interval`.
     pub trigger: String,
-    /// The time that a manual backup was asked for by; absent where the interval asked.
+    /// The time that a request for a manual backup names; absent for the interval.
     pub backupat: Option<Timestamp>,
+    /// How it stands.
     pub state: RunState,
+    /// The name of the backup.
     pub snapshot: String,
+    /// When it began, by the coordinator's clock.
     pub started: Option<Timestamp>,
+    /// Absent while it is running.
     pub ended: Option<Timestamp>,
-    /// Bytes of the database read so far; all of them once it is done.
+    /// Bytes of the database read so far.
     pub bytesread: u64,
     /// Bytes of the database; 0 while unknown.
     pub bytestotal: u64,
-    /// Sealed bytes in the store.
+    /// Bytes in the store, compressed and encrypted.
     pub bytesstored: u64,
-    /// How many times a part had to be sent again.
+    /// How many parts had to be sent again.
     pub partsretried: u32,
+    /// The revision that the backup contains at least; 0 until it has succeeded.
     pub revision: u64,
-    /// sha256 of the database in hexadecimal, once it is proven.
+    /// sha256 of the database in hexadecimal; empty until it has succeeded.
     pub sha256: String,
-    /// Whether another member holds the same data: `equal`, `differs` or `unknown`; empty where nobody looked.
+    /// Whether another member has the same data: `equal`, `differs` or `unknown`; empty if it was not compared.
     pub verdict: String,
-    /// The member that was asked, in hexadecimal.
+    /// The id of the member that was asked, in hexadecimal.
     pub comparedwith: String,
-    /// Why the verdict is `unknown`; beside `equal`, that there was no other member to ask.
+    /// Why the verdict is `unknown`. With `equal`: that there is no other member.
     pub verdictreason: String,
-    /// Keys in the database that are not deleted; 0 while unknown.
+    /// Keys in the database that are not deleted; 0 while that is not known.
     pub livekeys: u64,
-    /// What an operator should know of the backup, though it is good; absent where there is nothing.
+    /// What an operator should know although the backup is good; absent if there is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+    /// Why it failed; empty if it did not.
     pub error: String,
-    /// The name of that machine's etcd member, and its host name, as its agent last told them; empty where nobody knows.
+    /// The name of that machine's etcd member, as its agent last reported it; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub member: String,
+    /// The host name of that machine; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
 }
@@ -152,32 +175,37 @@ spec!(
     }
 );
 
-/// A backup in the store with what its manifest says. The id is that of the cluster's `EtcdBackups`. A time, size or
-/// revision that is absent is not known.
+/// A backup in the store, with what its manifest says. The id is that of the cluster's
+/// [`BackupSpec`](crate::spec::BackupSpec). A time, size or revision that is absent is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StoredBackupSpec {
+    /// The cluster's name.
     pub cluster: String,
-    /// Its name, which `restore --snapshot` takes.
+    /// Its name, as `restore --snapshot` takes it.
     pub snapshot: String,
+    /// The time in its name.
     pub createdat: Option<Timestamp>,
-    /// Bytes of the sealed object.
+    /// Bytes of the stored object, which is compressed and encrypted.
     pub stored: u64,
     /// Bytes of the database.
     pub size: Option<u64>,
+    /// The revision that it contains at least.
     pub revision: Option<u64>,
     /// What was checked before it became visible: `checksum`, `pages` (the checksum and every page of the database) or
-    /// `pages+member` (another member held the same data, too); empty where its manifest cannot be read.
+    /// `pages+member` (another member had the same data, too); empty if its manifest cannot be read.
     pub proven: String,
-    /// The same in words.
+    /// The same in words, for people.
     pub proof: String,
     /// sha256 of the database in hexadecimal.
     pub sha256: String,
+    /// Absent if the manifest cannot be read.
     pub encrypted: Option<bool>,
+    /// The version of the etcd that it was taken from; empty: not known.
     pub etcdversion: String,
-    /// etcd's own id of the cluster, in hexadecimal.
+    /// etcd's own id of the cluster, in hexadecimal; empty: not known.
     pub etcdclusterid: String,
-    /// Why its manifest cannot be read; empty otherwise.
+    /// Why its manifest cannot be read; empty if it can.
     pub error: String,
 }
 spec!(
@@ -196,28 +224,30 @@ spec!(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestorePhase {
-    /// A backup of the cluster is under way: its end is waited for.
+    /// A backup of the cluster is running; the restore begins when it has ended.
     #[default]
     Waiting,
-    /// Every machine fetches and prepares; nothing live is touched.
+    /// Every machine reads the backup and prepares its new data folder. etcd keeps running.
     Preparing,
-    /// All were ready: each stops etcd, changes folders, starts etcd; then they are compared.
+    /// Every machine is ready. Each stops etcd, exchanges the folders and starts etcd; then the members are compared.
     Switching,
-    /// All is well; the machines close their books.
+    /// The members agree; the machines confirm that they stay on the restored data.
     Keeping,
-    /// Something failed: every machine goes back to what it had.
+    /// Something failed: every machine returns to the data that it had.
     PuttingBack,
-    /// The cluster serves what the backup held.
+    /// The cluster runs on the restored data.
     Restored,
-    /// It was put back; each machine says how it is.
+    /// The restore was undone; each machine reports the state of its etcd.
     Failed,
 }
 
 impl RestorePhase {
+    /// Whether this phase is final.
     pub fn has_ended(self) -> bool {
         matches!(self, Self::Restored | Self::Failed)
     }
 
+    /// As in JSON, such as `putting-back`.
     pub fn text(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -235,78 +265,92 @@ impl RestorePhase {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RestoreMachineSpec {
+    /// The machine's UUID.
     pub machine: String,
     /// The name of its etcd member.
     pub member: String,
-    /// How its etcd is stopped and started.
+    /// How its etcd is stopped and started: `systemd`, `static-pod` or `commands`.
     pub control: String,
-    /// The folder that is set aside, and under which name.
+    /// The path of the data folder that is set aside.
     pub folder: String,
+    /// The path under which it is kept.
     pub aside: String,
     /// `pending`, `preparing`, `ready`, `stopping`, `moving`, `starting`, `switched`, `returning`, `returned`, `kept`.
     pub step: String,
-    /// sha256 of the database that it prepared, in hexadecimal.
+    /// sha256 of the database that it prepared, in hexadecimal; empty until then.
     pub digest: String,
+    /// Bytes of the database that are written.
     pub bytesdone: u64,
+    /// Bytes of the database; 0 while that is not known.
     pub bytestotal: u64,
+    /// Why it does not continue; empty while it does.
     pub error: String,
-    /// The version of its etcd, or the last that was known; empty: never known.
+    /// How its etcd is after the restore was undone: `untouched`, `serves`, `runs` or `down`; empty: not looked at.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub etcdversion: String,
     /// How its etcd is after the restore was put back: `untouched`, `serves`, `runs` or `down`; empty: nobody has looked.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub etcd: String,
-    /// What was seen of an etcd that does not serve, and its last lines or where they are.
+    /// What was seen of an etcd that does not serve, and its last log lines or where they are.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub etcdtext: String,
-    /// Every folder of this restore that is there beside the data folder.
+    /// The paths of all folders of this restore that exist beside the data folder.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,
-    /// Its host name, as its agent last told it; empty: nobody knows.
+    /// The host name; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
 }
 
-/// A cluster's latest restore. The id is the cluster's name. Applied, the first fields ask for one; the rest is told.
+/// A cluster's latest restore. The id is the cluster's name. Who applies one sets the fields up to `bump`, and sets
+/// `started` to that of a plan to get the names of folders that the plan showed. The coordinator sets all other fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RestoreSpec {
-    /// Makes a request that is repeated the same request; empty: each is a new one.
+    /// A UUID chosen by the caller: a request with the same one is the same request. Empty: every request is a new one.
     pub restore: String,
-    /// Where the backup is; empty: the cluster's own.
+    /// The UUID of the cluster that the backup is of; empty: this cluster's.
     pub clusteruuid: String,
-    /// Its name, or `latest`.
+    /// The name of the backup, or `latest`.
     pub snapshot: String,
-    /// The latest that stands for this time or an earlier one is meant; absent: whatever its time.
+    /// Take the newest backup of this time or an earlier one; absent: of any time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<Timestamp>,
-    /// The name of the cluster that the backup is of, where that is another one: without it such a backup is refused.
+    /// The name of the cluster that the backup is of, if it is another one. Without it, such a backup is refused.
     pub dataofanothercluster: String,
-    /// How far revisions move on; absent: [`RESTORE_BUMP`]; 0: not at all.
+    /// By how much revisions are raised; absent: [`RESTORE_BUMP`]; 0: not at all.
     pub bump: Option<u64>,
-    /// From here on told, never asked for, but for `started`.
+    /// How far it is.
     pub phase: RestorePhase,
+    /// Why it failed, or is failing; empty otherwise.
     pub error: String,
-    /// Asked for it is that of a plan, by which the folders set aside are named: they are named as the plan said then.
+    /// When it began. The names of the folders that are set aside contain it.
     pub started: Option<Timestamp>,
+    /// Absent until it has ended.
     pub ended: Option<Timestamp>,
-    /// The cluster, the time and the revision that the backup is of.
+    /// The name of the cluster that the backup is of.
     pub sourcecluster: String,
+    /// When the backup was taken.
     pub takenat: Option<Timestamp>,
+    /// The revision that the backup contains at least.
     pub revision: u64,
-    /// Bytes of the database, and of the sealed object.
+    /// Bytes of the database.
     pub bytes: u64,
+    /// Bytes of the stored object, which is compressed and encrypted.
     pub sealedbytes: u64,
+    /// sha256 of the database in hexadecimal.
     pub sha256: String,
-    /// What is known of the backup beyond its digests.
+    /// What else was checked of the backup, in words.
     pub proof: String,
+    /// One for each of etcd's members.
     pub machines: Vec<RestoreMachineSpec>,
-    /// The etcd that the backup was taken from, and the version that its database is marked with; empty: not known.
+    /// The version of the etcd that the backup was taken from; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub etcdversion: String,
+    /// The storage version that its database is marked with; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub storageversion: String,
-    /// etcd's own id of the cluster that the backup is of; empty: not known.
+    /// etcd's own id of the cluster that the backup is of, in hexadecimal; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub etcdclusterid: String,
 }
@@ -334,46 +378,59 @@ spec!(
     }
 );
 
-/// How far a restore moves revisions on where nobody says: further than any cluster writes between two backups.
+/// By how much a restore raises revisions if nobody says: more than any cluster writes between two backups. It is the value
+/// that the etcd documentation on disaster recovery recommends for `--bump-revision`.
 pub const RESTORE_BUMP: u64 = 1_000_000_000;
 
-/// The latest proof of one of a cluster's backups. The id is the cluster's name. Applied, the first fields ask for one;
-/// the rest is told.
+/// The latest verification of one of a cluster's backups. The id is the cluster's name. Who applies one sets `verify`,
+/// `snapshot` and `boot`; the coordinator sets all other fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VerificationSpec {
-    /// Makes a request that is repeated the same request; empty: each is a new one.
+    /// A UUID chosen by the caller: a request with the same one is the same request. Empty: every request is a new one.
     pub verify: String,
-    /// Empty: the newest.
+    /// The name of the backup; empty: the newest.
     pub snapshot: String,
-    /// Also start an etcd on it.
+    /// Also start an etcd on the data.
     pub boot: bool,
-    /// From here on told, never asked for.
+    /// How it stands.
     pub state: RunState,
+    /// The UUID of the machine that does it; empty while none is chosen.
     pub machine: String,
+    /// Why it failed; empty if it did not.
     pub error: String,
+    /// When it began.
     pub started: Option<Timestamp>,
+    /// Absent while it is running.
     pub ended: Option<Timestamp>,
+    /// Bytes of the database that are read.
     pub bytesdone: u64,
+    /// Bytes of the database; 0 while that is not known.
     pub bytestotal: u64,
     /// What was found, in words.
     pub found: String,
-    /// The last proof that was good: when, of which backup, and how (`inspected` or `booted`).
+    /// When a verification last succeeded; absent if none has.
     pub lastproven: Option<Timestamp>,
+    /// Which backup that was.
     pub provensnapshot: String,
+    /// `inspected`, or `booted` if an etcd was started on it.
     pub provenhow: String,
-    /// An earlier proof that failed and still stands: when, of which backup, why, and whether the backup is at fault.
+    /// When an earlier verification failed, if that failure still counts; absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failedat: Option<Timestamp>,
+    /// Which backup that was.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub failedsnapshot: String,
+    /// Why it failed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub failederror: String,
+    /// Whether the backup is at fault.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub faileddamaged: bool,
-    /// The name of that machine's etcd member, and its host name, as its agent last told them; empty where nobody knows.
+    /// The name of that machine's etcd member, as its agent last reported it; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub member: String,
+    /// The host name of that machine; empty: not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
 }
@@ -394,24 +451,28 @@ spec!(
     }
 );
 
-/// `found` of a proof that failed for what the backup holds. Other versions compare this very text.
+/// `found` of a verification that failed because of what the backup contains. Other versions compare this text.
 pub const PROOF_OF_DAMAGE: &str = "the backup is at fault: it does not hold what it should";
 
-/// `found` of a proof that failed for what was in its way: it says nothing of the backup. Other versions show this text.
+/// `found` of a verification that could not be carried out: it says nothing about the backup. Other versions show this
+/// text.
 pub const PROOF_NOT_TRIED: &str = "nothing is known of the backup: it could not be tried";
 
-/// A failed proof that stands: no later one has made it good.
+/// A failed verification that still counts: no later one has succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StandingFailure<'a> {
+    /// When it failed.
     pub at: Option<Timestamp>,
+    /// Which backup it was.
     pub snapshot: &'a str,
+    /// Why.
     pub error: &'a str,
-    /// The backup is at fault; else it could not be tried, or it is not said (as by older coordinators).
+    /// Whether the backup is at fault. Otherwise it could not be tried, or an older coordinator does not say.
     pub damaged: bool,
 }
 
 impl VerificationSpec {
-    /// The failed proof that stands, this one or an earlier one.
+    /// The failed verification that still counts, this one or an earlier one; `None` if there is none.
     pub fn standing(&self) -> Option<StandingFailure<'_>> {
         match (self.failedat, self.state) {
             (Some(_), _) => Some(StandingFailure {

@@ -1,20 +1,30 @@
-//! What files of certificates and private keys can be used for TLS here, and what is true of the others. Looks at bytes
-//! alone.
+//! Which files of certificates and private keys can be used for TLS, and what is wrong with the others. Looks at bytes
+//! only.
 //!
-//! All of Backstay's TLS is rustls with ring: RSA, the curves P-256 and P-384, and Ed25519. It says of anything else, and
-//! of a key with a passphrase, no more than that it is not good.
+//! Backstay's TLS is rustls with ring, which supports RSA, the curves P-256 and P-384, and Ed25519. About anything
+//! else, and about a key with a passphrase, rustls only says that it is invalid.
 
-/// What a file is to hold.
+/// What a file should contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PemKind {
+    /// One or more blocks `CERTIFICATE`.
     Certificates,
+    /// A block `PRIVATE KEY`, `RSA PRIVATE KEY` or `EC PRIVATE KEY`.
     PrivateKey,
 }
 
 /// What can be used.
 const USABLE: &str = "use RSA, the curves P-256 or P-384, or Ed25519";
 
-/// Why a file cannot be used, in words; `None` where nothing speaks against it.
+/// Why a file cannot be used, in words that continue "cannot use FILE:"; `None` if nothing was found against it.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::certificates::{PemKind, unusable};
+///
+/// let why = unusable(b"hello", PemKind::Certificates);
+/// assert_eq!(why.as_deref(), Some("it contains no certificate in PEM format"));
+/// ```
 pub fn unusable(file: &[u8], kind: PemKind) -> Option<String> {
     let text = String::from_utf8_lossy(file);
     let blocks = blocks(&text);
@@ -24,7 +34,7 @@ pub fn unusable(file: &[u8], kind: PemKind) -> Option<String> {
     }
 }
 
-/// What is probably behind a failed handshake whose cause names no certificate.
+/// What probably caused a failed handshake, if rustls's text does not name the certificate; `None` if it is something else.
 pub fn advice(cause: &str) -> Option<&'static str> {
     let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
     says(&["UnsupportedSignatureAlgorithm", "UnsupportedCertVersion", "HandshakeFailure", "NoSignatureSchemes"])
@@ -173,7 +183,7 @@ fn inside(mut der: &[u8], is: impl Fn(u8, &[u8]) -> bool) -> Option<&[u8]> {
     }
 }
 
-/// What is the matter with a certificate's key.
+/// What is wrong with a certificate's key.
 fn public_key(der: &[u8]) -> Option<String> {
     let (_, certificate, _) = element(der)?;
     let (_, to_be_signed, _) = element(certificate)?;
@@ -195,7 +205,7 @@ const P384: &[u8] = &[0x2B, 0x81, 0x04, 0x00, 0x22];
 const P521: &[u8] = &[0x2B, 0x81, 0x04, 0x00, 0x23];
 const K256: &[u8] = &[0x2B, 0x81, 0x04, 0x00, 0x0A];
 
-/// What is the matter with an algorithm: its identifier, and the curve behind it.
+/// What is wrong with an algorithm: its identifier, followed by the curve.
 fn algorithm(identifier: &[u8]) -> Option<String> {
     let (_, id, parameters) = element(identifier)?;
     match id {

@@ -1,8 +1,22 @@
 //! The encodings of the API: JSON (the default), MessagePack and protobuf, chosen by `Content-Type`.
 //!
-//! The protobuf form of a request or answer is a `google.protobuf.Value` of its JSON form: every
-//! language with a protobuf library reads it without files of ours. Its numbers are doubles, exact up
+//! The protobuf form of a request or answer is a `google.protobuf.Value` with the structure of the JSON form, so every
+//! protobuf library can read it without Backstay's `.proto` file. Its numbers are doubles: whole numbers are exact up
 //! to 2^53.
+//!
+//! ```
+//! use backstay_protocol::api::GetRequest;
+//! use backstay_protocol::codec::{CodecError, ContentType};
+//!
+//! let request = GetRequest { id: "talos-default".into(), ..GetRequest::default() };
+//! for content_type in ContentType::ALL {
+//!     let body = content_type.encode(&request)?;
+//!     assert_eq!(content_type.decode_request::<GetRequest>(&body)?, request);
+//! }
+//! let misspelt = ContentType::Json.decode_request::<GetRequest>(br#"{"idd": "x"}"#);
+//! assert!(matches!(misspelt, Err(CodecError::UnknownField(_))));
+//! # Ok::<(), CodecError>(())
+//! ```
 
 use prost::Message;
 use prost_types::value::Kind;
@@ -14,39 +28,49 @@ use serde_json::{Map, Number, Value};
 use crate::api::Request;
 use crate::validate::{self, UnknownField};
 
-/// The header that names the encoding of a request; the answer comes in the same.
+/// The header that names the encoding of a request; the answer has the same encoding.
 pub const CONTENT_TYPE: &str = "Content-Type";
 
-/// Requests larger than this many bytes are refused.
+/// Bodies larger than this many bytes are refused. Half of what nats-server lets through by default (1 MiB).
 pub const REQUEST_MAX: usize = 512 * 1024;
 
-/// Objects and lists may be nested this deep.
+/// How deep objects and lists may be nested in a protobuf body; serde_json and rmp-serde have limits of their own.
 const DEPTH_MAX: usize = 64;
 
+/// An encoding of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ContentType {
+    /// `application/json`.
     #[default]
     Json,
+    /// `application/msgpack`: maps with the names of the fields.
     MessagePack,
+    /// `application/protobuf`: a `google.protobuf.Value`.
     Protobuf,
 }
 
-/// Why a body was not read.
+/// Why a body was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
+    /// The header names no encoding of the API; holds the first 80 characters of it.
     #[error("unknown Content-Type {0:?}: use application/json, application/msgpack or application/protobuf")]
     UnknownType(String),
+    /// The body does not have its encoding, or not the fields of the type: the encoding, and why.
     #[error("malformed {0} body: {1}")]
     Malformed(&'static str, String),
+    /// The body has more than [`REQUEST_MAX`] bytes; holds how many.
     #[error("the body is too large: {0} bytes, and at most {REQUEST_MAX} are allowed")]
     TooLarge(usize),
+    /// A request has a field that there is not.
     #[error(transparent)]
     UnknownField(#[from] UnknownField),
 }
 
 impl ContentType {
+    /// Every encoding.
     pub const ALL: [Self; 3] = [Self::Json, Self::MessagePack, Self::Protobuf];
 
+    /// The value of the header.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Json => "application/json",
@@ -55,7 +79,20 @@ impl ContentType {
         }
     }
 
-    /// From a header's value; none or an empty one is JSON. Parameters after `;` are ignored.
+    /// From the header's value; an absent or empty one means JSON. Parameters after `;` are ignored.
+    ///
+    /// # Errors
+    /// [`CodecError::UnknownType`].
+    ///
+    /// # Examples
+    /// ```
+    /// use backstay_protocol::codec::ContentType;
+    ///
+    /// assert_eq!(ContentType::from_header(None)?, ContentType::Json);
+    /// assert_eq!(ContentType::from_header(Some("application/json; charset=utf-8"))?, ContentType::Json);
+    /// assert!(ContentType::from_header(Some("text/xml")).is_err());
+    /// # Ok::<(), backstay_protocol::codec::CodecError>(())
+    /// ```
     pub fn from_header(value: Option<&str>) -> Result<Self, CodecError> {
         let value = value.unwrap_or_default();
         match value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
@@ -66,6 +103,10 @@ impl ContentType {
         }
     }
 
+    /// The bytes of a body.
+    ///
+    /// # Errors
+    /// [`CodecError::Malformed`] if the value does not fit the encoding, as a map whose keys are not texts.
     pub fn encode<T: Serialize>(self, value: &T) -> Result<Vec<u8>, CodecError> {
         let error = |e: &dyn std::fmt::Display| CodecError::Malformed(self.as_str(), e.to_string());
         match self {
@@ -78,7 +119,10 @@ impl ContentType {
         }
     }
 
-    /// Reads a request: a map, all of whose fields are known. An empty body is the default request.
+    /// Reads a request: a map that has only known fields. An empty body means the default request.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), and [`CodecError::UnknownField`].
     pub fn decode_request<T: Request>(self, body: &[u8]) -> Result<T, CodecError> {
         if body.is_empty() {
             return Ok(T::default());
@@ -92,7 +136,10 @@ impl ContentType {
         T::deserialize(value).map_err(|e| malformed(&e.to_string()))
     }
 
-    /// Reads a body; an empty one is the type's default value.
+    /// Reads a body; an empty one means the default value of the type. Unknown fields are ignored.
+    ///
+    /// # Errors
+    /// [`CodecError::TooLarge`], or [`CodecError::Malformed`].
     pub fn decode<T: DeserializeOwned + Default>(self, body: &[u8]) -> Result<T, CodecError> {
         if body.is_empty() {
             return Ok(T::default());
@@ -144,7 +191,7 @@ fn from_proto(value: ProtoValue, depth: usize) -> Result<Value, &'static str> {
     })
 }
 
-/// A double that is a whole number stands for that whole number.
+/// A double that is a whole number becomes that whole number.
 fn number(n: f64) -> Result<Value, &'static str> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if n.fract() == 0.0 && n.abs() <= EXACT {

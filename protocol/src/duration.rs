@@ -1,8 +1,8 @@
-//! Durations as Go writes them (`1h0m0s`, `90m`, `1.5s`): what templates hold and what errors print.
+//! Durations as Go writes them (`1h0m0s`, `90m`, `1.5s`): for templates, settings and errors.
 
 use std::time::Duration;
 
-/// A text that is no Go duration.
+/// A text that is not a Go duration. Holds its first 80 characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid duration {0:?}: must be a number with a unit, such as 30s, 90m or 1h30m")]
 pub struct DurationError(pub String);
@@ -17,7 +17,21 @@ const UNITS: [(&str, u128); 7] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Reads a Go duration of zero or more; negative ones are errors.
+/// Reads a Go duration of zero or more, up to 2^63-1 nanoseconds (about 292 years), which is Go's own limit.
+///
+/// # Errors
+/// The text has no unit, another unit than `ns`, `us`, `µs`, `ms`, `s`, `m` or `h`, a sign, or is out of range.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::duration;
+/// use std::time::Duration;
+///
+/// assert_eq!(duration::parse("1h30m")?, Duration::from_secs(5400));
+/// assert_eq!(duration::format(Duration::from_secs(5400)), "1h30m0s");
+/// assert!(duration::parse("1d").is_err() && duration::parse("90").is_err());
+/// # Ok::<(), duration::DurationError>(())
+/// ```
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let error = || DurationError(text.chars().take(80).collect());
     if text == "0" {
@@ -40,7 +54,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(Duration::from_nanos(nanos as u64))
 }
 
-/// `amount` (`12`, `1.5`, `.5`) times `scale`; `None` where it is no number or too large.
+/// `amount` (`12`, `1.5`, `.5`) times `scale`; `None` if it is not a number or too large.
 fn scaled(amount: &str, scale: u128) -> Option<u128> {
     let (whole, fraction) = amount.split_once('.').unwrap_or((amount, ""));
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || fraction.len() > 18 {

@@ -1,4 +1,4 @@
-//! Each type's spec with every field present: what may stand in a file, and what a table's columns point at.
+//! Each type's spec with every field present: which fields a file may have, and which fields a table's columns refer to.
 
 use serde_json::Value;
 
@@ -6,7 +6,19 @@ use crate::backstay_types;
 use crate::spec::{self, Spec};
 use crate::types::{Kind, TypeDefinition};
 
-/// The spec of `definition` with every field present.
+/// The spec of `definition` with every field present. The values mean nothing; a list has one item.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::{fields, types, validate};
+/// use serde_json::json;
+///
+/// let known = fields::every_field(&types::CLUSTERS);
+/// let given = json!({ "backupconfiguration": { "intervall": { "seconds": 3600 } } });
+/// let error = validate::unknown_fields(&given, &known, "spec").unwrap_err();
+/// assert_eq!(error.path, "spec.backupconfiguration.intervall");
+/// assert_eq!(error.nearest.as_deref(), Some("interval"));
+/// ```
 pub fn every_field(definition: &TypeDefinition) -> Value {
     match definition.kind {
         Kind::Agents => backstay_types::AgentSpec::every_field(),

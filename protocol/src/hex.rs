@@ -1,16 +1,25 @@
-//! Bytes as lower-case hexadecimal text, and back: what is no such text is an error, never empty bytes.
+//! Bytes as lower-case hexadecimal text, and back. A text that is not hexadecimal is an error, never empty bytes.
 
 pub use hex::FromHexError as HexError;
 
-/// Two digits for each byte.
+/// Two lower-case digits for each byte.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::hex::{from_hex, to_hex};
+///
+/// assert_eq!(to_hex(&[0x0A, 0xFF]), "0aff");
+/// assert_eq!(from_hex("0AFF"), Ok(vec![0x0A, 0xFF]));
+/// assert!(from_hex("0").is_err());
+/// ```
 pub fn to_hex(bytes: &[u8]) -> String {
     hex::encode(bytes)
 }
 
-/// The bytes of a text, in either case; an empty text has none.
+/// The bytes of a text of upper-case or lower-case digits; an empty text is no bytes.
 ///
 /// # Errors
-/// It is not hexadecimal.
+/// The text has an odd number of digits, or a character that is not a digit.
 pub fn from_hex(text: &str) -> Result<Vec<u8>, HexError> {
     hex::decode(text)
 }

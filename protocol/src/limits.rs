@@ -1,24 +1,33 @@
-//! How long things may be that are told, kept and shown: a message must fit what NATS lets through, and a record its entry.
-//! In bytes, but where it says otherwise.
+//! How long texts and lists may be in messages, records and tables: a message must be smaller than the `max_payload` of
+//! nats-server, and a record must fit into one entry of the KV. Limits are in bytes, unless the comment says otherwise.
 
 /// A text for people in a message, and the error in a status.
 pub const TEXT: usize = 2048;
 /// An error in the record of a restore or a proof.
 pub const ERROR: usize = 1000;
-/// An error of one of the attempts that a record remembers: the status has the whole of the latest.
+/// An error of one of the attempts that a record remembers; the status has the latest one at full length.
 pub const RUN_ERROR: usize = 300;
 /// A name, an id, a version, a URL.
 pub const WORD: usize = 300;
 /// A path.
 pub const PATH: usize = 1024;
-/// Members of one etcd cluster, in number; etcd recommends seven at most.
+/// Number of members of one etcd cluster; the etcd documentation recommends at most seven.
 pub const MEMBERS: usize = 32;
-/// Peer URLs of one member, in number.
+/// Number of peer URLs of one member.
 pub const PEER_URLS: usize = 8;
-/// Folders of one restore on one machine, and alarms, in number.
+/// Number of folders of one restore on one machine; also the number of alarms of one member.
 pub const FOLDERS: usize = 16;
 
-/// The text, cut at a character where it is longer than `max` bytes, which are three at least.
+/// The text, cut at a character and marked with `…` if it is longer than `max` bytes. `max` is at least three, the
+/// length of the mark.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::limits::cut;
+///
+/// assert_eq!(cut("no route to host", 11), "no route…");
+/// assert_eq!(cut("no route", 11), "no route");
+/// ```
 pub fn cut(text: &str, max: usize) -> String {
     const MARK: &str = "…";
     match text.len() > max {

@@ -1,23 +1,34 @@
-//! What a machine is called in front of people: by the name of its etcd member and its host name, and by the first
-//! characters of its UUID where neither is known. Pure.
+//! What a machine is called in texts for people: by the name of its etcd member and its host name, or by the first
+//! characters of its UUID if neither is known. Pure.
 //!
-//! A name is a claim of the agent that tells it, so it is clipped and holds no control characters. Nothing is decided by it.
+//! The names come from the agent and are not verified, so they are cut and control characters are replaced. No decision
+//! depends on them.
 
 use crate::limits;
 
-/// Characters of a UUID that are shown where there is no name.
+/// How many characters of a UUID are shown if there is no name.
 pub const SHORT_ID: usize = 8;
-/// A name is shown up to this many bytes; no host name is longer.
+/// How many bytes of a name are shown. Linux allows no longer host name.
 const NAME_MAX: usize = 64;
-/// So many machines are named where several share one cause.
+/// How many machines are named if several have the same cause.
 const NAMED_MAX: usize = 5;
 
-/// The beginning of a UUID, as it is shown in place of a name.
+/// The first [`SHORT_ID`] characters of a UUID.
 pub fn short(id: &str) -> &str {
     &id[..id.floor_char_boundary(SHORT_ID)]
 }
 
-/// `m1`, `m1 (cp-1)` where the host is called otherwise, `cp-1`, or `27c16241`. `id` is the machine's UUID.
+/// The name to show. `id` is the machine's UUID; a name that is not known is empty.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::machines::called;
+///
+/// let id = "27c16241-96bf-4f17-9579-ea3a6c4a3ca8";
+/// assert_eq!(called("m1", "cp-1", id), "m1 (cp-1)");
+/// assert_eq!(called("cp-1", "cp-1", id), "cp-1");
+/// assert_eq!(called("", "", id), "27c16241");
+/// ```
 pub fn called(member: &str, host: &str, id: &str) -> String {
     match (name(member).as_str(), name(host).as_str()) {
         ("", "") => short(id).to_owned(),
@@ -27,7 +38,7 @@ pub fn called(member: &str, host: &str, id: &str) -> String {
     }
 }
 
-/// A name that somebody claims, as one word or a few on one line.
+/// A name that an agent claims, on one line.
 fn name(told: &str) -> String {
     let shown = |c: char| match c {
         c if c.is_whitespace() => ' ',
@@ -37,8 +48,16 @@ fn name(told: &str) -> String {
     limits::cut(&told.trim().chars().map(shown).collect::<String>(), NAME_MAX)
 }
 
-/// What several subjects have in common is said once: `machine m1: CAUSE`, or `3 machines (m1, m2, m3): CAUSE`. The order is
-/// that of the first of each. `noun` is what one of them is called.
+/// Says a cause that several subjects share only once: `machine m1: CAUSE`, or `3 machines (m1, m2, m3): CAUSE`. The causes
+/// keep the order in which they first occur. `noun` is the word for one subject.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::machines::once;
+///
+/// let told = [("m1", "no route"), ("m2", "busy"), ("m3", "no route")].map(|(m, c)| (m.to_owned(), c.to_owned()));
+/// assert_eq!(once("machine", told), ["2 machines (m1, m3): no route", "machine m2: busy"]);
+/// ```
 pub fn once(noun: &str, told: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
     let mut causes: Vec<(String, Vec<String>)> = Vec::new();
     for (subject, cause) in told {
@@ -50,7 +69,7 @@ pub fn once(noun: &str, told: impl IntoIterator<Item = (String, String)>) -> Vec
     causes.into_iter().map(|(cause, subjects)| format!("{}: {cause}", group(noun, &subjects))).collect()
 }
 
-/// `machine m1`, `2 machines (m1, m2)`, `9 machines (m1, m2, m3, m4, m5, …)`.
+/// `machine m1`, `2 machines (m1, m2)`, `9 machines (m1, m2, m3, m4, m5, …)`. `noun` is the word for one of `subjects`.
 pub fn group(noun: &str, subjects: &[String]) -> String {
     let named = subjects.iter().take(NAMED_MAX).cloned().chain((subjects.len() > NAMED_MAX).then(|| "…".to_owned()));
     match subjects {
@@ -59,7 +78,18 @@ pub fn group(noun: &str, subjects: &[String]) -> String {
     }
 }
 
-/// A text of causes, with that of one more machine: where it is the cause that was told last, that text names both.
+/// Adds the cause of one more machine to a text of causes. If it is the cause that the text ends with, the machine is
+/// added to that one's list.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::machines::and;
+///
+/// let text = and("", "m1", "no route");
+/// assert_eq!(text, "machine m1: no route");
+/// assert_eq!(and(&text, "m2", "no route"), "2 machines (m1, m2): no route");
+/// assert_eq!(and(&text, "m2", "busy"), "machine m1: no route; machine m2: busy");
+/// ```
 pub fn and(before: &str, machine: &str, cause: &str) -> String {
     let alone = format!("machine {machine}: {cause}");
     if before.is_empty() {
@@ -77,7 +107,7 @@ pub fn and(before: &str, machine: &str, cause: &str) -> String {
     }
 }
 
-/// A group of [`and`] with one more machine in it; `None` where the text is no such group.
+/// The list of machines in a text of [`and`] with one more machine in it; `None` if the text is not such a list.
 fn with(group: &str, machine: &str) -> Option<String> {
     let listed = |names: &str, count: usize| format!("{count} machines ({names})");
     if let Some(one) = group.strip_prefix("machine ") {

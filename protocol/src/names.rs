@@ -1,4 +1,4 @@
-//! Names and ids, parsed once at the edge into types; inside there are no naked strings.
+//! Names and ids as types. Text is parsed into them once, where it comes in; everywhere else a name is known to be valid.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,12 +8,15 @@ use uuid::Uuid;
 
 use crate::time::Timestamp;
 
-/// Why a text is not the name that it should be.
+/// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what} {given:?}: {reason}")]
 pub struct NameError {
+    /// What it should be, such as `cluster name`.
     pub what: &'static str,
+    /// The first 80 characters of the text.
     pub given: String,
+    /// What is wrong with it, in words.
     pub reason: String,
 }
 
@@ -24,14 +27,25 @@ impl NameError {
     }
 }
 
-/// The longest cluster name, in bytes: it must fit one token of a subject and one DNS label.
+/// The longest cluster name, in bytes: it must fit into one token of a NATS subject and into one DNS label (RFC 1035).
 pub const CLUSTER_NAME_MAX: usize = 63;
 
-/// The name that people give a cluster: 1 to 63 of `A-Z a-z 0-9 - _`, beginning with a letter or digit.
+/// The name that people give a cluster: 1 to 63 of `A-Z a-z 0-9 - _`, beginning with a letter or a digit.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::ClusterName;
+///
+/// let name: ClusterName = "talos-default".parse()?;
+/// assert_eq!(name.as_str(), "talos-default");
+/// assert_eq!("a.b".parse::<ClusterName>().unwrap_err().reason, "'.' is not a letter, a digit, '-' or '_'");
+/// # Ok::<(), backstay_protocol::NameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterName(String);
 
 impl ClusterName {
+    /// The name as it was given: case is kept, and names that differ in case are different names.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -91,49 +105,76 @@ macro_rules! uuid_name {
 }
 
 uuid_name!(
-    /// The id of a cluster that storage uses; made once, at registration.
+    /// The id of a cluster in the store, where it names the cluster's folder. Created once, when the cluster is registered;
+    /// it stays the same when the cluster is deleted and registered again.
+    ///
+    /// Like every id here, it is a UUID in the form 8-4-4-4-12, in either case, and not all zeros.
+    ///
+    /// # Examples
+    /// ```
+    /// use backstay_protocol::ClusterUuid;
+    ///
+    /// let uuid: ClusterUuid = "27C16241-96bf-4f17-9579-ea3a6c4a3ca8".parse()?;
+    /// assert_eq!(uuid.to_string(), "27c16241-96bf-4f17-9579-ea3a6c4a3ca8");
+    /// assert!("27c1624196bf4f179579ea3a6c4a3ca8".parse::<ClusterUuid>().is_err());
+    /// # Ok::<(), backstay_protocol::NameError>(())
+    /// ```
     ClusterUuid,
     "cluster UUID"
 );
 uuid_name!(
-    /// A control-plane node.
+    /// The id of a control-plane node: from its agent's settings, else from the machine's DMI or `/etc/machine-id`.
     MachineId,
     "machine ID"
 );
 uuid_name!(
-    /// One try at one backup.
+    /// The id of one attempt at one backup.
     AttemptId,
     "attempt ID"
 );
 uuid_name!(
-    /// One backup that is wanted: all attempts for it share the slot and its snapshot name.
+    /// The id of one backup that is wanted. All attempts at it have the same slot and the same snapshot name.
     SlotId,
     "slot ID"
 );
 uuid_name!(
-    /// One restore of one cluster.
+    /// The id of one restore of one cluster.
     RestoreId,
     "restore ID"
 );
 uuid_name!(
-    /// One proof of one backup.
+    /// The id of one verification of one stored backup.
     VerifyId,
     "verify ID"
 );
 
-/// The name of a backup in its cluster's folder: `%016X` of the negated Unix time in seconds, then
-/// `.snapshot`, so that names sort newest first.
+/// The name of a backup in its cluster's folder: `%016X` of the negated Unix time in seconds, then `.snapshot`, so that
+/// names sort newest first. This is Omni's format.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::SnapshotName;
+///
+/// let name = SnapshotName::from_unix_seconds(1_701_184_522)?;
+/// assert_eq!(name.to_string(), "FFFFFFFF9A99FBF6.snapshot");
+/// assert_eq!("FFFFFFFF9A99FBF6.snapshot".parse::<SnapshotName>()?.unix_seconds(), 1_701_184_522);
+/// assert!(name.next()?.to_string() < name.to_string());
+/// # Ok::<(), backstay_protocol::NameError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SnapshotName {
     seconds: i64,
 }
 
-/// Latest time that a snapshot name may stand for: the end of the year 9999.
+/// The latest time that a snapshot name can have: the end of the year 9999.
 const SNAPSHOT_SECONDS_MAX: i64 = 253_402_300_799;
 const SNAPSHOT_SUFFIX: &str = ".snapshot";
 
 impl SnapshotName {
-    /// From a Unix time in seconds, 1 to the end of the year 9999.
+    /// From a Unix time in seconds.
+    ///
+    /// # Errors
+    /// The time is before 1 or after the end of the year 9999.
     pub fn from_unix_seconds(seconds: i64) -> Result<Self, NameError> {
         if (1..=SNAPSHOT_SECONDS_MAX).contains(&seconds) {
             Ok(Self { seconds })
@@ -142,16 +183,20 @@ impl SnapshotName {
         }
     }
 
+    /// The Unix time in seconds, 1 to the end of the year 9999.
     pub fn unix_seconds(self) -> i64 {
         self.seconds
     }
 
-    /// The time that the backup stands for.
+    /// The same as a [`Timestamp`]: when the backup was begun, or a few seconds later if an earlier name was taken.
     pub fn time(self) -> Timestamp {
         Timestamp::from_seconds(self.unix_seconds())
     }
 
-    /// The name that is one second later: where a name is taken, the next is tried.
+    /// The name that is one second later; it is tried if this one is taken.
+    ///
+    /// # Errors
+    /// This is the last second of the year 9999.
     pub fn next(self) -> Result<Self, NameError> {
         Self::from_unix_seconds(self.seconds + 1)
     }

@@ -8,16 +8,19 @@ use serde_json::Value;
 
 use crate::time::Timestamp;
 
-/// The label that names the cluster that a resource belongs to.
+/// The label with the name of the cluster that a resource belongs to. It is Omni's label, so that templates and selectors
+/// made for Omni work.
 pub const LABEL_CLUSTER: &str = "omni.sidero.dev/cluster";
-/// The label that names that cluster's UUID.
+/// The label with that cluster's UUID; also Omni's.
 pub const LABEL_CLUSTER_UUID: &str = "omni.sidero.dev/cluster-uuid";
 
-/// How often a resource changed, counted from 1; what is read from a store has none.
+/// How often a resource has been changed, counted from 1. Written as a number, or as `undefined`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Version {
+    /// The resource comes from the store, where nobody counts, or a file leaves the version out.
     #[default]
     Undefined,
+    /// 1 for a resource that was never changed.
     Number(u64),
 }
 
@@ -61,34 +64,45 @@ impl<'de> Deserialize<'de> for Version {
     }
 }
 
-/// What a resource is called and how it came about. A field that a file leaves out is the server's to fill.
+/// What a resource is called, and when it was changed. The server fills in what a file leaves out.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metadata {
+    /// `default`, `ephemeral` or `external`: the one of its type.
     pub namespace: String,
+    /// The full name of its [type](crate::types), e.g. `Clusters.omni.sidero.dev`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// Unique within its type.
     pub id: String,
+    /// A file with an older version than the server's is a conflict.
     #[serde(deserialize_with = "nullable")]
     pub version: Version,
+    /// The controller that writes it; empty for a resource that people may write.
     #[serde(deserialize_with = "nullable")]
     pub owner: String,
+    /// Always `running`. Omni has another one, for resources that are being deleted.
     #[serde(deserialize_with = "nullable")]
     pub phase: String,
-    /// RFC 3339 in UTC, seconds only; absent where nobody keeps it.
+    /// RFC 3339 in UTC, seconds only; absent if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
+    /// As `created`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated: Option<String>,
+    /// What [selectors](crate::selector) look at; [`LABEL_CLUSTER`] is among them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable_values")]
     pub labels: BTreeMap<String, String>,
+    /// Kept and shown; nothing depends on them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable_values")]
     pub annotations: BTreeMap<String, String>,
+    /// Kept and shown; nothing depends on them.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
     pub finalizers: Vec<String>,
 }
 
-/// Metadata with every field present.
+/// Metadata with every field present: any other field is refused. Labels and annotations are null, since their keys are
+/// free.
 pub fn every_metadata() -> Value {
     let any = || BTreeMap::from([("any".to_owned(), String::new())]);
     // Without `..`: a new field must be added here too.
@@ -113,7 +127,7 @@ pub fn every_metadata() -> Value {
     value
 }
 
-/// YAML writes an empty scalar bare, which reads back as null: take it for the empty value.
+/// An empty scalar in YAML has no text at all and reads as null: it means the empty value.
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -124,7 +138,7 @@ fn nullable_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMa
 }
 
 impl Metadata {
-    /// Stamps creation or update: `created` stays, `updated` moves, the version becomes `version`.
+    /// Records that the server created or changed it. `version` counts from 1.
     pub fn stamp(&mut self, version: u64, created: Timestamp, updated: Timestamp) {
         self.version = Version::Number(version);
         self.phase = "running".into();
@@ -133,10 +147,34 @@ impl Metadata {
     }
 }
 
-/// Metadata and spec; the spec's shape is the type's (see [`crate::spec`]).
+/// Metadata and spec; the fields of the spec depend on the type (see [`crate::spec`]).
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::resource::Resource;
+/// use backstay_protocol::spec::{BackupConfiguration, ClusterSpec};
+/// use std::time::Duration;
+///
+/// let interval = Some(Duration::from_secs(3600).into());
+/// let spec = ClusterSpec {
+///     backupconfiguration: Some(BackupConfiguration { interval, enabled: None }),
+///     ..ClusterSpec::default()
+/// };
+/// let resource = Resource::of("talos-default", &spec);
+/// assert_eq!(resource.address(), "Clusters.omni.sidero.dev(default/talos-default)");
+/// let json = serde_json::to_value(&resource)?;
+/// assert_eq!(json["spec"]["backupconfiguration"]["interval"]["seconds"], 3600);
+///
+/// // The same structure is what YAML files have.
+/// let read: Resource = serde_json::from_value(json)?;
+/// assert_eq!(read.typed::<ClusterSpec>()?.backup_interval(), Some(Duration::from_secs(3600)));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Resource {
+    /// What it is called.
     pub metadata: Metadata,
+    /// What it says; null if a file has none.
     #[serde(default)]
     pub spec: Value,
 }
@@ -148,13 +186,16 @@ impl Resource {
         format!("{}({}/{})", m.kind, m.namespace, m.id)
     }
 
-    /// The same with the label of the cluster that it belongs to.
+    /// The same with [`LABEL_CLUSTER`].
     pub fn in_cluster(mut self, cluster: impl Into<String>) -> Self {
         self.metadata.labels.insert(LABEL_CLUSTER.into(), cluster.into());
         self
     }
 
-    /// The spec as the type's own struct.
+    /// The spec as the type's own struct. Unknown fields are ignored.
+    ///
+    /// # Errors
+    /// A field has a value of the wrong type.
     pub fn typed<S: crate::spec::Spec>(&self) -> Result<S, serde_json::Error> {
         S::deserialize(&self.spec)
     }

@@ -1,25 +1,41 @@
-//! Label selectors: `k`, `!k`, `k=v`, `k==v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`; a comma is AND.
+//! Label selectors as in Kubernetes: `k`, `!k`, `k=v`, `k==v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`; a comma means AND.
+//!
+//! ```
+//! use backstay_protocol::selector::Selector;
+//! use std::collections::BTreeMap;
+//!
+//! let selector: Selector = "omni.sidero.dev/cluster=talos-default,!old".parse()?;
+//! let labels = BTreeMap::from([("omni.sidero.dev/cluster".to_owned(), "talos-default".to_owned())]);
+//! assert!(selector.matches(&labels));
+//! assert_eq!(selector.required_value("omni.sidero.dev/cluster"), Some("talos-default"));
+//! # Ok::<(), backstay_protocol::selector::SelectorError>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// Terms that must all hold.
+/// Terms that must all be true; without any, everything matches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selector {
+    /// In the order in which they were written.
     pub terms: Vec<Term>,
 }
 
+/// One condition on the label with the key that it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Term {
+    /// There is such a label, with any value.
     Exists(String),
+    /// There is no such label.
     Absent(String),
+    /// The label has one of these values.
     In(String, Vec<String>),
-    /// Holds also where the label is absent, as in Kubernetes.
+    /// The label has none of these values. Also true if there is no such label, as in Kubernetes.
     NotIn(String, Vec<String>),
 }
 
-/// A text that is no selector.
+/// A text that is not a selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid selector {given:?}: {reason}")]
 pub struct SelectorError {
@@ -28,11 +44,12 @@ pub struct SelectorError {
 }
 
 impl Selector {
+    /// Whether a resource with these labels is selected.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.terms.iter().all(|term| term.matches(labels))
     }
 
-    /// The one value that `key` must have, where the selector says so.
+    /// The only value that the label `key` may have; `None` if the selector allows several.
     pub fn required_value(&self, key: &str) -> Option<&str> {
         self.terms.iter().find_map(|term| match term {
             Term::In(k, values) if k == key && values.len() == 1 => values.first().map(String::as_str),
@@ -66,7 +83,7 @@ impl FromStr for Selector {
     }
 }
 
-/// Cuts at commas that stand outside parentheses.
+/// Splits at commas that are outside parentheses.
 fn split_terms(s: &str) -> Result<Vec<&str>, String> {
     let (mut terms, mut start, mut inside) = (Vec::new(), 0, false);
     for (at, c) in s.char_indices() {

@@ -1,7 +1,18 @@
-//! The spec of each resource type, with the fields and the spelling that existing scripts know.
+//! The spec of each resource type of Omni, with Omni's fields and spelling, so that existing scripts keep working.
 //!
-//! Reading is lenient: a coordinator may be newer than who asks it, and tells more. What people apply is held against
-//! [`Spec::every_field`] before it is read (see [`crate::validate::unknown_fields`]).
+//! Reading is lenient: a coordinator may be newer than the program that asks it, and send more fields. What people apply is
+//! compared with [`Spec::every_field`] before it is read (see [`crate::validate::unknown_fields`]).
+//!
+//! ```
+//! use backstay_protocol::spec::{HIDDEN, S3ConfigSpec};
+//!
+//! let stored = S3ConfigSpec { secretaccesskey: "s3cr3t".into(), ..S3ConfigSpec::default() };
+//! let shown = stored.redacted();
+//! assert_eq!(shown.secretaccesskey, HIDDEN);
+//! // Applied as it was shown, it keeps the secret.
+//! assert_eq!(shown.unhidden(Some(&stored))?, stored);
+//! # Ok::<(), backstay_protocol::validate::Invalid>(())
+//! ```
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,9 +29,10 @@ pub use crate::invalid::HIDDEN;
 
 /// The spec of one resource type.
 pub trait Spec: Serialize + DeserializeOwned + Default + Clone + PartialEq + Debug {
+    /// The resource type that this is the spec of.
     fn definition() -> &'static TypeDefinition;
 
-    /// A spec with every field present: what unknown fields are measured against.
+    /// A spec with every field present: any other field is refused when it is applied.
     fn every_field() -> Value;
 }
 
@@ -40,33 +52,39 @@ macro_rules! spec {
 }
 pub(crate) use spec;
 
-/// Where backups go when the backend is `s3`.
+/// Where backups go if the backend is `s3`. Its id is [`S3_CONFIG_ID`].
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct S3ConfigSpec {
+    /// The bucket's name; it must not be empty.
     pub bucket: String,
+    /// Empty: AWS_REGION of the coordinator, or us-east-1.
     pub region: String,
+    /// A URL with http:// or https://. Empty: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL of the coordinator, or Amazon's.
     pub endpoint: String,
+    /// Empty, together with the secret: each machine's own credentials.
     pub accesskeyid: String,
+    /// Shown as [`HIDDEN`].
     pub secretaccesskey: String,
+    /// Shown as [`HIDDEN`]; empty unless the credentials are temporary.
     pub sessiontoken: String,
 }
 spec!(S3ConfigSpec, ETCD_BACKUP_S3_CONFIGS, S3ConfigSpec::default());
 
-/// The id of the one S3 configuration.
+/// The id of the only S3 configuration.
 pub const S3_CONFIG_ID: &str = "etcd-backup-s3-conf";
 
 impl S3ConfigSpec {
-    /// The same with secrets replaced by [`HIDDEN`]; an empty secret stays empty.
+    /// The same with its secrets replaced by [`HIDDEN`]; an empty secret stays empty.
     pub fn redacted(&self) -> Self {
         let hide = |secret: &str| if secret.is_empty() { String::new() } else { HIDDEN.to_owned() };
         Self { secretaccesskey: hide(&self.secretaccesskey), sessiontoken: hide(&self.sessiontoken), ..self.clone() }
     }
 
-    /// What was hidden in this spec, filled in again from what was stored.
+    /// The same with each [`HIDDEN`] replaced by the secret that is stored.
     ///
     /// # Errors
-    /// Nothing is stored that could have been hidden.
+    /// [`Invalid::NothingHidden`] if no such secret is stored.
     pub fn unhidden(mut self, stored: Option<&Self>) -> Result<Self, Invalid> {
         for (field, mine, theirs) in [
             ("secretaccesskey", &mut self.secretaccesskey, stored.map(|s| &s.secretaccesskey)),
@@ -94,25 +112,31 @@ impl Debug for S3ConfigSpec {
     }
 }
 
-/// "Back up this cluster now": the id is the cluster's name, a new time is a new backup.
+/// A request for a backup now. The id is the cluster's name; another time means another backup.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ManualBackupSpec {
+    /// A whole second, at most a minute off. Applying a spec without it is an error.
     pub backupat: Option<Timestamp>,
 }
 spec!(ManualBackupSpec, ETCD_MANUAL_BACKUPS, ManualBackupSpec { backupat: Some(Timestamp::default()) });
 
-/// How the latest attempt went. Written as a number.
+/// How the latest attempt went. Written as a number, as in Omni.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackupState {
+    /// 0: there was none yet, or it is not known.
     #[default]
     Unknown,
+    /// 1.
     Ok,
+    /// 2.
     Error,
+    /// 3.
     Running,
 }
 
 impl BackupState {
+    /// 0 to 3.
     pub fn number(self) -> u32 {
         self as u32
     }
@@ -136,13 +160,17 @@ impl<'de> Deserialize<'de> for BackupState {
     }
 }
 
-/// The status of one cluster's backups.
+/// The status of one cluster's backups. The id is the cluster's name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackupStatusSpec {
+    /// How the latest attempt went.
     pub status: BackupState,
+    /// Why the latest attempt failed; empty if it did not.
     pub error: String,
+    /// The time of the newest backup; absent if there is none.
     pub lastbackuptime: Option<Timestamp>,
+    /// When an attempt last began or ended; absent if there was none.
     pub lastbackupattempt: Option<Timestamp>,
 }
 spec!(
@@ -155,14 +183,17 @@ spec!(
     }
 );
 
-/// The status of the whole: the storage configuration, and the most recent attempt in any cluster.
+/// The status of the storage, and of the most recent attempt in any cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OverallStatusSpec {
+    /// `s3` or `local`.
     pub configurationname: String,
+    /// Why the storage cannot be used; empty if it can.
     pub configurationerror: String,
-    /// Attempts to apply a storage configuration, failed ones too; absent while 0.
+    /// How often a storage configuration was applied, failures included; absent while it is 0.
     pub configurationattempt: Option<u64>,
+    /// The most recent attempt in any cluster; absent if there was none.
     pub lastbackupstatus: Option<BackupStatusSpec>,
 }
 spec!(
@@ -175,43 +206,62 @@ spec!(
     }
 );
 
-/// The id of the one overall status.
+/// The id of the only overall status.
 pub const OVERALL_STATUS_ID: &str = "etcdbackup-overall-status";
 
-/// A backup at rest.
+/// A backup in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackupSpec {
+    /// The time in its name.
     pub createdat: Option<Timestamp>,
+    /// Its name, with `.snapshot`.
     pub snapshot: String,
-    /// Bytes of the sealed object.
+    /// Bytes of the stored object, which is compressed and encrypted.
     pub size: u64,
 }
 spec!(BackupSpec, ETCD_BACKUPS, BackupSpec { createdat: Some(Timestamp::default()), ..BackupSpec::default() });
 
 impl BackupSpec {
     /// The id of a backup: `CLUSTER-UNIXSECONDS`.
+    ///
+    /// # Examples
+    /// ```
+    /// use backstay_protocol::SnapshotName;
+    /// use backstay_protocol::spec::BackupSpec;
+    ///
+    /// let id = BackupSpec::id(&"talos-default".parse()?, SnapshotName::from_unix_seconds(1_701_184_522)?);
+    /// assert_eq!(id, "talos-default-1701184522");
+    /// # Ok::<(), backstay_protocol::NameError>(())
+    /// ```
     pub fn id(cluster: &ClusterName, snapshot: SnapshotName) -> String {
         format!("{cluster}-{}", snapshot.unix_seconds())
     }
 }
 
-/// The UUID under which storage knows a cluster.
+/// The UUID of a cluster, which names its folder in the store. The id is the cluster's name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterUuidSpec {
+    /// Absent: not known yet.
     pub uuid: Option<ClusterUuid>,
 }
 spec!(ClusterUuidSpec, CLUSTER_UUIDS, ClusterUuidSpec::default());
 
-/// A cluster, and how often it is backed up.
+/// A cluster, and how often it is backed up. The id is the cluster's name. Only the backup configuration has an effect; the
+/// rest comes from templates and is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterSpec {
+    /// For Talos; kept only.
     pub installimage: String,
+    /// Kept only.
     pub kubernetesversion: String,
+    /// Kept only.
     pub talosversion: String,
+    /// Kept only.
     pub features: Features,
+    /// Absent: no automatic backups.
     pub backupconfiguration: Option<BackupConfiguration>,
 }
 spec!(
@@ -231,7 +281,7 @@ spec!(
 );
 
 impl ClusterSpec {
-    /// How often to back up; `None` where automatic backups are off. An interval without `enabled` is on.
+    /// How often to make a backup; `None` if automatic backups are off. An interval without `enabled` is on.
     pub fn backup_interval(&self) -> Option<Duration> {
         let configuration = self.backupconfiguration.as_ref()?;
         let interval = configuration.interval?.as_duration();
@@ -240,37 +290,48 @@ impl ClusterSpec {
     }
 }
 
-/// What Omni knows of a cluster and Backstay only keeps.
+/// Switches of a cluster that mean something to Omni; Backstay only keeps them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Features {
+    /// Omni's workload proxy.
     pub enableworkloadproxy: bool,
+    /// Omni's disk encryption.
     pub diskencryption: bool,
+    /// Omni's own discovery service instead of the public one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub useembeddeddiscoveryservice: bool,
+    /// As Omni's templates have it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub enablenodeauditskip: bool,
+    /// No public discovery service.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disablepublicdiscoveryservice: bool,
 }
 
+/// How often automatic backups are made.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackupConfiguration {
+    /// Absent or zero: no automatic backups.
     pub interval: Option<Interval>,
+    /// Absent: on if there is an interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
 }
 
-/// A duration as resources write it.
+/// A duration as resources write it: `{seconds: 3600, nanos: 0}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Interval {
+    /// Whole seconds.
     pub seconds: u64,
+    /// 0 to 999,999,999, in addition to the seconds; more is refused.
     pub nanos: u32,
 }
 
 impl Interval {
+    /// Saturates instead of overflowing.
     pub fn as_duration(self) -> Duration {
         Duration::from_secs(self.seconds).saturating_add(Duration::from_nanos(u64::from(self.nanos)))
     }
@@ -282,19 +343,22 @@ impl From<Duration> for Interval {
     }
 }
 
-/// A group of machines of one cluster, as a template says.
+/// A group of machines of one cluster, from a template. The id is its name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MachineSetSpec {
+    /// Absent for workers, and for a control plane that starts empty.
     pub bootstrapspec: Option<BootstrapSpec>,
 }
 spec!(MachineSetSpec, MACHINE_SETS, MachineSetSpec { bootstrapspec: Some(BootstrapSpec::default()) });
 
-/// The backup that a control plane is to be started from.
+/// The backup from which a control plane is to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BootstrapSpec {
+    /// The UUID of the cluster that the backup is of.
     pub clusteruuid: String,
+    /// Its name.
     pub snapshot: String,
 }
 

@@ -1,37 +1,76 @@
-//! Every subject on the bus, built and parsed in one place.
+//! Every NATS subject that Backstay uses, built and parsed in one place.
+//!
+//! ```
+//! use backstay_protocol::subject::{Command, Subject};
+//!
+//! let text = "backstay.v1.agent.talos-default.27c16241-96bf-4f17-9579-ea3a6c4a3ca8.start";
+//! let subject: Subject = text.parse()?;
+//! assert!(matches!(&subject, Subject::Agent { command: Command::Start, .. }));
+//! assert_eq!(subject.to_string(), text);
+//! # Ok::<(), backstay_protocol::subject::SubjectError>(())
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::names::{ClusterName, MachineId};
 
-/// The first tokens of every subject; the number rises when the meaning of subjects changes.
+/// The first tokens of every subject. The number rises when the meaning of subjects changes.
 pub const ROOT: &str = "backstay.v1";
 
 /// A subject that Backstay uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    /// Request/reply from people and programs: a verb, then a type's plural in lower case.
-    Api { verb: Verb, plural: String },
-    /// Request/reply to one agent.
-    Agent { cluster: ClusterName, machine: MachineId, command: Command },
-    /// What became of an attempt; kept by JetStream.
-    Report { cluster: ClusterName, machine: MachineId },
+    /// A request of a person or a program to the coordinator, with a reply.
+    Api {
+        /// What to do.
+        verb: Verb,
+        /// The plural of a type in lower case (see [`TypeDefinition::plural`](crate::types::TypeDefinition::plural)).
+        plural: String,
+    },
+    /// A command of the coordinator to one agent, with a reply.
+    Agent {
+        /// The agent's cluster.
+        cluster: ClusterName,
+        /// The agent's machine.
+        machine: MachineId,
+        /// What to do.
+        command: Command,
+    },
+    /// What became of an attempt; JetStream keeps it until the coordinator has recorded it.
+    Report {
+        /// The agent's cluster.
+        cluster: ClusterName,
+        /// The agent's machine.
+        machine: MachineId,
+    },
     /// "I am here"; may be lost.
-    Beat { cluster: ClusterName, machine: MachineId },
+    Beat {
+        /// The agent's cluster.
+        cluster: ClusterName,
+        /// The agent's machine.
+        machine: MachineId,
+    },
     /// How far an attempt is; may be lost.
-    Progress { cluster: ClusterName, machine: MachineId },
+    Progress {
+        /// The agent's cluster.
+        cluster: ClusterName,
+        /// The agent's machine.
+        machine: MachineId,
+    },
 }
 
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),* $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($variant),* }
+        pub enum $name { $($(#[$about])* $variant),* }
 
         impl $name {
+            /// Every one.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
+            /// The token in a subject.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }
             }
@@ -52,14 +91,30 @@ macro_rules! words {
 
 words!(
     /// What a program may ask of the coordinator.
-    Verb { Get = "get", Apply = "apply", Delete = "delete" }
+    Verb {
+        /// Read one resource, or all of a type: [`GetRequest`](crate::api::GetRequest).
+        Get = "get",
+        /// Create or change a resource: [`ApplyRequest`](crate::api::ApplyRequest).
+        Apply = "apply",
+        /// Remove a resource: [`DeleteRequest`](crate::api::DeleteRequest).
+        Delete = "delete",
+    }
 );
 words!(
     /// What a coordinator may ask of an agent.
-    Command { Start = "start", Cancel = "cancel", Restore = "restore", Verify = "verify" }
+    Command {
+        /// Begin an attempt: [`StartBackup`](crate::bus::StartBackup).
+        Start = "start",
+        /// Stop an attempt: [`CancelBackup`](crate::bus::CancelBackup).
+        Cancel = "cancel",
+        /// Do this machine's part of a restore: [`RestoreCommand`](crate::bus::RestoreCommand).
+        Restore = "restore",
+        /// Verify a stored backup: [`VerifyCommand`](crate::bus::VerifyCommand).
+        Verify = "verify",
+    }
 );
 
-/// A text that is no subject of Backstay's.
+/// A text that is not one of Backstay's subjects. Holds its first 200 characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a subject of {ROOT}")]
 pub struct SubjectError(String);
@@ -108,40 +163,49 @@ fn is_plural(token: &str) -> bool {
     !token.is_empty() && token.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
-/// Every beat of every agent.
+/// The wildcard subject of the beats of all agents.
 pub fn all_beats() -> String {
     format!("{ROOT}.beat.*.*")
 }
 
-/// Every progress message of every agent.
+/// The wildcard subject of the progress messages of all agents.
 pub fn all_progress() -> String {
     format!("{ROOT}.progress.*.*")
 }
 
-/// Every report of every agent: what the stream of reports keeps.
+/// The wildcard subject of the reports of all agents: what the stream `BACKSTAY_REPORTS` keeps.
 pub fn all_reports() -> String {
     format!("{ROOT}.report.*.*")
 }
 
-/// Every command to one agent.
+/// The wildcard subject of all commands to one agent.
 pub fn agent_commands(cluster: &ClusterName, machine: MachineId) -> String {
     format!("{ROOT}.agent.{cluster}.{machine}.*")
 }
 
-/// Every request that looks like one, whatever its verb and type: for those that no verb takes.
+/// The wildcard subject of everything that looks like a request, whatever its verb and type. The coordinator listens to
+/// it to answer requests whose verb does not exist.
 pub const API_REQUESTS: &str = "backstay.v1.api.*.*";
 
-/// The verb of a request; what its type is called does not matter here.
+/// The verb in the subject of a request. The rest of the subject is not checked.
 ///
 /// # Errors
-/// Where there is no such verb.
+/// There is no such verb.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::subject::{Verb, verb_of_api};
+///
+/// assert_eq!(verb_of_api("backstay.v1.api.get.clusters"), Ok(Verb::Get));
+/// assert!(verb_of_api("backstay.v1.api.got.clusters").is_err());
+/// ```
 pub fn verb_of_api(subject: &str) -> Result<Verb, UnknownVerb> {
     let verb = subject.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix(".api.")).unwrap_or(subject);
     let verb = verb.split('.').next().unwrap_or_default();
     verb.parse().map_err(|_| UnknownVerb(verb.chars().take(80).collect()))
 }
 
-/// A verb that no request has.
+/// A verb that does not exist. Holds its first 80 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownVerb(String);
 
@@ -154,15 +218,16 @@ impl fmt::Display for UnknownVerb {
     }
 }
 
-/// Every request of one verb, whatever the type.
+/// The wildcard subject of all requests with this verb, whatever the type.
 pub fn api_requests(verb: Verb) -> String {
     format!("{ROOT}.api.{}.*", verb.as_str())
 }
 
-/// Below this the coordinator hears answers. Nobody else needs to, so permissions can see to it that nobody does.
+/// The coordinator receives answers on subjects below this one. No other client needs to read them, so NATS permissions can
+/// forbid it.
 pub const COORDINATOR_INBOX: &str = "_INBOX.backstay.coordinator";
 
-/// Below this one agent hears answers.
+/// One agent receives answers on subjects below this one.
 pub fn agent_inbox(cluster: &ClusterName, machine: MachineId) -> String {
     format!("_INBOX.backstay.agent.{cluster}.{machine}")
 }

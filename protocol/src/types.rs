@@ -1,8 +1,19 @@
-//! The resource types: names, namespaces, columns, and how a name that a person typed is resolved.
+//! The resource types: names, namespaces, columns, and which type a name means that a person typed.
+//!
+//! ```
+//! use backstay_protocol::types;
+//!
+//! let definition = types::resolve("eb")?;
+//! assert_eq!((definition.name, definition.namespace), ("EtcdBackups.omni.sidero.dev", "external"));
+//! assert_eq!(types::by_plural("etcdbackups"), Some(definition));
+//! assert!(types::resolve("ebs").unwrap_err().to_string().contains("ambiguous"));
+//! # Ok::<(), types::ResolveError>(())
+//! ```
 
-/// What is fixed about a resource type.
+/// What all resources of a type have in common.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TypeDefinition {
+    /// The type as a value to match on.
     pub kind: Kind,
     /// The full name, e.g. `EtcdBackupStatuses.omni.sidero.dev`.
     pub name: &'static str,
@@ -10,26 +21,27 @@ pub struct TypeDefinition {
     pub singular: &'static str,
     /// The default namespace.
     pub namespace: &'static str,
-    /// Who writes it; a type with an owner is read-only.
+    /// The controller that writes it. A type with an owner is read-only for everybody else.
     pub owner: Option<&'static str>,
-    /// Table columns after NAMESPACE TYPE ID VERSION: heading, and path into the resource (`spec.…`).
+    /// The columns of a table after NAMESPACE, TYPE, ID and VERSION: the heading, and the path of the field in the spec.
     pub columns: &'static [(&'static str, &'static str)],
-    /// What a wide table has behind them.
+    /// The additional columns of `-o wide`.
     pub wide: &'static [(&'static str, &'static str)],
-    /// Short forms besides the initials.
+    /// Short forms that people may type. One that several types have is ambiguous.
     pub aliases: &'static [&'static str],
 }
 
 macro_rules! types {
-    ($($constant:ident, $kind:ident = TypeDefinition { $($field:tt)* };)*) => {
-        /// Every type: a match over it names each, so that no type is forgotten where types differ.
+    ($($(#[$about:meta])* $constant:ident, $kind:ident = TypeDefinition { $($field:tt)* };)*) => {
+        /// Every type. Code that treats types differently matches on it, so the compiler finds each place when one is
+        /// added.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
-            $($kind),*
+            $(#[doc = concat!("See [`", stringify!($constant), "`].")] $kind),*
         }
 
         impl Kind {
-            /// What is fixed about it.
+            /// What all resources of this type have in common.
             pub fn definition(self) -> &'static TypeDefinition {
                 match self {
                     $(Self::$kind => &$constant),*
@@ -37,7 +49,7 @@ macro_rules! types {
             }
         }
 
-        $(pub static $constant: TypeDefinition = TypeDefinition { kind: Kind::$kind, $($field)* };)*
+        $($(#[$about])* pub static $constant: TypeDefinition = TypeDefinition { kind: Kind::$kind, $($field)* };)*
 
         /// Every type, in the order of their full names.
         pub static ALL: &[&TypeDefinition] = &[$(&$constant),*];
@@ -45,6 +57,7 @@ macro_rules! types {
 }
 
 types! {
+    /// The agents that are connected: [`AgentSpec`](crate::backstay_types::AgentSpec).
     AGENTS, Agents = TypeDefinition {
         name: "Agents.backstay.dev", singular: "Agent", namespace: "ephemeral", owner: Some("AgentController"),
         columns: &[
@@ -54,6 +67,7 @@ types! {
         wide: &[("MEMBER", "member"), ("HOST", "host"), ("AGENT VERSION", "agentversion"), ("ATTEMPT", "attempt")],
         aliases: &[],
     };
+    /// The latest attempts of each cluster: [`BackupRunSpec`](crate::backstay_types::BackupRunSpec).
     BACKUP_RUNS, BackupRuns = TypeDefinition {
         name: "BackupRuns.backstay.dev", singular: "BackupRun", namespace: "ephemeral", owner: Some("EtcdBackupController"),
         columns: &[
@@ -66,18 +80,21 @@ types! {
         ],
         aliases: &["br", "run", "runs"],
     };
+    /// The UUID of each cluster: [`ClusterUuidSpec`](crate::spec::ClusterUuidSpec).
     CLUSTER_UUIDS, ClusterUuids = TypeDefinition {
         name: "ClusterUUIDs.omni.sidero.dev", singular: "ClusterUUID", namespace: "default", owner: None,
         columns: &[("UUID", "uuid")],
         wide: &[],
         aliases: &["cuuid", "cuuids"],
     };
+    /// The clusters, and how often they are backed up: [`ClusterSpec`](crate::spec::ClusterSpec).
     CLUSTERS, Clusters = TypeDefinition {
         name: "Clusters.omni.sidero.dev", singular: "Cluster", namespace: "default", owner: None,
         columns: &[("TALOS VERSION", "talosversion"), ("KUBERNETES VERSION", "kubernetesversion")],
         wide: &[("BACKUP INTERVAL", "backupconfiguration.interval")],
         aliases: &["c"],
     };
+    /// The coordinator that leads: [`CoordinatorStatusSpec`](crate::backstay_types::CoordinatorStatusSpec).
     COORDINATOR_STATUSES, CoordinatorStatuses = TypeDefinition {
         name: "CoordinatorStatuses.backstay.dev", singular: "CoordinatorStatus", namespace: "ephemeral",
         owner: Some("CoordinatorController"),
@@ -85,6 +102,7 @@ types! {
         wide: &[("HOLDER", "holder"), ("EPOCH", "epoch")],
         aliases: &["coordinator", "coordinators"],
     };
+    /// The state of the storage: [`OverallStatusSpec`](crate::spec::OverallStatusSpec).
     ETCD_BACKUP_OVERALL_STATUSES, EtcdBackupOverallStatuses = TypeDefinition {
         name: "EtcdBackupOverallStatuses.omni.sidero.dev", singular: "EtcdBackupOverallStatus", namespace: "ephemeral",
         owner: Some("EtcdBackupOverallStatusController"),
@@ -99,12 +117,14 @@ types! {
         wide: &[],
         aliases: &["ebos"],
     };
+    /// The storage, where it is S3: [`S3ConfigSpec`](crate::spec::S3ConfigSpec).
     ETCD_BACKUP_S3_CONFIGS, EtcdBackupS3Configs = TypeDefinition {
         name: "EtcdBackupS3Configs.omni.sidero.dev", singular: "EtcdBackupS3Config", namespace: "default", owner: None,
         columns: &[("BUCKET", "bucket"), ("REGION", "region"), ("ENDPOINT", "endpoint"), ("ACCESS KEY ID", "accesskeyid")],
         wide: &[],
         aliases: &["ebsc", "ebscs"],
     };
+    /// How the latest backup of each cluster went: [`BackupStatusSpec`](crate::spec::BackupStatusSpec).
     ETCD_BACKUP_STATUSES, EtcdBackupStatuses = TypeDefinition {
         name: "EtcdBackupStatuses.omni.sidero.dev", singular: "EtcdBackupStatus", namespace: "ephemeral",
         owner: Some("EtcdBackupController"),
@@ -117,30 +137,35 @@ types! {
         wide: &[],
         aliases: &["ebs"],
     };
+    /// The backups in the store: [`BackupSpec`](crate::spec::BackupSpec).
     ETCD_BACKUPS, EtcdBackups = TypeDefinition {
         name: "EtcdBackups.omni.sidero.dev", singular: "EtcdBackup", namespace: "external", owner: Some("EtcdBackupController"),
         columns: &[("CREATED AT", "createdat"), ("SNAPSHOT", "snapshot")],
         wide: &[("SIZE", "size")],
         aliases: &["eb", "ebs"],
     };
+    /// Requests for a backup now: [`ManualBackupSpec`](crate::spec::ManualBackupSpec).
     ETCD_MANUAL_BACKUPS, EtcdManualBackups = TypeDefinition {
         name: "EtcdManualBackups.omni.sidero.dev", singular: "EtcdManualBackup", namespace: "ephemeral", owner: None,
         columns: &[("BACKUP AT", "backupat")],
         wide: &[],
         aliases: &["emb", "embs"],
     };
+    /// The machines of each machine set: [`MachineSetNodeSpec`](crate::spec::MachineSetNodeSpec).
     MACHINE_SET_NODES, MachineSetNodes = TypeDefinition {
         name: "MachineSetNodes.omni.sidero.dev", singular: "MachineSetNode", namespace: "default", owner: None,
         columns: &[],
         wide: &[],
         aliases: &["msn", "msns"],
     };
+    /// The groups of machines of each cluster: [`MachineSetSpec`](crate::spec::MachineSetSpec).
     MACHINE_SETS, MachineSets = TypeDefinition {
         name: "MachineSets.omni.sidero.dev", singular: "MachineSet", namespace: "default", owner: None,
         columns: &[],
         wide: &[],
         aliases: &["ms"],
     };
+    /// The latest restore of each cluster: [`RestoreSpec`](crate::backstay_types::RestoreSpec).
     RESTORES, Restores = TypeDefinition {
         name: "Restores.backstay.dev", singular: "Restore", namespace: "default", owner: None,
         columns: &[
@@ -149,6 +174,8 @@ types! {
         wide: &[("REVISION", "revision"), ("SOURCE CLUSTER", "sourcecluster")],
         aliases: &[],
     };
+    /// The backups in the store with what their manifests say:
+    /// [`StoredBackupSpec`](crate::backstay_types::StoredBackupSpec).
     STORED_BACKUPS, StoredBackups = TypeDefinition {
         name: "StoredBackups.backstay.dev", singular: "StoredBackup", namespace: "external", owner: Some("EtcdBackupController"),
         columns: &[
@@ -158,6 +185,7 @@ types! {
         wide: &[("STORED", "stored"), ("ETCD VERSION", "etcdversion"), ("ETCD CLUSTER", "etcdclusterid"), ("SHA256", "sha256")],
         aliases: &["backup", "backups"],
     };
+    /// The latest verification for each cluster: [`VerificationSpec`](crate::backstay_types::VerificationSpec).
     VERIFICATIONS, Verifications = TypeDefinition {
         name: "Verifications.backstay.dev", singular: "Verification", namespace: "default", owner: None,
         columns: &[
@@ -172,17 +200,29 @@ types! {
     };
 }
 
-/// Why a typed name is no type.
+/// Why a name that a person typed does not mean one type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
+    /// No type has this name.
     #[error("resource {given:?} is not registered; there are: {known}")]
-    Unknown { given: String, known: String },
+    Unknown {
+        /// The name as it was typed.
+        given: String,
+        /// The full names of all types, with commas between them.
+        known: String,
+    },
+    /// Several types have this short form.
     #[error("resource type {given:?} is ambiguous: it may mean {candidates}")]
-    Ambiguous { given: String, candidates: String },
+    Ambiguous {
+        /// The name as it was typed.
+        given: String,
+        /// The full names of the types that it may mean, with commas between them.
+        candidates: String,
+    },
 }
 
 impl TypeDefinition {
-    /// The plural without the group in lower case: the token that stands in subjects and keys.
+    /// The plural without the group, in lower case: the last token of a subject, and part of keys.
     pub fn plural(&self) -> String {
         self.stem().to_ascii_lowercase()
     }
@@ -211,7 +251,10 @@ impl TypeDefinition {
     }
 }
 
-/// The type that a person means, without regard to case: plural, singular, full name or short form.
+/// The type that a person means, in any case: plural, singular, full name or short form.
+///
+/// # Errors
+/// [`ResolveError::Unknown`], or [`ResolveError::Ambiguous`].
 pub fn resolve(given: &str) -> Result<&'static TypeDefinition, ResolveError> {
     let lower = given.to_ascii_lowercase();
     let found: Vec<_> = ALL.iter().filter(|d| d.answers_to(&lower)).collect();
@@ -222,12 +265,12 @@ pub fn resolve(given: &str) -> Result<&'static TypeDefinition, ResolveError> {
     }
 }
 
-/// The type whose full name is exactly `name`.
+/// The type whose full name is exactly `name`; `None` if there is none.
 pub fn by_full_name(name: &str) -> Option<&'static TypeDefinition> {
     ALL.iter().find(|d| d.name == name).copied()
 }
 
-/// The type whose subject token is exactly `plural`.
+/// The type whose [`plural`](TypeDefinition::plural) is exactly this; `None` if there is none.
 pub fn by_plural(plural: &str) -> Option<&'static TypeDefinition> {
     ALL.iter().find(|d| d.plural() == plural).copied()
 }

@@ -1,4 +1,15 @@
-//! What a resource must satisfy before it is taken: functions of the spec, the limits and `now`.
+//! What is checked before a resource is accepted: functions of the spec, the limits and `now`.
+//!
+//! ```
+//! use backstay_protocol::spec::{ManualBackupSpec, S3ConfigSpec};
+//! use backstay_protocol::validate::{self, Invalid};
+//! use backstay_protocol::Timestamp;
+//!
+//! assert_eq!(validate::s3_config(&S3ConfigSpec::default()), Err(Invalid::NoBucket));
+//! let now = Timestamp::from_seconds(1_701_184_522);
+//! let tomorrow = ManualBackupSpec { backupat: Some(Timestamp::from_seconds(now.seconds + 86_400)) };
+//! assert_eq!(validate::manual_backup(&tomorrow, now), Err(Invalid::Future));
+//! ```
 
 use std::time::Duration;
 
@@ -9,13 +20,16 @@ use crate::time::Timestamp;
 
 pub use crate::invalid::Invalid;
 
-/// How far the time of a manual backup may lie in the past or the future.
+/// How far the time of a manual backup may be in the past or in the future. Omni's page on etcd backups sets the same
+/// limit.
 pub const MANUAL_WINDOW: Duration = Duration::from_secs(60);
 
-/// The bounds of the automatic backups' interval.
+/// How often automatic backups may be made: the default is every minute to every 24 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IntervalBounds {
+    /// The shortest interval, itself allowed.
     pub min: Duration,
+    /// The longest interval, itself allowed.
     pub max: Duration,
 }
 
@@ -25,7 +39,10 @@ impl Default for IntervalBounds {
     }
 }
 
-/// The S3 configuration as far as it can be judged without asking S3.
+/// Checks what can be checked of an S3 configuration without asking S3.
+///
+/// # Errors
+/// [`Invalid::NoBucket`], [`Invalid::HalfAKey`], [`Invalid::TokenAlone`] or [`Invalid::Endpoint`].
 pub fn s3_config(spec: &S3ConfigSpec) -> Result<(), Invalid> {
     if spec.bucket.trim().is_empty() {
         return Err(Invalid::NoBucket);
@@ -44,6 +61,9 @@ pub fn s3_config(spec: &S3ConfigSpec) -> Result<(), Invalid> {
 }
 
 /// The time of a manual backup; exactly one minute off is allowed.
+///
+/// # Errors
+/// [`Invalid::NoBackupTime`], [`Invalid::Nanos`], [`Invalid::Past`] or [`Invalid::Future`].
 pub fn manual_backup(spec: &ManualBackupSpec, now: Timestamp) -> Result<Timestamp, Invalid> {
     let at = spec.backupat.ok_or(Invalid::NoBackupTime)?;
     if at.nanos != 0 {
@@ -59,7 +79,10 @@ pub fn manual_backup(spec: &ManualBackupSpec, now: Timestamp) -> Result<Timestam
     Ok(at)
 }
 
-/// A cluster's backup configuration.
+/// Checks a cluster's backup configuration. An interval of zero is valid if automatic backups are not switched on.
+///
+/// # Errors
+/// [`Invalid::IntervalNanos`], [`Invalid::NoInterval`], [`Invalid::IntervalTooShort`] or [`Invalid::IntervalTooLong`].
 pub fn cluster(spec: &ClusterSpec, bounds: IntervalBounds) -> Result<(), Invalid> {
     let Some(configuration) = &spec.backupconfiguration else {
         return Ok(());
@@ -84,12 +107,14 @@ pub fn cluster(spec: &ClusterSpec, bounds: IntervalBounds) -> Result<(), Invalid
     Ok(())
 }
 
-/// A field that no resource of the type has.
+/// A field that the type does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct UnknownField {
-    /// Where it stands, e.g. `spec.backupconfiguration.intervall`.
+    /// Where it is, e.g. `spec.backupconfiguration.intervall`.
     pub path: String,
+    /// The last part of the path.
     pub name: String,
+    /// The field that was probably meant; `None` if none is similar.
     pub nearest: Option<String>,
 }
 
@@ -103,8 +128,12 @@ impl std::fmt::Display for UnknownField {
     }
 }
 
-/// Finds the first field of `given` that `known`, a value with every field present, has not. `path` is where
-/// `given` stands; empty at the top. The items of a list are held against the first one that is known.
+/// Looks for a field of `given` that is not in `known`, which is a value with every field present. `path` is the path
+/// of `given`, empty at the top. The items of a list are compared with the first item in `known`; below a null,
+/// anything is known.
+///
+/// # Errors
+/// The first unknown field.
 pub fn unknown_fields(given: &Value, known: &Value, path: &str) -> Result<(), UnknownField> {
     if let (Value::Array(given), Value::Array(known)) = (given, known) {
         let known = known.first().unwrap_or(&Value::Null);
@@ -129,7 +158,15 @@ pub fn unknown_fields(given: &Value, known: &Value, path: &str) -> Result<(), Un
     Ok(())
 }
 
-/// The candidate that looks most like `name`, where one looks alike at all.
+/// The candidate that is most similar to `name`, in any case; `None` if none has a Jaro-Winkler similarity above 0.8.
+///
+/// # Examples
+/// ```
+/// use backstay_protocol::validate::nearest;
+///
+/// assert_eq!(nearest("lastest", ["latest", "newest"].into_iter()).as_deref(), Some("latest"));
+/// assert_eq!(nearest("x", ["latest", "newest"].into_iter()), None);
+/// ```
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     candidates

@@ -1,4 +1,4 @@
-//! One backup from the machine's etcd to a store: the pipeline of `run` and of `once`.
+//! One backup from the machine's etcd to a store: the pipeline that `run` and `once` share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::etcd::{Etcd, EtcdError};
 use crate::proof;
 use crate::proof::settings::InspectionSettings;
 
-/// What to back up, under which name, and for how long to try.
+/// What to back up, with which name, and for how long to try.
 #[derive(Debug, Clone)]
 pub struct Backup {
     pub plan: Plan,
     pub limits: Limits,
     /// For the whole attempt.
     pub deadline: Duration,
-    /// No byte of the snapshot for this long, and it counts as stuck.
+    /// The snapshot counts as stuck if no byte of it arrives for this long.
     pub stall: Duration,
-    /// etcd's own cluster id where one is expected.
+    /// The etcd cluster id that is expected, if any.
     pub etcd_cluster: Option<u64>,
 }
 
-/// The member that is backed up, and how its snapshots are looked into.
+/// The member that is backed up, and how its snapshots are inspected.
 #[derive(Clone)]
 pub struct Member {
     pub etcd: Etcd,
@@ -90,7 +90,7 @@ impl From<WriteError> for BackupFailure {
 /// How long the store may take to say what time it is.
 const TIME_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How far this machine's clock is from the store's, in words; `None` where they agree, or the store does not say.
+/// How far this machine's clock is from the store's, in words; `None` if they agree, or the store does not say.
 pub async fn clock_off(store: &dyn Store, clock: &dyn Clock) -> Option<String> {
     let asked = clock.now();
     let time = tokio::time::timeout(TIME_TIMEOUT, store.time()).await.ok()?.ok()??;
@@ -98,7 +98,7 @@ pub async fn clock_off(store: &dyn Store, clock: &dyn Clock) -> Option<String> {
     clock_is_off(here.saturating_sub(time.as_millis()), "the store's")
 }
 
-/// A backup that is taken, and what it is taken with.
+/// A backup to make, and what is needed for it.
 pub struct Taking<'a> {
     pub backup: &'a Backup,
     pub store: &'a Arc<dyn Store>,
@@ -109,8 +109,11 @@ pub struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    /// Takes it. Whatever goes wrong, nothing is visible that is not proven, and the upload is aborted
-    /// before this returns.
+    /// Makes the backup. If it fails, no backup is visible that was not verified, and the upload is aborted before this
+    /// returns.
+    ///
+    /// # Errors
+    /// The [`FailureCode`] says whether it was etcd, the store, the deadline, a cancellation, or data that differs.
     pub async fn take(&self) -> Result<Manifest, BackupFailure> {
         match self.in_time().await {
             // A store refuses whoever's clock is far off, and does not always say why.
@@ -170,7 +173,7 @@ mod tests {
     use backstay_daemon::SystemClock;
     use backstay_protocol::Timestamp;
 
-    /// The machine's own clock, so many milliseconds ahead.
+    /// The machine's own clock, ahead by this many milliseconds.
     #[derive(Debug)]
     struct Ahead(i64);
 

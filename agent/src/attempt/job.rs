@@ -1,4 +1,4 @@
-//! What a coordinator asks for, checked once at the edge: a job, or a refusal that says why.
+//! The coordinator's request for a backup, checked once when it arrives: a job, or a refusal with the reason.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use zeroize::Zeroize;
 use super::Backup;
 use backstay_archive::store::spec::StoreSpec;
 
-/// Where the command sets no deadline for the whole attempt.
+/// The deadline for the whole attempt if the command sets none.
 const DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Where the command does not say how long a stream may be silent.
+/// How long a stream may be silent if the command does not say it.
 const STALL: Duration = Duration::from_secs(60);
 
-/// Recipients of one backup at most: each costs a stanza and a key agreement.
+/// How many recipients a backup may have: each needs a stanza and a key agreement.
 const RECIPIENTS_MAX: usize = 32;
 
 /// Which agent this is.
@@ -31,7 +31,7 @@ pub struct Address {
     pub machine: MachineId,
 }
 
-/// A backup to take, and where it goes.
+/// A backup to make, and where it goes.
 #[derive(Debug)]
 pub struct Job {
     pub backup: Backup,
@@ -44,7 +44,10 @@ pub fn refuse(code: RefusalCode, text: impl Into<String>) -> Refused {
 }
 
 impl Address {
-    /// Refuses what was meant for another agent.
+    /// Checks that a command is for this agent.
+    ///
+    /// # Errors
+    /// `WRONG_ADDRESS` if it is for another cluster or machine.
     pub fn check(&self, cluster: &str, machine: &str) -> Result<(), Refused> {
         if cluster == self.cluster.as_str() && machine.eq_ignore_ascii_case(&self.machine.to_string()) {
             return Ok(());
@@ -59,8 +62,11 @@ impl Address {
 }
 
 impl Job {
-    /// Checks a command whose address and epoch are right already. Credentials are opened with the agent's own
+    /// Checks a command whose address and epoch were checked already. Credentials are decrypted with the agent's own
     /// identity. `s3_ca` is a CA to trust for S3, from the agent's settings.
+    ///
+    /// # Errors
+    /// `INVALID`, with the field that is wrong.
     pub fn parse(command: StartBackup, identity: &Identity, s3_ca: Option<PathBuf>) -> Result<Self, Refused> {
         Self::parse_inner(command, identity, s3_ca).map_err(|text| refuse(RefusalCode::Invalid, text))
     }
@@ -98,7 +104,7 @@ impl Job {
         Ok(Self { backup, store })
     }
 
-    /// A report of this attempt, as yet without a state.
+    /// A report of this attempt, without a state yet.
     pub fn report(&self, address: &Address) -> Report {
         let plan = &self.backup.plan;
         Report {
@@ -123,7 +129,11 @@ fn trigger(trigger: bus::Trigger) -> Result<Trigger, String> {
     }
 }
 
-/// The store that a command names; credentials are opened with the agent's own identity.
+/// The store in a command; credentials are decrypted with the agent's own identity.
+///
+/// # Errors
+/// Why not, in words: the kind of store is unknown, its path is not absolute, it has no bucket, or the credentials are not
+/// encrypted to this agent.
 pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) -> Result<StoreSpec, String> {
     match kind {
         None => Err("the command has a kind of store that this version does not know".into()),
@@ -168,7 +178,7 @@ pub fn store(kind: Option<Kind>, identity: &Identity, ca_file: Option<PathBuf>) 
     }
 }
 
-/// Opens the credentials; `None` where there are none and the machine's own are meant.
+/// Decrypts the credentials; `None` if there are none, which means the machine's own.
 fn credentials(sealed: &[u8], identity: &Identity) -> Result<Option<S3Credentials>, String> {
     if sealed.is_empty() {
         return Ok(None);

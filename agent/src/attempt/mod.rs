@@ -1,9 +1,9 @@
-//! Attempts: one try at one backup, at most one at a time.
+//! Attempts at a backup, at most one at a time.
 //!
-//! - [`job`]: what a command asks for, checked once;
+//! - [`job`]: the request in a command, checked once;
 //! - [`backup`]: the pipeline itself, the same for an attempt and for `once`;
-//! - [`service`]: who accepts, cancels and reports attempts;
-//! - [`totals`]: what they have come to, for metrics.
+//! - [`service`]: accepts, cancels and reports attempts;
+//! - [`totals`]: how many attempts ended how, for metrics.
 
 pub mod backup;
 pub mod job;

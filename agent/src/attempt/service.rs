@@ -1,8 +1,8 @@
-//! Who accepts attempts, cancels them and reports what became of them.
+//! Accepts attempts, cancels them and reports how they ended.
 //!
-//! At most one is under way: it is claimed before anything is done for it. A final report is on disk before
-//! the attempt counts as ended, and the journal of the attempt goes last: so however the process dies,
-//! there is a journal to make a report from, or the report itself.
+//! At most one is under way; its place is taken before any work is done for it. A final report is on disk before the
+//! attempt counts as ended, and the journal of the attempt is removed last. So whenever the process dies, either the
+//! report is there or a journal from which a report can be made.
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ impl Running {
     }
 }
 
-/// What the service works with.
+/// What the service needs.
 pub struct AttemptDependencies {
     pub address: Address,
     pub member: Member,
@@ -67,12 +67,12 @@ pub struct AttemptDependencies {
 struct Book {
     running: Option<Running>,
     stopping: bool,
-    /// A restore is under way on this machine: no attempt begins.
+    /// Whether a restore is running on this machine: then no attempt begins.
     held: bool,
     epoch: u64,
     /// Final reports of the last attempts, oldest first.
     ended: Vec<Report>,
-    /// Of all attempts but the one under way.
+    /// Of all attempts except the one under way.
     totals: Totals,
 }
 
@@ -84,7 +84,7 @@ pub struct Attempts {
     tasks: TaskTracker,
 }
 
-/// What a start is to the book.
+/// What a command to start means, given what is recorded.
 enum Claim {
     /// The token keeps [`Attempts::idle`] waiting until the attempt has its task.
     New(Running, TaskTrackerToken),
@@ -93,7 +93,7 @@ enum Claim {
 }
 
 impl Attempts {
-    /// Takes up where the last process stopped: an attempt that was under way then is reported as failed.
+    /// Continues where the last process stopped: an attempt that was under way then is reported as failed.
     pub fn new(deps: AttemptDependencies) -> Self {
         let mut ended = deps.state.ended();
         recover(&deps, &mut ended);
@@ -107,18 +107,19 @@ impl Attempts {
         self.book().running.clone()
     }
 
-    /// What all attempts have read and stored since the start, the one under way included. Never shrinks.
+    /// What all attempts have read and stored since the agent was started, including the one under way. Never
+    /// decreases.
     pub fn totals(&self) -> Totals {
         let book = self.book();
         book.running.as_ref().map_or(book.totals, |running| book.totals.with(&running.progress))
     }
 
-    /// How attempts ended since the start.
+    /// How attempts ended since the agent was started.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// Starts an attempt, unless something speaks against it. Safe to repeat.
+    /// Starts an attempt, or refuses. Repeating the command is safe.
     pub async fn start(self: &Arc<Self>, command: StartBackup) -> StartReply {
         let attempt = command.attempt.clone();
         let answer = match self.accept(command).await {
@@ -151,7 +152,7 @@ impl Attempts {
         }
     }
 
-    /// Takes the one place there is, or says what the attempt is already.
+    /// Reserves the only place for this attempt, or returns what is known about it already.
     fn claim(&self, attempt: AttemptId) -> Result<Claim, Refused> {
         let mut book = self.book();
         let id = attempt.to_string();
@@ -173,7 +174,7 @@ impl Attempts {
         Ok(Claim::New(running, self.tasks.token()))
     }
 
-    /// Cancels an attempt if it is under way; what became of it is reported as always.
+    /// Cancels an attempt if it is under way; its end is reported like any other.
     pub async fn cancel(&self, command: CancelBackup) -> CancelReply {
         let allowed = self.see_epoch(command.epoch).await;
         if let Err(reason) = &allowed {
@@ -187,7 +188,7 @@ impl Attempts {
         CancelReply { version: VERSION, cancelled: running.is_some() }
     }
 
-    /// Remembers the newest epoch, and refuses an older one: its coordinator has been replaced.
+    /// Remembers the newest epoch, and refuses an older one, whose coordinator has been replaced.
     pub(crate) async fn see_epoch(&self, epoch: u64) -> Result<(), Refused> {
         {
             let mut book = self.book();
@@ -207,7 +208,8 @@ impl Attempts {
         Ok(())
     }
 
-    /// A backup matters more than its journal: where the disk refuses it, the attempt goes on.
+    /// Writes the journal of the attempt. A backup matters more than its journal: if the disk refuses it, the attempt
+    /// continues.
     async fn journal(&self, job: &Job) {
         let (state, report) = (Arc::clone(&self.deps.state), job.report(&self.deps.address));
         if let Err(error) = blocking(move || state.begin(&report)).await {
@@ -274,7 +276,7 @@ impl Attempts {
         }
     }
 
-    /// Makes the report final: remembered, on its way, and only then is the place free again.
+    /// Makes the report final: it is remembered and put into the outbox, and only then is the place free again.
     async fn end(&self, report: Report) {
         let mut ended = self.book().ended.clone();
         ended.push(report);
@@ -292,7 +294,7 @@ impl Attempts {
         }
     }
 
-    /// Lets no attempt begin while `held`; false where one is under way, and nothing changes.
+    /// While `held`, no attempt can begin. Returns false, and changes nothing, if one is under way.
     pub(crate) fn hold(&self, held: bool) -> bool {
         let mut book = self.book();
         let free = !held || book.running.is_none();
@@ -302,7 +304,7 @@ impl Attempts {
         free
     }
 
-    /// Refuses what comes from now on, and cancels what is under way.
+    /// Refuses new attempts from now on, and cancels the one under way.
     pub fn stop(&self) {
         let mut book = self.book();
         book.stopping = true;
@@ -323,7 +325,7 @@ impl Attempts {
     }
 }
 
-/// Writes the last of `ended` down as final, in the order that a crash between any two steps can stand.
+/// Writes the last of `ended` to disk as final, in an order in which a crash between any two steps loses nothing.
 fn conclude(state: &StateDir, outbox: &Outbox, address: &Address, ended: &[Report]) {
     let Some(report) = ended.last() else { return };
     if let Err(error) = state.set_ended(ended) {

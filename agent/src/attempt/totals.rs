@@ -1,4 +1,4 @@
-//! What attempts have come to since the agent was started, for its metrics.
+//! How many attempts ended how since the agent was started, for its metrics.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// From databases of some megabytes to the two hours that an attempt may take by default.
+/// Bounds in seconds, for databases of some megabytes up to the two hours that an attempt may take by default.
 const DURATION_BUCKETS: [f64; 13] = [0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0];
 
 const RESULTS: [&str; 3] = ["succeeded", "failed", "cancelled"];
@@ -21,14 +21,14 @@ type Result = [(&'static str, &'static str); 1];
 pub struct Totals {
     /// Bytes of the database.
     pub read: u64,
-    /// Sealed bytes.
+    /// Bytes of the stored objects, compressed and encrypted.
     pub stored: u64,
-    /// Parts.
+    /// Parts of uploads that were sent again.
     pub retried: u64,
 }
 
 impl Totals {
-    /// With what one attempt has done so far.
+    /// Plus what one attempt has done so far.
     pub fn with(self, progress: &Progress) -> Self {
         Self {
             read: self.read + progress.read(),

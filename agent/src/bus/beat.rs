@@ -1,4 +1,4 @@
-//! "I am here", and how far the attempt is.
+//! Sends beats ("I am here") and how far the attempt is.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,19 +22,19 @@ use crate::etcd::poll::PolledMember;
 use crate::restore::Restores;
 use crate::restore::member_identity::MemberIdentityStore;
 
-/// How often progress is told while an attempt runs, and how soon a new connection is noticed.
+/// How often progress is sent while an attempt runs, and how soon a new connection is noticed.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A message that may be lost is not worth waiting for.
+/// How long to wait until such a message is sent; it may be lost.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What every beat says, and where the rest comes from.
+/// What every beat contains, and where the rest comes from.
 pub struct Beats {
     pub client: Client,
     pub address: Address,
     /// The public half of the agent's identity.
     pub recipient: String,
-    /// The machine's host name; empty where it is not known.
+    /// The machine's host name; empty if it is not known.
     pub host: String,
     pub started_at_ms: i64,
     pub interval: Duration,
@@ -43,12 +43,13 @@ pub struct Beats {
     pub member: watch::Receiver<PolledMember>,
     pub member_identity: Arc<MemberIdentityStore>,
     pub restores: Arc<Restores>,
-    /// What the log was told of messages that cannot be sent.
+    /// What was logged about messages that cannot be sent.
     pub told: Shared,
 }
 
 impl Beats {
-    /// Beats every interval, and at once when NATS is (back) there or the member's state changed.
+    /// Sends a beat in every interval, and immediately when NATS is connected (again) or the member's state has
+    /// changed.
     pub async fn run(mut self, stop: &CancellationToken) {
         let mut ticks = interval(self.interval.min(PROGRESS_INTERVAL));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,7 +133,7 @@ impl Beats {
     }
 }
 
-/// What the coordinator chooses members by: when this changes, it should know at once.
+/// What the coordinator uses to choose a member: when this changes, it should be told immediately.
 fn state_of(seen: &PolledMember) -> Option<Result<Member, ()>> {
     let member = seen.as_ref()?.as_ref().map_err(|_| ());
     Some(member.map(|m| Member { db_size: 0, revision: 0, raft_index: 0, raft_applied_index: 0, ..m.clone() }))

@@ -1,4 +1,4 @@
-//! Commands from the coordinator: every request gets an answer of its own kind.
+//! Commands from the coordinator: every request gets an answer of the matching kind.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::attempt::job::refuse;
 use crate::restore::Restores;
 use crate::verify::Verifications;
 
-/// Who carries commands out.
+/// The services that carry out commands.
 pub struct Desks {
     pub attempts: Arc<Attempts>,
     pub restores: Arc<Restores>,

@@ -1,6 +1,6 @@
-//! The agent on the bus: commands are answered, beats and progress sent. Reports go by the outbox.
+//! The agent on NATS: answers commands, sends beats and progress. Reports are sent by the outbox.
 //!
-//! NATS may be away at any time: whoever needs it waits for it, and nothing else does.
+//! NATS may be unreachable at any time. Only what needs it waits for it.
 
 pub mod beat;
 pub mod commands;

@@ -1,4 +1,4 @@
-//! From settings to a connection: dialled over TCP, logged in where a user is set.
+//! From settings to a connection: connected over TCP, and logged in if a user is set.
 
 use std::io;
 
@@ -13,10 +13,10 @@ use super::connection::{CALL_TIMEOUT, Connection, Login};
 use super::endpoint::{CONNECT_TIMEOUT, EtcdSettings, advice};
 use super::error::{EtcdError, describe, too_long, with_causes};
 
-/// What is read from the socket at a time, at most.
+/// The most bytes that are read from the socket at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Connects to the first endpoint that answers, and logs in where a user is set.
+/// Connects to the first endpoint that answers, and logs in if a user is set.
 pub(super) async fn connect(settings: &EtcdSettings, password: Option<&str>) -> Result<Connection, EtcdError> {
     let mut causes = Vec::new();
     for endpoint in &settings.endpoints {

@@ -1,4 +1,4 @@
-//! A connection to one member: what it says of itself and of its keys, and a linearizable read.
+//! A connection to one member: its status, hashes of its keys, and a linearizable read.
 
 use std::time::Duration;
 
@@ -13,26 +13,26 @@ use super::endpoint::{Words, advice};
 use super::error::{EtcdError, describe, is_election, is_unavailable, too_long};
 use super::stream::{self, Frame};
 
-/// How long a member may take to answer a small question.
+/// How long a member may take for a simple call.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a member may take to walk all its keys.
+/// How long a member may take to read all its keys.
 pub(super) const HASH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a linearizable read may take: an election takes less.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Before a read that an election cut short is made again.
+/// The pause before a read is repeated that failed because of an election.
 const ELECTION_PAUSE: Duration = Duration::from_millis(200);
 
-/// A voting member, as the member list has it.
+/// A voting member in the member list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Voter {
     pub id: u64,
     pub client_urls: Vec<String>,
 }
 
-/// Why a member does not say its HashKV.
+/// Why a member does not return its HashKV.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HashKvError {
     #[error("it has not reached the revision yet")]
@@ -47,7 +47,7 @@ pub enum HashKvError {
 }
 
 impl HashKvError {
-    /// etcd tells the two apart by their texts alone.
+    /// etcd distinguishes the two only by their texts.
     fn of(error: &etcd_client::Error) -> Self {
         let text = describe(error);
         if text.contains("is a future revision") {
@@ -63,9 +63,9 @@ impl HashKvError {
 /// A connection to one member.
 pub struct Connection {
     pub(super) client: Client,
-    /// The same connection, for the call that `client` makes too costly.
+    /// The same connection, for the call that `client` would make with one more copy of the data.
     pub(super) channel: Channel,
-    /// Where authentication is on: who logs in for that call.
+    /// If authentication is on, who logs in for that call.
     pub(super) login: Option<Login>,
     pub(super) endpoint: String,
     /// Whether it shows a client certificate.
@@ -79,8 +79,11 @@ pub(super) struct Login {
 }
 
 impl Connection {
-    /// What the member says of itself. Asks this member alone: neither raft nor the disk is involved, so
-    /// it answers without a quorum, too.
+    /// The status of the member. Asks this member only: neither raft nor the disk is involved, so it answers without a
+    /// quorum, too.
+    ///
+    /// # Errors
+    /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
     pub async fn member(&mut self) -> Result<Member, EtcdError> {
         let answer = timeout(CALL_TIMEOUT, self.client.status()).await;
         let status = match answer {
@@ -91,7 +94,10 @@ impl Connection {
         describe_member(&status).ok_or_else(|| self.failed("ask for the status", "the answer has no header".into()))
     }
 
-    /// The revision of a linearizable read: the cluster as a whole is at least here.
+    /// The revision of a linearizable read: the whole cluster has at least this revision.
+    ///
+    /// # Errors
+    /// [`EtcdError::NoQuorum`] if there is no answer in time; [`EtcdError::Call`] if etcd refuses.
     pub async fn revision(&mut self) -> Result<i64, EtcdError> {
         // A count of one key that nobody has: the cheapest question that needs a quorum.
         let options = || Some(GetOptions::new().with_count_only());
@@ -121,6 +127,9 @@ impl Connection {
     }
 
     /// The member list. From etcd 3.5 on this needs a quorum.
+    ///
+    /// # Errors
+    /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
     pub async fn members(&mut self) -> Result<Vec<ListedMember>, EtcdError> {
         match timeout(CALL_TIMEOUT, self.client.member_list()).await {
             Ok(Ok(answer)) => Ok(listed_members(answer.members())),
@@ -129,8 +138,11 @@ impl Connection {
         }
     }
 
-    /// This member's own hash of all keys up to a revision. Where just that revision is compacted, as after a restore
-    /// that nobody has written to since (older releases refuse it then), of all that there is.
+    /// This member's own hash of all keys up to a revision. If exactly that revision is compacted (as after a restore
+    /// without a write since; older releases refuse it then), the hash of all keys instead.
+    ///
+    /// # Errors
+    /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
     pub async fn hash_at(&mut self, revision: i64) -> Result<HashKv, EtcdError> {
         match timeout(HASH_TIMEOUT, self.client.hash_kv(revision)).await {
             Ok(Ok(answer)) => Ok(HashKv::of(&answer, revision)),
@@ -146,7 +158,10 @@ impl Connection {
         }
     }
 
-    /// The members that vote and can be asked.
+    /// The members that vote and have client URLs.
+    ///
+    /// # Errors
+    /// [`EtcdError::Call`] if etcd refuses the call or does not answer in time.
     pub async fn voters(&mut self) -> Result<Vec<Voter>, EtcdError> {
         let answer = match timeout(CALL_TIMEOUT, self.client.member_list()).await {
             Ok(Ok(answer)) => answer,
@@ -157,8 +172,11 @@ impl Connection {
         Ok(voters.map(|m| Voter { id: m.id(), client_urls: m.client_urls().to_vec() }).collect())
     }
 
-    /// HashKV at a revision, and the compact revision for which it is said (-1: never compacted). Walks over all keys;
-    /// has no deadline of its own.
+    /// HashKV at a revision, and the compact revision that belongs to it (-1: never compacted). etcd reads all keys for
+    /// it, so the caller must set a deadline.
+    ///
+    /// # Errors
+    /// [`HashKvError`]: the revision is compacted or still to come, or etcd refuses the call.
     pub async fn hash_kv(&mut self, at: i64) -> Result<(u32, i64), HashKvError> {
         match self.client.hash_kv(at).await {
             Ok(answer) => Ok((answer.hash(), answer.compact_version())),
@@ -185,7 +203,7 @@ impl Connection {
         advice(&self.endpoint, cause, self.certificate, self.words)
     }
 
-    /// With what is probably wrong about the connection.
+    /// An error, with what is probably wrong about the connection.
     pub(super) fn failed(&self, call: &'static str, cause: String) -> EtcdError {
         self.said(call, format!("{cause}{}", self.advice(&cause)))
     }
@@ -221,7 +239,7 @@ fn listed_members(members: &[etcd_client::Member]) -> Vec<ListedMember> {
 }
 
 impl Login {
-    /// A new token: the one that the client holds is its own.
+    /// A new token, since that of the client is not accessible.
     async fn token(&self, mut client: AuthClient) -> Result<String, etcd_client::Error> {
         let password = self.password.expose_secret().to_owned();
         Ok(client.authenticate(self.user.clone(), password).await?.token().to_owned())
@@ -244,8 +262,8 @@ fn describe_member(status: &StatusResponse) -> Option<Member> {
     })
 }
 
-/// The name of an alarm of `member` in one of the errors that a status carries, such as
-/// `memberID:10276657743932975437 alarm:NOSPACE`. An alarm that names no member counts for each.
+/// The name of an alarm of `member` in one of the errors that a status carries, such as `memberID:10276657743932975437
+/// alarm:NOSPACE`. An alarm without a member counts for every member.
 ///
 /// Asking for the alarms themselves would go through raft: a write for every beat, and no answer without
 /// a quorum.

@@ -1,7 +1,7 @@
-//! The settings of `[etcd]`, the endpoints that they describe, and what is probably wrong with one that fails.
+//! The settings in `[etcd]`, the endpoints that they describe, and what is probably wrong with one that fails.
 //!
-//! etcd-client's own connect knows no HTTP/2 windows, and those bound the rate over a real network: so the
-//! endpoint is built here.
+//! The endpoint is built here since etcd-client's own connect cannot set HTTP/2 windows, which limit the rate over a real
+//! network.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,15 +16,14 @@ use super::error::{EtcdError, with_causes};
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a member may send before it is read: the rate is at most this per round trip, and the memory at
+/// How many bytes a member may send before they are read. The rate is at most this per round trip, and the memory at
 /// most twice this.
 const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
-/// A connection that is silent for this long is asked whether it is alive. etcd refuses clients that ask
-/// more often than every 5 s.
+/// After this much silence, a ping checks the connection. etcd refuses clients that send one more often than every 5 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// How whoever set these settings calls them.
+/// How these settings are named where they come from, for errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Words {
     /// As keys of `[etcd]`.
@@ -35,7 +34,7 @@ pub enum Words {
 }
 
 impl Words {
-    /// The word for a key.
+    /// The name of a key.
     fn word(self, key: &'static str) -> &'static str {
         match (self, key) {
             (Self::Keys, key) => key,
@@ -48,7 +47,7 @@ impl Words {
         }
     }
 
-    /// The same where `[etcd]` does not stand before it.
+    /// The same if `[etcd]` is not before it.
     fn whole(self, key: &'static str) -> &'static str {
         match (self, key) {
             (Self::Keys, "ca") => "etcd.ca",
@@ -64,20 +63,20 @@ impl Words {
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EtcdSettings {
-    /// Client URLs of the machine's *own* member, tried in this order: the first that answers is used. An
-    /// endpoint of another member would be backed up in this machine's name.
+    /// Client URLs of the machine's *own* member, tried in this order; the first that answers is used. With another
+    /// member's endpoint, that member would be backed up as if it were this machine's.
     pub endpoints: Vec<String>,
     /// The CA of etcd's certificate; needed for `https`.
     pub ca: Option<PathBuf>,
     /// Client certificate and key.
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
-    /// A user with the root role, where authentication is on.
+    /// A user with the root role, if authentication is on.
     pub user: String,
     #[serde(serialize_with = "settings::hidden::serialize")]
     pub password: String,
     pub password_file: Option<PathBuf>,
-    /// How errors name them.
+    /// How errors name the settings.
     #[serde(skip)]
     pub words: Words,
 }
@@ -107,7 +106,7 @@ impl fmt::Debug for EtcdSettings {
 }
 
 impl EtcdSettings {
-    /// Refuses what does not fit together, and returns the password.
+    /// Refuses settings that do not go together, and returns the password.
     pub(super) fn check(&self) -> Result<Option<String>, EtcdError> {
         if let Some((_, text)) = self.contradiction() {
             return Err(self.wrong(text));
@@ -126,7 +125,7 @@ impl EtcdSettings {
         })
     }
 
-    /// The key that is to be changed, such as `etcd.cert`, and why. Looks into no file.
+    /// The key to change, such as `etcd.cert`, and why. No file is read.
     pub fn contradiction(&self) -> Option<(&'static str, String)> {
         let wrong = |key, text: String| Some((key, text));
         let [endpoints, ca, cert, key, user, password] =
@@ -161,7 +160,7 @@ impl EtcdSettings {
         }
     }
 
-    /// The URL with its scheme: without one it is `https` where a CA is given.
+    /// The URL with its scheme: without one, it is `https` if a CA is given.
     pub(super) fn url(&self, endpoint: &str) -> String {
         match (endpoint.contains("://"), &self.ca) {
             (true, _) => endpoint.to_owned(),
@@ -188,7 +187,7 @@ impl EtcdSettings {
         endpoint.tls_config(self.tls()?).map_err(wrong)
     }
 
-    /// Read anew for every connection: certificates are renewed under a running agent.
+    /// The files are read again for every connection, since certificates are renewed while the agent runs.
     fn tls(&self) -> Result<ClientTlsConfig, EtcdError> {
         let mut tls = ClientTlsConfig::new();
         if let Some(ca) = &self.ca {
@@ -214,14 +213,14 @@ impl EtcdSettings {
     }
 }
 
-/// Whether it has a scheme that etcd speaks, and something behind it.
+/// Whether it has a scheme that etcd speaks, and a host.
 fn is_usable(url: &str) -> bool {
     let behind = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     behind.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
 }
 
-/// What is probably wrong, and what to do, where a connection failed for `cause`. Since TLS 1.3 an etcd that does
-/// not take a client says so only after the connection stands, so that it is the first question that fails.
+/// What is probably wrong, and what to do, if a connection failed with `cause`. With TLS 1.3, an etcd that rejects a
+/// client says so only after the handshake, so the first call fails.
 pub(super) fn advice(url: &str, cause: &str, certificate: bool, words: Words) -> String {
     let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
     let closed = says(&["connection closed", "broken pipe", "reset by peer", "error reading a body"]);

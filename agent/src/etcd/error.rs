@@ -1,10 +1,10 @@
-//! What goes wrong between the agent and etcd, and the client's own errors in one line.
+//! Errors between the agent and etcd, and the client's own errors in one line.
 
 use std::time::Duration;
 
 use backstay_snapshot::FrameError;
 
-/// Why etcd could not be asked, or what is wrong with its answer.
+/// Why a call to etcd failed, or what is wrong with its answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EtcdError {
     #[error("{0}")]
@@ -37,7 +37,7 @@ pub(super) fn is_unavailable(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(s) if matches!(s.code(), Unavailable | DeadlineExceeded | Cancelled))
 }
 
-/// The leader changed while it was asked.
+/// The leader changed during the call.
 pub(super) fn is_election(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status) if status.message() == "etcdserver: leader changed")
 }

@@ -1,12 +1,12 @@
-//! The machine's own etcd member: connecting to it, what it says of itself, and a linearizable read.
+//! The machine's own etcd member: connecting to it, its status, and a linearizable read.
 //!
-//! - `endpoint`: settings and TLS; `connect`: the HTTP/2 connection; `connection`: what is asked over it;
-//! - [`source`]: the snapshot stream as a source of a backup;
+//! - `endpoint`: settings and TLS; `connect`: the HTTP/2 connection; `connection`: the calls over it;
+//! - [`source`]: the snapshot stream as the source of a backup;
 //! - `stream`: its frames on the wire;
 //! - [`poll`]: the member as beats show it;
-//! - [`sample`]: keys read back, for a proof.
+//! - [`sample`]: keys read back, for a verification.
 //!
-//! What a backup is, and when one is taken, is not decided here.
+//! What a backup is, and when one is made, is not decided here.
 
 mod connect;
 mod connection;
@@ -21,7 +21,7 @@ pub use connection::{CALL_TIMEOUT, Connection, HashKv, HashKvError, READ_TIMEOUT
 pub use endpoint::{EtcdSettings, Words};
 pub use error::EtcdError;
 
-/// Where the member is, checked and with its password at hand.
+/// Where the member is; the settings are checked, and the password is loaded.
 #[derive(Clone)]
 pub struct Etcd {
     settings: EtcdSettings,
@@ -46,6 +46,9 @@ impl Etcd {
     }
 
     /// Connects to the first endpoint that answers.
+    ///
+    /// # Errors
+    /// [`EtcdError::Unreachable`] if none does; [`EtcdError::File`] if a file for TLS or with the password cannot be used.
     pub async fn connect(&self) -> Result<Connection, EtcdError> {
         connect::connect(&self.settings, self.password.as_deref()).await
     }

@@ -1,5 +1,4 @@
-//! Asks the member from time to time what it says of itself, apart from everything else: an etcd that hangs
-//! delays nobody.
+//! Queries the member's status from time to time, in a task of its own, so that an etcd that hangs delays nothing else.
 
 use std::time::Duration;
 
@@ -15,17 +14,17 @@ use super::{Connection, Etcd, EtcdError};
 /// How long one round may take, the connection included.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Members change rarely; from etcd 3.5 on the list costs a round among them.
+/// How often the member list is requested: it changes rarely, and from etcd 3.5 on it needs a round of raft.
 const LIST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The member as it was seen last, or why it was not; `None` before the first round.
+/// The member's last status, or why there is none; `None` before the first round.
 pub type PolledMember = Option<Result<Member, String>>;
 
-/// What a round found; whoever needs it subscribes.
+/// The result of each round, for subscribers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Round {
     pub seen: PolledMember,
-    /// The member list that this member told last; empty while it has told none.
+    /// The last member list from this member; empty while there is none.
     pub members: Vec<ListedMember>,
 }
 
@@ -61,7 +60,7 @@ pub async fn poll(etcd: &Etcd, period: Duration, rounds: &watch::Sender<Round>, 
     }
 }
 
-/// The member list, and whose it is.
+/// The member list, and from which member it is.
 #[derive(Default)]
 struct List {
     /// Cluster and member.
@@ -71,7 +70,7 @@ struct List {
 }
 
 impl List {
-    /// Asks for it once in a while, and when the member is another one than before: that one's list says nothing of it.
+    /// Requests it now and then, and when the member is another one than before, since the old list then says nothing.
     async fn refresh(&mut self, member: &Member, connection: &mut Connection) {
         let of = (member.cluster_id, member.member_id);
         if self.of != of {

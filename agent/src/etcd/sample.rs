@@ -1,5 +1,5 @@
-//! Keys read back from a member, as a proof does it. Their values one at a time: an answer that held several of them would
-//! grow with them, and etcd takes values of any size that its `--max-request-bytes` allows.
+//! Keys read back from a member, for a verification. Values are read one at a time: etcd takes values of any size that its
+//! `--max-request-bytes` allows, so an answer with several of them could become very large.
 
 use etcd_client::{GetOptions, KeyValue, KvClient};
 use tokio::time::timeout;
@@ -7,22 +7,22 @@ use tokio::time::timeout;
 use super::connection::{Connection, HASH_TIMEOUT};
 use super::error::{EtcdError, describe, too_long};
 
-/// A key whose value makes an answer larger than this is passed over.
+/// A key is skipped if its value makes an answer larger than this, in bytes.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
-/// What was read back.
+/// What was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sampled {
-    /// All keys that there were at that revision.
+    /// How many keys there were at that revision.
     pub keys: u64,
-    /// How many were asked for by themselves, and how many of those were as the list had them.
+    /// How many were read one by one, and how many of those were as in the list.
     pub asked: u32,
     pub same: u32,
 }
 
 impl Connection {
-    /// How many keys there are at `revision`, and the first `limit` of them, each read back by itself. Everything is read
-    /// at that revision: keys whose leases run out meanwhile are still there.
+    /// Counts the keys at `revision`, and reads the first `limit` of them one by one. Everything is read at that
+    /// revision, so keys whose leases expire meanwhile are still there.
     ///
     /// # Errors
     /// The member does not answer.
@@ -60,7 +60,7 @@ async fn sample(mut client: KvClient, revision: i64, limit: u32) -> Result<Sampl
     Ok(sampled)
 }
 
-/// The list, where one answer cannot hold it: keys may be as large as a request to etcd.
+/// The list, if one answer cannot contain it: keys may be as large as a request to etcd.
 async fn one_by_one(
     client: &mut KvClient,
     from: impl Fn() -> GetOptions,
@@ -77,14 +77,14 @@ async fn one_by_one(
     Ok(keys)
 }
 
-/// The list has keys without their values.
+/// The keys without their values.
 fn is_same(alone: &KeyValue, listed: &KeyValue) -> bool {
     let told = |kv: &KeyValue| (kv.create_revision(), kv.mod_revision(), kv.version(), kv.lease());
     alone.key() == listed.key() && told(alone) == told(listed)
 }
 
-/// The answer was not read, since it has more than [`ANSWER_MAX`] bytes. (etcd itself says by the same code that a
-/// revision is compacted.)
+/// The answer was not read, since it has more than [`ANSWER_MAX`] bytes. (etcd itself uses the same code for a revision
+/// that is compacted.)
 fn is_too_large(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains("message length too large"))
 }

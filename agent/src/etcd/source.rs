@@ -1,7 +1,7 @@
-//! etcd's snapshot stream as a source of a backup.
+//! etcd's snapshot stream as the source of a backup.
 //!
-//! The order matters: what the member says of itself, then a linearizable read, then the stream. So the
-//! snapshot holds at least the revision of that read, or the member's store is not what it says it is.
+//! The order matters: first the member's status, then a linearizable read, then the stream. So the snapshot contains at
+//! least the revision of that read; if it does not, the member's database is not the one that it reported.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use super::connection::Connection;
 use super::error::{EtcdError, describe};
 use super::stream::Frame;
 
-/// Which etcd is there, and where it stands.
+/// Which etcd answers, and its revision.
 ///
 /// # Errors
-/// As of [`SnapshotSource::prepare`].
+/// As [`SnapshotSource::prepare`].
 pub async fn origin(etcd: &Etcd) -> Result<Origin, EtcdError> {
     look(&mut etcd.connect().await?, None).await
 }
@@ -42,26 +42,26 @@ async fn look(connection: &mut Connection, cluster: Option<u64>) -> Result<Origi
     })
 }
 
-/// A snapshot that has been asked for, or is about to be: the stream opens at the first [`Source::next`],
-/// since an open one pins pages of the member's database.
+/// A snapshot. The stream is opened at the first [`Source::next`], since an open one keeps the member from reusing
+/// pages of its database.
 pub struct SnapshotSource {
     connection: Connection,
     origin: Origin,
     stream: Option<Streaming<Frame>>,
     frames: Frames,
     trailer: Option<Trailer>,
-    /// No byte for this long, and the stream counts as stuck.
+    /// The stream counts as stuck if no byte arrives for this long.
     stall: Duration,
     progress: Arc<Progress>,
     examination: Option<Examination>,
-    /// Told once the first bytes have come.
+    /// Notified when the first bytes have arrived.
     begun: Option<oneshot::Sender<()>>,
 }
 
 impl SnapshotSource {
-    /// Looks at the member and makes the linearizable read. `cluster` is etcd's own cluster id where one is
-    /// expected. `examine` makes the look into the snapshot: of what is read where, the members that voted before the stream,
-    /// and word of the stream's first bytes.
+    /// Gets the member's status and makes the linearizable read. `cluster` is the etcd cluster id that is expected, if
+    /// any. `examine` creates the inspection from what is read, the members that voted before the stream, and a
+    /// notification about the stream's first bytes.
     ///
     /// # Errors
     /// The member cannot be reached, is not fit to be backed up, or has no quorum.
@@ -96,13 +96,13 @@ impl SnapshotSource {
         })
     }
 
-    /// Where the snapshot is read.
+    /// Where the snapshot comes from.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// The next bytes of the database. The deadline is on bytes: a member with a broken disk sends empty
-    /// frames for ever.
+    /// The next bytes of the database. The time limit is for bytes, not frames, since a member with a broken disk sends
+    /// empty frames forever.
     async fn pull(&mut self) -> Result<Option<Bytes>, EtcdError> {
         if self.trailer.is_some() {
             return Ok(None);
@@ -183,7 +183,7 @@ impl Source for SnapshotSource {
     }
 }
 
-/// Whether a backup of this member is worth having.
+/// Whether this member can be backed up.
 fn fit(member: &Member, cluster: Option<u64>) -> Result<(), EtcdError> {
     let unfit = |text: String| Err(EtcdError::Unfit(text));
     let id = member.member_id;

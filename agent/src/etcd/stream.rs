@@ -1,7 +1,6 @@
-//! The snapshot stream as it comes from the wire: one call of `Maintenance.Snapshot`, with as few copies of its
-//! bytes as gRPC allows.
+//! The snapshot stream as it arrives: one call of `Maintenance.Snapshot`, with as few copies of its bytes as gRPC allows.
 //!
-//! etcd-client has this call too, but copies each frame once more; over a whole database that is felt.
+//! etcd-client has this call, too, but copies each frame once more, which slows down a whole database.
 
 use bytes::Bytes;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -12,17 +11,17 @@ use tonic_prost::ProstCodec;
 
 const METHOD: &str = "/etcdserverpb.Maintenance/Snapshot";
 
-/// Under which name etcd expects the token of a user that has logged in.
+/// The name of the metadata in which etcd expects the token of a user.
 const TOKEN: &str = "token";
 
 /// `etcdserverpb.SnapshotRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct SnapshotRequest {}
 
-/// What we read of `etcdserverpb.SnapshotResponse`.
+/// The part of `etcdserverpb.SnapshotResponse` that is read.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Frame {
-    /// Bytes of the database that are to come after this frame.
+    /// Bytes of the database that follow after this frame.
     #[prost(uint64, tag = "2")]
     pub remaining_bytes: u64,
     /// The next bytes: a piece of the buffer that was read.
@@ -33,7 +32,7 @@ pub struct Frame {
 /// Opens the stream, as the user to whom `token` was given.
 ///
 /// # Errors
-/// What the member, or the way to it, answers instead.
+/// The member refuses the call, or cannot be reached.
 pub async fn open(channel: Channel, token: Option<&str>) -> Result<Streaming<Frame>, Status> {
     let mut request = Request::new(SnapshotRequest {});
     if let Some(token) = token {

@@ -1,4 +1,4 @@
-//! How far a backup is: one line on a terminal, which is written again and again.
+//! Shows how far a backup is: one line on a terminal, which is redrawn.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use backstay_daemon::{terminal, units};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How often is looked how far it is.
+/// How often the progress is shown.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Characters between the brackets of the bar.
 const BAR: usize = 16;
 
-/// Waits for the end of a backup, and shows meanwhile how far it is where `is_terminal`.
+/// Waits for the end of a backup, and meanwhile shows the progress if `is_terminal`.
 pub async fn shown<T>(backup: impl Future<Output = T>, is_terminal: bool, tries: &watch::Receiver<Arc<Progress>>) -> T {
     if !is_terminal {
         return backup.await;
@@ -39,8 +39,8 @@ pub async fn shown<T>(backup: impl Future<Output = T>, is_terminal: bool, tries:
     }
 }
 
-/// Bytes of the database that were read in `elapsed`, and all of them, 0 as long as that is unknown; sealed bytes that are
-/// in the store. Fits a terminal of 80 columns.
+/// The line, which fits into 80 columns: bytes of the database that were read in `elapsed`, and its size (0 while
+/// unknown); and bytes in the store.
 fn line(read: u64, total: u64, stored: u64, elapsed: Duration) -> String {
     if total == 0 {
         return "connecting to etcd and the store".into();
@@ -65,7 +65,7 @@ fn line(read: u64, total: u64, stored: u64, elapsed: Duration) -> String {
     format!("reading [{bar}] {} of {}{pace}", units::bytes(read), units::bytes(total))
 }
 
-/// Longer is told as this, in seconds.
+/// The longest remaining time that is shown, in seconds.
 const LEFT_MAX: f64 = 99.0 * 86_400.0;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A backup that `once` took, as it is told: what it is, and the lines that open and restore it.
+//! What `once` prints about the backup that it made: what it is, and the commands that decrypt and restore it.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,28 +9,28 @@ use backstay_daemon::bucket::Named;
 use backstay_daemon::terminal::shell_word;
 use backstay_daemon::units;
 
-/// The file that `age-keygen -o` wrote, as README names it.
+/// The file of `age-keygen -o`, as README names it.
 const KEY_FILE: &str = "recovery.key";
 
 /// A backup that was taken.
 #[derive(Debug)]
 pub struct Taken {
     pub manifest: Manifest,
-    /// Where the sealed object lies.
+    /// The URL or path of the stored object.
     pub url: String,
     pub named: Named,
     /// Whether the store had no backup of this cluster.
     pub first: bool,
-    /// How far this machine's clock, by which the backup is named, is from the store's; `None` where they agree.
+    /// How far this machine's clock, by which the backup is named, is from the store's; `None` if they agree.
     pub clock_off: Option<String>,
-    /// From the beginning to the manifest in the store.
+    /// The time from the beginning until the manifest was in the store.
     pub took: Duration,
     /// The fingerprint of the key that signed it.
     pub signed_by: Option<String>,
 }
 
 impl Taken {
-    /// The command that makes `snapshot.db` of it with standard tools alone.
+    /// The command that writes `snapshot.db` from it, with standard tools only.
     fn open_line(&self) -> String {
         let file = self.url.strip_prefix("file://");
         let is_encrypted = !self.manifest.seal.recipients.is_empty();
@@ -59,7 +59,7 @@ impl Taken {
         format!("{line} s3 cp {} -", shell_word(&self.url))
     }
 
-    /// The command that makes etcd's data folder of it.
+    /// The command that restores it into a data folder of etcd.
     fn restore_line(&self) -> String {
         let Manifest { cluster_uuid, snapshot, seal, .. } = &self.manifest;
         let named = &self.named;
@@ -71,7 +71,7 @@ impl Taken {
     }
 }
 
-/// For programs and for people.
+/// The output of `once`: for programs and for people.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -115,7 +115,7 @@ impl fmt::Display for Taken {
     }
 }
 
-/// An inspection in a line for people, and whether the member could be compared with itself alone.
+/// The result of an inspection in a line for people, and whether there was no other member to compare with.
 struct Verdict<'a>(&'a Inspection, bool);
 
 impl fmt::Display for Verdict<'_> {

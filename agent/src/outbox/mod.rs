@@ -1,8 +1,7 @@
-//! Reports on their way to the coordinator: on disk before they count as made, there until JetStream has
-//! them.
+//! Reports on their way to the coordinator. A report is on disk before it counts as made, and stays there until
+//! JetStream has it.
 //!
-//! One file each, named by a number that rises: that is the order in which they are sent. [`sender`] sends
-//! them; nothing here knows NATS.
+//! Each is a file, named by a rising number: they are sent in this order. [`sender`] sends them; nothing here knows NATS.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,22 +19,22 @@ use crate::state::{StateError, failed, make_folder, remove, write_atomic};
 
 pub mod sender;
 
-/// Reports that wait at most. When there are more, the oldest `started` goes, then the oldest of all.
+/// How many reports may wait. Beyond that, the oldest `started` is dropped, then the oldest of all.
 pub const RECORDS_MAX: usize = 1_000;
 
 const RECORD_VERSION: u32 = 1;
 const SUFFIX: &str = ".report";
 
-/// A report as it waits: MessagePack with named fields, so that a later build can read it.
+/// A report in the outbox: MessagePack with named fields, so that a later version can read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     version: u32,
     pub subject: String,
-    /// What makes it the same report when it is sent twice.
+    /// An id by which JetStream recognises it when it is sent twice.
     pub message_id: String,
-    /// Nothing is lost when such a report is dropped: a final one follows.
+    /// Whether it can be dropped without loss, since a final report follows.
     passing: bool,
-    /// The report, protobuf.
+    /// The report as protobuf.
     pub payload: Bytes,
 }
 
@@ -69,11 +68,11 @@ impl Record {
     }
 }
 
-/// What waits in memory of a record: the rest is on disk.
+/// What is in memory of a record; the rest is on disk.
 struct WaitingReport {
     message_id: String,
     passing: bool,
-    /// The record itself where the disk refused it.
+    /// The record itself, if the disk refused it.
     unsaved: Option<Record>,
 }
 
@@ -96,7 +95,10 @@ impl std::fmt::Debug for Outbox {
 }
 
 impl Outbox {
-    /// Takes up what an earlier process left. A record that cannot be read is set aside with a warning.
+    /// Loads what an earlier process left. A record that cannot be read is set aside, with a warning in the log.
+    ///
+    /// # Errors
+    /// The folder cannot be created or read.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StateError> {
         let folder = folder.into();
         make_folder(&folder)?;
@@ -118,10 +120,10 @@ impl Outbox {
         Ok(Self { folder, queue: Mutex::new(queue), waiting })
     }
 
-    /// Adds a report at the end. One that waits already is not added again.
+    /// Adds a report at the end, unless it is waiting already.
     ///
     /// # Errors
-    /// The disk refused it. It waits in memory then and is sent all the same, but a crash loses it.
+    /// The disk refused it. It is then kept in memory and sent nevertheless, but a crash loses it.
     pub fn add(&self, record: Record) -> Result<(), StateError> {
         let mut queue = self.lock();
         if queue.entries.values().any(|e| e.message_id == record.message_id) {
@@ -151,7 +153,7 @@ impl Outbox {
     /// The oldest report, with its number; a record that turns out to be damaged is set aside.
     ///
     /// # Errors
-    /// The disk does not give it now: it stays, and the next call may get it.
+    /// The disk cannot be read at the moment: the report stays, and the next call may succeed.
     pub fn first(&self) -> std::io::Result<Option<(u64, Record)>> {
         let mut queue = self.lock();
         loop {
@@ -170,7 +172,7 @@ impl Outbox {
         }
     }
 
-    /// Takes away a report that has arrived.
+    /// Removes a report that has arrived.
     pub fn done(&self, number: u64) {
         let mut queue = self.lock();
         queue.entries.remove(&number);
@@ -178,14 +180,14 @@ impl Outbox {
         self.waiting.send_replace(queue.entries.len());
     }
 
-    /// A file that stays would only be sent once more after a restart.
+    /// Removes its file. If that fails, the report is only sent once more after a restart.
     fn forget(&self, number: u64) {
         if let Err(error) = remove(&self.path(number)) {
             warn!(%error, "a report was sent, but could not be removed from the outbox");
         }
     }
 
-    /// How many reports wait, as it changes.
+    /// How many reports are waiting, as it changes.
     pub fn waiting(&self) -> watch::Receiver<usize> {
         self.waiting.subscribe()
     }
@@ -205,9 +207,9 @@ fn number(path: &Path) -> Option<u64> {
 
 /// Why a record was not read.
 enum Unread {
-    /// What is there is no record (any more).
+    /// The file is not a record (any more).
     Damaged(String),
-    /// The disk or the process has trouble that may pass.
+    /// The disk or the process has a problem that may go away.
     Failed(std::io::Error),
 }
 

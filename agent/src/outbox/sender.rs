@@ -1,4 +1,4 @@
-//! Sends what waits in the outbox, in order, until it has arrived.
+//! Sends what is in the outbox, in order, until it has arrived.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use super::{Outbox, Record};
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// What a message has before its payload.
+/// Bytes of a message in addition to its payload.
 const HEADERS: usize = 256;
 
-/// How long the server may take to say that it has a report.
+/// How long the server may take to acknowledge a report.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who brings a report to the coordinator. `Ok` says that it is kept there.
+/// Delivers a report. `Ok` means that it is stored at the receiver.
 #[async_trait]
 pub trait Courier: Send + Sync {
     async fn deliver(&self, record: &Record) -> Result<(), String>;
@@ -76,7 +76,7 @@ impl Courier for JetStream {
     }
 }
 
-/// The report as it can be sent. One that NATS does not let through would hold up all behind it: its text is cut.
+/// The report as it can be sent. One that is too large for NATS would block all others behind it, so its text is cut.
 pub(super) fn fitting(record: &Record, max_payload: usize) -> Bytes {
     if record.payload.len() + HEADERS <= max_payload {
         return record.payload.clone();
@@ -88,7 +88,7 @@ pub(super) fn fitting(record: &Record, max_payload: usize) -> Bytes {
     report.encode_to_vec().into()
 }
 
-/// Sends for ever, or until `stop`. Once in a `hurry`, the pauses stay short.
+/// Sends until `stop` is cancelled. As soon as `hurry` is cancelled, pauses are short.
 pub async fn send(outbox: Arc<Outbox>, courier: &dyn Courier, hurry: &CancellationToken, stop: &CancellationToken) {
     let mut waiting = outbox.waiting();
     let (mut pause, mut trouble) = (PAUSE_MIN, Trouble::default());

@@ -1,4 +1,4 @@
-//! Another voting member's HashKV at the revision of the linearizable read, asked while the stream runs.
+//! Asks another voting member for HashKV at the revision of the linearizable read, while the stream runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::etcd::{Connection, Etcd, EtcdError, HashKvError, Voter};
 
-/// Between two questions to a member that is behind, or compacted less far than the snapshot.
+/// The pause between two calls to a member that is behind, or has compacted less than the snapshot.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// So long a member may take to catch up.
+/// How long a member may take to catch up.
 const BEHIND_MAX: Duration = Duration::from_secs(10);
 
-/// Members that are asked, one after the other, until one answers.
+/// How many members are asked, one after the other, until one answers.
 const MEMBERS_MAX: usize = 4;
 
 /// What a member said.
@@ -22,18 +22,18 @@ const MEMBERS_MAX: usize = 4;
 pub struct Answer {
     pub member: u64,
     pub hash: u32,
-    /// Its compact revision at that moment; -1: never compacted.
+    /// Its compact revision when it answered; -1: never compacted.
     pub compact: i64,
 }
 
 /// Why there is no answer.
 enum Silence {
-    /// The member took the question and has not answered in time.
+    /// The member accepted the call and did not answer in time.
     Walking(String),
     No(String),
 }
 
-/// What is asked, and of whom.
+/// What to ask, and whom.
 pub struct Question {
     etcd: Arc<Etcd>,
     /// The member that is read, and its cluster, in hexadecimal.
@@ -53,7 +53,7 @@ impl Question {
     /// Asks one member after the other.
     ///
     /// # Errors
-    /// None can say it, and why, in words.
+    /// No member answers; and why, in words.
     pub async fn ask(&self) -> Result<Answer, String> {
         let voters = self.voters().await?;
         let mut reasons = Vec::new();
@@ -72,8 +72,8 @@ impl Question {
         Err(reasons.join("; "))
     }
 
-    /// The other voting members, from the next higher id on, the leader last: HashKV holds up its writes. The member
-    /// itself where it is alone.
+    /// The other voting members, beginning with the next higher id, the leader last, since HashKV delays its writes.
+    /// The member itself if it is the only one.
     async fn voters(&self) -> Result<Vec<Voter>, String> {
         let own = u64::from_str_radix(&self.member, 16).map_err(|e| format!("member id {:?}: {e}", self.member))?;
         let mut connection = self.etcd.connect().await.map_err(text)?;
@@ -105,8 +105,8 @@ impl Question {
         self.patience
     }
 
-    /// Connects, and makes sure that it is the member that was meant: a small question first, so that one that does
-    /// not answer at all costs little time.
+    /// Connects, and checks that it is the right member. A simple call comes first, so that a member that does not
+    /// answer at all costs little time.
     async fn connect(&self, voter: &Voter) -> Result<Connection, String> {
         let own = format!("{:016x}", voter.id) == self.member;
         let etcd = if own { (*self.etcd).clone() } else { self.etcd.at(&voter.client_urls).map_err(text)? };
@@ -120,6 +120,9 @@ impl Question {
     }
 
     /// Asks the same member again, a little later.
+    ///
+    /// # Errors
+    /// Why it does not answer, in words.
     pub async fn again(&self, before: &Answer) -> Result<Answer, String> {
         sleep(PAUSE).await;
         let voters = self.voters().await?;

@@ -1,9 +1,9 @@
-//! The proof that a snapshot is worth keeping: its pages hang together, it holds at least the revision that the cluster
-//! agreed on, and another member holds the same data.
+//! Checks that a snapshot is worth keeping: its pages are consistent, it contains at least the revision that the
+//! cluster agreed on, and another member has the same data.
 //!
-//! - `settings`: the table `inspection` of agent.toml;
+//! - `settings`: the table `[inspection]` of agent.toml;
 //! - `ask`: another voting member's HashKV, while the stream runs;
-//! - `verdict`: what the look into the database and the answer come to.
+//! - `verdict`: the conclusion from the inspection and that answer.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ use ask::Question;
 use settings::InspectionSettings;
 use verdict::{Looked, SnapshotCheck};
 
-/// A look into the snapshot of the member of `origin`, unless the settings turn it off. `begun` tells that the stream's
-/// first bytes have come: earlier, the other member could still compact what the snapshot then has not. `voters` are the
-/// members that voted before that.
+/// An inspection of the snapshot of the member in `origin`, unless the settings disable it. `begun` is notified when
+/// the stream's first bytes have arrived: before that, the other member could still compact revisions that the snapshot
+/// then does not contain either. `voters` are the members that voted before that.
 pub fn examination(
     etcd: &Etcd,
     settings: &InspectionSettings,
@@ -43,7 +43,7 @@ pub fn examination(
     Some(Examination { observer: Box::new(observer), verdict: Box::pin(check.verdict(looked, begun)) })
 }
 
-/// Looks, on the verifying thread.
+/// Inspects, on the verifying thread.
 struct Look {
     /// `None` after a failure.
     inspector: Option<Inspector>,

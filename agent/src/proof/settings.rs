@@ -1,4 +1,4 @@
-//! `[inspection]`: whether and how far snapshots are looked into.
+//! `[inspection]`: whether and how far snapshots are inspected.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use backstay_daemon::settings;
 use backstay_snapshot::inspect::MEMORY_DEFAULT;
 use serde::{Deserialize, Serialize};
 
-/// How long another member may take for its HashKV: it walks over all of its keys.
+/// How long another member may take for HashKV, for which it reads all its keys.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `[inspection]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct InspectionSettings {
-    /// Look into each snapshot before it becomes a backup.
+    /// Whether to inspect each snapshot before it becomes a backup.
     pub enabled: bool,
-    /// Ask another member whether it holds the same data. It costs that member a walk over its keys.
+    /// Whether to ask another member if it has the same data, for which that member reads all its keys.
     pub ask: bool,
-    /// Bytes of memory that a look may take. What does not fit is not known; nothing fails for it.
+    /// Bytes of memory that an inspection may use. What does not fit is unknown; nothing fails because of it.
     pub memory_limit: u64,
     /// How long the other member may take.
     #[serde(with = "settings::duration")]
@@ -31,7 +31,7 @@ impl Default for InspectionSettings {
 }
 
 impl InspectionSettings {
-    /// No look at all.
+    /// No inspection at all.
     pub fn off() -> Self {
         Self { enabled: false, ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! What the look into a snapshot and the answer of another member come to.
+//! The conclusion from the inspection of a snapshot and the answer of another member.
 
 use std::time::Duration;
 
@@ -11,26 +11,31 @@ use tracing::warn;
 
 use super::ask::{Answer, Question};
 
-/// How often a member is asked again that is compacted less far than the snapshot.
+/// How often a member is asked again if it has compacted less than the snapshot.
 const AGAIN_MAX: usize = 8;
 
-/// Bytes of a reason in the manifest, at most.
+/// The most bytes of a reason in the manifest.
 const REASON_MAX: usize = 1024;
 
-/// What a look into the database gave.
+/// The result of the inspection.
 pub type Looked = Result<Inspection, InspectError>;
 
 /// Decides whether one snapshot is worth keeping.
 pub struct SnapshotCheck {
     pub origin: Origin,
-    /// Ids of the members that voted before the stream began; empty where nobody could say.
+    /// Ids of the members that voted before the stream began; empty if nobody could say.
     pub voters: Vec<u64>,
     /// `None`: nobody is asked.
     pub question: Option<Question>,
 }
 
 impl SnapshotCheck {
-    /// Asks while the stream runs, from its first bytes on, and judges once the look is over.
+    /// Asks another member while the stream runs, from its first bytes on, and compares when the inspection has ended.
+    /// No answer is not an error.
+    ///
+    /// # Errors
+    /// [`Rejected::Unfit`] if the snapshot is not a complete database or too old; [`Rejected::Disagreement`] if another
+    /// member has different data.
     pub async fn verdict(
         self,
         mut looked: oneshot::Receiver<Looked>,
@@ -147,24 +152,24 @@ impl SnapshotCheck {
     }
 }
 
-/// Members that vote and that the database calls learners.
+/// Members that vote, but are learners according to the database.
 fn promoted_learners(members: &[Member], voters: &[u64]) -> Vec<String> {
     let promoted = members.iter().filter(|member| member.learner && voters.contains(&member.id));
     promoted.map(|member| format!("{:016x}", member.id)).collect()
 }
 
-/// What an answer comes to.
+/// The result of comparing an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Weighed {
     Equal,
     /// The snapshot's own hash.
     Differs(u32),
-    /// The member has compacted less than the snapshot: a moment later it may answer for as much.
+    /// The member has compacted less than the snapshot; a moment later it may have compacted as much.
     Behind(String),
     Unknown(String),
 }
 
-/// Weighs a member's answer against what the snapshot says for its compact revision.
+/// Compares a member's answer with the snapshot's hash for the same compact revision.
 fn weigh(own: Result<HashKv, Unknown>, answer: &Answer) -> Weighed {
     match own {
         Ok(own) if own.is(answer.hash) => Weighed::Equal,
@@ -193,7 +198,8 @@ fn equal(answer: &Answer) -> manifest::Inspection {
     }
 }
 
-/// It stands in the manifest, which has a bound: several members' errors may be long.
+/// The reason for the manifest, cut, since the errors of several members may be long and the size of a manifest is
+/// limited.
 fn shortened(mut reason: String) -> String {
     if reason.len() > REASON_MAX {
         reason.truncate(reason.floor_char_boundary(REASON_MAX));

@@ -1,10 +1,10 @@
-//! What etcd says of itself after it was started on a restored folder: for the coordinator to compare.
+//! What etcd reports after it was started on a restored folder, so that the coordinator can compare the members.
 
 use backstay_protocol::bus::MemberCheck;
 
 use crate::etcd::{Etcd, EtcdError};
 
-/// Asks the machine's own member. `hash_revision` 0 asks for no hash.
+/// Asks the machine's own member. With `hash_revision` 0, no hash is requested.
 pub async fn check(etcd: &Etcd, hash_revision: i64) -> MemberCheck {
     let mut check = MemberCheck::default();
     if let Err(error) = ask(etcd, hash_revision, &mut check).await {

@@ -1,4 +1,4 @@
-//! Stopping and starting etcd, by what runs it. Either may be asked for twice.
+//! Stopping and starting etcd by way of what runs it: systemd, a static pod, or commands. Doing either twice is harmless.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use super::settings::{ControlKind, RestoreSettings};
 use super::words::plain;
 
-/// Between two looks whether etcd has let go of its database: the kernel tells nobody.
+/// How often to check whether etcd has closed its database; the kernel does not notify anybody.
 const LOOK: Duration = Duration::from_millis(50);
-/// The kubelet sees within this that a manifest is gone: it looks every 20 s where nothing tells it.
+/// How soon the kubelet notices that a manifest is gone: without a notification, it looks every 20 s.
 const KUBELET: Duration = Duration::from_secs(25);
-/// So much of what a failed command printed goes into the error.
+/// How many bytes of a failed command's output are in the error.
 const TAIL_BYTES: usize = 300;
 
 /// Why etcd was not stopped or started.
@@ -43,13 +43,13 @@ pub enum ControlError {
 pub struct Control {
     kind: ControlKind,
     settings: RestoreSettings,
-    /// What commands print on stderr: a daemon that they leave behind may go on writing there.
+    /// The file for what commands print on stderr; a daemon that they start may continue to write there.
     log: PathBuf,
     kubelet: Duration,
 }
 
 impl Control {
-    /// `None` where the settings name no way.
+    /// `None` if the settings name no way.
     pub fn new(settings: &RestoreSettings, log: PathBuf) -> Option<Self> {
         Some(Self { kind: settings.control?, settings: settings.clone(), log, kubelet: KUBELET })
     }
@@ -67,10 +67,10 @@ impl Control {
         &self.log
     }
 
-    /// Looks whether it could be done, before it must be.
+    /// Checks in advance whether stopping and starting is possible.
     ///
     /// # Errors
-    /// In words.
+    /// Why not, in words.
     pub fn check(&self) -> Result<(), String> {
         if self.kind != ControlKind::StaticPod {
             return Ok(());
@@ -88,7 +88,11 @@ impl Control {
         }
     }
 
-    /// Stops etcd and waits until it has let go of all of `databases`.
+    /// Stops etcd and waits until it has closed all of `databases`.
+    ///
+    /// # Errors
+    /// The command cannot be run, fails or takes too long; the manifest cannot be moved; etcd still has a database open
+    /// when the time is over.
     pub async fn stop(&self, databases: &[PathBuf]) -> Result<(), ControlError> {
         let patience = self.settings.stop_timeout;
         match self.kind {
@@ -116,7 +120,10 @@ impl Control {
         Ok(())
     }
 
-    /// Starts etcd; whether it serves is seen elsewhere.
+    /// Starts etcd, without waiting until it serves.
+    ///
+    /// # Errors
+    /// The command cannot be run, fails or takes too long, or the manifest cannot be moved.
     pub async fn start(&self) -> Result<(), ControlError> {
         let patience = self.settings.start_timeout;
         match self.kind {
@@ -170,7 +177,7 @@ fn systemctl(verb: &str, unit: &str) -> Vec<String> {
     ["systemctl", verb, unit].map(str::to_owned).to_vec()
 }
 
-/// Moves a manifest where it is not there yet; whether it was moved now.
+/// Moves a manifest unless it is there already; returns whether it was moved now.
 fn shift(from: &Path, to: &Path) -> Result<bool, ControlError> {
     let failed = |cause| ControlError::Manifest { from: from.to_owned(), to: to.to_owned(), cause };
     match (from.exists(), to.exists()) {
@@ -182,7 +189,7 @@ fn shift(from: &Path, to: &Path) -> Result<bool, ControlError> {
     }
 }
 
-/// Whether nobody has the database open: bbolt locks it for as long as it does.
+/// Whether no process has the database open: bbolt keeps it locked while it does.
 pub(super) fn is_free(database: &Path) -> Result<bool, ControlError> {
     let failed = |cause| ControlError::Lock { path: database.to_owned(), cause };
     let file = match File::open(database) {

@@ -1,4 +1,4 @@
-//! The three folders of a restore: live, fresh and aside; where they are, and moving them.
+//! The three folders of a restore (live, fresh and aside): where they are, and moving them.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use backstay_protocol::RestoreId;
 use serde::{Deserialize, Serialize};
 
-/// Beyond the database: the first WAL segment, the snapshot file, and what etcd writes while it starts.
+/// Room in addition to the database: the first WAL segment, the snapshot file, and what etcd writes while it starts.
 const ROOM_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What went wrong with which folder.
@@ -26,7 +26,7 @@ fn failed(action: impl Into<String>, path: &Path) -> impl FnOnce(io::Error) -> F
     move |cause| FolderError { action, path, cause }
 }
 
-/// Where they are. All on one file system, so that moving is renaming.
+/// Where they are. All are on one file system, so that a folder is moved by renaming it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folders {
     pub live: PathBuf,
@@ -34,7 +34,7 @@ pub struct Folders {
     pub aside: PathBuf,
     /// The data folder that is prepared: `fresh` itself, or the folder around it.
     pub made: PathBuf,
-    /// What is made to prepare in, and removed.
+    /// The folder that is created to prepare in, and removed afterwards.
     pub root: PathBuf,
 }
 
@@ -44,13 +44,16 @@ pub struct ExistingFolders {
     pub live: bool,
     pub fresh: bool,
     pub aside: bool,
-    /// The folder that was made to prepare in; `fresh` is in it. While it is there, nothing of it was removed.
+    /// The folder that was created to prepare in, with `fresh` in it. While it exists, nothing in it was removed.
     pub root: bool,
-    /// What is left of it where removing it was interrupted.
+    /// What is left of it if its removal was interrupted.
     pub rest: bool,
 }
 
-/// What a restore moves: the data folder, or `member` in it where the folder is a mount point and cannot be renamed.
+/// What a restore moves: the data folder, or `member` in it if the folder is a mount point and cannot be renamed.
+///
+/// # Errors
+/// The path has no parent folder, or cannot be looked at.
 pub fn moved_folder(data_dir: &Path) -> io::Result<PathBuf> {
     let parent = data_dir.parent().filter(|p| !p.as_os_str().is_empty());
     let parent = parent
@@ -64,8 +67,8 @@ pub fn moved_folder(data_dir: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Whether something is mounted just here: a bind mount has the device of what is around it, and cannot be renamed
-/// either.
+/// Whether something is mounted at this path. A bind mount may have the same device as its parent, and cannot be
+/// renamed either.
 fn is_mount_point(path: &Path) -> io::Result<bool> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(true) };
     // The kernel lists real paths; a link itself is no mount point.
@@ -89,7 +92,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl Folders {
-    /// For the data folder of etcd; `suffix` is the ending of the old one's new name.
+    /// For etcd's data folder; `suffix` is what the old folder's new name ends with.
+    ///
+    /// # Errors
+    /// The data folder cannot be looked at.
     pub fn of(data_dir: &Path, restore: RestoreId, suffix: &str) -> Result<Self, FolderError> {
         let live = moved_folder(data_dir).map_err(failed("look at the data directory", data_dir))?;
         if live == data_dir {
@@ -100,7 +106,7 @@ impl Folders {
         Ok(Self { aside: with_suffix(&live, suffix), fresh: made.join("member"), made, root, live })
     }
 
-    /// All are neighbours.
+    /// All three are in the same parent folder.
     pub fn beside(data_dir: &Path, restore: RestoreId, suffix: &str) -> Self {
         let root = with_suffix(data_dir, &format!(".restore-{restore}"));
         let fresh = root.join("data");
@@ -112,7 +118,7 @@ impl Folders {
         self.database_in(&self.live)
     }
 
-    /// What an etcd of this machine may have open: it keeps its lock when its folder is moved.
+    /// The databases that this machine's etcd may have open; it keeps its lock when its folder is moved.
     pub fn databases(&self) -> [PathBuf; 2] {
         [self.live_database(), self.database_in(&self.aside)]
     }
@@ -122,7 +128,7 @@ impl Folders {
         member.join("snap/db")
     }
 
-    /// The same of what was prepared.
+    /// The same for the prepared folder.
     pub fn fresh_database(&self) -> PathBuf {
         self.made.join("member/snap/db")
     }
@@ -138,10 +144,11 @@ impl Folders {
         }
     }
 
-    /// Whether a database of so many bytes has room, and nothing stands where the old folder is to go.
+    /// Checks that there is room for a database of this many bytes, and that nothing is in the place for the old
+    /// folder.
     ///
     /// # Errors
-    /// In words.
+    /// Why not, in words.
     pub fn check(&self, bytes: u64) -> Result<(), String> {
         let parent = self.live.parent().unwrap_or(Path::new("/"));
         let free =
@@ -168,7 +175,10 @@ impl Folders {
         Ok(())
     }
 
-    /// Gives what was prepared the owner and the mode of what is live.
+    /// Gives the prepared folder the owner and the mode of the live one.
+    ///
+    /// # Errors
+    /// The file system refuses; the error names the path.
     pub fn adopt(&self) -> Result<(), FolderError> {
         let like = match fs::metadata(&self.live) {
             Ok(live) => live,
@@ -184,7 +194,10 @@ impl Folders {
         fs::set_permissions(&self.fresh, mode).map_err(failed("set the mode of", &self.fresh))
     }
 
-    /// Moves one of them; on disk when this returns.
+    /// Moves a folder, and returns when that is on disk.
+    ///
+    /// # Errors
+    /// The target exists already, or the file system refuses.
     pub fn rename(&self, from: &Path, to: &Path) -> Result<(), FolderError> {
         // Renaming onto an empty folder would replace it.
         if fs::symlink_metadata(to).is_ok() {
@@ -197,13 +210,16 @@ impl Folders {
         Ok(())
     }
 
-    /// Where a folder goes that stands at live and that nobody put there.
+    /// Where a folder is moved that is in the place of the live one although nobody put it there.
     pub fn unexpected(&self) -> PathBuf {
         unused(&self.aside, ".unexpected")
     }
 
-    /// Sets what etcd has run on beside the old data, before the rest of what was prepared is removed; where to. `None`
-    /// where it is there already.
+    /// Sets aside what etcd ran on, before the rest of the prepared folder is removed, and returns where. `None` if
+    /// that was done already.
+    ///
+    /// # Errors
+    /// The file system refuses; the error names the path.
     pub fn keep_what_ran(&self) -> Result<Option<PathBuf>, FolderError> {
         if fs::symlink_metadata(&self.fresh).is_err() {
             return Ok(None);
@@ -213,8 +229,11 @@ impl Folders {
         Ok(Some(kept))
     }
 
-    /// Every folder of this restore that is there beside the data folder: what was set aside, what etcd had run on, what
-    /// was found in the data folder's place, and what could not be removed yet.
+    /// Every folder of this restore beside the data folder: what was set aside, what etcd ran on, what was found in
+    /// place of the data folder, and what could not be removed yet.
+    ///
+    /// # Errors
+    /// The parent folder cannot be read.
     pub fn left(&self) -> io::Result<Vec<PathBuf>> {
         let (Some(parent), Some(aside)) = (self.aside.parent(), self.aside.file_name()) else { return Ok(Vec::new()) };
         let of_aside =
@@ -232,12 +251,16 @@ impl Folders {
         Ok(left)
     }
 
-    /// The name under which what was prepared is removed.
+    /// The name that a prepared folder has while it is removed.
     fn rest(&self) -> PathBuf {
         with_suffix(&self.root, ".removing")
     }
 
-    /// Removes what was prepared: under another name, so that what is half removed is not taken for what was placed.
+    /// Removes the prepared folder. It is renamed first, so that a folder that is half removed is never mistaken for a
+    /// complete one.
+    ///
+    /// # Errors
+    /// The file system refuses; the error names the path.
     pub fn discard(&self) -> Result<(), FolderError> {
         let rest = self.rest();
         remove(&rest)?;
@@ -248,7 +271,7 @@ impl Folders {
     }
 }
 
-/// The first such name that nobody has; numbered from the second on.
+/// The first such name that is not used; with a number from the second one on.
 fn unused(path: &Path, suffix: &str) -> PathBuf {
     let free = |name: &PathBuf| fs::symlink_metadata(name).is_err();
     let mut names = (1_u32..).map(|n| match n {
@@ -265,13 +288,17 @@ fn remove(folder: &Path) -> Result<(), FolderError> {
     }
 }
 
-/// Bytes that a file system has left for everybody.
+/// Bytes that are free on a file system for a user who is not root.
+///
+/// # Errors
+/// The path does not exist, or cannot be looked at.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Owner and group of a folder and all in it. Whoever may not give files away and owns them already is fine.
+/// Sets owner and group of a folder and everything in it. Nothing is done for what has them already, which needs no
+/// privilege.
 fn own_all(path: &Path, uid: u32, gid: u32) -> Result<(), FolderError> {
     let now = fs::symlink_metadata(path).map_err(failed("look at", path))?;
     if (now.uid(), now.gid()) != (uid, gid) {

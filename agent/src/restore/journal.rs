@@ -1,4 +1,4 @@
-//! The journal of a restore and what it says to do next. Pure; reading and writing it is [`Journal::load`] and
+//! The journal of a restore, and what is to be done next according to it. Pure, except [`Journal::load`] and
 //! [`Journal::save`].
 
 use std::path::Path;
@@ -79,10 +79,10 @@ pub struct Journal {
     pub folders: Folders,
     /// Whether there was a data folder at all: a machine that lost its disk has none to set aside.
     pub had_data: bool,
-    /// etcd was told to stop, or was about to be.
+    /// Whether etcd was told to stop, or was about to be.
     pub touched: bool,
-    /// etcd was put back after it had been started on what was prepared, or was about to be: others may have written to
-    /// it, and been told that it is safe.
+    /// Whether the old data was put back after etcd had been started on the prepared data, or was about to be: clients
+    /// may have written to it, and may have been told that their data is safe.
     #[serde(default)]
     pub ran: bool,
     /// sha256 of the prepared database, in hexadecimal.
@@ -91,7 +91,7 @@ pub struct Journal {
     pub new_cluster_id: u64,
 }
 
-/// What this process has done itself: a new one begins with neither, and does it again.
+/// What this process has done itself. A new process begins with neither, and does it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hands {
     pub stopped: bool,
@@ -103,32 +103,32 @@ pub struct Hands {
 pub enum Action {
     /// Prepare the fresh folder, from the beginning.
     Build,
-    /// Stop etcd and wait until it has let go of its database.
+    /// Stop etcd and wait until it has closed its database.
     Stop,
     /// live → aside.
     SetAside,
     /// fresh → live.
     Place,
     Start,
-    /// Ask etcd how it is.
+    /// Query etcd's status.
     Watch,
     /// live → fresh.
     Unplace,
-    /// Something that nobody placed stands at live: out of the way with it.
+    /// Move away something in the place of live that nobody put there.
     MoveStranger,
     /// aside → live.
     Return,
     /// Remove what was prepared.
     Discard,
-    /// Only the journal moves on.
+    /// Only the journal changes.
     Note(JournalStep),
     /// Nothing, until another goal comes.
     Rest,
-    /// The folders are as no step of ours leaves them.
+    /// The folders are in a state that no step leaves behind.
     Confused(&'static str),
 }
 
-/// Why a goal is not taken.
+/// Why a goal is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GoalError {
     #[error("this machine cannot switch: it has not prepared the restore")]
@@ -157,10 +157,10 @@ impl Journal {
         }
     }
 
-    /// The restore that was under way or ended last; `None` where there is none.
+    /// The restore that was under way or ended last; `None` if there is none.
     ///
     /// # Errors
-    /// There is one that cannot be read: whoever goes on without it may do the wrong thing to live data.
+    /// There is one that cannot be read: continuing without it could damage live data.
     pub fn load(path: &Path) -> Result<Option<Self>, StateError> {
         let Some(bytes) = read_optional(path)? else { return Ok(None) };
         let unreadable = |cause: String| StateError {
@@ -181,19 +181,25 @@ impl Journal {
         from_hex(&self.digest).expect("it was written as hexadecimal, and checked when it was loaded")
     }
 
-    /// On disk when this returns.
+    /// Returns when the journal is on disk.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), StateError> {
         let mut json = serde_json::to_vec_pretty(self).expect("a journal is plain data");
         json.push(b'\n');
         write_atomic(path, &json)
     }
 
-    /// Nothing is to be done for it any more.
+    /// Nothing more is to be done for this restore.
     pub fn has_ended(&self) -> bool {
         matches!(self.step, JournalStep::Returned | JournalStep::Kept)
     }
 
-    /// Takes a goal; an earlier one than it has changes nothing. True where it is new.
+    /// Accepts a goal; returns whether it is a new one. One that comes before the present goal changes nothing.
+    ///
+    /// # Errors
+    /// The goal cannot be reached from here.
     pub fn take(&mut self, goal: Goal) -> Result<bool, GoalError> {
         let step = match (self.goal, goal) {
             (before, now) if before == now => return Ok(false),
@@ -215,7 +221,7 @@ impl Journal {
         Ok(true)
     }
 
-    /// What is to be done next, from what is there.
+    /// What is to be done next, given the folders.
     pub fn next(&self, seen: ExistingFolders, hands: Hands) -> Action {
         match self.step {
             JournalStep::Preparing => Action::Build,
@@ -268,7 +274,7 @@ impl Journal {
         }
     }
 
-    /// The step after an action that was done, where the journal has to say it.
+    /// The step after a completed action, if the journal must record it.
     pub fn after(&self, action: Action) -> Option<JournalStep> {
         match (action, self.step) {
             (Action::Build, JournalStep::Preparing) => Some(JournalStep::Ready),

@@ -1,4 +1,4 @@
-//! However often the process dies, and whatever comes late or twice, a machine ends with one of the two folders.
+//! However often the process dies, and whatever arrives late or twice, a machine ends with one of the two folders.
 
 use super::*;
 use proptest::prelude::*;

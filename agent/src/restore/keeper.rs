@@ -1,4 +1,4 @@
-//! Keeps the member list that etcd tells, so that a member that is dead can be restored.
+//! Saves the member list that etcd reports, so that a member whose etcd is dead can be restored.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -6,8 +6,9 @@ use tokio_util::sync::CancellationToken;
 use super::member_identity::MemberIdentityStore;
 use crate::etcd::poll::{PolledMember, Round};
 
-/// Keeps what each round found, then passes on what was seen: who hears of a member finds its list in the store. The list of
-/// the `unsettled` cluster, which may still be put back, is not kept: the next plan would be made for it.
+/// Saves the result of each round, then passes it on, so that whoever is told about a member finds its list saved. The
+/// list of the `unsettled` cluster, whose restore may still be undone, is not saved, since the next plan would be made
+/// for it.
 pub async fn keep(
     member_identity: &MemberIdentityStore,
     unsettled: impl Fn() -> Option<u64>,

@@ -1,7 +1,7 @@
-//! Whether the etcd that was started still lives, from one look after the other. Pure.
+//! Decides from a series of observations whether an etcd that was started is still alive. Pure.
 //!
-//! A crash that is followed by a good start is no reason to go back: what runs etcd starts it again. So an etcd is
-//! taken for dead where what runs it has given it up, where it has ended several times in a row, or where nobody has
+//! One crash followed by a good start is no reason to undo a restore, since systemd or the kubelet starts etcd again.
+//! So an etcd counts as dead if they have given up on it, if it has ended several times in a row, or if no process has
 //! its database open for longer than any start takes.
 
 use std::collections::VecDeque;
@@ -11,25 +11,27 @@ use tokio::time::Instant;
 
 use super::settings::ControlKind;
 
-/// So many ends of etcd within [`WITHIN`] are enough. One alone may be a race for a port or a file.
+/// How many ends of etcd within [`WITHIN`] are enough. A single one may be a race for a port or a file.
 const ENDS: usize = 3;
-/// Slower than this it is no etcd that exits at once: it may wait for the others, and be ended by a deadline of its own.
+/// If etcd runs longer than this, it does not exit immediately: it may have waited for the other members until its own
+/// deadline.
 const WITHIN: Duration = Duration::from_secs(120);
-/// A unit between an end and its next start may look given up for a moment.
+/// For how many observations a unit must look stopped: between an end and the next start it may look so for a moment.
 const DOWN_LOOKS: u32 = 2;
-/// After a start command has ended etcd runs, says the setting: its database is open soon.
+/// How soon after the start command etcd must have its database open; the settings require that etcd runs when the
+/// command ends.
 const CLOSED_COMMANDS: Duration = Duration::from_secs(20);
 /// The kubelet looks at its manifests every 20 s, and waits up to 5 minutes before it starts a container again.
 const CLOSED_POD: Duration = Duration::from_secs(360);
 
-/// What systemd says of a unit.
+/// What systemd reports about a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unit {
     /// `ActiveState`.
     pub active: String,
     /// `Result`: why it ended last.
     pub result: String,
-    /// `NRestarts`; `None` where systemd is too old to count.
+    /// `NRestarts`; `None` if systemd is too old to count.
     pub restarts: Option<u32>,
 }
 
@@ -39,33 +41,33 @@ impl Unit {
         matches!(self.active.as_str(), "active" | "activating" | "reloading")
     }
 
-    /// It is being stopped, which may take a while: what comes of it is not known yet.
+    /// It is being stopped, which may take a while; the result is not known yet.
     fn is_stopping(&self) -> bool {
         self.active == "deactivating"
     }
 }
 
-/// One look at an etcd.
+/// One observation of an etcd.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Look {
     /// It answers.
     pub serves: bool,
-    /// Whether somebody has its database open; `None`: that could not be seen.
+    /// Whether a process has its database open; `None` if that could not be determined.
     pub open: Option<bool>,
     pub unit: Option<Unit>,
-    /// How many containers were started since the manifest was put back, by their logs.
+    /// How many containers were started since the manifest was put back, according to their logs.
     pub containers: Option<u32>,
 }
 
-/// What was seen since etcd was started.
+/// What was observed since etcd was started.
 #[derive(Debug, Clone)]
 pub struct Life {
     kind: ControlKind,
     ends: VecDeque<Instant>,
     restarts: Option<u32>,
-    /// `None`: the first look says where to count from.
+    /// `None` until the first observation, from which the count starts.
     containers: Option<u32>,
-    /// Whether its database was open at the last look.
+    /// Whether its database was open at the last observation.
     was_open: bool,
     closed_since: Instant,
     down_looks: u32,
@@ -77,8 +79,8 @@ impl Life {
         Self { containers: Some(0), ..Self::found(kind, now) }
     }
 
-    /// Of an etcd that another process started, as this one before it was itself restarted: what was counted before the
-    /// first look is not counted.
+    /// Begins for an etcd that another process started, such as the agent before its own restart: ends before the first
+    /// observation are not counted.
     pub fn found(kind: ControlKind, now: Instant) -> Self {
         Self {
             kind,
@@ -91,7 +93,7 @@ impl Life {
         }
     }
 
-    /// Takes a look; the answer is why etcd is taken for dead.
+    /// Adds an observation; returns why etcd counts as dead, if it does.
     pub fn note(&mut self, look: &Look, now: Instant) -> Option<String> {
         let open = look.serves || look.open == Some(true);
         let mut ends = self.count(look);
@@ -115,7 +117,7 @@ impl Life {
         self.given_up(look).or_else(|| self.too_often(now)).or_else(|| self.closed(now))
     }
 
-    /// Ends that were counted since the last look.
+    /// Ends since the last observation.
     fn count(&mut self, look: &Look) -> usize {
         let mut ends = 0;
         if let Some(restarts) = look.unit.as_ref().and_then(|unit| unit.restarts) {
@@ -168,7 +170,7 @@ impl Life {
 mod tests {
     use super::*;
 
-    /// Looks, each a second after the one before; when and why etcd is taken for dead.
+    /// Adds observations, one second apart; returns when and why etcd counts as dead.
     fn dead(kind: ControlKind, looks: impl IntoIterator<Item = Look>) -> Option<(usize, String)> {
         let start = Instant::now();
         dead_of(Life::started(kind, start), start, looks)

@@ -1,5 +1,5 @@
-//! What this agent knows of restoring its machine: how etcd is controlled, and which member it is. The member list is
-//! kept in the state folder, so that a member that is dead can be restored.
+//! What this agent knows about restoring its machine: how etcd is controlled, and which member it is. The member list
+//! is kept in the state folder, so that a member whose etcd is dead can be restored.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::state::{StateDir, read_optional, write_atomic};
 
 const FILE: &str = "members";
 
-/// The member list as it was last seen.
+/// The last member list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     cluster_id: u64,
@@ -33,7 +33,7 @@ struct KeptMember {
     learner: bool,
 }
 
-/// The member identity, as beats tell it; kept in the state folder.
+/// The member identity in beats; saved in the state folder.
 #[derive(Debug)]
 pub struct MemberIdentityStore {
     path: PathBuf,
@@ -55,7 +55,7 @@ impl MemberIdentityStore {
         Self { path, data_dir: settings.data_dir.clone(), control, kept: Mutex::new(kept) }
     }
 
-    /// Keeps the member list that etcd just told, unless it is empty.
+    /// Saves the member list that etcd has just returned, unless it is empty.
     pub fn note(&self, member: &Member, members: &[ListedMember]) {
         let keep = |listed: &ListedMember| KeptMember {
             id: listed.id,
@@ -80,7 +80,7 @@ impl MemberIdentityStore {
         *kept = now;
     }
 
-    /// What a beat says.
+    /// The part of a beat about this.
     pub fn message(&self) -> MemberIdentity {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let tell = |member: KeptMember| ListedMember {

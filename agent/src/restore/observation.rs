@@ -16,21 +16,21 @@ use super::life::{Look, Unit};
 use super::settings::ControlKind;
 use super::words::last_words;
 
-/// A question to systemd or its journal may take so long.
+/// How long a query of systemd or its journal may take.
 const ASK: Duration = Duration::from_secs(5);
-/// So much of the end of a log is looked through.
+/// How many bytes at the end of a log are read.
 const LOG_BYTES: u64 = 64 * 1024;
-/// The same of the journal.
+/// The same for the journal, in lines.
 const LOG_LINES: &str = "60";
-/// Where the kubelet keeps what containers print.
+/// Where the kubelet stores the output of containers.
 const POD_LOGS: &str = "/var/log/pods";
 
-/// What there was to see before etcd was started: what came since is its own.
+/// What the log had before etcd was started; everything after it is from the new etcd.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Before {
-    /// Of systemd's journal.
+    /// A position in systemd's journal.
     cursor: String,
-    /// The highest number of a container's log, by folder.
+    /// The highest number of a container's log, for each folder.
     containers: BTreeMap<PathBuf, u32>,
     log_bytes: u64,
 }
@@ -40,14 +40,14 @@ pub struct Before {
 enum Log {
     File(PathBuf),
     Journal,
-    /// One file for each container that was started, `0.log` and on, in one of these folders.
+    /// One file for each container that was started, `0.log`, `1.log` and so on, in one of these folders.
     Containers(Vec<PathBuf>),
-    /// In what the start command prints, or wherever it sends it.
+    /// In the output of the start command, or wherever that sends it.
     Command,
 }
 
 impl Control {
-    /// Notes what there is before etcd is started.
+    /// Records what the log has before etcd is started.
     pub async fn before_start(&self) -> Before {
         match self.log() {
             Log::File(path) => {
@@ -66,7 +66,7 @@ impl Control {
         }
     }
 
-    /// Looks at an etcd that does not answer.
+    /// Observes an etcd that does not answer.
     pub async fn look(&self, before: &Before, database: &Path) -> Look {
         let path = database.to_owned();
         let open = blocking(move || is_free(&path)).await;
@@ -81,13 +81,13 @@ impl Control {
         Look { serves: false, open: open.ok().map(|free| !free), unit, containers }
     }
 
-    /// What systemd says of the unit.
+    /// What systemd reports about the unit.
     pub(super) async fn unit(&self) -> Option<Unit> {
         let unit = self.settings().unit.as_str();
         unit_of(&ask("systemctl", &["show", unit, "--property=ActiveState,Result,NRestarts"]).await.ok()?)
     }
 
-    /// What etcd said last, or where its log is: the end of a sentence.
+    /// etcd's last messages, or where its log is, as the end of a sentence.
     pub async fn last_words(&self, before: &Before) -> String {
         let (text, place) = match self.log() {
             Log::File(path) => (end(&path, before.log_bytes), format!("see its log {}", path.display())),
@@ -127,7 +127,7 @@ impl Control {
     }
 }
 
-/// What a program prints, where it ends well and in time.
+/// The output of a program, if it succeeds in time.
 async fn ask(program: &str, words: &[&str]) -> io::Result<String> {
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
@@ -139,7 +139,7 @@ async fn ask(program: &str, words: &[&str]) -> io::Result<String> {
     }
 }
 
-/// Reads `systemctl show`.
+/// Reads the output of `systemctl show`.
 fn unit_of(shown: &str) -> Option<Unit> {
     let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     Some(Unit {
@@ -180,7 +180,7 @@ fn newest(folder: &Path) -> Option<u32> {
     entries(folder).iter().filter_map(|path| number(path)).max()
 }
 
-/// How many containers were started since.
+/// How many containers were started since the mark.
 fn started(folders: &[PathBuf], before: &Before) -> u32 {
     let in_folder = |folder: &PathBuf| {
         let next = |newest: u32| newest.saturating_add(1);
@@ -190,7 +190,7 @@ fn started(folders: &[PathBuf], before: &Before) -> u32 {
     folders.iter().map(in_folder).sum()
 }
 
-/// The ends of the last two containers' logs: the last of them may just have been started.
+/// The ends of the last two containers' logs, since the last container may have just been started.
 fn ends(folders: &[PathBuf]) -> io::Result<String> {
     let logs = folders.iter().flat_map(|folder| entries(folder)).filter(|path| number(path).is_some());
     let mut logs: Vec<_> = logs.map(|path| (fs::metadata(&path).and_then(|m| m.modified()).ok(), path)).collect();
@@ -199,7 +199,7 @@ fn ends(folders: &[PathBuf]) -> io::Result<String> {
     Ok(last.collect::<io::Result<Vec<_>>>()?.concat())
 }
 
-/// The end of a file, from a place on unless it was written anew since.
+/// The end of a file, from a position on, unless the file was replaced since.
 fn end(path: &Path, from: u64) -> io::Result<String> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),

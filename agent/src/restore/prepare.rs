@@ -1,4 +1,4 @@
-//! From a backup in the store to a data folder that etcd starts from, beside the live one: fetched, opened, checked.
+//! From a backup in the store to a data folder on which etcd can start, beside the live one: download, decrypt, check.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use super::folders::{FolderError, Folders};
 use crate::stored_backup::{FindError, Named, StoredBackup};
 
-/// What is read back at a time.
+/// How many bytes are read back at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Why there is nothing prepared.
+/// Why nothing was prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     #[error("{0}")]
@@ -42,7 +42,7 @@ pub enum PrepareError {
     Cancelled,
 }
 
-/// What is to be prepared, checked at the edge.
+/// What to prepare; its fields have been checked.
 #[derive(Debug)]
 pub struct Order {
     pub backup: StoredBackup,
@@ -52,10 +52,10 @@ pub struct Order {
 }
 
 impl Order {
-    /// Reads a plan; what is sealed in it is opened with the agent's own identity.
+    /// Reads a plan; its secrets are decrypted with the agent's own identity.
     ///
     /// # Errors
-    /// In words.
+    /// Why not, in words.
     pub fn parse(plan: RestorePlan, own: &Identity, s3_ca: Option<PathBuf>) -> Result<Self, String> {
         let suffix_fits = plan.aside_suffix.starts_with('.') && !plan.aside_suffix.contains('/');
         if !suffix_fits {
@@ -85,7 +85,7 @@ fn member(listed: &ListedMember) -> NewMember {
     NewMember { name: listed.name.clone(), peer_urls: listed.peer_urls.clone() }
 }
 
-/// How far it is; shared with whoever tells.
+/// How far it is; shared with the code that reports it.
 #[derive(Debug, Default)]
 pub struct Progress {
     archive: Arc<restore::Progress>,
@@ -105,13 +105,18 @@ pub struct Prepared {
     /// sha256 of the database file as it was read back, in hexadecimal.
     pub digest: String,
     pub cluster_id: u64,
-    /// The etcd that the backup was taken from, and the version that its database is marked with; empty: none.
+    /// The version of the etcd that the backup was taken from, and the version that its database is marked with; empty:
+    /// not known.
     pub taken_from: String,
     pub marked: String,
 }
 
-/// Prepares the folder from the beginning; what an earlier try left is removed first. Cancelled, it has stopped
-/// writing when it returns.
+/// Prepares the folder from the beginning; what an earlier attempt left is removed first. If it is cancelled, nothing
+/// is written any more when it returns.
+///
+/// # Errors
+/// The backup is not in the store or is damaged, there is not enough room, the folder cannot be used, or the etcd here
+/// cannot run on the database.
 pub async fn prepare(
     order: &Order,
     folders: &Folders,
@@ -150,7 +155,8 @@ fn make_room(folders: &Folders, bytes: u64) -> Result<(), PrepareError> {
     made.map_err(|cause| PrepareError::Make { path: folders.root.clone(), cause })
 }
 
-/// What the file holds once it is complete, not what was meant to be written; the kernel may say it from its cache.
+/// The digest of the complete file as it is read back, not of what was meant to be written; the kernel may answer from
+/// its cache.
 fn read_back(path: &Path) -> Result<String, PrepareError> {
     let failed = |cause| PrepareError::Back { path: path.to_owned(), cause };
     let mut file = File::open(path).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Who takes the coordinator's restore commands, acts on them in a task of its own, and tells how far it is.
+//! Accepts the coordinator's restore commands, carries them out in a task of its own, and reports how far it is.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,15 +33,15 @@ use watching::{After, Watcher};
 
 const JOURNAL: &str = "restore";
 const LOG: &str = "restore.log";
-/// Between two looks at an etcd that was started.
+/// The pause between two observations of an etcd that was started.
 const CHECK_PAUSE: Duration = Duration::from_millis(500);
-/// Going back is tried again after this long: nobody else can.
+/// After how long a failed step back is tried again, since only this agent can do it.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
-/// So often is the old etcd started. What must be certain is that its folder is back: where a member waits for a quorum,
+/// How often starting the old etcd is tried. What matters is that its folder is back: if a member waits for a quorum,
 /// starting it may fail for as long as the others are down.
 const START_TRIES: u32 = 3;
 
-/// What the service works with.
+/// What the service needs.
 pub struct RestoreDependencies {
     pub address: Address,
     pub settings: RestoreSettings,
@@ -58,12 +58,12 @@ pub struct Restores {
     path: PathBuf,
     book: Mutex<Book>,
     watcher: Watcher,
-    /// Held from reading the journal to having it on disk: commands and the task both change it.
+    /// Held from reading the journal until it is on disk, since both commands and the task change it.
     writing: tokio::sync::Mutex<()>,
     /// Held while a folder is being prepared.
     building: tokio::sync::Mutex<()>,
     changed: Notify,
-    /// What the log was told of actions that fail again and again.
+    /// What was logged about actions that fail again and again.
     told: Shared,
 }
 
@@ -73,7 +73,7 @@ pub fn control(settings: &RestoreSettings, state: &StateDir) -> Option<Control> 
 }
 
 impl Restores {
-    /// Takes up what the last process left.
+    /// Continues with what the last process left.
     ///
     /// # Errors
     /// There is a journal that cannot be read.
@@ -97,19 +97,19 @@ impl Restores {
         })
     }
 
-    /// How far the latest restore is; `None` where there never was one.
+    /// How far the latest restore is; `None` if there never was one.
     pub fn state(&self) -> Option<RestoreState> {
         self.book().state()
     }
 
-    /// The cluster that a restore makes here, until it is settled that it stays: it may still be put back.
+    /// The etcd cluster id of a restore here that has not ended and may still be undone.
     pub fn unsettled_cluster(&self) -> Option<u64> {
         let book = self.book();
         let journal = book.journal.as_ref().filter(|journal| !journal.has_ended())?;
         Some(journal.new_cluster_id).filter(|id| *id != 0)
     }
 
-    /// Answers a command; what it asks for is done by [`run`](Self::run).
+    /// Answers a command; [`run`](Self::run) carries it out.
     pub async fn command(&self, command: RestoreCommand) -> RestoreReply {
         let answer = match self.accept(command).await {
             Ok(state) => Answer::State(state),
@@ -213,7 +213,8 @@ impl Restores {
         Ok(())
     }
 
-    /// Where the journal cannot be written: what was prepared may be what filled the disk, and nobody needs it any more.
+    /// Removes the prepared folder if the journal cannot be written: it may be what filled the disk, and is no longer
+    /// needed.
     async fn make_way(&self, journal: &Journal, error: String) -> Result<(), Refused> {
         {
             let mut book = self.book();
@@ -226,14 +227,15 @@ impl Restores {
         blocking(move || folders.discard()).await.map_err(|e| refuse(RefusalCode::Invalid, e.to_string()))
     }
 
-    /// What is not on disk was not taken.
+    /// Saves the journal: a goal that is not on disk was not accepted.
     async fn keep(&self, journal: &Journal) -> Result<(), Refused> {
         let (journal, path) = (journal.clone(), self.path.clone());
         let kept = blocking(move || journal.save(&path)).await;
         kept.map_err(|e| refuse(RefusalCode::Invalid, format!("the journal of the restore cannot be written: {e}")))
     }
 
-    /// Acts on the journal until `stop`. An action that has begun is finished, preparing excepted.
+    /// Carries out what the journal says until `stop` is cancelled. An action that has begun is finished, except
+    /// preparing.
     pub async fn run(&self, stop: &CancellationToken) {
         loop {
             let pause = self.act(stop).await;
@@ -252,7 +254,7 @@ impl Restores {
         }
     }
 
-    /// Takes one action.
+    /// Carries out one action.
     async fn act(&self, stop: &CancellationToken) -> Pause {
         let (journal, hands, cancel) = {
             let book = self.book();
@@ -351,7 +353,7 @@ impl Restores {
         }
     }
 
-    /// The action was done: the journal says so before the next one.
+    /// The action is done: records that in the journal before the next one.
     async fn note(&self, journal: &Journal, action: Action, prepared: Option<Prepared>) -> Pause {
         let mut next = journal.clone();
         if let Some(prepared) = prepared {
@@ -390,7 +392,7 @@ impl Restores {
         Pause::None
     }
 
-    /// What etcd says of itself on the new folder.
+    /// Checks etcd on the new folder.
     async fn watch(&self, journal: &Journal) -> Pause {
         let revision = self.book().hash_revision;
         let seen = match self.watcher.look(&journal.folders, revision).await {
@@ -404,7 +406,8 @@ impl Restores {
         Pause::For(CHECK_PAUSE)
     }
 
-    /// Looks at the old etcd, until it answers, has ended, or had its time. Going back does not hang on it: it is told.
+    /// Observes the old etcd until it answers, has ended, or its time is over. Going back does not depend on the
+    /// result, which is only reported.
     async fn settle(&self, journal: &Journal) -> Pause {
         let Some(after) = self.watcher.settle(&journal.folders).await else { return Pause::For(CHECK_PAUSE) };
         if after.etcd != EtcdAfter::Serves {
@@ -420,7 +423,7 @@ impl Restores {
         Pause::None
     }
 
-    /// Notes which folders are left.
+    /// Records which folders are left.
     async fn note_left(&self, journal: &Journal) {
         let folders = journal.folders.clone();
         let left = blocking(move || folders.left()).await;
@@ -462,7 +465,7 @@ impl Restores {
     }
 }
 
-/// What comes after an action.
+/// What follows an action.
 enum Pause {
     None,
     For(Duration),

@@ -1,4 +1,4 @@
-//! The service with a disk and commands for etcd, and no bus.
+//! The service with real folders and commands in place of etcd, and without NATS.
 
 use std::fs;
 use std::path::Path;

@@ -30,7 +30,7 @@ impl ControlKind {
 #[serde(default, deny_unknown_fields)]
 pub struct RestoreSettings {
     pub control: Option<ControlKind>,
-    /// etcd's data folder, as etcd has it; needed.
+    /// etcd's data folder, as in etcd's own settings; required.
     pub data_dir: Option<PathBuf>,
     /// systemd: the unit.
     pub unit: String,
@@ -39,14 +39,15 @@ pub struct RestoreSettings {
     /// Static pod: where the manifest waits while etcd is stopped; outside the kubelet's folder, on the same file
     /// system. By default above that folder.
     pub manifest_aside: Option<PathBuf>,
-    /// Commands: program and arguments. Each must also succeed where etcd is stopped, or started, already, and the
-    /// second must leave etcd running when it ends.
+    /// Commands: program and arguments. Each must also succeed if etcd is stopped, or started, already, and the second
+    /// must leave etcd running when it ends.
     pub stop: Vec<String>,
     pub start: Vec<String>,
-    /// Where etcd logs to, so that its last lines can be told when it ends at once: a file, or with a static pod the folder
-    /// with a container's logs. By default the journal, or what the kubelet keeps; commands have none.
+    /// Where etcd logs to, so that its last lines can be reported if it ends immediately: a file, or for a static pod
+    /// the folder with a container's logs. By default the journal, or the logs of the kubelet; with commands there is
+    /// no default.
     pub log: Option<PathBuf>,
-    /// How long stopping may take, until etcd has let go of its database.
+    /// How long stopping may take, until etcd has closed its database.
     #[serde(with = "settings::duration")]
     pub stop_timeout: Duration,
     /// How long the start command may take.
@@ -72,7 +73,10 @@ impl Default for RestoreSettings {
 }
 
 impl RestoreSettings {
-    /// What contradicts itself is refused at the start, not in the middle of a restore.
+    /// Refuses settings that contradict each other when the agent starts, not in the middle of a restore.
+    ///
+    /// # Errors
+    /// Which setting is wrong, in words.
     pub fn check(&self) -> Result<(), String> {
         let Some(control) = self.control else { return Ok(()) };
         match &self.data_dir {

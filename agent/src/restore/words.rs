@@ -1,4 +1,4 @@
-//! The last words of an etcd that ended, out of what it logged: few, short, and fit for a terminal. Pure.
+//! The last messages of an etcd that ended, taken from its log: few, short, and safe for a terminal. Pure.
 
 use serde_json::{Map, Value};
 
@@ -7,8 +7,8 @@ const LINES: usize = 4;
 const LINE_CHARS: usize = 240;
 const ALL_CHARS: usize = 560;
 
-/// What is worth quoting of the end of a log; empty where it holds nothing. Lines that tell of an error go before
-/// others; of a stack trace only its reason counts.
+/// The lines at the end of a log that are worth quoting; empty if there are none. Lines about an error take precedence;
+/// of a stack trace only its reason is quoted.
 pub fn last_words(log: &str) -> String {
     let lines: Vec<Line> = log.lines().filter_map(line).collect();
     let of = |grave: bool| lines.iter().filter(move |line| line.grave || !grave).map(|line| line.text.as_str());
@@ -32,11 +32,11 @@ pub fn last_words(log: &str) -> String {
 
 struct Line {
     text: String,
-    /// It tells of an error.
+    /// Whether it is about an error.
     grave: bool,
 }
 
-/// One line of a log as people read it; `None` where it is a piece of a stack trace, or nothing.
+/// One line of a log as people read it; `None` if it is a piece of a stack trace, or nothing.
 fn line(raw: &str) -> Option<Line> {
     let raw = container(raw);
     if raw.starts_with([' ', '\t']) || raw.starts_with("goroutine ") {
@@ -81,7 +81,7 @@ fn is_frame(text: &str) -> bool {
     text.ends_with(')') && !before.contains(' ') && (before.contains('/') || before.starts_with("main."))
 }
 
-/// Without anything that would do something to a terminal.
+/// Without anything that would control a terminal.
 pub(super) fn plain(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     text.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -1,5 +1,5 @@
-//! An etcd of its own on a restored folder: started on loopback ports, asked, ended. It has no authentication: for that
-//! time whoever is on the machine can read it.
+//! A separate etcd on a restored folder: started on loopback ports, queried, and stopped. It has no authentication:
+//! while it runs, everybody on this machine can read it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,20 +15,20 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::etcd::sample::Sampled;
 use crate::etcd::{CALL_TIMEOUT, Etcd, EtcdError, EtcdSettings, HashKv};
 
-/// Between two looks whether it serves: it tells nobody.
+/// How often to check whether it serves.
 const LOOK: Duration = Duration::from_millis(200);
 const LOG: &str = "etcd.log";
-/// So much of its log is looked through for what was in its way: a panic with all its goroutines is long.
+/// How many bytes of its log are searched for the reason; a panic with all goroutines is long.
 const LOG_BYTES: u64 = 64 * 1024;
-/// So much of its log goes into the error.
+/// How many bytes of its log are in the error.
 const TAIL_BYTES: usize = 600;
-/// Keys that are read back one by one.
+/// How many keys are read one by one.
 const SAMPLE: u32 = 64;
-/// Room for any database: one that is over its quota raises an alarm.
+/// A quota that is enough for any database, since one above its quota raises an alarm.
 const QUOTA_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 pub const MEMBER: &str = "scratch";
 
-/// Why it did not serve, or what was wrong with what it said.
+/// Why it did not serve, or what was wrong with its answers.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     #[error("no etcd was found on the PATH: set [verify] etcd in agent.toml, or omit --boot")]
@@ -41,7 +41,7 @@ pub enum BootError {
     Ended {
         status: std::process::ExitStatus,
         tail: String,
-        /// More of its log than is told.
+        /// More of its log than is shown.
         log: String,
     },
     #[error("the etcd on the restored data did not serve within {}s ({cause}): {tail}", .patience.as_secs())]
@@ -50,7 +50,7 @@ pub enum BootError {
     Etcd(#[from] EtcdError),
 }
 
-/// Two ports of loopback, free a moment ago.
+/// URLs with two ports of 127.0.0.1 that were free a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ports {
     client: String,
@@ -58,6 +58,10 @@ pub struct Ports {
 }
 
 impl Ports {
+    /// Two ports of 127.0.0.1 that are free at this moment.
+    ///
+    /// # Errors
+    /// [`BootError::Port`] if there are none.
     pub fn find() -> Result<Self, BootError> {
         // Both at once: the second is another one.
         let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").and_then(|l| Ok((l.local_addr()?, l))));
@@ -66,13 +70,16 @@ impl Ports {
         Ok(Self { client: format!("http://{}", client.0), peer: format!("http://{}", peer.0) })
     }
 
-    /// The one member of the scratch cluster.
+    /// The only member of the temporary cluster.
     pub fn member(&self) -> NewMember {
         NewMember { name: MEMBER.into(), peer_urls: vec![self.peer.clone()] }
     }
 }
 
-/// The program that is set, or the first `etcd` on the `PATH`.
+/// The program in the settings, or the first `etcd` on the `PATH`.
+///
+/// # Errors
+/// [`BootError::NoProgram`] if there is neither.
 pub fn program(set: Option<&Path>) -> Result<PathBuf, BootError> {
     if let Some(path) = set {
         return Ok(path.to_owned());
@@ -82,7 +89,7 @@ pub fn program(set: Option<&Path>) -> Result<PathBuf, BootError> {
     found.ok_or(BootError::NoProgram)
 }
 
-/// What the program says of itself, such as `3.5.30`; `None` where it does not say it.
+/// The version that the program reports, such as `3.5.30`; `None` if it reports none.
 pub async fn version(program: &Path) -> Option<String> {
     let asked = Command::new(program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(CALL_TIMEOUT, asked).await.ok()?.ok()?;
@@ -90,26 +97,29 @@ pub async fn version(program: &Path) -> Option<String> {
     text.lines().find_map(|line| Some(line.strip_prefix("etcd Version:")?.trim().to_owned()))
 }
 
-/// What it said.
+/// Its answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
     pub version: String,
-    /// `Err`: why it could not be asked.
+    /// `Err`: why there is no hash.
     pub hash: Result<HashKv, String>,
     pub sampled: Sampled,
 }
 
-/// At which revisions it is asked.
+/// The revisions for which it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revisions {
     /// For HashKV.
     pub hash: i64,
-    /// For its keys: the last one of the database. Later ones are of leases that run out while it serves. `None`: that is
-    /// not known, and the one that it is at must do.
+    /// For its keys: the last revision in the database, since leases that expire while it serves make later ones.
+    /// `None` if that is not known; then its current revision is used.
     pub keys: Option<i64>,
 }
 
-/// Starts etcd on `data`, which is below `scratch`, asks it, and ends it in any case.
+/// Starts etcd on `data`, which is below `scratch`, reads from it, and stops it in every case. `patience` bounds the start.
+///
+/// # Errors
+/// The program does not start, ends by itself, or does not serve in time.
 pub async fn serve(
     program: &Path,
     scratch: &Path,

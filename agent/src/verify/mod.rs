@@ -1,11 +1,12 @@
-//! Proving a backup at rest: fetched, opened, inspected, and where asked, restored into a scratch folder and served by an
-//! etcd of its own, whose answers are compared.
+//! Verifying a stored backup: download, decrypt, inspect and, if requested, restore it into a temporary folder, start
+//! an etcd on that and compare its answers.
 //!
-//! Nothing is kept over a restart: the coordinator asks again and again, and an agent that does not know what it is asked
-//! for begins.
+//! Nothing is kept over a restart: the coordinator repeats its command, and an agent that does not know the verification
+//! begins it.
 //!
-//! - [`boot`]: an etcd on the scratch folder; - [`verdict`]: what was seen and what it served, compared; - [`service`]: commands
-//!   in, state out.
+//! - [`boot`]: an etcd on the temporary folder;
+//! - [`verdict`]: compares what was inspected with what that etcd served;
+//! - [`service`]: commands in, state out.
 
 pub mod boot;
 pub mod service;

@@ -1,4 +1,4 @@
-//! Who takes the coordinator's verify commands: one backup at a time is proven, in a task of its own.
+//! Accepts the coordinator's verify commands, and verifies one backup at a time in a task of its own.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -24,21 +24,21 @@ use crate::attempt::{Address, Attempts};
 use crate::restore::folders::free_bytes;
 use crate::stored_backup::{Named, StoredBackup};
 
-/// Beyond the database: etcd's log, and what it writes while it starts.
+/// Room in addition to the database: etcd's log, and what it writes while it starts.
 const ROOM_BYTES: u64 = 256 * 1024 * 1024;
 
-/// What the service works with.
+/// What the service needs.
 pub struct VerifyDependencies {
     pub address: Address,
     pub settings: VerifySettings,
-    /// Where a backup is restored for a moment.
+    /// The temporary folder into which a backup is restored.
     pub scratch: PathBuf,
     pub identity: Arc<Identity>,
     pub attempts: Arc<Attempts>,
     pub s3_ca: Option<PathBuf>,
 }
 
-/// What is to be proven, checked at the edge.
+/// What to verify; its fields have been checked.
 struct Order {
     id: VerifyId,
     backup: StoredBackup,
@@ -52,7 +52,7 @@ struct Work {
     ended: Option<Result<Verified, Failed>>,
 }
 
-/// Why it is not proven, and where the fault is.
+/// Why the verification failed, and where the fault is.
 #[derive(Clone)]
 struct Failed {
     text: String,
@@ -74,7 +74,7 @@ pub struct Verifications {
 }
 
 impl Verifications {
-    /// What an earlier process left of a scratch folder is removed.
+    /// Also removes what an earlier process left of a temporary folder.
     pub fn new(deps: VerifyDependencies) -> Self {
         if let Err(error) = remove(&deps.scratch) {
             warn!(%error, folder = %deps.scratch.display(), "the scratch directory could not be removed");
@@ -82,7 +82,7 @@ impl Verifications {
         Self { deps, work: Mutex::new(None), stop: CancellationToken::new(), tasks: TaskTracker::new() }
     }
 
-    /// Begins what is asked for, unless it is known; says how far it is.
+    /// Begins the verification unless it is known already; returns how far it is.
     pub async fn command(self: &Arc<Self>, command: VerifyCommand) -> VerifyReply {
         let answer = match self.accept(command).await {
             Ok(state) => Answer::State(state),
@@ -200,7 +200,7 @@ impl Verifications {
         }
     }
 
-    /// The scratch folder, empty, with room for the database; and what is to be made in it.
+    /// Creates the temporary folder, checks that there is room for the database, and returns how to restore into it.
     fn make_room(&self, manifest: &Manifest, ports: &Ports) -> Result<Options, VerifyError> {
         let folder = self.deps.scratch.clone();
         let failed = |cause| VerifyError::Scratch { folder: folder.clone(), cause };
@@ -216,7 +216,7 @@ impl Verifications {
         Ok(Options { bump: None, mark_compacted: false, remove_alarms: true, remove_auth: true, ..options })
     }
 
-    /// Cancels what is under way, and waits until its scratch folder is gone.
+    /// Cancels the running verification, and waits until its temporary folder is gone.
     pub async fn close(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -245,7 +245,8 @@ fn state(work: &Work) -> VerifyState {
     }
 }
 
-/// For this user alone, and new: a whole database comes into it, and above it everybody may be allowed to write.
+/// Creates a new folder that only this user can read, since it will contain a whole database, and everybody may be
+/// allowed to write to its parent.
 fn make(folder: &Path) -> std::io::Result<()> {
     if let Some(parent) = folder.parent() {
         std::fs::create_dir_all(parent)?;

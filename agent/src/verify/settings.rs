@@ -1,4 +1,4 @@
-//! `[verify]`: what proves a backup here.
+//! `[verify]`: how backups are verified on this machine.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VerifySettings {
-    /// The etcd that serves a backup for a moment; by default the one that is found on the `PATH`.
+    /// The etcd program that serves a backup temporarily; by default the first `etcd` on the `PATH`.
     pub etcd: Option<PathBuf>,
-    /// Below this it is restored for that moment, in a folder that is made and removed; by default in `state_dir`.
+    /// The folder below which it is restored temporarily, in a folder that is created and removed; by default
+    /// `state_dir`.
     pub scratch: Option<PathBuf>,
-    /// How long that etcd may take to serve.
+    /// How long that etcd may take until it serves.
     #[serde(with = "settings::duration")]
     pub start_timeout: Duration,
 }

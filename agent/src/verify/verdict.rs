@@ -1,5 +1,5 @@
-//! What a proof comes to: what was seen in a backup's pages against what the etcd says that was started on it, and where the
-//! fault is when it fails. Pure.
+//! The result of a verification: what was found in the backup's pages is compared with what the etcd on it answers; and
+//! if it fails, whether the backup is at fault. Pure.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::stored_backup::FindError;
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
-/// What the operating system says where the machine is at fault.
+/// Errors of the operating system that mean that the machine is at fault.
 const OF_MACHINE: [&str; 7] = [
     "address already in use",
     "no space left on device",
@@ -28,7 +28,7 @@ const OF_MACHINE: [&str; 7] = [
     "input/output error",
 ];
 
-/// Why a backup is not proven.
+/// Why a verification failed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     #[error(transparent)]
@@ -37,7 +37,7 @@ pub enum VerifyError {
     Restore(#[from] RestoreBackupError),
     #[error(transparent)]
     Boot(#[from] BootError),
-    /// That etcd ended, and not for what the backup holds.
+    /// That etcd ended, but not because of what the backup contains.
     #[error("{cause} ({why})")]
     InTheWay { cause: BootError, why: String },
     #[error("{wanted} bytes are needed in {}, {free} are free", .folder.display())]
@@ -59,7 +59,7 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// Whether it says something of the backup: what was in the way says nothing.
+    /// Whether it says something about the backup: a problem of the machine says nothing.
     pub fn fault(&self) -> VerifyFailure {
         let of_backup = match self {
             Self::Find(error) => find_is_of_backup(error),
@@ -108,7 +108,7 @@ fn restore_is_of_backup(error: &RestoreBackupError) -> bool {
     }
 }
 
-/// What was seen in its pages.
+/// What the inspection of its pages found.
 pub fn found(examined: &Examined) -> Verified {
     match &examined.inspection.contents {
         Ok(contents) => {
@@ -118,7 +118,7 @@ pub fn found(examined: &Examined) -> Verified {
     }
 }
 
-/// What etcd served against what was seen in its pages.
+/// Compares what etcd served with what the inspection found.
 ///
 /// # Errors
 /// They differ.
@@ -151,7 +151,7 @@ pub fn compare(examined: &Examined, served: &Served, at: i64, verified: &mut Ver
     Ok(())
 }
 
-/// What it means that the etcd ended. `etcd` is the version that its program says; `None`: it says none.
+/// What it means that the etcd ended. `etcd` is the version that its program reports; `None` if it reports none.
 pub fn ended(cause: BootError, examined: &Examined, etcd: Option<&str>) -> VerifyError {
     let database = examined.inspection.contents.as_ref().ok().and_then(written_by);
     match in_the_way(&cause, database.as_deref(), etcd) {
@@ -160,7 +160,7 @@ pub fn ended(cause: BootError, examined: &Examined, etcd: Option<&str>) -> Verif
     }
 }
 
-/// Why it may have ended besides the backup; `None`: nothing else is known.
+/// Another reason than the backup why it may have ended; `None` if none is known.
 fn in_the_way(cause: &BootError, database: Option<&str>, etcd: Option<&str>) -> Option<String> {
     let BootError::Ended { status, log, .. } = cause else { return None };
     let Some(etcd) = etcd else {
@@ -180,7 +180,7 @@ fn in_the_way(cause: &BootError, database: Option<&str>, etcd: Option<&str>) -> 
     found.map(|words| format!("{words}: this is a problem of the machine, not of the backup"))
 }
 
-/// The release that the database says it is of.
+/// The release with which the database is marked.
 fn written_by(contents: &Contents) -> Option<String> {
     let about = &contents.about;
     about.cluster_version.iter().chain(&about.storage_version).max_by_key(|version| Release::parse(version)).cloned()

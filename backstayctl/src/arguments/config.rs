@@ -1,4 +1,4 @@
-//! The words of `config`: named connections.
+//! Arguments and help of `config`: named connections.
 
 use clap::Subcommand;
 

@@ -1,4 +1,4 @@
-//! The words of the commands that read: describe, backups, runs, agents, version; and how a list is shown.
+//! Arguments and help of the commands that read: describe, backups, runs, agents, version; and of how a list is shown.
 
 use clap::Args;
 

@@ -1,5 +1,5 @@
-//! What clap suggests for a misspelt command: whole names, never the aliases of one letter. `dl` must not be answered
-//! with the `d` that deletes.
+//! What clap suggests for a misspelt command: only full names, never the aliases of one letter. For `dl` it must not
+//! suggest `d`, which deletes.
 
 use clap::Error;
 use clap::error::{ContextKind, ContextValue};

@@ -1,43 +1,43 @@
-//! Whether the backup that was asked for has ended, and how. Pure.
+//! Whether the backup that was requested has ended, and how. Pure.
 //!
-//! A run by hand names the time that it was asked for by, and no time is taken twice: that says which runs are ours.
-//! Only a backup that could not even be begun has none, and leaves its mark in the status alone.
+//! The run of a manual backup has the time of its request, and no two requests have the same time: so it is known which
+//! runs belong to this one. A backup that could not even be started has no run; it shows only in the status.
 
 use backstay_protocol::Timestamp;
 use backstay_protocol::backstay_types::{BackupRunSpec, RunState};
 use backstay_protocol::spec::{BackupState, BackupStatusSpec};
 
-/// What a look shows.
+/// The state at one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// Not begun yet, or between two members.
+    /// It has not begun, or is between two members.
     Pending,
     Running(BackupRunSpec),
-    /// It is in the store. `None` where the run itself is not known (any more).
+    /// It is in the store. `None` if the run itself is not known (any more).
     Done(Option<BackupRunSpec>),
     Failed(String),
 }
 
-/// What was asked for, what was there before, and what the last look showed.
+/// The request, the state before it, and the state at the last query.
 #[derive(Debug, Clone)]
 pub struct Follow {
     at: Timestamp,
     /// The latest attempt's time before the request.
     attempt: Option<Timestamp>,
-    /// The status of the last look, where that had ended without a run of ours.
+    /// The status at the last query, if that had ended without a run of this request.
     settled: Option<BackupStatusSpec>,
 }
 
-/// The coordinator's clock and ours may differ by what it allows a manual backup.
+/// How far the coordinator's clock may differ from this machine's, in seconds: what it tolerates for a manual backup.
 const CLOCKS_DIFFER_SECONDS: i64 = 60;
 
 impl Follow {
-    /// Of the backup that was asked for by the time `at`; `before` is the status from before that.
+    /// Follows the backup that was requested with the time `at`; `before` is the status before that.
     pub fn new(before: Option<&BackupStatusSpec>, at: Timestamp) -> Self {
         Self { at, attempt: before.and_then(|s| s.lastbackupattempt), settled: None }
     }
 
-    /// What the status and the latest runs say of the backup that was asked for.
+    /// What the status and the latest runs say about the requested backup.
     pub fn look(&mut self, status: Option<&BackupStatusSpec>, runs: &[BackupRunSpec]) -> Seen {
         let mut mine: Vec<_> = runs.iter().filter(|run| run.backupat == Some(self.at)).collect();
         mine.sort_by_key(|run| run.started);
@@ -54,9 +54,9 @@ impl Follow {
         }
     }
 
-    /// A backup that could not even be begun leaves its mark in the status alone; but so does another's that was
-    /// under way before it. That one's end is followed at once by the beginning of ours: what does not change from
-    /// one look to the next is the end of ours.
+    /// A backup that could not even begin shows only in the status; but so does another one that was running before.
+    /// After that one's end, the requested one begins immediately: so a status that is the same at two queries is the
+    /// end of the requested one.
     fn without_a_run(&mut self, status: &BackupStatusSpec) -> Seen {
         let ended = matches!(status.status, BackupState::Ok | BackupState::Error);
         if !ended || status.lastbackupattempt <= self.attempt {
@@ -79,7 +79,8 @@ impl Follow {
     }
 }
 
-/// The attempt came to nothing. While the status runs on, another member is asked; unless what runs began later.
+/// The attempt failed. While the status is still running, another member is asked, unless the running attempt began
+/// later.
 fn after_a_failure(run: &BackupRunSpec, status: &BackupStatusSpec) -> Seen {
     match status.status {
         BackupState::Running if status.lastbackupattempt <= run.ended => Seen::Pending,
@@ -106,7 +107,7 @@ mod tests {
         }
     }
 
-    /// A run by hand for the time `at`, or by the interval.
+    /// A manual run with the time `at`, or one by the interval.
     fn run(by: Option<i64>, started: i64, state: RunState) -> BackupRunSpec {
         BackupRunSpec {
             trigger: if by.is_some() { "manual".into() } else { "interval".into() },
@@ -122,7 +123,7 @@ mod tests {
 
     use BackupState::{Error, Ok as Good, Running};
 
-    /// Asked for as of 100, while the interval's backup of 90 ran.
+    /// Requested at 100, while the interval's backup of 90 was running.
     fn asked() -> Follow {
         Follow::new(Some(&status(Running, 90, "")), Timestamp::from_seconds(100))
     }

@@ -1,4 +1,4 @@
-//! `backup`: asks for a backup now, and with `--wait` follows it to its end.
+//! `backup`: requests a backup now, and with `--wait` follows it to its end.
 
 pub mod follow;
 pub mod show;
@@ -18,12 +18,15 @@ use super::listing;
 use follow::{Follow, Seen};
 use show::Show;
 
-/// How often is looked how far it is; also the shortest time between two lines.
+/// How often the state is queried; also the shortest time between two lines of output.
 const LOOK: Duration = Duration::from_secs(1);
-/// A coordinator takes no time further ahead than this.
+/// The coordinator refuses a time that is further ahead than this.
 const AHEAD_SECONDS_MAX: i64 = 60;
 
-/// Asks for a backup of `cluster` now; `wait` is how long its end is waited for, `None`: not at all.
+/// Requests a backup of `cluster` now, and waits up to `wait` for its end; `None`: not at all.
+///
+/// # Errors
+/// The coordinator does not answer or refuses; or, with `wait`, the backup fails or does not end in time.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     cluster: &str,
@@ -56,7 +59,7 @@ pub async fn run<T: Transport>(
     }
 }
 
-/// Applies the manual backup. The same second twice would be one backup, so the next one is taken then.
+/// Applies the manual backup. The same second twice would be one backup, so then the next second is used.
 async fn ask<T: Transport>(
     api: &Api<T>,
     cluster: &str,

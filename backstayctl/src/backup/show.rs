@@ -1,4 +1,4 @@
-//! How far a backup is, and what became of it.
+//! Shows how far a backup is, and how it ended.
 
 use std::io;
 
@@ -22,7 +22,10 @@ impl Show {
         Self { cluster: cluster.to_owned(), progress: Progress::new(bar) }
     }
 
-    /// It is not begun, or runs.
+    /// It waits to start, or is running.
+    ///
+    /// # Errors
+    /// None, as of [`Console::print`].
     pub fn under_way(&mut self, seen: &Seen, console: &mut Console<'_>) -> io::Result<()> {
         let cluster = &self.cluster;
         match seen {
@@ -38,12 +41,18 @@ impl Show {
         }
     }
 
-    /// Nobody answers for now.
+    /// The coordinator does not answer for the moment.
+    ///
+    /// # Errors
+    /// None, as of [`Console::print`].
     pub fn away(&mut self, error: &CallError, console: &mut Console<'_>) -> io::Result<()> {
         self.progress.message(format!("waiting: {error}"), console)
     }
 
     /// It is in the store.
+    ///
+    /// # Errors
+    /// None, as of [`Console::print`].
     pub fn done(&mut self, run: Option<&BackupRunSpec>, console: &mut Console<'_>) -> io::Result<()> {
         self.progress.clear();
         let details = run.map(details).unwrap_or_default();
@@ -51,7 +60,7 @@ impl Show {
     }
 }
 
-/// What the machine is called that it runs on.
+/// The name of the machine on which it runs.
 fn machine(run: &BackupRunSpec) -> String {
     machines::called(&run.member, &run.host, &run.machine)
 }

@@ -1,4 +1,4 @@
-//! `backup` against a coordinator in memory that a script moves on; time is tokio's and paused.
+//! `backup` against a coordinator in memory that follows a script; the time is tokio's, and paused.
 
 use super::*;
 use crate::testing::{Coordinator, capture, interrupted_after_a_while};

@@ -1,4 +1,4 @@
-//! What goes with `restore CLUSTER` alone.
+//! Arguments that only `restore CLUSTER` has.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a restore that was put back leaves: for each machine, its data, its etcd, and every folder beside it.
+//! What remains after a restore was undone: for each machine, its data, its etcd, and every folder beside it.
 
 use backstay_protocol::backstay_types::{RestoreMachineSpec, RestoreSpec};
 use backstay_protocol::machines;
@@ -11,7 +11,7 @@ pub fn text(spec: &RestoreSpec) -> String {
     format!("{first}{}", lines.collect::<String>())
 }
 
-/// Whether a machine is known to be as before: its data is, and its etcd.
+/// Whether a machine is known to be as before, both its data and its etcd.
 fn is_as_before(machine: &RestoreMachineSpec) -> bool {
     match (machine.step.as_str(), machine.etcd.as_str()) {
         ("pending", _) | ("returned", "serves" | "untouched") => true,

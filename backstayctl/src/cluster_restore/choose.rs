@@ -1,8 +1,8 @@
-//! Which backup is meant: by name, the latest, or the latest before a time. For all commands that take a backup.
+//! Which backup is selected: by name, the latest, or the latest before a time. For all commands that need a backup.
 
 use backstay_protocol::{NameError, SnapshotName, Timestamp, validate};
 
-/// As a request asks for the latest one.
+/// The name by which a request selects the latest one.
 pub const LATEST: &str = "latest";
 
 /// What a snapshot's name ends with.
@@ -13,18 +13,24 @@ pub const SUFFIX: &str = ".snapshot";
 pub enum SnapshotSelector {
     Latest,
     Named(SnapshotName),
-    /// The latest that is not after this.
+    /// The latest one of this time or an earlier one.
     Before(Timestamp),
 }
 
 impl SnapshotSelector {
-    /// What `--snapshot` and `--before` say together: one of them is given.
+    /// From `--snapshot` and `--before`, of which at most one is given; without both, the latest.
+    ///
+    /// # Errors
+    /// The name is invalid.
     pub fn of(snapshot: Option<&str>, before: Option<&Self>) -> Result<Self, NameError> {
         let named = snapshot.map(Self::parse_snapshot).transpose()?;
         Ok(named.or_else(|| before.cloned()).unwrap_or(Self::Latest))
     }
 
     /// From `latest` or a snapshot's name.
+    ///
+    /// # Errors
+    /// The name is invalid.
     pub fn parse_snapshot(text: &str) -> Result<Self, NameError> {
         match text {
             LATEST => Ok(Self::Latest),
@@ -33,12 +39,15 @@ impl SnapshotSelector {
     }
 
     /// From a time such as `2026-11-22T10:00:00Z`.
+    ///
+    /// # Errors
+    /// What a time must look like, in words.
     pub fn parse_time(text: &str) -> Result<Self, String> {
         let time = Timestamp::parse_rfc3339(text).map(Self::Before);
         time.ok_or_else(|| "must be a time with a time zone, such as 2026-11-22T10:00:00Z".into())
     }
 
-    /// As a request says it: which one that is, the coordinator finds.
+    /// As a request has it; the coordinator finds out which backup that is.
     pub fn asked_for(&self) -> (String, Option<Timestamp>) {
         match self {
             Self::Latest => (LATEST.into(), None),
@@ -48,7 +57,7 @@ impl SnapshotSelector {
     }
 }
 
-/// A snapshot's name as people type it: its suffix may be left out, and small letters will do.
+/// A snapshot's name as people type it: the suffix is optional, and lower case is accepted.
 fn parse_name(text: &str) -> Result<SnapshotName, NameError> {
     let digits = text.strip_suffix(SUFFIX).unwrap_or(text).to_ascii_uppercase();
     format!("{digits}{SUFFIX}").parse().map_err(|_| {

@@ -1,4 +1,4 @@
-//! `restore CLUSTER`: which backup, the plan, the question, and following it to the end.
+//! `restore CLUSTER`: selects the backup, shows the plan, asks for confirmation, and follows the restore to its end.
 
 pub mod arguments;
 pub mod back;
@@ -26,7 +26,7 @@ use choose::LATEST;
 pub use choose::SnapshotSelector;
 use show::Show;
 
-/// How often is looked how far it is.
+/// How often the progress is queried.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What was asked for.
@@ -37,15 +37,15 @@ pub struct Query {
     /// The cluster whose data replaces this one's; empty: its own.
     pub of_another: String,
     pub bump: Option<u64>,
-    /// Does not ask.
+    /// Skip the confirmation.
     pub yes: bool,
-    /// Prints the plan and changes nothing.
+    /// Print the plan and change nothing.
     pub dry_run: bool,
     pub timeout: Duration,
 }
 
 impl Query {
-    /// What `restore CLUSTER` asks for; `None` where no cluster is named.
+    /// What `restore CLUSTER` asks for; `None` if no cluster is named.
     ///
     /// # Errors
     /// The backup's name is none.
@@ -64,7 +64,10 @@ impl Query {
     }
 }
 
-/// Restores a cluster.
+/// Restores a cluster: shows the plan, asks for confirmation, and follows the restore to its end.
+///
+/// # Errors
+/// The request is refused or not confirmed, the restore fails, or it does not end in time.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     query: &Query,
@@ -166,7 +169,7 @@ async fn to_the_end<T: Transport>(
     }
 }
 
-/// A coordinator of before takes a backup's name alone: what it says of anything else is put in this side's words.
+/// An older coordinator accepts only the name of a backup: its answer to anything else is explained.
 fn older(query: &Query, cause: CallError) -> CallError {
     let source = if query.of_another.is_empty() { &query.cluster } else { &query.of_another };
     let takes_names_alone = cause.is_unknown_field("before") || cause.is_no_name(LATEST);

@@ -1,4 +1,4 @@
-//! A restore as people read it: the plan, each step as it is taken, the end.
+//! How a restore is shown: the plan, each step, the end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -51,7 +51,7 @@ pub fn plan(cluster: &str, spec: &RestoreSpec) -> String {
     text
 }
 
-/// Where a machine is: by its host name, since the member's stands beside it.
+/// The host name of a machine, since the member's name is beside it.
 fn machine(spec: &RestoreMachineSpec) -> String {
     machines::called("", &spec.host, &spec.machine)
 }
@@ -69,7 +69,7 @@ fn known(version: &str) -> &str {
     if version.is_empty() { "unknown" } else { version }
 }
 
-/// How it ended well.
+/// The end of a restore that succeeded.
 pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
     let took = match (spec.started, spec.ended) {
         (Some(started), Some(ended)) => format!(" in {}", units::took(ended.since(started))),
@@ -108,7 +108,7 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
     text + "\n" + &numbered(&steps)
 }
 
-/// One line: the phase and how many machines are how far.
+/// One line: the phase, and how many machines have reached which step.
 pub fn line(spec: &RestoreSpec) -> String {
     let mut steps: BTreeMap<&str, usize> = BTreeMap::new();
     for machine in &spec.machines {
@@ -153,7 +153,7 @@ fn bytes(spec: &RestoreSpec) -> (u64, u64) {
     (sum(|m| m.bytesdone), sum(|m| m.bytestotal))
 }
 
-/// What was said last; goes to stderr.
+/// Shows progress on stderr; a text is not repeated.
 #[derive(Debug)]
 pub struct Show(Progress);
 
@@ -162,6 +162,10 @@ impl Show {
         Self(Progress::new(bar))
     }
 
+    /// Shows how far the restore is, unless it has ended.
+    ///
+    /// # Errors
+    /// None, as of [`Console::print`].
     pub fn look(&mut self, spec: &RestoreSpec, console: &mut Console<'_>) -> io::Result<()> {
         if spec.phase.has_ended() {
             self.0.clear();
@@ -171,6 +175,10 @@ impl Show {
         self.0.message(format!("{}{error}", line(spec)), console)
     }
 
+    /// The coordinator does not answer for the moment.
+    ///
+    /// # Errors
+    /// None, as of [`Console::print`].
     pub fn away(&mut self, error: &CallError, console: &mut Console<'_>) -> io::Result<()> {
         self.0.message(format!("waiting: {error}"), console)
     }

@@ -1,4 +1,4 @@
-//! `restore CLUSTER` as it is printed, what it asks for, and what it ends with.
+//! `restore CLUSTER`: what it prints, what it asks, and how it ends.
 
 use super::*;
 use crate::testing::{Coordinator, capture, interrupted_after_a_while};

@@ -1,4 +1,4 @@
-//! `config`: shows the contexts, chooses one, and changes the file that they are in.
+//! `config`: shows the contexts, selects one, and changes the file that contains them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::arguments::operate::Form;
 use crate::console::{Console, Failure};
 use crate::output::{json, table, yaml};
 
-/// The context that is in use: `named`, or else the file's current one, where there is any.
+/// The context in use: `named`, otherwise the file's current one, if any.
 ///
 /// # Errors
 /// There is none of that name, or the file cannot be read.
@@ -32,7 +32,10 @@ pub fn chosen(named: Option<&str>, variables: &[(String, String)]) -> Result<Opt
     Ok(Some(Chosen { name, nats, named: named.is_some() }))
 }
 
-/// Does what a command of `config` says. `flags` are those of the connection.
+/// Runs a command of `config`. `flags` are those of the connection.
+///
+/// # Errors
+/// The file of contexts cannot be read or written, or a context does not exist.
 pub fn run(
     command: ConfigCommand,
     named: Option<&str>,
@@ -68,7 +71,7 @@ pub fn run(
     Ok(())
 }
 
-/// Sets what is given, and leaves the rest of a context that is there.
+/// Sets what is given, and leaves the rest of an existing context unchanged.
 fn set(contexts: &mut Contexts, name: &str, flags: Nats) -> Result<String, ContextError> {
     if flags.is_empty() {
         return Err(ContextError::Nothing);
@@ -93,7 +96,7 @@ fn set(contexts: &mut Contexts, name: &str, flags: Nats) -> Result<String, Conte
     })
 }
 
-/// A file is found from wherever the command is run.
+/// Makes a path absolute, so that the file is found wherever the command is run.
 fn absolute(key: &str, value: &str) -> Option<String> {
     let path = PATHS.contains(&key).then(|| std::path::absolute(value).ok())??;
     Some(path.to_string_lossy().into_owned())

@@ -12,7 +12,7 @@ use super::model::{Contexts, PATHS};
 /// The variable that names the file.
 pub const VARIABLE: &str = "BACKSTAYCTL_CONFIG";
 
-/// Everybody's but the owner's.
+/// The permission bits of everybody except the owner.
 const OTHERS: u32 = 0o077;
 
 /// Why the named connections could not be read or changed.
@@ -39,18 +39,18 @@ pub enum ContextError {
 }
 
 impl ContextError {
-    /// Whether the system does not let this user read it.
+    /// Whether this user is not permitted to read it.
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Settings(SettingsError::Read { cause, .. }) if cause.kind() == ErrorKind::PermissionDenied)
     }
 }
 
-/// Whether somebody named the file by its variable.
+/// Whether the variable names the file.
 pub fn is_named(variables: &[(String, String)]) -> bool {
     variables.iter().any(|(variable, value)| variable == VARIABLE && !value.is_empty())
 }
 
-/// Where the file is: named by its variable, else in the user's folder for configuration.
+/// Where the file is: named by its variable, otherwise in the user's folder for configuration.
 ///
 /// # Errors
 /// No variable says where that would be.
@@ -64,7 +64,7 @@ pub fn path(variables: &[(String, String)]) -> Result<PathBuf, ContextError> {
     value(VARIABLE).or_else(|| Some(folder?.join("backstay").join("config.toml"))).ok_or(ContextError::NoPlace)
 }
 
-/// Reads the file; one that is not there says nothing. Paths in it that are relative are taken from its folder.
+/// Reads the file; a missing file means no contexts. Relative paths in it are relative to its folder.
 ///
 /// # Errors
 /// It cannot be read, or what it says makes no sense; it holds a password and others can read it.
@@ -94,7 +94,7 @@ pub fn load(path: &Path) -> Result<Contexts, ContextError> {
     Ok(contexts)
 }
 
-/// Replaces the file, for its owner alone: after a crash it is the old one or the new one.
+/// Replaces the file, readable only by its owner. After a crash, it is either the old one or the new one.
 ///
 /// # Errors
 /// It cannot be written; the old one is as it was.

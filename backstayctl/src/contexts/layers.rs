@@ -1,25 +1,26 @@
-//! Which of a connection's settings count: flags, then the environment, then the context. A context that is named on
-//! the command line is a flag itself, and beats the environment. Pure.
+//! Which of a connection's settings take precedence: flags, then the environment, then the context. A context that is
+//! named on the command line counts as a flag, so it takes precedence over the environment. Pure.
 
 use backstay_daemon::nats::login;
 
 use super::model::Nats;
 
-/// What says who one is, and with what: one layer's word replaces another's as a whole.
+/// The keys for authentication: one layer's replace another's as a whole.
 const LOGIN: [&str; 5] = ["user", "password", "password_file", "credentials", "nkey"];
-/// Each of these says it alone.
+/// Keys of which each is a way to authenticate by itself.
 const WHO: [&str; 3] = ["user", "credentials", "nkey"];
 
-/// The context that is in use.
+/// The context in use.
 #[derive(Debug, Clone, Default)]
 pub struct Chosen {
     pub name: String,
     pub nats: Nats,
-    /// By `--context`, not as the file's current one.
+    /// Whether `--context` named it; otherwise it is the file's current one.
     pub named: bool,
 }
 
-/// The settings that count. Without a context they are what environment and flags say, contradictions and all.
+/// The settings after all layers. Without a context they are those of the environment and the flags, including
+/// contradictions.
 pub fn merged(context: Option<&Chosen>, environment: Nats, flags: Nats) -> Nats {
     let plain = |mut lower: Nats, upper: Nats| {
         lower.extend(upper);
@@ -32,7 +33,7 @@ pub fn merged(context: Option<&Chosen>, environment: Nats, flags: Nats) -> Nats 
     }
 }
 
-/// `upper` over `lower`, without what of `lower` would contradict it.
+/// `upper` over `lower`, without the parts of `lower` that would contradict it.
 fn over(mut lower: Nats, upper: Nats) -> Nats {
     let has = |keys: &[&str]| keys.iter().any(|key| upper.contains_key(*key));
     let mut gone: Vec<&str> = Vec::new();

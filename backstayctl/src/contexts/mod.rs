@@ -1,4 +1,4 @@
-//! Named connections: a file of them, which of them is in use, and the commands that change it.
+//! Named connections: the file of them, which one is in use, and the commands that change it.
 
 pub mod commands;
 pub mod file;

@@ -1,4 +1,4 @@
-//! What the file of named connections says. Pure.
+//! The content of the file of named connections. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 /// The keys of `[nats]` that are set, as text.
 pub type Nats = BTreeMap<String, String>;
 
-/// The keys of `[nats]` that hold a file's path.
+/// The keys of `[nats]` whose values are paths of files.
 pub const PATHS: [&str; 6] = ["password_file", "credentials", "nkey", "ca", "cert", "key"];
 
-/// No name is longer.
+/// The longest name, in bytes.
 const NAME_MAX: usize = 100;
 
 /// The file of named connections.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Contexts {
-    /// The one that is used where nobody names another.
+    /// The one that is used unless another one is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -58,7 +58,7 @@ impl Contexts {
         })
     }
 
-    /// Whether anything in it is a secret by itself.
+    /// Whether it contains a secret, and not just the path of one.
     pub fn holds_secrets(&self) -> bool {
         self.contexts.values().any(Context::holds_secrets)
     }
@@ -80,12 +80,12 @@ impl Context {
         self.nats.contains_key("password") || self.nats.get("url").is_some_and(|url| login::is_in(url))
     }
 
-    /// Where NATS is, without a user or a password in it.
+    /// The URL of NATS, without user and password.
     pub fn shown_url(&self) -> String {
         self.nats.get("url").map(|url| login::without(url)).unwrap_or_default()
     }
 
-    /// Who calls: the user, or the file that says it. Never a secret.
+    /// How it authenticates: the user, or a file. Never a secret.
     pub fn shown_login(&self) -> String {
         let said = |key: &str, word: &str| self.nats.get(key).map(|value| format!("{word} {value}"));
         let url = self.nats.get("url").filter(|url| login::is_in(url));
@@ -96,7 +96,7 @@ impl Context {
             .unwrap_or_default()
     }
 
-    /// The settings that it stands for.
+    /// Its settings.
     ///
     /// # Errors
     /// Its keys contradict each other.
@@ -122,7 +122,7 @@ pub fn settings(nats: &Nats) -> NatsSettings {
     }
 }
 
-/// Whether a context may be called so: what a shell takes as one word, and a person can read.
+/// Checks the name of a context: it must be one word for a shell, and readable.
 ///
 /// # Errors
 /// In words, for whoever typed it.

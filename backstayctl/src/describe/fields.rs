@@ -1,4 +1,4 @@
-//! A resource's metadata and spec as lines: times and sizes for people, and no secret. Pure.
+//! A resource's metadata and spec as lines: readable times and sizes, and no secrets. Pure.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use serde_json::{Map, Value};
 
 use crate::output::json;
 
-/// Never shown, whoever tells them.
+/// Keys that are never shown, wherever they come from.
 const SECRETS: [&str; 2] = ["secretaccesskey", "sessiontoken"];
 /// Fields that are amounts of bytes.
 const BYTES: [&str; 9] =
     ["dbsize", "size", "stored", "bytes", "sealedbytes", "bytesread", "bytestotal", "bytesstored", "bytesdone"];
 /// The states of a backup, by their numbers.
 const STATES: [&str; 4] = ["unknown", "ok", "error", "running"];
-/// Where values begin.
+/// The column in which values begin.
 const VALUES_AT: usize = 23;
 
 /// The whole resource.
@@ -56,7 +56,7 @@ pub fn text(definition: &TypeDefinition, resource: &Resource, now: Timestamp) ->
     text
 }
 
-/// Lines of a part, indented; what is empty is left out.
+/// The lines of a part, indented; empty values are left out.
 pub fn lines<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
     rows.filter(|(_, value)| !value.is_empty()).for_each(|(name, value)| line(&mut text, 2, name, value));
@@ -109,14 +109,14 @@ impl Shown<'_> {
         }
     }
 
-    /// As the table's heading calls it, else by its key.
+    /// The name of a field: the heading of its column, otherwise its key.
     fn name(&self, path: &str, key: &str) -> String {
         let columns = self.definition.columns.iter().chain(self.definition.wide);
         let heading = columns.into_iter().find(|(_, at)| *at == path).map(|(heading, _)| words(heading));
         heading.unwrap_or_else(|| capital(key))
     }
 
-    /// A value on one line; `None` where it has parts of its own.
+    /// A value on one line; `None` if it has parts of its own.
     fn simple(&self, key: &str, value: &Value) -> Option<String> {
         match value {
             Value::String(text) if SECRETS.contains(&key) && !text.is_empty() => Some(HIDDEN.into()),
@@ -156,7 +156,7 @@ fn is_time(fields: &Map<String, Value>) -> bool {
     fields.len() == 2 && fields.contains_key("seconds") && fields.contains_key("nanos")
 }
 
-/// `LAST BACKUP` as `Last backup`; what is an abbreviation stays one.
+/// `LAST BACKUP` as `Last backup`; abbreviations stay in capitals.
 fn words(heading: &str) -> String {
     const KEPT: [&str; 4] = ["UUID", "DB", "ID", "SHA256"];
     let word = |word: &str| if KEPT.contains(&word) { word.to_owned() } else { word.to_ascii_lowercase() };

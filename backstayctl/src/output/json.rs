@@ -1,4 +1,4 @@
-//! JSON: one object per resource, keys sorted, four spaces.
+//! JSON: one object per resource, keys sorted, indented by four spaces.
 
 use backstay_daemon::terminal;
 use backstay_protocol::resource::Resource;
@@ -24,7 +24,7 @@ pub fn pretty(value: &Value) -> String {
     escaped(&String::from_utf8(out).expect("JSON is UTF-8")) + "\n"
 }
 
-/// Several values, one behind the other: the one shape of `-o json` everywhere, which `jq` and other readers take as it is.
+/// Several values, one after the other: the shape of `-o json` everywhere, which `jq` and other readers accept.
 pub fn stream<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
     values.into_iter().map(pretty).collect()
 }
@@ -34,7 +34,7 @@ pub fn compact(value: &Value) -> String {
     escaped(&sorted(value).to_string())
 }
 
-/// JSON leaves some commands of terminals as they are, in texts: those are escaped too.
+/// JSON does not escape all characters that control a terminal, so these are escaped, too.
 fn escaped(json: &str) -> String {
     let is_bad = |c: char| terminal::is_command(c) && c != '\n';
     if !json.contains(is_bad) {

@@ -1,4 +1,4 @@
-//! The part of JSONPath that picks one field: `{.spec.error}`, `{.metadata.labels['a/b']}`, `{.items[0]}`.
+//! The part of JSONPath that selects one field: `{.spec.error}`, `{.metadata.labels['a/b']}`, `{.items[0]}`.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::json;
 
-/// The way to one field.
+/// The path of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonPath {
     steps: Vec<Step>,
@@ -18,7 +18,7 @@ enum Step {
     Index(usize),
 }
 
-/// An expression that is not of the part that is understood.
+/// An expression that is not supported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "jsonpath {given:?} is not supported: {reason}; select one field, such as {{.spec.error}}, \
@@ -29,13 +29,16 @@ pub struct PathError {
     reason: String,
 }
 
-/// A field that this resource has not.
+/// A field that this resource does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("error finding result for jsonpath: {0} is not found")]
 pub struct FieldMissing(String);
 
 impl JsonPath {
-    /// What stands there: text as it is, anything else as JSON on one line.
+    /// The value at this path: text as it is, anything else as JSON on one line.
+    ///
+    /// # Errors
+    /// The first part of the path that does not exist.
     pub fn find(&self, root: &Value) -> Result<String, FieldMissing> {
         let mut value = root;
         for step in &self.steps {
@@ -77,7 +80,7 @@ impl FromStr for JsonPath {
     }
 }
 
-/// A name up to the next dot or bracket; a backslash makes either part of it.
+/// A name up to the next dot or bracket; after a backslash, these are part of the name.
 fn key(text: &str) -> Option<(Step, &str)> {
     let mut name = String::new();
     let mut characters = text.char_indices();
@@ -92,7 +95,7 @@ fn key(text: &str) -> Option<(Step, &str)> {
     (!name.is_empty()).then_some((Step::Key(name), ""))
 }
 
-/// What follows an opening bracket: a number, or a name in quotes.
+/// The content of brackets: a number, or a name in quotes.
 fn bracket(text: &str) -> Option<(Step, &str)> {
     if let Some(quote) = text.chars().next().filter(|c| matches!(c, '\'' | '"')) {
         let (name, tail) = text[1..].split_once(quote)?;

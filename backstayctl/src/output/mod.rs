@@ -12,7 +12,10 @@ use backstay_protocol::types::TypeDefinition;
 use jsonpath::FieldMissing;
 pub use view::{Format, View};
 
-/// The resources of one type in the form that is asked for; ends with a line end unless empty.
+/// The resources of one type in the form that the view selects; ends with a line end unless it is empty.
+///
+/// # Errors
+/// A JSONPath is not found in one of them.
 pub fn render(view: &View, definition: &TypeDefinition, resources: &[Resource]) -> Result<String, FieldMissing> {
     match &view.format {
         Format::Table | Format::Wide => Ok(table::render(view, definition, resources)),
@@ -23,7 +26,7 @@ pub fn render(view: &View, definition: &TypeDefinition, resources: &[Resource]) 
     }
 }
 
-/// `etcdbackupstatus/talos-default`, on a line.
+/// `etcdbackupstatus/talos-default`, with a line end.
 pub fn name(definition: &TypeDefinition, resource: &Resource) -> String {
     format!("{}/{}\n", definition.singular.to_ascii_lowercase(), resource.metadata.id)
 }

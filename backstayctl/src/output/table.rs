@@ -1,4 +1,4 @@
-//! Tables: columns padded by three spaces, the heading always, no spaces at the end of a line.
+//! Tables: three spaces between columns, always a heading, no spaces at the end of a line.
 
 use backstay_daemon::terminal;
 use backstay_protocol::resource::Resource;
@@ -28,12 +28,12 @@ fn columns(wide: bool, definition: &TypeDefinition) -> impl Iterator<Item = (&'s
     definition.columns.iter().chain(more).copied()
 }
 
-/// The heading behind a column of marks.
+/// The heading, after a column of marks.
 pub fn marked_heading(wide: bool, definition: &TypeDefinition, mark: &str) -> Vec<String> {
     std::iter::once(mark.to_owned()).chain(heading(wide, definition)).collect()
 }
 
-/// A resource's cells behind its mark.
+/// A resource's cells, after its mark.
 pub fn marked_row(wide: bool, definition: &TypeDefinition, mark: &str, resource: &Resource) -> Vec<String> {
     std::iter::once(mark.to_owned()).chain(row(wide, definition, resource)).collect()
 }
@@ -46,7 +46,7 @@ fn row(wide: bool, definition: &TypeDefinition, resource: &Resource) -> impl Ite
     own.into_iter().chain(cells).chain(updated)
 }
 
-/// What stands at `path`, dots between levels; what is missing is empty.
+/// The value at `path`, with dots between levels; empty if it is missing.
 fn cell(spec: &Value, path: &str) -> String {
     match path.split('.').try_fold(spec, |value, key| value.get(key)) {
         None | Some(Value::Null) => String::new(),
@@ -55,21 +55,21 @@ fn cell(spec: &Value, path: &str) -> String {
     }
 }
 
-/// An error from elsewhere may hold line ends and terminal commands: one cell is one line of plain text.
+/// One cell is one line of plain text: an error may contain line ends and escape sequences.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if terminal::is_command(c) { ' ' } else { c }).collect()
 }
 
-/// A table of its own columns; cells are made fit for one line.
+/// A table with its own columns; each cell becomes one line of plain text.
 pub fn plain(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     Layout::default().table(heading, rows)
 }
 
-/// How a table of its own columns is laid out.
+/// The layout of a table with its own columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
     pub headings: bool,
-    /// Characters that a line may have, and the column whose cells are cut where one has more.
+    /// The most characters of a line, and the column whose cells are cut if a line has more.
     pub fit: Option<(usize, &'static str)>,
 }
 
@@ -79,7 +79,7 @@ impl Default for Layout {
     }
 }
 
-/// A column is not cut further than this.
+/// The least characters to which a column is cut.
 const CUT_MIN: usize = 8;
 
 impl Layout {
@@ -122,7 +122,7 @@ fn align(rows: &[Vec<String>]) -> String {
     Rows::default().more(rows)
 }
 
-/// A table that goes on: later rows keep to the columns of earlier ones, and widen them where they must.
+/// A table that is continued: later rows keep the widths of earlier columns, and widen them if necessary.
 #[derive(Debug, Default)]
 pub struct Rows {
     widths: Vec<usize>,

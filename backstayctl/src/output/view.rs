@@ -1,15 +1,15 @@
-//! What `-o` and `--no-headers` ask for.
+//! What `-o` and `--no-headers` select.
 
 use std::str::FromStr;
 
 use super::jsonpath::{JsonPath, PathError};
 
-/// What `-o` asks for.
+/// The form that `-o` selects.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Format {
     #[default]
     Table,
-    /// A table with all there is to say, whole ids and whole times, as wide as it gets.
+    /// A table with all columns, complete ids and complete times, of any width.
     Wide,
     /// `TYPE/ID`, as `get` and `describe` take it.
     Name,
@@ -36,7 +36,7 @@ impl FromStr for Format {
     }
 }
 
-/// The form that is asked for, and whether tables have a heading.
+/// The selected form, and whether tables have a heading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     pub format: Format,
@@ -58,7 +58,7 @@ impl From<Format> for View {
 }
 
 impl View {
-    /// Whether a table shows all there is.
+    /// Whether a table has all columns.
     pub fn is_wide(&self) -> bool {
         self.format == Format::Wide
     }

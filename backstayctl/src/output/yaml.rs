@@ -1,4 +1,4 @@
-//! YAML as the resources are written: two spaces, metadata in its order, empty metadata bare, quotes only
+//! YAML of resources: indented by two spaces, metadata in a fixed order, empty metadata without a value, quotes only
 //! where the text would otherwise be read as something else.
 
 use backstay_daemon::terminal;
@@ -72,7 +72,7 @@ fn line(out: &mut String, indent: usize, text: &str) {
     out.push('\n');
 }
 
-/// Metadata writes an empty text as nothing.
+/// In metadata, an empty text is written as nothing.
 fn bare(value: &str) -> String {
     if value.is_empty() { String::new() } else { text(value) }
 }
@@ -88,7 +88,7 @@ fn entry(out: &mut String, indent: usize, key: &str, value: &Value) {
     }
 }
 
-/// What fits behind its key.
+/// A value that fits on the line of its key.
 fn leaf(value: &Value) -> Option<String> {
     match value {
         Value::String(value) => Some(text(value)),
@@ -153,7 +153,7 @@ fn escaped(value: &str) -> String {
     out
 }
 
-/// Numbers, switches, null; and what readers of YAML 1.1 take for more than text: `yes`, dates, `1:30`, `1_000`.
+/// Numbers, booleans, null; and what readers of YAML 1.1 do not take for text: `yes`, dates, `1:30`, `1_000`.
 fn reads_as_something_else(value: &str) -> bool {
     const WORDS: [&str; 8] = ["y", "n", "yes", "no", "on", "off", "=", "<<"];
     let numeric = value.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
@@ -166,7 +166,7 @@ fn reads_as_something_else(value: &str) -> bool {
             && value.bytes().all(|b| b.is_ascii_hexdigit() || b"+-x_".contains(&b))
 }
 
-/// `2023-12-10` and whatever begins so.
+/// `2023-12-10`, and whatever begins like this.
 fn looks_like_a_date(value: &str) -> bool {
     let mut parts = value.splitn(3, '-');
     let digits = |part: Option<&str>, want: usize| {
@@ -177,7 +177,7 @@ fn looks_like_a_date(value: &str) -> bool {
         && parts.next().is_some_and(|p| p.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// Whether the text can stand without quotes, as far as its characters go.
+/// Whether the characters of the text allow leaving out the quotes.
 fn is_plain(value: &str) -> bool {
     let mut characters = value.chars();
     let (first, second) = (characters.next(), characters.next());

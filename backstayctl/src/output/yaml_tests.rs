@@ -1,4 +1,4 @@
-//! The YAML of the documented resources, and what is written reads back as what it was.
+//! The YAML of the documented resources, and that it can be read back.
 
 use super::*;
 use crate::reader::documents;

@@ -1,8 +1,8 @@
-//! YAML text into trees whose nodes remember their lines.
+//! YAML text as trees whose nodes remember their lines.
 //!
-//! Scalars keep their spelling until a [`shape::Shape`] says what they stand for: `1.10` is a version
-//! where text is wanted and a number elsewhere. Aliases are refused, and size and depth are bounded, so a
-//! small file cannot become a large tree.
+//! Scalars keep their spelling until a [`shape::Shape`] says what they mean: `1.10` is a version where text is
+//! expected, and a number elsewhere. Aliases are refused, and size and depth are limited, so a small file cannot become
+//! a large tree.
 
 pub mod scalar;
 pub mod shape;
@@ -14,10 +14,10 @@ use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StrInp
 /// The largest text that is read, in bytes.
 pub const TEXT_MAX: usize = 1024 * 1024;
 
-/// Maps and lists may be nested this deep.
+/// How deep maps and lists may be nested.
 pub const DEPTH_MAX: usize = 64;
 
-/// What is wrong with a text, and on which line (counted from 1).
+/// What is wrong with a text, and in which line (counted from 1).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {text}")]
 pub struct Problem {
@@ -34,14 +34,14 @@ impl Problem {
 /// A node of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Where it begins, counted from 1.
+    /// The line in which it begins, counted from 1.
     pub line: usize,
     pub kind: Kind,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// `plain`: unquoted, so that it may stand for more than text.
+    /// `plain`: unquoted, so that it may be something else than text.
     Scalar {
         text: String,
         plain: bool,
@@ -67,7 +67,7 @@ impl Node {
         }
     }
 
-    /// The text of a scalar that says something.
+    /// The text of a scalar that is not empty.
     pub fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Scalar { text, .. } if !self.is_null() => Some(text),
@@ -81,6 +81,9 @@ impl Node {
 }
 
 /// The documents of `text`; empty ones are left out.
+///
+/// # Errors
+/// It is too large or not YAML, or uses a feature of YAML that is not supported; with the line.
 pub fn documents(text: &str) -> Result<Vec<Node>, Problem> {
     if text.len() > TEXT_MAX {
         return Err(Problem::new(1, format!("larger than {TEXT_MAX} bytes, the most that is allowed")));
@@ -176,7 +179,7 @@ impl<'t> Builder<'t> {
     }
 }
 
-/// Whether a tag makes its node text. The tags of YAML's core are harmless; any other is refused.
+/// Whether a tag makes its node text. The tags of YAML's core schema are accepted; any other is refused.
 fn says_text(tag: Option<&Tag>, line: usize) -> Result<bool, Problem> {
     match tag {
         None => Ok(false),

@@ -1,8 +1,8 @@
-//! What an unquoted scalar stands for, by YAML's core schema.
+//! What an unquoted scalar means, by YAML's core schema.
 
 use serde_json::{Number, Value};
 
-/// A number that JSON cannot hold, such as `.nan`.
+/// A number that JSON cannot express, such as `.nan`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotFinite;
 
@@ -11,6 +11,9 @@ pub fn is_null(text: &str) -> bool {
 }
 
 /// The value of an unquoted scalar. Dates are text.
+///
+/// # Errors
+/// It is infinite or not a number, which JSON cannot express.
 pub fn resolve(text: &str) -> Result<Value, NotFinite> {
     match text {
         _ if is_null(text) => Ok(Value::Null),
@@ -23,7 +26,7 @@ pub fn resolve(text: &str) -> Result<Value, NotFinite> {
     }
 }
 
-/// `None` where the text is no number at all.
+/// `None` if the text is not a number at all.
 fn number(text: &str) -> Option<Result<Number, NotFinite>> {
     if let Some(integer) = integer(text) {
         return Some(Ok(integer));

@@ -1,6 +1,6 @@
-//! What a document may hold: its fields, and what stands in each.
+//! What a document may contain: its fields, and which values each may have.
 //!
-//! A shape turns a tree into a JSON value and refuses, by line and name, what does not belong there.
+//! A shape turns a tree into a JSON value and refuses, with line and name, what does not belong there.
 
 use backstay_protocol::validate::{UnknownField, nearest};
 use serde_json::{Map, Value};
@@ -11,9 +11,9 @@ use super::{Kind, Node, Problem};
 /// The shape of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {
-    /// Whatever stands there.
+    /// Anything.
     Any,
-    /// Text; an unquoted number or switch is taken by its spelling, nothing at all as empty.
+    /// Text. An unquoted number or boolean is taken as it is written; an empty value is an empty text.
     Text,
     Number,
     Switch,
@@ -22,12 +22,12 @@ pub enum Shape {
     Fields(Vec<(String, Shape)>),
     /// Any keys, values of one shape.
     Keys(Box<Shape>),
-    /// A field that exists elsewhere; the reason why it is refused here.
+    /// A field that is refused, with the reason.
     Refused(&'static str),
 }
 
 impl Shape {
-    /// From a value with every field present, as the protocol keeps one for each type's spec.
+    /// From a value with every field present, such as the protocol has for each type's spec.
     pub fn of(full: &Value) -> Self {
         match full {
             Value::Null => Self::Any,
@@ -52,7 +52,10 @@ impl Shape {
         Self::Keys(Box::new(Self::Text))
     }
 
-    /// The value of `node`; `path` names it in what is refused. `None`: it says nothing, as if it were not there.
+    /// The value of `node`; `path` names it in errors. `None`: it is null, which means the same as if it were absent.
+    ///
+    /// # Errors
+    /// The node does not have this shape; with its line.
     pub fn value(&self, node: &Node, path: &str) -> Result<Option<Value>, Problem> {
         if let Self::Refused(reason) = self {
             return Err(Problem::new(node.line, format!("{path}: {reason}")));
@@ -132,7 +135,7 @@ impl Shape {
     }
 }
 
-/// The fields that a person could have meant.
+/// The fields that the person may have meant.
 fn wanted(fields: &[(String, Shape)]) -> impl Iterator<Item = &str> {
     fields.iter().filter(|(_, shape)| !matches!(shape, Shape::Refused(_))).map(|(name, _)| name.as_str())
 }

@@ -1,5 +1,5 @@
-//! Which backup is meant: by its name, as the latest or the latest before a time, of a cluster that is named or the only
-//! one; and what was probably meant where there is no such backup.
+//! Which backup is selected: by its name, the latest, or the latest before a time, of a named cluster or the only one;
+//! and what was probably meant if there is no such backup.
 
 use backstay_archive::catalog::{self, ListedBackup, Progress, Skipped, Vouched};
 use backstay_archive::latest::{self, LatestError, Refused, Scope};
@@ -11,10 +11,10 @@ use super::error::RestoreFailure;
 use super::open::Opened;
 use crate::cluster_restore::choose::{SUFFIX, SnapshotSelector};
 
-/// Clusters that an error names.
+/// How many clusters an error names.
 const SHOWN_MAX: usize = 20;
 
-/// So many characters of a name may be mistyped.
+/// How many characters of a name may be mistyped.
 const SLIPS_MAX: usize = 2;
 
 /// Which cluster of a store.
@@ -27,7 +27,7 @@ pub enum Cluster {
 }
 
 impl Cluster {
-    /// What `--cluster` and `--cluster-uuid` say together: at most one of them is given.
+    /// From `--cluster` and `--cluster-uuid`, of which at most one is given.
     pub fn of(name: Option<ClusterName>, uuid: Option<ClusterUuid>) -> Self {
         match (name, uuid) {
             (_, Some(uuid)) => Self::Uuid(uuid),
@@ -48,10 +48,10 @@ impl Cluster {
     }
 }
 
-/// The backup that is meant, and which others could not be read while it was looked for.
+/// The manifest of the selected backup, and which others could not be read on the way.
 ///
 /// # Errors
-/// There is none, it cannot be told which, or nobody who is trusted vouches for it.
+/// The store does not answer, or has no such cluster or backup.
 pub async fn choose(
     store: &Opened,
     cluster: &Cluster,
@@ -121,7 +121,8 @@ pub async fn not_a_name(
     }
 }
 
-/// Whether a text that is no snapshot's name may be one with a slip in it: then the store is asked for the right one.
+/// Whether a text that is not a snapshot's name may be one with a typing error: then the store is searched for the
+/// right one.
 pub fn is_nearly_a_name(typed: &str) -> bool {
     let digits = typed.strip_suffix(SUFFIX).unwrap_or(typed);
     let is_plain = digits.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -138,7 +139,7 @@ async fn hint(typed: &str, store: &Opened, cluster: ClusterUuid) -> Result<Strin
     })
 }
 
-/// The one name that begins so, else the one that differs in the fewest characters, where these are few.
+/// The only name that begins with it, otherwise the one that differs in the fewest characters, if these are few.
 fn nearest(typed: &str, entries: &[ListedBackup]) -> Option<SnapshotName> {
     let typed = typed.strip_suffix(SUFFIX).unwrap_or(typed).to_ascii_uppercase();
     let names: Vec<(String, SnapshotName)> = entries
@@ -202,7 +203,7 @@ async fn unknown(store: &dyn Store, name: &ClusterName) -> Result<RestoreFailure
     Ok(RestoreFailure::UnknownCluster { store: store.url(), cluster: name.clone(), hint })
 }
 
-/// Each cluster with the name that its newest backup has.
+/// Each cluster, with its name in its newest backup.
 async fn names_of(
     store: &dyn Store,
     clusters: &[ClusterUuid],
@@ -214,7 +215,7 @@ async fn names_of(
     Ok(named)
 }
 
-/// The first of them in a line, and how many more there are.
+/// The first ones in a line, and how many more there are.
 fn shown(clusters: impl ExactSizeIterator<Item = String>) -> String {
     let others = clusters.len().saturating_sub(SHOWN_MAX);
     let text = clusters.take(SHOWN_MAX).collect::<Vec<_>>().join(", ");

@@ -1,5 +1,5 @@
-//! `restore --store --dry-run`: checks what can be checked without fetching the backup or touching the disk, and says
-//! what would be done.
+//! `restore --store --dry-run`: checks what can be checked without downloading the backup or writing to the disk, and
+//! prints what would be done.
 
 use std::fmt::Write as _;
 use std::io;
@@ -13,7 +13,10 @@ use backstay_daemon::units;
 use super::error::RestoreFailure;
 use super::trust;
 
-/// The plan in words. The backup was chosen, and what opens it was found.
+/// The plan in words, after the backup was chosen and the key for it was found.
+///
+/// # Errors
+/// The object in the store is missing or incomplete, the folder cannot be used, or there is not enough room.
 pub async fn run(
     store: &dyn Store,
     manifest: &Manifest,
@@ -29,7 +32,7 @@ pub async fn run(
     Ok(text)
 }
 
-/// The object is there, with all its bytes. Whether they are the right ones is known when they are fetched.
+/// Checks that the object exists and has all its bytes. Whether they are right is only known after downloading them.
 async fn is_whole(store: &dyn Store, manifest: &Manifest) -> Result<(), RestoreFailure> {
     let (snapshot, said) = (manifest.snapshot, manifest.sealed_bytes);
     let object = store.head(&Key::snapshot(manifest.cluster_uuid, snapshot)).await?;
@@ -40,13 +43,13 @@ async fn is_whole(store: &dyn Store, manifest: &Manifest) -> Result<(), RestoreF
     }
 }
 
-/// Bytes that the database takes on the disk while it is restored.
+/// How many bytes the restore needs on the disk.
 fn needed(manifest: &Manifest, options: &Options) -> u64 {
     let copies = if options.defragment { 2 } else { 1 };
     manifest.snapshot_bytes.saturating_mul(copies)
 }
 
-/// How much is free where the folder is or would be made.
+/// How many bytes are free where the folder is or would be created.
 fn room(folder: &Path, needed: u64) -> Result<u64, RestoreFailure> {
     let place = nearest(folder);
     let unusable =
@@ -64,7 +67,7 @@ fn room(folder: &Path, needed: u64) -> Result<u64, RestoreFailure> {
     }
 }
 
-/// The folder itself, or the nearest above it that is there.
+/// The folder itself, or the nearest parent that exists.
 fn nearest(folder: &Path) -> PathBuf {
     let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     whole.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("/")).to_owned()

@@ -1,5 +1,5 @@
-//! The identity that opens a backup: the one that was given, or the cluster's own, which rests in the store sealed to
-//! the recovery key.
+//! The identity that decrypts a backup: the one that was given, or the cluster's own, which is in the store, encrypted
+//! to the recovery key.
 
 use backstay_archive::seal::{self, Identity};
 use backstay_archive::{Key, Manifest, Store, keys};
@@ -8,10 +8,11 @@ use backstay_daemon::key_file::KEY_FILE_MAX;
 use super::error::RestoreFailure;
 use super::trust::KeyFile;
 
-/// The identity that opens the backup; `None` where it is not encrypted.
+/// The identity that decrypts the backup; `None` if it is not encrypted.
 ///
 /// # Errors
-/// There is none; or a key was given, so an encrypted backup is expected, and this one is not.
+/// No key file was given, or none of its keys decrypts the backup. Or one was given, so that an encrypted backup is
+/// expected, and this one is not encrypted.
 pub async fn opener(
     store: &dyn Store,
     manifest: &Manifest,

@@ -1,4 +1,4 @@
-//! `list`: clusters and their backups, from the manifests alone.
+//! `list`: clusters and their backups, from the manifests only.
 
 use backstay_archive::Store;
 use backstay_archive::catalog::{self, CatalogError, Progress, Reading, Skipped, Vouched};
@@ -15,7 +15,10 @@ use crate::console::{Console, Failure};
 use crate::output::table::Layout;
 use crate::output::{json, yaml};
 
-/// Prints what is in a store.
+/// Prints the backups in a store.
+///
+/// # Errors
+/// The store does not answer, or has no such cluster.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     let store = super::open::open(list.named(), list.bucket.settings()).await?;
     let (progress, signers) = (Progress::default(), list.signers.signers()?);
@@ -29,7 +32,7 @@ pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The backups, by cluster and then from the newest on; and what could not be read.
+/// The manifests, by cluster and then newest first; and what could not be read.
 async fn read(
     store: &dyn Store,
     wanted: &Cluster,

@@ -1,4 +1,4 @@
-//! `merge`: several series of backups of one cluster become one, in the store alone.
+//! `merge`: several series of backups of one cluster become one, only in the store.
 
 use std::io::Read;
 
@@ -129,7 +129,7 @@ async fn prepare(merge: &Merge, now: Timestamp, progress: &catalog::Progress) ->
     Ok((store, into, sources, plan))
 }
 
-/// Copies one backup, and says whether it could be; interrupted, it takes back what it had sent.
+/// Copies one backup, and returns whether that succeeded. If it is interrupted, it removes what it had sent.
 async fn copied(
     store: &dyn Store,
     copy: &Copy,

@@ -1,4 +1,4 @@
-//! `restore --store` and `list --store`: what needs the store alone. Nothing here asks a coordinator.
+//! `restore --store` and `list --store`: what needs only the store. Nothing here calls a coordinator.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -40,10 +40,10 @@ mod open;
 pub mod trust;
 pub mod ways;
 
-/// How often is looked how far it is; also the shortest time between two lines.
+/// How often the progress is shown; also the shortest time between two lines.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The same where lines are all that can be shown, of what is over in a moment at most times.
+/// The same without a terminal, for work that is usually over in a moment.
 const LOOK_IN_LINES: Duration = Duration::from_secs(5);
 
 /// Restores a backup from a store into a data folder.
@@ -101,7 +101,7 @@ pub async fn run(restore: Restore, now: Timestamp, console: &mut Console<'_>) ->
     Ok(())
 }
 
-/// Says too what is in the folder now.
+/// Adds what is in the folder now to an error.
 fn failure(snapshot: SnapshotName, folder: PathBuf, cause: RestoreBackupError) -> RestoreFailure {
     match cause {
         RestoreBackupError::Cancelled => RestoreFailure::Interrupted,
@@ -112,7 +112,7 @@ fn failure(snapshot: SnapshotName, folder: PathBuf, cause: RestoreBackupError) -
     }
 }
 
-/// Waits for the end of what reads manifests, and shows meanwhile how many there are where they are many.
+/// Waits until the manifests are read, and meanwhile shows how many were read if there are many.
 async fn looking<T>(
     work: impl Future<Output = T>,
     so_far: &catalog::Progress,
@@ -136,7 +136,7 @@ async fn looking<T>(
     }
 }
 
-/// Waits for the end, and shows meanwhile how far it is.
+/// Waits for the end, and meanwhile shows the progress.
 async fn shown(
     restored: impl Future<Output = Result<Outcome, RestoreBackupError>>,
     manifest: &Manifest,

@@ -1,4 +1,4 @@
-//! What to do once a backup was restored into a data directory. Pure.
+//! What to do after a backup was restored into a data directory. Pure.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use backstay_archive::Manifest;
 use backstay_archive::restore::Options;
 use backstay_daemon::terminal::shell_word;
 
-/// A step as a sentence, and the commands that take it, each of which can be pasted.
+/// A step as a sentence, and its commands, each of which can be pasted.
 pub type Step = (String, Vec<String>);
 
 /// The steps from the directory to a cluster that is backed up.

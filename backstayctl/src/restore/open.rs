@@ -1,4 +1,4 @@
-//! The store that a URL names, open, and the line that shows what is in it.
+//! Opens the store with a given URL.
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The two ways to restore: of a cluster on its machines, and from a store into a data folder here. Which of them is
-//! asked for, which flags belong to it, and the help of each. Pure.
+//! The two ways to restore: a cluster on its machines, or from a store into a data folder on this machine. Which one was
+//! requested, which flags belong to it, and the help of each. Pure.
 
 use std::ffi::OsString;
 
@@ -19,7 +19,7 @@ pub enum Way {
 }
 
 impl Way {
-    /// The way that a command line asks for, or asks about. Without `--store` it is that of a cluster.
+    /// The way that a command line selects, or asks help about. Without `--store`, it is that of a cluster.
     pub fn of(words: &[OsString]) -> Self {
         let mut words = words.iter().take_while(|word| *word != "--").map(|word| word.as_encoded_bytes());
         match words.any(|word| word == b"--store" || word.starts_with(b"--store=")) {
@@ -99,7 +99,7 @@ impl Way {
     }
 }
 
-/// The program with this way's help of `restore`: the other's flags are understood, and not shown.
+/// The grammar with the help of this way in `restore`: the other way's flags are understood, but not shown.
 pub fn command(program: Command, way: Way) -> Command {
     // What belongs to all commands is added when the program is built: hidden here, it is hidden for this command alone.
     let connection: Vec<Arg> = match way {
@@ -119,7 +119,7 @@ pub fn command(program: Command, way: Way) -> Command {
     })
 }
 
-/// Refuses what does not belong to the way that is asked for, and what is missing for it.
+/// Refuses flags that do not belong to the selected way, and reports those that are missing for it.
 ///
 /// # Errors
 /// A usage error, as clap's own.

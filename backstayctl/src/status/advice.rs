@@ -1,13 +1,13 @@
-//! The command to run next, for each way that a cluster may stand. Pure.
+//! The command to run next, for each state that a cluster can be in. Pure.
 
 use backstay_protocol::spec::BackupState;
 
 use super::facts::{Facts, Word};
 
-/// What the overall status says where nothing was configured yet.
+/// The text of the overall status if nothing was configured yet.
 const NOT_INITIALIZED: &str = "not initialized";
 
-/// The next command; empty where there is nothing to be done.
+/// The next command; empty if there is nothing to do.
 pub fn next(word: Word, facts: &Facts) -> String {
     let cluster = &facts.cluster;
     let (failed, running) = (!facts.status.error.is_empty(), facts.status.status == BackupState::Running);

@@ -1,4 +1,4 @@
-//! How one cluster's backups stand, in a word or two. Pure: resources and the time in, words out.
+//! The state of one cluster's backups in a word or two. Pure: resources and the time in, words out.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use backstay_protocol::{Timestamp, duration, machines};
 use super::advice;
 pub use super::facts::{Down, Facts, Schedule, Word};
 
-/// How a cluster stands.
+/// The state of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     pub cluster: String,
@@ -22,13 +22,14 @@ pub struct Health {
     pub interval: Option<Duration>,
     pub agents: usize,
     pub verification: VerificationSpec,
-    /// Why it is not ok; empty where it is.
+    /// Why it is not ok; empty if it is.
     pub reason: String,
-    /// The command to run next; empty where there is nothing to be done.
+    /// The command to run next; empty if there is nothing to do.
     pub next: String,
 }
 
-/// A backup takes its time, and a retry its pause: so much later than the interval it is not stale yet.
+/// How much later than the interval a backup may be without being stale, since a backup takes time, and so does a
+/// retry.
 const GRACE_MIN: Duration = Duration::from_secs(300);
 
 /// How much older than its interval a backup may be.
@@ -43,7 +44,7 @@ pub fn all(facts: Vec<Facts>, given_grace: Option<Duration>, now: Timestamp) -> 
     all
 }
 
-/// One cluster. Where several words hold, the worst is taken.
+/// One cluster. If several words are true, the worst is taken.
 pub fn assess(facts: Facts, given_grace: Option<Duration>, now: Timestamp) -> Health {
     // Nobody knows how old a backup from the future is.
     let age = facts.status.lastbackuptime.filter(|at| ahead(*at, now).is_none()).map(|at| now.since(at));
@@ -97,7 +98,7 @@ fn is_running(facts: &Facts) -> bool {
     facts.status.status == BackupState::Running
 }
 
-/// A backup that runs keeps the error of what came before it.
+/// Whether the last backup that ended has failed; while another one is running, the status keeps its error.
 fn has_failed(facts: &Facts) -> bool {
     facts.status.status == BackupState::Error || (is_running(facts) && !facts.status.error.is_empty())
 }
@@ -118,7 +119,7 @@ fn failing(facts: &Facts) -> Found {
     has_failed(facts).then(|| (Word::Failing, facts.status.error.clone()))
 }
 
-/// How far a time lies ahead of the clock here, in words; `None` where it does not.
+/// How far a time is ahead of this machine's clock, in words; `None` if it is not.
 fn ahead(at: Timestamp, now: Timestamp) -> Option<String> {
     clock_is_off(at.as_millis().saturating_sub(now.as_millis()).max(0), "this machine's clock")
 }

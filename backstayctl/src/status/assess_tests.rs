@@ -1,4 +1,4 @@
-//! Every combination has exactly one word; worse facts never give a better one.
+//! Every combination has exactly one word, and worse facts never give a better one.
 
 use super::*;
 use backstay_protocol::backstay_types::{PROOF_NOT_TRIED, PROOF_OF_DAMAGE, RunState};

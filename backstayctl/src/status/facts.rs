@@ -1,4 +1,4 @@
-//! What is known of a cluster, and the words for how it stands.
+//! What is known about a cluster, and the words for its state.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use backstay_protocol::spec::BackupStatusSpec;
 pub enum Word {
     NoStorage,
     NoAgent,
-    /// A proof found a backup damaged.
+    /// A verification found a damaged backup.
     Damaged,
     Never,
     Failing,
-    /// Its last backup lies in the future.
+    /// The time of its last backup is in the future.
     Clock,
     Stale,
-    /// A restore of it is under way: members that do not answer are part of that.
+    /// A restore of it is running: that members do not answer is part of it.
     Restoring,
-    /// An agent is connected, and its etcd does not answer.
+    /// An agent is connected, but its etcd does not answer.
     MemberDown,
     /// etcd has more members than there are agents.
     FewAgents {
         connected: usize,
         members: usize,
     },
-    /// A proof was asked for and could not be tried.
+    /// A verification was requested, but could not be carried out.
     Unproven,
     NoSchedule,
-    /// Without a schedule, and somebody said so: that is as it should be.
+    /// It has no schedule because somebody set it so, which is fine.
     NotScheduled,
     Ok,
 }
@@ -53,20 +53,20 @@ impl Word {
         }
     }
 
-    /// Whether there is nothing to be done.
+    /// Whether there is nothing to do.
     pub fn is_fine(self) -> bool {
         matches!(self, Self::Ok | Self::NotScheduled)
     }
 }
 
-/// When backups are taken.
+/// When backups are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Schedule {
     Every(Duration),
-    /// Nobody said anything.
+    /// Nothing is configured.
     #[default]
     None,
-    /// By hand alone, as was said: `enabled: false`.
+    /// Only manual ones, as configured by `enabled: false`.
     Off,
 }
 
@@ -87,7 +87,7 @@ pub struct Down {
     pub error: String,
 }
 
-/// What is known of a cluster.
+/// What is known about a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
     pub cluster: String,
@@ -96,14 +96,14 @@ pub struct Facts {
     /// How many agents are connected.
     pub agents: usize,
     pub down: Vec<Down>,
-    /// The members of which no agent is connected.
+    /// The members without a connected agent.
     pub absent: Vec<String>,
-    /// The coordinator may not have heard every agent yet: none is missed.
+    /// Whether the coordinator may not have received beats of every agent yet: then no agent counts as missing.
     pub settling: bool,
-    /// Why backups have nowhere to go; empty where they have.
+    /// Why there is no storage for backups; empty if there is.
     pub storage: String,
-    /// How far the restore is that is under way; empty: none is.
+    /// How far the running restore is; empty if there is none.
     pub restoring: String,
-    /// The latest proof of a backup at rest.
+    /// The latest verification of a stored backup.
     pub verification: VerificationSpec,
 }

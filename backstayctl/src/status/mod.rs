@@ -1,4 +1,4 @@
-//! `status`: every cluster in one word, worst first; the exit code tells a monitor.
+//! `status`: every cluster in one word, worst first; the exit code is for monitoring.
 
 mod advice;
 pub mod assess;
@@ -28,7 +28,7 @@ use super::output::{json, yaml};
 use super::verify;
 use assess::{Down, Facts, Health, Schedule, Word};
 
-/// What to look at.
+/// What to show.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// Empty: all.
@@ -48,24 +48,24 @@ impl Default for Query {
     }
 }
 
-/// What one look shows.
+/// The state at one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     pub listed: Vec<Health>,
-    /// What stands beside it.
+    /// What is shown besides it.
     pub notes: Vec<String>,
     /// Whether all is well.
     pub is_fine: bool,
 }
 
 impl Report {
-    /// The clusters in the form that is asked for.
+    /// The clusters in the selected form.
     pub fn text(&self, query: &Query, now: Timestamp, colour: bool) -> String {
         render(&self.listed, query, now, colour)
     }
 }
 
-/// Prints how each cluster stands.
+/// Prints the state of each cluster.
 ///
 /// # Errors
 /// [`Failure::No`] where not every cluster is ok, or there is none.
@@ -81,7 +81,7 @@ pub async fn run<T: Transport>(
     if report.is_fine { Ok(()) } else { Err(Failure::No) }
 }
 
-/// Asks how each cluster stands.
+/// Queries the state of each cluster.
 ///
 /// # Errors
 /// Nobody answers, or a cluster that was named is not known.
@@ -121,7 +121,7 @@ fn has_just_begun(coordinator: &CoordinatorStatusSpec) -> bool {
     times.is_some_and(|(started, now)| now.since(started) < FIRST_BEATS)
 }
 
-/// Which clocks are wrong: the coordinator's, this machine's, those of agents. By them the times above were told.
+/// Which clocks are wrong: the coordinator's, this machine's, those of agents. The times above come from them.
 async fn clocks<T: Transport>(
     api: &Api<T>,
     coordinator: Option<CoordinatorStatusSpec>,
@@ -221,7 +221,7 @@ impl Agents {
     }
 }
 
-/// The table, but for reasons, has at most so many characters in a line.
+/// The most characters in a line of the table, without the reasons.
 const WIDTH: usize = 80;
 
 fn render(listed: &[Health], query: &Query, now: Timestamp, colour: bool) -> String {
@@ -272,7 +272,7 @@ fn wide_rows(listed: &[Health], headings: bool, now: Timestamp) -> String {
     Layout { headings, fit: None }.table(&heading, listed.iter().map(row))
 }
 
-/// Behind the table: why a cluster is not ok, each reason once, and the commands to run next.
+/// Below the table: why a cluster is not ok, each reason once, and the commands to run next.
 fn reasons(listed: &[Health]) -> String {
     let mut told: Vec<(&str, Vec<&Health>)> = Vec::new();
     for health in listed.iter().filter(|health| !health.reason.is_empty()) {

@@ -1,4 +1,4 @@
-//! `status` as it is printed, and what it ends with.
+//! `status` as it is printed, and its exit codes.
 
 use super::*;
 use crate::testing::{Coordinator, capture};

@@ -1,4 +1,4 @@
-//! `status --watch`: redraws on a terminal, and prints again on each change where there is none.
+//! `status --watch`: redraws on a terminal; elsewhere it prints again after each change.
 
 use std::io;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::api::{Api, Transport};
 use crate::arguments::operate::Form;
 use crate::console::{Console, Failure};
 
-/// How often is looked.
+/// How often the state is queried.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Shows how each cluster stands until it is interrupted or its output is closed.
+/// Shows the state of each cluster until it is interrupted or its output is closed.
 ///
 /// # Errors
 /// Nobody answers at the beginning, or the coordinator refuses.
@@ -83,7 +83,7 @@ fn heading(form: Form, now: &str) -> String {
     }
 }
 
-/// Between what is printed one below the other.
+/// The separator between two outputs, one below the other.
 fn gap(form: Form) -> &'static str {
     match form {
         Form::Table | Form::Wide => "\n",
@@ -92,7 +92,7 @@ fn gap(form: Form) -> &'static str {
     }
 }
 
-/// What is worth printing again: nothing that changes by the passing of time alone.
+/// The part whose change is worth printing again: nothing that changes only because time passes.
 fn essence(report: &Report) -> (Vec<Value>, &[String]) {
     let listed = report.listed.iter().map(|health| {
         let mut value = super::value(health);

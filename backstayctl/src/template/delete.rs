@@ -1,4 +1,4 @@
-//! `cluster template delete`: what a sync of the template created goes, and the cluster last.
+//! `cluster template delete`: deletes what a sync of the template created, the cluster last.
 
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::resource::LABEL_CLUSTER;
@@ -9,7 +9,11 @@ use crate::api::{Api, Transport};
 use crate::apply::Mode;
 use crate::console::{Console, Failure};
 
-/// Destroys machines, machine sets and the cluster, in this order, until one is refused; those before it are gone.
+/// Deletes the machines, the machine sets and the cluster, in this order, until one deletion is refused; those before
+/// it are done.
+///
+/// # Errors
+/// NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     template: &Template,

@@ -1,9 +1,9 @@
-//! Why a file is no template.
+//! Why a file is not a template.
 
 use crate::files::FileError;
 use crate::reader::Problem;
 
-/// Why a file is no template.
+/// Why a file is not a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     #[error("invalid template {file}: {reason}")]

@@ -1,5 +1,4 @@
-//! `cluster template export`: the template that a cluster's resources come from. The way back of
-//! [`super::render`].
+//! `cluster template export`: the template of a cluster's resources; the inverse of [`super::render`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +17,7 @@ use crate::console::{Console, Failure};
 use crate::listing;
 use crate::output::yaml;
 
-/// A template as text, and what it cannot say.
+/// A template as text, and notes on what it cannot express.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Export {
     pub text: String,
@@ -26,6 +25,9 @@ pub struct Export {
 }
 
 /// Prints the template of a cluster.
+///
+/// # Errors
+/// There is no such cluster; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn run<T: Transport>(api: &Api<T>, cluster: &str, console: &mut Console<'_>) -> Result<(), Failure> {
     let found = api.find(&types::CLUSTERS, cluster).await?;
     let found = found.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))?;
@@ -37,8 +39,8 @@ pub async fn run<T: Transport>(api: &Api<T>, cluster: &str, console: &mut Consol
     Ok(())
 }
 
-/// The template of a cluster with these machine sets and machines; where there are no control planes, its agents' machines
-/// are. Pure.
+/// The template of a cluster with these machine sets and machines; if there is no control plane, the agents' machines
+/// are taken for it. Pure.
 pub fn export(cluster: &Resource, members: &[Resource], agents: &[Resource]) -> Export {
     let mut notes = Vec::new();
     let mut documents = vec![cluster_document(cluster, &mut notes)];
@@ -75,7 +77,7 @@ pub fn export(cluster: &Resource, members: &[Resource], agents: &[Resource]) -> 
     Export { text, notes }
 }
 
-/// The machines of agents, but for those that are said elsewhere.
+/// The machines of agents, without those that are listed elsewhere.
 fn known(agents: &[Resource], is_said: impl Fn(&Resource) -> bool) -> Vec<String> {
     let ids: BTreeSet<String> =
         agents.iter().filter(|agent| !is_said(agent)).map(|agent| agent.metadata.id.clone()).collect();
@@ -124,7 +126,7 @@ fn features(spec: &ClusterSpec) -> Map<String, Value> {
     features
 }
 
-/// The block of automatic backups; none where the cluster has none, and nobody turned them off.
+/// The block of automatic backups; none if they were neither configured nor turned off.
 fn backups(spec: &ClusterSpec) -> Option<Map<String, Value>> {
     let configuration = spec.backupconfiguration.as_ref()?;
     let interval = configuration.interval.map(|interval| interval.as_duration()).filter(|i| !i.is_zero());
@@ -139,7 +141,7 @@ fn backups(spec: &ClusterSpec) -> Option<Map<String, Value>> {
     Some(block).filter(|block| !block.is_empty())
 }
 
-/// What is set in the cluster and has no place in a template.
+/// What is set in the cluster, but has no place in a template.
 fn unsaid(spec: &ClusterSpec) -> Vec<String> {
     let mut unsaid = Vec::new();
     if !spec.installimage.is_empty() {
@@ -156,7 +158,7 @@ fn unsaid(spec: &ClusterSpec) -> Vec<String> {
     unsaid
 }
 
-/// A machine set that a template can say.
+/// A machine set that a template can express.
 struct Set<'a> {
     role: Role,
     name: &'a str,
@@ -205,7 +207,7 @@ impl<'a> Set<'a> {
     }
 }
 
-/// A machine of which there is more to say than that it is there.
+/// The document of a machine; `None` if there is nothing to say except that it exists.
 fn machine_document(machine: &Resource) -> Option<Value> {
     let mut document = Map::new();
     document.insert("kind".into(), "Machine".into());

@@ -1,4 +1,4 @@
-//! Exporting is the way back of rendering; and status and delete of what a sync made.
+//! Exporting is the inverse of rendering; also status and delete of what a sync created.
 
 use std::time::Duration;
 

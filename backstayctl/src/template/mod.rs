@@ -1,4 +1,4 @@
-//! Cluster templates: a file of Cluster, ControlPlane, Workers and Machine documents, and what becomes of it.
+//! Cluster templates: a file of Cluster, ControlPlane, Workers and Machine documents, and what is done with it.
 
 pub mod delete;
 mod error;

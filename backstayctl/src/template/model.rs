@@ -1,4 +1,4 @@
-//! A template as it is meant: read strictly, checked as a whole.
+//! A template as data: read strictly, and checked as a whole.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::error::TemplateError;
 use super::shapes;
 use crate::reader::{self, Kind, Node, Problem};
 
-/// Labels and annotations that begin so are the system's own.
+/// How labels and annotations begin that are the system's own.
 pub(super) const SYSTEM: &str = "omni.sidero.dev/";
 
-/// The part of an id that the machine set of the control plane has after the cluster's name.
+/// The part after the cluster's name in the id of the control plane's machine set.
 pub const CONTROL_PLANES: &str = "control-planes";
 /// The same for workers without a name.
 pub const WORKERS: &str = "workers";
@@ -29,7 +29,7 @@ pub struct Template {
     pub sets: Vec<MachineSet>,
 }
 
-/// Labels and annotations that the template gives.
+/// Labels and annotations in the template.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct Marks {
@@ -41,15 +41,15 @@ pub struct Marks {
 pub struct Cluster {
     pub name: ClusterName,
     pub marks: Marks,
-    /// Versions without the leading `v`; empty: the template says none.
+    /// Versions without the leading `v`; empty if the template has none.
     pub kubernetes: String,
     pub talos: String,
     pub features: RawFeatures,
-    /// `None`: nothing is said of automatic backups, and there are none.
+    /// `None`: the template has no automatic backups.
     pub backups: Option<Backups>,
 }
 
-/// What a template says of automatic backups.
+/// The automatic backups of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backups {
     /// Above 0; `None` only where they are off.
@@ -67,7 +67,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineSet {
     pub role: Role,
-    /// What follows the cluster's name in the id.
+    /// The part after the cluster's name in the id.
     pub name: String,
     pub marks: Marks,
     pub machines: Vec<Machine>,
@@ -106,7 +106,7 @@ struct RawVersion {
     version: String,
 }
 
-/// What the template says of features; absent ones are off.
+/// The features in a template; absent ones are off.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RawFeatures {
@@ -152,6 +152,9 @@ struct RawMachine {
 
 impl Template {
     /// Reads a template; `file` is for errors.
+    ///
+    /// # Errors
+    /// It is not YAML, or not a template; with the line.
     pub fn parse(file: &str, text: &str) -> Result<Self, TemplateError> {
         let invalid = |problem: Problem| TemplateError::at(file, &problem);
         let mut parts = Parts::default();
@@ -162,7 +165,7 @@ impl Template {
     }
 }
 
-/// What was read so far.
+/// What has been read so far.
 #[derive(Default)]
 struct Parts {
     clusters: Vec<Cluster>,
@@ -243,7 +246,7 @@ impl Parts {
     }
 }
 
-/// Puts what a Machine document says where the machine is listed.
+/// Moves the content of a Machine document to where the machine is listed.
 fn settle(sets: &mut [MachineSet], described: &mut HashSet<MachineId>, machine: Machine) -> Result<(), String> {
     let id = machine.id;
     if !described.insert(id) {
@@ -289,7 +292,7 @@ fn cluster(node: &Node, raw: RawCluster) -> Result<Cluster, Problem> {
     })
 }
 
-/// A block that says nothing would look like a schedule and be none.
+/// Refuses an empty block, which would look like a schedule without being one.
 fn backups(node: &Node, raw: &RawBackup) -> Result<Option<Backups>, Problem> {
     let block = node.get("features").and_then(|features| features.get("backupConfiguration"));
     let Some(block) = block else { return Ok(None) };
@@ -314,7 +317,7 @@ fn backups(node: &Node, raw: &RawBackup) -> Result<Option<Backups>, Problem> {
     Err(Problem::new(line, format!("features.backupConfiguration.interval {what}: {none}")))
 }
 
-/// The line of what stands at `path`, or of the nearest thing above it that exists.
+/// The line of the value at `path`, or of the nearest value above it that exists.
 fn line_of(node: &Node, path: &[&str]) -> usize {
     match path.split_first().and_then(|(key, rest)| node.get(key).map(|n| (n, rest))) {
         Some((inner, rest)) => line_of(inner, rest),
@@ -322,7 +325,7 @@ fn line_of(node: &Node, path: &[&str]) -> usize {
     }
 }
 
-/// A version as it is stored: without its `v`; empty where the template says none.
+/// A version as it is stored: without its `v`; empty if the template has none.
 fn version(what: &str, raw: &RawVersion, line: usize) -> Result<String, Problem> {
     let given = &raw.version;
     if given.is_empty() {

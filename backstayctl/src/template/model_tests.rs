@@ -1,4 +1,4 @@
-//! Every way in which a template can be wrong, with the line that says so.
+//! Every way in which a template can be wrong, with the line.
 
 use super::*;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! A template as the resources that it stands for. Pure.
+//! The resources that a template describes. Pure.
 
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::{

@@ -1,5 +1,5 @@
-//! The fields of each kind of document in a template. Those that the original has and Backstay does not keep
-//! are refused with the reason, not as unknown.
+//! The fields of each kind of document in a template. Fields that Omni has and Backstay does not keep are refused with the
+//! reason, not as unknown.
 
 use crate::reader::shape::Shape;
 

@@ -1,4 +1,4 @@
-//! `cluster template status`: of each resource, whether it is what the template says.
+//! `cluster template status`: whether each resource matches the template.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::output::table;
 
 const IN_SYNC: &str = "in sync";
 
-/// Prints the template's resources in its order, then what a sync would destroy.
+/// Prints the template's resources in its order, then what a sync would delete.
 ///
 /// # Errors
 /// [`Failure::No`] where anything is not in sync.
@@ -43,7 +43,7 @@ pub async fn run<T: Transport>(api: &Api<T>, template: &Template, console: &mut 
     if steps.is_empty() && restored { Ok(()) } else { Err(Failure::No) }
 }
 
-/// Whether no restore of the cluster is under way, nor the template's own has failed, and what there is to say of it.
+/// Whether no restore of the cluster is running and the template's own has not failed, and a text about that.
 async fn restore<T: Transport>(api: &Api<T>, template: &Template) -> Result<(bool, Option<String>), Failure> {
     let found = api.find(&types::RESTORES, template.cluster.name.as_str()).await?;
     let Some(spec) = found.and_then(|resource| resource.typed::<RestoreSpec>().ok()) else { return Ok((true, None)) };

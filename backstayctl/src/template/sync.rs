@@ -1,4 +1,4 @@
-//! What must change on the server so that it holds what a template says, and changing it.
+//! What must change on the server so that it matches a template, and making these changes.
 
 use std::collections::HashSet;
 
@@ -26,9 +26,9 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     pub change: Change,
-    /// What it is to be, or what is to be destroyed.
+    /// The resource as it should be, or the one to delete.
     pub resource: Resource,
-    /// What an update replaces.
+    /// The resource that an update replaces.
     pub before: Option<Resource>,
 }
 
@@ -51,12 +51,15 @@ impl Step {
     }
 }
 
-/// The types that a template makes, in the order in which they are created.
+/// The types of the resources of a template, in the order in which they are created.
 fn kinds() -> [&'static TypeDefinition; 3] {
     [&types::CLUSTERS, &types::MACHINE_SETS, &types::MACHINE_SET_NODES]
 }
 
-/// What must be done: updates, creations, then what the template no longer has.
+/// What must be done: updates, creations, then the deletion of what the template no longer has.
+///
+/// # Errors
+/// NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn plan<T: Transport>(api: &Api<T>, template: &Template) -> Result<Vec<Step>, Failure> {
     let cluster = template.cluster.name.as_str();
     let mut there = members(api, cluster).await?;
@@ -75,7 +78,7 @@ pub async fn plan<T: Transport>(api: &Api<T>, template: &Template) -> Result<Vec
     Ok(steps(&there, wanted))
 }
 
-/// The machine sets and machines that carry the cluster's label.
+/// The machine sets and machines with the cluster's label.
 pub(super) async fn members<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec<Resource>, CallError> {
     let selector = format!("{LABEL_CLUSTER}={cluster}");
     let mut found = Vec::new();
@@ -104,7 +107,7 @@ fn definition(resource: &Resource) -> &'static TypeDefinition {
     found.expect("a template makes resources of these types only")
 }
 
-/// Compares what is there with what is wanted. Pure.
+/// Compares what there is with what should be. Pure.
 pub fn steps(there: &[Resource], wanted: Vec<Resource>) -> Vec<Step> {
     let kept: HashSet<(String, String)> =
         wanted.iter().map(|r| (r.metadata.kind.clone(), r.metadata.id.clone())).collect();
@@ -131,7 +134,7 @@ pub fn steps(there: &[Resource], wanted: Vec<Resource>) -> Vec<Step> {
     updates.into_iter().chain(creations).chain(gone.map(destroy)).collect()
 }
 
-/// The resource with its spec in the order and fullness in which a template is rendered.
+/// The resource with its spec as rendering a template would write it: the same order, and all fields.
 fn normal(resource: &Resource) -> Resource {
     fn again<S: Spec>(resource: &Resource) -> Option<serde_json::Value> {
         resource.typed::<S>().ok().and_then(|spec| serde_json::to_value(spec).ok())
@@ -146,6 +149,9 @@ fn normal(resource: &Resource) -> Resource {
 }
 
 /// Prints what `run` would change.
+///
+/// # Errors
+/// NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn diff<T: Transport>(api: &Api<T>, template: &Template, console: &mut Console<'_>) -> Result<(), Failure> {
     for step in plan(api, template).await? {
         console.print(&step.diff().render(console.colour))?;
@@ -153,7 +159,10 @@ pub async fn diff<T: Transport>(api: &Api<T>, template: &Template, console: &mut
     Ok(())
 }
 
-/// Changes what must change, a step at a time, until one fails; those before it stay.
+/// Makes the changes one by one, until one fails; those before it stay.
+///
+/// # Errors
+/// Names the file and the resource that failed.
 pub async fn run<T: Transport>(
     api: &Api<T>,
     file: &str,
@@ -166,7 +175,7 @@ pub async fn run<T: Transport>(
     take_all(api, file, steps, mode, console).await
 }
 
-/// Says each step, then takes it.
+/// Prints each step, then carries it out.
 pub(super) async fn take_all<T: Transport>(
     api: &Api<T>,
     file: &str,

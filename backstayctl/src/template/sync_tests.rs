@@ -1,4 +1,4 @@
-//! Templates against a coordinator in memory: the documented diff and sync, and what they leave alone.
+//! Templates against a coordinator in memory: the documented diff and sync, and what they do not touch.
 
 use super::*;
 use crate::testing::{Coordinator, capture};

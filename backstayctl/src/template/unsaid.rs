@@ -1,4 +1,4 @@
-//! What a template has no words for stays as it is when the template is synced. Pure.
+//! What a template cannot express stays as it is when the template is synced. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use backstay_protocol::types;
 use super::model::{Role, SYSTEM};
 use super::render::{LABEL_MACHINE_SET, LOCKED, MANAGED};
 
-/// Takes over from `before` what the template that `after` was rendered from cannot say.
+/// Takes over from `before` what the template of `after` cannot express.
 pub fn keep(after: &mut Resource, before: &Resource) {
     marks(&mut after.metadata.labels, &before.metadata.labels);
     marks(&mut after.metadata.annotations, &before.metadata.annotations);

@@ -1,5 +1,5 @@
-//! Backups, as the store lists them: it is the truth for them. [`list`] tells what the names say, [`described`] what the
-//! manifests say as well.
+//! Backups, listed from the store, which is the only truth about them. [`list`] uses the names only, [`described`] the
+//! manifests as well.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,26 +19,26 @@ use crate::record::ClusterRecord;
 use crate::restore::plan::proof;
 use crate::term::Term;
 
-/// The manifests of so many backups are read for one answer; whoever wants more asks for what follows.
+/// How many manifests are read for one answer; for more, the caller asks for the next page.
 const DESCRIBED_MAX: usize = 256;
-/// How long the store may take to give them.
+/// How long the store may take to return them.
 const DESCRIBED_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// A cluster, and its backups from the newest on.
+/// A cluster, and its backups, newest first.
 struct Listed {
     record: Arc<ClusterRecord>,
     store: Arc<dyn Store>,
     entries: Vec<ListedBackup>,
 }
 
-/// Those of the cluster that the selector or the id names.
+/// The backups of the cluster that the selector or the id names.
 pub async fn list(term: &Term, id: &str, selector: &Selector) -> Result<Vec<Resource>, ApiError> {
     let Some(Listed { record, entries, .. }) = listed(term, id, selector).await? else { return Ok(Vec::new()) };
     Ok(entries.iter().map(|entry| backup(&record, entry)).collect())
 }
 
-/// The same with what their manifests say, those that follow `after` where it is not empty. The second answer is whether
-/// there are more.
+/// The same with what their manifests say; if `after` is not empty, only those that follow it. The second value is
+/// whether there are more.
 pub async fn described(
     term: &Term,
     id: &str,
@@ -93,7 +93,7 @@ async fn listed(term: &Term, id: &str, selector: &Selector) -> Result<Option<Lis
     Ok(Some(Listed { record, store: active_store.store.clone(), entries }))
 }
 
-/// What can be read of the manifests; one that cannot hides no other.
+/// What the manifests say. One that cannot be read does not affect the others.
 async fn manifests(store: &dyn Store, entries: &[ListedBackup]) -> Result<HashMap<SnapshotName, Manifest>, ApiError> {
     let (progress, mut read) = (Progress::default(), HashMap::new());
     let mut reading = Reading::new(store, &progress);
@@ -136,7 +136,7 @@ fn stored(record: &ClusterRecord, entry: &ListedBackup, manifest: Option<&Manife
     resource(record, entry.snapshot, &spec)
 }
 
-/// In a word, what was checked before it became visible.
+/// What was checked before it became visible, in one word.
 fn proven(manifest: &Manifest) -> &'static str {
     match &manifest.inspection {
         Some(found) if found.contents.is_none() => "checksum",

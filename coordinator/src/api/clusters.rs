@@ -31,7 +31,7 @@ fn resource(record: &ClusterRecord) -> Resource {
     record.cluster.resource(record.name.as_str())
 }
 
-/// Configures a cluster, and makes it known where it is not.
+/// Configures a cluster, and registers it if it is new.
 pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<ClusterSpec>(&request.resource)?;
     validate::cluster(&spec, term.config.settings.backup.bounds()).map_err(invalid)?;
@@ -64,8 +64,8 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
     Ok(answer(before, resource(&record), Vec::new()))
 }
 
-/// Removes a cluster's record. An agent of it that is heard would register it again without its settings; so it stays as
-/// long as one is connected, unless that is forced, or the settings keep agents from registering clusters.
+/// Removes a cluster's record. The next beat of one of its agents would register it again without its settings, so this
+/// is refused while an agent is connected, unless it is forced or the settings do not let agents register clusters.
 pub async fn delete(term: &Term, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
     let definition = &types::CLUSTERS;
     let missing = || missing(definition, &request.id);

@@ -1,4 +1,4 @@
-//! What a plan says of a backup that a proof found to be damaged.
+//! What a plan says about a backup that a verification found to be damaged.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::storage::ActiveStore;
 use crate::term::Term;
 use crate::verify::{FailedProof, Verification};
 
-/// How long the store may take to say which backup comes before; the plan does without.
+/// How long the store may take to find the backup before it; after that, the plan does not mention one.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the backup of a plan is known to be damaged, the plan says so, and the answer is what a person should know.
+/// If the backup of a plan is known to be damaged, the plan says so; returns what a person should know.
 pub async fn warn(term: &Term, cluster: &ClusterName, planned: &mut Restore) -> Option<String> {
     let source = planned.source.clone();
     let record = term.directory.records().into_iter().find(|record| record.uuid == source.uuid)?;
@@ -33,7 +33,7 @@ fn proof_text(failed: &FailedProof, when_taken: &str) -> String {
     format!("FAILED at {}: {}; when it was taken: {when_taken}", failed.at.rfc3339(), failed.error)
 }
 
-/// `backstayctl restore …`, but for the backup.
+/// `backstayctl restore …`, without the backup.
 fn command(cluster: &ClusterName, source: &Source) -> String {
     match &source.cluster {
         same if same == cluster => format!("backstayctl restore {cluster}"),

@@ -1,4 +1,4 @@
-//! Resources that are only kept: each has an entry of the KV.
+//! Resources that are only stored: each is an entry of the KV.
 
 use backstay_protocol::api::{ApiError, ApplyRequest, ApplyResponse, DeleteRequest, check_version};
 use backstay_protocol::resource::Resource;
@@ -10,7 +10,7 @@ use super::shared::{answer, in_namespace, missing, unavailable};
 use crate::record::{Kept, Meta};
 use crate::term::Term;
 
-/// The KV entries of a type that is only kept.
+/// The KV entries of a type that is only stored.
 pub fn prefix(definition: &TypeDefinition) -> String {
     format!("resource.{}.", definition.plural())
 }
@@ -27,7 +27,7 @@ pub async fn all<S: Spec + DeserializeOwned>(term: &Term) -> Result<Vec<Resource
     Ok(items)
 }
 
-/// A resource that is only kept.
+/// A resource that is only stored.
 pub async fn keep<S: Spec>(term: &Term, request: &ApplyRequest, id: &str, spec: S) -> Result<ApplyResponse, ApiError> {
     let key = format!("{}{id}", prefix(S::definition()));
     let now = term.clock.now();
@@ -56,7 +56,7 @@ pub async fn keep<S: Spec>(term: &Term, request: &ApplyRequest, id: &str, spec: 
     Ok(answer(before, next.resource(id), Vec::new()))
 }
 
-/// Removes an entry. `false`: there is none.
+/// Removes an entry; `false` if there is none.
 ///
 /// # Errors
 /// No resource of the type can have that name.

@@ -1,4 +1,5 @@
-//! Machine sets and their nodes: kept for templates. A control plane that appears with a bootstrap spec restores its cluster.
+//! Machine sets and their nodes, which are stored for templates. A new control plane with a bootstrap spec restores its
+//! cluster.
 
 use std::sync::Arc;
 
@@ -17,10 +18,10 @@ use crate::record::Kept;
 use crate::restore::Restore;
 use crate::term::Term;
 
-/// What follows a cluster's name in the id of its control plane's machine set.
+/// The id of a control plane's machine set is the cluster's name and this.
 const CONTROL_PLANES: &str = "-control-planes";
 
-/// Keeps a machine set, and restores its cluster where that is what it means.
+/// Stores a machine set, and restores its cluster if it asks for that.
 pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<MachineSetSpec>(&request.resource)?;
     let id: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
@@ -32,20 +33,20 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
     Ok(ApplyResponse { notes: [notes, answer.notes].concat(), ..answer })
 }
 
-/// Keeps a node of a machine set.
+/// Stores a node of a machine set.
 pub async fn apply_node(term: &Term, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<MachineSetNodeSpec>(&request.resource)?;
     let id: MachineId = request.resource.metadata.id.parse().map_err(invalid)?;
     kept::keep(term, request, &id.to_string(), spec).await
 }
 
-/// The cluster whose control plane a machine set is.
+/// The cluster that has this machine set as its control plane.
 fn cluster_of(machine_set: &str) -> Option<ClusterName> {
     machine_set.strip_suffix(CONTROL_PLANES)?.parse().ok()
 }
 
-/// What a machine set's change means for its cluster: a control plane that appears with a bootstrap spec restores it. The
-/// answer is what a person should know of that.
+/// What a change of a machine set means for its cluster: a new control plane with a bootstrap spec restores it. Returns
+/// what a person should know about that.
 async fn bootstrap(
     term: &Arc<Term>,
     id: &str,
@@ -113,8 +114,8 @@ async fn restore_from(
     Ok(notes)
 }
 
-/// Removes a machine set. A cluster that no template made has none, and its control plane can be deleted all the same: a
-/// template may restore it then.
+/// Removes a machine set. A cluster that was not made by a template has none; its control plane can be deleted
+/// nevertheless, so that a template may restore it.
 pub async fn delete(term: &Arc<Term>, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
     kept::may_be(&types::MACHINE_SETS, request)?;
     let noted = control_planes_deleted(term, &request.id, request.dry_run).await?;
@@ -136,7 +137,7 @@ async fn remove(term: &Term, definition: &'static TypeDefinition, request: &Dele
     kept::remove(term, definition, request, &format!("{}{}", kept::prefix(definition), request.id)).await
 }
 
-/// A control plane's machine set is deleted: noted where its cluster is known, so that a template may restore it.
+/// Records that a control plane's machine set was deleted, so that a template may restore its cluster.
 ///
 /// # Errors
 /// A restore of the cluster is under way.

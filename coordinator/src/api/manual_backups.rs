@@ -1,4 +1,4 @@
-//! Manual backups: each stands in its cluster's record.
+//! Manual backups: each is part of its cluster's record.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub fn all(term: &Term) -> Vec<Resource> {
     records.iter().filter_map(|record| Some(record.manual.as_ref()?.resource(record.name.as_str()))).collect()
 }
 
-/// Asks for a backup now.
+/// Requests a backup now.
 pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<ManualBackupSpec>(&request.resource)?;
     let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
@@ -50,7 +50,7 @@ fn resource(record: &ClusterRecord) -> Resource {
     record.manual.as_ref().map(|m| m.resource(record.name.as_str())).unwrap_or_default()
 }
 
-/// Removes the manual backup that stands in a cluster's record.
+/// Removes the manual backup from a cluster's record.
 pub async fn delete(term: &Term, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
     let definition = &types::ETCD_MANUAL_BACKUPS;
     let missing = || missing(definition, &request.id);

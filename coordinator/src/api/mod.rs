@@ -1,4 +1,4 @@
-//! The API: what is asked, by verb and type, and the answer. Each kind of resource has a file of its own.
+//! The API: requests by verb and type, and their answers. Each kind of resource has a file of its own.
 
 mod backups;
 mod clusters;
@@ -34,10 +34,13 @@ use tracing::error;
 use crate::term::Term;
 use shared::{in_namespace, invalid, read_only};
 
-/// A resource has at most so many bytes as JSON: an answer holds two, and an entry of the KV one.
+/// The most bytes that a resource may have as JSON: an answer contains two, and an entry of the KV one.
 const RESOURCE_MAX: usize = 64 * 1024;
 
-/// Answers one request. Its panic is its own: it is answered too, and whoever asks next is served.
+/// Answers one request. If handling it panics, this request is answered with an error, and others are not affected.
+///
+/// # Errors
+/// Why the request was refused or could not be carried out: what the caller gets.
 pub async fn answer(
     term: &Arc<Term>,
     content_type: ContentType,
@@ -55,7 +58,7 @@ pub async fn answer(
     }
 }
 
-/// Answers one request. `subject` names verb and type; the body and the answer are encoded as `content_type` says.
+/// Answers one request. `subject` names verb and type; body and answer have the encoding `content_type`.
 async fn handle(term: &Arc<Term>, content_type: ContentType, subject: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let Ok(Subject::Api { verb, plural }) = subject.parse() else {
         return Err(ApiError::invalid(format!("{subject:?} is not a subject of the API")));
@@ -69,7 +72,7 @@ async fn handle(term: &Arc<Term>, content_type: ContentType, subject: &str, body
 }
 
 /// One resource by id, or all that the selector selects, in the order of ids (backups: newest first): as many as fit
-/// one message in this encoding.
+/// into one message in this encoding.
 async fn get(
     term: &Arc<Term>,
     definition: &'static TypeDefinition,
@@ -136,7 +139,7 @@ async fn all(
     })
 }
 
-/// Creates a resource or makes it what is given.
+/// Creates a resource, or changes it to the given one.
 async fn apply(
     term: &Arc<Term>,
     definition: &'static TypeDefinition,
@@ -188,7 +191,7 @@ async fn apply(
     }
 }
 
-/// Removes a resource that people may remove.
+/// Deletes a resource that people may delete.
 async fn delete(
     term: &Arc<Term>,
     definition: &'static TypeDefinition,

@@ -1,4 +1,4 @@
-//! Restores as people ask for them.
+//! Requests to restore a cluster.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ fn resource(term: &Term, record: &ClusterRecord, restore: &Restore) -> Resource 
     restore.resource(&record.name, live)
 }
 
-/// Asks for a restore; a dry run answers with the plan.
+/// Requests a restore; a dry run returns the plan.
 pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let mut spec = typed::<RestoreSpec>(&request.resource)?;
     let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;
@@ -61,12 +61,12 @@ pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResp
     Ok(answer(before, after, notes))
 }
 
-/// Tells the cluster's task to begin it.
+/// Tells the cluster's task to begin the restore.
 pub async fn begin(handle: &Handle, restore: Restore) -> Result<Arc<ClusterRecord>, ApiError> {
     tell(handle, |reply| Message::Restore { restore: Box::new(restore), reply }).await
 }
 
-/// Checks what can be checked before anybody is told. With the plan goes what a person should know of it.
+/// Checks what can be checked before any machine is told. Returns the plan, and what a person should know about it.
 pub async fn prepare(
     term: &Term,
     record: &ClusterRecord,
@@ -113,7 +113,7 @@ pub async fn prepare(
     }
 }
 
-/// The restore that a machine says it has not come to the end of. A beat may be older than what the record knows.
+/// The restore that a machine reports as not finished. A beat may be older than the record.
 fn unfinished(record: &ClusterRecord, machine: MachineId, state: Option<&RestoreState>) -> String {
     let known = |id: &str| {
         let restore = record.restore.as_ref().filter(|restore| restore.id.to_string() == id);

@@ -1,4 +1,4 @@
-//! The S3 configuration: tried before it is taken, sealed before it is kept.
+//! The S3 configuration: the bucket is tested before it is accepted, and secrets are encrypted before they are stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::storage::{ActiveStore, S3_ENTRY, StoredS3};
 use crate::term::Term;
 use crate::upkeep;
 
-/// How long S3 may take to prove that it can be worked with.
+/// How long the test of a bucket may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The configuration, without secrets.
@@ -30,7 +30,7 @@ pub async fn all(term: &Term) -> Result<Option<Resource>, ApiError> {
     Ok(found.map(|found| found.value.shown.resource(S3_CONFIG_ID)))
 }
 
-/// Tries a configuration and brings it into force.
+/// Tests a configuration and makes it the active one.
 pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     if term.config.storage != Storage::S3 {
         return Err(ApiError::invalid(
@@ -115,7 +115,7 @@ async fn prepare_s3(term: &Term, spec: &S3ConfigSpec) -> Result<(ActiveStore, Ve
     }
 }
 
-/// Where nobody answers, it matters where that was.
+/// If there is no answer, the error says from which endpoint.
 fn with_endpoint(error: &StoreError, spec: &S3ConfigSpec) -> String {
     match error.is(ErrorKind::Unavailable) && (spec.endpoint.is_empty() || !error.cause.contains(&spec.endpoint)) {
         true => format!("{error} ({})", endpoint(spec)),
@@ -130,7 +130,7 @@ fn endpoint(spec: &S3ConfigSpec) -> String {
     }
 }
 
-/// Removes the configuration; backups have nowhere to go then.
+/// Removes the configuration; then no backup can be made.
 pub async fn delete(term: &Arc<Term>, request: &DeleteRequest) -> Result<DeleteResponse, ApiError> {
     let definition = &types::ETCD_BACKUP_S3_CONFIGS;
     if request.id != S3_CONFIG_ID {

@@ -1,4 +1,4 @@
-//! The API as a NATS service: its endpoints are the verbs, and each request is answered by itself.
+//! The API as a NATS service: its endpoints are the verbs, and every request is handled in a task of its own.
 
 use std::sync::Arc;
 
@@ -17,12 +17,15 @@ use crate::term::Term;
 
 /// The name under which the service is found.
 pub const SERVICE: &str = "backstay";
-/// Requests that are worked on at the same time.
+/// How many requests are handled at the same time.
 const AT_ONCE: usize = 64;
-/// So much of an error stands in the header too; the body has all of it.
+/// How many characters of an error are in the header; the body has all of it.
 const HEADER_CHARS: usize = 1000;
 
-/// Offers the service; it ends when the coordinator leads no more.
+/// Offers the service until the coordinator no longer leads.
+///
+/// # Errors
+/// NATS does not accept the subscriptions.
 pub async fn start(term: &Arc<Term>, client: &Client) -> Result<(), KvError> {
     let failed = |cause: String| KvError::Failed { action: "cannot start the service", key: SERVICE.into(), cause };
     let service = client
@@ -54,7 +57,7 @@ pub async fn start(term: &Arc<Term>, client: &Client) -> Result<(), KvError> {
     Ok(())
 }
 
-/// Answers until the coordinator leads no more; what is being worked on then is answered too, as interrupted.
+/// Answers until the coordinator no longer leads; requests that are being handled then are answered as interrupted.
 async fn serve(term: Arc<Term>, endpoint: Endpoint) {
     let requests = endpoint.take_until(term.cancel.cancelled());
     requests.for_each_concurrent(AT_ONCE, |request| answer(&term, request)).await;
@@ -76,7 +79,8 @@ async fn answer(term: &Arc<Term>, request: Request) {
     }
 }
 
-/// What the KV, the store or NATS kept from being answered; who watches asks every second.
+/// Logs a request that failed because of the KV, the store or NATS. Repeated ones are logged rarely, since `--watch`
+/// sends one every second.
 fn log_failure(term: &Term, subject: &str, reply: &Result<Vec<u8>, ApiError>) {
     match reply {
         Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Internal) => {
@@ -88,7 +92,7 @@ fn log_failure(term: &Term, subject: &str, reply: &Result<Vec<u8>, ApiError>) {
     }
 }
 
-/// An answer that NATS would not let through is told as an error: its caller would wait in vain.
+/// An answer that is too large for NATS is replaced by an error, since the caller would wait in vain.
 fn fitting(
     content_type: ContentType,
     reply: Result<Vec<u8>, ApiError>,
@@ -110,21 +114,21 @@ fn fitting(
     written(content_type, Err(ApiError::new(ErrorCode::Internal, text)))
 }
 
-/// As they stand on the wire: `NATS/1.0`, each in a line of its own, and an empty line.
+/// Their bytes in a message: `NATS/1.0`, each header in a line of its own, and an empty line.
 fn headers_length(headers: &HeaderMap) -> usize {
     let line = |name: &str, value: &str| name.len() + value.len() + 4;
     let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
     lines.map(|(name, value)| line(name.as_ref(), value.as_str())).sum::<usize>() + 12
 }
 
-/// The encoding that a request names. Clients write headers in any case.
+/// The encoding that a request names. Clients spell the header in any case.
 fn content_type(message: &Message) -> Result<ContentType, CodecError> {
     let headers = message.headers.iter().flat_map(|headers| headers.iter());
     let mut named = headers.filter(|(name, _)| name.to_string().eq_ignore_ascii_case(CONTENT_TYPE));
     ContentType::from_header(named.find_map(|(_, values)| values.first()).map(|value| value.as_str()))
 }
 
-/// An answer as it goes out: a refusal stands in the headers too.
+/// An answer as it is sent: an error is in the headers, too.
 fn written(content_type: ContentType, reply: Result<Vec<u8>, ApiError>) -> (HeaderMap, Vec<u8>) {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, content_type.as_str());
@@ -141,8 +145,8 @@ fn written(content_type: ContentType, reply: Result<Vec<u8>, ApiError>) -> (Head
     (headers, body)
 }
 
-/// Refuses requests for verbs that there are not. NATS itself would say that nobody listens, but not to a caller
-/// in another account.
+/// Refuses requests with a verb that does not exist. NATS itself would answer "no responders", but not to a caller in
+/// another account.
 async fn refuse(term: Arc<Term>, client: Client, requests: Subscriber) {
     let requests = requests.take_until(term.cancel.cancelled());
     requests.for_each_concurrent(AT_ONCE, |message| refuse_one(&client, message)).await;
@@ -158,7 +162,7 @@ async fn refuse_one(client: &Client, message: Message) {
     }
 }
 
-/// A caller that is told nothing would wait until its time is up.
+/// A caller without an answer would wait until it times out.
 fn interrupted() -> ApiError {
     let text = "the coordinator is stopping or has lost its lease: check the current state and try again";
     ApiError::new(ErrorCode::Unavailable, text)

@@ -1,4 +1,4 @@
-//! What every kind of resource needs: reading what was asked, finding its cluster, telling the cluster's task, and answering.
+//! What every kind of resource needs: reading the request, finding its cluster, telling the cluster's task, and answering.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -29,17 +29,17 @@ pub fn typed<S: Spec>(resource: &Resource) -> Result<S, ApiError> {
     resource.typed().map_err(|e| ApiError::invalid(format!("spec: {e}")))
 }
 
-/// A request that cannot be meant so.
+/// A request that makes no sense.
 pub fn invalid(error: impl Display) -> ApiError {
     ApiError::invalid(error.to_string())
 }
 
-/// The KV did not answer: the caller may try again.
+/// The KV did not answer; the caller may try again.
 pub fn unavailable(error: &KvError) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, error.to_string())
 }
 
-/// Nobody writes it but its owner.
+/// Only its owner may write it.
 pub fn read_only(definition: &TypeDefinition) -> ApiError {
     ApiError::new(ErrorCode::ReadOnly, format!("{} is read-only", definition.name))
 }
@@ -54,7 +54,7 @@ pub fn in_namespace(definition: &TypeDefinition, namespace: &str) -> bool {
     namespace.is_empty() || namespace == definition.namespace
 }
 
-/// What became of a resource that was applied.
+/// The response to a resource that was applied.
 pub fn answer(before: Option<Resource>, resource: Resource, notes: Vec<String>) -> ApplyResponse {
     let action = match &before {
         None => Action::Created,
@@ -66,10 +66,10 @@ pub fn answer(before: Option<Resource>, resource: Resource, notes: Vec<String>) 
     ApplyResponse { action, before, resource, notes }
 }
 
-/// The storage that backups go to.
+/// The active store.
 ///
 /// # Errors
-/// There is none, and why.
+/// Why there is none.
 pub fn active_store(term: &Term) -> Result<Arc<ActiveStore>, ApiError> {
     let view = term.storage.now();
     let none = || ApiError::invalid(format!("backup storage is not configured: {}", view.state.error()));
@@ -92,7 +92,7 @@ pub async fn known_cluster(term: &Term, name: &ClusterName) -> Option<Handle> {
     term.directory.get(name)
 }
 
-/// [`known_cluster`], or that there is none.
+/// As [`known_cluster`]; an unknown cluster is an error.
 pub async fn existing(term: &Term, name: &ClusterName) -> Result<Handle, ApiError> {
     let missing = || ApiError::invalid(format!("cluster {:?} does not exist", name.as_str()));
     known_cluster(term, name).await.ok_or_else(missing)
@@ -107,7 +107,7 @@ pub async fn tell(handle: &Handle, message: impl FnOnce(Reply) -> Message) -> Re
     answer.await.map_err(|_| stopping())?
 }
 
-/// The manifest of the backup that is meant.
+/// The manifest of the selected backup.
 pub async fn manifest(term: &Term, uuid: ClusterUuid, selector: SnapshotSelector) -> Result<Manifest, ApiError> {
     let found = latest::find(term, &*active_store(term)?, uuid, selector).await;
     found.map_err(|error| match &error {
@@ -116,8 +116,8 @@ pub async fn manifest(term: &Term, uuid: ClusterUuid, selector: SnapshotSelector
     })
 }
 
-/// The same request again, whose answer was lost. One that names another backup is none: its file was changed. `of` stands
-/// before what is named.
+/// Whether this is the same request again, whose answer was lost. If it names another backup, its file was changed, and
+/// that is an error. `of` is the text before the name.
 pub fn same<T: FromStr + PartialEq + Display>(
     field: &str,
     id: &str,

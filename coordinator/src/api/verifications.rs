@@ -1,4 +1,4 @@
-//! Proofs of backups as people ask for them.
+//! Requests to verify a stored backup.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::record::ClusterRecord;
 use crate::term::Term;
 use crate::verify::Verification;
 
-/// The latest proof of every cluster.
+/// The latest verification of every cluster.
 pub fn all(term: &Term) -> Vec<Resource> {
     let records = term.directory.records();
     records.iter().filter_map(|record| Some(resource(term, record, record.verification.as_ref()?))).collect()
@@ -27,7 +27,7 @@ fn resource(term: &Term, record: &ClusterRecord, proof: &Verification) -> Resour
     proof.resource(&record.name, &names)
 }
 
-/// Asks for a proof.
+/// Requests a verification.
 pub async fn apply(term: &Arc<Term>, request: &ApplyRequest) -> Result<ApplyResponse, ApiError> {
     let spec = typed::<VerificationSpec>(&request.resource)?;
     let name: ClusterName = request.resource.metadata.id.parse().map_err(invalid)?;

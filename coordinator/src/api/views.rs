@@ -1,4 +1,4 @@
-//! Backstay's own types: agents as their beats show them, attempts as the records keep them, and the coordinator.
+//! Backstay's own types: agents from their beats, attempts from the records, and the coordinator itself.
 
 use backstay_daemon::host;
 use backstay_protocol::backstay_types::{
@@ -56,7 +56,7 @@ pub fn agents(term: &Term) -> Vec<Resource> {
     resources
 }
 
-/// What only a person can end: a restore that touched a machine and that nobody else knows any more.
+/// What only a person can end: a restore that has touched a machine and that no record contains any more.
 fn lost(record: &ClusterRecord, machine: MachineId, state: &RestoreState) -> Option<String> {
     let behind = unsettled::behind(record.restore.as_ref(), &record.unsettled, machine, state);
     let text = || {
@@ -118,7 +118,7 @@ pub fn runs(term: &Term) -> Vec<Resource> {
     all.map(|(record, run)| runs::resource(run.id, &with_progress(term, record, run))).collect()
 }
 
-/// What is under way, with how far its agent says that it is.
+/// A running attempt, with the progress that its agent reports.
 fn with_progress(term: &Term, record: &ClusterRecord, run: &Run) -> BackupRunSpec {
     let Names { member, host } = term.fleet.names(&record.name, run.machine);
     let spec = BackupRunSpec { member, host, ..run.spec(&record.name) };

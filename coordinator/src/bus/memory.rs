@@ -1,4 +1,4 @@
-//! Requests within one process: who listens at a subject answers in a task of its own.
+//! Requests within one process: whoever listens on a subject answers in a task of its own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +12,13 @@ use tokio_util::task::TaskTracker;
 
 use super::{Bus, CallError};
 
-/// As nats-server has it where nobody sets it.
+/// The default of nats-server.
 const MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// Answers one request; `None`: never.
+/// Answers one request; `None` means never.
 type Listener = Arc<dyn Fn(Bytes) -> BoxFuture<'static, Option<Bytes>> + Send + Sync>;
 
-/// A bus that one process shares.
+/// A bus within one process.
 pub struct MemoryBus {
     listeners: Mutex<BTreeMap<String, Listener>>,
     connected: AtomicBool,
@@ -38,7 +38,7 @@ impl std::fmt::Debug for MemoryBus {
 }
 
 impl MemoryBus {
-    /// From here on `listener` answers what is asked there.
+    /// From now on, `listener` answers requests to that subject.
     pub fn listen<F>(&self, at: &Subject, listener: impl Fn(Bytes) -> F + Send + Sync + 'static)
     where
         F: Future<Output = Option<Bytes>> + Send + 'static,
@@ -47,12 +47,12 @@ impl MemoryBus {
         self.lock().insert(at.to_string(), listener);
     }
 
-    /// From here on nobody listens there.
+    /// From now on, nobody listens there.
     pub fn leave(&self, at: &Subject) {
         self.lock().remove(&at.to_string());
     }
 
-    /// Breaks the connection, or mends it.
+    /// Breaks or repairs the connection.
     pub fn connect(&self, connected: bool) {
         self.connected.store(connected, Ordering::SeqCst);
     }

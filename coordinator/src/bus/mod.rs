@@ -1,6 +1,6 @@
-//! The way to the agents: a command is a request, and its reply the answer.
+//! The way to the agents: a command is a request, and the agent replies.
 //!
-//! It is NATS in a coordinator ([`nats`]), and memory in a test of one process ([`memory`]).
+//! In a coordinator this is NATS ([`nats`]), in a test of one process it is memory ([`memory`]).
 
 pub mod memory;
 pub mod nats;
@@ -22,17 +22,17 @@ pub enum CallError {
     Failed(String),
 }
 
-/// Requests, and what is known of the connection.
+/// Requests, and the state of the connection.
 #[async_trait]
 pub trait Bus: Send + Sync + std::fmt::Debug {
     /// Sends a request and waits for its answer; the caller limits the time.
     ///
     /// # Errors
-    /// There is no answer, and will be none.
+    /// There will be no answer.
     async fn request(&self, to: &Subject, body: Bytes) -> Result<Bytes, CallError>;
 
     fn is_connected(&self) -> bool;
 
-    /// A message may have so many bytes.
+    /// The most bytes that a message may have.
     fn max_payload(&self) -> usize;
 }

@@ -1,4 +1,4 @@
-//! Asking one agent: request and reply, and whom to seal for.
+//! Calling one agent: request, reply, and to which recipient secrets are encrypted.
 
 use std::time::Duration;
 
@@ -16,27 +16,27 @@ use crate::term::Term;
 /// How long an agent may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whom to seal for what is meant for one agent alone.
+/// The recipient for secrets that only one agent may read.
 ///
 /// # Errors
-/// In words.
+/// Why not, in words.
 pub fn recipient(term: &Term, cluster: &ClusterName, machine: MachineId) -> Result<Recipient, String> {
     let agents = term.fleet.agents(cluster, Instant::now());
     let agent = agents.get(&machine).ok_or("its agent is not connected")?;
     seal::parse_recipient(&agent.beat.recipient).map_err(|e| e.to_string())
 }
 
-/// A backup's sha256 as commands carry it.
+/// A backup's sha256 as commands contain it.
 ///
 /// # Errors
-/// In words.
+/// Why not, in words.
 pub fn digest(sha256: &str) -> Result<Bytes, String> {
     let digest = from_hex(sha256);
     let advice = "the backup's manifest is damaged, so it cannot be restored: choose another backup";
     digest.map(Bytes::from).map_err(|error| format!("the backup's sha256 {sha256:?} is invalid ({error}): {advice}"))
 }
 
-/// Request/reply to one agent; "no responders" is an answer and comes at once.
+/// Calls one agent. "No responders" is an answer, too, and arrives immediately.
 pub async fn request<M: Versioned>(
     term: &Term,
     cluster: &ClusterName,

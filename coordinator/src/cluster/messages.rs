@@ -1,4 +1,4 @@
-//! What a cluster's task does when it is told something: by people, by an agent's report.
+//! What a cluster's task does when it receives something: a request, or an agent's report.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ impl ClusterTask {
         }
     }
 
-    /// Once the entry has gone nobody goes on from it: what is under way is cancelled first.
+    /// When the entry is gone, nobody continues from it; so what is under way is cancelled first.
     async fn forget(&mut self, reply: Reply) -> Result<(), Stopped> {
         if let Some(slot) = &self.record.slot {
             self.cancel_attempt(slot);
@@ -128,8 +128,8 @@ impl ClusterTask {
         Ok(())
     }
 
-    /// The open slot that a report is about, and whether it comes from the attempt under way. A report
-    /// from another machine than the attempt's is nobody's.
+    /// The open slot that a report is about, and whether it comes from the attempt under way. A report from another
+    /// machine than the attempt's is dropped.
     fn slot_of(&self, report: &Report) -> Option<(Slot, bool)> {
         let slot = self.record.slot.clone()?;
         if slot.id.to_string() != report.slot || self.record.uuid.to_string() != report.cluster_uuid {

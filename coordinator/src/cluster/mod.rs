@@ -1,5 +1,5 @@
-//! All that awaits for one cluster: its task, and the steps, calls and rounds that the task waits for. One cluster's trouble is
-//! its own: nothing here waits for another.
+//! Everything asynchronous for one cluster: its task, and the steps, calls and rounds for which the task waits.
+//! Clusters do not wait for each other, so the trouble of one does not affect the others.
 
 mod agent_call;
 mod messages;

@@ -1,7 +1,7 @@
-//! The rounds of a proof of a backup at rest, by one of the cluster's agents.
+//! The rounds in which one of the cluster's agents verifies a stored backup.
 //!
-//! The agent is asked again and again until it says that it has ended; one that does not know what it is asked for
-//! begins. So nothing is lost when either side dies. A backup that is due goes before: rounds are made in between.
+//! The agent is asked again and again until it reports the end; an agent that does not know the verification begins it. So
+//! nothing is lost if either side dies. A backup that is due has precedence: it is made between two rounds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,17 +21,17 @@ use crate::storage::ActiveStore;
 use crate::term::Term;
 use crate::verify::{Heard, Verification};
 
-/// Between two rounds.
+/// The pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(700);
 
-/// What a round brought.
+/// The result of a round.
 #[derive(Debug)]
 pub struct Round {
     pub machine: Option<MachineId>,
     pub heard: Heard,
 }
 
-/// One round; `None` where there is nothing to ask.
+/// One round; `None` if there is nothing to ask.
 pub async fn drive(
     term: Arc<Term>,
     active_store: Option<Arc<ActiveStore>>,
@@ -92,7 +92,7 @@ async fn command(
     })
 }
 
-/// A cluster's identity for one agent alone.
+/// A cluster's identity, encrypted to one agent.
 pub fn sealed(identity: &Identity, agent: &age::x25519::Recipient) -> Result<Vec<u8>, String> {
     let text = seal::identity_file(identity, "a cluster's key, for one agent");
     seal::seal_bytes(std::slice::from_ref(agent), text.as_bytes()).map_err(|e| e.to_string())

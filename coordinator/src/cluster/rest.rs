@@ -1,4 +1,4 @@
-//! How long ago backups really were begun and failed, by the clock that never jumps: what this coordinator itself saw.
+//! How much time has really passed since backups began or failed, by the monotonic clock: only what this coordinator saw.
 
 use backstay_protocol::Timestamp;
 use tokio::time::Instant;
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::record::{ClusterRecord, SlotEnd, Trigger};
 use crate::schedule::Known;
 
-/// What is remembered; a coordinator that was just started remembers nothing.
+/// Times by the monotonic clock. A coordinator that has just started knows none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rest {
     /// When the open slot was opened.
@@ -18,12 +18,12 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// A slot is opened.
+    /// A slot was opened.
     pub fn open(&mut self, now: Instant) {
         self.opened = Some(now);
     }
 
-    /// The open slot ends. One that another coordinator opened says nothing of when that was.
+    /// The open slot has ended. If another coordinator opened it, it is not known when.
     pub fn end(&mut self, trigger: Trigger, end: &SlotEnd, now: Instant) {
         let opened = self.opened.take();
         match end {
@@ -33,20 +33,20 @@ impl Rest {
         }
     }
 
-    /// Another backup counts than the one that was seen here: somebody else's, or that of another store.
+    /// The last backup is no longer the one that was seen here: somebody else made one, or the store is another one.
     pub fn forget_backup(&mut self) {
         self.backup = None;
     }
 
-    /// The record with the true time of its last backup, where it has one from the future and this coordinator saw how
-    /// long ago that really was.
+    /// The record with the true time of its last backup, if its time is in the future and this coordinator saw how long
+    /// ago that really was.
     pub fn corrected(&self, record: &ClusterRecord, wall: Timestamp, now: Instant) -> Option<ClusterRecord> {
         let since = now.duration_since(self.backup?);
         let mut next = record.clone();
         next.correct_last_backup(since, wall).then_some(next)
     }
 
-    /// What the schedule decides upon.
+    /// What the schedule needs to decide.
     pub fn known(&self, record: &ClusterRecord, now: Instant) -> Known {
         let since = |at: Option<Instant>| at.map(|at| now.duration_since(at));
         Known { since_backup: since(self.backup), since_failure: since(self.failure), ..record.known() }

@@ -1,4 +1,4 @@
-//! Clocks that are off by years, go back and jump: no storm, no silence, no name twice.
+//! Clocks that are off by years, go back and jump: no storm of backups, no silence, no name twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Telling the machines of a restore where it goes, all at once, and what they answer.
+//! Sends the machines of a restore, all at once, the state that they should reach, and collects their answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,25 +24,25 @@ use crate::restore::model::{Heard, Machine, Restore, Round};
 use crate::storage::ActiveStore;
 use crate::term::Term;
 
-/// Between two rounds.
+/// The pause between two rounds.
 pub const PAUSE: Duration = Duration::from_millis(500);
-/// While members are compared, so long all are asked for the same revision: twice what an agent gives its etcd for the
-/// hash, as it may have been busy with an earlier one.
+/// How long all members are asked for the same revision while they are compared: twice the time that an agent gives its
+/// etcd for the hash, since etcd may have been busy with an earlier one.
 const SAME_REVISION: Duration = Duration::from_secs(120);
 
-/// What a coordinator keeps of a restore only in memory: a successor finds it out again.
+/// What a coordinator has of a restore only in memory; a successor can find it out again.
 #[derive(Debug, Default)]
 pub struct RoundState {
-    /// When each machine was last heard, or first asked.
+    /// When each machine last answered, or was first asked.
     heard: BTreeMap<MachineId, Instant>,
-    /// The key of the backup's cluster, once it was read. The inner `None`: it is not encrypted.
+    /// The key of the backup's cluster, once it was read. The inner `None` means that the backup is not encrypted.
     key: Option<Option<Arc<Key>>>,
     compare_at: i64,
-    /// Since when members are asked for that revision.
+    /// When members were first asked for that revision.
     asked: Option<Instant>,
 }
 
-/// A cluster's identity that is not printed.
+/// A cluster's identity that `Debug` does not print.
 pub struct Key(Identity);
 
 impl std::fmt::Debug for Key {
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Key {
 }
 
 impl RoundState {
-    /// Which revision members are asked for: the same until all have answered for it or had time to.
+    /// The revision for which members are asked: the same until all have answered, or have had the time to.
     pub fn compare(&mut self, restore: &Restore, round: &Round, wish: i64, now: Instant) {
         let had_time = |asked: Instant| now.duration_since(asked) >= SAME_REVISION;
         let over = |asked| had_time(asked) || compare::all_answered(restore, round, self.compare_at);
@@ -63,7 +63,7 @@ impl RoundState {
     }
 }
 
-/// What a round answered.
+/// The result of a round.
 #[derive(Debug)]
 pub struct RoundResult {
     pub round: Round,
@@ -72,7 +72,7 @@ pub struct RoundResult {
     pub newer_epoch: Option<u64>,
 }
 
-/// One round: every machine is told, every answer heard.
+/// One round: every machine is told, and every answer is awaited.
 pub async fn drive(
     term: Arc<Term>,
     active_store: Option<Arc<ActiveStore>>,
@@ -115,7 +115,7 @@ pub async fn drive(
     result
 }
 
-/// Tells one machine that is behind the end of a restore, in the background.
+/// Tells one machine that has missed the end of a restore, in the background.
 pub async fn settle(term: Arc<Term>, cluster: ClusterName, machine: MachineId, restore: RestoreId, goal: RestoreGoal) {
     match send(&term, &cluster, machine, command(&term, &cluster, machine, restore, goal)).await {
         Reply::State(state) => {

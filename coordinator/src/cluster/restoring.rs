@@ -1,5 +1,5 @@
-//! What a cluster's task does with a restore (telling the machines, folding their answers, the way out) and with the
-//! proof of a backup.
+//! What a cluster's task does with a restore (telling the machines, evaluating their answers, ending it) and with the
+//! verification of a backup.
 
 use backstay_archive::Manifest;
 use backstay_protocol::api::ApiError;
@@ -44,7 +44,7 @@ impl ClusterTask {
         self.save_and_reply(next, reply).await
     }
 
-    /// A template may restore the cluster from here on.
+    /// From now on, a template may restore the cluster.
     pub(super) async fn on_control_planes_deleted(&mut self, reply: Reply) -> Result<(), Stopped> {
         let mut next = (*self.record).clone();
         next.delete_control_planes(self.term.clock.now());
@@ -64,7 +64,7 @@ impl ClusterTask {
         self.save(next).await
     }
 
-    /// An agent obeys somebody newer: leading begins again, above that epoch.
+    /// An agent has seen a newer leader: lead again, with a higher epoch.
     pub(super) async fn outdated(&mut self, epoch: u64) -> Stopped {
         warn!(cluster = %self.record.name, epoch, ours = self.term.epoch, "an agent has seen a newer epoch: taking the \
             lease again with a higher one");
@@ -74,7 +74,7 @@ impl ClusterTask {
         Stopped::NotLeading
     }
 
-    /// The next round of the restore under way. No backup is under way here, and none begins before it has ended.
+    /// The next round of the running restore. No backup runs now, and none begins before the restore has ended.
     pub(super) async fn next_of_restore(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
         self.permit = None;
         let mut next = (*self.record).clone();
@@ -124,7 +124,7 @@ impl ClusterTask {
         self.save(next).await
     }
 
-    /// A round of a proof.
+    /// A round of a verification.
     pub(super) async fn on_verified(&mut self, round: proof_rounds::Round) -> Result<(), Stopped> {
         let proof_rounds::Round { machine, heard } = round;
         if let Heard::Stale(epoch) = heard {
@@ -148,7 +148,7 @@ impl ClusterTask {
         self.save(next).await
     }
 
-    /// Machines that did not answer when a restore ended are told its end when they are there again.
+    /// Machines that did not answer when a restore ended are told its end when they are back.
     pub(super) fn settle_restore(&mut self) {
         let record = self.record.clone();
         for (machine, agent) in self.term.fleet.agents(&record.name, Instant::now()) {
@@ -166,7 +166,8 @@ impl ClusterTask {
         }
     }
 
-    /// The record goes; machines that missed the end of a restore are kept for the next one of this name.
+    /// The record is deleted; machines that missed the end of a restore are remembered for the next cluster of this
+    /// name.
     pub(super) async fn keep_late(&mut self) -> Result<(), KvError> {
         let late = self.record.late();
         if late.is_empty() {

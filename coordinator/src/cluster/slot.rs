@@ -1,4 +1,4 @@
-//! What a cluster's task does with an open slot: from what the store says, over the choice of a member, to the end.
+//! What a cluster's task does with an open slot: asking the store, choosing a member, and so on to the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::attempts::Ended;
 use crate::record::{Attempt, Slot, SlotEnd};
 use crate::storage::ActiveStore;
 
-/// So many further rounds are made among members that did not answer.
+/// How many more rounds are made among members that did not answer.
 const ROUNDS_MAX: u32 = 3;
 const ROUND_PAUSE: Duration = Duration::from_secs(3);
 
@@ -55,8 +55,8 @@ impl ClusterTask {
         }
     }
 
-    /// Asks the member that is best now; an attempt that was found in the record is asked for again, which an
-    /// agent that works on it takes for what it is.
+    /// Asks the member that is best now. An attempt that was found in the record is requested again; the agent that
+    /// works on it recognises its ID.
     async fn begin_attempt(
         &mut self,
         slot: Slot,
@@ -89,8 +89,8 @@ impl ClusterTask {
         steps::choices(&self.term, &self.record).0.into_iter().find(|machine| !slot.tried.contains(machine))
     }
 
-    /// Everybody was asked. Who did not answer is asked again a few times: after NATS was away, agents that still
-    /// count as connected need a moment to hear commands again.
+    /// Every member was asked. Those that did not answer are asked again a few times: after an outage of NATS, agents
+    /// that still count as connected need a moment until they receive commands again.
     async fn nobody_left(&mut self, slot: Slot, active_store: Arc<ActiveStore>) -> Result<(), Stopped> {
         let silent = std::mem::take(&mut self.silent);
         if silent.is_empty() || self.rounds >= ROUNDS_MAX {
@@ -110,7 +110,7 @@ impl ClusterTask {
         Ok(())
     }
 
-    /// Why there is nobody (left) to ask.
+    /// Why there is no member (left) to ask.
     fn nobody(&self, slot: &Slot) -> String {
         let refused = steps::choices(&self.term, &self.record).1;
         let reasons = refused.into_iter().map(|(machine, reason)| (self.called(machine), reason));
@@ -166,7 +166,7 @@ impl ClusterTask {
         Ok(())
     }
 
-    /// No further attempt is made: what the earlier ones left is removed before the slot ends.
+    /// There will be no further attempt: what the earlier ones left in the store is removed before the slot ends.
     async fn give_up(&mut self, slot: Slot, error: String, active_store: Arc<ActiveStore>) -> Result<(), Stopped> {
         if slot.tried.is_empty() && slot.attempt.is_none() {
             return self.end_slot(slot.id, SlotEnd::Failed { error }).await;
@@ -199,7 +199,7 @@ impl ClusterTask {
         Ok(())
     }
 
-    /// Tells the agent in the background: nothing waits for its answer.
+    /// Tells the agent in the background; nothing waits for its answer.
     pub(super) fn cancel_attempt(&self, slot: &Slot) {
         if let Some(attempt) = slot.attempt.clone() {
             let cancel = steps::cancel(self.term.clone(), self.record.name.clone(), attempt);

@@ -11,7 +11,7 @@ use crate::attempts::Ended;
 use crate::record::SlotEnd;
 use crate::record::runs::Proven;
 
-/// After the store could not be asked for its newest backup.
+/// The pause after the store did not say which backup is its newest.
 const SYNC_PAUSE: Duration = Duration::from_secs(30);
 
 impl ClusterTask {

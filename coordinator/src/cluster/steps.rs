@@ -1,5 +1,5 @@
-//! The steps of one backup that take time: each is a future that a cluster's task waits for while it goes
-//! on answering. Nothing here changes the record.
+//! The steps of one backup that take time. Each is a future for which a cluster's task waits while it keeps answering.
+//! Nothing here changes the record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,13 +29,13 @@ use crate::schedule::is_ahead;
 use crate::storage::ActiveStore;
 use crate::term::Term;
 
-/// How long a slot waits for an agent where none is connected: all of them reconnect after NATS was away.
+/// How long a slot waits for an agent if none is connected: after an outage of NATS, all of them reconnect.
 const AGENT_WAIT: Duration = Duration::from_secs(15);
-/// What an attempt may take beyond its deadline to report its end.
+/// How long after its deadline an attempt may report its end.
 const DEADLINE_GRACE: Duration = Duration::from_secs(60);
-/// An agent whose beats are not known yet may be silent this long.
+/// How long an agent may be silent if the interval of its beats is not known yet.
 const PATIENCE: Duration = Duration::from_secs(16);
-/// How long a reported backup is looked for in the store.
+/// How long to look for a reported backup in the store.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(20);
 /// The pause before the store is asked again; it grows by this with each try.
 const CONFIRM_PAUSE: Duration = Duration::from_secs(2);
@@ -53,10 +53,10 @@ pub type Permit = Option<OwnedSemaphorePermit>;
 pub enum StepEnd {
     Synced(Synced),
     Looked(Looked, Permit),
-    /// The pause before another round is over.
+    /// The pause before the next round is over.
     Rested,
     AgentReplied(AgentReply),
-    /// The attempt under way will not report any more.
+    /// The attempt under way will no longer report.
     Lost(String),
     /// A report says that the slot's backup is there: it is, or why not.
     Confirmed {
@@ -65,12 +65,12 @@ pub enum StepEnd {
     },
     /// The store does not say whether it is.
     Unconfirmed(Unconfirmed, String),
-    /// No attempt is under way any more: the slot's backup, where one got there after all, and the error otherwise.
+    /// No attempt is under way any more: the slot's backup if there is one nevertheless, otherwise the error.
     Concluded {
         done: Option<Box<Manifest>>,
         error: String,
     },
-    /// An agent was asked how far a proof is.
+    /// An agent was asked how far a verification is.
     Verified(proof_rounds::Round),
     /// All machines of a restore were told once.
     RestoreRound(Box<RoundResult>),
@@ -90,24 +90,24 @@ pub struct Unconfirmed {
 /// What the store says of a cluster.
 #[derive(Debug)]
 pub struct Synced {
-    /// The UUID under which the store knows the cluster's name, where it does.
+    /// The UUID that the store has for the cluster's name, if any.
     pub found: Option<ClusterUuid>,
     /// The newest backup.
     pub newest: Result<Option<Stored>, String>,
 }
 
-/// What was found before an attempt.
+/// What was found in the store before an attempt.
 #[derive(Debug)]
 pub enum Looked {
-    /// Nothing stands in the way; these recipients will be able to open the backup.
+    /// The attempt can begin; the backup is to be encrypted to these recipients.
     Free(Vec<Recipient>),
-    /// An earlier attempt's backup is there, proven.
+    /// The verified backup of an earlier attempt is there.
     Done(Box<Manifest>),
     /// The name belongs to another backup.
     Taken,
-    /// A backup that is not ours is younger than the interval: nothing is due.
+    /// There is a backup by somebody else that is younger than the interval: nothing is due.
     NotDue(Timestamp),
-    /// The store knows the cluster's name under this UUID.
+    /// The store has this UUID for the cluster's name.
     Known(ClusterUuid),
     Failed(String),
 }
@@ -119,11 +119,11 @@ pub enum AgentReply {
     Refused(String),
     /// The agent has seen this epoch, which is newer than ours.
     Stale(u64),
-    /// Nobody heard the command, or nobody answered in time: it may have been heard all the same.
+    /// No agent received the command, or none answered in time; in that case it may have been received nevertheless.
     NoAnswer(String),
 }
 
-/// Asks the store for the cluster's UUID (where ours is not final) and for its newest backup.
+/// Asks the store for the cluster's UUID (if the one in the record is not final) and for its newest backup.
 pub async fn sync(active_store: Arc<ActiveStore>, record: Arc<ClusterRecord>, now: Timestamp) -> StepEnd {
     let store = &*active_store.store;
     let found = match record.uuid_final {
@@ -137,15 +137,15 @@ pub async fn sync(active_store: Arc<ActiveStore>, record: Arc<ClusterRecord>, no
     StepEnd::Synced(Synced { found, newest })
 }
 
-/// The newest backup. One from the future hides none that is true.
+/// The newest backup. One with a time in the future does not hide the others.
 async fn newest(store: &dyn Store, cluster: ClusterUuid, now: Timestamp) -> Result<Option<Stored>, StoreError> {
     Ok(catalog::newest_true(store, cluster, now, &Signers::default())
         .await?
         .map(|newest| Stored::from(&newest.manifest)))
 }
 
-/// Looks whether the slot's backup is there already, removes what dead attempts left, and gets the keys. Where
-/// permits are limited it first waits for one.
+/// Checks whether the slot's backup exists already, removes what dead attempts left, and gets the keys. If permits are
+/// limited, it waits for one first.
 pub async fn look(
     term: Arc<Term>,
     active_store: Arc<ActiveStore>,
@@ -203,7 +203,7 @@ async fn try_look(
     Ok(Looked::Free(recipients))
 }
 
-/// Whom a backup is sealed to. One answer of the KV that is lost fails no backup, as it does not where the record is kept.
+/// The recipients of a backup. The KV is asked several times, so that one lost answer does not fail a backup.
 async fn recipients(term: &Term, store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<Recipient>, KeyError> {
     let mut tries = 1;
     loop {
@@ -218,7 +218,7 @@ async fn recipients(term: &Term, store: &dyn Store, cluster: ClusterUuid) -> Res
     }
 }
 
-/// An automatic backup is decided from the store: somebody else may have made one meanwhile.
+/// Whether an automatic backup is due is decided from the store, since somebody else may have made one meanwhile.
 async fn not_due(
     record: &ClusterRecord,
     slot: &Slot,
@@ -232,7 +232,7 @@ async fn not_due(
     Ok(newest.filter(|newest| record.is_news(newest) && !is_ahead(newest.at, now)).map(|newest| newest.at))
 }
 
-/// Waits until the wanted agent is connected, or any that can be asked where none is wanted.
+/// Waits until the given agent is connected; without one, until any agent is that can be asked.
 async fn wait_for_an_agent(term: &Term, record: &ClusterRecord, tried: &[MachineId], wanted: Option<MachineId>) {
     let there = || match wanted {
         Some(machine) => term.fleet.agents(&record.name, Instant::now()).contains_key(&machine),
@@ -316,7 +316,7 @@ fn command(
     })
 }
 
-/// Tells an agent that its attempt was given to somebody else or is not needed any more.
+/// Tells an agent that its attempt was given to another agent or is no longer needed.
 pub async fn cancel(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) {
     let body =
         bus::CancelBackup { version: backstay_protocol::VERSION, epoch: term.epoch, attempt: attempt.id.to_string() };
@@ -327,7 +327,7 @@ pub async fn cancel(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) {
     }
 }
 
-/// Waits until the attempt's agent has been silent for too long, or works for something else without a report.
+/// Waits until the attempt's agent has been silent for too long, or works on something else without a report.
 pub async fn watch(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) -> StepEnd {
     let begun = Instant::now();
     let limit = term.config.settings.backup.deadline + DEADLINE_GRACE;
@@ -358,8 +358,8 @@ pub async fn watch(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) -> S
     }
 }
 
-/// Looks whether a reported backup is really in the store: the report alone is somebody's word. Where the store does not
-/// answer, the backup counts for nothing yet, and is looked for again until the attempt's deadline.
+/// Checks that a reported backup is really in the store. If the store does not answer, the report counts, since the
+/// agent verified the backup before it reported.
 pub async fn confirm(
     term: Arc<Term>,
     active_store: Arc<ActiveStore>,
@@ -388,8 +388,8 @@ pub async fn confirm(
     StepEnd::Unconfirmed(Unconfirmed { tries: reported.tries.saturating_add(1), ..reported }, error)
 }
 
-/// Removes what the slot's attempts left, then looks whether one of them completed all the same: after the
-/// sweep none can any more.
+/// Removes what the slot's attempts left, then checks whether one of them completed nevertheless; after the removal,
+/// none can.
 pub async fn conclude(
     active_store: Arc<ActiveStore>,
     record: Arc<ClusterRecord>,
@@ -412,8 +412,8 @@ pub async fn conclude(
     StepEnd::Concluded { done, error }
 }
 
-/// Removes what is left under the name of a backup that is there: the intent of an attempt that died after it was
-/// complete, the upload of another attempt, or one whose beginning was repeated because an answer was lost.
+/// Removes what is left under the name of a backup that exists: the intent of an attempt that died after completing it,
+/// the upload of another attempt, or an upload that was begun twice because an answer was lost.
 pub async fn tidy(active_store: Arc<ActiveStore>, record: Arc<ClusterRecord>, snapshot: SnapshotName) {
     if let Err(error) = sweep(&*active_store.store, &record, snapshot).await {
         not_swept(&record, &error);

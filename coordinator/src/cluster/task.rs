@@ -1,5 +1,5 @@
-//! One cluster's task: it owns the cluster's record, decides by the schedule, and takes one backup at a time from slot to
-//! status.
+//! One cluster's task: it owns the cluster's record, decides by the schedule, and takes one backup at a time from the
+//! slot to the status.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -25,17 +25,17 @@ use crate::schedule::{self, Decision};
 use crate::storage::{ActiveStore, View};
 use crate::term::Term;
 
-/// Messages that wait for a cluster's task.
+/// How many messages may wait for a cluster's task.
 const INBOX: usize = 32;
-/// After the KV did not take a change.
+/// The pause after the KV did not accept a change.
 const KV_PAUSE: Duration = Duration::from_millis(500);
-/// The schedule is looked at again after this long at the latest: clocks jump.
+/// The schedule is evaluated at least this often, since clocks may jump.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Why the task ends where it is.
+/// Why the task stops.
 #[derive(Debug)]
 pub(super) enum Stopped {
-    /// The coordinator does not lead any more, or is stopping.
+    /// The coordinator no longer leads, or is stopping.
     NotLeading,
     /// The cluster was deleted.
     Forgotten,
@@ -53,29 +53,29 @@ pub struct ClusterTask {
     pub(super) step: Option<StepFuture>,
     /// Reports whose reply waits for the running confirmation.
     pub(super) confirming: Option<oneshot::Sender<()>>,
-    /// The active store was asked for its newest backup; when to ask again where it did not answer.
+    /// Whether the active store was asked for its newest backup; if it did not answer, when to ask again.
     pub(super) synced: bool,
     pub(super) sync_at: Instant,
-    /// One of the fleet's permits, where the settings limit them; held while a slot is worked on.
+    /// One of the permits for all clusters, if the settings limit them; held while a slot is open.
     pub(super) permit: Permit,
-    /// The store of the open slot: a configuration that changes meanwhile is for the next one.
+    /// The store of the open slot: a new configuration is for the next slot.
     pub(super) store: Option<Arc<ActiveStore>>,
-    /// The attempt that this coordinator asked for; one that it found is asked for once more.
+    /// The attempt that this coordinator requested; one that it found in the record is requested once more.
     pub(super) asked: Option<AttemptId>,
-    /// How long ago backups really were.
+    /// How long ago backups really were made.
     pub(super) rest: Rest,
-    /// Machines that did not answer for the open slot, and how often they were asked all over again.
+    /// Machines that did not answer for the open slot, and how many rounds were made among them.
     pub(super) silent: Vec<MachineId>,
     pub(super) rounds: u32,
-    /// What is known of the restore under way beyond the record.
+    /// What is known about the running restore besides the record.
     pub(super) round_state: RoundState,
-    /// Machines whose restore nobody knows: each is told of once in the log.
+    /// Machines with a restore that is in no record; each is logged once.
     pub(super) lost: BTreeSet<MachineId>,
-    /// The store does not say which backup is its newest.
+    /// What was logged about a store that does not say which backup is its newest.
     pub(super) trouble: Trouble,
 }
 
-/// Makes the task of a record that is kept already, and the handle by which others reach it.
+/// Makes the task for a record that is stored already, and the handle by which others reach it.
 pub fn task(term: Arc<Term>, kept: Revised<ClusterRecord>) -> (ClusterTask, Handle) {
     let (sender, inbox) = mpsc::channel(INBOX);
     let record = Arc::new(kept.value);
@@ -105,7 +105,7 @@ pub fn task(term: Arc<Term>, kept: Revised<ClusterRecord>) -> (ClusterTask, Hand
 }
 
 impl ClusterTask {
-    /// Runs until the coordinator leads no more.
+    /// Runs until the coordinator no longer leads.
     pub async fn run(mut self) {
         let cancel = self.term.cancel.clone();
         tokio::select! {
@@ -143,14 +143,14 @@ impl ClusterTask {
         }
     }
 
-    /// What is logged from here on belongs to the attempt under way, if there is one.
+    /// A span for what is logged from here on: that of the attempt under way, if there is one.
     fn span(&self) -> Span {
         let attempt = self.record.slot.as_ref().and_then(|slot| slot.attempt.as_ref());
         // Of the highest level: a log of warnings alone still says which attempt each belongs to.
         attempt.map_or_else(Span::none, |attempt| error_span!("backup", attempt = %attempt.id))
     }
 
-    /// Begins the step that is due now; where none is, says when to look again.
+    /// Begins the step that is due now; if none is, returns when to check again.
     async fn next_step(&mut self, view: &View) -> Result<Option<Instant>, Stopped> {
         let now = self.term.clock.now();
         let changes = self.record.restore.as_ref().is_some_and(|restore| restore.changes_cluster_id(now));
@@ -208,7 +208,7 @@ impl ClusterTask {
         self.open_slot(trigger).await.map(Some)
     }
 
-    /// When to look at the schedule again where nothing happens before.
+    /// When to evaluate the schedule again if nothing happens before.
     fn look_again(&self, decision: Decision, now: Timestamp) -> Instant {
         let due = match decision {
             Decision::At(due) => Duration::from_millis((due.as_millis() - now.as_millis()).max(0).unsigned_abs()),
@@ -218,7 +218,7 @@ impl ClusterTask {
         if self.synced { again } else { again.min(self.sync_at) }
     }
 
-    /// Opens a slot; the answer is when to look at it.
+    /// Opens a slot; returns when to check it.
     async fn open_slot(&mut self, trigger: Trigger) -> Result<Instant, Stopped> {
         let id = SlotId(Uuid::new_v4());
         let now = self.term.clock.now();
@@ -234,12 +234,12 @@ impl ClusterTask {
         Ok(Instant::now())
     }
 
-    /// Bytes that the record may have.
+    /// The most bytes that the record may have.
     pub(super) fn room(&self) -> usize {
         entry_room(self.term.bus.max_payload())
     }
 
-    /// Keeps `next`, then shows it. Tries until the KV took it or the coordinator leads no more.
+    /// Stores `next` in the KV, then publishes it. Repeats until the KV has it or the coordinator no longer leads.
     pub(super) async fn save(&mut self, mut next: ClusterRecord) -> Result<(), Stopped> {
         room::fit(&mut next, self.room());
         if next == *self.record {

@@ -1,4 +1,4 @@
-//! Settings that cannot be worked with.
+//! Settings that cannot be used.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use backstay_archive::seal;
 use backstay_daemon::settings::SettingsError;
 use backstay_protocol::duration;
 
-/// Settings that cannot be worked with.
+/// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(transparent)]
@@ -39,13 +39,13 @@ pub enum ConfigError {
     Range { key: &'static str, text: String },
     #[error("[lease] ttl must be at least 1s, got {}", duration::format(*.0))]
     Lease(Duration),
-    /// With the place where the setting stands.
+    /// An error with the place of the setting.
     #[error("{place}{error}")]
     At { place: String, error: Box<ConfigError> },
 }
 
 impl ConfigError {
-    /// The setting that is to be changed.
+    /// The key of the setting to change; `None` if it is not one setting.
     pub(super) fn key(&self) -> Option<&'static str> {
         match self {
             Self::Settings(_) | Self::At { .. } => None,

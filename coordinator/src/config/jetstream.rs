@@ -1,4 +1,4 @@
-//! `[jetstream]`: how NATS keeps what the coordinator gives it.
+//! `[jetstream]`: how NATS stores the coordinator's data.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,10 @@ impl Default for JetStreamSettings {
 }
 
 impl JetStreamSettings {
-    /// Refuses what no JetStream can do.
+    /// Refuses values that JetStream cannot have.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`], with the key.
     pub fn check(&self) -> Result<(), ConfigError> {
         let range = |key, text: String| Err(ConfigError::Range { key, text });
         if !matches!(self.replicas, 1 | 3 | 5) {

@@ -1,4 +1,4 @@
-//! Why the KV did not do what it was asked.
+//! Why a call to the KV failed.
 
 /// What went wrong between the coordinator and JetStream.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,7 @@ pub enum KvError {
     Stream { stream: String, cause: String },
 }
 
-/// A call that came to nothing, and what to do where the KV is full.
+/// A call that failed, with advice if the KV is full.
 pub(super) fn failed(action: &'static str, key: &str, cause: impl std::fmt::Display) -> KvError {
     let mut cause = cause.to_string();
     if cause.contains("maximum bytes exceeded") {

@@ -1,4 +1,4 @@
-//! Entries in memory, with the meaning that JetStream gives them: for a coordinator that runs in one process.
+//! Entries in memory that behave as in JetStream, for a coordinator in one process with its test.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{Entries, KvEntry, KvError};
 
-/// Entries that one process shares.
+/// Entries within one process.
 #[derive(Debug)]
 pub struct MemoryEntries {
     clock: Arc<dyn Clock>,
@@ -23,12 +23,12 @@ struct Kept {
 }
 
 impl MemoryEntries {
-    /// None yet; `clock` says when each was taken.
+    /// Without any entry; `clock` says when each is stored.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, kept: Mutex::default() }
     }
 
-    /// Keeps `value` where the entry has the revision that is expected; `None`: where it is not there.
+    /// Stores `value` if the entry has the expected revision; `None` means that it must not exist.
     fn put(&self, key: &str, value: Bytes, expected: Option<u64>) -> Result<u64, KvError> {
         let taken = self.clock.now();
         let mut kept = self.lock();

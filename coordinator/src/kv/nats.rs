@@ -1,4 +1,4 @@
-//! Entries in a JetStream bucket, beside the stream of reports.
+//! Entries in a JetStream bucket, and the stream of reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,19 +25,25 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Bucket(Store);
 
-/// JetStream with our time-outs.
+/// JetStream with the time-outs that the coordinator needs.
 pub fn context(client: &Client) -> Context {
     let mut context = jetstream::new(client.clone());
     context.set_timeout(ANSWER_TIMEOUT);
     context
 }
 
-/// Opens the bucket and the stream of reports, making what is not there.
+/// Opens the bucket and the stream of reports, and creates what is missing.
+///
+/// # Errors
+/// JetStream does not answer, refuses, or has a stream of that name with settings that cannot be used.
 pub async fn open(context: &Context, settings: &JetStreamSettings) -> Result<Kv, KvError> {
     entries(context, settings).await.map(Kv::new)
 }
 
-/// The same, as the entries by themselves.
+/// The same, without the layer that converts values.
+///
+/// # Errors
+/// As [`open`].
 pub async fn entries(context: &Context, settings: &JetStreamSettings) -> Result<Arc<dyn Entries>, KvError> {
     streams::open(context, streams::bucket(settings)).await?;
     streams::open(context, streams::reports(settings)).await?;
@@ -72,8 +78,8 @@ impl Entries for Bucket {
         self.0.purge(key).await.map_err(|e| failed("cannot delete", key, e))
     }
 
-    /// The stream itself is asked. The client's own listing reads the entries through a consumer: one entry that
-    /// changes meanwhile, as the lease does, and it gives others twice or not at all, or waits for ever.
+    /// Asks the stream itself. The client's own listing reads the entries through a consumer: if one entry changes
+    /// meanwhile, as the lease does, it returns others twice or not at all, or waits forever.
     async fn keys(&self, prefix: &str) -> Result<Vec<String>, KvError> {
         let error = |e| failed("cannot list keys of", BUCKET, e);
         let own = &self.0.prefix;

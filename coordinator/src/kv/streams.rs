@@ -1,5 +1,5 @@
-//! The two streams of JetStream: made where they are not there, taken as they are where they are; and what to set where
-//! JetStream does not play along.
+//! The two JetStream streams: created if they are missing, used as they are if they exist; and what to change if JetStream
+//! refuses.
 
 use std::time::Duration;
 
@@ -17,23 +17,23 @@ use crate::config::JetStreamSettings;
 pub const BUCKET: &str = "backstay";
 /// The stream of reports.
 pub const REPORTS: &str = "BACKSTAY_REPORTS";
-/// An entry of the bucket has at most so many bytes.
+/// The most bytes of an entry of the bucket.
 pub const ENTRY_BYTES_MAX: i32 = 512 * 1024;
 
-/// Reports are kept this long at most; the coordinator takes them within seconds.
+/// How long reports are kept at most; the coordinator usually reads them within seconds.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A report that comes again within this time is dropped by the stream itself.
+/// The stream itself drops a report that is repeated within this time.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
-/// What a stream may hold where nobody says: a record of a cluster has some 20 KiB, a report less than one.
+/// The size of a stream by default, in bytes. A cluster's record has about 20 KiB, a report less than 1 KiB.
 const BYTES: u64 = 256 * 1024 * 1024;
-/// Where an account has less, half of it is tried, and again, down to this.
+/// If an account has less room, the size is halved until it fits, down to this.
 const BYTES_MIN: u64 = 4 * 1024 * 1024;
 
-/// A stream as it is to be.
+/// A stream as it should be.
 #[derive(Debug, Clone)]
 pub struct StreamSpec {
     config: Config,
-    /// What somebody set, in bytes.
+    /// The size in the settings, in bytes.
     set: Option<u64>,
     /// The key of the setting.
     key: &'static str,
@@ -41,7 +41,7 @@ pub struct StreamSpec {
 
 /// The stream of the KV bucket.
 ///
-/// Not `create_key_value`: it wants an account answer that nats-server 2.9 does not give.
+/// `create_key_value` is not used, since it needs an answer about the account that nats-server 2.9 does not give.
 pub fn bucket(settings: &JetStreamSettings) -> StreamSpec {
     let config = Config {
         name: format!("KV_{BUCKET}"),
@@ -75,9 +75,10 @@ pub fn reports(settings: &JetStreamSettings) -> StreamSpec {
     StreamSpec { config, set: settings.reports_max_bytes, key: "reports_max_bytes" }
 }
 
-/// Opens the stream. One that is there keeps its configuration; only a size that somebody set is carried over.
+/// Opens the stream. One that exists keeps its configuration, except for a size in the settings.
 ///
-/// A size is always given: some accounts demand one. Where nobody set it, it is what the account has room for.
+/// A size is always given, since some accounts demand one. If the settings have none, it depends on the room in the
+/// account.
 pub async fn open(context: &Context, spec: StreamSpec) -> Result<(), KvError> {
     let mut bytes = spec.set.unwrap_or(BYTES);
     loop {
@@ -100,7 +101,7 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// A stream that cannot be changed works as it is.
+/// A stream that cannot be changed is used as it is.
 async fn resize(context: &Context, stream: &Stream, spec: &StreamSpec) {
     let config = &stream.cached_info().config;
     let Some(bytes) = spec.set.map(signed).filter(|bytes| *bytes != config.max_bytes) else { return };
@@ -136,7 +137,7 @@ const SIZES: [ErrorCode; 5] = [
     ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED,
 ];
 
-/// The cause, and what to set.
+/// The cause, and which setting to change.
 fn in_words(error: &CreateStreamError, bytes: u64, key: &str) -> String {
     let advice = match (error.kind(), refusal(error)) {
         (CreateStreamErrorKind::JetStreamUnavailable, _) => {

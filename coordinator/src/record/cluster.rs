@@ -1,7 +1,7 @@
-//! What is kept of a cluster, in one entry of the KV.
+//! What is stored of a cluster, in one entry of the KV.
 //!
-//! Everything that decides on a cluster's backups stands in this one record, so each step is one
-//! compare-and-set: a coordinator that dies between two steps leaves a state that its successor goes on from.
+//! Everything on which decisions about a cluster's backups depend is in this record, so each step is one compare-and-set. A
+//! coordinator that dies between two steps leaves a state from which its successor continues.
 
 use backstay_protocol::backstay_types::RestorePhase;
 use backstay_protocol::resource::{LABEL_CLUSTER_UUID, Resource};
@@ -17,39 +17,39 @@ use crate::restore::unsettled::{self, Unsettled};
 use crate::schedule::Known;
 use crate::verify::Verification;
 
-/// The version of the record's meaning.
+/// The version of the record's format.
 pub const FORMAT: u32 = 1;
 
-/// Everything about one cluster.
+/// Everything that is stored about one cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClusterRecord {
     pub format: u32,
     pub name: ClusterName,
     pub uuid: ClusterUuid,
-    /// Whether the UUID is final: it was found in the store, or a backup was begun under it.
+    /// Whether the UUID is final: it was found in the store, or a backup was begun with it.
     pub uuid_final: bool,
     pub cluster: Kept<ClusterSpec>,
     pub manual: Option<Kept<ManualBackupSpec>>,
     pub status: Option<Kept<BackupStatusSpec>>,
-    /// Seconds of manual backups that were accepted and not yet begun, oldest first.
+    /// Times of manual backups that were accepted but not begun yet, in Unix seconds, oldest first.
     pub pending: Vec<i64>,
-    /// Seconds of manual backups that were begun lately: the same time is never begun twice.
+    /// Times of manual backups that were begun recently, in Unix seconds: the same time is never begun twice.
     pub handled: Vec<i64>,
     pub slot: Option<Slot>,
     /// The latest attempts.
     #[serde(default)]
     pub runs: Runs,
-    /// The time that the newest backup in the store stands for.
+    /// The time in the name of the newest backup in the store.
     pub last_backup: Option<Timestamp>,
-    /// Automatic backups that failed since the last good one.
+    /// How many automatic backups failed since the last good one.
     pub failures: u32,
     pub last_failure: Option<Timestamp>,
-    /// The snapshot name that was given out last, in seconds.
+    /// The last snapshot name that was used, in Unix seconds.
     pub last_name: i64,
-    /// etcd's own cluster id, as the last good backup had it.
+    /// etcd's own cluster id in the last good backup.
     #[serde(default)]
     pub etcd_cluster_id: Option<u64>,
-    /// The latest restore, under way or ended.
+    /// The latest restore, running or ended.
     #[serde(default)]
     pub restore: Option<Restore>,
     /// When somebody deleted the control plane's machine set: a template may restore the cluster once after that.
@@ -58,7 +58,7 @@ pub struct ClusterRecord {
     /// Machines that missed the end of an earlier restore.
     #[serde(default)]
     pub unsettled: Unsettled,
-    /// The latest proof of a backup, under way or ended.
+    /// The latest verification of a backup, running or ended.
     #[serde(default)]
     pub verification: Option<Verification>,
 }
@@ -99,18 +99,19 @@ impl ClusterRecord {
         }
     }
 
-    /// The restore that is under way.
+    /// The restore that is running.
     pub fn restoring(&self) -> Option<&Restore> {
         self.restore.as_ref().filter(|restore| !restore.has_ended())
     }
 
-    /// Why nothing else may be done to the cluster while a restore is.
+    /// Why nothing else may be done to the cluster while a restore is running.
     pub fn under_way(&self) -> String {
         let id = self.restoring().map(|restore| restore.id.to_string()).unwrap_or_default();
         format!("restore {id} of cluster {:?} is running", self.name.as_str())
     }
 
-    /// The latest restore is this one; what a template may do it has done.
+    /// Makes this the latest restore. If a template requested it, no template can do so again until the control plane's
+    /// machine set is deleted once more.
     pub fn begin_restore(&mut self, restore: Restore) {
         self.unsettled = self.late();
         if restore.by_template {
@@ -119,7 +120,7 @@ impl ClusterRecord {
         self.restore = Some(restore);
     }
 
-    /// The control plane's machine set is deleted: the next template with a bootstrap spec restores the cluster.
+    /// The control plane's machine set was deleted: the next template with a bootstrap spec restores the cluster.
     pub fn delete_control_planes(&mut self, now: Timestamp) {
         self.control_planes_deleted = Some(now);
         if let Some(restore) = &mut self.restore {
@@ -135,7 +136,7 @@ impl ClusterRecord {
         })
     }
 
-    /// Who missed the end of a restore, the latest or an earlier one.
+    /// The machines that missed the end of a restore, the latest or an earlier one.
     pub fn late(&self) -> Unsettled {
         let mut late = self.unsettled.clone();
         if let Some(restore) = self.restore.as_ref().filter(|restore| restore.has_ended()) {
@@ -144,7 +145,7 @@ impl ClusterRecord {
         late
     }
 
-    /// What the schedule decides upon, as far as it is kept.
+    /// What the schedule needs to decide, as far as the record has it.
     pub fn known(&self) -> Known {
         Known {
             interval: self.cluster.spec.backup_interval(),
@@ -157,7 +158,7 @@ impl ClusterRecord {
         }
     }
 
-    /// The cluster resource becomes what a file says.
+    /// Changes the cluster resource to what a file says.
     pub fn configure(&mut self, spec: ClusterSpec, meta: Meta, now: Timestamp) {
         let interval = self.cluster.spec.backup_interval();
         self.cluster.configure(spec, meta, now);

@@ -1,4 +1,4 @@
-//! What is kept of a resource: its spec, with what its metadata needs.
+//! What is stored of a resource: its spec, and what its metadata needs.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use backstay_protocol::resource::{Metadata, Resource};
 use backstay_protocol::spec::Spec;
 use serde::{Deserialize, Serialize};
 
-/// A spec with what its resource's metadata needs.
+/// A spec, and what the metadata of its resource needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept<S> {
     pub version: u64,
@@ -35,7 +35,7 @@ impl<S: Spec> Kept<S> {
         }
     }
 
-    /// Changes the spec; the version rises only where something changed.
+    /// Changes the spec; the version rises only if something changed.
     pub fn set(&mut self, spec: S, now: Timestamp) -> bool {
         let changed = self.spec != spec;
         if changed {
@@ -45,7 +45,7 @@ impl<S: Spec> Kept<S> {
         changed
     }
 
-    /// The resource becomes what a file says; the version rises only where something changed.
+    /// Changes the resource to what a file says; the version rises only if something changed.
     pub fn configure(&mut self, spec: S, meta: Meta, now: Timestamp) -> bool {
         let changed = self.spec != spec
             || (&self.labels, &self.annotations, &self.finalizers)

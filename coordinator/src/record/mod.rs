@@ -1,4 +1,4 @@
-//! What is kept of a cluster, and how it changes: pure transitions.
+//! What is stored of a cluster, and how it changes: pure transitions.
 
 pub mod cluster;
 pub mod kept;

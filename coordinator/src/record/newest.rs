@@ -1,4 +1,4 @@
-//! What the store shows and what time tells of the last backup.
+//! How the record follows the store and the time as to the last backup.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::stored::Stored;
 use crate::schedule::is_ahead;
 
 impl ClusterRecord {
-    /// The store knows the cluster under this UUID: its backups go on there.
+    /// The store has this UUID for the cluster: its backups continue there.
     pub fn adopt(&mut self, uuid: ClusterUuid) {
         self.uuid = uuid;
         self.uuid_final = true;
     }
 
-    /// What the store says: its newest backup, or one from the future where it has no other. Where the status knows of
-    /// none, it does now. One that is later by its name alone changes nothing.
+    /// What the store says: its newest backup, or one with a time in the future if it has no other. If the status had
+    /// none, it has this one now. A backup that is later only by its name changes nothing.
     pub fn note_stored(&mut self, newest: Option<Stored>, now: Timestamp) {
         let later = |found: &Stored| self.last_backup.is_some_and(|last| found.at > last);
         if newest.is_some_and(|found| is_ahead(found.at, now) || (later(&found) && !self.is_news(&found))) {
@@ -45,7 +45,7 @@ impl ClusterRecord {
         }
     }
 
-    /// The last backup was really taken so long ago: its time from the future gives way to that.
+    /// Replaces the time of the last backup, if it is in the future, by the time when it was really taken.
     pub fn correct_last_backup(&mut self, since: Duration, now: Timestamp) -> bool {
         if !self.last_backup.is_some_and(|last| is_ahead(last, now)) {
             return false;
@@ -63,7 +63,7 @@ impl ClusterRecord {
         true
     }
 
-    /// Somebody else's backup came before the slot's: the slot is given back without an attempt.
+    /// Somebody else has made a backup meanwhile: the slot is closed without an attempt.
     pub fn give_slot_back(&mut self, newest: Timestamp, now: Timestamp) {
         self.slot = None;
         self.take_for_last(Some(newest), now);
@@ -74,9 +74,9 @@ impl ClusterRecord {
         });
     }
 
-    /// Whether a backup in the store was taken after the last one that the record knows. A good one of a coordinator's own
-    /// is no news, whatever time a wrong clock named it by: the record had it when it ended, and may have forgotten it since.
-    /// One that somebody else took counts, unless its revision says that it is older than the record's last.
+    /// Whether a backup in the store was taken after the last one that the record knows. A backup by a coordinator is
+    /// not new, whatever time a wrong clock gave it: the record had it when it ended, and may have dropped it since. A
+    /// backup by somebody else is new, unless its revision shows that it is older than the record's last.
     pub fn is_news(&self, found: &Stored) -> bool {
         let Some(last) = self.last_backup else { return true };
         if found.at <= last {

@@ -1,13 +1,13 @@
-//! A record must fit one entry of the KV, and with that one message of NATS: what is there for people alone goes first.
+//! A record must fit into one entry of the KV, and thus into one message of NATS: what is only for people is dropped first.
 
 use super::cluster::ClusterRecord;
 
-/// Of an error that is cut this much stays: enough to tell what it is about.
+/// How much of an error remains when it is cut: enough to see what it is about.
 const CUT_ERROR: usize = 100;
 
-/// Forgets, until the record has at most `room` bytes as JSON: the oldest attempts but the latest one, failed proofs
-/// but one, what etcd's log said, and the ends of errors. `false` where it is still too large: what is left of it are
-/// the resources that people apply, and what decides.
+/// Drops data until the record has at most `room` bytes as JSON: the oldest attempts except the latest one, failed
+/// verifications except one, quotes of etcd's log, and the ends of errors. `false` if it is still too large: then only
+/// resources that people apply are left, and what decisions depend on.
 pub fn fit(record: &mut ClusterRecord, room: usize) -> bool {
     let fits = |record: &ClusterRecord| bytes(record) <= room;
     while !fits(record) && record.runs.forget_oldest() {}

@@ -1,4 +1,4 @@
-//! The latest attempts of one cluster, as its record keeps them: what each was for, and how it ended.
+//! The latest attempts of one cluster in its record: why each was made, and how it ended.
 
 use std::collections::VecDeque;
 
@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::slot::{Attempt, Trigger};
 
-/// So many attempts are remembered.
+/// How many attempts are remembered.
 const RUNS_MAX: usize = 20;
 
-/// What is known of a backup that is proven.
+/// What is known about a backup that was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proven {
     pub attempt: AttemptId,
@@ -23,12 +23,12 @@ pub struct Proven {
     pub snapshot_bytes: u64,
     pub sealed_bytes: u64,
     pub sha256: String,
-    /// What a look into the database found; `None` where there was none.
+    /// The result of the inspection; `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspected: Option<Inspected>,
 }
 
-/// What people are shown of a look into a database.
+/// The result of an inspection as people see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspected {
     pub verdict: Verdict,
@@ -41,7 +41,7 @@ pub struct Inspected {
     /// There was no other member to compare with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own: bool,
-    /// What an operator should know of the backup, though it is good.
+    /// What an operator should know about the backup although it is good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
@@ -85,7 +85,7 @@ pub struct Run {
     pub state: RunState,
     pub error: String,
     pub proven: Option<Proven>,
-    /// It failed because two members hold different data.
+    /// Whether it failed because two members have different data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub differs: bool,
 }
@@ -114,14 +114,14 @@ impl Runs {
         });
     }
 
-    /// The attempt showed that two members hold different data.
+    /// The attempt found that two members have different data.
     pub fn differs(&mut self, id: AttemptId) {
         if let Some(run) = self.0.iter_mut().find(|run| run.id == id) {
             run.differs = true;
         }
     }
 
-    /// The attempt came to nothing.
+    /// The attempt failed.
     pub fn fail(&mut self, id: AttemptId, error: &str, now: Timestamp) {
         if let Some(run) = self.0.iter_mut().find(|run| run.id == id) {
             let error = cut(error, limits::RUN_ERROR);
@@ -129,7 +129,7 @@ impl Runs {
         }
     }
 
-    /// The slot has its backup. Where the store could not be asked which attempt made it, the one under way did.
+    /// The slot has its backup. If the store did not say which attempt made it, the one under way counts.
     pub fn done(&mut self, proven: Option<Proven>, current: Option<AttemptId>, now: Timestamp) {
         let made_it = proven.as_ref().map(|p| p.attempt).or(current);
         if let Some(run) = self.0.iter_mut().find(|run| Some(run.id) == made_it) {
@@ -140,12 +140,12 @@ impl Runs {
         }
     }
 
-    /// Forgets the oldest; the latest stays, and `false` says that only it is left.
+    /// Drops the oldest; `false` if only the latest is left, which stays.
     pub fn forget_oldest(&mut self) -> bool {
         self.0.len() > 1 && self.0.pop_front().is_some()
     }
 
-    /// Each error is made shorter by `cut`.
+    /// Shortens each error with `cut`.
     pub fn shorten(&mut self, cut: impl Fn(&mut String)) {
         self.0.iter_mut().for_each(|run| cut(&mut run.error));
     }
@@ -157,7 +157,7 @@ impl Runs {
 }
 
 impl Run {
-    /// As people see it. What is under way has no sizes of its own yet: see the agent's progress.
+    /// As people see it. A running attempt has no sizes yet: they come from the agent's progress.
     pub fn spec(&self, cluster: &ClusterName) -> BackupRunSpec {
         let (trigger, backupat) = match self.trigger {
             Trigger::Manual { seconds } => ("manual", Some(Timestamp::from_seconds(seconds))),

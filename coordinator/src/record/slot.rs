@@ -1,4 +1,4 @@
-//! A backup that is wanted and not yet there, and the attempt that is under way for it.
+//! A backup that is wanted but does not exist yet, and the attempt at it that is under way.
 
 use backstay_protocol::{AttemptId, MachineId, SlotId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub struct Attempt {
     pub started: Timestamp,
 }
 
-/// A backup that is wanted and not yet there.
+/// A backup that is wanted but does not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
     pub id: SlotId,
@@ -27,9 +27,9 @@ pub struct Slot {
     pub snapshot: SnapshotName,
     pub opened: Timestamp,
     pub attempt: Option<Attempt>,
-    /// Members that were asked and did not do it.
+    /// Members that were asked without success.
     pub tried: Vec<MachineId>,
-    /// One of them could not work with the store.
+    /// Whether one of them could not use the store.
     #[serde(default)]
     pub store_failed: bool,
     pub error: String,

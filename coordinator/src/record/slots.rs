@@ -1,4 +1,4 @@
-//! How a backup comes to be in the record: what is asked for, the slot that opens, its attempts and its end.
+//! How a backup proceeds in the record: the request, the slot that opens, its attempts and its end.
 
 use backstay_archive::Manifest;
 use backstay_protocol::bus::clipped;
@@ -11,19 +11,20 @@ use super::runs::Proven;
 use super::slot::{Attempt, Slot, Trigger};
 use crate::schedule::is_ahead;
 
-/// Manual backups that wait for their turn; a further one is refused.
+/// How many manual backups may wait for their turn; another one is refused.
 pub const PENDING_MAX: usize = 16;
 
-/// A manual backup's time cannot come back after this many seconds: `apply` accepts one minute.
+/// After this many seconds, the time of a manual backup need not be remembered, since `apply` accepts only times within
+/// one minute.
 const HANDLED_SECONDS: u64 = 600;
 
 /// How a slot ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SlotEnd {
-    /// The backup is in the store, completed at that time.
+    /// The backup is in the store, and was completed at that time.
     Done {
         completed: Timestamp,
-        /// `None` where the store could not be asked.
+        /// `None` if the store could not be asked.
         proven: Option<Proven>,
     },
     Failed {
@@ -39,10 +40,10 @@ impl SlotEnd {
 }
 
 impl ClusterRecord {
-    /// Takes a manual backup for `seconds`. The same time again changes nothing.
+    /// Accepts a manual backup with the Unix time `seconds`. The same time again changes nothing.
     ///
     /// # Errors
-    /// Where too many are waiting already.
+    /// Too many are waiting already.
     pub fn accept_manual(&mut self, seconds: i64, now: Timestamp) -> Result<bool, TooManyPending> {
         let known = self.pending.contains(&seconds) || self.handled.contains(&seconds);
         if !known {
@@ -61,13 +62,16 @@ impl ClusterRecord {
         Ok(!known)
     }
 
-    /// The manual resource is deleted: what was begun goes on, what waits does not.
+    /// The manual resource was deleted: a backup that has begun continues, those that wait are dropped.
     pub fn drop_manual(&mut self) {
         self.manual = None;
         self.pending.clear();
     }
 
-    /// Opens a slot: from here on the trigger is taken and cannot be lost or repeated.
+    /// Opens a slot. Once the record is written, the trigger can be neither lost nor repeated.
+    ///
+    /// # Errors
+    /// There is no snapshot name left, which would be after the year 9999.
     pub fn open_slot(&mut self, trigger: Trigger, id: SlotId, now: Timestamp) -> Result<(), NameError> {
         let snapshot = self.free_name(now)?;
         if let Trigger::Manual { seconds } = trigger {
@@ -93,9 +97,9 @@ impl ClusterRecord {
         Ok(())
     }
 
-    /// A name for now, or behind the last one where that is of this minute. A last name from the future was given by
-    /// a clock that was wrong: names go back to the time that is true, past those that the record remembers. What it
-    /// has forgotten, the store still knows, and refuses.
+    /// A name for `now`, or the second after the last name if that is later. If the last name is further ahead than
+    /// clocks may differ, a clock was wrong: then names return to the true time, skipping those that the record
+    /// remembers. A name that the record has dropped is still known to the store, which refuses it.
     fn free_name(&self, now: Timestamp) -> Result<SnapshotName, NameError> {
         let last = Some(self.last_name).filter(|last| !is_ahead(Timestamp::from_seconds(*last), now));
         let mut name = SnapshotName::from_unix_seconds(now.seconds.max(last.map_or(i64::MIN, |last| last + 1)))?;
@@ -105,7 +109,10 @@ impl ClusterRecord {
         Ok(name)
     }
 
-    /// The slot's name is taken by another backup: the next second's is tried.
+    /// The slot's name is used by another backup: take that of the next second.
+    ///
+    /// # Errors
+    /// As [`open_slot`](Self::open_slot).
     pub fn move_name_on(&mut self) -> Result<(), NameError> {
         if let Some(slot) = &mut self.slot {
             slot.snapshot = slot.snapshot.next()?;
@@ -123,7 +130,7 @@ impl ClusterRecord {
         }
     }
 
-    /// The attempt came to nothing; the slot stays open for the next member. `machine` is what people call its machine.
+    /// The attempt failed; the slot stays open for the next member. `machine` is what people call its machine.
     pub fn attempt_failed(&mut self, id: AttemptId, machine: &str, cause: &str, now: Timestamp) -> bool {
         let Some(slot) = &mut self.slot else { return false };
         let Some(attempt) = slot.attempt.take_if(|a| a.id == id) else { return false };
@@ -145,7 +152,7 @@ impl ClusterRecord {
         self.set_status(now, |status| status.error = error);
     }
 
-    /// Ends the slot; nothing happens where it has ended already.
+    /// Ends the slot; nothing happens if it has ended already.
     pub fn end_slot(&mut self, id: SlotId, end: SlotEnd, now: Timestamp) -> bool {
         let Some(slot) = self.slot.take_if(|s| s.id == id) else { return false };
         match end {
@@ -186,7 +193,7 @@ impl ClusterRecord {
     }
 }
 
-/// Too many manual backups of one cluster wait already.
+/// Too many manual backups of one cluster are waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{PENDING_MAX} manual backups of this cluster are already waiting: wait until one of them has ended")]
 pub struct TooManyPending;

@@ -1,4 +1,4 @@
-//! A backup that the store shows, as far as it matters for the schedule: whether it is news.
+//! A backup in the store, as far as it matters for the schedule: whether it is new.
 
 use backstay_archive::Manifest;
 use backstay_archive::manifest::Trigger;
@@ -7,11 +7,11 @@ use backstay_protocol::Timestamp;
 /// What its manifest says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
-    /// The time that it stands for.
+    /// The time in its name.
     pub at: Timestamp,
-    /// Somebody took it by `backstay-agent once`.
+    /// Whether it was made by `backstay-agent once`.
     pub once: bool,
-    /// etcd's own cluster id, where it is one.
+    /// etcd's own cluster id, if it can be parsed.
     pub etcd_cluster_id: Option<u64>,
     pub revision: i64,
 }

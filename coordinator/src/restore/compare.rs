@@ -5,16 +5,16 @@ use backstay_protocol::{MachineId, machines};
 
 use super::model::{Heard, Machine, Restore, Round};
 
-/// What a look at all members says.
+/// The result of comparing all members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compared {
-    /// They serve, know each other and have the same keys.
+    /// They serve, list each other and have the same keys.
     Equal,
-    /// Why not, and the revision at which to ask each for its hash; 0: none.
+    /// Why not (yet), and the revision at which to ask each for its hash; 0: none.
     NotYet { reason: String, ask: i64 },
 }
 
-/// Looks at what every member said of itself.
+/// Compares what the members reported.
 pub fn members(restore: &Restore, round: &Round) -> Compared {
     let mut checks = Vec::new();
     for (id, machine) in &restore.machines {
@@ -29,7 +29,7 @@ pub fn members(restore: &Restore, round: &Round) -> Compared {
     hashes(&checks)
 }
 
-/// One member's check, where it leaves nothing to be wished for but the comparison.
+/// One member's check, if everything in it is right and only the comparison is missing.
 fn checked<'r>(
     restore: &Restore,
     id: &MachineId,
@@ -73,7 +73,7 @@ fn same_members(restore: &Restore, listed: &[ListedMember]) -> bool {
     wanted == listed
 }
 
-/// Whether every member has said its hash at that revision, or that it cannot.
+/// Whether every member has reported its hash at that revision, or that it cannot.
 pub fn all_answered(restore: &Restore, round: &Round, revision: i64) -> bool {
     let answered = |check: &MemberCheck| check.hash_revision >= revision || !check.error.is_empty();
     restore.machines.keys().all(|id| match round.get(id) {

@@ -1,4 +1,4 @@
-//! A restore as the cluster's record keeps it, and as people see it.
+//! A restore as the cluster's record stores it, and as people see it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Every agent has told its member's new cluster id so long after the end.
+/// How long after the end every agent has reported its member's new cluster id.
 const BEATS_FOLLOW: Duration = Duration::from_secs(60);
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Fetching and preparing, on all machines.
+    /// Downloading and preparing, on all machines.
     pub prepare: Duration,
-    /// From the first stop of etcd until all members agree; and going back.
+    /// From the first stop of etcd until all members agree; also for undoing that.
     pub switch: Duration,
     /// A machine that does not answer for this long while the others prepare fails the restore.
     pub silence: Duration,
 }
 
-/// The backup.
+/// Which backup it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// The cluster that it is of.
@@ -57,7 +57,7 @@ pub struct Machine {
     pub peer_urls: Vec<String>,
     pub control: String,
     pub folder: String,
-    /// The last step that it told, as the bus counts them; 0: none yet.
+    /// The last step that it reported, as its number in the protobuf enum; 0: none yet.
     pub step: i32,
     pub digest: String,
     pub new_cluster_id: u64,
@@ -65,7 +65,7 @@ pub struct Machine {
     /// The version of its etcd, or the last that was known.
     #[serde(default)]
     pub etcd_version: String,
-    /// How its etcd is after going back, as the bus counts it; 0: not told.
+    /// How its etcd is after the restore was undone, as its number in the protobuf enum; 0: not reported.
     #[serde(default)]
     pub etcd: i32,
     #[serde(default)]
@@ -96,23 +96,23 @@ pub struct Restore {
     pub error: String,
     pub bump: u64,
     pub aside_suffix: String,
-    /// A template asked for it, and its machine set was not deleted since.
+    /// Whether a template requested it, and its machine set was not deleted since.
     #[serde(default)]
     pub by_template: bool,
     pub machines: BTreeMap<MachineId, Machine>,
 }
 
-/// What one machine answered.
+/// The answer of one machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
     State(Box<RestoreState>),
-    /// It will not do it.
+    /// It refuses.
     Refused(String),
-    /// It did not answer, or is busy with something that ends: for how long now, and what was the last to be heard.
+    /// It did not answer, or is busy with something that will end: for how long, and its last answer.
     Silent(Duration, String),
 }
 
-/// What all of them answered.
+/// The answers of all machines.
 pub type Round = BTreeMap<MachineId, Heard>;
 
 impl Restore {
@@ -131,7 +131,8 @@ impl Restore {
         }
     }
 
-    /// Whether agents may tell another etcd cluster id than before: until the beats after its end have come, too.
+    /// Whether agents may report another etcd cluster id than before; still true until the beats after the end have
+    /// arrived.
     pub fn changes_cluster_id(&self, now: Timestamp) -> bool {
         self.ended.is_none_or(|ended| now.since(ended) < BEATS_FOLLOW)
     }
@@ -141,7 +142,7 @@ impl Restore {
         self.machines.values().map(|m| m.new_cluster_id).find(|id| *id != 0)
     }
 
-    /// As people see it; `live` is what agents said since.
+    /// As people see it; `live` is what agents have reported since.
     pub fn resource(&self, cluster: &ClusterName, live: impl Fn(&MachineId) -> Option<Live>) -> Resource {
         let spec = RestoreSpec {
             before: None,
@@ -196,24 +197,24 @@ impl Restore {
     }
 }
 
-/// What an agent's latest beat says of its machine and of the restore there.
+/// What an agent's latest beat says about its machine and the restore there.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Live {
     pub host: String,
     pub state: Option<RestoreState>,
 }
 
-/// Whether it has come to an end: only then the folders that it tells are those that stay.
+/// Whether it has ended there: only then the folders that it reports are final.
 pub(super) fn ended(state: &RestoreState) -> bool {
     matches!(state.step(), RestoreStep::Returned | RestoreStep::Kept)
 }
 
-/// The folders that a machine tells, within bounds.
+/// The folders that a machine reports, limited in number and length.
 pub(super) fn left(state: &RestoreState) -> Vec<String> {
     state.left.iter().take(limits::FOLDERS).map(|folder| cut(folder, limits::PATH)).collect()
 }
 
-/// How etcd is after going back, as people read it.
+/// How etcd is after the restore was undone, as people read it.
 fn after(etcd: i32) -> &'static str {
     match EtcdAfter::try_from(etcd).unwrap_or_default() {
         EtcdAfter::Unspecified => "",
@@ -240,7 +241,7 @@ pub fn word(step: RestoreStep) -> &'static str {
     }
 }
 
-/// An error as records keep it.
+/// An error, cut for a record.
 pub(crate) fn capped(error: &str) -> String {
     cut(error, limits::ERROR)
 }

@@ -1,5 +1,5 @@
-//! From a request, the backup's manifest and what agents say of themselves to a restore that can begin, or to all the
-//! reasons why it cannot. Pure.
+//! From a request, the backup's manifest and what the agents report to a restore that can begin, or to all reasons why it
+//! cannot. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,36 +14,36 @@ use backstay_protocol::{ClusterName, ClusterUuid, MachineId, RestoreId, Timestam
 
 use super::model::{Machine, Restore, Source};
 
-/// Beyond the database: etcd's log, and what it writes while it starts.
+/// Room in addition to the database: etcd's log, and what it writes while it starts.
 const ROOM_BYTES: u64 = 128 * 1024 * 1024;
-/// A plan that is older was made for another state of things.
+/// An older plan may no longer be right.
 const PLAN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// The plan may be of another coordinator, whose clock is a little ahead.
+/// The plan may come from another coordinator, whose clock is a little ahead.
 const PLAN_AHEAD: Duration = Duration::from_secs(5 * 60);
 
-/// An agent that is connected.
+/// A connected agent.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Present {
     pub identity: MemberIdentity,
-    /// Whether its etcd answers now: its member list counts more than one that was only kept.
+    /// Whether its etcd answers now: then its member list counts more than one that was only saved.
     pub answers: bool,
     /// The version of its etcd, or the last that was known; empty: never known.
     pub etcd_version: String,
-    /// The restore that it has not come to the end of; empty: none.
+    /// The restore that has not ended there; empty: none.
     pub unfinished: String,
 }
 
-/// The cluster that is to be restored, as the coordinator knows it.
+/// The cluster to restore, as the coordinator knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     pub cluster: ClusterName,
     pub uuid: ClusterUuid,
-    /// etcd's own cluster id as it was last known for certain.
+    /// etcd's own cluster id in the last good backup.
     pub etcd_cluster_id: Option<u64>,
     pub agents: BTreeMap<MachineId, Present>,
 }
 
-/// An agent under the cluster's name whose etcd is of another cluster.
+/// An agent with the cluster's name whose etcd belongs to another cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("machine {machine} is left out: its etcd belongs to cluster {theirs:016x}, not to {ours:016x}")]
 pub struct UnrelatedMember {
@@ -53,10 +53,10 @@ pub struct UnrelatedMember {
 }
 
 impl Target {
-    /// Sets those agents apart whose etcd is of another cluster than most others', or than the one that is known.
+    /// Separates agents whose etcd belongs to another cluster than that of most others, or than the known one.
     ///
     /// # Errors
-    /// Nobody can say which of them is meant.
+    /// It is not clear which of them belong to the cluster.
     pub fn part_unrelated(&mut self) -> Result<Vec<UnrelatedMember>, String> {
         let mut votes: BTreeMap<u64, Vec<MachineId>> = BTreeMap::new();
         for (machine, agent) in self.agents.iter().filter(|(_, agent)| agent.identity.cluster_id != 0) {
@@ -92,7 +92,7 @@ impl Target {
 /// Makes the plan.
 ///
 /// # Errors
-/// Everything that speaks against it, in one text.
+/// Every reason against it, in one text.
 pub fn plan(
     target: &Target,
     request: &RestoreSpec,
@@ -121,7 +121,7 @@ pub fn plan(
     })
 }
 
-/// The ending of the old folders' names: the time, or that of the plan by which somebody agreed to it.
+/// What the old folders' names end with: the time, or that of the plan that was confirmed.
 fn aside_suffix(planned: Option<Timestamp>, now: Timestamp) -> Result<String, String> {
     let time = planned.unwrap_or(now);
     let (since, ahead) = (now.since(time), time.since(now));
@@ -135,14 +135,14 @@ fn aside_suffix(planned: Option<Timestamp>, now: Timestamp) -> Result<String, St
     Ok(format!(".before-restore-{}", time.rfc3339().replace([':', '-'], "")))
 }
 
-/// The time of the plan that a request is by. What is told of a restore that began is none, such as that of the cluster's
-/// latest one: it stands in what `get -o yaml` prints, and whoever applies that again asks for a new restore.
+/// The time of the plan that a request refers to. The time of a restore that has begun, such as the cluster's latest,
+/// is not one: it is in the output of `get -o yaml`, and applying that again requests a new restore.
 pub fn planned_at(request: &RestoreSpec, latest: Option<Timestamp>) -> Option<Timestamp> {
     let told = request.phase != RestorePhase::Waiting || request.ended.is_some() || request.started == latest;
     request.started.filter(|_| !told)
 }
 
-/// What a person should know of the versions of etcd that meet in a restore.
+/// What a person should know about the different versions of etcd in a restore.
 pub fn version_notes(restore: &Restore) -> Vec<String> {
     let source = &restore.source;
     let origin = Origin { etcd: &source.etcd_version, mark: &source.storage_version };
@@ -169,7 +169,7 @@ pub fn version_notes(restore: &Restore) -> Vec<String> {
     machines::once("machine", restore.machines.iter().filter_map(note))
 }
 
-/// The data of another cluster would replace this one's: whoever wants that says so.
+/// Refuses to replace this cluster's data with another cluster's, unless the request says so.
 fn refuse_foreign(target: &Target, request: &RestoreSpec, manifest: &Manifest) -> Result<(), String> {
     let (theirs, ours) = (&manifest.cluster, &target.cluster);
     let said = request.dataofanothercluster.as_str();
@@ -204,12 +204,12 @@ fn source(manifest: &Manifest) -> Source {
     }
 }
 
-/// The version that the database is marked with, where inspection saw it.
+/// The version that the database is marked with, if the inspection found it.
 fn storage_version(manifest: &Manifest) -> Option<&str> {
     manifest.inspection.as_ref()?.contents.as_ref()?.storage_version.as_deref()
 }
 
-/// What is known of a backup beyond its digests, in words.
+/// What is known about a backup besides its digests, in words.
 pub fn proof(manifest: &Manifest) -> String {
     let digest = "sha256 matches etcd's own";
     let Some(inspection) = &manifest.inspection else { return digest.to_owned() };
@@ -224,7 +224,7 @@ pub fn proof(manifest: &Manifest) -> String {
     format!("{digest}; {pages}; {compared}")
 }
 
-/// etcd's members: from agents whose etcd answers, else as they were last known.
+/// etcd's members: from agents whose etcd answers, otherwise as they were last known.
 fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<ListedMember>, String> {
     let known = |answers: bool| -> BTreeSet<Vec<(u64, String, Vec<String>)>> {
         let identities = agents.values().filter(|a| (!answers || a.answers) && !a.identity.members.is_empty());
@@ -251,7 +251,7 @@ fn members(agents: &BTreeMap<MachineId, Present>) -> Result<Vec<ListedMember>, S
     Ok(members)
 }
 
-/// Says whose list is which: one that only a dead etcd left comes to agree with the others only by a person's hand.
+/// Says which machine has which list: if one was saved by an agent whose etcd is dead, only a person can correct it.
 fn different_lists(agents: &BTreeMap<MachineId, Present>, lists: &BTreeSet<Vec<(u64, String, Vec<String>)>>) -> String {
     let text = |list: &Vec<(u64, String, Vec<String>)>| {
         let whose = agents.iter().filter(|(_, agent)| key(&agent.identity.members) == *list);

@@ -1,4 +1,4 @@
-//! How a restore changes by what its machines say: pure transitions.
+//! How a restore changes with what its machines report: pure transitions.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Restore {
         }
     }
 
-    /// Folds what the machines answered, and decides. The answer is the revision at which members are to be compared.
+    /// Evaluates the machines' answers, and decides. Returns the revision at which members should be compared.
     pub fn fold(&mut self, round: &Round, limits: Limits, now: Timestamp) -> i64 {
         let before = self.clone();
         // What is said of another restore is not about this one.
@@ -120,8 +120,8 @@ impl Restore {
         ask
     }
 
-    /// All others have switched and serve clients, whose writes go back with them: a silent machine gets no more
-    /// than its own time then.
+    /// The error of a machine that has been silent for too long while all others have switched. They serve clients,
+    /// whose writes would be undone, too; so it is not given more time than that.
     fn last_is_silent(&self, round: &Round, silence: Duration) -> Option<String> {
         let mut error = None;
         for id in self.machines.keys() {
@@ -134,7 +134,7 @@ impl Restore {
         error
     }
 
-    /// What a machine says that will not go on.
+    /// Why a machine will not continue.
     fn trouble(&self, round: &Round) -> Option<String> {
         round.iter().find_map(|(id, heard)| match heard {
             Heard::State(state) if !state.error.is_empty() => Some(self.named(id, &state.error)),
@@ -146,7 +146,7 @@ impl Restore {
         })
     }
 
-    /// The decision stands. Whoever cannot follow it in time is told again when it can: the end does not wait for it.
+    /// The decision is final. A machine that cannot follow in time is told again later; the end does not wait for it.
     fn end_when(&mut self, step: RestoreStep, end: RestorePhase, round: &Round, limits: Limits, now: Timestamp) {
         let late = || self.machines.iter().filter(|(_, m)| m.step() != step);
         if late().next().is_none() {
@@ -193,7 +193,7 @@ impl Restore {
     }
 }
 
-/// Why a machine does not come to the end; `None` where it is on its way.
+/// Why a machine does not finish; `None` if it is about to.
 fn stuck(id: &MachineId, machine: &Machine, heard: Option<&Heard>) -> Option<(String, String)> {
     let why = match heard {
         Some(Heard::State(state)) if state.error.is_empty() => return None,

@@ -1,4 +1,4 @@
-//! Decisions that the model of all interleavings (in the tests' crate) does not look at by themselves.
+//! Decisions that the model of all interleavings (in the crate `tests`) does not check one by one.
 
 use super::super::model::{Live, Source};
 use super::*;

@@ -1,5 +1,5 @@
-//! Machines that have not come to the end of a restore, and what each is to be told: also of a restore that the
-//! cluster's record does not show any more. Pure.
+//! Machines that did not take part in the end of a restore, and what each must be told; also for a restore that is no
+//! longer in the cluster's record. Pure.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::model::Restore;
 
-/// How a restore ended that a machine was too late for.
+/// The end of a restore that a machine missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     pub restore: RestoreId,
-    /// The new data was kept; else the old was put back.
+    /// Whether the new data was kept; otherwise the old data was put back.
     pub restored: bool,
 }
 
@@ -24,31 +24,31 @@ impl End {
     }
 }
 
-/// The machines that are late, each with the end that it missed.
+/// The machines that missed an end, each with that end.
 pub type Unsettled = BTreeMap<MachineId, End>;
 
-/// What there is to do about a machine that says how far its restore is.
+/// What to do about a machine that reports a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Laggard {
-    /// It is where it should be, or the restore is under way.
+    /// There is nothing to tell it: its restore has ended as it should, or is running.
     No,
     Tell(RestoreId, RestoreGoal),
-    /// Its etcd has been touched, and nobody knows how that restore ended.
+    /// Its etcd was touched, and it is not known how that restore ended.
     Unknown,
 }
 
-/// Whether a machine has come to the end.
+/// Whether the restore has ended on a machine.
 pub fn has_ended(state: &RestoreState) -> bool {
     matches!(state.step(), RestoreStep::Kept | RestoreStep::Returned)
 }
 
-/// Whether a machine was late when a restore ended.
+/// Whether a machine missed the end of a restore.
 pub fn is_late(ended: &Restore, machine: MachineId) -> bool {
     let at_end = |step| matches!(step, RestoreStep::Kept | RestoreStep::Returned);
     ended.machines.get(&machine).is_some_and(|machine| !at_end(machine.step()))
 }
 
-/// Another restore takes the place of one that has ended, or nothing does: who is late stays known.
+/// Remembers the machines that missed the end when the record of a restore is replaced or deleted.
 pub fn note(unsettled: &mut Unsettled, ended: &Restore) {
     let restored = ended.phase == RestorePhase::Restored;
     for id in ended.machines.keys() {
@@ -59,7 +59,7 @@ pub fn note(unsettled: &mut Unsettled, ended: &Restore) {
     }
 }
 
-/// What a machine is to be told that is not at the end of its restore.
+/// What to tell a machine whose restore has not ended.
 pub fn behind(latest: Option<&Restore>, unsettled: &Unsettled, machine: MachineId, state: &RestoreState) -> Laggard {
     let Ok(id) = state.restore.parse::<RestoreId>() else { return Laggard::No };
     if has_ended(state) {

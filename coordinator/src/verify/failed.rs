@@ -1,28 +1,29 @@
-//! Proofs of a cluster's backups that failed, for as long as they stand. Pure.
+//! Failed verifications of a cluster's backups, for as long as they count. Pure.
 //!
-//! What was in the way of a proof stands until any proof succeeds. Damage stands until that backup or a later one is proven:
-//! the proof of an older one says nothing of it. And that a backup is damaged is known for as long as it is not itself proven.
+//! If a verification could not be carried out, that counts until any verification succeeds. If it found damage, that
+//! counts until this backup or a later one passes: success with an older one says nothing about it. And a backup is
+//! remembered as damaged for as long as it has not passed itself.
 
 use backstay_protocol::{SnapshotName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// So many are kept; those that no longer stand go first.
+/// How many are kept; those that no longer count are dropped first.
 const FAILED_MAX: usize = 16;
 
-/// A proof that failed.
+/// A verification that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedProof {
     pub at: Timestamp,
     pub snapshot: SnapshotName,
     pub error: String,
-    /// The backup itself is at fault; else it could not be tried, or that is not known.
+    /// Whether the backup itself is at fault. Otherwise it could not be tried, or that is not known.
     pub damaged: bool,
-    /// A later backup was proven since.
+    /// Whether a later backup has passed since.
     #[serde(default)]
     pub settled: bool,
 }
 
-/// All that are known, in the order of their times.
+/// All that are known, ordered by time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FailedProofs(Vec<FailedProof>);
@@ -32,7 +33,8 @@ impl FailedProofs {
         self.0.is_empty()
     }
 
-    /// One more. Of one backup the latest damage is kept; of what was in the way, the latest at all.
+    /// Adds a failure. For each backup, the latest damage is kept; of verifications that could not be carried out, only
+    /// the latest.
     pub fn note(&mut self, failed: FailedProof) {
         let replaced = |before: &FailedProof| match failed.damaged {
             true => before.damaged && before.snapshot == failed.snapshot,
@@ -45,7 +47,7 @@ impl FailedProofs {
         }
     }
 
-    /// Forgets the oldest of those that no longer stand, else the oldest; `false` says that only one is left.
+    /// Drops the oldest of those that no longer count, otherwise the oldest; `false` if only one is left.
     pub fn forget_one(&mut self) -> bool {
         let is_many = self.0.len() > 1;
         if is_many {
@@ -54,12 +56,12 @@ impl FailedProofs {
         is_many
     }
 
-    /// Each error is made shorter by `cut`.
+    /// Shortens each error with `cut`.
     pub fn shorten(&mut self, cut: impl Fn(&mut String)) {
         self.0.iter_mut().for_each(|failed| cut(&mut failed.error));
     }
 
-    /// A backup was proven.
+    /// A backup has passed.
     pub fn proven(&mut self, snapshot: SnapshotName) {
         self.0.retain(|failed| failed.damaged && failed.snapshot != snapshot);
         for failed in &mut self.0 {
@@ -67,12 +69,12 @@ impl FailedProofs {
         }
     }
 
-    /// The one that people must know of: damage before what was in the way, the latest first.
+    /// The failure that people must know about: damage takes precedence, then the latest.
     pub fn standing(&self) -> Option<&FailedProof> {
         self.0.iter().rev().filter(|failed| !failed.settled).max_by_key(|failed| (failed.damaged, failed.at))
     }
 
-    /// What a proof found wrong with a backup.
+    /// What a verification found wrong with a backup.
     pub fn damage(&self, snapshot: SnapshotName) -> Option<&FailedProof> {
         self.0.iter().find(|failed| failed.damaged && failed.snapshot == snapshot)
     }

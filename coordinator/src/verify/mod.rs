@@ -1,4 +1,4 @@
-//! The proof of a backup at rest, as the cluster's record keeps it. Pure; asking the agent is the cluster's task's.
+//! The verification of a stored backup in the cluster's record. Pure; the cluster's task asks the agent.
 
 pub mod failed;
 pub mod state;

@@ -1,4 +1,4 @@
-//! A proof as the cluster's record keeps it, and how it changes: pure transitions.
+//! A verification as the cluster's record stores it, and how it changes: pure transitions.
 
 use std::time::Duration;
 
@@ -14,22 +14,23 @@ use crate::reply::Reply;
 use crate::restore::Limits;
 use crate::restore::model::capped;
 
-/// Between two times that the record is told how many bytes were read.
+/// How often, at most, the number of bytes is written to the record.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(3);
 
-/// An agent that dies of a proof, as where etcd needs more memory than the agent's unit may use, would begin it for ever.
+/// How often a verification may begin again. An agent that dies of it, for example because etcd needs more memory than
+/// the agent's unit may use, would otherwise begin it forever.
 const BEGUN_AGAIN_MAX: u32 = 1;
 
-/// The last proof that was good.
+/// The last verification that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastProven {
     pub at: Timestamp,
     pub snapshot: SnapshotName,
-    /// Whether an etcd served it, or its pages were looked at.
+    /// Whether an etcd was started on it, or only its pages were inspected.
     pub booted: bool,
 }
 
-/// One proof.
+/// One verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     pub id: VerifyId,
@@ -42,7 +43,7 @@ pub struct Verification {
     pub boot: bool,
     pub started: Timestamp,
     pub ended: Option<Timestamp>,
-    /// When its agent was heard last.
+    /// When its agent last answered.
     pub heard: Timestamp,
     pub machine: Option<MachineId>,
     /// Machines that refused.
@@ -51,24 +52,24 @@ pub struct Verification {
     pub found: String,
     pub bytes_done: u64,
     pub bytes_total: u64,
-    /// How often its agent began it anew.
+    /// How often its agent began it again.
     #[serde(default)]
     pub begun_again: u32,
     pub last: Option<LastProven>,
-    /// With an error: its agent said that the backup is at fault. Older agents and records do not say it, and took what was
-    /// in the way for it: nothing is known of the backup then.
+    /// With an error: whether its agent said that the backup is at fault. Older agents and records do not distinguish
+    /// this; then nothing is known about the backup.
     #[serde(default)]
     pub damaged: bool,
-    /// Proofs that failed, of this and of other backups of the cluster.
+    /// Verifications that failed, of this and of other backups of the cluster.
     #[serde(default, skip_serializing_if = "FailedProofs::is_empty")]
     pub failed: FailedProofs,
 }
 
-/// What a round brought.
+/// The result of a round.
 pub type Heard = Reply<VerifyState>;
 
 impl Verification {
-    /// Of a backup, asked for `now`.
+    /// A verification that was requested at `now`.
     pub fn new(
         id: VerifyId,
         snapshot: SnapshotName,
@@ -101,13 +102,13 @@ impl Verification {
         }
     }
 
-    /// What is known from `earlier` stays known.
+    /// Takes over what is known from `earlier`.
     pub fn after(self, earlier: Option<&Self>) -> Self {
         let Some(earlier) = earlier else { return self };
         Self { last: earlier.last.clone(), failed: earlier.failures(), ..self }
     }
 
-    /// All failed proofs that are known; a record from before they were kept has its own alone.
+    /// All failed verifications that are known; an older record has only its own.
     fn failures(&self) -> FailedProofs {
         let mut all = self.failed.clone();
         if let Some(at) = self.ended.filter(|_| !self.error.is_empty() && all.is_empty()) {
@@ -121,12 +122,12 @@ impl Verification {
         FailedProof { at, snapshot, error, damaged: self.damaged, settled: false }
     }
 
-    /// The failed proof that people must know of.
+    /// The failed verification that people must know about.
     pub fn standing(&self) -> Option<FailedProof> {
         self.failures().standing().cloned()
     }
 
-    /// What a proof found wrong with a backup, and no later one disproved.
+    /// What a verification found wrong with a backup, if no later one has succeeded with it.
     pub fn damage(&self, snapshot: SnapshotName) -> Option<FailedProof> {
         self.failures().damage(snapshot).cloned()
     }
@@ -135,18 +136,18 @@ impl Verification {
         self.ended.is_some()
     }
 
-    /// Whom to ask: who was asked before, else any that has not refused.
+    /// The machine to ask: the one that was asked before, otherwise any that has not refused.
     pub fn next_machine(&self, mut connected: impl Iterator<Item = MachineId>) -> Option<MachineId> {
         self.machine.or_else(|| connected.find(|machine| !self.refused.contains(machine)))
     }
 
-    /// Whether the record should have this rather than `before`: bytes alone are kept once in a while.
+    /// Whether this should replace `before` in the record; a new number of bytes alone is written only now and then.
     pub fn is_news(&self, before: &Self) -> bool {
         let told = |v: &Self| (v.ended, v.machine, v.refused.len(), v.begun_again, v.error.clone());
         told(self) != told(before) || self.updated.since(before.updated) >= PROGRESS_PAUSE
     }
 
-    /// Folds what a round brought.
+    /// Evaluates the result of a round.
     pub fn fold(&mut self, machine: Option<MachineId>, heard: &Heard, limits: Limits, now: Timestamp) {
         match heard {
             Heard::State(state) if state.verify == self.id.to_string() => {

@@ -1,5 +1,5 @@
-//! One JSON object per line: time, level, target and message, the event's own fields, and those of the spans that
-//! it happened in, all side by side. So `attempt` stands at the same place in every line of an attempt.
+//! One JSON object per line: time, level, target and message, the fields of the event, and the fields of the spans
+//! around it, all at the top level. So every line of an attempt has `attempt` in the same place.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::terminal::is_command;
 
-/// How the targets of our own spans begin.
+/// How the targets of Backstay's own spans begin.
 const OURS: &str = "backstay";
 
 /// Needs [`JsonFields`] as the format of span fields.
@@ -68,7 +68,7 @@ fn recorded<S: for<'a> LookupSpan<'a>>(span: &tracing_subscriber::registry::Span
     fields.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-/// What is there already stays.
+/// A field that is there already keeps its value.
 fn add(line: &mut Map<String, Value>, fields: Map<String, Value>) {
     for (name, value) in fields {
         if !line.contains_key(&name) {

@@ -1,5 +1,5 @@
-//! Logs on stderr, as text or as JSON; `BACKSTAY_LOG` sets what is logged, as `RUST_LOG` does elsewhere, or, being
-//! the variable of the setting `log` as well, how.
+//! Logs on stderr, as text or as JSON. `BACKSTAY_LOG` sets what is logged, as `RUST_LOG` does for other programs. It is
+//! also the variable of the setting `log`, so it may be `text` or `json` instead.
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
@@ -9,12 +9,14 @@ use crate::terminal::LogLines;
 
 mod json;
 
-/// The variable that says what is logged.
+/// The variable that sets what is logged.
 pub const LEVEL_VARIABLE: &str = "BACKSTAY_LOG";
 
-/// What is logged where nobody says.
+/// What is logged by default.
 const FILTER: &str = "info,async_nats=warn,aws_config=warn";
 
+/// How logs look: one line of text, or one JSON object in a line, for each event.
+#[allow(missing_docs, reason = "clap would print the documentation of the variants in --help")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -24,7 +26,7 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
-    /// The format of this name.
+    /// The format with this name; `None` if there is none.
     pub fn named(name: &str) -> Option<Self> {
         <Self as clap::ValueEnum>::from_str(name, false).ok()
     }
@@ -44,10 +46,10 @@ fn filter(variable: Option<&str>) -> Result<EnvFilter, FilterError> {
     }
 }
 
-/// Sends what is logged to stderr. Once in a process; a second call does nothing.
+/// Sends logs to stderr. Works once in a process; a second call does nothing.
 ///
 /// # Errors
-/// `BACKSTAY_LOG` cannot be used.
+/// `BACKSTAY_LOG` is invalid.
 pub fn init(format: LogFormat) -> Result<(), FilterError> {
     let filter = filter(std::env::var(LEVEL_VARIABLE).ok().as_deref())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines::default);
@@ -59,8 +61,8 @@ pub fn init(format: LogFormat) -> Result<(), FilterError> {
     Ok(())
 }
 
-/// Sends what a person should know to stderr, for a command of which the outcome is all that is asked for. Once in a
-/// process; a second call does nothing.
+/// Sends only warnings to stderr, for a command whose output is its result. Works once in a process; a second call does
+/// nothing.
 pub fn init_warnings() {
     let filter = EnvFilter::new("off,backstay_agent=warn,backstay_archive=warn");
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines::default);

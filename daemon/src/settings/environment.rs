@@ -1,5 +1,5 @@
-//! The environment as a layer of settings: which variables are settings, which are somebody else's, and which are
-//! probably misspelt.
+//! The environment as a layer of settings: which variables are settings, which belong to others, and which are probably
+//! misspelt.
 
 use std::fmt;
 
@@ -10,21 +10,21 @@ use super::keys;
 use super::overrides::Override;
 use crate::logs::{LEVEL_VARIABLE, LogFormat};
 
-/// What every variable of ours begins with.
+/// How the name of every variable of Backstay begins.
 pub const PREFIX: &str = "BACKSTAY_";
 
-/// Between the levels of a key.
+/// Separates the levels of a key.
 const LEVELS: &str = "__";
 
-/// Variables that begin like settings and are none: the command line's own, and what tests are told.
+/// Variables that begin like settings but are not: the one of the command line, and those of tests.
 const NOT_SETTINGS: [&str; 2] = ["BACKSTAY_NATS_URL", "BACKSTAY_TEST_"];
 
-/// The process's own variables; one that is not UTF-8 is none of ours.
+/// The name of the variable of a key, which is given level by level.
 pub fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// The settings of `T` that stand in `variables`.
+/// The settings of `T` that are in `variables`, ordered by key.
 pub fn from_environment<T: DeserializeOwned>(variables: impl IntoIterator<Item = (String, String)>) -> Vec<Override> {
     let known = keys::of::<T>();
     let setting = |(name, value): (String, String)| match kind(&name, &value, &known) {
@@ -36,11 +36,12 @@ pub fn from_environment<T: DeserializeOwned>(variables: impl IntoIterator<Item =
     found
 }
 
-/// A variable that looks like a setting and is none. As text it is what a person should know.
+/// A variable that looks like a setting but is not. Displayed, it is a warning for people.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unknown {
+    /// The name of the variable.
     pub name: String,
-    /// The setting that was probably meant.
+    /// The variable that was probably meant; `None` if none is similar.
     pub nearest: Option<String>,
 }
 
@@ -51,7 +52,7 @@ impl fmt::Display for Unknown {
     }
 }
 
-/// What in `variables` looks like a setting of `T` and is none.
+/// The `variables` that look like settings of `T` but are not.
 pub fn unknown<T: DeserializeOwned>(variables: impl IntoIterator<Item = (String, String)>) -> Vec<Unknown> {
     let known = keys::of::<T>();
     let names: Vec<String> = known.iter().map(|key| variable(key)).collect();
@@ -74,7 +75,7 @@ pub fn variable(key: &[&str]) -> String {
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Setting(Vec<String>),
-    /// Not ours at all, or none that settings have to do with.
+    /// Not Backstay's, or not a setting.
     Foreign,
     Unknown,
 }
@@ -96,8 +97,8 @@ fn kind(name: &str, value: &str, known: &[keys::Key]) -> Kind {
     if is_of_a_service(name, value) { Kind::Foreign } else { Kind::Unknown }
 }
 
-/// Whether Kubernetes sets this variable in each pod beside a Service that is named `backstay`, or `backstay-` and
-/// more: where the Service is, in its own words and in those of Docker's links.
+/// Whether Kubernetes sets this variable in the pods of a namespace that has a Service named `backstay` or `backstay-…`:
+/// its address, in the form of Kubernetes or of Docker links.
 pub fn is_of_a_service(name: &str, value: &str) -> bool {
     if name != name.to_ascii_uppercase() {
         return false;

@@ -1,4 +1,5 @@
-//! Which keys settings of a type have: their own `Deserialize` is asked, so no list can be forgotten.
+//! Which keys the settings of a type have. The answer comes from their own `Deserialize`, so there is no list to keep up to
+//! date.
 
 use std::cell::Cell;
 
@@ -6,10 +7,10 @@ use serde::de::value::{Error, MapDeserializer};
 use serde::de::{DeserializeOwned, Error as _, IntoDeserializer, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 
-/// A key with the tables that it stands in, the outermost first. Tables are keys too.
+/// A key with the tables that contain it, the outermost first. Tables are keys, too.
 pub type Key = Vec<&'static str>;
 
-/// All keys of `T`.
+/// All keys of `T`, in the order of its fields.
 pub fn of<T: DeserializeOwned>() -> Vec<Key> {
     let mut all = Vec::new();
     below::<T>(&mut Vec::new(), &mut all);
@@ -28,7 +29,7 @@ fn below<T: DeserializeOwned>(table: &mut Key, all: &mut Vec<Key>) {
     }
 }
 
-/// Asks what the table at `table` holds.
+/// Asks which keys the table at `table` has.
 struct Question<'a> {
     table: &'a [&'static str],
     found: &'a Cell<Option<&'static [&'static str]>>,

@@ -1,4 +1,4 @@
-//! What the service knows of the restore that is under way, or was the last.
+//! What the service knows about the restore that is under way, or about the last one.
 
 use std::sync::Arc;
 
@@ -13,20 +13,20 @@ use crate::restore::prepare::{Order, Progress};
 pub(super) struct Book {
     pub(super) journal: Option<Journal>,
     pub(super) order: Option<Arc<Order>>,
-    /// Why it does not go on.
+    /// Why it does not continue.
     pub(super) error: String,
     pub(super) check: Option<MemberCheck>,
     pub(super) hash_revision: i64,
     pub(super) progress: Arc<Progress>,
     pub(super) hands: Hands,
     pub(super) failed_starts: u32,
-    /// Why the old etcd was left stopped, or has ended; told to the end.
+    /// Why the old etcd was left stopped, or has ended; reported until the end.
     pub(super) unstarted: String,
-    /// How it is after going back; unspecified while nobody has looked.
+    /// How etcd is after going back; unspecified while it was not observed.
     pub(super) after: After,
-    /// The folders that are left; `None` while nobody has looked.
+    /// The folders that are left; `None` while they were not looked for.
     pub(super) left: Option<Vec<String>>,
-    /// Ends what is being prepared, when another goal comes.
+    /// Cancels preparing when another goal arrives.
     pub(super) cancel: CancellationToken,
 }
 
@@ -41,7 +41,7 @@ impl Book {
         Self { journal: Some(journal), order: Some(Arc::new(order)), ..Self::default() }
     }
 
-    /// How far it is; `None` where there never was one.
+    /// How far it is; `None` if there never was one.
     pub(super) fn state(&self) -> Option<RestoreState> {
         let journal = self.journal.as_ref()?;
         let (bytes_done, bytes_total) = self.progress.bytes();
@@ -61,7 +61,7 @@ impl Book {
         })
     }
 
-    /// Whether the old etcd is still to be looked at before going back is over.
+    /// Whether the old etcd must still be observed before going back has ended.
     pub(super) fn is_unsettled(&self, journal: &Journal) -> bool {
         journal.step == JournalStep::Returning && self.hands.started && self.after.etcd == EtcdAfter::Unspecified
     }

@@ -1,4 +1,4 @@
-//! The etcd that was started: whether it serves or has ended, on the way there and on the way back.
+//! Watches the etcd that was started, after a switch and after going back: whether it serves or has ended.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::restore::observation::Before;
 use crate::restore::prepare::{PrepareError, Prepared};
 use crate::restore::settings::ControlKind;
 
-/// An etcd that does not say what it is within this is taken for one that does not run.
+/// An etcd that does not answer within this counts as not running.
 const ANSWER: Duration = Duration::from_secs(2);
-/// So long is waited for the old etcd to answer again. One that waits for a quorum may take as long as the others.
+/// How long to wait until the old etcd answers again. One that waits for a quorum may take as long as the others.
 const SETTLE: Duration = Duration::from_secs(30);
-/// The kubelet takes its time to start a pod.
+/// The same for a static pod, since the kubelet may take long to start it.
 const SETTLE_POD: Duration = Duration::from_secs(90);
 
 /// How long the old etcd may take.
@@ -48,10 +48,10 @@ pub(super) struct After {
     pub(super) text: String,
 }
 
-/// Starts the machine's etcd and looks at it.
+/// Starts the machine's etcd and observes it.
 pub(super) struct Watcher {
     etcd: Etcd,
-    /// `None`: this agent was not told how.
+    /// `None` if the settings do not say how.
     pub(super) control: Option<Control>,
     started: Mutex<Started>,
     /// How long the old etcd may take to answer again.
@@ -63,7 +63,7 @@ impl Watcher {
         Self { etcd, control, started: Mutex::default(), settle: patience(kind) }
     }
 
-    /// Starts etcd, and begins to look at it.
+    /// Starts etcd, and begins to observe it.
     pub(super) async fn start(&self, control: &Control) -> Result<(), String> {
         let before = control.before_start().await;
         self.started().before = before.clone();
@@ -83,10 +83,10 @@ impl Watcher {
         }
     }
 
-    /// What etcd says of itself on the new folder.
+    /// Checks etcd on the new folder.
     ///
     /// # Errors
-    /// Why it is taken for dead, with its last words.
+    /// Why it counts as dead, with its last messages.
     pub(super) async fn look(&self, folders: &Folders, hash_revision: i64) -> Result<MemberCheck, String> {
         let seen = check(&self.etcd, hash_revision).await;
         match self.dead(folders, seen.healthy).await {
@@ -95,7 +95,7 @@ impl Watcher {
         }
     }
 
-    /// How the old etcd is: it answers, has ended, or had its time; `None` while it has some left.
+    /// How the old etcd is: it answers, has ended, or its time is over; `None` while it has time left.
     pub(super) async fn settle(&self, folders: &Folders) -> Option<After> {
         let serves = self.answers().await;
         let dead = self.dead(folders, serves).await;
@@ -117,7 +117,7 @@ impl Watcher {
         })
     }
 
-    /// Refuses where etcd runs on another folder than the one that would be moved: stopped, it would not come back.
+    /// Refuses if etcd runs on another folder than the one that would be moved, since it would not come back.
     pub(super) async fn is_open(&self, folders: &Folders) -> Result<(), String> {
         if !self.answers().await {
             return Ok(());
@@ -139,14 +139,14 @@ impl Watcher {
         self.version().await.is_some()
     }
 
-    /// The version of the machine's etcd, where it answers.
+    /// The version of the machine's etcd, if it answers.
     async fn version(&self) -> Option<String> {
         let ask = async { self.etcd.connect().await?.member().await };
         let member = tokio::time::timeout(ANSWER, ask).await.ok()?.ok()?;
         Some(member.etcd_version)
     }
 
-    /// Refuses a database that this machine's etcd is known not to start on: what the coordinator could not know, where
+    /// Refuses a database on which this machine's etcd is known not to start. The coordinator could not know that if
     /// the manifest does not say how the database is marked.
     pub(super) async fn fits(&self, prepared: &Prepared) -> Result<(), PrepareError> {
         let Some(version) = self.version().await else { return Ok(()) };
@@ -154,7 +154,7 @@ impl Watcher {
         origin.refusal(&version).map_or(Ok(()), |text| Err(PrepareError::Version(text)))
     }
 
-    /// Why the etcd that was started is taken for dead, with its last words.
+    /// Why the etcd that was started counts as dead, with its last messages.
     async fn dead(&self, folders: &Folders, serves: bool) -> Option<String> {
         let control = self.control.as_ref()?;
         let before = self.started().before.clone();
