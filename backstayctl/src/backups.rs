@@ -5,7 +5,7 @@ use backstay_protocol::Timestamp;
 use backstay_protocol::api::GetRequest;
 use backstay_protocol::backstay_types::StoredBackupSpec;
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
-use backstay_protocol::spec::{BackupSpec, ClusterSpec, Spec};
+use backstay_protocol::spec::{BackupSpec, ClusterSpec, OverallStatusSpec, Spec};
 
 use super::api::{Api, Transport, known};
 use super::console::{Console, Failure};
@@ -44,6 +44,9 @@ pub async fn run<T: Transport>(
     for name in &clusters {
         items.extend(of_cluster(api, name).await?);
     }
+    if items.is_empty() {
+        store_is_there(api).await?;
+    }
     listing::print::<StoredBackupSpec>(&items, view, |items| table(items, cluster.is_empty(), view, now), console)?;
     let unread = listing::typed::<StoredBackupSpec>(&items).filter(|(_, backup)| !backup.error.is_empty()).count();
     match unread {
@@ -57,6 +60,16 @@ pub async fn run<T: Transport>(
         console.remark(&format!("Note: there is no backup{whose} in the store"))?;
     }
     Ok(())
+}
+
+/// Nothing is listed: whether that is so because there is no store.
+async fn store_is_there<T: Transport>(api: &Api<T>) -> Result<(), Failure> {
+    let overall = api.get(OverallStatusSpec::definition(), &GetRequest::default()).await?;
+    let errors = listing::typed::<OverallStatusSpec>(&overall).map(|(_, overall)| overall.configurationerror);
+    match errors.into_iter().find(|error| !error.is_empty()) {
+        None => Ok(()),
+        Some(error) => Err(Failure::Store(error)),
+    }
 }
 
 /// The backups of one cluster.
@@ -171,6 +184,18 @@ mod tests {
         assert_eq!(print(coordinator(), "b", Format::Name).await.0, "storedbackup/b-3600\n");
         let (table, said) = print(coordinator(), "empty", Format::Table).await;
         assert_eq!((table.lines().count(), said.as_str()), (1, "Note: there is no backup of empty in the store\n"));
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_store_nothing_is_said_of_backups() {
+        let broken = OverallStatusSpec { configurationerror: "not initialized".into(), ..Default::default() };
+        for (clusters, asked) in [(vec![], ""), (vec![Resource::of("empty", &ClusterSpec::default())], "empty")] {
+            let coordinator = Coordinator::with(clusters);
+            coordinator.put(Resource::of("etcdbackup-overall-status", &broken));
+            let (api, view) = (Api::new(coordinator), View::from(Format::Table));
+            let said = capture(async |console| run(&api, asked, &view, NOW, console).await).await;
+            assert_eq!(said, Err("backup storage is not available: not initialized (see `backstayctl status`)".into()));
+        }
     }
 
     #[tokio::test]

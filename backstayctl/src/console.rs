@@ -174,6 +174,8 @@ pub enum Failure {
     Name(NameError),
     #[error("cluster {0:?} does not exist")]
     NoCluster(String),
+    #[error("backup storage is not available: {0} (see `backstayctl status`)")]
+    Store(String),
     #[error("failed to back up {cluster:?}: {reason}")]
     Backup { cluster: String, reason: String },
     #[error(

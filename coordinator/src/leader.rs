@@ -115,7 +115,7 @@ async fn start(term: &Arc<Term>, kv_existed: bool) -> Result<(), KvError> {
     term.spawn(clockwatch::watch(term.clone()));
     term.spawn(upkeep::keep_overall(term.clone()));
     term.spawn(registry::rebuild_always(term.clone()));
-    term.spawn(upkeep::mend_storage(term.clone()));
+    term.spawn(upkeep::watch_storage(term.clone()));
     term.spawn(upkeep::sweep_always(term.clone()));
     Ok(())
 }

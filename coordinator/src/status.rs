@@ -12,6 +12,16 @@ pub enum StorageState {
 }
 
 impl StorageState {
+    /// Why nothing can be asked of the store, as requests are answered and backups fail.
+    pub fn unavailable(&self) -> String {
+        match self {
+            Self::Ready | Self::NotInitialized => {
+                "backup storage is not configured yet: apply its configuration (`backstayctl apply -f FILE`)".into()
+            }
+            Self::Broken(error) => format!("backup storage is not available: {error}"),
+        }
+    }
+
     /// The text of CONFIGURATION ERROR.
     pub fn error(&self) -> &str {
         match self {

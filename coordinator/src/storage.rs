@@ -122,6 +122,12 @@ pub trait Opener: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// It does not exist, or can never store backups.
     async fn local(&self, path: &Path) -> Result<ActiveStore, StoreError>;
+
+    /// Whether a store that was opened is still there.
+    ///
+    /// # Errors
+    /// It is gone.
+    async fn is_there(&self, path: &Path) -> Result<(), StoreError>;
 }
 
 /// Folders of this machine.
@@ -132,6 +138,13 @@ pub struct Folders;
 impl Opener for Folders {
     async fn local(&self, path: &Path) -> Result<ActiveStore, StoreError> {
         ActiveStore::local(path.to_owned()).await
+    }
+
+    async fn is_there(&self, path: &Path) -> Result<(), StoreError> {
+        let path = path.to_owned();
+        let looked = blocking(move || LocalStore::open(path).map(drop));
+        // A mount that does not answer is there: backups find out what it does.
+        tokio::time::timeout(LOCAL_PROBE, looked).await.unwrap_or(Ok(()))
     }
 }
 
@@ -324,7 +337,11 @@ impl StorageSwitch {
     }
 
     pub fn clear(&self, state: StorageState) {
-        self.sender.send_replace(View { state, active_store: None });
+        self.sender.send_if_modified(|view| {
+            let is_news = view.active_store.is_some() || view.state != state;
+            *view = View { state, active_store: None };
+            is_news
+        });
     }
 
     pub fn now(&self) -> View {

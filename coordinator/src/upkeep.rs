@@ -19,8 +19,10 @@ use crate::term::Term;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The pause between two removals of what dead attempts left in the store.
 const SWEEP_PAUSE: Duration = Duration::from_secs(3600);
+/// The pause between two checks whether the local store is still there.
+const LOOK_PAUSE: Duration = Duration::from_secs(10);
 /// The pause between two attempts to open a local store that could not be opened.
-const MEND_PAUSE: Duration = Duration::from_secs(10);
+const MEND_PAUSE: Duration = Duration::from_secs(2);
 /// No attempt takes longer, so an upload that is older belongs to a process that died. `backstay-agent once` may take 6
 /// hours.
 const ATTEMPT_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -55,23 +57,27 @@ pub async fn keep_overall(term: Arc<Term>) {
     }
 }
 
-/// Opens the local store again if it was not available, as it may be mounted after the coordinator has started.
-pub async fn mend_storage(term: Arc<Term>) {
+/// Opens the local store again if it was not available, as it may be mounted after the coordinator has started, and takes it
+/// out of use when it goes away.
+pub async fn watch_storage(term: Arc<Term>) {
     let Storage::Local(path) = term.config.storage.clone() else { return };
     let mut trouble = Trouble::default();
     loop {
-        tokio::time::sleep(MEND_PAUSE).await;
-        if term.storage.now().active_store.is_some() {
-            continue;
-        }
-        match term.opener.local(&path).await.map_err(|e| e.to_string()) {
-            Ok(active_store) => {
+        let in_use = term.storage.now().active_store.is_some();
+        tokio::time::sleep(if in_use { LOOK_PAUSE } else { MEND_PAUSE }).await;
+        let looked = match in_use {
+            true => term.opener.is_there(&path).await.map(|()| None),
+            false => term.opener.local(&path).await.map(Some),
+        };
+        match looked.map_err(|e| e.to_string()) {
+            Ok(None) => continue,
+            Ok(Some(active_store)) => {
                 term.storage.set(active_store);
                 info!(path = %path.display(), lasted = trouble.over(), "the local store is available");
             }
             Err(error) => {
                 if let Some(told) = trouble.note(&error) {
-                    warn!(error, lasting = told.lasting, "could not open the local store; trying again");
+                    warn!(error, lasting = told.lasting, "the local store cannot be used; trying again");
                 }
                 term.storage.clear(StorageState::Broken(error));
             }

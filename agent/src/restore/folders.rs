@@ -251,6 +251,11 @@ impl Folders {
         Ok(left)
     }
 
+    /// What a restore removes before it has ended: the folder to prepare in, under each of its names.
+    pub fn removed(&self) -> [PathBuf; 2] {
+        [self.root.clone(), self.rest()]
+    }
+
     /// The name that a prepared folder has while it is removed.
     fn rest(&self) -> PathBuf {
         with_suffix(&self.root, ".removing")

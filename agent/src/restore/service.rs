@@ -37,6 +37,8 @@ const LOG: &str = "restore.log";
 const CHECK_PAUSE: Duration = Duration::from_millis(500);
 /// After how long a failed step back is tried again, since only this agent can do it.
 const RETURN_PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks at the folders that a restore left.
+const LEFT_PAUSE: Duration = Duration::from_secs(60);
 /// How often starting the old etcd is tried. What matters is that its folder is back: if a member waits for a quorum,
 /// starting it may fail for as long as the others are down.
 const START_TRIES: u32 = 3;
@@ -201,9 +203,7 @@ impl Restores {
         if new {
             (book.journal, book.error, book.check) = (Some(journal), String::new(), None);
             (book.hands, book.cancel) = (Hands::default(), CancellationToken::new());
-            if goal == Goal::PutBack {
-                book.left = None;
-            }
+            book.left_is_old(goal);
             drop(book);
             if ended {
                 self.deps.attempts.hold(false);
@@ -270,12 +270,7 @@ impl Restores {
             return self.settle(&journal).await;
         }
         let done = match action {
-            Action::Rest => {
-                if journal.has_ended() && self.book().left.is_none() {
-                    self.note_left(&journal).await;
-                }
-                return Pause::UntilChanged;
-            }
+            Action::Rest => return self.rest(&journal).await,
             Action::Watch => return self.watch(&journal).await,
             Action::Build => {
                 let Some(order) = self.book().order.clone() else { return Pause::UntilChanged };
@@ -291,7 +286,24 @@ impl Restores {
         };
         match done {
             Ok(prepared) => self.note(&journal, action, prepared).await,
-            Err(error) => self.fail(&journal, action, error),
+            Err(error) => {
+                if action == Action::Discard {
+                    self.note_left(&journal).await;
+                }
+                self.fail(&journal, action, error)
+            }
+        }
+    }
+
+    /// Nothing is to be done. Of a restore that has ended, the folders that are left are looked for again: people delete them.
+    async fn rest(&self, journal: &Journal) -> Pause {
+        if !journal.has_ended() {
+            return Pause::UntilChanged;
+        }
+        self.note_left(journal).await;
+        match self.book().left.as_deref() {
+            None | Some([]) => Pause::UntilChanged,
+            Some(_) => Pause::For(LEFT_PAUSE),
         }
     }
 
@@ -362,7 +374,8 @@ impl Restores {
         if let Some(step) = journal.after(action) {
             next.step = step;
         }
-        if next.step != journal.step && matches!(next.step, JournalStep::Switched | JournalStep::Returned) {
+        let steps_on = next.step != journal.step && matches!(next.step, JournalStep::Switched | JournalStep::Returned);
+        if steps_on || action == Action::Discard {
             self.note_left(journal).await;
         }
         let _one_at_a_time = self.writing.lock().await;

@@ -206,6 +206,31 @@ async fn what_etcd_has_run_on_is_kept_and_what_it_has_not_is_removed() {
 }
 
 #[tokio::test]
+async fn what_a_restore_leaves_is_told_without_what_it_removes_and_without_what_people_deleted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journal(folder.path(), Goal::Switch, JournalStep::Starting);
+    for folder in [&journal.folders.live, &journal.folders.aside, &journal.folders.root] {
+        fs::create_dir_all(folder).expect("writable");
+    }
+    let service = service(folder.path(), "true", "true");
+    service.act(&CancellationToken::new()).await;
+    assert_eq!(service.state().expect("there is one").step(), RestoreStep::Switched);
+    service.go_on(Goal::Keep, RestoreCommand::default()).await.expect("it has switched");
+    // The first answer that says that it has ended.
+    let state = service.state().expect("there is one");
+    let aside = vec![journal.folders.aside.display().to_string()];
+    assert_eq!((state.step(), &state.left), (RestoreStep::Kept, &aside));
+    for _ in 0..2 {
+        service.act(&CancellationToken::new()).await;
+    }
+    assert!(!journal.folders.root.exists());
+    assert_eq!(service.state().expect("there is one").left, aside);
+    fs::remove_dir_all(&journal.folders.aside).expect("ours");
+    assert!(matches!(service.act(&CancellationToken::new()).await, Pause::UntilChanged), "it looks no more");
+    assert_eq!(service.state().expect("there is one").left, [] as [String; 0]);
+}
+
+#[tokio::test]
 async fn a_name_that_is_taken_does_not_stop_putting_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = journal(folder.path(), Goal::PutBack, JournalStep::Returning);

@@ -55,6 +55,9 @@ impl LocalStore {
             let cause = "the path of a local store must be absolute";
             return Err(StoreError::new(ErrorKind::Invalid, "open", root.display(), cause));
         }
+        if files::is_gone(&root) {
+            return Err(files::gone("open", &root));
+        }
         let found = root.metadata().map_err(|error| files::io_error("open", &root, &error))?;
         if !found.is_dir() {
             return Err(StoreError::new(ErrorKind::Invalid, "open", root.display(), "not a folder"));
@@ -101,8 +104,8 @@ impl Store for LocalStore {
     async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
         let root = self.root.clone();
         blocking(move || {
-            let written = files::time(&root).map_err(|error| files::io_error("write to", &root, &error))?;
-            Ok(Some(written))
+            let written = files::time(&root).map_err(|error| files::io_error("write to", &root, &error));
+            files::below(&root, "write to", written, |_| false).map(Some)
         })
         .await
     }
@@ -110,7 +113,7 @@ impl Store for LocalStore {
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
         let place = self.writable("create", key)?;
         let root = self.root.clone();
-        blocking(move || put_new(&root, &place, &body)).await
+        blocking(move || files::below(&root, "write to", put_new(&root, &place, &body), |()| false)).await
     }
 
     async fn get(&self, key: &Key, limit: usize) -> Result<Bytes, StoreError> {
@@ -128,24 +131,35 @@ impl Store for LocalStore {
 
     async fn read(&self, key: &Key) -> Result<Body, StoreError> {
         let place = self.place(key);
-        let at = place.clone();
-        let file = blocking(move || files::open(&at.path()).map_err(|error| at.error("read", &error))).await?;
+        let (root, at) = (self.root.clone(), place.clone());
+        let opened = move || {
+            let file = files::open(&at.path()).map_err(|error| at.error("read", &error));
+            files::below(&root, "read from", file, |_| false)
+        };
+        let file = blocking(opened).await?;
         let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(file), READ_BYTES);
         Ok(chunks.map_err(move |error| place.error("read", &error)).boxed())
     }
 
     async fn read_range(&self, key: &Key, range: Range<u64>) -> Result<Body, StoreError> {
         let place = self.place(key);
-        let (at, wanted) = (place.clone(), range.clone());
-        let opened = move || files::open_range(&at.path(), &wanted).map_err(|error| at.error("read a part of", &error));
+        let (root, at, wanted) = (self.root.clone(), place.clone(), range.clone());
+        let opened = move || {
+            let file = files::open_range(&at.path(), &wanted).map_err(|error| at.error("read a part of", &error));
+            files::below(&root, "read from", file, |_| false)
+        };
         let file = tokio::fs::File::from_std(blocking(opened).await?).take(range.end - range.start);
         let chunks = ReaderStream::with_capacity(file, READ_BYTES);
         Ok(chunks.map_err(move |error| place.error("read", &error)).boxed())
     }
 
     async fn head(&self, key: &Key) -> Result<Option<ObjectInfo>, StoreError> {
-        let place = self.place(key);
-        blocking(move || head(&place).map_err(|error| place.error("look up", &error))).await
+        let (root, place) = (self.root.clone(), self.place(key));
+        blocking(move || {
+            let found = head(&place).map_err(|error| place.error("look up", &error));
+            files::below(&root, "read from", found, Option::is_none)
+        })
+        .await
     }
 
     fn list(&self, prefix: &str) -> Listing {
@@ -158,8 +172,12 @@ impl Store for LocalStore {
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        let place = self.writable("delete", key)?;
-        blocking(move || delete(&place).map_err(|error| place.error("delete", &error))).await
+        let (root, place) = (self.root.clone(), self.writable("delete", key)?);
+        blocking(move || {
+            let deleted = delete(&place).map_err(|error| place.error("delete", &error));
+            files::below(&root, "delete from", deleted, |()| true)
+        })
+        .await
     }
 
     async fn begin(&self, key: &Key, owner: AttemptId) -> Result<Box<dyn Upload>, StoreError> {
@@ -167,7 +185,7 @@ impl Store for LocalStore {
         let root = self.root.clone();
         blocking(move || {
             let failed = |error: io::Error| place.error("begin an upload of", &error);
-            place.make_folders(&root).map_err(failed)?;
+            files::below(&root, "write to", place.make_folders(&root).map_err(failed), |()| false)?;
             let upload = LocalUpload::begin(place.clone(), owner).map_err(failed)?;
             Ok(Box::new(upload) as Box<dyn Upload>)
         })

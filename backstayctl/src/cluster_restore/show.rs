@@ -80,14 +80,8 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
         count => format!("{count} members are serving and agree"),
     };
     let mut text = format!("* {cluster} was restored{took}: {members}\n");
-    for machine in &spec.machines {
-        let name = self::machine(machine);
-        // An agent that does not say it yet sets aside what the plan says.
-        let left = if machine.left.is_empty() { std::slice::from_ref(&machine.aside) } else { &machine.left };
-        for folder in left {
-            text.push_str(&format!("  the old data of {} is in {folder} on machine {}\n", machine.member, name));
-        }
-    }
+    let left: Vec<String> = spec.machines.iter().flat_map(left).collect();
+    text.extend(left.iter().map(String::as_str));
     text.push_str(&format!(
         "  etcd has a new cluster ID: pass --new-cluster-id to the next `backstay-agent once --cluster {cluster}`, \
          once\n"
@@ -99,13 +93,34 @@ pub fn end(cluster: &str, spec: &RestoreSpec) -> String {
         kubelets("So that no component keeps watching the old data, restart"),
         ("Take a first backup of the restored cluster:".into(), vec![format!("backstayctl backup {cluster} --wait")]),
     ];
-    if !spec.machines.is_empty() {
+    if !left.is_empty() {
         steps.push((
-            "Once everything works, delete the old data named above: nothing else deletes it.".into(),
+            "Once everything works, delete the directories named above: nothing else deletes them.".into(),
             Vec::new(),
         ));
     }
     text + "\n" + &numbered(&steps)
+}
+
+/// The directories that a restore leaves on a machine for people to delete, each in a line.
+fn left(spec: &RestoreMachineSpec) -> Vec<String> {
+    let RestoreMachineSpec { member, aside, left, .. } = spec;
+    let name = machine(spec);
+    let line = |folder: &String| match is_old_data(folder) {
+        true => format!("  the old data of {member} is in {folder} on machine {name}\n"),
+        false => format!("  the restore of {member} also left {folder} on machine {name}\n"),
+    };
+    match left.as_slice() {
+        [] if aside.is_empty() => Vec::new(),
+        // An agent that does not say it yet sets aside what the plan says.
+        [] => vec![line(aside)],
+        left => left.iter().map(line).collect(),
+    }
+}
+
+/// Whether it has the name that old data is given. What else a restore leaves has an ending after that, or another name.
+fn is_old_data(folder: &str) -> bool {
+    folder.rsplit_once(".before-restore-").is_some_and(|(_, time)| !time.contains('.'))
 }
 
 /// One line: the phase, and how many machines have reached which step.

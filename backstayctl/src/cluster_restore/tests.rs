@@ -173,7 +173,7 @@ fn progress_is_one_line() {
     assert!(end.starts_with("* one was restored in 9.0s: 2 members are serving and agree\n"), "{end}");
     assert!(end.contains("pass --new-cluster-id to the next `backstay-agent once --cluster one`, once"), "{end}");
     let (_, next) = end.split_once("\nNext steps:\n").expect("what to do next");
-    for part in ["restart the kubelet on every node", "backstayctl backup one --wait", "delete the old data"] {
+    for part in ["restart the kubelet on every node", "backstayctl backup one --wait", "delete the directories named above"] {
         assert!(next.contains(part), "{part}: {next}");
     }
     let machines = vec![machine("switched"); 3];
@@ -200,6 +200,22 @@ fn what_was_set_aside_is_named_as_the_machine_says() {
     let text = show::end("one", &spec);
     assert!(text.contains("is in /data/etcd.before-restore-20231210T000001Z on"), "{text}");
     assert!(text.contains("is in /var/lib/etcd.before-restore-20231210T000000Z on"), "{text}");
+}
+
+#[test]
+fn what_is_left_besides_is_not_called_old_data_and_nothing_is_named_where_nothing_is_left() {
+    let mut spec = spec(RestorePhase::Restored);
+    let aside = "/var/lib/etcd.before-restore-20231210T000000Z";
+    spec.machines.truncate(1);
+    spec.machines[0].left = vec![aside.into(), format!("{aside}.unexpected"), "/var/lib/etcd.restore-7".into()];
+    let text = show::end("one", &spec);
+    assert_eq!(text.matches("the old data of m1 is in ").count(), 1, "{text}");
+    assert!(text.contains(&format!("the restore of m1 also left {aside}.unexpected on machine")), "{text}");
+    assert!(text.contains("the restore of m1 also left /var/lib/etcd.restore-7 on machine"), "{text}");
+    // A machine that had lost its disk.
+    (spec.machines[0].left, spec.machines[0].aside) = (Vec::new(), String::new());
+    let text = show::end("one", &spec);
+    assert!(!text.contains("old data of") && !text.contains("delete the"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

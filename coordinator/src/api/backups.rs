@@ -85,8 +85,7 @@ async fn listed(term: &Term, id: &str, selector: &Selector) -> Result<Option<Lis
     let record = handle.record.borrow().clone();
     let view = term.storage.now();
     let Some(active_store) = view.active_store else {
-        let text = format!("backup storage is not configured: {}", view.state.error());
-        return Err(ApiError::new(ErrorCode::Unavailable, text));
+        return Err(ApiError::new(ErrorCode::Unavailable, view.state.unavailable()));
     };
     let listed = catalog::list(&*active_store.store, record.uuid).await;
     let entries = listed.map_err(|e| ApiError::new(ErrorCode::Unavailable, e.to_string()))?;

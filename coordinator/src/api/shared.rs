@@ -72,7 +72,7 @@ pub fn answer(before: Option<Resource>, resource: Resource, notes: Vec<String>) 
 /// Why there is none.
 pub fn active_store(term: &Term) -> Result<Arc<ActiveStore>, ApiError> {
     let view = term.storage.now();
-    let none = || ApiError::invalid(format!("backup storage is not configured: {}", view.state.error()));
+    let none = || ApiError::invalid(view.state.unavailable());
     view.active_store.clone().ok_or_else(none)
 }
 

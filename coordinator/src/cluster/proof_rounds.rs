@@ -67,7 +67,7 @@ async fn command(
     verification: &Verification,
     machine: MachineId,
 ) -> Result<VerifyCommand, String> {
-    let active_store = active_store.ok_or("backup storage is not configured")?;
+    let active_store = active_store.ok_or("backup storage is not available")?;
     let recipient = recipient(term, &record.name, machine)?;
     let sealed_identity = match verification.encrypted {
         false => Vec::new(),

@@ -141,7 +141,7 @@ async fn key(
     if let Some(key) = &state.key {
         return Ok(key.clone());
     }
-    let store = &*active_store.ok_or("backup storage is not configured")?.store;
+    let store = &*active_store.ok_or("backup storage is not available")?.store;
     let key = match restore.source.encrypted {
         false => None,
         true => {
@@ -217,7 +217,7 @@ fn plan(
     (id, machine): (&MachineId, &Machine),
     key: &Option<Arc<Key>>,
 ) -> Result<RestorePlan, String> {
-    let active_store = active_store.ok_or("backup storage is not configured")?;
+    let active_store = active_store.ok_or("backup storage is not available")?;
     let recipient = recipient(term, cluster, *id)?;
     let sealed_identity = match key {
         None => Vec::new(),

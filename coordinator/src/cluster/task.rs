@@ -165,8 +165,7 @@ impl ClusterTask {
         }
         let Some(active_store) = self.store.clone().or_else(|| view.active_store.clone()) else {
             if let Some(slot) = self.record.slot.clone() {
-                let error = format!("backup storage is not configured: {}", view.state.error());
-                self.end_slot(slot.id, SlotEnd::Failed { error }).await?;
+                self.end_slot(slot.id, SlotEnd::Failed { error: view.state.unavailable() }).await?;
             }
             return Ok(None);
         };

@@ -73,6 +73,13 @@ pub struct Machine {
     /// The folders of this restore that it has beside its data folder.
     #[serde(default)]
     pub left: Vec<String>,
+    /// There was no data folder before the restore, so no old data was moved aside.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub had_no_data: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Machine {
@@ -182,7 +189,10 @@ impl Restore {
             member: machine.member.clone(),
             control: machine.control.clone(),
             folder: machine.folder.clone(),
-            aside: format!("{}{}", machine.folder, self.aside_suffix),
+            aside: match machine.had_no_data {
+                true => String::new(),
+                false => format!("{}{}", machine.folder, self.aside_suffix),
+            },
             step: word(machine.step()).into(),
             digest: machine.digest.clone(),
             bytesdone: live.as_ref().map_or(0, |state| state.bytes_done),
@@ -211,7 +221,11 @@ pub(super) fn ended(state: &RestoreState) -> bool {
 
 /// The folders that a machine reports, limited in number and length.
 pub(super) fn left(state: &RestoreState) -> Vec<String> {
-    state.left.iter().take(limits::FOLDERS).map(|folder| cut(folder, limits::PATH)).collect()
+    let prepared = format!(".restore-{}", state.restore);
+    let is_removed =
+        |folder: &str| state.step() == RestoreStep::Kept && state.error.is_empty() && folder.ends_with(&prepared);
+    let left = state.left.iter().filter(|folder| !is_removed(folder));
+    left.take(limits::FOLDERS).map(|folder| cut(folder, limits::PATH)).collect()
 }
 
 /// How etcd is after the restore was undone, as people read it.

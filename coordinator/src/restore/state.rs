@@ -62,6 +62,7 @@ impl Restore {
                 if state.etcd() != EtcdAfter::Unspecified {
                     (machine.etcd, machine.etcd_text) = (state.etcd, capped(&state.etcd_text));
                 }
+                machine.had_no_data |= state.step() == RestoreStep::Kept && state.aside.is_empty();
                 if ended(state) {
                     machine.left = left(state);
                 }

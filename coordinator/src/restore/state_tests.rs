@@ -275,6 +275,22 @@ fn what_holds_on_each_machine_after_going_back_is_kept() {
 }
 
 #[test]
+fn only_what_stays_of_a_good_restore_is_told() {
+    let mut restore = switching();
+    restore.fold(&both(RestoreStep::Switched, |_| ()), LIMITS, at(2));
+    assert_eq!(restore.phase, RestorePhase::Keeping);
+    let aside = format!("/var/lib/etcd{}", restore.aside_suffix);
+    let prepared = format!("/var/lib/etcd.restore-{}", restore.id);
+    let old = says(RestoreStep::Kept, |s| (s.aside, s.left) = (aside.clone(), vec![aside.clone(), prepared]));
+    // The second machine had no data to set aside.
+    restore.fold(&[(id(1), old), (id(2), says(RestoreStep::Kept, |_| ()))].into(), LIMITS, at(3));
+    let spec: RestoreSpec = restore.resource(&"one".parse().expect("a name"), |_| None).typed().expect("its spec");
+    assert_eq!((spec.phase, &spec.machines[0].left), (RestorePhase::Restored, &vec![aside]));
+    assert!(!spec.machines[0].aside.is_empty());
+    assert_eq!((spec.machines[1].aside.as_str(), spec.machines[1].left.len()), ("", 0));
+}
+
+#[test]
 fn a_record_of_an_older_coordinator_is_read() {
     let mut json = serde_json::to_value(restore()).expect("plain data");
     let source = json["source"].as_object_mut().expect("fields");

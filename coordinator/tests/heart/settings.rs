@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use backstay_archive::{Key, Store};
+use backstay_protocol::api::{GetRequest, GetResponse};
+use backstay_protocol::backstay_types::StoredBackupSpec;
+use backstay_protocol::resource::LABEL_CLUSTER;
 use backstay_protocol::spec::{BackupState, ClusterSpec, ManualBackupSpec, Spec};
+use backstay_protocol::subject::Verb;
 use backstay_protocol::{AttemptId, Clock, SnapshotName, Timestamp};
 use uuid::Uuid;
 
@@ -117,12 +121,33 @@ async fn a_folder_that_comes_later_is_taken_into_use() {
     assert!(overall.configurationerror.contains("/backups: no such folder"), "{}", overall.configurationerror);
     let at = ManualBackupSpec { backupat: Some(Timestamp::from_seconds(world.clock.now().seconds)) };
     let error = world.apply(ONE, &at).await.expect_err("there is nowhere to go");
-    assert!(error.text.starts_with("backup storage is not configured"), "{error}");
+    assert!(error.text.starts_with("backup storage is not available: failed to open /backups"), "{error}");
     world.mount(true);
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert_eq!(world.overall().await.configurationerror, "");
     world.back_up(ONE).await;
     world.has_one_backup(ONE).await;
+    world.at_peace();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_goes_away_is_said_and_taken_into_use_again() {
+    let (world, _, _) = World::ready(Setup::default(), 1).await;
+    world.back_up(ONE).await;
+    world.mount(false);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let gone = "failed to open /backups: no such folder";
+    assert_eq!(world.overall().await.configurationerror, gone);
+    let of_one = GetRequest { selector: format!("{LABEL_CLUSTER}={ONE}"), ..GetRequest::default() };
+    let listed = world.ask::<GetResponse>(Verb::Get, StoredBackupSpec::definition(), &of_one).await;
+    assert_eq!(listed.expect_err("it is not there").text, format!("backup storage is not available: {gone}"));
+    world.mount(true);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.overall().await.configurationerror, "");
+    let listed = world.ask::<GetResponse>(Verb::Get, StoredBackupSpec::definition(), &of_one).await;
+    assert_eq!(listed.expect("it is there").items.len(), 1);
+    world.back_up(ONE).await;
+    assert_eq!(world.manifests().len(), 2);
     world.at_peace();
 }
 

@@ -125,9 +125,17 @@ impl Opener for Shelf {
         if self.there.load(Ordering::SeqCst) {
             return Ok(ActiveStore::of(Arc::new(self.store.clone()), path.to_owned()));
         }
-        let (action, target) = ("open".to_owned(), path.display().to_string());
-        Err(StoreError { kind: ErrorKind::Invalid, action, target, cause: "no such folder".into() })
+        Err(no_such_folder(path))
     }
+
+    async fn is_there(&self, path: &Path) -> Result<(), StoreError> {
+        if self.there.load(Ordering::SeqCst) { Ok(()) } else { Err(no_such_folder(path)) }
+    }
+}
+
+fn no_such_folder(path: &Path) -> StoreError {
+    let (action, target) = ("open".to_owned(), path.display().to_string());
+    StoreError { kind: ErrorKind::Unavailable, action, target, cause: "no such folder".into() }
 }
 
 /// A coordinator's process.

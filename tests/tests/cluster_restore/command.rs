@@ -28,6 +28,9 @@ async fn three_members_go_back_to_the_backup() -> Result<()> {
     }
     let version = ground.get(&["agents"]).await?[0]["spec"]["etcdversion"].as_str().context("no version")?.to_owned();
     ensure!(printed.matches(&version).count() == 4, "the backup's and each machine's etcd {version}: {printed}");
+    let named = printed.lines().filter_map(|line| line.split_once(" is in ")?.1.split(" on machine ").next());
+    let named: Vec<&str> = named.collect();
+    ensure!(named.len() == 3 && named.iter().all(|folder| std::path::Path::new(folder).is_dir()), "{printed}");
     ground.is_restored().await?;
     ground.is_clean()?;
     let mut client = ground.client().await?;

@@ -124,7 +124,8 @@ async fn a_folder_that_cannot_be_used_is_said() -> Result<()> {
     let terminal = Terminal::new(&stand)?;
     let manual = backstay_tests::Stand::manual_backup(CLUSTER, now());
     let reason = reason(&terminal, "EtcdManualBackups", &format!("ephemeral/{CLUSTER}"), &manual).await?;
-    ensure!(reason.starts_with("backup storage is not configured: "), "{reason}");
+    let says = format!("failed to open {}: this folder does not exist", stand.local_path().display());
+    ensure!(reason.starts_with(&format!("backup storage is not available: {says}")), "{reason}");
     Ok(())
 }
 

@@ -39,7 +39,7 @@ async fn manual_backups_that_cannot_be_taken() -> Result<()> {
     let reason_of = |cluster: &'static str, seconds: i64| manual_reason(&terminal, cluster, seconds);
 
     let early = reason_of(CLUSTER, now()).await?;
-    assert_eq!(early, "backup storage is not configured: not initialized");
+    assert_eq!(early, "backup storage is not configured yet: apply its configuration (`backstayctl apply -f FILE`)");
     stand.configure_s3().await?;
 
     let past = reason_of(CLUSTER, now() - 61).await?;

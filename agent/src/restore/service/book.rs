@@ -6,7 +6,7 @@ use backstay_protocol::bus::{EtcdAfter, MemberCheck, RestoreState, clipped};
 use tokio_util::sync::CancellationToken;
 
 use super::watching::After;
-use crate::restore::journal::{Hands, Journal, JournalStep};
+use crate::restore::journal::{Goal, Hands, Journal, JournalStep};
 use crate::restore::prepare::{Order, Progress};
 
 #[derive(Default)]
@@ -59,6 +59,21 @@ impl Book {
             etcd: self.after.etcd.into(),
             etcd_text: self.after.text.clone(),
         })
+    }
+
+    /// A new goal has come: what is told of the folders that are left must hold at its end. Where the new data stays,
+    /// what it was prepared in is removed.
+    pub(super) fn left_is_old(&mut self, goal: Goal) {
+        let Some(journal) = self.journal.as_ref().filter(|_| goal == Goal::Keep) else {
+            if goal == Goal::PutBack {
+                self.left = None;
+            }
+            return;
+        };
+        let removed = journal.folders.removed().map(|folder| folder.display().to_string());
+        if let Some(left) = &mut self.left {
+            left.retain(|folder| !removed.contains(folder));
+        }
     }
 
     /// Whether the old etcd must still be observed before going back has ended.

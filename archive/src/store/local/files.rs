@@ -199,6 +199,31 @@ pub(super) fn time(root: &Path) -> io::Result<Timestamp> {
     Ok(modified(&written?))
 }
 
+/// The failure of a store whose folder is not there. It is the whole store's, never one object's.
+pub(super) fn gone(action: &str, root: &Path) -> StoreError {
+    let cause = "this folder does not exist: create it, or mount what belongs there";
+    StoreError::new(ErrorKind::Unavailable, action, root.display(), cause)
+}
+
+/// Whether the store's own folder is not there.
+pub(super) fn is_gone(root: &Path) -> bool {
+    matches!(root.metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// What was found below `root`. Nothing is an answer only where `root` is there.
+pub(super) fn below<T>(
+    root: &Path,
+    action: &str,
+    found: Result<T, StoreError>,
+    is_nothing: impl FnOnce(&T) -> bool,
+) -> Result<T, StoreError> {
+    let nothing = match &found {
+        Ok(found) => is_nothing(found),
+        Err(error) => error.is(ErrorKind::NotFound),
+    };
+    if nothing && is_gone(root) { Err(gone(action, root)) } else { found }
+}
+
 pub(super) fn io_error(action: &str, path: &Path, error: &io::Error) -> StoreError {
     use io::ErrorKind as Io;
     let kind = match error.kind() {

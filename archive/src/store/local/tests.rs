@@ -232,3 +232,30 @@ async fn a_folder_of_somebody_else_is_skipped() {
         assert_eq!(store.unfinished(prefix).await.expect("listed all the same"), []);
     }
 }
+
+#[tokio::test]
+async fn a_store_whose_folder_is_gone_is_never_taken_for_an_empty_one() {
+    let (folder, store) = store();
+    store.put_new(&key("c/x"), Bytes::from_static(b"bytes")).await.expect("written");
+    let root = folder.path().display().to_string();
+    folder.close().expect("it goes");
+    let looked = [
+        ("list", store.list("c/").try_collect::<Vec<_>>().await.map(drop)),
+        ("list", store.list("").try_collect::<Vec<_>>().await.map(drop)),
+        ("list", store.folders().await.map(drop)),
+        ("list", store.unfinished("c/").await.map(drop)),
+        ("read from", store.head(&key("c/x")).await.map(drop)),
+        ("read from", store.get(&key("c/x"), 10).await.map(drop)),
+        ("read from", store.read_range(&key("c/x"), 0..1).await.map(drop)),
+        ("delete from", store.delete(&key("c/x")).await),
+        ("write to", store.put_new(&key("c/y"), Bytes::new()).await),
+        ("write to", store.begin(&key("c/y"), attempt(1)).await.map(drop)),
+        ("write to", store.time().await.map(drop)),
+        ("open", LocalStore::open(&root).map(drop)),
+    ];
+    for (action, found) in looked {
+        let error = found.expect_err(action);
+        let text = format!("failed to {action} {root}: this folder does not exist: create it, or mount what belongs there");
+        assert_eq!((error.to_string(), error.is_one_object_s()), (text, false));
+    }
+}

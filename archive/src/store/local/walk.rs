@@ -168,6 +168,9 @@ fn read_folder(root: &Path, folder: &str) -> Result<Vec<(String, std::fs::DirEnt
     let failed = |error: io::Error| files::io_error("list", &path, &error);
     let entries = match std::fs::read_dir(&path) {
         Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && files::is_gone(root) => {
+            return Err(files::gone("list", root));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.is_empty() => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
