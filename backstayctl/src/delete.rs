@@ -3,11 +3,11 @@
 
 use std::io::Read;
 
-use backstay_protocol::api::DeleteRequest;
+use backstay_protocol::api::{DeleteRequest, GetRequest};
 use backstay_protocol::backstay_types::AgentSpec;
 use backstay_protocol::duration;
-use backstay_protocol::resource::Resource;
-use backstay_protocol::spec::{ClusterSpec, ClusterUuidSpec};
+use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
+use backstay_protocol::spec::{BackupSpec, ClusterSpec, ClusterUuidSpec, Spec};
 use backstay_protocol::types::{self, TypeDefinition};
 
 use super::api::{Api, CallError, Transport};
@@ -94,18 +94,30 @@ async fn consequences<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Strin
     let found = api.find(&types::CLUSTERS, cluster).await?.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))?;
     let uuid = api.find(&types::CLUSTER_UUIDS, cluster).await?;
     let agents = listing::of_cluster::<AgentSpec, T>(api, cluster).await?;
-    Ok(text(&found, uuid.as_ref(), agents.len()))
+    let request = GetRequest { selector: format!("{LABEL_CLUSTER}={cluster}"), ..GetRequest::default() };
+    let backups = api.get(BackupSpec::definition(), &request).await.map(|backups| backups.len());
+    Ok(text(&found, uuid.as_ref(), agents.len(), backups.map_err(|cause| cause.to_string())))
 }
 
-fn text(cluster: &Resource, uuid: Option<&Resource>, agents: usize) -> String {
+/// What stays in the store; `backups` is how many it has, or why that is not known.
+fn kept(uuid: Option<&Resource>, backups: Result<usize, String>) -> String {
+    let uuid = uuid.and_then(|uuid| uuid.typed::<ClusterUuidSpec>().ok()).and_then(|spec| spec.uuid);
+    let place = uuid.map(|uuid| format!(", under {uuid}/")).unwrap_or_default();
+    match backups {
+        Ok(0) => "nothing: the store has no backup of it".into(),
+        Ok(_) => format!("its backups in the store{place}; they can still be listed and restored from there"),
+        Err(why) => format!("its backups, if the store has any{place} (it could not be asked: {why})"),
+    }
+}
+
+fn text(cluster: &Resource, uuid: Option<&Resource>, agents: usize, backups: Result<usize, String>) -> String {
     let name = &cluster.metadata.id;
     let interval = cluster.typed::<ClusterSpec>().ok().and_then(|spec| spec.backup_interval());
     let schedule = match interval {
         Some(interval) => format!("its schedule (a backup every {})", duration::format(interval)),
         None => "its schedule (none is set)".into(),
     };
-    let uuid = uuid.and_then(|uuid| uuid.typed::<ClusterUuidSpec>().ok()).and_then(|spec| spec.uuid);
-    let place = uuid.map(|uuid| format!(", under {uuid}/")).unwrap_or_default();
+    let kept = kept(uuid, backups);
     let connected = match agents {
         0 => "An agent of the cluster that connects again".to_owned(),
         1 => "1 of its agents is connected: its next heartbeat".into(),
@@ -113,7 +125,7 @@ fn text(cluster: &Resource, uuid: Option<&Resource>, agents: usize) -> String {
     };
     format!(
         "Deleting cluster {name}\n  Deleted:  its settings, {schedule}, its status and its list of backup attempts\n  \
-         Kept:     its backups in the store{place}; they can still be listed and restored from there\n  Note:     \
+         Kept:     {kept}\n  Note:     \
          {connected} registers it again, without a schedule, unless the coordinator's settings have \
          auto_register_clusters = false. The cluster also comes back if it is applied again, or if NATS loses its \
          data\n"
@@ -124,7 +136,6 @@ fn text(cluster: &Resource, uuid: Option<&Resource>, agents: usize) -> String {
 mod tests {
     use super::*;
     use crate::testing::{Coordinator, capture};
-    use backstay_protocol::spec::Spec;
 
     fn cluster() -> Coordinator {
         let spec = serde_json::json!({ "backupconfiguration": { "interval": { "seconds": 3600 } } });
@@ -153,10 +164,19 @@ mod tests {
             assert_eq!(coordinator.ids(), ["c"], "{stdin:?}");
         }
         let coordinator = cluster();
+        coordinator.put(Resource::of("c-1", &BackupSpec::default()).in_cluster("c"));
         let (out, err) = delete(&coordinator, &query(false, false), "c\n").await.expect("deleted");
         assert!(out.contains("a backup every 1h0m0s") && out.contains("its backups in the store"), "{out}");
         assert!(out.contains("registers it again, without a schedule"), "{out}");
-        assert_eq!((err.as_str(), coordinator.ids().len()), (GONE, 0));
+        assert_eq!((err.as_str(), coordinator.ids()), (GONE, vec!["c-1".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn of_a_cluster_without_a_backup_nothing_is_said_to_be_kept() {
+        let (out, _) = delete(&cluster(), &query(true, false), "").await.expect("deleted");
+        assert!(out.contains("Kept:     nothing: the store has no backup of it\n"), "{out}");
+        let text = kept(None, Err("backup storage is not available: gone".into()));
+        assert_eq!(text, "its backups, if the store has any (it could not be asked: backup storage is not available: gone)");
     }
 
     #[tokio::test]

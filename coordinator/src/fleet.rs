@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::agent_coverage::Names;
 use crate::member::Candidate;
+use crate::twins::Twins;
 
 /// How many beats may be missed before an agent counts as disconnected.
 const MISSED_MAX: u32 = 3;
@@ -37,6 +38,8 @@ pub struct Agent {
     pub off_since: Option<Instant>,
     /// What is wrong with its clock, once that has lasted long enough.
     pub clock: Option<String>,
+    /// Other agents that use the same machine UUID.
+    pub twins: Twins,
 }
 
 impl Agent {
@@ -51,6 +54,11 @@ impl Agent {
 
     pub fn alive(&self, now: Instant) -> bool {
         now.duration_since(self.seen) <= self.patience()
+    }
+
+    /// Why nothing can be asked of it: another agent uses the same machine UUID, and commands reach both.
+    pub fn twin(&self, machine: MachineId, now: Instant) -> Option<String> {
+        self.twins.text(machine, &self.beat, now, self.patience())
     }
 
     /// The attempt that it is working on.
@@ -119,9 +127,15 @@ impl Fleet {
                 None => info!(%cluster, %machine, "the agent's clock is right again"),
             }
         }
-        let agent = Agent { beat, seen: now.monotonic, seen_at: now.wall, etcd_cluster, off_since, clock };
+        let twins = last.map(|last| last.twins.clone().after(&last.beat, last.seen, &beat)).unwrap_or_default();
+        let agent = Agent { beat, seen: now.monotonic, seen_at: now.wall, etcd_cluster, off_since, clock, twins };
+        let twin = agent.twin(machine, now.monotonic);
+        let had_twin = last.is_some_and(|last| last.twin(machine, now.monotonic).is_some());
         let new = machines.insert(machine, agent).is_none();
         drop(clusters);
+        if let Some(twin) = twin.filter(|_| !had_twin) {
+            warn!(%cluster, %machine, "{twin}");
+        }
         if differs && !self.lock_changing().contains(cluster) {
             warn!(%cluster, %machine, "two etcd clusters have the same name: ignoring the newer one");
         }
@@ -211,6 +225,7 @@ impl Fleet {
         let candidate = |(machine, agent): (MachineId, Agent)| Candidate {
             machine,
             busy: agent.attempt().is_some(),
+            twin: agent.twin(machine, now),
             member: agent.beat.member.ok_or(agent.beat.etcd_error),
         };
         self.agents(cluster, now).into_iter().map(candidate).collect()

@@ -10,7 +10,7 @@ use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
 use backstay_archive::seal::{self, SealError};
 use backstay_archive::store::ErrorKind;
-use backstay_archive::{Key, Store, StoreError, catalog, keys};
+use backstay_archive::{Key, Manifest, Store, StoreError, catalog, keys};
 use backstay_protocol::{ClusterUuid, SnapshotName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -42,6 +42,12 @@ pub enum KeyError {
          object away so that this coordinator creates a new key (the existing backups then need the recovery key)"
     )]
     Foreign { store: String, key: Key },
+    #[error(
+        "{snapshot} is encrypted only for {recipients}, and this coordinator has none of these keys: restore it on each \
+         machine with `backstayctl restore --store {store} --cluster-uuid {cluster} --snapshot {snapshot} --identity FILE \
+         --data-dir DIR`, where FILE holds such a key"
+    )]
+    NoneOfOurs { store: String, cluster: ClusterUuid, snapshot: SnapshotName, recipients: String },
 }
 
 /// Reads the coordinator's identity from its file.
@@ -200,6 +206,28 @@ impl Keys {
         own
     }
 
+    /// Checks that this coordinator has a key that opens a backup.
+    ///
+    /// # Errors
+    /// It has none, or the store or the KV did not give it.
+    pub async fn must_open(&self, kv: &Kv, store: &dyn Store, manifest: &Manifest) -> Result<(), KeyError> {
+        let Manifest { cluster_uuid: cluster, snapshot, seal, .. } = manifest;
+        if seal.encryption == "none" {
+            return Ok(());
+        }
+        let recipients = &seal.recipients;
+        match self.identity_of(kv, store, *cluster, *snapshot).await {
+            Ok(key) if recipients.is_empty() || recipients.contains(&key.to_public().to_string()) => Ok(()),
+            Ok(_) | Err(KeyError::Missing { .. }) if !recipients.is_empty() => Err(KeyError::NoneOfOurs {
+                store: store.url(),
+                cluster: *cluster,
+                snapshot: *snapshot,
+                recipients: recipients.join(", "),
+            }),
+            found => found.map(drop),
+        }
+    }
+
     /// The cluster's identity: from the store, where it stays; otherwise from the KV; otherwise a new one.
     async fn cluster_identity(&self, kv: &Kv, store: &dyn Store, cluster: ClusterUuid) -> Result<Identity, KeyError> {
         let entry = format!("key.{cluster}");
@@ -212,11 +240,17 @@ impl Keys {
             Err(error) => return self.kept_instead(kv, &entry, error).await,
         }
         let identity = match kv.get::<Sealed>(&entry).await? {
-            Some(found) => match found.value.open(&self.identity) {
-                Ok(plain) => self.parse(&plain)?,
-                // Sealed to a coordinator whose identity is gone, and the store has no key (any more): a new one.
-                Err(_) => self.replace_in_kv(kv, &entry, found.revision).await?,
-            },
+            Some(found) => {
+                warn!(%cluster, store = store.url(), "the store has no key of this cluster, although the KV has one: check \
+                    that the right folder or bucket is in use; the key is written there");
+                match found.value.open(&self.identity) {
+                    Ok(plain) => self.parse(&plain)?,
+                    Err(error) => {
+                        warn!(%cluster, %error, "the key in the KV is encrypted for another coordinator: creating a new one");
+                        self.replace_in_kv(kv, &entry, found.revision).await?
+                    }
+                }
+            }
             None => Identity::generate(),
         };
         self.keep_in_kv(kv, &entry, &identity).await?;

@@ -38,5 +38,6 @@ pub mod schedule;
 pub mod status;
 pub mod storage;
 pub mod term;
+pub mod twins;
 pub mod upkeep;
 pub mod verify;

@@ -9,6 +9,8 @@ pub struct Candidate {
     pub machine: MachineId,
     /// The attempt that it is working on; an agent works on one at a time.
     pub busy: bool,
+    /// Why it cannot be told from another agent.
+    pub twin: Option<String>,
     /// Its etcd member, or why that does not answer.
     pub member: Result<Member, String>,
 }
@@ -42,6 +44,9 @@ pub fn choose(candidates: &[Candidate], etcd_cluster: Option<u64>) -> (Vec<Machi
 }
 
 fn usable(candidate: &Candidate, etcd_cluster: Option<u64>) -> Result<&Member, String> {
+    if let Some(twin) = &candidate.twin {
+        return Err(twin.clone());
+    }
     let member = candidate.member.as_ref().map_err(|e| format!("its etcd does not answer: {e}"))?;
     if etcd_cluster.is_some_and(|id| id != member.cluster_id) {
         return Err(format!("its etcd belongs to another cluster ({:016x})", member.cluster_id));
@@ -76,7 +81,7 @@ mod tests {
             ..Member::default()
         };
         change(&mut member);
-        Candidate { machine: MachineId(Uuid::from_u128(n)), busy: false, member: Ok(member) }
+        Candidate { machine: MachineId(Uuid::from_u128(n)), busy: false, twin: None, member: Ok(member) }
     }
 
     fn chosen(candidates: &[Candidate]) -> Vec<u128> {
@@ -96,10 +101,11 @@ mod tests {
             candidate(4, |m| m.raft_applied_index = 1),
             candidate(5, |m| m.cluster_id = 9),
             Candidate { member: Err("connection refused".into()), ..candidate(6, |_| ()) },
+            Candidate { twin: Some("two agents use its UUID".into()), ..candidate(7, |_| ()) },
             candidate(1, |_| ()),
         ];
         assert_eq!(chosen(&unfit), [1]);
-        assert_eq!(choose(&unfit, Some(1)).1.len(), 5);
+        assert_eq!(choose(&unfit, Some(1)).1.len(), 6);
     }
 
     #[test]

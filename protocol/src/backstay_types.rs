@@ -42,6 +42,9 @@ pub struct AgentSpec {
     /// The names of etcd's members of the same cluster that have no connected agent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<String>,
+    /// Which other agent uses the same machine UUID; empty where none is known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub twin: String,
 }
 spec!(
     AgentSpec,
@@ -52,6 +55,7 @@ spec!(
         member: "any".into(),
         host: "any".into(),
         absent: vec![String::new()],
+        twin: "any".into(),
         ..AgentSpec::default()
     }
 );
@@ -80,6 +84,9 @@ pub struct CoordinatorStatusSpec {
     pub clock: String,
     /// What it found out about the active store, one fact in each text.
     pub storage: Vec<String>,
+    /// What a person should look at, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 spec!(
     CoordinatorStatusSpec,
@@ -89,6 +96,7 @@ spec!(
         now: Some(Timestamp::default()),
         natsoffsetms: Some(0),
         storeoffsetms: Some(0),
+        warnings: vec![String::new()],
         ..CoordinatorStatusSpec::default()
     }
 );

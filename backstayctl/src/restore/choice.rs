@@ -166,7 +166,7 @@ pub async fn series_of(store: &dyn Store, name: &ClusterName) -> Result<Vec<Clus
 }
 
 async fn only_cluster(store: &dyn Store) -> Result<ClusterUuid, RestoreFailure> {
-    match catalog::clusters(store).await?[..] {
+    match with_backups(store).await?[..] {
         [] => Err(RestoreFailure::Empty { store: store.url() }),
         [only] => Ok(only),
         ref several => {
@@ -180,9 +180,25 @@ async fn only_cluster(store: &dyn Store) -> Result<ClusterUuid, RestoreFailure> 
     }
 }
 
+/// The clusters that have a backup here. A folder may hold no more than the key of a cluster that never had one.
+async fn with_backups(store: &dyn Store) -> Result<Vec<ClusterUuid>, RestoreFailure> {
+    let mut clusters = catalog::clusters(store).await?;
+    // One alone is the one that is meant: whatever it holds, the error about it names it.
+    if clusters.len() < 2 {
+        return Ok(clusters);
+    }
+    let mut kept = Vec::new();
+    for cluster in clusters.drain(..) {
+        if !catalog::list(store, cluster).await?.is_empty() {
+            kept.push(cluster);
+        }
+    }
+    Ok(kept)
+}
+
 /// Why there is no cluster of that name, with those that there are.
 async fn unknown(store: &dyn Store, name: &ClusterName) -> Result<RestoreFailure, RestoreFailure> {
-    let clusters = catalog::clusters(store).await?;
+    let clusters = with_backups(store).await?;
     if clusters.is_empty() {
         return Ok(RestoreFailure::Empty { store: store.url() });
     }
@@ -224,6 +240,8 @@ fn shown(clusters: impl ExactSizeIterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use backstay_archive::store::local::LocalStore;
+
     use super::*;
 
     fn name(seconds: i64) -> SnapshotName {
@@ -257,6 +275,26 @@ mod tests {
             assert_eq!(nearest(&typed, &entries), meant.map(|at| entries[at].snapshot), "{typed}");
         }
         assert_eq!(nearest(&digits(0), &[]), None);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_holds_only_a_key_is_no_cluster() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (backed_up, never) = ("7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10", "3c704b4f-9a0d-4c39-9b3c-3a2f1d9c2f10");
+        for file in ["FFFFFFFF9A98E676.snapshot", "FFFFFFFF9A98E676.manifest.json", "key.age"] {
+            let at = folder.path().join(backed_up);
+            std::fs::create_dir_all(&at).and_then(|()| std::fs::write(at.join(file), "x")).expect("writable");
+        }
+        let at = folder.path().join(never);
+        std::fs::create_dir(&at).and_then(|()| std::fs::write(at.join("key.age"), "x")).expect("writable");
+        let store = LocalStore::open(folder.path()).expect("it is there");
+        assert_eq!(only_cluster(&store).await.expect("only one has a backup").to_string(), backed_up);
+        let other = folder.path().join("2b704b4f-9a0d-4c39-9b3c-3a2f1d9c2f10");
+        std::fs::rename(folder.path().join(backed_up), &other).expect("ours");
+        std::fs::create_dir(folder.path().join(backed_up)).expect("ours");
+        std::fs::remove_dir_all(&other).expect("ours");
+        let none = only_cluster(&store).await.expect_err("nobody has a backup");
+        assert!(matches!(none, RestoreFailure::Empty { .. }), "{none}");
     }
 
     #[test]

@@ -157,6 +157,10 @@ fn member_down(facts: &Facts) -> Found {
 fn few_agents(facts: &Facts) -> Found {
     let (connected, absent) = (facts.agents, facts.absent.len());
     let word = Word::FewAgents { connected, members: connected + absent };
+    // Where two agents are taken for one, that is why one is missed.
+    if !facts.twins.is_empty() {
+        return Some((word, facts.twins.join("; ")));
+    }
     let reason = || {
         let members = if absent == 1 { "member" } else { "members" };
         format!(

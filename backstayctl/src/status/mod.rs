@@ -106,7 +106,7 @@ pub async fn look<T: Transport>(api: &Api<T>, query: &Query, now: Timestamp) -> 
                 .to_owned(),
         );
     }
-    let wrong = clocks(api, leading, &query.clusters, now).await?;
+    let wrong = wrong(api, leading, &query.clusters, now).await?;
     let is_fine = !listed.is_empty() && wrong.is_empty() && listed.iter().all(|health| health.word.is_fine());
     notes.extend(wrong);
     if listed.is_empty() {
@@ -121,8 +121,9 @@ fn has_just_begun(coordinator: &CoordinatorStatusSpec) -> bool {
     times.is_some_and(|(started, now)| now.since(started) < FIRST_BEATS)
 }
 
-/// Which clocks are wrong: the coordinator's, this machine's, those of agents. The times above come from them.
-async fn clocks<T: Transport>(
+/// What is wrong beside the clusters: what the coordinator warns of, and clocks, the coordinator's, this machine's, those
+/// of agents. By them the times above were told.
+async fn wrong<T: Transport>(
     api: &Api<T>,
     coordinator: Option<CoordinatorStatusSpec>,
     clusters: &[String],
@@ -136,6 +137,7 @@ async fn clocks<T: Transport>(
                 .map(|off| format!("this machine's clock is {off}, which runs on host {}", coordinator.host)),
         );
         wrong.extend(Some(coordinator.clock).filter(|clock| !clock.is_empty()));
+        wrong.extend(coordinator.warnings);
     }
     let mut agents: Vec<(String, AgentSpec)> = all::<AgentSpec, T>(api).await?.into_iter().collect();
     agents.retain(|(_, agent)| !agent.clock.is_empty() && (clusters.is_empty() || clusters.contains(&agent.cluster)));
@@ -174,7 +176,7 @@ async fn facts<T: Transport>(
     }
     let wanted = clusters.into_iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));
     let facts = wanted.map(|(cluster, spec)| {
-        let Agents { connected, mut down, absent } = agents.remove(&cluster).unwrap_or_default();
+        let Agents { connected, mut down, absent, twins } = agents.remove(&cluster).unwrap_or_default();
         down.sort_by(|a, b| a.machine.cmp(&b.machine));
         Facts {
             schedule: schedule(&spec),
@@ -182,6 +184,7 @@ async fn facts<T: Transport>(
             agents: connected,
             down,
             absent,
+            twins,
             settling,
             storage: storage.to_owned(),
             restoring: restores.get(&cluster).map(show::line).unwrap_or_default(),
@@ -207,6 +210,7 @@ struct Agents {
     connected: usize,
     down: Vec<Down>,
     absent: Vec<String>,
+    twins: Vec<String>,
 }
 
 impl Agents {
@@ -218,6 +222,7 @@ impl Agents {
             self.down.push(Down { machine, error: agent.error });
         }
         self.absent = agent.absent;
+        self.twins.extend(Some(agent.twin).filter(|twin| !twin.is_empty()));
     }
 }
 

@@ -204,6 +204,9 @@ async fn a_clock_that_is_wrong_is_named_and_makes_it_not_ok() {
     let (ok, said) = run(vec![coordinator(3_600, "")]).await;
     assert_eq!(said, "Note: this machine's clock is 1h0m0s behind the coordinator's, which runs on host ctl-1\n");
     assert!(!ok);
+    let warnings = vec!["file:///a no longer has x".to_owned()];
+    let warns = Resource::of("coordinator", &CoordinatorStatusSpec { warnings, ..Default::default() });
+    assert_eq!(run(vec![warns]).await, (false, "Note: file:///a no longer has x\n".into()));
     let clock = "2m0s behind NATS's".to_owned();
     let slow = Resource::of("m2", &AgentSpec { cluster: "one".into(), clock, ..AgentSpec::default() });
     let (ok, said) = run(vec![coordinator(0, ""), slow]).await;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::damaged;
-use super::shared::{answer, existing, invalid, manifest, same, tell, typed};
+use super::shared::{answer, existing, invalid, manifest, must_open, same, tell, typed};
 use crate::directory::{Handle, Message};
 use crate::latest::SnapshotSelector;
 use crate::record::ClusterRecord;
@@ -87,9 +87,11 @@ pub async fn prepare(
     let manifest = manifest(term, uuid, selector).await?;
     let now = Instant::now();
     let present = |machine, agent: crate::fleet::Agent| {
+        let twin = agent.twin(machine, now).unwrap_or_default();
         let identity = agent.beat.seat.unwrap_or_default();
         let version = agent.beat.member.as_ref().map(|member| member.etcd_version.clone());
         Present {
+            twin,
             unfinished: unfinished(record, machine, agent.beat.restore.as_ref()),
             answers: version.is_some(),
             etcd_version: version
@@ -105,6 +107,7 @@ pub async fn prepare(
     let mut notes: Vec<String> = unrelated.iter().map(ToString::to_string).collect();
     match plan(&target, spec, id, &manifest, term.clock.now()) {
         Ok(mut planned) => {
+            must_open(term, &manifest).await?;
             notes.extend(damaged::warn(term, &record.name, &mut planned).await);
             notes.extend(version_notes(&planned));
             Ok((planned, notes))

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backstay_archive::Manifest;
 use backstay_protocol::api::{Action, ApiError, ApplyResponse, ErrorCode};
@@ -15,11 +16,15 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::directory::{Handle, Message, Reply};
+use crate::keys::KeyError;
 use crate::kv::KvError;
 use crate::latest::{self, NotFound, SnapshotSelector};
 use crate::record::ClusterRecord;
 use crate::storage::ActiveStore;
 use crate::term::Term;
+
+/// How long the store and the KV may take to give a backup's key.
+const KEY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The spec of a resource.
 pub fn typed<S: Spec>(resource: &Resource) -> Result<S, ApiError> {
@@ -113,6 +118,20 @@ pub async fn manifest(term: &Term, uuid: ClusterUuid, selector: SnapshotSelector
     found.map_err(|error| match &error {
         NotFound::None(_) => invalid(error),
         NotFound::Unknown(_) => ApiError::new(ErrorCode::Unavailable, error.to_string()),
+    })
+}
+
+/// Checks that the backup can be opened, before anybody is told to read it.
+pub async fn must_open(term: &Term, manifest: &Manifest) -> Result<(), ApiError> {
+    let active_store = active_store(term)?;
+    let checked = term.keys.must_open(&term.kv, &*active_store.store, manifest);
+    let silent = |_| {
+        let text = format!("the key of the backup could not be read within {} s", KEY_TIMEOUT.as_secs());
+        ApiError::new(ErrorCode::Unavailable, text)
+    };
+    tokio::time::timeout(KEY_TIMEOUT, checked).await.map_err(silent)?.map_err(|error| match &error {
+        KeyError::Kv(_) | KeyError::Store(_) => ApiError::new(ErrorCode::Unavailable, error.to_string()),
+        _ => invalid(error),
     })
 }
 

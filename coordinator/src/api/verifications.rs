@@ -9,7 +9,7 @@ use backstay_protocol::{ClusterName, VerifyId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::shared::{answer, existing, invalid, manifest, same, tell, typed};
+use super::shared::{answer, existing, invalid, manifest, must_open, same, tell, typed};
 use crate::directory::Message;
 use crate::latest::SnapshotSelector;
 use crate::record::ClusterRecord;
@@ -53,6 +53,7 @@ async fn plan_proof(term: &Term, record: &ClusterRecord, spec: &VerificationSpec
     }
     let newest = if spec.snapshot.is_empty() { "latest" } else { &spec.snapshot };
     let manifest = manifest(term, record.uuid, SnapshotSelector::parse(newest, None).map_err(invalid)?).await?;
+    must_open(term, &manifest).await?;
     let id = match spec.verify.as_str() {
         "" => VerifyId(Uuid::new_v4()),
         text => text.parse().map_err(invalid)?,

@@ -32,6 +32,7 @@ pub fn coordinator(term: &Term) -> Resource {
         started: Some(term.since_at),
         now: Some(term.clock.now()),
         storage: active_store.map(|active_store| active_store.facts()).unwrap_or_default(),
+        warnings: term.directory.records().iter().filter_map(|record| record.missing_text()).collect(),
     };
     Resource::of(COORDINATOR_STATUS_ID, &spec)
 }
@@ -76,7 +77,7 @@ fn agent_resource(
     lost: Option<String>,
     absent: Vec<String>,
 ) -> Resource {
-    let beat = &agent.beat;
+    let (beat, twin) = (&agent.beat, agent.twin(machine, Instant::now()));
     let Names { member: name, host } = Names::of(beat);
     let member = beat.member.clone().unwrap_or_default();
     let spec = AgentSpec {
@@ -87,7 +88,8 @@ fn agent_resource(
         dbsize: u64::try_from(member.db_size).unwrap_or(0),
         revision: u64::try_from(member.revision).unwrap_or(0),
         attempt: beat.attempt.clone(),
-        error: lost.unwrap_or_else(|| beat.etcd_error.clone()),
+        error: twin.clone().or(lost).unwrap_or_else(|| beat.etcd_error.clone()),
+        twin: twin.unwrap_or_default(),
         clock: agent.clock.clone().unwrap_or_default(),
         lastseen: Some(agent.seen_at),
         member: name,

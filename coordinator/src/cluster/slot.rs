@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use age::x25519::Recipient;
 use backstay_protocol::bus::FailureCode;
-use backstay_protocol::{AttemptId, MachineId, SlotId, machines};
+use backstay_protocol::{AttemptId, MachineId, SlotId, SnapshotName, machines};
 use tokio::time::Instant;
 use tracing::{Instrument, info, warn};
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::steps::{self, Looked, StepEnd};
 use super::task::{ClusterTask, Stopped};
 use crate::attempts::Ended;
-use crate::record::{Attempt, Slot, SlotEnd};
+use crate::record::{Attempt, ClusterRecord, Slot, SlotEnd};
 use crate::storage::ActiveStore;
 
 /// How many more rounds are made among members that did not answer.
@@ -41,6 +41,10 @@ impl ClusterTask {
                 next.adopt(found);
                 self.save(next).await
             }
+            Looked::Missing(missing) => {
+                self.note_missing(&mut next, missing);
+                self.save(next).await
+            }
             Looked::NotDue(newest) => {
                 info!(cluster = %next.name, "another backup was taken in the meantime: nothing is due");
                 next.give_slot_back(newest, self.term.clock.now());
@@ -52,6 +56,15 @@ impl ClusterTask {
                 Err(error) => self.end_slot(slot.id, SlotEnd::Failed { error: error.to_string() }).await,
             },
             Looked::Free(recipients) => self.begin_attempt(slot, recipients, active_store).await,
+        }
+    }
+
+    /// The store misses a backup, or has it again: said in the log and in the record.
+    pub(super) fn note_missing(&self, next: &mut ClusterRecord, missing: Option<SnapshotName>) {
+        next.note_missing(missing, self.term.clock.now());
+        match next.missing_text() {
+            Some(text) => warn!(cluster = %next.name, "{text}"),
+            None => info!(cluster = %next.name, "no backup is missing in the store any more"),
         }
     }
 
@@ -186,6 +199,9 @@ impl ClusterTask {
             SlotEnd::Failed { error } => warn!(cluster = %next.name, slot = %id, %error, "the backup failed"),
         }
         next.end_slot(id, end, self.term.clock.now());
+        if let (Some(_), Some(active_store)) = (&done, &self.store) {
+            next.stored_in = active_store.store.url();
+        }
         (self.step, self.confirming) = (None, None);
         self.save(next).await?;
         if done.is_some() {

@@ -91,6 +91,9 @@ impl ClusterTask {
                 self.synced = true;
                 self.trouble.over();
                 next.note_stored(newest, self.term.clock.now());
+                if let Some(missing) = synced.missing {
+                    self.note_missing(&mut next, missing);
+                }
                 if next.last_backup > self.record.last_backup {
                     self.rest.forget_backup();
                 }

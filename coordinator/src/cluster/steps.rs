@@ -7,7 +7,7 @@ use std::time::Duration;
 use age::x25519::Recipient;
 use backstay_archive::catalog::{self, Settled};
 use backstay_archive::trust::Signers;
-use backstay_archive::{Manifest, Store, StoreError, names};
+use backstay_archive::{Key, Manifest, Store, StoreError, names};
 use backstay_protocol::bus::{self, start_reply};
 use backstay_protocol::subject::Command;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId, SnapshotName, Timestamp};
@@ -94,6 +94,8 @@ pub struct Synced {
     pub found: Option<ClusterUuid>,
     /// The newest backup.
     pub newest: Result<Option<Stored>, String>,
+    /// What it has and what it misses, where that has changed.
+    pub missing: Option<Option<SnapshotName>>,
 }
 
 /// What was found in the store before an attempt.
@@ -109,6 +111,8 @@ pub enum Looked {
     NotDue(Timestamp),
     /// The store has this UUID for the cluster's name.
     Known(ClusterUuid),
+    /// The store does not have this backup any more, or has again what was missed.
+    Missing(Option<SnapshotName>),
     Failed(String),
 }
 
@@ -130,11 +134,45 @@ pub async fn sync(active_store: Arc<ActiveStore>, record: Arc<ClusterRecord>, no
         true => None,
         false => match names::find(store, &record.name, now, &Signers::default()).await {
             Ok(found) => found,
-            Err(error) => return StepEnd::Synced(Synced { found: None, newest: Err(error.to_string()) }),
+            Err(error) => {
+                return StepEnd::Synced(Synced { found: None, newest: Err(error.to_string()), missing: None });
+            }
         },
     };
-    let newest = newest(store, found.unwrap_or(record.uuid), now).await.map_err(|e| e.to_string());
-    StepEnd::Synced(Synced { found, newest })
+    let looked = async {
+        let newest = newest(store, found.unwrap_or(record.uuid), now).await?;
+        Ok::<_, StoreError>((newest, missing(store, &record).await?))
+    };
+    let (newest, missing) = match looked.await {
+        Ok((newest, missing)) => (Ok(newest), missing),
+        Err(error) => (Err(error.to_string()), None),
+    };
+    StepEnd::Synced(Synced { found, newest, missing })
+}
+
+/// Whether the store still has what was made in it. The answer is what is missed now, where that is not what the record
+/// says.
+async fn missing(store: &dyn Store, record: &ClusterRecord) -> Result<Option<Option<SnapshotName>>, StoreError> {
+    let url = store.url();
+    if record.stored_in != url {
+        return Ok(record.missing.is_some().then_some(None));
+    }
+    let before = record.missing().map(|missing| missing.snapshot);
+    let mut now = None;
+    // The newest first: where it is missed, the earlier one does not matter.
+    for snapshot in record.must_have(&url).into_iter().chain(before) {
+        let is_there = match store.head(&Key::manifest(record.uuid, snapshot)).await {
+            Ok(found) => found.is_some(),
+            // It is there, and cannot be looked at.
+            Err(error) if error.is_one_object_s() => true,
+            Err(error) => return Err(error),
+        };
+        if !is_there {
+            now = Some(snapshot);
+            break;
+        }
+    }
+    Ok((now != before).then_some(now))
 }
 
 /// The newest backup. One with a time in the future does not hide the others.
@@ -186,6 +224,12 @@ async fn try_look(
         if claim.uuid != record.uuid {
             return Ok(Looked::Known(claim.uuid));
         }
+    }
+    if slot.attempt.is_none()
+        && slot.tried.is_empty()
+        && let Some(missing) = missing(store, record).await.map_err(|e| e.to_string())?
+    {
+        return Ok(Looked::Missing(missing));
     }
     match catalog::settle(store, record.uuid, slot.snapshot).await.map_err(|e| e.to_string())? {
         Settled::Done(manifest) if manifest.slot == slot.id => return Ok(Looked::Done(manifest)),

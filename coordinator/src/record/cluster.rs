@@ -10,6 +10,7 @@ use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::kept::{Kept, Meta};
+use super::missing::Missing;
 use super::runs::Runs;
 use super::slot::Slot;
 use crate::restore::Restore;
@@ -61,6 +62,12 @@ pub struct ClusterRecord {
     /// The latest verification of a backup, running or ended.
     #[serde(default)]
     pub verification: Option<Verification>,
+    /// The address of the store that has the last good backup; empty where that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stored_in: String,
+    /// See [`ClusterRecord::missing`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
 }
 
 /// The KV entry of a cluster's record.
@@ -96,6 +103,8 @@ impl ClusterRecord {
             control_planes_deleted: None,
             unsettled: Unsettled::new(),
             verification: None,
+            stored_in: String::new(),
+            missing: None,
         }
     }
 

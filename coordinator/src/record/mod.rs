@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod kept;
+mod missing;
 pub mod newest;
 pub mod room;
 pub mod runs;

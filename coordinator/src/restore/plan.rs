@@ -29,6 +29,8 @@ pub struct Present {
     pub answers: bool,
     /// The version of its etcd, or the last that was known; empty: never known.
     pub etcd_version: String,
+    /// Why it cannot be told from another agent; empty: it can.
+    pub twin: String,
     /// The restore that has not ended there; empty: none.
     pub unfinished: String,
 }
@@ -301,6 +303,9 @@ fn machines(
 
 fn machine(member: &ListedMember, agent: &Present, source: &Source) -> Result<Machine, String> {
     let identity = &agent.identity;
+    if !agent.twin.is_empty() {
+        return Err(agent.twin.clone());
+    }
     if !agent.unfinished.is_empty() {
         return Err(format!("it is still finishing restore {}", agent.unfinished));
     }

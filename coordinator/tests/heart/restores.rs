@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backstay_archive::seal::{self, Identity};
+use backstay_archive::{Key, Store};
 use backstay_protocol::api::{Action, ErrorCode};
-use backstay_protocol::backstay_types::{RestorePhase, RestoreSpec};
+use backstay_protocol::backstay_types::{RestorePhase, RestoreSpec, VerificationSpec};
 use backstay_protocol::bus::RestoreStep;
 use backstay_protocol::{RestoreId, SnapshotName};
 use uuid::Uuid;
@@ -114,6 +116,47 @@ async fn the_id_of_a_restore_with_another_cluster_or_another_backup_is_refused()
             assert_eq!(ended(&world).await, (RestorePhase::Restored, String::new()));
         }
     }
+    world.at_peace();
+}
+
+/// Replaces an object of the cluster's folder.
+async fn replace(world: &World, key: &Key, body: Vec<u8>) {
+    world.store.delete(key).await.expect("it is there");
+    world.store.put_new(key, body.into()).await.expect("it is gone");
+}
+
+/// A plan, a restore and a proof are each refused, and no agent hears of them.
+async fn is_refused(world: &World, agents: &[Arc<Agent>], why: &[&str]) {
+    let proof = VerificationSpec::default();
+    let refused = [
+        world.dry_run(ONE, &request()).await.expect_err("a plan"),
+        world.apply(ONE, &request()).await.expect_err("a restore"),
+        world.apply(ONE, &proof).await.expect_err("a proof"),
+    ];
+    for error in refused {
+        assert_eq!(error.code, ErrorCode::InvalidArgument, "{error}");
+        assert!(why.iter().all(|part| error.text.contains(part)), "{error}");
+    }
+    assert!(agents.iter().all(|agent| agent.restored().0.is_none() && agent.proofs() == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_the_coordinator_cannot_open_is_refused_before_anything_is_prepared() {
+    let (world, _, agents) = backed_up().await;
+    let uuid = world.record(ONE).await.uuid;
+    world.dry_run(ONE, &request()).await.expect("it can be opened");
+    // As `once` makes it, for the recovery key alone.
+    let mut manifest = world.manifests().remove(0);
+    let other = Identity::generate().to_public();
+    manifest.seal.recipients = vec![other.to_string()];
+    replace(&world, &Key::manifest(uuid, manifest.snapshot), manifest.to_json()).await;
+    let advice = format!("backstayctl restore --store {} --cluster-uuid {uuid}", world.store.url());
+    let only = format!("is encrypted only for {other}, and this coordinator has none of these keys");
+    is_refused(&world, &agents, &[&manifest.snapshot.to_string(), &only, &advice, "--identity FILE"]).await;
+    // The cluster's key is another coordinator's.
+    let sealed = seal::seal_bytes(&[other], b"a key").expect("it can be sealed");
+    replace(&world, &Key::cluster_key(uuid), sealed).await;
+    is_refused(&world, &agents, &["key.age is encrypted for another coordinator"]).await;
     world.at_peace();
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backstay_archive::{Key, Store};
 use backstay_protocol::api::{GetRequest, GetResponse};
-use backstay_protocol::backstay_types::StoredBackupSpec;
+use backstay_protocol::backstay_types::{CoordinatorStatusSpec, StoredBackupSpec};
 use backstay_protocol::resource::LABEL_CLUSTER;
 use backstay_protocol::spec::{BackupState, ClusterSpec, ManualBackupSpec, Spec};
 use backstay_protocol::subject::Verb;
@@ -148,6 +148,43 @@ async fn a_folder_that_goes_away_is_said_and_taken_into_use_again() {
     assert_eq!(listed.expect("it is there").items.len(), 1);
     world.back_up(ONE).await;
     assert_eq!(world.manifests().len(), 2);
+    world.at_peace();
+}
+
+/// What the coordinator warns of.
+async fn warnings(world: &World) -> Vec<String> {
+    let coordinator = world.get(CoordinatorStatusSpec::definition()).await;
+    coordinator[0].typed::<CoordinatorStatusSpec>().expect("its own words").warnings
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_empty_where_backups_were_made_is_warned_of() {
+    let (world, process, agents) = World::ready(Setup::default(), 1).await;
+    let record = world.back_up(ONE).await;
+    let before = world.manifests().remove(0);
+    let keys: Vec<Key> = world.store.keys().iter().map(|key| Key::new(key).expect("ours")).collect();
+    let mut objects = Vec::new();
+    for key in keys {
+        objects.push((key.clone(), world.store.body(&key)));
+        world.store.delete(&key).await.expect("it is there");
+    }
+    assert!(warnings(&world).await.is_empty());
+    world.back_up(ONE).await;
+    let says = format!("{} no longer has {} of cluster one", world.store.url(), before.snapshot);
+    let warned = warnings(&world).await;
+    assert!(warned.len() == 1 && warned[0].starts_with(&says), "{warned:?}");
+    // The next coordinator says so, too, and backups are still made.
+    process.stop();
+    world.start();
+    world.heard(&agents).await;
+    world.back_up(ONE).await;
+    assert_eq!((world.manifests().len(), warnings(&world).await), (2, warned));
+    for (key, body) in objects {
+        let _ = world.store.put_new(&key, body.into()).await;
+    }
+    world.back_up(ONE).await;
+    assert!(warnings(&world).await.is_empty(), "it is there again");
+    assert_eq!(world.record(ONE).await.uuid, record.uuid);
     world.at_peace();
 }
 
