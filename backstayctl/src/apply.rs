@@ -27,13 +27,28 @@ pub async fn run<T: Transport>(
     mode: Mode,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    for document in documents {
-        let address = document.resource.address();
-        let result = api.apply(document.definition, document.resource, mode.dry_run).await;
-        let response = result.map_err(|cause| failed(document.file, address.clone(), cause))?;
-        report(&response, &address, mode, console)?;
+    let addresses: Vec<String> = documents.iter().map(|document| document.resource.address()).collect();
+    for (at, document) in documents.into_iter().enumerate() {
+        let address = &addresses[at];
+        match api.apply(document.definition, document.resource, mode.dry_run).await {
+            Ok(response) => report(&response, address, mode, console)?,
+            Err(cause) => {
+                if !mode.dry_run
+                    && let Some(note) = half_done(&addresses[..at], &addresses[at..])
+                {
+                    console.remark(&format!("Note: {note}"))?;
+                }
+                return Err(failed(document.file, address.clone(), cause));
+            }
+        }
     }
     Ok(())
+}
+
+/// What was applied before one was refused, and what was not; `None` where nothing was.
+fn half_done(applied: &[String], others: &[String]) -> Option<String> {
+    let list = |addresses: &[String]| addresses.join(", ");
+    (!applied.is_empty()).then(|| format!("applied: {}; not applied: {}", list(applied), list(others)))
 }
 
 /// The coordinator could not be reached: that has nothing to do with the document.
@@ -145,6 +160,24 @@ mod tests {
         let expected = "failed to apply f.yaml: MachineSets.omni.sidero.dev(default/s): bucket must be specified";
         assert_eq!(error, Err(expected.into()));
         assert_eq!(coordinator.ids(), ["c"]);
+    }
+
+    #[tokio::test]
+    async fn what_was_applied_before_a_refusal_is_said() {
+        let coordinator = Coordinator::default().refusing("s", "no");
+        let api = Api::new(coordinator.clone());
+        let third = "---\nmetadata: {type: MachineSets.omni.sidero.dev, id: t}\n";
+        let text = format!("{CLUSTER}{SETS}{third}");
+        let said = async |mode: Mode| {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut console = Console::of(&mut out, &mut err);
+            run(&api, parse("f.yaml", &text).expect("documents"), mode, &mut console).await.expect_err("refused");
+            String::from_utf8(err).expect("text")
+        };
+        let expected = "Note: applied: Clusters.omni.sidero.dev(default/c); not applied: \
+                        MachineSets.omni.sidero.dev(default/s), MachineSets.omni.sidero.dev(default/t)\n";
+        assert_eq!(said(QUIET).await, expected);
+        assert_eq!(said(Mode { dry_run: true, ..QUIET }).await, "", "nothing was applied");
     }
 
     #[tokio::test]

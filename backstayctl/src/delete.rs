@@ -176,7 +176,10 @@ mod tests {
         let (out, _) = delete(&cluster(), &query(true, false), "").await.expect("deleted");
         assert!(out.contains("Kept:     nothing: the store has no backup of it\n"), "{out}");
         let text = kept(None, Err("backup storage is not available: gone".into()));
-        assert_eq!(text, "its backups, if the store has any (it could not be asked: backup storage is not available: gone)");
+        assert_eq!(
+            text,
+            "its backups, if the store has any (it could not be asked: backup storage is not available: gone)"
+        );
     }
 
     #[tokio::test]

@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn two_that_beat_by_turns_are_named_both() {
         let text = told(&[(1, "m1"), (2, "m2"), (1, "m1")]).expect("the first came back");
-        let says = "two agents use the machine UUID 00000000-0000-0000-0000-000000000007 (m1 (vm) and m2 (vm)): set another";
+        let says =
+            "two agents use the machine UUID 00000000-0000-0000-0000-000000000007 (m1 (vm) and m2 (vm)): set another";
         assert!(text.starts_with(says), "{text}");
         assert_eq!(told(&[(1, "m1"), (2, "m2"), (1, "m1"), (2, "m2")]), Some(text.clone()), "the same words each time");
         assert_eq!(told(&[(1, "m1"), (1, "m1"), (2, "m2"), (1, "m1"), (1, "m1")]), Some(text));

@@ -5,7 +5,7 @@ pub mod show;
 
 use std::time::Duration;
 
-use backstay_protocol::backstay_types::BackupRunSpec;
+use backstay_protocol::backstay_types::{AgentSpec, BackupRunSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BackupStatusSpec, ManualBackupSpec};
 use backstay_protocol::{Clock, Timestamp, duration, types};
@@ -51,11 +51,26 @@ pub async fn run<T: Transport>(
     let end = to_the_end(api, cluster, Follow::new(before.as_ref(), at), console);
     match follow(interrupts, wait, end).await {
         Ended::Done(end) => end,
-        Ended::TimedOut => Err(Failure::NotEnded { cluster: cluster.to_owned(), waited: duration::format(wait) }),
+        Ended::TimedOut => Err(not_ended(api, cluster, wait).await),
         Ended::Interrupted => Err(Failure::Interrupted {
             what: format!("The backup of {cluster:?}"),
             follow: format!("backstayctl runs {cluster}"),
         }),
+    }
+}
+
+/// Why the end has not come in time: nobody is there who could make the backup, or it takes longer.
+async fn not_ended<T: Transport>(api: &Api<T>, cluster: &str, wait: Duration) -> Failure {
+    let (cluster, waited) = (cluster.to_owned(), duration::format(wait));
+    match listing::of_cluster::<AgentSpec, T>(api, &cluster).await {
+        Ok(agents) if agents.is_empty() => {
+            let reason = format!(
+                "no agent of it is connected, and after {waited} it has not ended: check backstay-agent on the cluster's \
+                 machines, then see `backstayctl runs {cluster}`"
+            );
+            Failure::Backup { cluster, reason }
+        }
+        _ => Failure::NotEnded { cluster, waited },
     }
 }
 

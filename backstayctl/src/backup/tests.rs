@@ -153,10 +153,18 @@ async fn an_interruption_says_that_it_goes_on_and_how_to_follow_it() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_to_wait_has_an_end() {
-    let (result, ..) = backup(&coordinator(), Some(Duration::from_secs(90)), async {}).await;
+    let agent = AgentSpec { cluster: "c".into(), ..AgentSpec::default() };
+    let with_agent = coordinator();
+    with_agent.put(Resource::of(MACHINE, &agent).in_cluster("c"));
+    let (result, ..) = backup(&with_agent, Some(Duration::from_secs(90)), async {}).await;
     let expected =
         "the backup of \"c\" has not ended after 1m30s and is still running: see `backstayctl runs c`".to_owned();
     assert_eq!(result, Err(expected));
+    let (result, ..) = backup(&coordinator(), Some(Duration::from_secs(90)), async {}).await;
+    let error = result.expect_err("nobody is there");
+    let says =
+        "failed to back up \"c\": no agent of it is connected, and after 1m30s it has not ended: check backstay-agent";
+    assert!(error.starts_with(says), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

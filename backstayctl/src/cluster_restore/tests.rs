@@ -173,7 +173,9 @@ fn progress_is_one_line() {
     assert!(end.starts_with("* one was restored in 9.0s: 2 members are serving and agree\n"), "{end}");
     assert!(end.contains("pass --new-cluster-id to the next `backstay-agent once --cluster one`, once"), "{end}");
     let (_, next) = end.split_once("\nNext steps:\n").expect("what to do next");
-    for part in ["restart the kubelet on every node", "backstayctl backup one --wait", "delete the directories named above"] {
+    for part in
+        ["restart the kubelet on every node", "backstayctl backup one --wait", "delete the directories named above"]
+    {
         assert!(next.contains(part), "{part}: {next}");
     }
     let machines = vec![machine("switched"); 3];

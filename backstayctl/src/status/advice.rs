@@ -14,6 +14,7 @@ pub fn next(word: Word, facts: &Facts) -> String {
     match word {
         Word::NoStorage if facts.storage == NOT_INITIALIZED => "backstayctl apply -f etcd-backup-s3-conf.yaml".into(),
         Word::NoStorage => "backstayctl get etcdbackupoverallstatus".into(),
+        Word::FewAgents { .. } if !facts.twins.is_empty() => format!("backstayctl agents {cluster} -o wide"),
         // On the machines of the control plane.
         Word::NoAgent | Word::FewAgents { .. } => "systemctl status backstay-agent".into(),
         Word::Damaged => format!("backstayctl backup {cluster} --wait && backstayctl verify {cluster}"),

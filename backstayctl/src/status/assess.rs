@@ -60,8 +60,8 @@ fn judge(facts: &Facts, age: Option<Duration>, grace: Option<Duration>, now: Tim
         no_storage(facts),
         no_agent(facts),
         damaged(facts, now),
-        never(facts),
-        failing(facts),
+        never(facts, now),
+        failing(facts, now),
         from_the_future(facts, now),
         stale(facts, age, grace),
         restoring(facts),
@@ -103,20 +103,29 @@ fn has_failed(facts: &Facts) -> bool {
     facts.status.status == BackupState::Error || (is_running(facts) && !facts.status.error.is_empty())
 }
 
-fn never(facts: &Facts) -> Found {
+/// Why the last backup failed. What it says of agents and of the store held then.
+fn failure(facts: &Facts, now: Timestamp) -> String {
+    let error = &facts.status.error;
+    match facts.status.lastbackupattempt.filter(|_| !is_running(facts)) {
+        Some(at) => format!("the last backup failed {}: {error}", units::ago(at, now)),
+        None => format!("the last backup failed: {error}"),
+    }
+}
+
+fn never(facts: &Facts, now: Timestamp) -> Found {
     if facts.status.lastbackuptime.is_some() {
         return None;
     }
     let reason = match (has_failed(facts), is_running(facts)) {
-        (true, _) => facts.status.error.clone(),
+        (true, _) => failure(facts, now),
         (false, true) => "the first backup is running".into(),
         (false, false) => "there is no backup".into(),
     };
     Some((Word::Never, reason))
 }
 
-fn failing(facts: &Facts) -> Found {
-    has_failed(facts).then(|| (Word::Failing, facts.status.error.clone()))
+fn failing(facts: &Facts, now: Timestamp) -> Found {
+    has_failed(facts).then(|| (Word::Failing, failure(facts, now)))
 }
 
 /// How far a time is ahead of this machine's clock, in words; `None` if it is not.
@@ -156,11 +165,12 @@ fn member_down(facts: &Facts) -> Found {
 
 fn few_agents(facts: &Facts) -> Found {
     let (connected, absent) = (facts.agents, facts.absent.len());
-    let word = Word::FewAgents { connected, members: connected + absent };
     // Where two agents are taken for one, that is why one is missed.
     if !facts.twins.is_empty() {
+        let word = Word::FewAgents { connected, members: connected + absent.max(facts.twins.len()) };
         return Some((word, facts.twins.join("; ")));
     }
+    let word = Word::FewAgents { connected, members: connected + absent };
     let reason = || {
         let members = if absent == 1 { "member" } else { "members" };
         format!(

@@ -92,6 +92,12 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
             "systemctl status backstay-agent",
         ),
         (
+            Facts { agents: 2, absent: absent(&["m3"]), twins: vec!["two agents use it".into()], ..well() },
+            "2/3 agents",
+            "two agents use it",
+            "backstayctl agents c -o wide",
+        ),
+        (
             Facts { absent: absent(&["m2", "m3"]), ..well() },
             "1/3 agents",
             "no agent is connected for etcd members m2, m3",
@@ -149,7 +155,12 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
             "backstayctl get etcdbackupstatus c --watch",
         ),
         (facts(BackupState::Error, "no bucket", None, Some(HOUR), 1), "never", "no bucket", "backstayctl runs c"),
-        (facts(BackupState::Error, "no bucket", Some(9), Some(HOUR), 1), "failing", "no bucket", "backstayctl runs c"),
+        (
+            facts(BackupState::Error, "no bucket", Some(9), Some(HOUR), 1),
+            "failing",
+            "the last backup failed 5s ago: no bucket",
+            "backstayctl runs c",
+        ),
         (
             facts(BackupState::Ok, "", Some(7200), Some(HOUR), 1),
             "stale",
@@ -227,6 +238,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
             cluster,
             schedule,
             absent,
+            twins: Vec::new(),
             down: vec![Down::default(); down.min(agents)],
             storage,
             verification,

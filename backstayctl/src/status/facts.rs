@@ -98,6 +98,8 @@ pub struct Facts {
     pub down: Vec<Down>,
     /// The members without a connected agent.
     pub absent: Vec<String>,
+    /// Agents that cannot be told apart, a sentence for each machine UUID.
+    pub twins: Vec<String>,
     /// Whether the coordinator may not have received beats of every agent yet: then no agent counts as missing.
     pub settling: bool,
     /// Why there is no storage for backups; empty if there is.

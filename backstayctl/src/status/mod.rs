@@ -217,7 +217,7 @@ impl Agents {
     fn add(&mut self, machine: String, agent: AgentSpec) {
         self.connected += 1;
         // Without both, etcd was not asked yet.
-        if agent.role.is_empty() && !agent.error.is_empty() {
+        if agent.role.is_empty() && !agent.error.is_empty() && agent.twin.is_empty() {
             let machine = machines::called(&agent.member, &agent.host, &machine);
             self.down.push(Down { machine, error: agent.error });
         }

@@ -103,6 +103,9 @@ pub fn plan(
     now: Timestamp,
 ) -> Result<Restore, String> {
     refuse_foreign(target, request, manifest)?;
+    if target.agents.is_empty() {
+        return Err(format!("no agent of cluster {:?} is connected", target.cluster.as_str()));
+    }
     let members = members(&target.agents)?;
     let source = source(manifest);
     let machines = machines(target, &members, &source)?;

@@ -224,6 +224,7 @@ impl Agent {
             attempt: book.running.as_ref().map(|running| running.attempt.clone()).unwrap_or_default(),
             member: Some(member),
             beat_interval_ms: BEAT.as_millis() as u32,
+            started_at_ms: self.number as i64,
             seat: Some(seat),
             restore: book.machine.restore.clone(),
             sent_at_ms: world.clock.now().as_millis(),

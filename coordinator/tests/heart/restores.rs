@@ -6,12 +6,14 @@ use std::time::Duration;
 use backstay_archive::seal::{self, Identity};
 use backstay_archive::{Key, Store};
 use backstay_protocol::api::{Action, ErrorCode};
-use backstay_protocol::backstay_types::{RestorePhase, RestoreSpec, VerificationSpec};
+use backstay_protocol::backstay_types::{AgentSpec, RestorePhase, RestoreSpec, VerificationSpec};
 use backstay_protocol::bus::RestoreStep;
+use backstay_protocol::resource::Resource;
+use backstay_protocol::spec::Spec;
 use backstay_protocol::{RestoreId, SnapshotName};
 use uuid::Uuid;
 
-use super::agent::Agent;
+use super::agent::{Agent, Way};
 use super::door::{Call, Fate};
 use super::machine::Obstacle;
 use super::people::ONE;
@@ -157,6 +159,38 @@ async fn a_backup_that_the_coordinator_cannot_open_is_refused_before_anything_is
     let sealed = seal::seal_bytes(&[other], b"a key").expect("it can be sealed");
     replace(&world, &Key::cluster_key(uuid), sealed).await;
     is_refused(&world, &agents, &["key.age is encrypted for another coordinator"]).await;
+    world.at_peace();
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_agents_with_one_machine_uuid_are_named_and_asked_for_nothing() {
+    let (world, _, agents) = backed_up().await;
+    world.dry_run(ONE, &request()).await.expect("all are there");
+    // A copy of the first machine's configuration on the third one.
+    agents[2].vanish();
+    let twin = Agent::new(&world, agents[0].cluster.clone(), agents[0].machine, 3, 3);
+    twin.begin();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let says = format!("two agents use the machine UUID {} (m1 and m3): set another `machine`", agents[0].machine);
+    let error = world.dry_run(ONE, &request()).await.expect_err("nobody knows which is which");
+    assert!(error.text.contains(&says), "{error}");
+    let asked = (agents[0].asked().len(), twin.asked().len());
+    agents[1].always(Way::Refuses("no disk"));
+    let record = world.back_up(ONE).await;
+    let status = &record.status.as_ref().expect("it has one").spec;
+    assert!(status.error.contains("no disk") && status.error.contains(&says), "{}", status.error);
+    assert_eq!((agents[0].asked().len(), twin.asked().len()), asked);
+    let shown = world.get(AgentSpec::definition()).await;
+    let spec = |agent: &Resource| agent.typed::<AgentSpec>().expect("its own words");
+    let named: Vec<_> = shown.iter().filter(|agent| spec(agent).twin.starts_with(&says)).collect();
+    assert_eq!((named.len(), named[0].metadata.id.as_str()), (1, agents[0].machine.to_string().as_str()));
+    assert_eq!(spec(named[0]).error, spec(named[0]).twin);
+    // It gets a UUID of its own.
+    twin.vanish();
+    agents[0].begin();
+    agents[2].begin();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.dry_run(ONE, &request()).await.expect("each has its own");
     world.at_peace();
 }
 

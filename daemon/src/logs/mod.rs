@@ -12,8 +12,9 @@ mod json;
 /// The variable that sets what is logged.
 pub const LEVEL_VARIABLE: &str = "BACKSTAY_LOG";
 
-/// What is logged by default.
-const FILTER: &str = "info,async_nats=warn,aws_config=warn";
+/// What is logged by default. The NATS client logs every failed attempt to connect; `crate::nats` logs the same with growing
+/// pauses.
+const FILTER: &str = "info,async_nats=warn,async_nats::connector=off,aws_config=warn";
 
 /// How logs look: one line of text, or one JSON object in a line, for each event.
 #[allow(missing_docs, reason = "clap would print the documentation of the variants in --help")]

@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "restore",
     "schedule",
     "status",
+    "twins",
     "verify",
 ];
 

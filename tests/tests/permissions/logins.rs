@@ -5,10 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use backstay_daemon::nats::{NatsSettings, Patience, connect};
 use backstay_tests::daemon::{bare_command, binary};
-use backstay_tests::{Folder, Nats, NatsOptions};
+use backstay_tests::{Folder, Nats, NatsOptions, Process};
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer};
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// So long a few tries to connect may take.
+const SOON: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Whether these settings bring a client in that can talk: a daemon, and `backstayctl` with the flags of the same names.
 async fn comes_in(settings: &NatsSettings) -> Result<(), String> {
@@ -242,5 +248,55 @@ async fn a_ca_and_a_client_certificate() -> Result<()> {
     let open = Nats::start().await?;
     let error = comes_in(&NatsSettings { ca: Some(ours.path("ca.crt")), ..settings(&open) }).await;
     ensure!(error.is_err(), "TLS was asked for and there was none");
+    Ok(())
+}
+
+/// Takes every connection for a client and refuses each login, as a NATS does; sends how many there were so far.
+async fn refuse_all(listener: TcpListener, refused: watch::Sender<usize>) -> Result<()> {
+    const INFO: &str = r#"{"server_id":"N","version":"2.9.10","proto":1,"max_payload":1048576,"auth_required":true}"#;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let mut stream = BufReader::new(stream);
+        stream.write_all(format!("INFO {INFO}\r\n").as_bytes()).await?;
+        let mut line = String::new();
+        while !line.starts_with("CONNECT ") {
+            line.clear();
+            if stream.read_line(&mut line).await? == 0 {
+                break;
+            }
+        }
+        stream.write_all(b"-ERR 'Authorization Violation'\r\n").await?;
+        refused.send_modify(|times| *times += 1);
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_again_and_again_is_logged_once() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("nats://{}", listener.local_addr()?);
+    let (refused, mut times) = watch::channel(0);
+    let server = tokio::spawn(refuse_all(listener, refused));
+    let folder = Folder::new("refused")?;
+    for (program, verb) in [("backstay-coordinator", "serve"), ("backstay-agent", "run")] {
+        let mut command = bare_command(&binary(program)?);
+        command.arg(verb).current_dir(folder.path()).env("BACKSTAY_NATS__URL", &url);
+        command.env("BACKSTAY_NATS__USER", "u").env("BACKSTAY_NATS__PASSWORD", "hunter2");
+        command.env("BACKSTAY_STATE_DIR", folder.path().join(program)).env("BACKSTAY_HTTP__LISTEN", "");
+        if program == "backstay-agent" {
+            command.env("BACKSTAY_CLUSTER", "one");
+        } else {
+            command.env("BACKSTAY_ENCRYPTION__MODE", "off").env("BACKSTAY_STORAGE__BACKEND", "s3");
+        }
+        let begin = *times.borrow_and_update();
+        let mut daemon = Process::spawn(program, command, &folder.path().join(format!("{program}.log")))?;
+        tokio::time::timeout(SOON, times.wait_for(|times| *times >= begin + 6))
+            .await
+            .with_context(|| daemon.log())??;
+        daemon.kill9();
+        let log = daemon.log();
+        ensure!(log.matches("NATS rejected this user").count() == 1, "{log}");
+        ensure!(!log.contains("async_nats") && !log.contains("hunter2"), "{log}");
+    }
+    server.abort();
     Ok(())
 }

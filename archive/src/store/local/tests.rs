@@ -255,7 +255,8 @@ async fn a_store_whose_folder_is_gone_is_never_taken_for_an_empty_one() {
     ];
     for (action, found) in looked {
         let error = found.expect_err(action);
-        let text = format!("failed to {action} {root}: this folder does not exist: create it, or mount what belongs there");
+        let text =
+            format!("failed to {action} {root}: this folder does not exist: create it, or mount what belongs there");
         assert_eq!((error.to_string(), error.is_one_object_s()), (text, false));
     }
 }
