@@ -60,8 +60,8 @@ fn judge(facts: &Facts, age: Option<Duration>, grace: Option<Duration>, now: Tim
         no_storage(facts),
         no_agent(facts),
         damaged(facts, now),
-        never(facts, now),
-        failing(facts, now),
+        never(facts),
+        failing(facts),
         from_the_future(facts, now),
         stale(facts, age, grace),
         restoring(facts),
@@ -103,29 +103,25 @@ fn has_failed(facts: &Facts) -> bool {
     facts.status.status == BackupState::Error || (is_running(facts) && !facts.status.error.is_empty())
 }
 
-/// Why the last backup failed. What it says of agents and of the store held then.
-fn failure(facts: &Facts, now: Timestamp) -> String {
-    let error = &facts.status.error;
-    match facts.status.lastbackupattempt.filter(|_| !is_running(facts)) {
-        Some(at) => format!("the last backup failed {}: {error}", units::ago(at, now)),
-        None => format!("the last backup failed: {error}"),
-    }
+/// Why the last backup failed. What it says of agents and of the store held then, and may not hold now.
+fn failure(facts: &Facts) -> String {
+    format!("the last backup failed: {}", facts.status.error)
 }
 
-fn never(facts: &Facts, now: Timestamp) -> Found {
+fn never(facts: &Facts) -> Found {
     if facts.status.lastbackuptime.is_some() {
         return None;
     }
     let reason = match (has_failed(facts), is_running(facts)) {
-        (true, _) => failure(facts, now),
+        (true, _) => failure(facts),
         (false, true) => "the first backup is running".into(),
         (false, false) => "there is no backup".into(),
     };
     Some((Word::Never, reason))
 }
 
-fn failing(facts: &Facts, now: Timestamp) -> Found {
-    has_failed(facts).then(|| (Word::Failing, failure(facts, now)))
+fn failing(facts: &Facts) -> Found {
+    has_failed(facts).then(|| (Word::Failing, failure(facts)))
 }
 
 /// How far a time is ahead of this machine's clock, in words; `None` if it is not.
