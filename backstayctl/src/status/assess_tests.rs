@@ -38,10 +38,19 @@ fn each_word_has_its_reason() {
     let stale = "older than the interval of 1h0m0s plus a grace period of 6m0s";
     assert_eq!(word(facts(Good, "", Some(3961), hour, 1)), (Word::Stale, stale.into()));
     assert_eq!(word(facts(Good, "", Some(3960), hour, 1)).0, Word::Ok);
-    assert_eq!(word(facts(Error, "no bucket", Some(60), hour, 1)), (Word::Failing, "the last backup failed: no bucket".into()));
-    assert_eq!(word(facts(Running, "no bucket", Some(60), hour, 1)), (Word::Failing, "the last backup failed: no bucket".into()));
+    assert_eq!(
+        word(facts(Error, "no bucket", Some(60), hour, 1)),
+        (Word::Failing, "the last backup failed: no bucket".into())
+    );
+    assert_eq!(
+        word(facts(Running, "no bucket", Some(60), hour, 1)),
+        (Word::Failing, "the last backup failed: no bucket".into())
+    );
     assert_eq!(word(facts(Unknown, "", None, hour, 1)), (Word::Never, "there is no backup".into()));
-    assert_eq!(word(facts(Error, "no bucket", None, hour, 1)), (Word::Never, "the last backup failed: no bucket".into()));
+    assert_eq!(
+        word(facts(Error, "no bucket", None, hour, 1)),
+        (Word::Never, "the last backup failed: no bucket".into())
+    );
     assert_eq!(word(facts(Running, "", None, hour, 1)), (Word::Never, "the first backup is running".into()));
     for age in [None, Some(60)] {
         assert_eq!(word(facts(Good, "", age, hour, 0)), (Word::NoAgent, "no agent is connected".into()));
@@ -193,7 +202,10 @@ fn a_last_backup_in_the_future_is_not_ok_and_names_the_clocks() {
                 format!(" is {text} ahead of this machine's clock: check the clocks of the coordinator, the agents");
             assert!(health.word == Word::Clock && health.age.is_none() && health.reason.contains(&said), "{health:?}");
         }
-        assert_eq!(word(facts(Error, "no bucket", Some(-ahead), None, 1)), (Word::Failing, "the last backup failed: no bucket".into()));
+        assert_eq!(
+            word(facts(Error, "no bucket", Some(-ahead), None, 1)),
+            (Word::Failing, "the last backup failed: no bucket".into())
+        );
         assert_eq!(word(facts(Good, "", Some(-ahead), None, 0)).0, Word::NoAgent);
     }
     assert_eq!(word(facts(Good, "", Some(-60), Some(HOUR), 1)).0, Word::Ok, "clocks differ by a little");

@@ -10,9 +10,9 @@ use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::kept::{Kept, Meta};
-use super::missing::Missing;
 use super::runs::Runs;
 use super::slot::Slot;
+use super::stored::Missing;
 use crate::restore::Restore;
 use crate::restore::unsettled::{self, Unsettled};
 use crate::schedule::Known;

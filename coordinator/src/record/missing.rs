@@ -3,16 +3,9 @@
 
 use backstay_protocol::backstay_types::RunState;
 use backstay_protocol::{SnapshotName, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::cluster::ClusterRecord;
-
-/// The newest backup that the store had and does not have any more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
-    pub snapshot: SnapshotName,
-    pub noticed: Timestamp,
-}
+use super::stored::Missing;
 
 impl ClusterRecord {
     /// The backup that must be in this store: the newest good one, where it was made there. Of another store nothing is

@@ -1,8 +1,10 @@
-//! A backup in the store, as far as it matters for the schedule: whether it is new.
+//! A backup in the store, as far as it matters for the schedule: whether it is news. Also a backup that the store no longer
+//! has.
 
 use backstay_archive::Manifest;
 use backstay_archive::manifest::Trigger;
-use backstay_protocol::Timestamp;
+use backstay_protocol::{SnapshotName, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// What its manifest says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,4 +27,11 @@ impl From<&Manifest> for Stored {
             revision: manifest.origin.revision,
         }
     }
+}
+
+/// The newest backup that the store had and does not have any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    pub snapshot: SnapshotName,
+    pub noticed: Timestamp,
 }

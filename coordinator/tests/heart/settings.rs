@@ -180,7 +180,7 @@ async fn a_store_that_is_empty_where_backups_were_made_is_warned_of() {
     world.back_up(ONE).await;
     assert_eq!((world.manifests().len(), warnings(&world).await), (2, warned));
     for (key, body) in objects {
-        let _ = world.store.put_new(&key, body.into()).await;
+        let _ = world.store.put_new(&key, body).await;
     }
     world.back_up(ONE).await;
     assert!(warnings(&world).await.is_empty(), "it is there again");

@@ -183,7 +183,7 @@ async fn a_probe_leaves_nothing_and_says_what_is_wrong() {
 #[test]
 fn a_store_opens_an_existing_absolute_folder_only() {
     assert!(LocalStore::open("relative").expect_err("relative").is(ErrorKind::Invalid));
-    assert!(LocalStore::open("/does/not/exist").expect_err("missing").is(ErrorKind::NotFound));
+    assert!(LocalStore::open("/does/not/exist").expect_err("missing").is(ErrorKind::Unavailable));
     assert!(LocalStore::open("/dev/null").expect_err("a device").is(ErrorKind::Invalid));
 }
 
