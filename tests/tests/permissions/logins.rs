@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use backstay_archive::seal::{self, Identity};
 use backstay_daemon::nats::{NatsSettings, Patience, connect};
 use backstay_tests::daemon::{bare_command, binary};
 use backstay_tests::{Folder, Nats, NatsOptions, Process};
@@ -270,33 +271,48 @@ async fn refuse_all(listener: TcpListener, refused: watch::Sender<usize>) -> Res
     }
 }
 
+/// What a daemon has logged once its login was refused some times.
+async fn log_of(folder: &Folder, program: &str, url: &str, mut refused: watch::Receiver<usize>) -> Result<String> {
+    let config = file(folder, "empty.toml", "")?;
+    let state = folder.path().join(program);
+    std::fs::create_dir(&state)?;
+    let mut command = bare_command(&binary(program)?);
+    command.env("BACKSTAY_NATS__URL", url).env("BACKSTAY_NATS__USER", "u").env("BACKSTAY_NATS__PASSWORD", "hunter2");
+    command.env("BACKSTAY_STATE_DIR", &state).env("BACKSTAY_HTTP__LISTEN", "");
+    if program == "backstay-agent" {
+        command.arg("run").env("BACKSTAY_CLUSTER", "one").env("BACKSTAY_MACHINE", uuid::Uuid::new_v4().to_string());
+    } else {
+        std::fs::write(
+            state.join("coordinator.key"),
+            seal::identity_file(&Identity::generate(), "a test's").as_bytes(),
+        )?;
+        command.arg("serve").env("BACKSTAY_ENCRYPTION__MODE", "off").env("BACKSTAY_STORAGE__BACKEND", "s3");
+    }
+    command.arg("--config").arg(&config);
+    let begin = *refused.borrow_and_update();
+    let mut daemon = Process::spawn(program, command, &folder.path().join(format!("{program}.log")))?;
+    let often = tokio::time::timeout(SOON, refused.wait_for(|times| *times >= begin + 6)).await;
+    often.with_context(|| daemon.log())??;
+    daemon.kill9();
+    Ok(daemon.log())
+}
+
 #[tokio::test]
 async fn a_login_that_is_refused_again_and_again_is_logged_once() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("nats://{}", listener.local_addr()?);
-    let (refused, mut times) = watch::channel(0);
-    let server = tokio::spawn(refuse_all(listener, refused));
+    let (sender, refused) = watch::channel(0);
     let folder = Folder::new("refused")?;
-    for (program, verb) in [("backstay-coordinator", "serve"), ("backstay-agent", "run")] {
-        let mut command = bare_command(&binary(program)?);
-        command.arg(verb).current_dir(folder.path()).env("BACKSTAY_NATS__URL", &url);
-        command.env("BACKSTAY_NATS__USER", "u").env("BACKSTAY_NATS__PASSWORD", "hunter2");
-        command.env("BACKSTAY_STATE_DIR", folder.path().join(program)).env("BACKSTAY_HTTP__LISTEN", "");
-        if program == "backstay-agent" {
-            command.env("BACKSTAY_CLUSTER", "one");
-        } else {
-            command.env("BACKSTAY_ENCRYPTION__MODE", "off").env("BACKSTAY_STORAGE__BACKEND", "s3");
+    let daemons = async {
+        for program in ["backstay-coordinator", "backstay-agent"] {
+            let log = log_of(&folder, program, &url, refused.clone()).await?;
+            ensure!(log.matches("NATS rejected this user").count() == 1, "{log}");
+            ensure!(!log.contains("async_nats") && !log.contains("hunter2"), "{log}");
         }
-        let begin = *times.borrow_and_update();
-        let mut daemon = Process::spawn(program, command, &folder.path().join(format!("{program}.log")))?;
-        tokio::time::timeout(SOON, times.wait_for(|times| *times >= begin + 6))
-            .await
-            .with_context(|| daemon.log())??;
-        daemon.kill9();
-        let log = daemon.log();
-        ensure!(log.matches("NATS rejected this user").count() == 1, "{log}");
-        ensure!(!log.contains("async_nats") && !log.contains("hunter2"), "{log}");
+        Ok(())
+    };
+    tokio::select! {
+        ended = daemons => ended,
+        ended = refuse_all(listener, sender) => ended,
     }
-    server.abort();
-    Ok(())
 }
