@@ -1,5 +1,4 @@
-//! A backup in the store, as far as it matters for the schedule: whether it is news. Also a backup that the store no longer
-//! has.
+//! A backup in the store, as far as it matters for the schedule: whether it is new. Also a backup that the store no longer has.
 
 use backstay_archive::Manifest;
 use backstay_archive::manifest::Trigger;
