@@ -4,19 +4,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay_archive::seal::{self, Recipient};
+use backstay_archive::seal::{self, Recipient, SealError};
 use backstay_archive::trust::SigningKey;
 use backstay_archive::writer::Limits;
 use backstay_daemon::bucket::{Named, WritableBucket};
 use backstay_daemon::key_file;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::settings::Override;
+use backstay_daemon::tips::Tip;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId};
 use clap::{Args, Parser, Subcommand};
 
 use crate::etcd::{EtcdSettings, Words};
 use crate::once::Once;
 use crate::proof::settings::InspectionSettings;
+
+/// What is typed by habit of etcdctl's flags, and what it is here.
+pub const TIPS: [Tip; 4] = [
+    Tip { command: "once", given: "--endpoints", tip: "the flag for etcd's URLs is '--etcd'" },
+    Tip { command: "once", given: "--cacert", tip: "the flag for etcd's CA is '--etcd-ca'" },
+    Tip { command: "once", given: "--cert", tip: "the flag for the client certificate is '--etcd-cert'" },
+    Tip { command: "once", given: "--key", tip: "the flag for the client certificate's key is '--etcd-key'" },
+];
 
 /// Backs up this machine's etcd and verifies each backup before it becomes visible.
 #[derive(Debug, Parser)]
@@ -47,6 +56,11 @@ Examples:
   backstay-agent run --config /etc/backstay/agent.toml --print-config";
 
 const ONCE_EXAMPLES: &str = "\
+Exit codes:
+  0  the backup is stored and passed every check
+  1  no backup was made; the message is on stderr
+  2  invalid command line
+
 Examples:
   backstay-agent once --cluster prod --etcd http://127.0.0.1:2379 --store file:///var/backups/etcd \\
       --recipient age1…
@@ -147,8 +161,8 @@ pub struct OnceArgs {
     sign_key: Option<PathBuf>,
     #[command(flatten)]
     bucket: WritableBucket,
-    /// Upload at most this many bytes per second
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Upload at most this many bytes per second; the first part (8 MiB) is not limited
+    #[arg(long, value_name = "BYTES", value_parser = at_least_one)]
     upload_limit: Option<u64>,
     /// Give up after this time, such as 90m
     #[arg(long, value_name = "DURATION", default_value = "6h", value_parser = duration)]
@@ -163,8 +177,27 @@ pub struct OnceArgs {
     #[arg(long, conflicts_with = "no_inspection")]
     no_ask: bool,
     /// Maximum memory for the inspection, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = InspectionSettings::default().memory_limit)]
+    #[arg(long, value_name = "BYTES", default_value_t = InspectionSettings::default().memory_limit, value_parser = bytes)]
     inspection_memory: u64,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "must be a number of bytes without a unit, such as 1000000".into())
+}
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        0 => Err("must be at least 1".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Why a recipient is none. What is no key at all may be a file of keys.
+fn recipient(text: &str, error: &SealError) -> String {
+    let text = text.trim().to_ascii_lowercase();
+    let is_key = text.starts_with("age1") || text.starts_with("age-secret-key");
+    let hint = if is_key { "" } else { "; --recipients-file FILE reads recipients from a file" };
+    format!("--recipient: {error}{hint}")
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -220,8 +253,7 @@ impl OnceArgs {
 
     /// Each once, those of the flags first.
     fn recipients(&self) -> Result<Vec<Recipient>, String> {
-        let given =
-            self.recipients.iter().map(|text| seal::parse_recipient(text).map_err(|e| format!("--recipient: {e}")));
+        let given = self.recipients.iter().map(|text| seal::parse_recipient(text).map_err(|e| recipient(text, &e)));
         let mut recipients = given.collect::<Result<Vec<_>, _>>()?;
         for path in &self.recipients_files {
             recipients.extend(recipients_in(path)?);
@@ -259,6 +291,7 @@ fn recipients_in(path: &Path) -> Result<Vec<Recipient>, String> {
 mod tests {
     use super::*;
     use backstay_archive::store::spec::StoreSpec;
+    use backstay_daemon::tips;
     use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<Command, String> {
@@ -309,6 +342,14 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_of_etcdctl_is_answered_with_ours() {
+        let line = "backstay-agent once --cluster c --endpoints http://e:1 --store file:///x";
+        let error = Cli::try_parse_from(line.split_whitespace()).expect_err("no such flag");
+        let text = tips::helpful(error, &TIPS).render().to_string();
+        assert!(text.contains("'--etcd'") && !text.contains("'--endpoint'"), "{text}");
+    }
+
+    #[test]
     fn what_does_not_fit_is_said() {
         for line in [
             "backstay-agent once --cluster c --store file:///x",
@@ -322,6 +363,15 @@ mod tests {
         let Ok(Command::Once(once)) = parse(line) else { panic!("once") };
         let error = once.resolve().expect_err("a secret is no recipient");
         assert!(!error.contains("AGE-SECRET") && error.starts_with("--recipient: "), "{error}");
+        assert!(error.contains("this is a secret key"), "{error}");
+        let Ok(Command::Once(once)) = parse(&line.replace("AGE-SECRET-KEY-1X", "keys.txt")) else { panic!("once") };
+        let error = once.resolve().expect_err("a file is no recipient");
+        assert!(error.ends_with("--recipients-file FILE reads recipients from a file"), "{error}");
+        for (limit, says) in [("1M", "a number of bytes without a unit"), ("0", "must be at least 1")] {
+            let line = "backstay-agent once --cluster c --etcd http://e:1 --store file:///x --upload-limit";
+            let error = parse(&format!("{line} {limit}")).expect_err("no limit");
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     const FIRST: &str = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg";

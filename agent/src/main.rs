@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use backstay_agent::attempt::Member;
-use backstay_agent::cli::{Cli, Command, OnceArgs, RunArgs};
+use backstay_agent::cli::{Cli, Command, OnceArgs, RunArgs, TIPS};
 use backstay_agent::etcd::Etcd;
 use backstay_agent::once::{once, show};
 use backstay_agent::{Agent, Settings};
@@ -24,7 +24,7 @@ use tracing::warn;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
-    let cli = match terminal::arguments::<Cli>() {
+    let cli = match terminal::arguments::<Cli>(&TIPS) {
         Ok(cli) => cli,
         Err(code) => return code,
     };

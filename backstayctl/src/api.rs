@@ -42,8 +42,8 @@ pub enum CallError {
     NoCoordinator { url: String, cause: String },
     /// There is no connection to NATS. The URL contains no password.
     #[error(
-        "cannot reach NATS on {url} ({cause}): check that nats-server is running there, or set another URL with --nats \
-         or BACKSTAY_NATS_URL"
+        "cannot reach NATS on {url} ({cause}): check that nats-server is running there, or set another URL with --nats, \
+         BACKSTAY_NATS_URL or a context (`backstayctl config`)"
     )]
     NoNats { url: String, cause: String },
     /// The coordinator probably received the request, but did not answer in time.

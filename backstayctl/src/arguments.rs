@@ -37,11 +37,13 @@ Examples:
   backstayctl list --store s3://etcd-backups
 
 Exit codes:
-  0  success
-  1  error; the message is on stderr
-  2  invalid command line
-  3  `status` or `cluster template status` found something that is not ok,
-     or `merge` could not copy everything
+  0    success
+  1    error; the message is on stderr
+  2    invalid command line
+  3    `status` or `cluster template status` found something that is not ok,
+       `verify` found damage, or `merge` could not copy everything
+  130  Ctrl-C ended a command that followed a backup, a verification or a
+       restore, which goes on
 
 Output is coloured only on a terminal, and never if NO_COLOR is set."
 )]
@@ -244,7 +246,7 @@ Examples:
         shell: Shell,
     },
     /// Write the man pages to a directory
-    #[command(hide = true, after_help = "Examples:\n  backstayctl man /usr/local/share/man/man1")]
+    #[command(after_help = "Examples:\n  backstayctl man /usr/local/share/man/man1")]
     Man {
         /// Existing directory to write to
         #[arg(value_name = "DIR")]
@@ -390,8 +392,10 @@ Examples:
     Sync(ModeArgs),
     /// Show whether each resource matches the template
     #[command(after_help = "\
-The exit code is 0 if everything is in sync, and 3 if a resource differs, is
-missing, or exists without being in the template.
+Exit codes:
+  0  everything is in sync
+  1  error; the message is on stderr
+  3  a resource differs, is missing, or exists without being in the template
 
 Examples:
   backstayctl cluster template status -f etcd-backup.yaml")]

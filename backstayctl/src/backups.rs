@@ -3,7 +3,7 @@
 use backstay_daemon::units;
 use backstay_protocol::Timestamp;
 use backstay_protocol::api::GetRequest;
-use backstay_protocol::backstay_types::StoredBackupSpec;
+use backstay_protocol::backstay_types::{StoredBackupSpec, VerificationSpec};
 use backstay_protocol::resource::{LABEL_CLUSTER, Resource};
 use backstay_protocol::spec::{BackupSpec, ClusterSpec, OverallStatusSpec, Spec};
 
@@ -47,7 +47,9 @@ pub async fn run<T: Transport>(
     if items.is_empty() {
         store_is_there(api).await?;
     }
-    listing::print::<StoredBackupSpec>(&items, view, |items| table(items, cluster.is_empty(), view, now), console)?;
+    let damaged = damaged(api).await?;
+    let text = |items: &[Resource]| table(items, &damaged, cluster.is_empty(), view, now);
+    listing::print::<StoredBackupSpec>(&items, view, text, console)?;
     let unread = listing::typed::<StoredBackupSpec>(&items).filter(|(_, backup)| !backup.error.is_empty()).count();
     match unread {
         0 => {}
@@ -85,6 +87,16 @@ pub async fn of_cluster<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Vec
     Ok(items.iter().filter_map(|item| by_name(item, cluster)).collect())
 }
 
+/// The backups that a verification found damaged: cluster and name of each.
+async fn damaged<T: Transport>(api: &Api<T>) -> Result<Vec<(String, String)>, Failure> {
+    let items = known(api.get(VerificationSpec::definition(), &GetRequest::default()).await)?.unwrap_or_default();
+    let one = |(item, spec): (&Resource, VerificationSpec)| {
+        let failed = spec.standing().filter(|failed| failed.damaged)?;
+        Some((item.metadata.id.clone(), failed.snapshot.to_owned()))
+    };
+    Ok(listing::typed::<VerificationSpec>(&items).filter_map(one).collect())
+}
+
 /// What the name alone shows.
 fn by_name(item: &Resource, cluster: &str) -> Option<Resource> {
     let BackupSpec { createdat, snapshot, size: stored } = item.typed().ok()?;
@@ -94,20 +106,21 @@ fn by_name(item: &Resource, cluster: &str) -> Option<Resource> {
     Some(resource)
 }
 
-fn table(items: &[Resource], of_all: bool, view: &View, now: Timestamp) -> String {
+fn table(items: &[Resource], damaged: &[(String, String)], of_all: bool, view: &View, now: Timestamp) -> String {
     let wide = view.is_wide();
     let more: &[&str] = if wide { &["STORED", "ENCRYPTED", "ETCD", "ETCD CLUSTER", "SHA256"] } else { &[] };
-    let heading = ["NAME", "TIME", "AGE", "SIZE", "REVISION", "PROVEN"];
+    let heading = ["NAME", "TIME", "AGE", "SIZE", "REVISION", "CHECKED"];
     let heading: Vec<&str> =
         of_all.then_some("CLUSTER").into_iter().chain(heading).chain(more.iter().copied()).collect();
     let rows = listing::typed::<StoredBackupSpec>(items).map(|(_, backup)| {
+        let is_damaged = damaged.iter().any(|(cluster, name)| *cluster == backup.cluster && *name == backup.snapshot);
         let cells = [
             backup.snapshot,
             backup.createdat.map(Timestamp::rfc3339).unwrap_or_default(),
             backup.createdat.map(|at| units::span(now.since(at))).unwrap_or_default(),
             backup.size.map(units::bytes).unwrap_or_default(),
             backup.revision.map(|revision| revision.to_string()).unwrap_or_default(),
-            backup.proven,
+            if is_damaged { "damaged".into() } else { backup.proven },
         ];
         let encrypted = backup.encrypted.map(|yes| if yes { "yes" } else { "no" }.to_owned()).unwrap_or_default();
         let more = [units::bytes(backup.stored), encrypted, backup.etcdversion, backup.etcdclusterid, backup.sha256];
@@ -169,10 +182,27 @@ mod tests {
         let items = [stored(&long[..63], 60, "pages+member")];
         let line = |fits| {
             let view = View { fits, ..View::default() };
-            super::table(&items, true, &view, NOW).lines().last().map(str::to_owned).expect("a line")
+            super::table(&items, &[], true, &view, NOW).lines().last().map(str::to_owned).expect("a line")
         };
         assert!(line(true).chars().count() <= WIDTH && line(false).starts_with(&long[..63]), "{}", line(false));
         insta::assert_snapshot!("backups-wide", print(coordinator(), "b", Format::Wide).await.0);
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_a_verification_found_damaged_is_not_shown_as_checked() {
+        let coordinator = coordinator();
+        let first = format!("FFFFFFFF9A8AF{:03X}.snapshot", 60);
+        let failed = VerificationSpec {
+            failedat: Some(NOW),
+            failedsnapshot: first.clone(),
+            faileddamaged: true,
+            ..VerificationSpec::default()
+        };
+        coordinator.put(Resource::of("a-cluster", &failed));
+        let (table, _) = print(coordinator, "a-cluster", Format::Table).await;
+        let line = |name: &str| table.lines().find(|line| line.starts_with(name)).expect("listed").to_owned();
+        assert!(line(&first).ends_with("   damaged"), "{table}");
+        assert!(line(&format!("FFFFFFFF9A8AF{:03X}", 90_000 % 4096)).ends_with("   checksum"), "{table}");
     }
 
     #[tokio::test]

@@ -221,7 +221,8 @@ fn failure(kind: RequestErrorKind, cause: &str, url: &str, wait: Duration, jetst
     let url = url.to_owned();
     match kind {
         RequestErrorKind::NoResponders => {
-            let nobody = "NATS is running, but no coordinator is connected to it";
+            let nobody =
+                "NATS is running, but no coordinator is connected to it: check backstay-coordinator on its machine";
             let cause = if jetstream { nobody.to_owned() } else { format!("{nobody}; {NO_JETSTREAM}") };
             CallError::NoCoordinator { url, cause }
         }

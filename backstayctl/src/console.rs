@@ -5,9 +5,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use backstay_daemon::settings::SettingsError;
 use backstay_daemon::terminal;
-use backstay_protocol::NameError;
 use backstay_protocol::selector::SelectorError;
 use backstay_protocol::types::ResolveError;
+use backstay_protocol::{NameError, validate};
 
 use super::api::CallError;
 use super::contexts::file::ContextError;
@@ -119,7 +119,7 @@ impl<'a> Console<'a> {
     /// # Errors
     /// None, as of [`print`](Self::print).
     pub fn remark(&mut self, text: &str) -> io::Result<()> {
-        let _ = writeln!(self.err, "{}", terminal::plain(text));
+        let _ = writeln!(self.err, "{}", terminal::told(text));
         Ok(())
     }
 }
@@ -172,8 +172,10 @@ pub enum Failure {
     Template(#[from] TemplateError),
     #[error(transparent)]
     Name(NameError),
-    #[error("cluster {0:?} does not exist")]
-    NoCluster(String),
+    #[error("cluster {name:?} does not exist: {hint}")]
+    NoCluster { name: String, hint: String },
+    #[error("{cause}: {hint}")]
+    NoResource { cause: CallError, hint: String },
     #[error("backup storage is not available: {0} (see `backstayctl status`)")]
     Store(String),
     #[error("failed to back up {cluster:?}: {reason}")]
@@ -184,6 +186,8 @@ pub enum Failure {
     NotEnded { cluster: String, waited: String },
     #[error("failed to verify a backup of {cluster:?}: {reason}")]
     Verify { cluster: String, reason: String },
+    #[error("failed to verify a backup of {cluster:?}: {reason}")]
+    Damaged { cluster: String, reason: String },
     #[error("failed to set the schedule of {cluster:?}: {reason}")]
     Schedule { cluster: String, reason: String },
     #[error("failed to restore {cluster:?}: {reason}")]
@@ -203,10 +207,22 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// That there is no such cluster, with the one of `known` that was probably meant.
+    pub fn no_cluster<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let hint = match validate::nearest(name, known) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => "see `backstayctl get clusters`".into(),
+        };
+        Self::NoCluster { name: name.to_owned(), hint }
+    }
+
     /// The exit code of the process; `--help` documents it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::No => 3,
+            Self::No | Self::Damaged { .. } => 3,
+            // What clap would say of the command line, had it known.
+            Self::Type(_) | Self::Selector(_) | Self::IdAndSelector | Self::IdTwice { .. } | Self::Name(_) => 2,
+            Self::Restore(failure) if failure.is_usage() => 2,
             // As a shell says of a command that SIGINT ended.
             Self::Interrupted { .. } => 130,
             _ => 1,
@@ -234,6 +250,15 @@ mod tests {
         assert_eq!(printed(hostile, true), "\u{1b}[32mok\u{1b}[0m \u{fffd}[2J\u{fffd}]0;x\u{fffd} \u{fffd}31m\u{fffd}");
         assert_eq!(printed(hostile, false).matches('\u{fffd}').count(), 7);
         assert_eq!(printed("a\n\tb", true), "a\n\tb");
+    }
+
+    #[test]
+    fn an_error_shows_no_secret_that_was_given_in_place_of_a_name() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let seed = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+        let mut console = Console::of(&mut out, &mut err);
+        console.remark(&format!("Error: cannot read the nkey file {seed}: No such file")).expect("never fails");
+        assert_eq!(String::from_utf8_lossy(&err), "Error: cannot read the nkey file <hidden>: No such file\n");
     }
 
     #[test]

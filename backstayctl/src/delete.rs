@@ -12,7 +12,7 @@ use backstay_protocol::types::{self, TypeDefinition};
 
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure, Unconfirmed};
-use super::listing;
+use super::{listing, meant};
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +53,12 @@ pub async fn run<T: Transport>(
         let request = query.request(id);
         let address = format!("{}({}/{id})", query.definition.name, request.namespace);
         let failed = |reason: &str| Failure::NotDeleted { address: address.clone(), reason: reason.into() };
-        if query.asks() {
-            console.can_ask().map_err(|why| failed(&why.to_string()))?;
-        }
         if query.definition == &types::CLUSTERS {
             // What is refused is refused before anybody is asked.
             check(api, query, &request).await.map_err(|cause| refused(&address, cause))?;
+            if query.asks() {
+                console.can_ask().map_err(|why| failed(&why.to_string()))?;
+            }
             console.print(&consequences(api, id).await?)?;
         }
         if query.asks() && !console.typed("Type the name of the cluster to delete it: ", id, stdin)? {
@@ -91,7 +91,9 @@ async fn check<T: Transport>(api: &Api<T>, query: &Query, request: &DeleteReques
 
 /// What goes, what stays, and what comes back.
 async fn consequences<T: Transport>(api: &Api<T>, cluster: &str) -> Result<String, Failure> {
-    let found = api.find(&types::CLUSTERS, cluster).await?.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))?;
+    let Some(found) = api.find(&types::CLUSTERS, cluster).await? else {
+        return Err(meant::no_cluster(api, cluster).await);
+    };
     let uuid = api.find(&types::CLUSTER_UUIDS, cluster).await?;
     let agents = listing::of_cluster::<AgentSpec, T>(api, cluster).await?;
     let request = GetRequest { selector: format!("{LABEL_CLUSTER}={cluster}"), ..GetRequest::default() };
@@ -206,6 +208,14 @@ mod tests {
         let error = no_terminal.await.expect_err("stdin is not a terminal");
         assert!(error.ends_with("stdin is not a terminal; pass --yes to skip the confirmation"), "{error}");
         assert_eq!(coordinator.ids(), ["c"]);
+        // A cluster that is not there is told first.
+        let api = Api::new(Coordinator::default());
+        let nobody = capture(async |console| {
+            console.asks = false;
+            run(&api, &query(false, false), &mut std::io::empty(), console).await
+        });
+        let error = nobody.await.expect_err("no such cluster");
+        assert!(error.ends_with("resource Clusters.omni.sidero.dev(default/c) doesn't exist"), "{error}");
     }
 
     #[tokio::test]

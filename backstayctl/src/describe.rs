@@ -8,7 +8,7 @@ use backstay_protocol::backstay_types::{AgentSpec, VerificationSpec};
 use backstay_protocol::resource::Resource;
 use backstay_protocol::spec::{BackupStatusSpec, ClusterSpec};
 use backstay_protocol::types::{self, TypeDefinition};
-use backstay_protocol::{Timestamp, duration};
+use backstay_protocol::{Timestamp, duration, validate};
 
 use super::api::{Api, Transport, known};
 use super::console::{Console, Failure};
@@ -29,8 +29,7 @@ pub async fn run<T: Transport>(
     now: Timestamp,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let request = GetRequest { id: id.to_owned(), ..GetRequest::default() };
-    for (at, resource) in api.get(definition, &request).await?.iter().enumerate() {
+    for (at, resource) in found(api, definition, id).await?.iter().enumerate() {
         let mut text = if at > 0 { "\n".to_owned() } else { String::new() };
         text.push_str(&fields::text(definition, resource, now));
         if definition == &types::CLUSTERS {
@@ -40,6 +39,38 @@ pub async fn run<T: Transport>(
         console.print(&text)?;
     }
     Ok(())
+}
+
+/// The resource with this id, or all; an agent also by the name of its member or its host.
+async fn found<T: Transport>(api: &Api<T>, definition: &TypeDefinition, id: &str) -> Result<Vec<Resource>, Failure> {
+    let request = GetRequest { id: id.to_owned(), ..GetRequest::default() };
+    let cause = match api.get(definition, &request).await {
+        Err(cause) if cause.is_not_found() => cause,
+        found => return Ok(found?),
+    };
+    let all = api.get(definition, &GetRequest::default()).await.unwrap_or_default();
+    let mut named = all.clone();
+    named.retain(|item| definition == &types::AGENTS && names(item).iter().any(|name| name == id));
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    let known = all.iter().flat_map(|item| match definition == &types::AGENTS {
+        true => names(item),
+        false => vec![item.metadata.id.clone()],
+    });
+    let known: Vec<String> = known.filter(|name| !name.is_empty()).collect();
+    let hint = match validate::nearest(id, known.iter().map(String::as_str)) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None if definition == &types::AGENTS => "see `backstayctl agents -o wide`".into(),
+        None => format!("see `backstayctl get {}`", definition.plural()),
+    };
+    Err(Failure::NoResource { cause, hint })
+}
+
+/// What an agent is called: its machine's UUID, its member, its host.
+fn names(agent: &Resource) -> Vec<String> {
+    let AgentSpec { member, host, .. } = agent.typed().unwrap_or_default();
+    vec![agent.metadata.id.clone(), member, host]
 }
 
 /// How a cluster's backups stand.

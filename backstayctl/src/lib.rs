@@ -27,6 +27,7 @@ pub mod interrupt;
 pub mod kinds;
 pub mod listing;
 pub mod manual;
+pub mod meant;
 pub mod output;
 pub mod progress;
 pub mod reader;
@@ -42,11 +43,12 @@ pub mod verify;
 pub mod version;
 pub mod watch;
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use arguments::Arguments;
-use backstay_daemon::secrecy::no_core_file;
+use backstay_daemon::secrecy::{no_core_file, without_secrets};
 use backstay_daemon::{SystemClock, terminal};
 use console::{Console, Failure};
 use interrupt::Interrupts;
@@ -65,7 +67,7 @@ pub fn main() -> ExitCode {
     }
     let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
-        Err(error) => return terminal::ended(&arguments::tips::without_aliases(error)),
+        Err(error) => return terminal::ended(&arguments::tips::helpful(error)),
     };
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (mut out, mut err) = (io::stdout(), io::stderr());
@@ -107,7 +109,16 @@ fn ended(result: Result<(), Failure>, answers: bool, console: &mut Console<'_>) 
         Failure::No => {}
         // Whoever pressed Ctrl-C made no mistake.
         Failure::Interrupted { .. } => drop(console.remark(&failure.to_string())),
-        _ => drop(console.remark(&format!("Error: {failure}"))),
+        _ => {
+            let text = format!("Error: {failure}");
+            let _ = console.remark(&text);
+            if matches!(without_secrets(&text), Cow::Owned(_)) {
+                let _ = console.remark(
+                    "Note: <hidden> looks like a secret key. Options such as --identity and --nats-nkey take the name \
+                     of a file that contains the key",
+                );
+            }
+        }
     }
     ExitCode::from(failure.exit_code())
 }

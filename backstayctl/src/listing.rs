@@ -10,6 +10,7 @@ use backstay_protocol::{Timestamp, machines, types};
 
 use super::api::{Api, Transport};
 use super::console::{Console, Failure};
+use super::meant;
 use super::output::table::Layout;
 use super::output::{self, Format, View};
 
@@ -87,7 +88,7 @@ pub async fn of_cluster<S: Spec, T: Transport>(api: &Api<T>, cluster: &str) -> R
     }
     let items = api.get(S::definition(), &GetRequest { selector, ..GetRequest::default() }).await?;
     if items.is_empty() && !cluster.is_empty() && api.find(&types::CLUSTERS, cluster).await?.is_none() {
-        return Err(Failure::NoCluster(cluster.to_owned()));
+        return Err(meant::no_cluster(api, cluster).await);
     }
     Ok(items)
 }

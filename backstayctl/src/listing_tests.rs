@@ -122,7 +122,10 @@ async fn other_forms_are_those_of_get() {
 #[tokio::test]
 async fn a_cluster_that_does_not_exist_is_an_error() {
     for kind in ["agents", "runs"] {
-        assert_eq!(print(kind, "nowhere", "table").await, Err("cluster \"nowhere\" does not exist".into()));
+        assert_eq!(
+            print(kind, "nowhere", "table").await,
+            Err("cluster \"nowhere\" does not exist: see `backstayctl get clusters`".into())
+        );
         let error = print(kind, "a,b!=c", "table").await.expect_err("no name");
         assert!(error.starts_with("invalid cluster name \"a,b!=c\""), "{error}");
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::api::{Api, CallError, Transport};
 use super::arguments::operate::Interval;
 use super::console::{Console, Failure};
-use super::listing;
+use super::{listing, meant};
 
 /// How often a change is repeated if somebody else has changed the resource meanwhile.
 const TRIES: usize = 5;
@@ -33,7 +33,10 @@ pub async fn run<T: Transport>(
 }
 
 async fn find<T: Transport>(api: &Api<T>, cluster: &str) -> Result<Resource, Failure> {
-    api.find(&types::CLUSTERS, cluster).await?.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))
+    match api.find(&types::CLUSTERS, cluster).await? {
+        Some(found) => Ok(found),
+        None => Err(meant::no_cluster(api, cluster).await),
+    }
 }
 
 /// Writes the resource as it was read, except for the schedule. It contains the version, so that nobody's change is
@@ -166,6 +169,6 @@ mod tests {
         let error = schedule(&refusing, HOURLY).await.expect_err("refused");
         assert_eq!(error, "failed to set the schedule of \"c\": backup interval must be at least 1m0s, got 30s");
         let nowhere = schedule(&Coordinator::default(), HOURLY).await;
-        assert_eq!(nowhere, Err("cluster \"c\" does not exist".into()));
+        assert_eq!(nowhere, Err("cluster \"c\" does not exist: see `backstayctl get clusters`".into()));
     }
 }

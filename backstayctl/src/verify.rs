@@ -13,9 +13,9 @@ use super::api::{Api, CallError, Transport};
 use super::cluster_restore::choose::SnapshotSelector;
 use super::console::{Console, Failure};
 use super::interrupt::{Ended, follow};
-use super::listing;
 use super::output::{self, Format};
 use super::progress::Progress;
+use super::{listing, meant};
 
 /// How often the progress is queried.
 const LOOK: Duration = Duration::from_secs(1);
@@ -64,11 +64,15 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
         boot: query.boot,
         ..VerificationSpec::default()
     };
-    let asked = api.apply(&types::VERIFICATIONS, Resource::of(cluster, &spec), false).await;
-    asked.map_err(|cause| match cause {
-        CallError::Refused(reason) => failed(cluster, &reason.to_string()),
-        other => other.into(),
-    })?;
+    match api.apply(&types::VERIFICATIONS, Resource::of(cluster, &spec), false).await {
+        Err(CallError::Refused(reason)) if meant::is_no_cluster(&reason, cluster) => {
+            return Err(meant::no_cluster(api, cluster).await);
+        }
+        Err(CallError::Refused(reason)) => {
+            return Err(failed(cluster, &meant::reason(api, cluster, &query.snapshot, &reason).await));
+        }
+        asked => asked?,
+    };
     let interrupts = console.interrupts.clone();
     match follow(interrupts, query.timeout, to_the_end(api, query, &id, console)).await {
         Ended::Done(end) => end,
@@ -125,7 +129,15 @@ async fn to_the_end<T: Transport>(
         match spec.state {
             RunState::Ok if !for_people => return Ok(()),
             RunState::Ok => return Ok(console.print(&end(cluster, &spec))?),
-            RunState::Failed => return Err(failed(cluster, &format!("{}: {}", spec.snapshot, spec.error))),
+            RunState::Failed => {
+                let (cluster, reason) = (cluster.to_owned(), format!("{}: {}", spec.snapshot, spec.error));
+                let is_damaged =
+                    spec.standing().is_some_and(|failed| failed.damaged && failed.snapshot == spec.snapshot);
+                return Err(match is_damaged {
+                    true => Failure::Damaged { cluster, reason },
+                    false => Failure::Verify { cluster, reason },
+                });
+            }
             RunState::Running => show.message(line(&spec), console)?,
         }
     }
@@ -165,6 +177,7 @@ fn failed(cluster: &str, reason: &str) -> Failure {
 mod tests {
     use super::*;
     use crate::testing::{Coordinator, capture, interrupted_after_a_while};
+    use backstay_protocol::backstay_types::PROOF_OF_DAMAGE;
 
     fn spec(state: RunState) -> VerificationSpec {
         VerificationSpec {
@@ -212,7 +225,11 @@ mod tests {
         let (mut printed, mut remarks, api) = (Vec::new(), Vec::new(), api(RunState::Failed));
         let mut console = Console::of(&mut printed, &mut remarks);
         let error = to_the_end(&api, &query, "v", &mut console).await.expect_err("not proven");
-        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.exit_code(), 1, "it could not be run");
+        let damaged = VerificationSpec { found: PROOF_OF_DAMAGE.into(), ..spec(RunState::Failed) };
+        let api = Api::new(Coordinator::with([Resource::of("one", &damaged)]));
+        let error = to_the_end(&api, &query, "v", &mut Console::of(&mut Vec::new(), &mut Vec::new())).await;
+        assert_eq!(error.expect_err("damaged").exit_code(), 3);
         let found: serde_json::Value = serde_json::from_slice(&printed).expect("JSON");
         assert_eq!(found["spec"]["error"], "page 7 is no page");
     }

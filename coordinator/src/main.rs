@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
-    let arguments = match terminal::arguments::<Arguments>() {
+    let arguments = match terminal::arguments::<Arguments>(&[]) {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };

@@ -20,6 +20,7 @@ pub mod settings;
 pub mod stop;
 pub mod systemd;
 pub mod terminal;
+pub mod tips;
 pub mod trouble;
 pub mod units;
 

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 
 use crate::help;
+use crate::secrecy::without_secrets;
+use crate::tips::{Tip, helpful};
 
 /// Replaces a character that would control a terminal.
 const INSTEAD: char = '\u{FFFD}';
@@ -65,7 +67,12 @@ pub fn answer(text: &str) -> io::Result<()> {
 
 /// Prints a line to standard error; a failure to do so is ignored.
 pub fn tell(text: &str) {
-    to_stderr(&format!("{}\n", plain(text.trim_end())));
+    to_stderr(&format!("{}\n", told(text)));
+}
+
+/// What is said of something: it may quote what a person gave, so secrets are hidden.
+pub fn told(text: &str) -> String {
+    without_secrets(&plain(text.trim_end())).into_owned()
 }
 
 /// Moves to the first column and clears the line: the only escape sequence that is written here.
@@ -99,21 +106,25 @@ pub fn shell_word(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The arguments of the process.
+/// The arguments of the process; `tips` are for words that people type by habit and that are none of them.
 ///
 /// # Errors
 /// The exit code, after the help, the version or what is wrong with the arguments has been printed.
-pub fn arguments<P: Parser>() -> Result<P, ExitCode> {
+pub fn arguments<P: Parser>(tips: &[Tip]) -> Result<P, ExitCode> {
     let mut program = help::unwrapped(P::command());
     let matches = program.try_get_matches_from_mut(std::env::args_os());
     let parsed = matches.and_then(|matches| P::from_arg_matches(&matches).map_err(|error| error.format(&mut program)));
-    parsed.map_err(|error| ended(&error))
+    parsed.map_err(|error| ended(&helpful(error, tips)))
 }
 
 /// Prints the help that was asked for, or what is wrong with the arguments, and returns the exit code: 0, or 2 as in clap
 /// itself; 1 if the help could not be printed.
 pub fn ended(error: &clap::Error) -> ExitCode {
-    let printed = error.print().and_then(|()| io::stdout().flush());
+    let text = error.render().to_string();
+    let printed = match without_secrets(&text) {
+        Cow::Borrowed(_) => error.print().and_then(|()| io::stdout().flush()),
+        Cow::Owned(shown) => io::stderr().write_all(shown.as_bytes()),
+    };
     let lost = printed.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe);
     match error.use_stderr() {
         // As clap itself ends.
@@ -140,7 +151,7 @@ impl Write for LogLines {
 
 /// An event arrives in one piece, with its line end.
 fn log_line(event: &[u8]) -> String {
-    format!("{}\n", line(&String::from_utf8_lossy(event)))
+    format!("{}\n", without_secrets(&line(&String::from_utf8_lossy(event))))
 }
 
 #[cfg(test)]
@@ -176,6 +187,9 @@ mod tests {
     fn an_event_is_one_line_whatever_it_holds() {
         assert_eq!(log_line(b"INFO x: one\n2026 INFO forged: yes\n"), "INFO x: one 2026 INFO forged: yes\n");
         assert_eq!(log_line(b"\xff\x1b[0m\n"), "\u{fffd}\u{fffd}[0m\n");
+        let seed = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+        assert_eq!(log_line(format!("WARN x: no {seed}\n").as_bytes()), "WARN x: no <hidden>\n");
+        assert_eq!(told(&format!("Error: no file {seed}\n")), "Error: no file <hidden>");
     }
 
     #[test]

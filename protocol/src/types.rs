@@ -180,7 +180,7 @@ types! {
         name: "StoredBackups.backstay.dev", singular: "StoredBackup", namespace: "external", owner: Some("EtcdBackupController"),
         columns: &[
             ("CREATED AT", "createdat"), ("SNAPSHOT", "snapshot"), ("SIZE", "size"), ("REVISION", "revision"),
-            ("PROVEN", "proven"),
+            ("CHECKED", "proven"),
         ],
         wide: &[("STORED", "stored"), ("ETCD VERSION", "etcdversion"), ("ETCD CLUSTER", "etcdclusterid"), ("SHA256", "sha256")],
         aliases: &["backup", "backups"],
@@ -193,7 +193,7 @@ types! {
             ("LAST VERIFIED", "lastproven"),
         ],
         wide: &[
-            ("MACHINE", "machine"), ("MEMBER", "member"), ("HOST", "host"), ("PROVEN", "provensnapshot"),
+            ("MACHINE", "machine"), ("MEMBER", "member"), ("HOST", "host"), ("VERIFIED", "provensnapshot"),
             ("HOW", "provenhow"),
         ],
         aliases: &[],

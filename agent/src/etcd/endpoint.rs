@@ -172,6 +172,11 @@ impl EtcdSettings {
     pub(super) fn build(&self, url: &str) -> Result<Endpoint, EtcdError> {
         let wrong = |e: tonic::transport::Error| {
             let cause = with_causes(e.to_string(), std::error::Error::source(&e));
+            if let (true, Some(cert), Some(key)) = (cause.contains("KeyMismatch"), &self.cert, &self.key) {
+                let [cert_word, key_word] = ["cert", "key"].map(|key| self.words.word(key));
+                let (cert, key) = (cert.display(), key.display());
+                return self.wrong(format!("{key_word} {key} does not belong to {cert_word} {cert}"));
+            }
             self.wrong(format!("cannot use the endpoint {url}: {cause}"))
         };
         let endpoint = Endpoint::from_shared(url.to_owned())

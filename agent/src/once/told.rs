@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use backstay_archive::Manifest;
-use backstay_archive::manifest::{Inspection, NO_OTHER_MEMBER, Origin, Replaced};
+use backstay_archive::manifest::{self as archive, Inspection, NO_OTHER_MEMBER, Origin, Replaced};
 use backstay_daemon::bucket::Named;
 use backstay_daemon::terminal::shell_word;
 use backstay_daemon::units;
@@ -128,11 +128,13 @@ impl fmt::Display for Verdict<'_> {
         if self.1 {
             return f.write_str(NO_OTHER_MEMBER);
         }
-        write!(f, "{}", verdict.as_str())?;
-        if let Some(member) = compared_with {
-            write!(f, " to member {member}")?;
+        match (verdict, compared_with) {
+            // Its own word would not say what is unknown.
+            (archive::Verdict::Unknown, _) => f.write_str("not compared with another member")?,
+            (verdict, Some(member)) => write!(f, "{} to member {member}", verdict.as_str())?,
+            (verdict, None) => f.write_str(verdict.as_str())?,
         }
-        reason.iter().try_for_each(|reason| write!(f, " ({reason})"))
+        reason.iter().try_for_each(|reason| write!(f, ": {reason}"))
     }
 }
 
@@ -170,6 +172,20 @@ mod tests {
         assert_eq!(line(&text, "in store "), "900 bytes");
         assert_eq!(line(&text, "took "), "3.2s");
         assert_eq!(line(&text, "encrypted "), "for age1x");
+    }
+
+    #[test]
+    fn what_was_not_compared_is_told_with_its_reason() {
+        let mut taken = taken("file:///b/u/F.snapshot", &["file:///b"], &["age1x"]);
+        taken.manifest.inspection = Some(Inspection {
+            verdict: archive::Verdict::Unknown,
+            compared_with: None,
+            reason: Some("no other member answers".into()),
+            ..Inspection::default()
+        });
+        let text = taken.to_string();
+        let told = line(&text, "inspected ");
+        assert!(told.ends_with("; not compared with another member: no other member answers"), "{told}");
     }
 
     #[test]

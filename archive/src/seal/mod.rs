@@ -97,6 +97,10 @@ pub fn parse_recipient(text: &str) -> Result<Recipient, SealError> {
     let text = text.trim();
     // Only what looks like a public key is quoted; anything else may be a secret.
     let given = if text.starts_with("age1") { text.chars().take(80).collect() } else { "<hidden>".to_owned() };
+    if text.to_ascii_uppercase().starts_with(SECRET_PREFIX) {
+        let reason = "this is a secret key, and a recipient is a public key: print it with `age-keygen -y FILE`";
+        return Err(SealError::Recipient { given, reason });
+    }
     if !text.starts_with("age1") {
         return Err(SealError::Recipient { given, reason: "a recipient must begin with age1" });
     }

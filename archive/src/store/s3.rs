@@ -105,7 +105,7 @@ impl S3Store {
                 Ok(())
             }
             Err(failure) if failure.kind == ErrorKind::Unavailable && !failure.is_unreachable() => Ok(()),
-            Err(failure) => Err(failure.at("list objects in", bucket.whole())),
+            Err(failure) => Err(bucket.unlisted(failure)),
         }
     }
 

@@ -7,19 +7,21 @@ use crate::output::{Format, View};
 pub const DESCRIBE_HELP: &str = "\
 Prints every field of a resource in a readable form. For a cluster, it also
 prints the schedule, the last backup, the last verification, the agents and the
-latest runs. Secrets are hidden.
+latest runs. Secrets are hidden. An agent is found by its UUID, or by the name
+of its etcd member or its host.
 
 Examples:
   backstayctl describe cluster talos-default
   backstayctl describe restore/talos-default
-  backstayctl describe agent 27c16241-96bf-4f17-9579-ea3a6c4a3ca8";
+  backstayctl describe agent cp-1";
 
 pub const BACKUPS_HELP: &str = "\
 The newest backup comes first. Pass its NAME to `restore --snapshot` or `verify
---snapshot`. PROVEN shows what was checked before the backup became visible:
+--snapshot`. CHECKED shows what was checked before the backup became visible:
   checksum      the SHA-256 of the database matches the one that etcd sent
   pages         the same, and every page of the database is intact
   pages+member  the same, and another member holds the same data
+  damaged       `backstayctl verify` found that the stored backup is damaged
 
 Examples:
   backstayctl backups

@@ -22,10 +22,11 @@ next:
   2/3 agents   some etcd members have no connected agent
   unproven     the last verification could not be run
   no schedule  no interval is set, and the schedule is not off
+  off          automatic backups were turned off, and nothing else is wrong
   ok           none of the above
 
 Exit codes:
-  0  every cluster is ok, and every known clock is right
+  0  every cluster is ok or off, and every known clock is right
   1  the status could not be determined
   3  a cluster or a clock is not ok, or there are no clusters
 
@@ -46,12 +47,16 @@ Examples:
   backstayctl schedule talos-default off";
 
 pub const BACKUP_HELP: &str = "\
-Starts a backup. With --wait, the command follows it to the end: exit code 0
-means that the backup is stored and passed every check. Progress is shown as a
-bar, or as a line for each change if stderr is not a terminal.
+Starts a backup. With --wait, the command follows it to the end. Progress is
+shown as a bar, or as a line for each change if stderr is not a terminal.
 
 Interrupting the command does not stop the backup: Ctrl-C ends only this
-command, with exit code 130.
+command.
+
+Exit codes:
+  0    the backup was started; with --wait, it is stored and passed every check
+  1    the backup was not started or failed, or --timeout passed
+  130  Ctrl-C ended this command, and the backup goes on
 
 Examples:
   backstayctl backup talos-default
@@ -65,10 +70,22 @@ compares HashKV and reads keys back. `backstayctl status` shows when and how a
 backup of each cluster was last verified. A failed verification is shown there
 until that backup or a newer one passes.
 
+Without a coordinator, restore the backup into a scratch directory instead
+(`backstayctl restore --store`, see the examples): a restore checks everything.
+With --dry-run it does not read the backup's content.
+
+Exit codes:
+  0    the backup passed every check
+  1    the verification could not be run, or --timeout passed
+  3    the backup is damaged
+  130  Ctrl-C ended this command, and the verification goes on
+
 Examples:
   backstayctl verify talos-default
   backstayctl verify talos-default --snapshot FFFFFFFF9A99FBF6.snapshot --boot
-  backstayctl verify talos-default -o json";
+  backstayctl verify talos-default -o json
+  backstayctl restore --store s3://etcd-backups --cluster talos-default --snapshot latest \\
+    --identity recovery.key --data-dir /var/tmp/scratch";
 
 #[derive(Debug, Args)]
 pub struct Status {
@@ -110,7 +127,11 @@ impl Interval {
     fn parse(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(Self::Off),
-            text => duration::parse(text).map(Self::Every).map_err(|error| error.to_string()),
+            text => match duration::parse(text) {
+                Ok(every) if every.is_zero() => Err("must be more than 0; `off` stops automatic backups".into()),
+                Ok(every) => Ok(Self::Every(every)),
+                Err(error) => Err(error.to_string()),
+            },
         }
     }
 }

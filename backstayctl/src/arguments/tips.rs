@@ -1,11 +1,52 @@
-//! What clap suggests for a misspelt command: only full names, never the aliases of one letter. For `dl` it must not
-//! suggest `d`, which deletes.
+//! What is suggested for a misspelt command: whole names, never the aliases of one letter. `dl` must not be answered
+//! with the `d` that deletes. And what is said of words that people type by habit of other tools.
 
+use backstay_daemon::tips::{self, Tip};
 use clap::Error;
 use clap::error::{ContextKind, ContextValue};
 
+const AN_ARGUMENT: &str = "the cluster is an argument and no flag, such as 'prod' in 'backstayctl status prod'";
+const ONE_CLUSTER: &str = "the command takes one cluster; 'backstayctl get clusters' lists them";
+const NO_COORDINATOR: &str = "verify needs a coordinator; without one, restore the backup from the store into a scratch \
+    directory: 'backstayctl restore --store URL --data-dir DIR …'";
+const BACKUPS: &str = "'backups' lists a cluster's backups; 'list --store URL' does so without a coordinator";
+const NO_FORGET: &str = "no command deletes backups: delete a backup and its manifest with the store's own tools";
+
+/// Words of other tools, and what they are here.
+const HABITS: [Tip; 20] = [
+    habit("status", "--cluster", AN_ARGUMENT),
+    habit("backup", "--cluster", AN_ARGUMENT),
+    habit("schedule", "--cluster", AN_ARGUMENT),
+    habit("backups", "--cluster", AN_ARGUMENT),
+    habit("agents", "--cluster", AN_ARGUMENT),
+    habit("runs", "--cluster", AN_ARGUMENT),
+    habit("verify", "--cluster", AN_ARGUMENT),
+    habit("backup", "--all", ONE_CLUSTER),
+    habit("backup", "-A", ONE_CLUSTER),
+    habit("verify", "--all", ONE_CLUSTER),
+    habit("verify", "-A", ONE_CLUSTER),
+    habit("verify", "--store", NO_COORDINATOR),
+    habit("verify", "--dry-run", ""),
+    habit("backups", "--store", BACKUPS),
+    habit("", "snapshots", BACKUPS),
+    habit("", "snapshot", BACKUPS),
+    habit("", "forget", NO_FORGET),
+    habit("", "prune", NO_FORGET),
+    habit("", "init", "'backstay-coordinator init' writes a first configuration"),
+    habit("", "once", "'backstay-agent once' takes a backup without a coordinator"),
+];
+
+const fn habit(command: &'static str, given: &'static str, tip: &'static str) -> Tip {
+    Tip { command, given, tip }
+}
+
+/// The error with tips that help.
+pub fn helpful(error: Error) -> Error {
+    tips::helpful(without_aliases(error), &HABITS)
+}
+
 /// The error without tips that are aliases.
-pub fn without_aliases(mut error: Error) -> Error {
+fn without_aliases(mut error: Error) -> Error {
     let is_name = |tip: &String| tip.chars().count() > 1;
     let names = match error.remove(ContextKind::SuggestedSubcommand) {
         Some(ContextValue::String(tip)) => vec![tip],
@@ -28,6 +69,23 @@ mod tests {
     fn errors(word: &str) -> (String, String) {
         let parse = || Arguments::try_parse_from(["backstayctl", word]).expect_err("misspelt");
         (parse().render().to_string(), without_aliases(parse()).render().to_string())
+    }
+
+    #[test]
+    fn words_of_other_tools_are_answered_with_what_they_are_here() {
+        for (line, said, unsaid) in [
+            ("backup --cluster prod", "the cluster is an argument", "as a value"),
+            ("backup --cluster=prod", "the cluster is an argument", "as a value"),
+            ("backup -A", "takes one cluster", "as a value"),
+            ("verify prod --store s3://b", "scratch directory", "as a value"),
+            ("forget latest", "no command deletes backups", "merge"),
+            ("snapshots", "'list --store URL'", "schedule"),
+            ("status --nothing", "'--nothing' found", "tip:"),
+        ] {
+            let words = std::iter::once("backstayctl").chain(line.split_whitespace());
+            let text = helpful(Arguments::read(words).expect_err(line)).render().to_string();
+            assert!(text.contains(said) && !text.contains(unsaid), "{line}: {text}");
+        }
     }
 
     #[test]

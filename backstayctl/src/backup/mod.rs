@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure};
 use super::interrupt::{Ended, follow};
-use super::listing;
+use super::{listing, meant};
 use follow::{Follow, Seen};
 use show::Show;
 
@@ -86,10 +86,15 @@ async fn ask<T: Transport>(
     let taken = last.filter(|last| (now.seconds..now.seconds.saturating_add(AHEAD_SECONDS_MAX)).contains(last));
     let at = Timestamp::from_seconds(taken.map_or(now.seconds, |last| last + 1));
     let resource = Resource::of(cluster, &ManualBackupSpec { backupat: Some(at) });
-    let answer = api.apply(&types::ETCD_MANUAL_BACKUPS, resource, false).await.map_err(|cause| match cause {
-        CallError::Refused(reason) => Failure::Backup { cluster: cluster.to_owned(), reason: reason.to_string() },
-        other => other.into(),
-    })?;
+    let answer = match api.apply(&types::ETCD_MANUAL_BACKUPS, resource, false).await {
+        Err(CallError::Refused(reason)) if meant::is_no_cluster(&reason, cluster) => {
+            return Err(meant::no_cluster(api, cluster).await);
+        }
+        Err(CallError::Refused(reason)) => {
+            return Err(Failure::Backup { cluster: cluster.to_owned(), reason: reason.to_string() });
+        }
+        answer => answer?,
+    };
     answer.notes.iter().try_for_each(|note| console.remark(&format!("Note: {note}")))?;
     Ok(at)
 }
@@ -124,7 +129,7 @@ async fn to_the_end<T: Transport>(
                 continue;
             }
             // A coordinator that has just taken over may not know the cluster yet.
-            Err(Failure::NoCluster(_)) => continue,
+            Err(Failure::NoCluster { .. }) => continue,
             Err(other) => return Err(other),
         };
         match follow.look(status.as_ref(), &runs) {

@@ -178,5 +178,5 @@ async fn a_refusal_is_an_error_at_once() {
     let (result, ..) = backup(&Coordinator::absent(), LONG, async {}).await;
     assert_eq!(result, Err("no coordinator answers on nats://h (absent)".into()));
     let (result, ..) = backup(&Coordinator::default(), LONG, async {}).await;
-    assert_eq!(result, Err("cluster \"c\" does not exist".into()));
+    assert_eq!(result, Err("cluster \"c\" does not exist: see `backstayctl get clusters`".into()));
 }

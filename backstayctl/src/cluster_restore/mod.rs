@@ -19,8 +19,8 @@ use uuid::Uuid;
 use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure, Unconfirmed};
 use super::interrupt::{Ended, follow};
-use super::listing;
 use super::restore::arguments::Restore;
+use super::{listing, meant};
 use arguments::OfCluster;
 use choose::LATEST;
 pub use choose::SnapshotSelector;
@@ -64,6 +64,13 @@ impl Query {
     }
 }
 
+impl Query {
+    /// The cluster whose backup it is.
+    fn source(&self) -> &str {
+        if self.of_another.is_empty() { &self.cluster } else { &self.of_another }
+    }
+}
+
 /// Restores a cluster: shows the plan, asks for confirmation, and follows the restore to its end.
 ///
 /// # Errors
@@ -76,12 +83,21 @@ pub async fn run<T: Transport>(
 ) -> Result<(), Failure> {
     let cluster = query.cluster.as_str();
     listing::must_be_name(cluster)?;
+    let mut request = request(api, query).await?;
+    let plan = match api.apply(&types::RESTORES, request.clone(), true).await.map_err(|cause| older(query, cause)) {
+        Err(CallError::Refused(reason)) if meant::is_no_cluster(&reason, cluster) => {
+            return Err(meant::no_cluster(api, cluster).await);
+        }
+        Err(CallError::Refused(reason)) => {
+            let (snapshot, _) = query.which.asked_for();
+            return Err(failed(cluster, &meant::reason(api, query.source(), &snapshot, &reason).await));
+        }
+        plan => plan?,
+    };
+    // What is refused is refused before anybody is asked.
     if !query.yes && !query.dry_run {
         console.can_ask().map_err(|why| failed(cluster, &why.to_string()))?;
     }
-    let mut request = request(api, query).await?;
-    let plan = api.apply(&types::RESTORES, request.clone(), true).await;
-    let plan = plan.map_err(|cause| refused(cluster, older(query, cause)))?;
     let planned: RestoreSpec = plan.resource.typed().map_err(|e| failed(cluster, &e.to_string()))?;
     // The folders that are set aside get the names that this plan shows.
     request.spec["started"] = plan.resource.spec["started"].clone();
@@ -117,9 +133,11 @@ pub async fn run<T: Transport>(
 }
 
 async fn request<T: Transport>(api: &Api<T>, query: &Query) -> Result<Resource, Failure> {
-    let source = if query.of_another.is_empty() { &query.cluster } else { &query.of_another };
+    let source = query.source();
     listing::must_be_name(source)?;
-    let uuid = api.find(&types::CLUSTER_UUIDS, source).await?.ok_or_else(|| Failure::NoCluster(source.clone()))?;
+    let Some(uuid) = api.find(&types::CLUSTER_UUIDS, source).await? else {
+        return Err(meant::no_cluster(api, source).await);
+    };
     let uuid = uuid.typed::<ClusterUuidSpec>().ok().and_then(|spec| spec.uuid);
     let (snapshot, before) = query.which.asked_for();
     let spec = RestoreSpec {
@@ -171,7 +189,7 @@ async fn to_the_end<T: Transport>(
 
 /// An older coordinator accepts only the name of a backup: its answer to anything else is explained.
 fn older(query: &Query, cause: CallError) -> CallError {
-    let source = if query.of_another.is_empty() { &query.cluster } else { &query.of_another };
+    let source = query.source();
     let takes_names_alone = cause.is_unknown_field("before") || cause.is_no_name(LATEST);
     match (&query.which, takes_names_alone) {
         (SnapshotSelector::Latest | SnapshotSelector::Before(_), true) => {

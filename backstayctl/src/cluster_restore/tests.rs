@@ -51,7 +51,10 @@ async fn the_backup_that_is_meant_is_asked_for() {
     assert_eq!(words(time, "").await, Ok(("latest".into(), Some(Timestamp::from_seconds(2_000)))));
     assert_eq!(words(SnapshotSelector::Latest, "other").await, Ok(("latest".into(), None)));
     assert_eq!(words(SnapshotSelector::Named(name(5)), "").await, Ok((name(5).to_string(), None)));
-    assert_eq!(words(SnapshotSelector::Latest, "third").await, Err("cluster \"third\" does not exist".into()));
+    assert_eq!(
+        words(SnapshotSelector::Latest, "third").await,
+        Err("cluster \"third\" does not exist: see `backstayctl get clusters`".into())
+    );
     assert!(SnapshotSelector::parse_time("yesterday").is_err() && SnapshotSelector::parse_snapshot("newest").is_err());
 }
 
@@ -82,6 +85,25 @@ async fn a_dry_run_prints_the_plan_asks_nobody_and_changes_nothing() {
     let refusing = fleet().refusing("one", "no agent of cluster \"one\" is connected");
     let error = ask(&refusing, &query, "").await.expect_err("refused");
     assert_eq!(error, "failed to restore \"one\": no agent of cluster \"one\" is connected");
+}
+
+#[tokio::test]
+async fn a_script_is_told_what_is_wrong_before_it_is_told_to_say_yes() {
+    let scripted = async |coordinator: Coordinator, cluster: &str| {
+        let query = Query { cluster: cluster.into(), ..query(SnapshotSelector::Latest) };
+        let api = Api::new(coordinator);
+        capture(async |console| {
+            console.asks = false;
+            run(&api, &query, &mut std::io::empty(), console).await
+        })
+        .await
+    };
+    let error = scripted(fleet(), "nosuch").await;
+    assert_eq!(error, Err("cluster \"nosuch\" does not exist: see `backstayctl get clusters`".into()));
+    let error = scripted(fleet().refusing("one", "no agent"), "one").await;
+    assert_eq!(error, Err("failed to restore \"one\": no agent".into()));
+    let error = scripted(fleet(), "one").await.expect_err("nobody can be asked");
+    assert!(error.ends_with("stdin is not a terminal; pass --yes to skip the confirmation"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

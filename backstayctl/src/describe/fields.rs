@@ -42,8 +42,11 @@ pub fn text(definition: &TypeDefinition, resource: &Resource, now: Timestamp) ->
         ("Labels", &labels),
         ("Annotations", &annotations),
     ];
+    // A resource whose spec has a phase of its own is not in two of them.
+    let has_phase = resource.spec.get("phase").is_some();
+    let is_shown = |name: &str, value: &str| name == "Name" || !(value.is_empty() || name == "Phase" && has_phase);
     let mut text = String::new();
-    for (name, value) in known.into_iter().filter(|(name, value)| *name == "Name" || !value.is_empty()) {
+    for (name, value) in known.into_iter().filter(|(name, value)| is_shown(name, value)) {
         line(&mut text, 0, name, value);
     }
     match &resource.spec {
@@ -113,7 +116,7 @@ impl Shown<'_> {
     fn name(&self, path: &str, key: &str) -> String {
         let columns = self.definition.columns.iter().chain(self.definition.wide);
         let heading = columns.into_iter().find(|(_, at)| *at == path).map(|(heading, _)| words(heading));
-        heading.unwrap_or_else(|| capital(key))
+        heading.unwrap_or_else(|| in_words(key))
     }
 
     /// A value on one line; `None` if it has parts of its own.
@@ -154,6 +157,54 @@ impl Shown<'_> {
 
 fn is_time(fields: &Map<String, Value>) -> bool {
     fields.len() == 2 && fields.contains_key("seconds") && fields.contains_key("nanos")
+}
+
+/// Keys that are several words; others stand as they are.
+const KEYS: [(&str, &str); 39] = [
+    ("accesskeyid", "Access key ID"),
+    ("agentversion", "Agent version"),
+    ("backupat", "Backup at"),
+    ("backupconfiguration", "Backup configuration"),
+    ("bootstrapspec", "Bootstrap spec"),
+    ("bytesdone", "Bytes done"),
+    ("bytesread", "Bytes read"),
+    ("bytesstored", "Bytes stored"),
+    ("bytestotal", "Bytes in total"),
+    ("clusteruuid", "Cluster UUID"),
+    ("comparedwith", "Compared with"),
+    ("configurationattempt", "Configuration attempt"),
+    ("configurationerror", "Configuration error"),
+    ("configurationname", "Configuration name"),
+    ("createdat", "Created at"),
+    ("dataofanothercluster", "Data of another cluster"),
+    ("diskencryption", "Disk encryption"),
+    ("enableworkloadproxy", "Enable workload proxy"),
+    ("etcdclusterid", "etcd cluster ID"),
+    ("etcdversion", "etcd version"),
+    ("failedat", "Failed at"),
+    ("faileddamaged", "Failed as damaged"),
+    ("failederror", "Failed with"),
+    ("failedsnapshot", "Failed snapshot"),
+    ("kubernetesversion", "Kubernetes version"),
+    ("lastproven", "Last verified"),
+    ("livekeys", "Live keys"),
+    ("natsoffsetms", "Ahead of NATS (ms)"),
+    ("partsretried", "Parts retried"),
+    ("provenhow", "Verified how"),
+    ("provensnapshot", "Verified snapshot"),
+    ("sealedbytes", "Sealed bytes"),
+    ("secretaccesskey", "Secret access key"),
+    ("sessiontoken", "Session token"),
+    ("sourcecluster", "Source cluster"),
+    ("storageversion", "Storage version"),
+    ("storeoffsetms", "Ahead of the store (ms)"),
+    ("takenat", "Taken at"),
+    ("verdictreason", "Verdict reason"),
+];
+
+fn in_words(key: &str) -> String {
+    let known = KEYS.iter().find(|(known, _)| *known == key);
+    known.map_or_else(|| capital(key), |(_, words)| (*words).to_owned())
 }
 
 /// `LAST BACKUP` as `Last backup`; abbreviations stay in capitals.

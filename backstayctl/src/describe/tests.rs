@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::{Coordinator, capture};
-use backstay_protocol::backstay_types::{BackupRunSpec, RunState};
+use backstay_protocol::backstay_types::{BackupRunSpec, RestorePhase, RestoreSpec, RunState};
 use backstay_protocol::spec::{BackupConfiguration, BackupState, S3_CONFIG_ID, S3ConfigSpec};
 
 const NOW: Timestamp = Timestamp { seconds: 1_702_166_400, nanos: 0 };
@@ -28,7 +28,14 @@ fn coordinator() -> Coordinator {
         provenhow: "booted".into(),
         ..VerificationSpec::default()
     };
-    let agent = AgentSpec { cluster: "one".into(), role: "leader".into(), lastseen: ago(3), ..AgentSpec::default() };
+    let agent = AgentSpec {
+        cluster: "one".into(),
+        role: "leader".into(),
+        member: "m1".into(),
+        host: "node-a".into(),
+        lastseen: ago(3),
+        ..AgentSpec::default()
+    };
     let run = |n: i64| {
         let spec = BackupRunSpec {
             cluster: "one".into(),
@@ -88,7 +95,42 @@ async fn other_resources_are_described_by_their_fields() {
     let text = describe("agent", "27c16241-96bf-4f17-9579-ea3a6c4a3ca8").await.expect("an agent");
     assert!(narrow(&text).contains("\n  DB size: 0 B\n") && text.contains("2023-12-09T23:59:57Z (3s ago)"), "{text}");
     let error = describe("cluster", "nowhere").await.expect_err("there is none");
-    assert_eq!(error, "resource Clusters.omni.sidero.dev(default/nowhere) doesn't exist");
+    let none = "resource Clusters.omni.sidero.dev(default/nowhere) doesn't exist";
+    assert_eq!(error, format!("{none}: see `backstayctl get clusters`"));
+    let near = describe("cluster", "on").await.expect_err("there is none");
+    assert!(near.ends_with(" doesn't exist: did you mean one?"), "{near}");
+}
+
+#[tokio::test]
+async fn an_agent_is_found_by_every_name_that_tables_show() {
+    let by_uuid = describe("agent", "27c16241-96bf-4f17-9579-ea3a6c4a3ca8").await.expect("an agent");
+    for name in ["m1", "node-a"] {
+        assert_eq!(describe("agent", name).await, Ok(by_uuid.clone()), "{name}");
+    }
+    let error = describe("agent", "node-b").await.expect_err("there is none");
+    assert!(error.contains("did you mean node-a?"), "{error}");
+    let error = describe("agent", "x").await.expect_err("there is none");
+    assert!(error.ends_with(": see `backstayctl agents -o wide`"), "{error}");
+}
+
+#[test]
+fn the_phase_of_a_restore_is_its_own_and_fields_have_the_names_of_words() {
+    let spec = RestoreSpec {
+        phase: RestorePhase::Restored,
+        dataofanothercluster: "prod".into(),
+        takenat: ago(60),
+        sealedbytes: 2048,
+        ..RestoreSpec::default()
+    };
+    let mut resource = Resource::of("one", &spec);
+    resource.metadata.phase = "running".into();
+    let text = narrow(&fields::text(&types::RESTORES, &resource, NOW));
+    assert_eq!(text.matches("Phase: ").count(), 1, "{text}");
+    for line in
+        ["  Phase: restored\n", "  Data of another cluster: prod\n", "  Taken at: 2023", "  Sealed bytes: 2.0 KiB\n"]
+    {
+        assert!(text.contains(line), "{line:?}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ impl Shape {
             (Self::List(of), Kind::List(items)) => list(of, items, path).map(Some),
             (Self::Any, Kind::List(items)) => list(&Self::Any, items, path).map(Some),
             (Self::Fields(_) | Self::Keys(_) | Self::Any, Kind::Map(_)) => self.map(node, path).map(Some),
-            _ => Err(Problem::new(node.line, format!("{path} must be {}", self.name()))),
+            _ => Err(Problem::new(node.line, format!("{path} must be {}{}", self.name(), example(path)))),
         }
     }
 
@@ -106,7 +106,7 @@ impl Shape {
 
     fn map(&self, node: &Node, path: &str) -> Result<Value, Problem> {
         let Kind::Map(entries) = &node.kind else {
-            return Err(Problem::new(node.line, format!("{path} must be a map")));
+            return Err(Problem::new(node.line, format!("{path} must be a map{}", example(path))));
         };
         let mut map = Map::new();
         for entry in entries {
@@ -156,6 +156,11 @@ fn list(of: &Shape, items: &[Node], path: &str) -> Result<Value, Problem> {
     items.iter().enumerate().map(value).collect::<Result<Vec<_>, _>>().map(Value::Array)
 }
 
+/// What is written in place of a duration such as `1h`, as a template takes it.
+fn example(path: &str) -> &'static str {
+    if path.ends_with("backupconfiguration.interval") { ", such as {seconds: 3600} for 1h" } else { "" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,7 +202,10 @@ mod tests {
         let value = json!({"features": {"diskencryption": true}, "backupconfiguration": {"interval": {"seconds": 3600, "nanos": 0}}});
         assert_eq!(read(&cluster, text), Ok(Some(value)));
         for (text, error) in [
-            ("backupconfiguration:\n  interval: 1h\n", "line 2: spec.backupconfiguration.interval must be a map"),
+            (
+                "backupconfiguration:\n  interval: 1h\n",
+                "line 2: spec.backupconfiguration.interval must be a map, such as {seconds: 3600} for 1h",
+            ),
             ("features:\n  diskencryption: yes\n", "line 2: spec.features.diskencryption must be true or false"),
             (
                 "backupconfiguration:\n  interval:\n    seconds: '1'\n",

@@ -54,7 +54,9 @@ are enough. Restore each member of the new cluster separately, from the same
 backup and with the same --initial-cluster, as with `etcdctl snapshot restore`.
 
 Everything is checked again during the restore, and the directory appears only
-if every check passes. S3 credentials come from the usual AWS environment.
+if every check passes. So a restore into a scratch directory verifies a backup
+without a coordinator; --dry-run does not read the backup's content. S3
+credentials come from the usual AWS environment.
 
 The revision is raised by a large step, and everything before it is marked as
 compacted. This makes every client that watched the old data, including each
@@ -75,7 +77,7 @@ Examples:
 
 pub const LIST_HELP: &str = "\
 Reads only the store: no coordinator and no key is needed. S3 credentials come
-from the usual AWS environment.
+from the usual AWS environment. Use -o wide to see UUIDs.
 
 Examples:
   backstayctl list --store s3://etcd-backups
@@ -100,7 +102,7 @@ pub struct List {
     /// List only the cluster with this UUID
     #[arg(long, value_name = "UUID")]
     pub cluster_uuid: Option<ClusterUuid>,
-    /// Output format: table, yaml or json
+    /// Output format: table, wide, yaml or json
     #[arg(short, long, default_value = "table", value_name = "FORMAT")]
     pub output: Form,
     /// Print the table without its heading

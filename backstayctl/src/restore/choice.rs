@@ -1,7 +1,7 @@
 //! Which backup is selected: by its name, the latest, or the latest before a time, of a named cluster or the only one;
 //! and what was probably meant if there is no such backup.
 
-use backstay_archive::catalog::{self, ListedBackup, Progress, Skipped, Vouched};
+use backstay_archive::catalog::{self, Progress, Skipped, Vouched};
 use backstay_archive::latest::{self, LatestError, Refused, Scope};
 use backstay_archive::trust::{Signers, Trust};
 use backstay_archive::{Store, merge, names};
@@ -133,19 +133,18 @@ pub fn is_nearly_a_name(typed: &str) -> bool {
 
 /// What to do about a name that is not there.
 async fn hint(typed: &str, store: &Opened, cluster: ClusterUuid) -> Result<String, RestoreFailure> {
-    Ok(match nearest(typed, &catalog::list(&**store, cluster).await?) {
+    let names: Vec<SnapshotName> = catalog::list(&**store, cluster).await?.iter().map(|entry| entry.snapshot).collect();
+    Ok(match nearest(typed, &names) {
         Some(name) => format!("did you mean {name}, taken {}?", name.time().rfc3339()),
         None => format!("run `{}` to see what it contains", store.list_line()),
     })
 }
 
 /// The only name that begins with it, otherwise the one that differs in the fewest characters, if these are few.
-fn nearest(typed: &str, entries: &[ListedBackup]) -> Option<SnapshotName> {
+pub fn nearest(typed: &str, names: &[SnapshotName]) -> Option<SnapshotName> {
     let typed = typed.strip_suffix(SUFFIX).unwrap_or(typed).to_ascii_uppercase();
-    let names: Vec<(String, SnapshotName)> = entries
-        .iter()
-        .map(|entry| (entry.snapshot.to_string().trim_end_matches(SUFFIX).to_owned(), entry.snapshot))
-        .collect();
+    let names: Vec<(String, SnapshotName)> =
+        names.iter().map(|name| (name.to_string().trim_end_matches(SUFFIX).to_owned(), *name)).collect();
     let mut beginning = names.iter().filter(|(digits, _)| digits.starts_with(&typed));
     if let (Some((_, only)), None) = (beginning.next(), beginning.next()) {
         return Some(*only);
@@ -248,17 +247,15 @@ mod tests {
         SnapshotName::from_unix_seconds(seconds).expect("in range")
     }
 
-    fn entries() -> Vec<ListedBackup> {
-        let cluster = "7d3a5a4c-9a0d-4c39-9b3c-3a2f1d9c2f10".parse().expect("a UUID");
+    fn entries() -> Vec<SnapshotName> {
         // FFFFFFFF9A98E676, FFFFFFFF9A99F7E6 and FFFFFFFF9A9B4966.
-        let times = [1_701_255_562, 1_701_185_562, 1_701_099_162];
-        times.map(|time| ListedBackup { cluster, snapshot: name(time), size: 1, modified: None }).into()
+        [1_701_255_562, 1_701_185_562, 1_701_099_162].map(name).into()
     }
 
     #[test]
     fn the_nearest_name_is_the_one_with_the_fewest_slips_or_the_only_one_that_begins_so() {
         let entries = entries();
-        let digits = |at: usize| entries[at].snapshot.to_string().replace(SUFFIX, "");
+        let digits = |at: usize| entries[at].to_string().replace(SUFFIX, "");
         let mut swapped: Vec<char> = digits(1).chars().collect();
         swapped.swap(12, 13);
         let swapped: String = swapped.into_iter().collect();
@@ -272,7 +269,7 @@ mod tests {
             (digits(0)[..9].to_owned(), None),
             ("FFFFFFFF00000000.snapshot".into(), None),
         ] {
-            assert_eq!(nearest(&typed, &entries), meant.map(|at| entries[at].snapshot), "{typed}");
+            assert_eq!(nearest(&typed, &entries), meant.map(|at| entries[at]), "{typed}");
         }
         assert_eq!(nearest(&digits(0), &[]), None);
     }

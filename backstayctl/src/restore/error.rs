@@ -68,8 +68,11 @@ pub enum RestoreFailure {
     NotEncrypted { snapshot: SnapshotName, path: PathBuf },
     #[error("the identity file {path} cannot be used: {cause}")]
     Identity { path: PathBuf, cause: SealError },
-    #[error("the identity in {path} can decrypt neither the backup (encrypted for {recipients}) nor {key}: {cause}")]
-    WrongIdentity { path: PathBuf, recipients: String, key: String, cause: String },
+    #[error(
+        "the identity in {path} ({public}) is not one of the backup's recipients ({recipients}), and the cluster's key \
+         {key} does not help: {cause}"
+    )]
+    WrongIdentity { path: PathBuf, public: String, recipients: String, key: String, cause: String },
     #[error("failed to restore {snapshot} into {folder}: {cause}; nothing was written there")]
     Restore { snapshot: SnapshotName, folder: PathBuf, cause: Box<RestoreBackupError> },
     #[error("{snapshot} was restored into {folder}, but could not be synced to disk: {cause}")]
@@ -94,4 +97,11 @@ pub enum RestoreFailure {
     NoRoom { folder: PathBuf, needed: String, free: String },
     #[error("interrupted: nothing was restored")]
     Interrupted,
+}
+
+impl RestoreFailure {
+    /// Whether the command line itself is wrong, before anything is looked at.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Usage(_) | Self::NotAName { .. })
+    }
 }

@@ -2,6 +2,7 @@
 //! to the recovery key.
 
 use backstay_archive::seal::{self, Identity};
+use backstay_archive::store::ErrorKind;
 use backstay_archive::{Key, Manifest, Store, keys};
 use backstay_daemon::key_file::KEY_FILE_MAX;
 
@@ -31,6 +32,7 @@ pub async fn opener(
     let Some(KeyFile { path, identity: given, .. }) = file else {
         return Err(RestoreFailure::NoIdentity { recipients });
     };
+    let public = given.to_public().to_string();
     if opens(&given, manifest) {
         return Ok(Some(given));
     }
@@ -38,11 +40,14 @@ pub async fn opener(
     let wrong = |cause: String| RestoreFailure::WrongIdentity {
         path: path.clone(),
         recipients: recipients.clone(),
+        public: public.clone(),
         key: format!("{}/{key}", store.url()),
         cause,
     };
     let own = match store.get(&key, KEY_FILE_MAX).await {
         Ok(sealed) => unsealed(&given, &sealed),
+        // A store that only `once` wrote to has no such key.
+        Err(error) if error.is(ErrorKind::NotFound) => Err("there is no such object".into()),
         Err(error) => Err(error.to_string()),
     };
     let why = match own {

@@ -81,46 +81,44 @@ fn name(group: &[Vouched]) -> &str {
 fn render(backups: &[Vouched], form: Form, headings: bool) -> String {
     let values = || backups.iter().map(value).collect::<Vec<_>>();
     match form {
-        Form::Table | Form::Wide => rows(backups, headings),
+        Form::Table => rows(backups, false, headings),
+        Form::Wide => rows(backups, true, headings),
         Form::Yaml => yaml::document(&Value::Array(values())),
         Form::Json => json::stream(&values()),
     }
 }
 
-fn rows(backups: &[Vouched], headings: bool) -> String {
+/// UUIDs and ids are for a wide table; without them, a line of a short name has less than 120 characters.
+fn rows(backups: &[Vouched], wide: bool, headings: bool) -> String {
     // Without anybody to trust there is nothing to say of it.
     let is_looked_at = backups.iter().any(|backup| backup.voucher.is_some());
-    let heading = [
-        "CLUSTER",
-        "CLUSTER UUID",
-        "SNAPSHOT",
-        "CREATED AT",
-        "REVISION",
-        "SIZE",
-        "STORED",
-        "ENCRYPTED",
-        "ETCD CLUSTER",
-        "SIGNED",
-    ];
-    let columns = heading.len() - usize::from(!is_looked_at);
+    let mut heading = vec!["CLUSTER", "SNAPSHOT", "CREATED AT", "REVISION", "SIZE", "STORED", "ENCRYPTED"];
+    if wide {
+        heading.extend(["CLUSTER UUID", "ETCD CLUSTER"]);
+    }
+    if is_looked_at {
+        heading.push("SIGNED");
+    }
     let row = |backup: &Vouched| {
         let manifest = &backup.manifest;
         let mut row = vec![
             manifest.cluster.to_string(),
-            manifest.cluster_uuid.to_string(),
             manifest.snapshot.to_string(),
             manifest.created_at.rfc3339(),
             manifest.origin.revision.to_string(),
             units::bytes(manifest.snapshot_bytes),
             units::bytes(manifest.sealed_bytes),
             if manifest.seal.encryption == "none" { "no" } else { "yes" }.to_owned(),
-            manifest.origin.etcd_cluster_id.clone(),
-            signed(backup.voucher.as_ref()),
         ];
-        row.truncate(columns);
+        if wide {
+            row.extend([manifest.cluster_uuid.to_string(), manifest.origin.etcd_cluster_id.clone()]);
+        }
+        if is_looked_at {
+            row.push(signed(backup.voucher.as_ref()));
+        }
         row
     };
-    Layout { headings, fit: None }.table(&heading[..columns], backups.iter().map(row))
+    Layout { headings, fit: None }.table(&heading, backups.iter().map(row))
 }
 
 /// In a column.

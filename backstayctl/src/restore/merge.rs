@@ -24,9 +24,14 @@ its first backups on several machines at once, or if --cluster-uuid was used.
 This command copies all its backups, and the keys that open them, under one of
 these UUIDs. Each backup is checked while it is copied. If a backup's name is
 already taken, the copy gets the name of the next second. An interrupted merge
-can be run again. The exit code is 3 if something could not be copied.
+can be run again.
 
-Nothing is deleted. Once the exit code is 0, and `backstayctl list` and
+Exit codes:
+  0  everything was copied
+  1  error; what was copied so far is kept
+  3  something could not be copied
+
+Nothing is deleted. Once the exit code is 0, and `backstayctl list -o wide` and
 `backstayctl verify` find everything under the one UUID, delete the folders of
 the other UUIDs with the store's own tools.
 

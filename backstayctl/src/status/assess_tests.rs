@@ -187,7 +187,7 @@ fn what_is_not_as_it_should_be_has_a_word_a_reason_and_a_command() {
 #[test]
 fn what_is_meant_is_fine() {
     let off = assess(Facts { schedule: Schedule::Off, ..well() }, None, NOW);
-    assert_eq!((off.word.text().as_str(), off.word.is_fine(), off.next.as_str()), ("no schedule", true, ""));
+    assert_eq!((off.word.text().as_str(), off.word.is_fine(), off.next.as_str()), ("off", true, ""));
     let worse = assess(Facts { schedule: Schedule::Off, agents: 0, ..well() }, None, NOW);
     assert_eq!(worse.word, Word::NoAgent);
 }

@@ -48,7 +48,8 @@ impl Word {
             Self::MemberDown => "member down".into(),
             Self::FewAgents { connected, members } => format!("{connected}/{members} agents"),
             Self::Unproven => "unproven".into(),
-            Self::NoSchedule | Self::NotScheduled => "no schedule".into(),
+            Self::NoSchedule => "no schedule".into(),
+            Self::NotScheduled => "off".into(),
             Self::Ok => "ok".into(),
         }
     }

@@ -164,7 +164,7 @@ async fn facts<T: Transport>(
 ) -> Result<Vec<Facts>, Failure> {
     let clusters = all::<ClusterSpec, T>(api).await?;
     if let Some(missing) = wanted.iter().find(|name| !clusters.contains_key(*name)) {
-        return Err(Failure::NoCluster(missing.clone()));
+        return Err(Failure::no_cluster(missing, clusters.keys().map(String::as_str)));
     }
     let mut statuses = all::<BackupStatusSpec, T>(api).await?;
     let mut proofs = all::<VerificationSpec, T>(api).await?;

@@ -182,7 +182,10 @@ async fn who_does_not_exist_has_no_status() {
     let api = Api::new(Coordinator::with(fleet()));
     let query = Query { clusters: vec!["nowhere".into()], ..Query::default() };
     let error = capture(async |console| run(&api, &query, NOW, console).await).await;
-    assert_eq!(error, Err("cluster \"nowhere\" does not exist".into()));
+    assert_eq!(error, Err("cluster \"nowhere\" does not exist: see `backstayctl get clusters`".into()));
+    let query = Query { clusters: vec!["goood".into()], ..Query::default() };
+    let error = capture(async |console| run(&api, &query, NOW, console).await).await;
+    assert_eq!(error, Err("cluster \"goood\" does not exist: did you mean good?".into()));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use super::{Template, sync};
 use crate::api::{Api, Transport};
 use crate::apply::Mode;
 use crate::console::{Console, Failure};
+use crate::meant;
 
 /// Deletes the machines, the machine sets and the cluster, in this order, until one deletion is refused; those before
 /// it are done.
@@ -25,7 +26,7 @@ pub async fn run<T: Transport>(
     let members = sync::members(api, name).await?;
     let there: Vec<_> = cluster.into_iter().chain(members).collect();
     if there.is_empty() {
-        return Err(Failure::NoCluster(name.to_owned()));
+        return Err(meant::no_cluster(api, name).await);
     }
     // Nothing is wanted any more; the last of what a sync creates is the first to go.
     sync::take_all(api, name, sync::steps(&there, Vec::new()), mode, console).await?;

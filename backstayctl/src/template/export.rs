@@ -14,8 +14,8 @@ use super::render::{LABEL_MACHINE_SET, LOCKED};
 use super::sync;
 use crate::api::{Api, Transport};
 use crate::console::{Console, Failure};
-use crate::listing;
 use crate::output::yaml;
+use crate::{listing, meant};
 
 /// A template as text, and notes on what it cannot express.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,8 +29,9 @@ pub struct Export {
 /// # Errors
 /// There is no such cluster; NATS or the coordinator does not answer, or the coordinator refuses the request.
 pub async fn run<T: Transport>(api: &Api<T>, cluster: &str, console: &mut Console<'_>) -> Result<(), Failure> {
-    let found = api.find(&types::CLUSTERS, cluster).await?;
-    let found = found.ok_or_else(|| Failure::NoCluster(cluster.to_owned()))?;
+    let Some(found) = api.find(&types::CLUSTERS, cluster).await? else {
+        return Err(meant::no_cluster(api, cluster).await);
+    };
     let members = sync::members(api, cluster).await?;
     let agents = listing::of_cluster::<AgentSpec, T>(api, cluster).await?;
     let export = export(&found, &members, &agents);

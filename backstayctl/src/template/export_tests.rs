@@ -227,7 +227,10 @@ async fn deleting_takes_machines_then_sets_then_the_cluster() {
     assert_eq!((dry.lines().count(), coordinator.calls().len()), (6, 0));
     insta::assert_snapshot!("template-delete", delete(&coordinator, QUIET).await.expect("deleted"));
     assert!(coordinator.ids().is_empty());
-    assert_eq!(delete(&coordinator, QUIET).await, Err("cluster \"talos-default\" does not exist".into()));
+    assert_eq!(
+        delete(&coordinator, QUIET).await,
+        Err("cluster \"talos-default\" does not exist: see `backstayctl get clusters`".into())
+    );
 }
 
 #[tokio::test]

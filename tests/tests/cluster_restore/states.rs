@@ -47,9 +47,9 @@ async fn each_trouble_of_a_cluster_has_its_word() -> Result<()> {
     rig.set_up().await?;
     says(&rig, "never", "there is no backup", "backstayctl backup one --wait").await?;
     rig.must_back_up(CLUSTER).await?;
-    says(&rig, "no schedule", "no interval is set", "backstayctl get cluster one").await?;
+    says(&rig, "no schedule", "no interval is set", "backstayctl schedule one").await?;
     rig.configure_backups(CLUSTER, "{enabled: false}").await?;
-    says(&rig, "no schedule", "", "").await?;
+    says(&rig, "off", "", "").await?;
     rig.set_interval(CLUSTER, 3600).await?;
     says(&rig, "ok", "", "").await?;
 
@@ -108,7 +108,11 @@ async fn a_proof_that_failed_stands_until_one_succeeds() -> Result<()> {
     ensure!(bad != good, "one backup: {listed:?}");
     damage(&ground, &bad).await?;
     let refused = ground.ctl(&["verify", CLUSTER]).await?;
-    ensure!(refused.status.code() == Some(1) && refused.stderr.contains(&bad), "{refused:?}");
+    ensure!(refused.status.code() == Some(3) && refused.stderr.contains(&bad), "{refused:?}");
+    let table = ground.ctl(&["backups", CLUSTER]).await?.ok()?;
+    let checked =
+        |name: &str| table.lines().find(|line| line.starts_with(name)).map(|line| line.ends_with("   damaged"));
+    ensure!((checked(&bad), checked(&good)) == (Some(true), Some(false)), "{table}");
     let stands = format!("the verification of {bad} failed");
     says(&ground, "damaged", &stands, "backstayctl verify one").await?;
     ensure!(metrics(&ground).await? == [1.0, 0.0]);

@@ -37,7 +37,7 @@ async fn a_damaged_backup_is_not_proven_and_the_last_good_proof_is_kept() -> Res
     bytes[middle] ^= 1;
     std::fs::write(&object, bytes)?;
     let refused = ground.ctl(&["verify", CLUSTER, "--boot"]).await?;
-    ensure!(refused.status.code() == Some(1) && refused.stderr.contains("failed to verify a backup"), "{refused:?}");
+    ensure!(refused.status.code() == Some(3) && refused.stderr.contains("failed to verify a backup"), "{refused:?}");
     let found = ground.get(&["verification", CLUSTER]).await?;
     let spec = &found[0]["spec"];
     ensure!(spec["state"] == "failed" && spec["provenhow"] == "inspected", "{spec}");

@@ -38,7 +38,7 @@ async fn a_backup_is_waited_for_and_seen_in_every_list() -> Result<()> {
     let cluster = terminal.prints("backstayctl agents -o jsonpath='{.spec.cluster}'").await?;
     assert_eq!(cluster, format!("{CLUSTER}\n"));
     let nowhere = terminal.refused("backstayctl agents nowhere").await?;
-    assert_eq!(nowhere, "Error: cluster \"nowhere\" does not exist");
+    assert_eq!(nowhere, "Error: cluster \"nowhere\" does not exist: see `backstayctl get clusters`");
     assert_eq!(words(&terminal).await?, (word("never"), Some(3)));
     // In colour on a terminal, unless that is not wanted; never into a pipe.
     for (command, coloured) in [
@@ -72,7 +72,7 @@ async fn a_backup_is_waited_for_and_seen_in_every_list() -> Result<()> {
     // By hand alone: that is fine once somebody has said so.
     assert_eq!(words(&terminal).await?, (word("no schedule"), Some(3)));
     stand.configure_backups(CLUSTER, "{enabled: false}").await?;
-    assert_eq!(words(&terminal).await?, (word("no schedule"), Some(0)));
+    assert_eq!(words(&terminal).await?, (word("off"), Some(0)));
     stand.configure_backups(CLUSTER, "{interval: {seconds: 3600, nanos: 0}}").await?;
     assert_eq!(words(&terminal).await?, (word("ok"), Some(0)));
     Ok(())
@@ -83,7 +83,7 @@ async fn a_backup_that_fails_ends_the_wait_with_its_error() -> Result<()> {
     let stand = configured().await?;
     let terminal = Terminal::new(&stand)?;
     let early = terminal.refused("backstayctl backup nowhere --wait").await?;
-    assert_eq!(early, "Error: cluster \"nowhere\" does not exist");
+    assert_eq!(early, "Error: cluster \"nowhere\" does not exist: see `backstayctl get clusters`");
     if !stand.s3.can_fail("a_backup_that_fails_ends_the_wait_with_its_error") {
         return Ok(());
     }

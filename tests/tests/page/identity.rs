@@ -52,7 +52,7 @@ async fn two_etcds_do_not_share_one_series() -> Result<()> {
     ensure!(error.contains("--new-cluster-id"), "{error}");
 
     // The listing shows which backup is of which.
-    let listed = terminal.prints("backstayctl list --store file://$PWD/store").await?;
+    let listed = terminal.prints("backstayctl list --store file://$PWD/store -o wide").await?;
     let heading = listed.lines().next().unwrap_or_default();
     ensure!(heading.ends_with("ETCD CLUSTER"), "{listed}");
     assert_eq!(listed.lines().filter(|line| line.ends_with(&id)).count(), 1, "{listed}");

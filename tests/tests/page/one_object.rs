@@ -114,6 +114,7 @@ async fn where_nobody_listens_every_command_says_so() -> Result<()> {
     ] {
         let error = terminal.refused(&format!("{environment} {command}")).await?;
         ensure!(error.contains("Connection refused") && error.contains("nothing is listening there"), "{error}");
+        ensure!(error.contains("(endpoint http://127.0.0.1:"), "{error}");
         let broken = environment.replace("secret123", "$'secret123\\n'");
         let error = terminal.refused(&format!("{broken} {command}")).await?;
         ensure!(

@@ -38,7 +38,10 @@ async fn a_schedule_is_shown_set_and_turned_off() -> Result<()> {
     let refused = terminal.refused(&format!("{schedule} 25h")).await?;
     let says = "backup interval must be at most 24h0m0s, got 25h0m0s";
     assert_eq!(refused, format!("Error: failed to set the schedule of \"{CLUSTER}\": {says}"));
-    assert_eq!(terminal.refused("backstayctl schedule nowhere 1h").await?, "Error: cluster \"nowhere\" does not exist");
+    assert_eq!(
+        terminal.refused("backstayctl schedule nowhere 1h").await?,
+        "Error: cluster \"nowhere\" does not exist: see `backstayctl get clusters`"
+    );
     Ok(())
 }
 

@@ -22,8 +22,13 @@ async fn restores(terminal: &Terminal, command: &str) -> Result<String> {
 
 /// The error of a restore that must fail, and must leave nothing in `data`.
 async fn fails(terminal: &Terminal, command: &str) -> Result<String> {
+    ends(terminal, command, 1).await
+}
+
+/// The same with this exit code: 2 where the command line itself is wrong.
+async fn ends(terminal: &Terminal, command: &str, code: i32) -> Result<String> {
     let output = terminal.run(command).await?;
-    ensure!(output.status.code() == Some(1) && output.stdout.is_empty(), "`{command}` ended with {}", output.status);
+    ensure!(output.status.code() == Some(code) && output.stdout.is_empty(), "`{command}` ended with {}", output.status);
     let left = terminal.prints("ls -A . | grep data || true").await?;
     ensure!(left.is_empty(), "`{command}` left {left}");
     let error = output.stderr.lines().last().unwrap_or_default();
@@ -51,7 +56,7 @@ async fn the_bucket_and_the_recovery_key_are_enough() -> Result<()> {
     stand.nats.stop();
 
     let (environment, store) = (stand.s3.environment(), format!("s3://{}", stand.s3.bucket()));
-    let table = terminal.prints(&format!("{environment} backstayctl list --store {store}")).await?;
+    let table = terminal.prints(&format!("{environment} backstayctl list --store {store} -o wide")).await?;
     let rows: Vec<&str> = table.lines().skip(1).collect();
     assert_eq!(rows.len(), 2, "{table}");
     for (row, backup) in rows.iter().zip(&backups) {
@@ -143,7 +148,7 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
     let own = "--identity own.key";
     let cases = [
         (format!("{base} latest"), "pass the recovery key or the cluster's own key with --identity FILE"),
-        (format!("{base} latest --identity other.key"), "the identity in other.key can decrypt neither the backup"),
+        (format!("{base} latest --identity other.key"), "is not one of the backup's recipients"),
         (format!("{base} latest --identity absent.key"), "failed to read the identity file absent.key: No such file"),
         (format!("{base} FFFFFFFF00000000.snapshot {own}"), "backstayctl list --store"),
         (format!("{base} nonsense {own}"), "invalid snapshot name"),
@@ -164,8 +169,9 @@ async fn what_is_refused_names_the_thing_the_reason_and_the_next_step() -> Resul
         ),
         (format!("{} latest {own}", base.replace("/store ", "/nothing ")), "nothing"),
     ];
+    let misuse = ["invalid snapshot name", "did you mean latest?"];
     for (command, reason) in cases {
-        let error = fails(&terminal, &command).await?;
+        let error = ends(&terminal, &command, if misuse.contains(&reason) { 2 } else { 1 }).await?;
         ensure!(error.contains(reason), "`{command}` says {error}");
     }
     terminal.silent("mkdir full && touch full/file").await?;
@@ -203,7 +209,7 @@ async fn a_backup_is_chosen_by_the_cluster_s_name_and_a_time_and_a_slip_is_notic
     let of = format!("{base} --cluster {CLUSTER}");
     let digits = older.trim_end_matches(".snapshot");
     for slip in [&digits[1..], &format!("{digits}0"), &format!("{}O", &digits[..15])] {
-        let error = fails(&terminal, &format!("{of} --snapshot {slip}")).await?;
+        let error = ends(&terminal, &format!("{of} --snapshot {slip}"), 2).await?;
         ensure!(error.contains(": did you mean FFFFFFFF"), "{slip}: {error}");
     }
 

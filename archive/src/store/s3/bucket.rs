@@ -96,6 +96,19 @@ impl Bucket {
         format!("bucket {:?}", self.name)
     }
 
+    /// Why its objects could not be listed. Unless S3 itself says why, the endpoint is named: it may be the wrong one.
+    pub(super) fn unlisted(&self, failure: RequestFailure) -> StoreError {
+        let endpoint = self.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/'));
+        let endpoint = endpoint.filter(|_| !failure.is_said_by_s3());
+        let error = failure.at("list objects in", self.whole());
+        match endpoint {
+            Some(endpoint) if !error.cause.contains(endpoint) => {
+                StoreError { cause: format!("{} (endpoint {endpoint})", error.cause), ..error }
+            }
+            _ => error,
+        }
+    }
+
     /// An object, as named in errors.
     pub(super) fn target(&self, full: &str) -> String {
         format!("s3://{}/{full}", self.name)
@@ -213,7 +226,7 @@ impl Bucket {
         let answer = request.encoding_type(EncodingType::Url).customize().interceptor(seen.clone()).send().await;
         let date = *seen.0.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
-            Err(error) if date.is_none() => Err(RequestFailure::of(&error).at("list objects in", self.whole())),
+            Err(error) if date.is_none() => Err(self.unlisted(RequestFailure::of(&error))),
             _ => Ok(date),
         }
     }
@@ -223,7 +236,7 @@ impl Bucket {
         let mut pages = request.encoding_type(EncodingType::Url).into_paginator().send();
         let mut folders = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| RequestFailure::of(&error).at("list objects in", self.whole()))?;
+            let page = page.map_err(|error| self.unlisted(RequestFailure::of(&error)))?;
             let names = page.common_prefixes().iter().filter_map(|found| found.prefix());
             let encoding = page.encoding_type();
             // Some servers encode the delimiter, others do not.
@@ -411,7 +424,7 @@ pub(super) fn list(bucket: &Arc<Bucket>, prefix: &str) -> Listing {
                 return Ok(Some((found, (bucket, pages, page))));
             }
             let Some(next) = pages.next().await else { return Ok(None) };
-            let next = next.map_err(|error| RequestFailure::of(&error).at("list objects in", bucket.whole()))?;
+            let next = next.map_err(|error| bucket.unlisted(RequestFailure::of(&error)))?;
             for object in next.contents() {
                 let Some(key) = object.key().and_then(|name| bucket.listed_key(name, next.encoding_type())) else {
                     continue;

@@ -79,6 +79,11 @@ impl RequestFailure {
         !matches!(self.kind, ErrorKind::Login) && matches!(self.status, Some(300..=499))
     }
 
+    /// Whether the answer has one of S3's codes: then it is S3 that answered.
+    pub(super) fn is_said_by_s3(&self) -> bool {
+        !self.code.is_empty()
+    }
+
     /// The error, with what was tried and on what.
     pub(super) fn at(self, action: &str, target: impl Display) -> StoreError {
         StoreError::new(self.kind, action, target, self.cause)

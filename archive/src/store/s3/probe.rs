@@ -28,7 +28,7 @@ const FILLER: u8 = b'.';
 
 /// Runs the probe; the notes are for people. Whatever happens, what it created is removed, if the bucket allows it.
 pub(super) async fn probe(bucket: Bucket) -> Result<Vec<String>, StoreError> {
-    bucket.try_list().await.map_err(|failure| failure.at("list objects in", bucket.whole()))?;
+    bucket.try_list().await.map_err(|failure| bucket.unlisted(failure))?;
     let folder = Arc::new(bucket.below(FOLDER));
     let full = format!("{}{}", folder.prefix, Uuid::new_v4().simple());
     let locks = bucket.locks_by_default().await;
