@@ -11,6 +11,7 @@ use backstay_daemon::bucket::{Named, WritableBucket};
 use backstay_daemon::key_file;
 use backstay_daemon::logs::LogFormat;
 use backstay_daemon::settings::Override;
+use backstay_daemon::signers::SignerFlags;
 use backstay_daemon::tips::Tip;
 use backstay_protocol::{ClusterName, ClusterUuid, MachineId};
 use clap::{Args, Parser, Subcommand};
@@ -160,6 +161,8 @@ pub struct OnceArgs {
     #[arg(long, value_name = "FILE")]
     sign_key: Option<PathBuf>,
     #[command(flatten)]
+    signers: SignerFlags,
+    #[command(flatten)]
     bucket: WritableBucket,
     /// Upload at most this many bytes per second; the first part (8 MiB) is not limited
     #[arg(long, value_name = "BYTES", value_parser = at_least_one)]
@@ -231,6 +234,7 @@ impl OnceArgs {
             recipients,
             allow_unencrypted: self.allow_unencrypted,
             sign_key: self.sign_key.as_deref().map(signing_key).transpose()?.map(Arc::new),
+            signers: self.signers.signers()?,
             limits: Limits { upload_bytes_per_second: self.upload_limit, ..Limits::default() },
             deadline: self.deadline,
             stall: self.stall,

@@ -54,16 +54,18 @@ pub struct Once {
     pub allow_unencrypted: bool,
     /// Signs the backup, where there is one.
     pub sign_key: Option<Arc<SigningKey>>,
+    /// Who may have signed earlier backups, besides that key.
+    pub signers: Signers,
     pub limits: Limits,
     pub deadline: Duration,
     pub stall: Duration,
 }
 
 impl Once {
-    /// Whose earlier backups count first: those of the same key.
-    fn signers(&self) -> Signers {
+    /// Whose earlier backups count first.
+    fn trusted(&self) -> Signers {
         let own = self.sign_key.as_ref().and_then(|key| key.signer("own").ok());
-        own.into_iter().collect()
+        Signers::from_iter(own).and(self.signers.clone())
     }
 }
 
@@ -131,7 +133,7 @@ struct Series {
 /// the flag for a new etcd was given.
 async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Result<Series, BackupFailure> {
     let mut origin = source::origin(etcd).await?;
-    let signers = once.signers();
+    let signers = once.trusted();
     let claim = match once.cluster_uuid {
         Some(uuid) => Claim { uuid, is_new: false, etcd_cluster_id: None, listed: None },
         None => {
@@ -143,14 +145,11 @@ async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Re
         Some(entries) => entries,
         None => catalog::list(store, claim.uuid).await?,
     };
-    let signing = match &once.sign_key {
-        None => None,
-        Some(key) => {
-            let before = catalog::newest_signed(store, &entries, &signers).await?;
-            let before = before.as_ref().map(|before| (&before.manifest, &*before.json));
-            Some(Signing { key: Arc::clone(key), sequence: Sequence::after(before) })
-        }
-    };
+    let signed = catalog::newest_signed(store, &entries, &signers).await?;
+    let signing = once.sign_key.as_ref().map(|key| {
+        let before = signed.as_ref().map(|before| (&before.manifest, &*before.json));
+        Signing { key: Arc::clone(key), sequence: Sequence::after(before) }
+    });
     let newest = series::newest(store, entries, now, &signers).await?;
     if let Some(newest) = &newest
         && newest.manifest.seal.encryption != "none"
@@ -174,7 +173,10 @@ async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Re
     }
     let id = origin.etcd_cluster_id.as_str();
     let replaces = match (&newest, differs) {
-        (Some(newest), Some(_)) if once.new_cluster_id => Some((&newest.manifest).into()),
+        // What is signed says nothing that is nobody's word.
+        (Some(newest), Some(_)) if once.new_cluster_id => {
+            (signing.is_none() || signed.is_some()).then(|| (&newest.manifest).into())
+        }
         (Some(newest), Some(difference)) => {
             return Err(refusal(&told(once, &store.url(), &newest.manifest, difference, &origin)));
         }

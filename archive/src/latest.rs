@@ -15,10 +15,19 @@ use backstay_protocol::{ClusterUuid, SnapshotName, Timestamp, duration};
 use crate::catalog::{self, CatalogError, ListedBackup, Progress, Reading, Skipped, Vouched};
 use crate::manifest::Replaced;
 use crate::store::{Store, StoreError};
-use crate::trust::{Doubt, Trust};
+use crate::trust::{Doubt, Trust, Voucher};
 
 /// How many candidates an error shows.
 const SHOWN_MAX: usize = 8;
+
+/// The number of a signed backup. Numbers of different keys say nothing about each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// The fingerprint of the key.
+    pub key: String,
+    /// The number in the manifest, from 1.
+    pub number: u64,
+}
 
 /// What matters about a backup for deciding which one is the latest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +42,8 @@ pub struct Candidate {
     pub modified: Option<Timestamp>,
     /// The backup that it replaces, if its manifest states one.
     pub replaces: Option<Replaced>,
-    /// Its number among the signed backups; `None` if it has none, or no trusted signer signed it.
-    pub number: Option<u64>,
+    /// Its number among the backups that the same key signed; `None` if it has none, or no trusted signer signed it.
+    pub number: Option<Numbered>,
 }
 
 impl Candidate {
@@ -132,19 +141,33 @@ pub struct Latest {
     pub skipped: Skipped,
 }
 
-/// Picks the latest backup of those that no other replaces; `None` if there is none. Among signed backups it is the one
-/// with the highest number, unless one without a number was made later; otherwise the latest by name. `now` is the time
+/// Picks the latest backup of those that no other replaces; `None` if there is none. Among the backups
+/// that one key signed it is the one with the highest number, unless one without a number was made later; between keys, and
+/// otherwise, the latest by name. `now` is the time
 /// by this machine's clock.
 ///
 /// # Errors
 /// [`Ambiguous`] if its name is in the future, or another backup of the same etcd cluster has a higher revision.
 pub fn choose(candidates: &[Candidate], now: Timestamp) -> Result<Option<&Candidate>, Box<Ambiguous>> {
-    let by_number = |one: &&Candidate| (one.number, one.snapshot.unix_seconds());
-    let numbered = candidates.iter().filter(|one| one.number.is_some()).max_by_key(by_number);
-    match (choose_by_name(candidates, now), numbered) {
-        (Ok(Some(named)), Some(_)) if named.number.is_none() => Ok(Some(named)),
-        (_, Some(numbered)) => Ok(Some(numbered)),
-        (by_name, None) => by_name,
+    let mut best: BTreeMap<&str, &Candidate> = BTreeMap::new();
+    let place = |one: &Candidate| (one.number.as_ref().map(|numbered| numbered.number), one.snapshot.unix_seconds());
+    for one in candidates {
+        if let Some(Numbered { key, .. }) = &one.number {
+            let best = best.entry(key).or_insert(one);
+            if place(one) > place(best) {
+                *best = one;
+            }
+        }
+    }
+    let numbered: Vec<Candidate> = best.into_values().cloned().collect();
+    let named =
+        |chosen: Option<&Candidate>| candidates.iter().find(|one| Some(one.snapshot) == chosen.map(|one| one.snapshot));
+    match (choose_by_name(candidates, now), &numbered[..]) {
+        (Ok(Some(named)), [_, ..]) if named.number.is_none() => Ok(Some(named)),
+        (by_name, []) => by_name,
+        (_, [only]) => Ok(named(Some(only))),
+        // Of several keys, each one's latest.
+        (_, several) => Ok(named(choose_by_name(several, now)?)),
     }
 }
 
@@ -338,14 +361,17 @@ pub async fn usable(
 
 fn candidate(entry: &ListedBackup, found: &Vouched) -> Candidate {
     let manifest = &found.manifest;
-    let number = manifest.sequence.as_ref().map(|place| place.number);
+    let number = match (&found.voucher, &manifest.sequence) {
+        (Some(Voucher::Signed(by)), Some(place)) => Some(Numbered { key: by.fingerprint(), number: place.number }),
+        _ => None,
+    };
     Candidate {
         snapshot: entry.snapshot,
         etcd_cluster_id: manifest.origin.etcd_cluster_id.clone(),
         revision: manifest.origin.revision,
         modified: entry.modified,
         replaces: manifest.replaces.clone(),
-        number: number.filter(|_| found.is_signed()),
+        number,
     }
 }
 

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::catalog::{self, ListedBackup, Progress, Reading, Settled, Skipped};
+use crate::catalog::{self, CatalogError, ListedBackup, Progress, Reading, Settled, Skipped};
 use crate::keys::{KEY_MAX, key_files};
 use crate::manifest::Manifest;
 use crate::store::{ErrorKind, Key, PART_BYTES, Store, StoreError, Upload};
@@ -115,7 +115,7 @@ pub async fn series_of(store: &dyn Store, name: &ClusterName) -> Result<Vec<Clus
 }
 
 /// Determines which backups of `sources` have to be copied to `into`. Changes nothing; `progress` is updated
-/// meanwhile.
+/// meanwhile. A signature is for one UUID only, so signed backups are problems unless `allow_unsigned`.
 ///
 /// # Errors
 /// [`MergeError::Foreign`] if one of the UUIDs belongs to another cluster; [`MergeError::NoName`] or
@@ -125,6 +125,7 @@ pub async fn plan(
     name: &ClusterName,
     into: ClusterUuid,
     sources: &[ClusterUuid],
+    allow_unsigned: bool,
     progress: &Progress,
 ) -> Result<Plan, MergeError> {
     let there = listed(store, name, into).await?;
@@ -140,8 +141,18 @@ pub async fn plan(
             taken.insert(entry.snapshot);
         })
         .await?;
-    let (mut reading, mut found) = (Reading::new(store, progress), Vec::new());
-    reading.each(backups, |_, manifest| found.push(manifest)).await?;
+    let (mut reading, mut found, mut signed) = (Reading::new(store, progress), Vec::new(), Vec::new());
+    let take = |entry: ListedBackup, manifest| match entry.has_signature && !allow_unsigned {
+        true => signed.push((entry, manifest)),
+        false => found.push(manifest),
+    };
+    reading.each(backups, take).await?;
+    for (ListedBackup { cluster, snapshot, .. }, manifest) in signed {
+        match known.contains(&(manifest.attempt, manifest.sealed_sha256)) {
+            true => plan.done += 1,
+            false => reading.skipped.note(CatalogError::SignedHere { cluster, snapshot }),
+        }
+    }
     plan.problems = reading.end();
     for backup in found {
         // It may also be in two sources, if an earlier merge copied it.
@@ -284,7 +295,8 @@ async fn prove(store: &dyn Store, source: &Manifest, into: ClusterUuid, name: Sn
 
 /// The manifest of the copy.
 fn moved(source: &Manifest, into: ClusterUuid, name: SnapshotName) -> Manifest {
-    let mut manifest = Manifest { cluster_uuid: into, snapshot: name, ..source.clone() };
+    // A place among signed backups is for one that is signed.
+    let mut manifest = Manifest { cluster_uuid: into, snapshot: name, sequence: None, ..source.clone() };
     let from = Key::snapshot(source.cluster_uuid, source.snapshot).to_string();
     // A copy of a copy keeps the address of the first source.
     manifest.extra.entry(FROM).or_insert(Value::String(from));

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::catalog::{self, ListedBackup, Series, Vouched};
+use crate::catalog::{self, ListedBackup, Series};
 use crate::store::{ErrorKind, Key, Store, StoreError};
 
 /// The folder of these objects. It is not a UUID, so the search for clusters ignores it.
@@ -136,9 +136,10 @@ async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp, signers: &S
         Some(uuid) => look_at(store, uuid, name, now, signers).await?,
         None => Looked::default(),
     };
-    // Whoever can write this object can also write backups: only a signed backup settles it.
-    if let (Some(uuid), Looked { is_of: Some(true), is_signed, listed }) = (noted, &looked)
-        && (*is_signed || signers.is_empty())
+    // Whoever can write this object can also write backups, and copy signed ones of another place: where signers are known,
+    // all folders are looked at.
+    if let (Some(uuid), Looked { is_of: Some(true), listed }) = (noted, &looked)
+        && signers.is_empty()
     {
         let known = Known { uuid, has_backups: true, listed: listed.clone() };
         return Ok(Said { note, known: Some(known) });
@@ -162,8 +163,6 @@ async fn look(store: &dyn Store, name: &ClusterName, now: Timestamp, signers: &S
 struct Looked {
     /// Whether the newest backup belongs to a cluster with that name; `None` if no backup can be read.
     is_of: Option<bool>,
-    /// Whether a trusted signer signed that backup.
-    is_signed: bool,
     /// `None` if the store does not allow listing that folder.
     listed: Option<Vec<ListedBackup>>,
 }
@@ -183,11 +182,7 @@ async fn look_at(
         Err(error) if error.is_one_object_s() => None,
         newest => newest?,
     };
-    Ok(Looked {
-        is_signed: newest.as_ref().is_some_and(Vouched::is_signed),
-        is_of: newest.map(|newest| newest.manifest.cluster == *name),
-        listed: Some(entries),
-    })
+    Ok(Looked { is_of: newest.map(|newest| newest.manifest.cluster == *name), listed: Some(entries) })
 }
 
 /// The content of a name's object; `None` if there is none, or none that can be used.

@@ -38,12 +38,12 @@ async fn backup(store: &MemoryStore, cluster: u128, of: &str, seconds: i64, byte
 }
 
 async fn planned(store: &MemoryStore, sources: &[ClusterUuid]) -> Result<merge::Plan, MergeError> {
-    merge::plan(store, &prod(), uuid(1), sources, &catalog::Progress::default()).await
+    merge::plan(store, &prod(), uuid(1), sources, false, &catalog::Progress::default()).await
 }
 
 async fn merged(store: &MemoryStore, into: u128, sources: &[u128]) -> Result<Vec<SnapshotName>, MergeError> {
     let sources: Vec<_> = sources.iter().map(|n| uuid(*n)).collect();
-    let plan = merge::plan(store, &prod(), uuid(into), &sources, &catalog::Progress::default()).await?;
+    let plan = merge::plan(store, &prod(), uuid(into), &sources, false, &catalog::Progress::default()).await?;
     let mut names = Vec::new();
     for copy in &plan.copies {
         names.push(merge::copy(store, copy, uuid(into)).await?);
@@ -295,4 +295,26 @@ async fn a_copy_that_did_not_arrive_as_it_was_sent_is_removed_also_by_the_next_t
         assert!(!store.keys().iter().any(|key| key.contains("intents")), "{:?}", store.keys());
         assert_eq!(merged(&store, 1, &[2]).await.expect("all is well now"), [name(2_000)]);
     }
+}
+
+#[tokio::test]
+async fn a_signed_backup_is_no_copy_unless_that_is_wanted() {
+    let store = MemoryStore::new();
+    backup(&store, 1, "prod", 1_000, 5_000).await;
+    let signed = backup(&store, 2, "prod", 2_000, 5_000).await;
+    backup(&store, 2, "prod", 3_000, 5_000).await;
+    store.plant(Key::signature(uuid(2), signed.snapshot).as_str(), "a signature");
+    let plan = planned(&store, &[uuid(2)]).await.expect("a plan");
+    assert_eq!((plan.copies.len(), plan.problems.count()), (1, 1));
+    let problem = plan.problems.lines().next().expect("one");
+    assert!(problem.contains("is signed") && problem.contains("--allow-unsigned"), "{problem}");
+    let plan = merge::plan(&store, &prod(), uuid(1), &[uuid(2)], true, &catalog::Progress::default()).await;
+    let plan = plan.expect("a plan");
+    assert_eq!((plan.copies.len(), plan.problems.count()), (2, 0));
+    for copy in &plan.copies {
+        merge::copy(&store, copy, uuid(1)).await.expect("all is well");
+    }
+    // What was copied once is no problem any more.
+    let plan = planned(&store, &[uuid(2)]).await.expect("a plan");
+    assert_eq!((plan.copies.len(), plan.done, plan.problems.count()), (0, 2, 0));
 }

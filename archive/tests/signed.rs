@@ -271,3 +271,19 @@ async fn planted_backups_never_become_the_cluster_where_its_own_are_signed() {
     let newest = series::newest(&store, entries, now, &signers).await.expect("no faults");
     assert_eq!(newest.map(|newest| newest.manifest.snapshot.unix_seconds()), Some(NOW));
 }
+
+#[tokio::test]
+async fn a_new_key_whose_numbers_begin_anew_hides_no_later_backup() {
+    let (old, new) = (key(), key());
+    let both = Trust { signers: trust(&old).signers.and(trust(&new).signers), allow_unsigned: false };
+    let store = MemoryStore::new();
+    plant_signed(&store, &old, &backup(NOW, 5, Some(500)));
+    plant_signed(&store, &new, &backup(NOW + 60, 6, Some(1)));
+    assert_eq!(latest_of(find(&store, &both).await), 60);
+    // Within one key the number decides, whatever the name says.
+    plant_signed(&store, &new, &backup(NOW + 30, 7, Some(2)));
+    assert_eq!(latest_of(find(&store, &both).await), 30);
+    // Where the keys contradict each other, nothing is guessed.
+    plant_signed(&store, &old, &backup(NOW + 10, 9, Some(501)));
+    assert!(matches!(find(&store, &both).await, Err(LatestError::Ambiguous(_))));
+}

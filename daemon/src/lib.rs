@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod nats;
 pub mod secrecy;
 pub mod settings;
+pub mod signers;
 pub mod stop;
 pub mod systemd;
 pub mod terminal;

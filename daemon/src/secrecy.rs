@@ -30,11 +30,22 @@ const AWS: usize = 40;
 /// So often a random key of AWS at least changes between capitals, small letters and digits. Paths do so less often.
 const AWS_CHANGES_MIN: usize = 10;
 
-/// The text without what looks like a secret key of age, an nkey's seed or a secret access key of AWS. Somebody may
-/// have given it in place of a file's name, and errors quote what was given.
+/// The text of a private key in PEM, as OpenSSH and OpenSSL write it, and a line from the middle of one of OpenSSH.
+const PEM_BEGINS: &str = "-----BEGIN ";
+const PEM_IS_PRIVATE: &str = "PRIVATE KEY";
+const PEM_END: &str = "-----END ";
+const OPENSSH: &str = "b3BlbnNzaC1rZXktdjE";
+
+/// The text without what looks like a secret key of age, an nkey's seed, a secret access key of AWS, or a private key of
+/// OpenSSH or TLS. Somebody may have given it in place of a file's name, and errors quote what was given.
 pub fn without_secrets(text: &str) -> Cow<'_, str> {
-    let secrets: Vec<Range<usize>> =
-        words(text).filter_map(|(at, word)| secret_in(word).map(|s| at + s.start..at + s.end)).collect();
+    let pem = private_key(text);
+    let is_outside =
+        |secret: &Range<usize>| pem.as_ref().is_none_or(|pem| secret.end <= pem.start || pem.end <= secret.start);
+    let secrets = words(text).filter_map(|(at, word)| secret_in(word).map(|s| at + s.start..at + s.end));
+    let mut secrets: Vec<Range<usize>> = secrets.filter(is_outside).collect();
+    secrets.extend(pem.clone());
+    secrets.sort_by_key(|secret| secret.start);
     if secrets.is_empty() {
         return Cow::Borrowed(text);
     }
@@ -46,6 +57,19 @@ pub fn without_secrets(text: &str) -> Cow<'_, str> {
     }
     shown.push_str(&text[from..]);
     Cow::Owned(shown)
+}
+
+/// From the first private key in PEM to the end of the last, or of the text.
+fn private_key(text: &str) -> Option<Range<usize>> {
+    let start = text.match_indices(PEM_BEGINS).map(|(at, _)| at).find(|at| {
+        let line = text[at + PEM_BEGINS.len()..].split("-----").next().unwrap_or_default();
+        line.contains(PEM_IS_PRIVATE)
+    })?;
+    let end = text.rfind(PEM_END).filter(|end| *end > start).and_then(|end| {
+        let dashes = text[end + PEM_END.len()..].find("-----")?;
+        Some(end + PEM_END.len() + dashes + "-----".len())
+    });
+    Some(start..end.unwrap_or(text.len()))
 }
 
 /// The words of a text, and where each begins. What may stand in a path or in a key belongs to a word.
@@ -62,7 +86,8 @@ fn secret_in(word: &str) -> Option<Range<usize>> {
     if word.len() < AGE.len() + AGE_MIN {
         return None;
     }
-    age_key(word).or_else(|| seed(word)).or_else(|| aws_key(word))
+    let openssh = word.starts_with(OPENSSH).then_some(0..word.len());
+    age_key(word).or_else(|| seed(word)).or_else(|| aws_key(word)).or(openssh)
 }
 
 fn age_key(word: &str) -> Option<Range<usize>> {
@@ -119,6 +144,18 @@ mod tests {
         let both = format!("{KEY} and {SEED_OF_USER}");
         assert_eq!(without_secrets(&both), "<hidden> and <hidden>");
         assert_eq!(without_secrets(&format!("/home/a/{KEY}: no")), "/home/a/<hidden>: no");
+    }
+
+    #[test]
+    fn a_private_key_is_hidden_from_its_first_line_to_its_last() {
+        let begin = "-----BEGIN OPENSSH PRIVATE KEY-----";
+        let key = format!("{begin}\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU\nAAAEbm9uZQ\n-----END OPENSSH PRIVATE KEY-----");
+        assert_eq!(without_secrets(&format!("--sign-key {key}: no such file")), "--sign-key <hidden>: no such file");
+        assert_eq!(without_secrets(&key[..60]), "<hidden>", "cut off");
+        assert_eq!(without_secrets(&format!("{key} and {SEED_OF_USER}")), "<hidden> and <hidden>");
+        assert_eq!(without_secrets("b3BlbnNzaC1rZXktdjEAAAAABG5vbmU"), "<hidden>");
+        let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----";
+        assert_eq!(without_secrets(certificate), certificate);
     }
 
     #[test]

@@ -10,7 +10,13 @@ use ssh_key::{HashAlg, SshSig};
 const UNNAMED: &str = "unnamed";
 
 /// What stands before a signer in a file where it must be a comment, as that of an age identity.
-const IN_COMMENT: &str = "# signer:";
+const IN_COMMENT: &str = "signer:";
+
+/// How a comment begins that seems to name one.
+const SIGNER: &str = "signer";
+
+/// How the text of every Ed25519 key begins.
+const KEY_BEGINS: &str = "ssh-ed25519 AAAA";
 
 /// Somebody whose signatures count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +44,9 @@ pub enum SignerError {
     /// An option of ssh-keygen's that is not supported here.
     #[error("the option {0:?} is not supported; supported is namespaces=\"…\"")]
     Option(String),
+    /// A comment that seems to name a signer.
+    #[error("the comment seems to name a signer; write it as: # signer: NAME ssh-ed25519 AAAA…")]
+    Comment,
     /// A line that ends too early.
     #[error("expected: NAME [namespaces=\"…\"] ssh-ed25519 AAAA…")]
     Incomplete,
@@ -67,7 +76,7 @@ impl Signer {
 
     /// The comment line that names it in a file of another kind, without a line feed.
     pub fn in_comment(&self) -> String {
-        format!("{IN_COMMENT} {self}")
+        format!("# {IN_COMMENT} {self}")
     }
 
     /// The name that people gave it.
@@ -197,16 +206,25 @@ impl Signers {
         self.0.is_empty()
     }
 
-    /// Those of the comment lines `# signer: NAME KEY` in a file of another kind.
+    /// Those of the comment lines `# signer: NAME KEY` in a file of another kind. A comment that seems to mean one must be one:
+    /// a slip would otherwise trust nobody, and ask for nothing.
     ///
     /// # Errors
     /// The first such line that cannot be read.
     pub fn in_comments(text: &str) -> Result<Self, LineError> {
-        let lines = text
-            .lines()
-            .enumerate()
-            .filter_map(|(index, line)| Some((index + 1, line.trim().strip_prefix(IN_COMMENT)?)));
-        lines.map(|(line, signer)| signer.parse().map_err(|error| LineError { line, error })).collect()
+        let lines = text.lines().enumerate().filter_map(|(index, line)| {
+            let comment = line.trim().strip_prefix('#')?.trim_start_matches('#').trim();
+            let begins = comment.get(..SIGNER.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(SIGNER));
+            let line = index + 1;
+            match comment.strip_prefix(IN_COMMENT) {
+                Some(signer) => Some(signer.parse().map_err(|error| LineError { line, error })),
+                None if begins || comment.contains(KEY_BEGINS) => {
+                    Some(Err(LineError { line, error: SignerError::Comment }))
+                }
+                None => None,
+            }
+        });
+        lines.collect()
     }
 
     /// These and those.

@@ -37,6 +37,11 @@ fn a_pub_file_is_a_list_of_one_and_a_file_of_another_kind_names_signers_in_comme
     assert_eq!(Signers::in_comments(&text).expect("comments"), one);
     assert_eq!(Signers::in_comments("# no signer\nAGE-SECRET-KEY-1X\n").expect("none"), Signers::default());
     assert_eq!(Signers::in_comments(&format!("\n# signer: a b {KEY}")).expect_err("an option").line, 2);
+    for slip in ["#signer us", "# Signer: us", "# signers: us", "## SIGNER:us", "# key: "] {
+        let error = Signers::in_comments(&format!("{slip} {KEY}")).expect_err(slip).error;
+        assert_eq!(error, SignerError::Comment, "{slip}");
+    }
+    assert_eq!(Signers::in_comments(&format!("#  signer: us {KEY}")).expect("blanks").iter().count(), 1);
     assert_eq!(one.clone().and(one.clone()), one);
 }
 

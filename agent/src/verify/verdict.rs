@@ -80,6 +80,7 @@ fn find_is_of_backup(error: &FindError) -> bool {
             CatalogError::Manifest { .. }
             | CatalogError::Foreign { .. }
             | CatalogError::Unvouched { .. }
+            | CatalogError::SignedHere { .. }
             | CatalogError::Gone { .. },
         )
         | FindError::NoBackup(..)

@@ -53,6 +53,7 @@ impl Shelf {
             recipients: vec![self.identity.to_public()],
             allow_unencrypted: false,
             sign_key: None,
+            signers: Default::default(),
             limits: Limits::default(),
             deadline: LONG,
             stall: LONG,

@@ -41,6 +41,17 @@ pub enum CatalogError {
         /// What is wrong with its signature.
         why: Doubt,
     },
+    /// The backup is signed for the cluster that it is of; a copy for another would not be.
+    #[error(
+        "{snapshot} of cluster {cluster} is signed, and the signature is for that UUID only: a copy would be unsigned. Keep \
+        the folder, or copy it with --allow-unsigned"
+    )]
+    SignedHere {
+        /// The cluster.
+        cluster: ClusterUuid,
+        /// The backup.
+        snapshot: SnapshotName,
+    },
     /// The manifest was listed and has been removed since.
     #[error(
         "the manifest of {snapshot} of cluster {cluster} no longer exists: it was removed after the store was \

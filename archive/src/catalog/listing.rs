@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use backstay_protocol::{AttemptId, ClusterUuid, SnapshotName, Timestamp};
 use futures::TryStreamExt;
 
-use crate::store::{Key, Store, StoreError};
+use crate::store::{Key, ObjectInfo, Store, StoreError};
 
 /// A backup as found in the listing; its manifest was not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct ListedBackup {
     pub size: u64,
     /// When the object was written, by the store's clock; `None` if the store does not say.
     pub modified: Option<Timestamp>,
+    /// Whether a signature is beside its manifest. What it is worth is not known yet.
+    pub has_signature: bool,
 }
 
 /// Lists the backups of a cluster, newest name first: those that have both an object and a manifest. Manifests are
@@ -28,20 +30,25 @@ pub struct ListedBackup {
 pub async fn list(store: &dyn Store, cluster: ClusterUuid) -> Result<Vec<ListedBackup>, StoreError> {
     let prefix = folder(cluster);
     let mut objects = store.list(&prefix);
-    let (mut entries, mut described) = (Vec::new(), HashSet::new());
+    let (mut entries, mut described, mut signed) = (Vec::new(), HashSet::new(), HashSet::new());
     while let Some(object) = objects.try_next().await? {
         match FileName::parse(&prefix, &object.key) {
             Some(FileName::Object(snapshot)) => {
-                entries.push(ListedBackup { cluster, snapshot, size: object.size, modified: object.modified });
+                let ObjectInfo { size, modified, .. } = object;
+                entries.push(ListedBackup { cluster, snapshot, size, modified, has_signature: false });
             }
             Some(FileName::Manifest(snapshot)) => {
                 described.insert(snapshot);
             }
-            Some(FileName::Signature(_) | FileName::Intent(..)) => {}
+            Some(FileName::Signature(snapshot)) => {
+                signed.insert(snapshot);
+            }
+            Some(FileName::Intent(..)) => {}
             None => tracing::debug!(key = %object.key, "skipped an object whose name is not that of a backup"),
         }
     }
     entries.retain(|entry| described.contains(&entry.snapshot));
+    entries.iter_mut().for_each(|entry| entry.has_signature = signed.contains(&entry.snapshot));
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.snapshot.unix_seconds()));
     Ok(entries)
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use backstay_archive::restore::{DEFAULT_BUMP, NewMember, Options};
 use backstay_daemon::bucket::{Bucket, Named};
+use backstay_daemon::signers::SignerFlags;
 use backstay_protocol::{ClusterName, ClusterUuid};
 use clap::{ArgAction, Args};
 
-use super::trust::SignerFlags;
 use crate::arguments::operate::Form;
 use crate::cluster_restore::arguments::OfCluster;
 

@@ -24,7 +24,8 @@ its first backups on several machines at once, or if --cluster-uuid was used.
 This command copies all its backups, and the keys that open them, under one of
 these UUIDs. Each backup is checked while it is copied. If a backup's name is
 already taken, the copy gets the name of the next second. An interrupted merge
-can be run again.
+can be run again. A signature is for one UUID only, so signed backups are not
+copied, unless you pass --allow-unsigned.
 
 Exit codes:
   0  everything was copied
@@ -58,6 +59,9 @@ pub struct Merge {
     /// UUID whose backups to copy; can be repeated [default: all others of that name]
     #[arg(long, value_name = "UUID")]
     pub from: Vec<ClusterUuid>,
+    /// Copy signed backups too, although the copies are not signed
+    #[arg(long)]
+    pub allow_unsigned: bool,
     /// Show what would be copied, without copying anything
     #[arg(long)]
     pub dry_run: bool,
@@ -130,7 +134,9 @@ async fn prepare(merge: &Merge, now: Timestamp, progress: &catalog::Progress) ->
     sources.sort();
     sources.dedup();
     sources.retain(|source| *source != into);
-    let plan = merge::plan(&*store, &merge.cluster, into, &sources, progress).await.map_err(RestoreFailure::Merge)?;
+    let plan = merge::plan(&*store, &merge.cluster, into, &sources, merge.allow_unsigned, progress)
+        .await
+        .map_err(RestoreFailure::Merge)?;
     Ok((store, into, sources, plan))
 }
 

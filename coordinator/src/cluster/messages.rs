@@ -14,6 +14,7 @@ use super::task::{ClusterTask, Stopped};
 use crate::attempts::Ended;
 use crate::directory::{Message, Reply};
 use crate::forgotten;
+use crate::record::runs::Run;
 use crate::record::{ClusterRecord, Slot, room};
 use crate::storage::ActiveStore;
 
@@ -113,9 +114,9 @@ impl ClusterTask {
         let Some(active_store) = self.store.clone() else { return Ok(()) };
         let completed = Timestamp::from_millis(report.at_ms);
         match &report.state {
-            Some(report::State::Finished(_)) => self.begin_confirm(active_store, slot, completed, done),
+            Some(report::State::Finished(_)) => self.begin_confirm(active_store, slot, completed, current, done),
             Some(report::State::Failed(failed)) if failed.code() == FailureCode::SlotDone => {
-                self.begin_confirm(active_store, slot, completed, done);
+                self.begin_confirm(active_store, slot, completed, current, done);
             }
             Some(report::State::Failed(failed)) if current => {
                 self.on_attempt_failed(&slot, Ended::Failed(failed.code()), &failed.text, active_store).await?;
@@ -142,6 +143,14 @@ impl ClusterTask {
                 attempt");
             return None;
         }
+        // An earlier attempt may have made the backup; somebody else's word ends no attempt.
+        let mut runs = self.record.runs.latest_first();
+        let is_of = |run: &Run| run.id.to_string() == report.attempt && run.machine.to_string() == report.machine;
+        if !current && !runs.any(is_of) {
+            warn!(cluster = %self.record.name, machine = %report.machine, "dropped a report about an attempt that this \
+                machine did not make");
+            return None;
+        }
         Some((slot, current))
     }
 
@@ -150,13 +159,14 @@ impl ClusterTask {
         active_store: Arc<ActiveStore>,
         slot: Slot,
         completed: Timestamp,
+        is_current: bool,
         done: oneshot::Sender<()>,
     ) {
         // The same report again does not begin the same check anew.
         if self.confirming.replace(done).is_some() && self.step.is_some() {
             return;
         }
-        let reported = Unconfirmed { completed, since: Instant::now(), tries: 0 };
+        let reported = Unconfirmed { completed, since: Instant::now(), tries: 0, is_current };
         self.confirm(active_store, slot, reported);
     }
 

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use backstay_archive::Manifest;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::steps::{AgentReply, StepEnd, Synced};
+use super::steps::{AgentReply, StepEnd, Synced, Unconfirmed};
 use super::task::{ClusterTask, Stopped};
 use crate::attempts::Ended;
-use crate::record::SlotEnd;
 use crate::record::runs::Proven;
+use crate::record::{Slot, SlotEnd};
 
 /// The pause after the store did not say which backup is its newest.
 const SYNC_PAUSE: Duration = Duration::from_secs(30);
@@ -55,30 +56,50 @@ impl ClusterTask {
                 };
                 self.end_slot(slot.id, end).await
             }
-            StepEnd::Confirmed { visible, completed } => {
-                let end = match visible {
-                    Ok(manifest) => {
-                        self.note_origin(&manifest).await?;
-                        SlotEnd::Done { completed, proven: Some(Proven::of(&manifest)) }
-                    }
-                    Err(error) => SlotEnd::Failed { error },
-                };
-                let reported = self.confirming.take();
-                self.end_slot(slot.id, end).await?;
-                if let Some(reported) = reported {
-                    let _ = reported.send(());
-                }
-                Ok(())
-            }
-            StepEnd::Unconfirmed(reported, error) => {
-                // The report is not acknowledged before: it comes again, to a successor too.
+            StepEnd::Confirmed { visible, report } => self.on_confirmed(slot, visible, report).await,
+            StepEnd::Unconfirmed(report, error) => {
+                // The report is not acknowledged before: it comes again, to a successor too. Others need the permit more.
+                self.permit = None;
                 let mut next = (*self.record).clone();
                 next.unconfirmed(&error, self.term.clock.now());
                 self.save(next).await?;
-                self.confirm(active_store, slot, reported);
+                // Its credentials may have been corrected meanwhile.
+                let now =
+                    self.term.storage.now().active_store.filter(|now| now.store.url() == active_store.store.url());
+                let active_store = now.unwrap_or(active_store);
+                self.store = Some(active_store.clone());
+                self.confirm(active_store, slot, report);
                 Ok(())
             }
         }
+    }
+
+    async fn on_confirmed(
+        &mut self,
+        slot: Slot,
+        visible: Result<Box<Manifest>, String>,
+        report: Unconfirmed,
+    ) -> Result<(), Stopped> {
+        let reported = self.confirming.take();
+        match visible {
+            Ok(manifest) => {
+                self.note_origin(&manifest).await?;
+                let (completed, proven) = (report.completed, Some(Proven::of(&manifest)));
+                self.end_slot(slot.id, SlotEnd::Done { completed, proven }).await?;
+            }
+            Err(error) if !report.is_current && slot.attempt.is_some() => {
+                warn!(cluster = %self.record.name, %error, "dropped a report of an earlier attempt: its backup is not there");
+            }
+            Err(error) => {
+                // What is there all the same counts for the schedule.
+                self.synced = false;
+                self.end_slot(slot.id, SlotEnd::Failed { error }).await?;
+            }
+        }
+        if let Some(reported) = reported {
+            let _ = reported.send(());
+        }
+        Ok(())
     }
 
     async fn on_synced(&mut self, synced: Synced) -> Result<(), Stopped> {

@@ -61,7 +61,7 @@ pub enum StepEnd {
     /// A report says that the slot's backup is there: it is, or why not.
     Confirmed {
         visible: Result<Box<Manifest>, String>,
-        completed: Timestamp,
+        report: Unconfirmed,
     },
     /// The store does not say whether it is.
     Unconfirmed(Unconfirmed, String),
@@ -85,6 +85,8 @@ pub struct Unconfirmed {
     pub since: Instant,
     /// How often the store was asked in vain.
     pub tries: u32,
+    /// It is about the attempt under way.
+    pub is_current: bool,
 }
 
 /// What the store says of a cluster.
@@ -402,8 +404,8 @@ pub async fn watch(term: Arc<Term>, cluster: ClusterName, attempt: Attempt) -> S
     }
 }
 
-/// Checks that a reported backup is really in the store. If the store does not answer, the report counts, since the
-/// agent verified the backup before it reported.
+/// Checks that a reported backup is really in the store: the report alone is somebody's word. If the store does not answer,
+/// the backup counts for nothing yet, and is looked for again until the attempt's deadline.
 pub async fn confirm(
     term: Arc<Term>,
     active_store: Arc<ActiveStore>,
@@ -415,10 +417,9 @@ pub async fn confirm(
         tokio::time::sleep(CONFIRM_PAUSE.saturating_mul(reported.tries).min(CONFIRM_PAUSE_MAX)).await;
     }
     let settled = catalog::settle(&*active_store.store, record.uuid, slot.snapshot);
-    let completed = reported.completed;
     let (answered, error) = match tokio::time::timeout(CONFIRM_TIMEOUT, settled).await {
         Ok(Ok(Settled::Done(manifest))) if manifest.slot == slot.id => {
-            return StepEnd::Confirmed { visible: Ok(manifest), completed };
+            return StepEnd::Confirmed { visible: Ok(manifest), report: reported };
         }
         Ok(Ok(Settled::Unreadable(error))) => (true, error.to_string()),
         Ok(Ok(_)) => (true, active_store.not_visible(&slot.snapshot.to_string())),
@@ -426,7 +427,7 @@ pub async fn confirm(
         Err(_) => (false, format!("the store did not answer within {} s", CONFIRM_TIMEOUT.as_secs())),
     };
     if answered || reported.since.elapsed() > term.config.settings.backup.deadline {
-        return StepEnd::Confirmed { visible: Err(error), completed };
+        return StepEnd::Confirmed { visible: Err(error), report: reported };
     }
     warn!(cluster = %record.name, %error, "a reported backup is not confirmed by the store yet; looking again");
     StepEnd::Unconfirmed(Unconfirmed { tries: reported.tries.saturating_add(1), ..reported }, error)

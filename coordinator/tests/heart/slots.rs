@@ -300,6 +300,25 @@ fn state_of(record: &ClusterRecord) -> (Option<BackupState>, String) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_machine_s_word_does_not_end_an_attempt() {
+    let (world, _, agents) = ready(2).await;
+    agents[1].takes(Duration::from_secs(60));
+    world.manual(ONE).await;
+    let command = world.until("one is asked", || agents[1].asked().pop()).await;
+    // Whoever knows the slot reports an attempt of its own making.
+    for attempt in [Uuid::new_v4().to_string(), String::new()] {
+        say_finished(&world, &StartBackup { attempt, ..command.clone() }, &agents[0]);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let record = world.record(ONE).await;
+    assert!(record.slot.as_ref().is_some_and(|slot| slot.attempt.is_some()), "it is under way still: {record:?}");
+    world.settled(ONE).await;
+    world.has_one_backup(ONE).await;
+    assert_eq!(asked(&agents).iter().sum::<usize>(), 1, "nobody else was asked");
+    world.at_peace();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_word_is_not_enough_while_the_store_is_away() {
     let (world, _, agents) = ready(2).await;
     agents[1].always(Way::Hangs);

@@ -210,3 +210,32 @@ async fn a_key_file_that_cannot_be_used_is_named() -> Result<()> {
     let none = "--identity bare.key --signer nobody";
     operator.refuses("--snapshot latest", none, &["the signers in nobody cannot be used: it has no public key"]).await
 }
+
+#[tokio::test]
+async fn a_key_that_is_replaced_hides_no_later_backup() -> Result<()> {
+    let operator = Operator::with_two_backups().await?;
+    operator.terminal.silent("ssh-keygen -q -t ed25519 -N '' -C next -f next.key").await?;
+    let (uuid, name) = operator.back_up("--sign-key next.key --signer sign.key.pub").await?;
+    let both = format!("{SIGNED} --signer next.key.pub");
+    let restored = operator.restores("--snapshot latest", &both).await?;
+    ensure!(restored.contains(&name) && restored.contains("signed     by next"), "{restored}");
+    let manifest = operator.terminal.prints(&format!("cat store/{uuid}/{name}.manifest.json")).await?;
+    ensure!(manifest.contains("\"number\": 3"), "it goes on where the old key ended: {manifest}");
+    // Without being told of the old key the new one begins anew, and its backup is the latest all the same.
+    operator.terminal.silent("ssh-keygen -q -t ed25519 -N '' -C third -f third.key").await?;
+    let (_, name) = operator.back_up("--sign-key third.key").await?;
+    let restored = operator.restores("--snapshot latest", &format!("{both} --signer third.key.pub")).await?;
+    ensure!(restored.contains(&name) && restored.contains("signed     by third"), "{restored}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pipe_in_an_object_s_place_keeps_nobody_waiting() -> Result<()> {
+    let operator = Operator::with_two_backups().await?;
+    let newest = operator.terminal.prints("ls store/*-*/*.manifest.json.sig | head -1").await?;
+    operator.terminal.silent(&format!("rm {0} && mkfifo {0}", newest.trim())).await?;
+    operator.refuses("--snapshot latest", SIGNED, &["cannot be used", "The newest one that can be used:"]).await?;
+    operator.terminal.silent("rm store/names/*.json && mkfifo store/names/prod.json").await?;
+    operator.back_up("--sign-key sign.key").await?;
+    Ok(())
+}

@@ -42,6 +42,7 @@ async fn back_up_as(
         recipients: Vec::new(),
         allow_unencrypted: false,
         sign_key: None,
+        signers: Default::default(),
         limits: Limits::default(),
         deadline: LONG,
         stall: LONG,

@@ -64,7 +64,8 @@ impl Place {
 
     /// The attempt that uploaded the file with this inode, if it is known.
     pub(super) fn owner_of(&self, inode: u64) -> io::Result<Option<AttemptId>> {
-        match std::fs::read_to_string(self.beside(&Hidden::owner(&self.name, inode))) {
+        let read = |path: &Path| io::read_to_string(open(path)?);
+        match read(&self.beside(&Hidden::owner(&self.name, inode))) {
             Ok(text) => Ok(text.trim_end().parse().ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -87,8 +88,10 @@ pub(super) fn stat(path: &Path) -> io::Result<Option<std::fs::Metadata>> {
 
 /// Opens a file for reading, never through a symbolic link.
 pub(super) fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path)?;
-    if file.metadata()?.is_dir() { Err(io::ErrorKind::NotFound.into()) } else { Ok(file) }
+    // A pipe in an object's place would otherwise wait for somebody who writes into it.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// The same, at the beginning of a range that the file must have.
