@@ -57,8 +57,8 @@ pub enum RestoreFailure {
     NoIdentity { recipients: String },
     #[error("failed to read the identity file {path}: {cause}")]
     ReadIdentity { path: PathBuf, cause: std::io::Error },
-    #[error("the signers in {path} cannot be used: {why}")]
-    Signers { path: PathBuf, why: String },
+    #[error("{0}")]
+    Signers(String),
     #[error("{refused}{}", anyway(refused))]
     Refused { refused: Box<Refused> },
     #[error(

@@ -21,7 +21,7 @@ use crate::output::{json, yaml};
 /// The store does not answer, or has no such cluster.
 pub async fn run(list: List, console: &mut Console<'_>) -> Result<(), Failure> {
     let store = super::open::open(list.named(), list.bucket.settings()).await?;
-    let (progress, signers) = (Progress::default(), list.signers.signers().map_err(RestoreFailure::Usage)?);
+    let (progress, signers) = (Progress::default(), list.signers.signers().map_err(RestoreFailure::Signers)?);
     let wanted = Cluster::of(list.cluster, list.cluster_uuid);
     let (backups, skipped) = super::looking(read(&*store, &wanted, &signers, &progress), &progress, console).await??;
     console.print(&render(&backups, list.output, !list.no_headers))?;

@@ -27,8 +27,9 @@ impl KeyFile {
             key_file::read(path).map_err(|cause| RestoreFailure::ReadIdentity { path: path.to_owned(), cause })?;
         let identity =
             seal::parse_identity(&text).map_err(|cause| RestoreFailure::Identity { path: path.to_owned(), cause })?;
-        let signers = Signers::in_comments(&text)
-            .map_err(|error| RestoreFailure::Signers { path: path.to_owned(), why: error.to_string() })?;
+        let signers = Signers::in_comments(&text).map_err(|error| {
+            RestoreFailure::Signers(format!("the signers in {} cannot be used: {error}", path.display()))
+        })?;
         Ok(Self { path: path.to_owned(), identity, signers })
     }
 }
@@ -39,7 +40,7 @@ impl KeyFile {
 /// A file of signers cannot be used.
 pub fn trust(flags: &SignerFlags, key: Option<&KeyFile>, allow_unsigned: bool) -> Result<Trust, RestoreFailure> {
     let of_key = key.map(|key| key.signers.clone()).unwrap_or_default();
-    let given = flags.signers().map_err(RestoreFailure::Usage)?;
+    let given = flags.signers().map_err(RestoreFailure::Signers)?;
     Ok(Trust { signers: of_key.and(given), allow_unsigned })
 }
 
