@@ -31,6 +31,7 @@ pub mod meant;
 pub mod output;
 pub mod progress;
 pub mod reader;
+mod refused;
 pub mod restore;
 pub mod run;
 pub mod schedule;

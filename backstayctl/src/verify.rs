@@ -69,7 +69,7 @@ pub async fn run<T: Transport>(api: &Api<T>, query: &Query, console: &mut Consol
             return Err(meant::no_cluster(api, cluster).await);
         }
         Err(CallError::Refused(reason)) => {
-            return Err(failed(cluster, &meant::reason(api, cluster, &query.snapshot, &reason).await));
+            return Err(failed(cluster, &refused::reason(api, cluster, &query.snapshot, &reason).await));
         }
         asked => asked?,
     };

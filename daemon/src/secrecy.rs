@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 
-use crate::settings::HIDDEN;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+/// What is shown in place of a secret.
+pub const HIDDEN: &str = "<hidden>";
 
 /// A crash writes no core file, and no other process of the same user can read this one's memory.
 ///

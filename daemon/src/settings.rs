@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
+use crate::secrecy::HIDDEN;
+
 mod environment;
 pub mod keys;
 mod overrides;
@@ -154,9 +156,6 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
 pub fn print<T: Serialize>(settings: &T) -> Result<String, SettingsError> {
     toml::to_string(settings).map_err(|e| SettingsError::Show(e.to_string()))
 }
-
-/// Stands in place of a secret.
-pub const HIDDEN: &str = "<hidden>";
 
 /// For `serialize_with`: shows whether a secret is set, but not the secret.
 pub mod hidden {

@@ -90,7 +90,7 @@ pub async fn run<T: Transport>(
         }
         Err(CallError::Refused(reason)) => {
             let (snapshot, _) = query.which.asked_for();
-            return Err(failed(cluster, &meant::reason(api, query.source(), &snapshot, &reason).await));
+            return Err(failed(cluster, &refused::reason(api, query.source(), &snapshot, &reason).await));
         }
         plan => plan?,
     };
