@@ -15,7 +15,7 @@ use super::console::{Console, Failure};
 use super::interrupt::{Ended, follow};
 use super::output::{self, Format};
 use super::progress::Progress;
-use super::{listing, meant};
+use super::{listing, meant, refused};
 
 /// How often the progress is queried.
 const LOOK: Duration = Duration::from_secs(1);

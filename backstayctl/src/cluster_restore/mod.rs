@@ -20,7 +20,7 @@ use super::api::{Api, CallError, Transport};
 use super::console::{Console, Failure, Unconfirmed};
 use super::interrupt::{Ended, follow};
 use super::restore::arguments::Restore;
-use super::{listing, meant};
+use super::{listing, meant, refused};
 use arguments::OfCluster;
 use choose::LATEST;
 pub use choose::SnapshotSelector;
