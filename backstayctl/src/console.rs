@@ -220,9 +220,6 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::No | Self::Damaged { .. } => 3,
-            // What clap would say of the command line, had it known.
-            Self::Type(_) | Self::Selector(_) | Self::IdAndSelector | Self::IdTwice { .. } | Self::Name(_) => 2,
-            Self::Restore(failure) if failure.is_usage() => 2,
             // As a shell says of a command that SIGINT ended.
             Self::Interrupted { .. } => 130,
             _ => 1,

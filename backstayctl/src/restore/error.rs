@@ -98,10 +98,3 @@ pub enum RestoreFailure {
     #[error("interrupted: nothing was restored")]
     Interrupted,
 }
-
-impl RestoreFailure {
-    /// Whether the command line itself is wrong, before anything is looked at.
-    pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Usage(_) | Self::NotAName { .. })
-    }
-}

@@ -15,7 +15,8 @@ async fn a_deleted_cluster_loses_its_settings_and_keeps_its_backups() -> Result<
     stand.configure_backups(CLUSTER, "{interval: {seconds: 3600, nanos: 0}}").await?;
     // Nobody can be asked; and its agent would bring it back without the schedule.
     for (arguments, says) in [
-        (&[][..], "pass --yes"),
+        (&[][..], "delete it with --force"),
+        (&["--force"], "pass --yes"),
         (&["--dry-run"], "1 agent of cluster \"talos-default\" is connected"),
         (&["--yes"], "delete it with --force"),
         (&["--force", "--dry-run"], "destroyed (dry run)"),

@@ -125,7 +125,7 @@ async fn a_manifest_commands_no_terminal() -> Result<()> {
         hostile["origin"][field] = HOSTILE.into();
     }
     write(&hostile)?;
-    let listed = terminal.run(&format!("backstayctl list {store}")).await?;
+    let listed = terminal.run(&format!("backstayctl list {store} -o wide")).await?;
     ensure!(listed.status.success(), "{listed:?}");
     is_shown_and_harmless(&listed)?;
     let json = terminal.prints(&format!("backstayctl list {store} -o json")).await?;
@@ -137,7 +137,7 @@ async fn a_manifest_commands_no_terminal() -> Result<()> {
     let mut hostile = good;
     hostile["cluster"] = HOSTILE.into();
     write(&hostile)?;
-    let skipped = terminal.run(&format!("backstayctl list {store}")).await?;
+    let skipped = terminal.run(&format!("backstayctl list {store} -o wide")).await?;
     ensure!(is_harmless(&skipped)?.contains("Note: skipped: "), "{skipped:?}");
     ensure!(skipped.stderr.contains("owned"), "{skipped:?}");
     Ok(())
