@@ -31,7 +31,7 @@ mod tests {
     use crate::testing::Coordinator;
     use backstay_protocol::api::ErrorCode;
     use backstay_protocol::resource::Resource;
-    use backstay_protocol::spec::{ClusterSpec, Spec};
+    use backstay_protocol::spec::ClusterSpec;
 
     fn api() -> Api<Coordinator> {
         let spec = StoredBackupSpec {
