@@ -103,6 +103,7 @@ mod tests;
 ///     trigger: Trigger::Once,
 ///     // …
 /// #   machine: None, attempt, slot, agent_version: "0.1.0".to_owned(), replaces: None,
+/// #   signing: None,
 /// };
 /// let (sha256, bytes) = (Sha256::digest(&database).into(), database.len() as u64);
 /// let mut source = Database(Some(database.into()), Proof { sha256, bytes, origin: Origin::default() });
