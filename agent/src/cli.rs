@@ -22,10 +22,10 @@ use crate::proof::settings::InspectionSettings;
 
 /// What is typed by habit of etcdctl's flags, and what it is here.
 pub const TIPS: [Tip; 4] = [
-    Tip { command: "once", given: "--endpoints", tip: "the flag for etcd's URLs is '--etcd'" },
-    Tip { command: "once", given: "--cacert", tip: "the flag for etcd's CA is '--etcd-ca'" },
-    Tip { command: "once", given: "--cert", tip: "the flag for the client certificate is '--etcd-cert'" },
-    Tip { command: "once", given: "--key", tip: "the flag for the client certificate's key is '--etcd-key'" },
+    Tip { commands: &["once"], given: &["--endpoints"], tip: "the flag for etcd's URLs is '--etcd'" },
+    Tip { commands: &["once"], given: &["--cacert"], tip: "the flag for etcd's CA is '--etcd-ca'" },
+    Tip { commands: &["once"], given: &["--cert"], tip: "the flag for the client certificate is '--etcd-cert'" },
+    Tip { commands: &["once"], given: &["--key"], tip: "the flag for the client certificate's key is '--etcd-key'" },
 ];
 
 /// Backs up this machine's etcd and verifies each backup before it becomes visible.

@@ -4,13 +4,13 @@ use clap::Error;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 
-/// What to say of a word that people type by habit and that is none of the grammar.
+/// What to say of words that people type by habit and that are none of the grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tip {
-    /// The subcommand that it is given to; empty: to any, or in place of one.
-    pub command: &'static str,
-    /// The flag or the subcommand as it is typed.
-    pub given: &'static str,
+    /// The subcommands that they are given to; empty: to any, or in place of one.
+    pub commands: &'static [&'static str],
+    /// The flags or the subcommands as they are typed.
+    pub given: &'static [&'static str],
     /// Stands behind `tip: `; empty: nothing is suggested.
     pub tip: &'static str,
 }
@@ -22,10 +22,9 @@ pub fn helpful(mut error: Error, tips: &[Tip]) -> Error {
     let given =
         [ContextKind::InvalidArg, ContextKind::InvalidSubcommand].into_iter().find_map(|kind| text(&error, kind));
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
-    let command = |name: &str| name.is_empty() || usage.split_whitespace().any(|word| word == name);
-    let Some(tip) = tips.iter().find(|tip| given.as_deref() == Some(tip.given) && command(tip.command)) else {
-        return error;
-    };
+    let is_of = |names: &[&str]| names.is_empty() || usage.split_whitespace().any(|word| names.contains(&word));
+    let is_given = |tip: &&Tip| given.as_deref().is_some_and(|given| tip.given.contains(&given)) && is_of(tip.commands);
+    let Some(tip) = tips.iter().find(is_given) else { return error };
     error.remove(ContextKind::SuggestedArg);
     error.remove(ContextKind::SuggestedSubcommand);
     if !tip.tip.is_empty() {
@@ -47,8 +46,8 @@ mod tests {
     use clap::{Arg, Command};
 
     const TIPS: [Tip; 2] = [
-        Tip { command: "verify", given: "--store", tip: "ask the store" },
-        Tip { command: "", given: "forget", tip: "" },
+        Tip { commands: &["verify"], given: &["--store"], tip: "ask the store" },
+        Tip { commands: &[], given: &["forget"], tip: "" },
     ];
 
     fn said(line: &str) -> String {

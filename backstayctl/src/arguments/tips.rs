@@ -13,31 +13,20 @@ const BACKUPS: &str = "'backups' lists a cluster's backups; 'list --store URL' d
 const NO_FORGET: &str = "no command deletes backups: delete a backup and its manifest with the store's own tools";
 
 /// Words of other tools, and what they are here.
-const HABITS: [Tip; 20] = [
-    habit("status", "--cluster", AN_ARGUMENT),
-    habit("backup", "--cluster", AN_ARGUMENT),
-    habit("schedule", "--cluster", AN_ARGUMENT),
-    habit("backups", "--cluster", AN_ARGUMENT),
-    habit("agents", "--cluster", AN_ARGUMENT),
-    habit("runs", "--cluster", AN_ARGUMENT),
-    habit("verify", "--cluster", AN_ARGUMENT),
-    habit("backup", "--all", ONE_CLUSTER),
-    habit("backup", "-A", ONE_CLUSTER),
-    habit("verify", "--all", ONE_CLUSTER),
-    habit("verify", "-A", ONE_CLUSTER),
-    habit("verify", "--store", NO_COORDINATOR),
-    habit("verify", "--dry-run", ""),
-    habit("backups", "--store", BACKUPS),
-    habit("", "snapshots", BACKUPS),
-    habit("", "snapshot", BACKUPS),
-    habit("", "forget", NO_FORGET),
-    habit("", "prune", NO_FORGET),
-    habit("", "init", "'backstay-coordinator init' writes a first configuration"),
-    habit("", "once", "'backstay-agent once' takes a backup without a coordinator"),
+const HABITS: [Tip; 9] = [
+    habit(&["status", "backup", "schedule", "backups", "agents", "runs", "verify"], &["--cluster"], AN_ARGUMENT),
+    habit(&["backup", "verify"], &["--all", "-A"], ONE_CLUSTER),
+    habit(&["verify"], &["--store"], NO_COORDINATOR),
+    habit(&["verify"], &["--dry-run"], ""),
+    habit(&["backups"], &["--store"], BACKUPS),
+    habit(&[], &["snapshots", "snapshot"], BACKUPS),
+    habit(&[], &["forget", "prune"], NO_FORGET),
+    habit(&[], &["init"], "'backstay-coordinator init' writes a first configuration"),
+    habit(&[], &["once"], "'backstay-agent once' takes a backup without a coordinator"),
 ];
 
-const fn habit(command: &'static str, given: &'static str, tip: &'static str) -> Tip {
-    Tip { command, given, tip }
+const fn habit(commands: &'static [&'static str], given: &'static [&'static str], tip: &'static str) -> Tip {
+    Tip { commands, given, tip }
 }
 
 /// The error with tips that help.
