@@ -41,13 +41,11 @@ const OPENSSH: &str = "b3BlbnNzaC1rZXktdjE";
 /// The text without what looks like a secret key of age, an nkey's seed, a secret access key of AWS, or a private key of
 /// OpenSSH or TLS. Somebody may have given it in place of a file's name, and errors quote what was given.
 pub fn without_secrets(text: &str) -> Cow<'_, str> {
-    let pem = private_key(text);
-    let is_outside =
-        |secret: &Range<usize>| pem.as_ref().is_none_or(|pem| secret.end <= pem.start || pem.end <= secret.start);
-    let secrets = words(text).filter_map(|(at, word)| secret_in(word).map(|s| at + s.start..at + s.end));
-    let mut secrets: Vec<Range<usize>> = secrets.filter(is_outside).collect();
-    secrets.extend(pem.clone());
-    secrets.sort_by_key(|secret| secret.start);
+    if let Some(Range { start, end }) = private_key(text) {
+        return Cow::Owned(format!("{}{HIDDEN}{}", without_secrets(&text[..start]), without_secrets(&text[end..])));
+    }
+    let secrets: Vec<Range<usize>> =
+        words(text).filter_map(|(at, word)| secret_in(word).map(|s| at + s.start..at + s.end)).collect();
     if secrets.is_empty() {
         return Cow::Borrowed(text);
     }
