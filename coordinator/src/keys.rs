@@ -186,9 +186,17 @@ impl Keys {
         cluster: ClusterUuid,
         snapshot: SnapshotName,
     ) -> Result<Identity, KeyError> {
+        match catalog::own_manifest(store, cluster, snapshot).await {
+            Ok(Some(manifest)) => self.opener(kv, store, &manifest).await,
+            // Where the manifest cannot be read now, whoever restores says so.
+            _ => self.existing_identity(kv, store, cluster).await,
+        }
+    }
+
+    /// The same of a backup whose manifest was read already.
+    async fn opener(&self, kv: &Kv, store: &dyn Store, manifest: &Manifest) -> Result<Identity, KeyError> {
+        let cluster = manifest.cluster_uuid;
         let own = self.existing_identity(kv, store, cluster).await;
-        // Where the manifest cannot be read now, whoever restores says so.
-        let Ok(Some(manifest)) = catalog::own_manifest(store, cluster, snapshot).await else { return own };
         let opens = |key: &Identity| manifest.seal.recipients.contains(&key.to_public().to_string());
         if own.as_ref().is_ok_and(opens) {
             return own;
@@ -216,7 +224,7 @@ impl Keys {
             return Ok(());
         }
         let recipients = &seal.recipients;
-        match self.identity_of(kv, store, *cluster, *snapshot).await {
+        match self.opener(kv, store, manifest).await {
             Ok(key) if recipients.is_empty() || recipients.contains(&key.to_public().to_string()) => Ok(()),
             Ok(_) | Err(KeyError::Missing { .. }) if !recipients.is_empty() => Err(KeyError::NoneOfOurs {
                 store: store.url(),
