@@ -150,7 +150,7 @@ async fn find(once: &Once, store: &dyn Store, etcd: &Etcd, now: Timestamp) -> Re
         let before = signed.as_ref().map(|before| (&before.manifest, &*before.json));
         Signing { key: Arc::clone(key), sequence: Sequence::after(before) }
     });
-    let newest = series::newest(store, entries, now, &signers).await?;
+    let newest = series::newest(store, entries, now, &signers, signed.as_ref()).await?;
     if let Some(newest) = &newest
         && newest.manifest.seal.encryption != "none"
         && once.recipients.is_empty()

@@ -41,7 +41,7 @@ mod skipped;
 mod sweep;
 
 use backstay_protocol::time::is_ahead;
-use backstay_protocol::{ClusterName, ClusterUuid, SnapshotName, Timestamp};
+use backstay_protocol::{ClusterName, ClusterUuid, Timestamp};
 use backstay_trust::Signers;
 use uuid::Uuid;
 
@@ -153,12 +153,8 @@ impl Rank {
     pub fn of(backup: &Vouched, now: Timestamp) -> Self {
         let snapshot = backup.manifest.snapshot;
         let is_signed = backup.is_signed();
-        Self { is_signed, can_be_true: can_be_true(snapshot, now), seconds: snapshot.unix_seconds() }
+        Self { is_signed, can_be_true: !is_ahead(snapshot.time(), now), seconds: snapshot.unix_seconds() }
     }
-}
-
-fn can_be_true(snapshot: SnapshotName, now: Timestamp) -> bool {
-    !is_ahead(snapshot.time(), now)
 }
 
 /// The newest backup that one of `signers` signed; if there is none, the newest whose name is not later than `now`; if
@@ -252,7 +248,7 @@ async fn look_for_newest_true(
     signers: &Signers,
     skipped: &mut Skipped,
 ) -> Result<Newest, StoreError> {
-    let true_ones = entries.partition_point(|entry| !can_be_true(entry.snapshot, now));
+    let true_ones = entries.partition_point(|entry| is_ahead(entry.snapshot.time(), now));
     let (ahead, true_ones) = entries.split_at(true_ones);
     for entries in [true_ones, ahead] {
         if let Some(signed) = newest_signed(store, entries, signers).await? {

@@ -266,7 +266,7 @@ pub async fn find(
     }
     let mut reading = Reading::new(store, progress).trusting(scope.trust.signers.clone());
     let mut read = Read::default();
-    reading.each_vouched(entries, |entry, found, skipped| read.take(&scope.trust, &entry, found, skipped)).await?;
+    reading.each_result(entries, |entry, found, skipped| read.take(&scope.trust, &entry, found, skipped)).await?;
     let Read { candidates, refused } = read;
     let skipped = reading.end();
     let chosen = decide(own, scope, &candidates, now).map_err(LatestError::Ambiguous)?;

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::catalog::{self, CatalogError, ListedBackup, Progress, Reading, Settled, Skipped};
+use crate::catalog::{self, CatalogError, ListedBackup, Progress, Reading, Settled, Skipped, Vouched};
 use crate::keys::{KEY_MAX, key_files};
 use crate::manifest::Manifest;
 use crate::store::{ErrorKind, Key, PART_BYTES, Store, StoreError, Upload};
@@ -136,13 +136,13 @@ pub async fn plan(
     let mut plan = Plan::default();
     let (mut known, mut taken) = (HashSet::new(), HashSet::new());
     Reading::new(store, progress)
-        .each(there, |entry, manifest| {
+        .each(there, |entry, Vouched { manifest, .. }| {
             known.insert((manifest.attempt, manifest.sealed_sha256));
             taken.insert(entry.snapshot);
         })
         .await?;
     let (mut reading, mut found, mut signed) = (Reading::new(store, progress), Vec::new(), Vec::new());
-    let take = |entry: ListedBackup, manifest| match entry.has_signature && !allow_unsigned {
+    let take = |entry: ListedBackup, Vouched { manifest, .. }| match entry.has_signature && !allow_unsigned {
         true => signed.push((entry, manifest)),
         false => found.push(manifest),
     };

@@ -100,7 +100,7 @@ pub async fn claim(
     if uuid == proposed {
         return Ok(own);
     }
-    let Looked { is_of, listed, .. } = look_at(store, uuid, name, now, signers).await?;
+    let Looked { is_of, listed } = look_at(store, uuid, name, now, signers).await?;
     Ok(if is_of == Some(false) { own } else { Claim { uuid, is_new: false, etcd_cluster_id, listed } })
 }
 

@@ -9,7 +9,7 @@
 use backstay_protocol::{SnapshotName, Timestamp, time};
 use backstay_trust::Signers;
 
-use crate::catalog::{self, ListedBackup, Progress, Reading, Skipped, Vouched};
+use crate::catalog::{ListedBackup, Progress, Reading, Vouched};
 use crate::manifest::{Manifest, Replaced};
 use crate::store::{Store, StoreError};
 
@@ -28,7 +28,8 @@ pub struct Newest {
 
 /// Reads the manifests of a cluster's backups, as [`catalog::list`](crate::catalog::list) returned them, and picks
 /// the newest. `None` if no manifest can be read. At most 32 backups are read, and 32 more whose names are later than
-/// `now`. If one of `signers` signed any, only signed backups count, and all are searched for them.
+/// `now`. `signed` is the newest that one of `signers` signed, as [`newest_signed`](crate::catalog::newest_signed)
+/// returned it: if there is one, only signed backups count.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer. A single manifest that cannot be read is skipped with a warning.
@@ -37,22 +38,18 @@ pub async fn newest(
     entries: Vec<ListedBackup>,
     now: Timestamp,
     signers: &Signers,
+    signed: Option<&Vouched>,
 ) -> Result<Option<Newest>, StoreError> {
-    let signed = catalog::newest_signed(store, &entries, signers).await?;
     let (future, past): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| is_ahead(entry.snapshot, now));
     let looked_at = future.into_iter().take(LOOKED_AT).chain(past.into_iter().take(LOOKED_AT)).collect();
     let (progress, mut backups) = (Progress::default(), Vec::<Vouched>::new());
     let mut reading = Reading::new(store, &progress).trusting(signers.clone());
-    let take = |_, found, skipped: &mut Skipped| match found {
-        Ok(found) => backups.push(found),
-        Err(error) => skipped.note(error),
-    };
-    reading.each_vouched(looked_at, take).await?;
+    reading.each(looked_at, |_, found| backups.push(found)).await?;
     reading.end();
     if let Some(signed) = signed {
         // It may be older than all that were read, if somebody put many others beside it.
         backups.retain(Vouched::is_signed);
-        backups.push(signed);
+        backups.push(signed.clone());
     }
     Ok(newest_of(backups.into_iter().map(|backup| backup.manifest).collect(), now))
 }

@@ -167,8 +167,10 @@ async fn a_series_is_listed_once_on_the_way_to_its_newest_backup() {
         let before = store.calls().len();
         let claim = names::claim(&store, &prod(), uuid(99), None, NOW, &Signers::default()).await.expect("no faults");
         let listed = claim.listed.expect("it was listed");
-        let newest =
-            series::newest(&store, listed, NOW, &Signers::default()).await.expect("no faults").expect("there are two");
+        let newest = series::newest(&store, listed, NOW, &Signers::default(), None)
+            .await
+            .expect("no faults")
+            .expect("there are two");
         assert_eq!(newest.manifest.cluster_uuid, uuid(2));
         let folder = format!("{}/", uuid(2));
         let lists = store.calls()[before..].iter().filter(|call| call.op == Op::List && call.key == folder).count();

@@ -268,7 +268,8 @@ async fn planted_backups_never_become_the_cluster_where_its_own_are_signed() {
     let entries = catalog::list(&store, ClusterUuid(uuid::Uuid::from_u128(1))).await.expect("no faults");
     let newest = catalog::newest_true_among(&store, &entries, now, &signers).await.expect("no faults");
     assert_eq!(newest.map(|newest| newest.manifest.snapshot.unix_seconds()), Some(NOW));
-    let newest = series::newest(&store, entries, now, &signers).await.expect("no faults");
+    let signed = catalog::newest_signed(&store, &entries, &signers).await.expect("no faults");
+    let newest = series::newest(&store, entries, now, &signers, signed.as_ref()).await.expect("no faults");
     assert_eq!(newest.map(|newest| newest.manifest.snapshot.unix_seconds()), Some(NOW));
 }
 

@@ -10,7 +10,6 @@ use super::error::CatalogError;
 use super::listing::ListedBackup;
 use super::lookup::{Vouched, listed_backup};
 use super::skipped::Skipped;
-use crate::manifest::Manifest;
 use crate::store::{Store, StoreError};
 
 /// How many manifests are read at the same time.
@@ -65,20 +64,20 @@ impl<'a> Reading<'a> {
     pub async fn each(
         &mut self,
         entries: Vec<ListedBackup>,
-        mut take: impl FnMut(ListedBackup, Manifest),
+        mut take: impl FnMut(ListedBackup, Vouched),
     ) -> Result<(), StoreError> {
         let each = |entry, read: Result<Vouched, CatalogError>, skipped: &mut Skipped| match read {
-            Ok(found) => take(entry, found.manifest),
+            Ok(found) => take(entry, found),
             Err(error) => skipped.note(error),
         };
-        self.each_vouched(entries, each).await
+        self.each_result(entries, each).await
     }
 
     /// The same, with who vouches for each, and with those of which there is nothing to read.
     ///
     /// # Errors
     /// As [`Reading::each`].
-    pub async fn each_vouched(
+    pub async fn each_result(
         &mut self,
         entries: Vec<ListedBackup>,
         mut take: impl FnMut(ListedBackup, Result<Vouched, CatalogError>, &mut Skipped),

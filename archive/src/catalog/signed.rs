@@ -30,7 +30,7 @@ pub async fn newest_signed(
         let mut reading = Reading::new(store, &progress).trusting(signers.clone());
         let mut signed: Vec<Vouched> = Vec::new();
         let take = |_, found: Result<Vouched, _>, _: &mut _| signed.extend(found.ok().filter(Vouched::is_signed));
-        reading.each_vouched(entries.to_vec(), take).await?;
+        reading.each_result(entries.to_vec(), take).await?;
         let place = |found: &Vouched| {
             let number = found.manifest.sequence.as_ref().map(|place| place.number);
             (number, found.manifest.snapshot.unix_seconds())

@@ -55,11 +55,7 @@ async fn read(
             entries => entries?,
         };
         let mut group = Vec::new();
-        let take = |_, found, skipped: &mut Skipped| match found {
-            Ok(found) => group.push(found),
-            Err(error) => skipped.note(error),
-        };
-        reading.each_vouched(entries, take).await?;
+        reading.each(entries, |_, found| group.push(found)).await?;
         groups.push(group);
     }
     groups.sort_by(|a, b| name(a).cmp(name(b)));

@@ -96,7 +96,7 @@ async fn listed(term: &Term, id: &str, selector: &Selector) -> Result<Option<Lis
 async fn manifests(store: &dyn Store, entries: &[ListedBackup]) -> Result<HashMap<SnapshotName, Manifest>, ApiError> {
     let (progress, mut read) = (Progress::default(), HashMap::new());
     let mut reading = Reading::new(store, &progress);
-    let all = reading.each(entries.to_vec(), |entry, manifest| drop(read.insert(entry.snapshot, manifest))).await;
+    let all = reading.each(entries.to_vec(), |entry, found| drop(read.insert(entry.snapshot, found.manifest))).await;
     all.map_err(|e| ApiError::new(ErrorCode::Unavailable, e.to_string()))?;
     reading.end();
     Ok(read)
